@@ -1,0 +1,103 @@
+"""The contract of a model family. A family answers "velocity"; it does not know what for.
+
+Shapes: B batch, N latent tokens of the target, D latent channels. Latents travel packed as tokens (BND), in the
+normalised space the transformer sees. The module is an argument of `velocity`, so several networks of one family
+(base, full copies) and several adapters over one base go through the same code.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fewstep.conditioning import Conditioning, Grid, Layout
+from fewstep.errors import LayoutError
+from fewstep.flow.guidance import Guidance
+from fewstep.flow.sigmas import SigmaGrid
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of all tokens that do not depend on t (text and references), one pair per block. Valid for the
+    weights and the conditioning it was made from, at every t."""
+
+    cache: Any
+
+
+class Backbone(ABC):
+    """One loaded model: a transformer, and what is needed to encode into it and decode from it.
+
+    Only the transformer is needed to train; `encode`, `encode_images` and `decode` raise ModelError where the part they
+    need was not loaded.
+    """
+
+    family: ClassVar[str]
+    lora_targets: ClassVar[tuple[str, ...]]  # module names (suffixes) that adapters attach to
+    default_guidance: ClassVar[Guidance]  # what the makers sample the teacher with
+    default_steps: ClassVar[int]
+    max_references: ClassVar[int]
+    pixels_per_token: ClassVar[int]  # side of the square tile that one latent token stands for
+    size_multiple: ClassVar[int]  # heights and widths are multiples of this, in pixels
+
+    transformer: nn.Module
+    source: str  # folder or hub id it was loaded from
+    latent_channels: int
+
+    @abstractmethod
+    def velocity(
+        self, transformer: nn.Module, z_BND: Tensor, t_B: Tensor, cond: Conditioning, prefix: Prefix | None = None
+    ) -> Tensor:
+        """v(z, t | cond), shape BND, in z's dtype. With `prefix`, only the target's tokens are computed."""
+
+    @abstractmethod
+    def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
+        """The prefix of `cond` under `transformer`; None where the family has none. Under grad mode the gradient
+        flows through it, under no_grad it is constant."""
+
+    @abstractmethod
+    def encode(
+        self, prompts: Sequence[str], references: Sequence[Image.Image] | None, size: tuple[int, int]
+    ) -> list[Conditioning]:
+        """One Conditioning (batch of 1) for each prompt, all with the same references, through the pipeline's own
+        code. size: (height, width) of the target in pixels."""
+
+    @abstractmethod
+    def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
+        """Packed clean latents (BND) of pictures resized as the pipeline resizes references to `size`."""
+
+    @abstractmethod
+    def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+        """Pictures of packed clean latents."""
+
+    @abstractmethod
+    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+        """The grid on which the model's own pipeline samples `steps` steps at this size."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short hash of what determines conditioning (text encoder, processor, VAE, template): keys the store."""
+
+    def layout_grid(self, size: tuple[int, int]) -> Grid:
+        """Rows and columns of latent tokens for a size in pixels (height, width).
+
+        Raises:
+            LayoutError: a side is not a positive multiple of `size_multiple`.
+        """
+        for side in size:
+            if side <= 0 or side % self.size_multiple:
+                raise LayoutError(
+                    f"{self.family} takes sides that are multiples of {self.size_multiple} px, not {side}"
+                )
+        return size[0] // self.pixels_per_token, size[1] // self.pixels_per_token
+
+    def noise_shape(self, layout: Layout) -> tuple[int, int]:
+        """(N, D) of one sample's target latents."""
+        return layout.target_tokens, self.latent_channels
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.transformer.parameters()).device

@@ -1,0 +1,46 @@
+"""Every refusal, one tree. A message says what is wrong, where, and how to mend it; the command line prints it and
+exits with 2, without a traceback (`--debug` shows it)."""
+
+
+class FewstepError(Exception):
+    """Anything the user can mend. Never raised for our own mistakes: those are assertions."""
+
+
+class RecipeError(FewstepError, ValueError):
+    """A recipe with unknown, missing or contradictory keys."""
+
+
+class CaseError(FewstepError, ValueError):
+    """A case, a source of cases or one of its pictures cannot be used. Names the file and the line."""
+
+
+class ModelError(FewstepError, ValueError):
+    """A model folder or hub id that is incomplete, of an unknown family, or not safetensors."""
+
+
+class AdapterError(FewstepError, ValueError):
+    """A LoRA whose keys, shapes or base do not fit."""
+
+
+class LayoutError(FewstepError, ValueError):
+    """Samples of different layouts in one batch, or a size off the model's grid."""
+
+
+class StoreError(FewstepError):
+    """A conditioning store that is torn, foreign or incomplete."""
+
+
+class RunError(FewstepError):
+    """A run folder that belongs to another recipe, is locked, or cannot be written."""
+
+
+class TrainingStopped(FewstepError):
+    """Training ended by a declared limit (for example too many non-finite updates)."""
+
+
+class ExportError(FewstepError):
+    """A student folder that cannot be written or does not pass its own verification."""
+
+
+class EnvironmentRefused(FewstepError, RuntimeError):
+    """The machine lacks what was asked for: a device, a dtype, a package, disk space."""

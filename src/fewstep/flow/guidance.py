@@ -1,0 +1,41 @@
+"""Classifier-free guidance as a property of a teacher.
+
+Two conventions exist; ours is v = v_u + s (v_c - v_u), in which s = 1 is none. Guidance (with the kept norm above
+all) is not linear in its inputs, so it is applied per teacher, before teachers are mixed.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewstep.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """scale: 1 is none. keep_norm: rescale each token of the guided velocity to the conditional one's length, as
+    QwenImagePipeline does. negative: the prompt of the unconditional branch (never zeros)."""
+
+    scale: float = 1.0
+    keep_norm: bool = False
+    negative: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.scale >= 0:
+            raise RecipeError(f"a guidance scale is at least 0 (1 is none), not {self.scale}")
+
+    @property
+    def active(self) -> bool:
+        """Whether the unconditional branch is evaluated at all: guidance costs a second evaluation per step."""
+        return self.scale != 1.0
+
+
+NONE = Guidance()
+
+
+def guided(v_cond_BND: Tensor, v_uncond_BND: Tensor, guidance: Guidance) -> Tensor:
+    """v_u + s (v_c - v_u), with the conditional velocity's length per token if `keep_norm`."""
+    v = v_uncond_BND + guidance.scale * (v_cond_BND - v_uncond_BND)
+    if not guidance.keep_norm:
+        return v
+    return v * (v_cond_BND.norm(dim=-1, keepdim=True) / v.norm(dim=-1, keepdim=True).clamp_min(1e-12))

@@ -1,0 +1,90 @@
+"""SigmaGrid: the ONE grid of rollout, sampler and export.
+
+A grid holds the noise levels at which a network is evaluated, strictly decreasing; the closing 0 is implied.
+Three ways to make one: steps and a static shift, an explicit list, or the settings of a pipeline's own scheduler at
+a resolution. The arithmetic follows diffusers' FlowMatchEulerDiscreteScheduler; tests hold it to that.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.errors import RecipeError
+
+
+def shifted(sigma: float, shift: float) -> float:
+    """s' = a s / (1 + (a - 1) s): the timestep shift of SD3 (arXiv 2403.03206, eq. 23); a = 1 leaves s as it is."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def dynamic_shift(tokens: int, config: Mapping[str, Any]) -> float:
+    """e^mu with mu linear in the number of latent tokens of the target, as the Qwen-Image pipelines compute it."""
+    base_length, max_length = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (top - base) / (max_length - base_length)
+    return math.exp(base + slope * (tokens - base_length))
+
+
+@dataclass(frozen=True)
+class SigmaGrid:
+    """Noise levels, strictly decreasing in (0, 1]. `grid[k]` is that of student step k; k = 0 is the noisiest."""
+
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.sigmas:
+            raise RecipeError("a sigma grid needs at least one step")
+        if not all(math.isfinite(s) and 0 < s <= 1 for s in self.sigmas):
+            raise RecipeError(f"sigmas lie in (0, 1] and the closing 0 is implied; got {list(self.sigmas)}")
+        if any(a <= b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
+            raise RecipeError(f"sigmas must decrease from step to step; got {list(self.sigmas)}")
+
+    @classmethod
+    def of(cls, sigmas: Sequence[float]) -> "SigmaGrid":
+        """The grid of an explicit list, for example a released student's `sample_sigmas`."""
+        return cls(tuple(float(s) for s in sigmas))
+
+    @classmethod
+    def static(cls, steps: int, shift: float = 1.0) -> "SigmaGrid":
+        """1, 1 - 1/n, .., 1/n, each shifted. Four steps and shift 3: 1, .9, .75, .5 (Qwen-Image-Lightning)."""
+        if steps < 1:
+            raise RecipeError(f"a sampler takes at least one step, not {steps}")
+        if not (math.isfinite(shift) and shift > 0):
+            raise RecipeError(f"a shift is a positive number (1 is none), not {shift}")
+        return cls(tuple(shifted(1 - i / steps, shift) for i in range(steps)))
+
+    @classmethod
+    def of_scheduler(cls, config: Mapping[str, Any], steps: int, tokens: int) -> "SigmaGrid":
+        """What FlowMatchEulerDiscreteScheduler with `config` makes of `steps` steps for `tokens` latent tokens."""
+        for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
+            if config.get(key):
+                raise RecipeError(f"schedulers with {key} are not supported; give the grid as a list of sigmas")
+        if config.get("time_shift_type", "exponential") != "exponential":
+            raise RecipeError("schedulers with a linear time shift are not supported; give the grid as a list")
+        dynamic = config.get("use_dynamic_shifting", False)
+        shift = dynamic_shift(tokens, config) if dynamic else config.get("shift", 1.0)
+        sigmas = cls.static(steps, shift).sigmas
+        terminal = config.get("shift_terminal")
+        return cls(_stretched(sigmas, terminal) if terminal else sigmas)
+
+    def __len__(self) -> int:
+        return len(self.sigmas)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.sigmas)
+
+    def __getitem__(self, k: int) -> float:
+        return self.sigmas[k]
+
+    def after(self, k: int) -> float:
+        """The noise level that step k leads to; 0 after the last."""
+        return self.sigmas[k + 1] if k + 1 < len(self.sigmas) else 0.0
+
+
+def _stretched(sigmas: Sequence[float], terminal: float) -> tuple[float, ...]:
+    """1 - sigma scaled so that the last sigma becomes `terminal` (the scheduler's `shift_terminal`)."""
+    if 1 - sigmas[-1] <= 0:
+        raise RecipeError("shift_terminal has no meaning for a grid of one step; give the grid as a list of sigmas")
+    scale = (1 - sigmas[-1]) / (1 - terminal)
+    return tuple(1 - (1 - s) / scale for s in sigmas)

@@ -1,0 +1,25 @@
+"""The deterministic sampler: Euler steps along a grid. Rollouts in training and sampling at inference both walk here,
+so a student is trained on the states it will meet."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from fewstep.flow import path
+from fewstep.flow.sigmas import SigmaGrid
+
+
+class Velocity(Protocol):
+    """v(z, t) of one network with its conditioning bound. z_BND, t_B in (0, 1]; the answer has z's shape."""
+
+    def __call__(self, z_BND: Tensor, t_B: Tensor, /) -> Tensor: ...
+
+
+def trajectory(velocity: Velocity, z_BND: Tensor, grid: SigmaGrid) -> list[Tensor]:
+    """All states from noise to picture: len(grid) + 1 tensors BND, one network evaluation between neighbours."""
+    states = [z_BND]
+    for k, sigma in enumerate(grid):
+        z = states[-1]
+        v = velocity(z, z.new_full((z.shape[0],), sigma))
+        states.append(path.euler_step(z, v, sigma, grid.after(k)))
+    return states

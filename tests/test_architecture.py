@@ -1,0 +1,118 @@
+"""The never-table of docs/architecture.md, held by reading the imports. Rules are transitive: what a module reaches
+through others counts."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "src" / "fewstep"
+MODULES = {
+    ".".join(("fewstep", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What a module names in its import statements, wherever they stand (type-checking blocks aside)."""
+    found: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            base = node.module or ""
+            found.add(base)
+            found |= {f"{base}.{alias.name}" for alias in node.names if f"{base}.{alias.name}" in MODULES}
+    return frozenset(found)
+
+
+@cache
+def reach(module: str) -> frozenset[str]:
+    """Everything a module imports, directly or through our own modules."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in imports(waiting.pop()):
+            if name not in seen:
+                seen.add(name)
+                if name in MODULES:
+                    waiting.append(name)
+    return frozenset(seen)
+
+
+def room(name: str) -> str:
+    """The first two parts of a dotted name: fewstep.flow.path is in the room fewstep.flow."""
+    return ".".join(name.split(".")[:2]) if name.startswith("fewstep.") else name.split(".")[0]
+
+
+def modules_of(*rooms: str) -> list[str]:
+    return [name for name in MODULES if any(name == r or name.startswith(f"{r}.") for r in rooms)]
+
+
+NEVER = [
+    ("fewstep.data", {"torch"}),
+    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train"}),
+    ("fewstep.objective", {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train"}),
+    ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
+    ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
+    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket"}),
+    ("fewstep.roles", {"fewstep.data", "fewstep.train"}),
+]
+
+
+@pytest.mark.parametrize(("where", "forbidden"), NEVER, ids=[where for where, _ in NEVER])
+def test_never(where: str, forbidden: set[str]) -> None:
+    broken = {m: sorted(f for f in reach(m) if room(f) in forbidden) for m in modules_of(where)}
+    assert not {m: found for m, found in broken.items() if found}
+
+
+def test_flow_stands_alone() -> None:
+    allowed = {"fewstep.flow", "fewstep.errors"}
+    for module in modules_of("fewstep.flow"):
+        ours = {room(name) for name in reach(module) if name.startswith("fewstep")}
+        assert ours <= allowed, f"{module} reaches {sorted(ours - allowed)}"
+
+
+def test_only_backbones_know_diffusers() -> None:
+    may = set(modules_of("fewstep.backbones", "fewstep.pocket.build", "fewstep.pocket.train", "fewstep.pocket.vae"))
+    for module in set(MODULES) - may:
+        foreign = {name for name in imports(module) if name.split(".")[0] in {"diffusers", "transformers"}}
+        assert not foreign, f"{module} imports {sorted(foreign)}"
+
+
+def test_only_the_command_line_imports_inside_functions() -> None:
+    may = {"fewstep.cli", "fewstep._torchvision"} | set(modules_of("fewstep.backbones", "fewstep.pocket"))
+    for module in set(MODULES) - may:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.FunctionDef):
+                inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+                assert not inner, f"{module}.{node.name} imports inside the function"
+
+
+def test_packages_re_export_nothing() -> None:
+    for module, path in MODULES.items():
+        if path.name == "__init__.py" and module != "fewstep":
+            assert not path.read_text().strip(), f"{module} is a folder, not a façade: leave its __init__ empty"
+
+
+def test_no_drawer_for_everything() -> None:
+    banned = {"utils", "util", "helpers", "common", "misc", "registry", "manager"}
+    assert not [m for m in MODULES if m.rsplit(".", 1)[-1] in banned]
+
+
+def test_files_are_one_idea() -> None:
+    long = {m: n for m, path in MODULES.items() if (n := len(path.read_text().splitlines())) > 400}
+    assert not long, f"split these: {long}"
+
+
+def test_no_circles() -> None:
+    for module in MODULES:
+        assert module not in reach(module), f"{module} imports itself through others"
