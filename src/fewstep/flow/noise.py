@@ -25,11 +25,11 @@ class Draw:
 
     def normal(self, shape: Sequence[int], name: str, *counters: int) -> Tensor:
         """Standard normal values, float32, on the CPU."""
-        return torch.randn(*shape, generator=self.generator(name, *counters))
+        return torch.randn(tuple(shape), generator=self.generator(name, *counters))
 
     def uniform(self, shape: Sequence[int], name: str, *counters: int) -> Tensor:
         """Values uniform on [0, 1), float32, on the CPU."""
-        return torch.rand(*shape, generator=self.generator(name, *counters))
+        return torch.rand(tuple(shape), generator=self.generator(name, *counters))
 
     def integer(self, high: int, name: str, *counters: int) -> int:
         """A whole number uniform on [0, high)."""

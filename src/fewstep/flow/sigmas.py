@@ -15,7 +15,7 @@ from fewstep.errors import RecipeError
 
 def shifted(sigma: float, shift: float) -> float:
     """s' = a s / (1 + (a - 1) s): the timestep shift of SD3 (arXiv 2403.03206, eq. 23); a = 1 leaves s as it is."""
-    return shift * sigma / (1 + (shift - 1) * sigma)
+    return shift * sigma / (1 - sigma + shift * sigma)  # in this form sigma 1 stays 1 to the last bit
 
 
 def dynamic_shift(tokens: int, config: Mapping[str, Any]) -> float:

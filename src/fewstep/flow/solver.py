@@ -3,6 +3,7 @@ so a student is trained on the states it will meet."""
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from fewstep.flow import path
@@ -16,10 +17,13 @@ class Velocity(Protocol):
 
 
 def trajectory(velocity: Velocity, z_BND: Tensor, grid: SigmaGrid) -> list[Tensor]:
-    """All states from noise to picture: len(grid) + 1 tensors BND, one network evaluation between neighbours."""
+    """All states from noise to picture: len(grid) + 1 tensors BND, one network evaluation between neighbours.
+
+    Times are float32 at least: bfloat16 states must not round sigma before the family scales it."""
     states = [z_BND]
+    exact = torch.promote_types(z_BND.dtype, torch.float32)
     for k, sigma in enumerate(grid):
         z = states[-1]
-        v = velocity(z, z.new_full((z.shape[0],), sigma))
+        v = velocity(z, z.new_full((z.shape[0],), sigma, dtype=exact))
         states.append(path.euler_step(z, v, sigma, grid.after(k)))
     return states

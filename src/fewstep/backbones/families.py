@@ -1,0 +1,60 @@
+"""Which family a model belongs to, by the class its model_index.json names."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+import fewstep
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.placement import check_placement
+from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.errors import ModelError
+
+Parts = Literal["all", "transformer"]
+Load = Callable[[Path, torch.dtype, torch.device | str, Parts], Backbone]
+
+FAMILIES: dict[str, Load] = {"QwenImage21Pipeline": QwenImage21.load}
+POCKET = "pocket"
+
+
+def pocket_folder() -> Path:
+    """The embedded teacher's folder, inside the package."""
+    return Path(fewstep.__file__).parent / "pocket" / "teacher"
+
+
+def load_backbone(
+    source: str | Path,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "cpu",
+    parts: Parts = "all",
+) -> Backbone:
+    """The model of a folder, a hub id, or "pocket" (the embedded one).
+
+    Raises:
+        ModelError: not found, of an unknown family, incomplete, or pickled.
+        EnvironmentRefused: the device or the dtype is not to be had here.
+    """
+    check_placement(dtype, device)
+    if source == POCKET and not pocket_folder().is_dir():
+        raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
+    folder = folder_of(pocket_folder() if source == POCKET else source)
+    backbone = load_of(folder)(folder, dtype, device, parts)
+    backbone.source = str(source)  # what the user called it, not where the hub's cache put it
+    return backbone
+
+
+def load_of(folder: Path) -> Load:
+    """How to load the family whose pipeline class the folder names.
+
+    Raises:
+        ModelError: none of ours.
+    """
+    name = str(read_json(folder / "model_index.json").get("_class_name"))
+    if name not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise ModelError(f"{folder} names the class {name}; the families that fewstep knows are: {known}")
+    return FAMILIES[name]

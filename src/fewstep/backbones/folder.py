@@ -1,0 +1,123 @@
+"""Model folders on disk: found, and found whole, before anything heavy is loaded.
+
+A folder is in the diffusers layout: model_index.json, and one subfolder for each part. Weights are safetensors;
+pickled ones run code when they are opened, so they are refused.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from fewstep.errors import ModelError
+
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
+
+
+def folder_of(source: str | Path) -> Path:
+    """The folder that `source` names; a hub id is fetched into (or found in) the Hugging Face cache.
+
+    Raises:
+        ModelError: neither a folder nor a hub id, or a hub id that cannot be fetched.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise ModelError(
+            f"{path} is a file. Give the model's folder in the diffusers layout (the one with model_index.json)"
+        )
+    if not _HUB_ID.fullmatch(str(source)):
+        raise ModelError(f"no model at '{source}': not a folder here, and not a hub id (owner/name)")
+    return _fetched(str(source))
+
+
+def _fetched(hub_id: str) -> Path:
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_FROM_HUB)))
+    except Exception as error:  # whatever its client raises (and that changes): the model is not here
+        raise ModelError(
+            f"'{hub_id}' is no folder here, and as a hub id it cannot be fetched ({_first_line(error)}). "
+            "Without network give a local folder in the diffusers layout; for a gated model run `hf auth login` first"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ModelError: missing, or not one.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing: the model folder is incomplete. Copy or download it again") from None
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({_first_line(error)}). Copy or download it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is not a JSON object. Copy or download it again")
+    return content
+
+
+def weight_files(part: Path, stem: str) -> list[Path]:
+    """The safetensors files of one part, all present and of the length that their headers say.
+
+    Raises:
+        ModelError: names the missing, torn or pickled file.
+    """
+    single, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
+    if single.is_file():
+        files = [single]
+    elif index.is_file():
+        files = [part / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+    else:
+        raise _without_weights(part, single)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        named = ", ".join(missing) or "every shard"
+        raise ModelError(f"{part} lacks {named}, which {index.name} lists. Copy or download the missing files")
+    for file in files:
+        header_of(file)
+    return files
+
+
+def _without_weights(part: Path, expected: Path) -> ModelError:
+    pickled = sorted(file.name for file in part.glob("*") if file.suffix in PICKLED)
+    if pickled:
+        return ModelError(
+            f"{part} has only pickled weights ({', '.join(pickled)}), which can run code when opened. "
+            "Convert them where you trust them: save_pretrained(..., safe_serialization=True)"
+        )
+    return ModelError(f"{expected} is missing: the model folder is incomplete. Copy or download it again")
+
+
+def header_of(file: Path) -> dict[str, Mapping[str, Any]]:
+    """Name -> dtype, shape and offsets of every tensor in a safetensors file, once the file is known to be whole.
+
+    Raises:
+        ModelError: a torn download, a Git LFS pointer, or another format.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+        try:
+            header = json.loads(stream.read(length)) if 0 < length <= size - 8 else None
+        except ValueError:
+            header = None
+    if not isinstance(header, dict):
+        raise ModelError(f"{file} is not a whole safetensors file ({size} bytes). Copy or download it again")
+    header.pop("__metadata__", None)
+    expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if size != expected:
+        raise ModelError(f"{file} is torn: {size} bytes of {expected}. Copy or download it again")
+    return header

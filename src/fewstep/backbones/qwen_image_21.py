@@ -1,0 +1,340 @@
+"""Qwen-Image 2.1: text to image and edits with 1 to 10 references in one block-causal transformer.
+
+The stock diffusers classes do the work; this file speaks the contract of `backbone.py` to them. Text and reference
+tokens are modulated from t = 0 and never attend to the target (`causal_condition`), so their keys and values serve
+every t. Source of all conventions: QwenImage21Pipeline of diffusers 0.42; the contract tests hold us to its own call.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fewstep.backbones import tiny
+from fewstep.backbones.backbone import Backbone, Prefix
+from fewstep.backbones.folder import folder_of, read_json, weight_files
+from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
+from fewstep.backbones.interleave import sequence_of, slot_positions, slots_of
+from fewstep.backbones.placement import check_placement
+from fewstep.backbones.stock import (
+    QwenImage21KVCache,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
+    calculate_dimensions,
+)
+from fewstep.conditioning import Conditioning, Grid, Layout
+from fewstep.errors import LayoutError, ModelError
+from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.sigmas import SigmaGrid, dynamic_shift, shifted
+
+Parts = Literal["all", "transformer"]
+
+DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # names of weight files
+ENCODING = 1  # raise when the pipeline's template or its image preparation changes: stored conditionings are void then
+
+
+def reference_resolution(size: tuple[int, int]) -> int:
+    """The pipeline's `output_resolution` that resizes references to the target's area, size being (height, width).
+
+    A reference of the target's shape then gets exactly the target's size; with any other value the two grids differ
+    and edits shift. Pass the same number to a stock pipeline when sampling at sizes that are not square.
+    """
+    return round(math.sqrt(size[0] * size[1]))
+
+
+class QwenImage21(Backbone):
+    """The family. `pipeline` is None where only the transformer was loaded, `folder` where it was made in memory. The
+    transformer arrives frozen and in eval mode; who trains it opens what it trains."""
+
+    family: ClassVar[str] = "qwen-image-2.1"
+    lora_targets: ClassVar[tuple[str, ...]] = (
+        *("to_q", "to_k", "to_v", "to_out.0"),
+        *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
+    )
+    default_guidance: ClassVar[Guidance] = NONE
+    default_steps: ClassVar[int] = 40
+    max_references: ClassVar[int] = 10
+    pixels_per_token: ClassVar[int] = 16
+    size_multiple: ClassVar[int] = 32
+
+    def __init__(
+        self,
+        transformer: QwenImage21Transformer2DModel,
+        scheduler: Mapping[str, Any],
+        sample_sigmas: Sequence[float] | None = None,
+        pipeline: QwenImage21Pipeline | None = None,
+        source: str = "memory",
+        folder: Path | None = None,
+    ):
+        self.transformer = transformer
+        self.pipeline = pipeline
+        self.source = source
+        self.latent_channels = _stock(transformer).config.in_channels
+        self._scheduler = scheduler
+        self._sample_sigmas = sample_sigmas
+        self.folder = folder
+        for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
+            module.eval().requires_grad_(False)
+
+    # ---- making one
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        parts: Parts = "all",
+    ) -> "QwenImage21":
+        """From a folder or a hub id, safetensors only.
+
+        Raises:
+            ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
+            EnvironmentRefused: the device or the dtype is not to be had here.
+        """
+        device = check_placement(dtype, device)
+        folder = folder_of(source)
+        index = cls.inspect(folder, parts)
+        how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+        if parts == "all":
+            pipeline = QwenImage21Pipeline.from_pretrained(folder, **how).to(device)
+            return cls.from_pipeline(pipeline, str(source), folder)
+        transformer = QwenImage21Transformer2DModel.from_pretrained(folder / "transformer", **how).to(device)
+        scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+        return cls(transformer, scheduler, index.get("sample_sigmas"), None, str(source), folder)
+
+    @classmethod
+    def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
+        """The folder's model_index.json, once every file that loading needs is known to be there and whole.
+
+        Raises:
+            ModelError: names the file that is missing, torn or pickled.
+        """
+        index = read_json(folder / "model_index.json")
+        read_json(folder / "scheduler" / "scheduler_config.json")
+        weights = {"transformer": DIFFUSERS}
+        if parts == "all":
+            weights |= {"vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
+            _check_processor(folder / "processor")
+        for part, stem in weights.items():
+            read_json(folder / part / "config.json")
+            weight_files(folder / part, stem)
+        return index
+
+    @classmethod
+    def from_pipeline(
+        cls, pipeline: QwenImage21Pipeline, source: str = "memory", folder: Path | None = None
+    ) -> "QwenImage21":
+        """Around a stock pipeline, whose modules are used as they are."""
+        pipeline.set_progress_bar_config(disable=True)
+        config = pipeline.scheduler.config
+        return cls(pipeline.transformer, config, pipeline.config.get("sample_sigmas"), pipeline, source, folder)
+
+    @classmethod
+    def random(
+        cls,
+        config: Mapping[str, Any],
+        scheduler: Mapping[str, Any] | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+    ) -> "QwenImage21":
+        """The transformer of a config ({} is the 7 B one) with random weights: to measure memory and speed with."""
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)  # made in its dtype: in float32 first it would need twice the memory
+        try:
+            with check_placement(dtype, device):
+                transformer = QwenImage21Transformer2DModel.from_config(dict(config))
+        finally:
+            torch.set_default_dtype(usual)
+        return cls(transformer, scheduler or {}, source="random")
+
+    @classmethod
+    def tiny(cls, seed: int = 0) -> "QwenImage21":
+        """A complete one with random weights that fits into a test."""
+        return cls.from_pipeline(tiny.pipeline(seed), f"tiny:{seed}")
+
+    # ---- the transformer
+
+    def velocity(
+        self, transformer: nn.Module, z_BND: Tensor, t_B: Tensor, cond: Conditioning, prefix: Prefix | None = None
+    ) -> Tensor:
+        """v(z, t | cond), shape BND, in z's dtype; computed in the dtype of the weights."""
+        assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
+        target = cond.layout.target
+        cache = None if prefix is None else _filled(prefix)
+        v_BND = self._forward(transformer, z_BND, t_B, cond, target, cache, None if cache is None else "cached")
+        return v_BND[:, -z_BND.shape[1] :].to(z_BND.dtype)
+
+    def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
+        """Keys and values of text and references; None for a model without `causal_condition`.
+
+        They see neither the target nor t, so they are extracted beside the smallest target there is, 2 x 2 tokens.
+        """
+        if not _stock(transformer).config.causal_condition:
+            return None
+        cache = QwenImage21KVCache(len(_stock(transformer).transformer_blocks))
+        z_BND = cond.text_BLC.new_zeros(len(cond), 4, self.latent_channels)
+        self._forward(transformer, z_BND, z_BND.new_ones(len(cond)), cond, (2, 2), cache, "extract")
+        return Prefix(tuple((layer.k, layer.v) for layer in cache.layer_caches))
+
+    def _forward(
+        self,
+        transformer: nn.Module,
+        z_BND: Tensor,
+        t_B: Tensor,
+        cond: Conditioning,
+        target: Grid,
+        cache: QwenImage21KVCache | None,
+        mode: Literal["extract", "cached"] | None,
+    ) -> Tensor:
+        """The stock forward, whose sequence has references before the target."""
+        dtype = _stock(transformer).img_in.weight.dtype
+        embeds_BSC, mask_BS, slots_BT = sequence_of(cond, target)
+        references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
+        return transformer(
+            hidden_states=torch.cat([*references, z_BND.to(dtype)], dim=1),
+            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            encoder_hidden_states=embeds_BSC.to(dtype),
+            encoder_hidden_states_mask=mask_BS,
+            img_shapes=[[(1, *grid) for grid in (*cond.layout.references, target)]] * len(cond),
+            img_mask=slots_BT,
+            kv_cache=cache,
+            kv_cache_mode=mode,
+            return_dict=False,
+        )[0]
+
+    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+        """The pipeline's own grid: its `sample_sigmas` where there are so many, else even steps; either goes through
+        the scheduler's shift."""
+        tokens = target[0] * target[1]
+        if self._sample_sigmas is None or len(self._sample_sigmas) != steps:
+            return SigmaGrid.of_scheduler(self._scheduler, steps, tokens)
+        if self._scheduler.get("shift_terminal"):
+            raise ModelError(f"{self.source} has sample_sigmas and a shift_terminal; give the grid as a list of sigmas")
+        dynamic = self._scheduler.get("use_dynamic_shifting", False)
+        shift = dynamic_shift(tokens, self._scheduler) if dynamic else self._scheduler.get("shift", 1.0)
+        return SigmaGrid.of([shifted(sigma, shift) for sigma in self._sample_sigmas])
+
+    # ---- encoding and decoding
+
+    @torch.no_grad()
+    def encode(
+        self, prompts: Sequence[str], references: Sequence[Image.Image] | None, size: tuple[int, int]
+    ) -> list[Conditioning]:
+        """One Conditioning (batch of 1) for each prompt, all with the same references.
+
+        Raises:
+            LayoutError: the size is off the grid, or there are more than 10 references.
+            ModelError: no text encoder was loaded, or its processor resizes references on its own.
+        """
+        pipeline, images = self._complete("encode prompts"), list(references or ())
+        if len(images) > self.max_references:
+            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {len(images)}")
+        target, grids = self.layout_grid(size), tuple(self._reference_grid(image, size) for image in images)
+        embeds_BSC, mask_BS, slots_BS = pipeline.encode_prompt(
+            list(prompts),
+            image=[self._resized(image, size) for image in images] or None,
+            device=pipeline.text_encoder.device,
+        )
+        if int(slots_BS[0].sum()) != sum(map(slots_of, grids)):
+            raise ModelError(
+                f"the processor of {self.source} makes {int(slots_BS[0].sum())} image slots of references that need "
+                f"{sum(map(slots_of, grids))}: it resizes them on its own. "
+                "Widen the size range in its image processor's config so that it admits them"
+            )
+        layout = Layout("edit" if images else "t2i", target, grids, slot_positions(slots_BS[0], grids))
+        latents = torch.cat([self._latents(image, size) for image in images], dim=1) if images else None
+        valid_BS = ~slots_BS if mask_BS is None else mask_BS.bool() & ~slots_BS
+        texts = [embeds[valid][None] for embeds, valid in zip(embeds_BSC, valid_BS, strict=True)]
+        return [Conditioning(text, text.new_ones(text.shape[:2], dtype=torch.bool), layout, latents) for text in texts]
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
+        """Packed clean latents (BND) of pictures resized as the pipeline resizes references to `size`.
+
+        Raises:
+            LayoutError: pictures of different shapes, which get different grids.
+        """
+        grids = {self._reference_grid(image, size) for image in images}
+        if len(grids) > 1:
+            raise LayoutError(f"pictures of one batch share a shape; these get the grids {sorted(grids)}")
+        return torch.cat([self._latents(image, size) for image in images])
+
+    @torch.no_grad()
+    def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+        """Pictures of packed clean latents: RGBA, as the pipeline gives them."""
+        pipeline = self._complete("decode latents")
+        mean, std = self._statistics(x0_BND.device, pipeline.vae.dtype)
+        latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(pipeline.vae.dtype)
+        pixels = pipeline.vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
+        return pipeline.image_processor.postprocess(pixels, output_type="pil")
+
+    def _complete(self, purpose: str) -> QwenImage21Pipeline:
+        if self.pipeline is None:
+            raise ModelError(f"to {purpose}, load {self.source} with parts='all'; only its transformer was loaded")
+        return self.pipeline
+
+    def _reference_size(self, image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of a reference: its own shape at the target's area, in steps of 32 px."""
+        width, height, _ = calculate_dimensions(reference_resolution(size) ** 2, image.width / image.height)
+        return height, width
+
+    def _reference_grid(self, image: Image.Image, size: tuple[int, int]) -> Grid:
+        return self.layout_grid(self._reference_size(image, size))
+
+    def _resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """What the text encoder sees of a reference."""
+        height, width = self._reference_size(image, size)
+        return self._complete("encode pictures").image_processor.resize(image.convert("RGBA"), height, width)
+
+    def _latents(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
+        """What the transformer sees of a reference: the mode of the VAE's posterior, normalised, (1, N, D)."""
+        pipeline = self._complete("encode pictures")
+        height, width = self._reference_size(image, size)
+        pixels = pipeline.image_processor.preprocess(image.convert("RGBA"), height, width)[:, :, None]
+        posterior = pipeline.vae.encode(pixels.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
+        mean, std = self._statistics(pipeline.vae.device, pipeline.vae.dtype)
+        return ((posterior.mode() - mean) / std).flatten(2).transpose(1, 2)
+
+    def _statistics(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        config = self._complete("reach the VAE").vae.config
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
+        return mean.to(device, dtype), std.to(device, dtype)
+
+    def fingerprint(self) -> str:
+        """Of text encoder, processor and VAE: from the folder where there is one, so that a run that loads only the
+        transformer finds its store; else from the modules."""
+        stamp = f"{self.family}/{ENCODING}".encode()
+        if self.folder is not None:
+            parts = part_identity(self.folder / "text_encoder", TRANSFORMERS)
+            parts += part_identity(self.folder / "vae", DIFFUSERS) + files_identity(self.folder / "processor")
+            return digest([stamp, *parts])
+        pipeline = self._complete("name what conditionings depend on")
+        tokenizer = pipeline.processor.tokenizer.backend_tokenizer.to_str().encode()
+        images = config_identity(pipeline.processor.image_processor.to_dict())
+        modules = module_identity(pipeline.text_encoder) + module_identity(pipeline.vae)
+        return digest([stamp, tokenizer, images, config_identity(dict(pipeline.vae.config)), *modules])
+
+
+def _check_processor(part: Path) -> None:
+    read_json(part / "tokenizer_config.json")
+    if not any((part / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise ModelError(f"{part / 'tokenizer.json'} is missing: the model folder is incomplete. Download it again")
+
+
+def _stock(transformer: nn.Module) -> Any:
+    """The same module, for attributes that the type nn.Module does not know."""
+    return transformer
+
+
+def _filled(prefix: Prefix) -> QwenImage21KVCache:
+    """A fresh stock cache for one forward. A recomputation under gradient checkpointing writes into the cache that it
+    was extracted into; nothing reads that one again."""
+    cache = QwenImage21KVCache(len(prefix.cache))
+    for layer, (keys, values) in zip(cache.layer_caches, prefix.cache, strict=True):
+        layer.store(keys, values)
+    return cache

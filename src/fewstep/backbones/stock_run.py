@@ -1,0 +1,70 @@
+"""What a user's own process does with a student folder: open it with stock diffusers and call it. Nothing else of
+fewstep takes part (the torchvision remedy aside), so that `fewstep export --verify` tests the folder and not us.
+
+    python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
+
+REQUEST: {"folder", "dtype", "device", "calls": [{"prompt", "seed", "height", "width", "resolution", "image"?}]}.
+ANSWER: for call i the tensors i.latents (1, N, D), i.picture (H, W, channels) and i.times (t of each network call).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fewstep import _torchvision
+
+_torchvision.ensure()
+
+import torch  # noqa: E402
+from diffusers import DiffusionPipeline  # noqa: E402
+from PIL import Image  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from torchvision.transforms.functional import pil_to_tensor  # noqa: E402
+
+
+def main(request: Path, answer: Path) -> None:
+    asked = json.loads(request.read_text())
+    dtype = getattr(torch, asked["dtype"])
+    pipe = DiffusionPipeline.from_pretrained(asked["folder"], torch_dtype=dtype, local_files_only=True)
+    pipe = pipe.to(asked["device"])
+    pipe.set_progress_bar_config(disable=True)
+    times: list[float] = []
+    pipe.transformer.register_forward_pre_hook(
+        lambda module, args, named: times.append(float(named["timestep"].flatten()[0])), with_kwargs=True
+    )
+    tensors: dict[str, torch.Tensor] = {}
+    for i, call in enumerate(asked["calls"]):
+        times.clear()
+        latents, picture = _drawn(pipe, call)
+        tensors |= {
+            f"{i}.latents": latents.float().cpu().contiguous(),
+            f"{i}.picture": pil_to_tensor(picture).permute(1, 2, 0).contiguous(),
+            f"{i}.times": torch.tensor(times, dtype=torch.float64),
+        }
+    save_file(tensors, answer)
+
+
+def _drawn(pipe: Any, call: dict[str, Any]) -> tuple[torch.Tensor, Image.Image]:
+    """The last latents and the picture of one plain call: no steps, no sigmas, no guidance are given."""
+    last: list[torch.Tensor] = []
+
+    def keep(pipe: Any, step: int, t: torch.Tensor, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        last[:] = [held["latents"]]
+        return {}
+
+    options = {"image": Image.open(call["image"])} if "image" in call else {}
+    picture = pipe(
+        call["prompt"],
+        height=call["height"],
+        width=call["width"],
+        output_resolution=call["resolution"],
+        generator=torch.Generator().manual_seed(call["seed"]),
+        callback_on_step_end=keep,
+        **options,
+    ).images[0]
+    return last[0], picture
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

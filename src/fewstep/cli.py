@@ -1,0 +1,288 @@
+"""One verb per stage. The only file with imports inside functions: `fewstep --help` answers before torch is loaded."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from fewstep import __version__
+from fewstep.errors import FewstepError
+
+app = typer.Typer(
+    name="fewstep",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Distil a many-step image model into **one 4-step student** that generates and edits.\n\n"
+    "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
+    "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
+)
+pocket_app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
+cases_app = typer.Typer(no_args_is_help=True, help="The prompts and edits a student learns from.")
+recipe_app = typer.Typer(no_args_is_help=True, help="What a run is made of.")
+app.add_typer(pocket_app, name="pocket")
+app.add_typer(cases_app, name="cases")
+app.add_typer(recipe_app, name="recipe")
+
+out = Console()
+err = Console(stderr=True)
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe (`fewstep recipe list`) or a YAML file of yours.")
+]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this form on every Python we support
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. `--set run.iterations=300`. Repeatable."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's error is one clear message and exit code 2; Ctrl-C is 130; `--debug` shows the traceback."""
+
+    @wraps(command)
+    def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except FewstepError as error:
+            if debug:
+                raise
+            err.print(f"[bold red]fewstep:[/] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            if debug:
+                raise
+            err.print("[bold]Stopped.[/] The same command goes on where this left off.")
+            raise typer.Exit(130) from None
+
+    # typer reads the signature: add the option that this wrapper answers.
+    import inspect
+
+    signature = inspect.signature(command)
+    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
+    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {**command.__annotations__, "debug": Debug}
+    return wrapped
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    # The progress bars of libraries would tear ours; hub libraries must not wait for a network that may not be there.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@app.command()
+@refusing
+def demo(
+    to: Annotated[Path, typer.Option("--out", help="Where the run, the student and the page go.")] = Path("runs/demo"),
+) -> None:
+    """Distil the bundled pocket teacher, examine the student, and leave a page with pictures.
+
+    Everything happens on this machine, on CPU, in minutes. Stop it at any time; the same command goes on.
+    """
+    from fewstep.demo import demo as run_demo
+
+    run_demo(to)
+
+
+@app.command()
+@refusing
+def distill(
+    recipe: RecipeName,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder; `runs/NAME` if not given."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Distil a teacher into a 4-step student, as a recipe says.
+
+    Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
+    """
+    from fewstep import launch
+    from fewstep.recipe import load
+
+    chosen = load(recipe, overrides or [])
+    launch.distill(chosen, to or Path("runs") / chosen.name)
+
+
+@app.command()
+@refusing
+def encode(
+    recipe: RecipeName,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder the store stands beside; `runs/NAME` if not given."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
+    use another machine, or to see the size of it."""
+    from fewstep import launch
+    from fewstep.recipe import load
+
+    chosen = load(recipe, overrides or [])
+    launch.encode(chosen, to or Path("runs") / chosen.name)
+
+
+@app.command()
+@refusing
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    to: Annotated[Path, typer.Option("--to", help="The student folder to write; must not exist or be empty.")],
+    checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or an iteration.")] = "best",
+    dtype: Annotated[str, typer.Option(help="`bf16` or `fp32`.")] = "bf16",
+    verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
+) -> None:
+    """Write a student folder that stock diffusers opens and samples right by default."""
+    from fewstep import launch
+
+    launch.export_run(run, to, checkpoint=checkpoint, dtype=dtype, check=verify)
+
+
+@app.command()
+@refusing
+def sample(
+    model: Annotated[str, typer.Argument(help="A student folder, a teacher folder or hub id, or `pocket`.")],
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw, or how to edit. Repeatable.")],
+    image: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--image", "-i", help="A reference picture; makes it an edit. Repeatable, in order."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Noise of the first picture; each further prompt takes the next.", min=0)
+    ] = 0,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Sampler steps. A student knows its own.", min=1, max=1000),
+    ] = None,
+    guidance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Guidance scale; 1 is none. A student needs none.", min=0),
+    ] = None,
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="HEIGHTxWIDTH in pixels; the model's own if not given.", metavar="HxW"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
+) -> None:
+    """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
+    from fewstep import launch
+
+    written = launch.sample(
+        model, prompt, image or [], seed=seed, steps=steps, guidance=guidance, size=size, device=device, to=to
+    )
+    for path in written:
+        out.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+@refusing
+def doctor(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A model folder, a hub id, or `pocket`; only the machine if not given."),
+    ] = None,
+) -> None:
+    """Say what this machine has, and whether a model can be used."""
+    from fewstep import launch
+
+    launch.doctor(model)
+
+
+@cases_app.command("check")
+@refusing
+def cases_check(
+    files: Annotated[list[Path], typer.Argument(help="Cases files: .jsonl, or .txt with one prompt a line.")],
+) -> None:
+    """Validate cases, count them by task and category, find duplicates, and name each bad line."""
+    from fewstep import launch
+
+    if not launch.check_cases(files):
+        raise typer.Exit(2)
+
+
+@recipe_app.command("list")
+@refusing
+def recipe_list() -> None:
+    """The shipped recipes."""
+    from fewstep import launch
+
+    launch.list_recipes()
+
+
+@recipe_app.command("show")
+@refusing
+def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
+    """A recipe as it would run: every key with its value."""
+    from fewstep.recipe import load
+
+    out.print(load(recipe, overrides or []).resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
+
+
+@recipe_app.command("schema")
+@refusing
+def recipe_schema() -> None:
+    """Every key of a recipe: type, default, meaning."""
+    from fewstep import launch
+
+    launch.show_schema()
+
+
+@pocket_app.command("train")
+@refusing
+def pocket_train(
+    to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
+    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder.")] = 20,
+    minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.")] = 120,
+) -> None:
+    """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
+    from fewstep.pocket.train import train_pocket
+
+    train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher)
+
+
+@pocket_app.command("examine")
+@refusing
+def pocket_examine(
+    model: Annotated[str, typer.Argument(help="`pocket` (the teacher) or a student folder made from it.")] = "pocket",
+    cases: Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)] = 100,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Sampler steps; the model's own if not given.", min=1),
+    ] = None,
+    guidance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Guidance scale; the model's own if not given.", min=0),
+    ] = None,
+    to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
+) -> None:
+    """Examine a model on held-out pocket cases with the probe."""
+    from fewstep import launch
+
+    launch.examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
+
+
+def main() -> None:
+    """The entry point of the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""One thing to learn from: a text-to-image prompt, or one edit (reference pictures and an instruction).
+
+The canonical file is JSON Lines. What others write is read too: `ALIASES` says under which names.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rapidfuzz import fuzz, process
+
+from fewstep.data.mixture import TASKS, Task
+from fewstep.data.pictures import verify_picture
+from fewstep.errors import CaseError
+
+ALIASES: dict[str, tuple[str, ...]] = {  # first the canonical name
+    "prompt": ("prompt", "text", "caption", "instruction"),
+    "target": ("target_image", "target", "image", "edited_image", "file_name"),
+    "references": (
+        *("reference_images", "references", "edit_image", "edit_images"),
+        *("source_image", "source_images", "input_image", "control"),
+    ),
+}
+MAX_WORDS = 2_000  # ours: beyond what any of the text encoders was trained to read
+MAX_CHARACTERS = 16_000  # ours; for scripts without spaces
+MAX_SIDE = 16_384  # px, ours
+NEAR = 88  # of 100: an unknown key this close to a known one is taken for a slip
+UNCATEGORISED = "uncategorised"
+
+
+@dataclass(frozen=True)
+class Case:
+    """references is empty exactly for t2i. height, width: the target's size in pixels, both or neither; without them
+    the recipe's size holds. target is not needed to distil; it is kept for examinations. where: file:line."""
+
+    id: str
+    task: Task
+    prompt: str
+    category: str = UNCATEGORISED
+    references: tuple[Path, ...] = ()
+    target: Path | None = None
+    height: int | None = None
+    width: int | None = None
+    seed: int | None = None
+    source: str | None = None
+    license: str | None = None
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        assert (self.task == "edit") == bool(self.references), self
+
+    def size(self, default: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the target in pixels."""
+        return default if self.height is None or self.width is None else (self.height, self.width)
+
+
+KNOWN = {f.name for f in fields(Case)} - {"where"} | {name for names in ALIASES.values() for name in names}
+
+
+def case_of(record: Mapping[str, Any], folder: Path, where: str, name: str, thorough: bool = False) -> Case:
+    """The case that one record states, called `name` if it has no id of its own. Pictures are relative to `folder` and
+    must be there; `thorough` reads them whole. Keys that mean nothing here are left alone, unless they look like a slip
+    for one that does.
+
+    Raises:
+        CaseError: with `where` and the remedy.
+    """
+    _refuse_slips(record, where)
+    references = tuple(_picture(folder, text, where, thorough) for text in _texts(record, "references", where))
+    task = _task(record, bool(references), where)
+    height, width = _side(record, "height", where), _side(record, "width", where)
+    if (height is None) != (width is None):
+        raise CaseError(f"{where}: height and width come together, or not at all")
+    target = _aliased(record, "target", where)
+    return Case(
+        id=_id(record, where) or name,
+        task=task,
+        prompt=prompt_of(_aliased(record, "prompt", where), where),
+        category=_string(record, "category", where) or UNCATEGORISED,
+        references=references,
+        target=_picture(folder, _path_text(target, "target_image", where), where, thorough) if target else None,
+        height=height,
+        width=width,
+        seed=_seed(record, where),
+        source=_string(record, "source", where),
+        license=_string(record, "license", where),
+        where=where,
+    )
+
+
+def record_of(case: Case, folder: Path) -> dict[str, Any]:
+    """The canonical record, pictures relative to `folder` where they lie in it. `case_of` reads it back."""
+    record: dict[str, Any] = {"id": case.id, "task": case.task, "prompt": case.prompt, "category": case.category}
+    if case.references:
+        record["reference_images"] = [_relative(path, folder) for path in case.references]
+    if case.target is not None:
+        record["target_image"] = _relative(case.target, folder)
+    for name in ("height", "width", "seed", "source", "license"):
+        if (value := getattr(case, name)) is not None:
+            record[name] = value
+    return record
+
+
+def prompt_of(value: object, where: str) -> str:
+    """A prompt, stripped.
+
+    Raises:
+        CaseError: missing, empty, too long, or not encodable text.
+    """
+    if value is None:
+        raise CaseError(f"{where}: no prompt; give one under 'prompt' (or {', '.join(ALIASES['prompt'][1:])})")
+    if not isinstance(value, str):
+        raise CaseError(f"{where}: the prompt is {value!r:.60}; give it as text")
+    prompt = value.strip()
+    if not prompt:
+        raise CaseError(f"{where}: the prompt is empty; write one, or remove the line")
+    words = len(prompt.split())
+    if words > MAX_WORDS:
+        raise CaseError(f"{where}: the prompt has {words:,} words, more than {MAX_WORDS:,}; shorten it")
+    if len(prompt) > MAX_CHARACTERS:
+        raise CaseError(f"{where}: the prompt has {len(prompt):,} characters, more than {MAX_CHARACTERS:,}; shorten it")
+    _refuse_unwritable(prompt, "prompt", where)
+    return prompt
+
+
+def distinct(entries: Iterable[Case | CaseError]) -> Iterable[Case | CaseError]:
+    """The same entries, an id's second appearance replaced by an error that names both places."""
+    first: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, Case) and first.setdefault(entry.id, entry.where) != entry.where:
+            yield CaseError(f"{entry.where}: id {entry.id!r} was used at {first[entry.id]}; ids are unique")
+        else:
+            yield entry
+
+
+def _task(record: Mapping[str, Any], has_references: bool, where: str) -> Task:
+    """As stated, or what the presence of references says."""
+    stated = record.get("task")
+    if stated is None:
+        return "edit" if has_references else "t2i"
+    if stated not in TASKS:
+        raise CaseError(f"{where}: task {stated!r:.40} is not known; it is 't2i' or 'edit'")
+    if stated == "t2i" and has_references:
+        raise CaseError(f"{where}: a t2i case has no reference images; make it an edit, or remove them")
+    if stated == "edit" and not has_references:
+        raise CaseError(f"{where}: an edit needs at least one picture under 'reference_images'")
+    return "edit" if stated == "edit" else "t2i"
+
+
+def _aliased(record: Mapping[str, Any], field: str, where: str) -> Any:
+    """The value under the canonical name, or else under an alias; two aliases that disagree are refused."""
+    canonical, *others = ALIASES[field]
+    if record.get(canonical) not in (None, "", []):
+        return record[canonical]
+    given = {name: record[name] for name in others if record.get(name) not in (None, "", [])}
+    values = list(given.values())
+    if any(value != values[0] for value in values[1:]):
+        raise CaseError(f"{where}: {' and '.join(given)} disagree; say which one is meant under {canonical!r}")
+    return values[0] if values else record.get(canonical)
+
+
+def _texts(record: Mapping[str, Any], field: str, where: str) -> list[str]:
+    """One path or a list of paths."""
+    value = _aliased(record, field, where)
+    if value is None:
+        return []
+    return [_path_text(item, ALIASES[field][0], where) for item in (value if isinstance(value, list) else [value])]
+
+
+def _path_text(value: object, name: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise CaseError(f"{where}: {name} holds {value!r:.60}; give paths of pictures as text")
+    if "://" in value:
+        raise CaseError(f"{where}: {value:.80} is an address; download the picture and give its path")
+    return value
+
+
+def _picture(folder: Path, text: str, where: str, thorough: bool) -> Path:
+    path = folder / text
+    verify_picture(path, where, thorough)
+    return path
+
+
+def _id(record: Mapping[str, Any], where: str) -> str | None:
+    value = record.get("id")
+    value = str(value) if isinstance(value, int) and not isinstance(value, bool) else _string(record, "id", where)
+    if value is not None and (len(value) > 200 or not value.isprintable()):
+        raise CaseError(f"{where}: an id is at most 200 printable characters, not {value!r:.60}")
+    return value
+
+
+def _string(record: Mapping[str, Any], name: str, where: str) -> str | None:
+    value = record.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise CaseError(f"{where}: {name} is {value!r:.60}; give it as text")
+    _refuse_unwritable(value, name, where)
+    return value.strip() or None
+
+
+def _whole(record: Mapping[str, Any], name: str, where: str) -> int | None:
+    """A whole number; 512.0, as table tools write it, counts."""
+    value = record.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        raise CaseError(f"{where}: {name} is {value!r:.60}; give a whole number")
+    return int(value)
+
+
+def _side(record: Mapping[str, Any], name: str, where: str) -> int | None:
+    value = _whole(record, name, where)
+    if value is not None and not 0 < value <= MAX_SIDE:
+        raise CaseError(f"{where}: {name} is {value}; a side has 1 to {MAX_SIDE} pixels")
+    return value
+
+
+def _seed(record: Mapping[str, Any], where: str) -> int | None:
+    value = _whole(record, "seed", where)
+    if value is not None and not 0 <= value < 2**63:
+        raise CaseError(f"{where}: seed is {value}; seeds lie between 0 and 2^63")
+    return value
+
+
+def _refuse_unwritable(text: str, name: str, where: str) -> None:
+    """Lone surrogates (broken JSON escapes) and NUL end up as errors far from here."""
+    if "\0" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
+        raise CaseError(f"{where}: {name} holds half a character or a NUL; write the file again as UTF-8")
+
+
+def _refuse_slips(record: Mapping[str, Any], where: str) -> None:
+    """A misspelt 'reference_images' would turn an edit into text-to-image without a word."""
+    for key in record:
+        meant = _meant(key)
+        if meant is not None and not any(name in record for name in _names_of(meant)):
+            raise CaseError(f"{where}: key {key!r:.60} is not known; did you mean {meant!r}?")
+
+
+@cache
+def _meant(key: str) -> str | None:
+    """The known key that an unknown one is close to."""
+    if key in KNOWN:
+        return None
+    close = process.extractOne(key.lower(), sorted(KNOWN), scorer=fuzz.ratio, score_cutoff=NEAR)
+    return None if close is None else close[0]
+
+
+def _names_of(name: str) -> tuple[str, ...]:
+    return next((names for names in ALIASES.values() if name in names), (name,))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()

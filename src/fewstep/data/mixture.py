@@ -1,0 +1,94 @@
+"""Which task, which category and which case come at position i: pure functions of i, without torch and without state.
+
+A run that resumes at iteration 700, or a second rank, computes what it needs from the number alone.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from fewstep.errors import RecipeError
+
+Task = Literal["t2i", "edit"]
+TASKS: tuple[Task, Task] = ("t2i", "edit")
+
+
+class Place(NamedTuple):
+    """Stream number `stream` has position i, as its own `rank`-th (from 0)."""
+
+    stream: int
+    rank: int
+
+
+def place_at(i: int, weights: Sequence[int]) -> Place:
+    """Whose turn position i is, when stream j has weights[j] of every sum(weights) positions.
+
+    Any sum(weights) consecutive positions hold stream j exactly weights[j] times, evenly spread: before any position
+    a stream is less than one turn per halving of the list away from its exact share. The list is halved until one
+    stream is left; of n positions with R for the right half, position i goes right when floor((i + 1) R / n) exceeds
+    floor(i R / n), which is also its rank there. Whole numbers only: exact at any i.
+    """
+    assert i >= 0, i
+    assert sum(weights) > 0, weights
+    first, last, rank = 0, len(weights), i
+    while last - first > 1:
+        middle = (first + last) // 2
+        right, n = sum(weights[middle:last]), sum(weights[first:last])
+        before = rank * right // n
+        if (rank + 1) * right // n > before:
+            first, rank = middle, before
+        else:
+            last, rank = middle, rank - before
+    return Place(first, rank)
+
+
+def spread_at(i: int, weights: Sequence[int]) -> int:
+    """The number of the stream that position i belongs to; see `place_at`."""
+    return place_at(i, weights).stream
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Batches of each task, as in 5:5. 5:5 and 1:1 are the same order."""
+
+    t2i: int
+    edit: int
+
+    def __post_init__(self) -> None:
+        if self.t2i < 0 or self.edit < 0 or self.t2i + self.edit == 0:
+            raise RecipeError(
+                f"tasks {self.t2i}:{self.edit} leave nothing to learn; give whole numbers, not both 0, such as 5:5"
+            )
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        return self.t2i, self.edit
+
+    def __str__(self) -> str:
+        return f"{self.t2i}:{self.edit}"
+
+
+def task_at(i: int, ratio: Ratio) -> Task:
+    """Batch i's task: any t2i + edit consecutive batches hold exactly `edit` edit batches, evenly spread."""
+    return TASKS[spread_at(i, ratio.weights)]
+
+
+def index_at(i: int, size: int, name: str, seed: int) -> int:
+    """Which of `size` cases position i of the stream `name` takes: every case once an epoch, each epoch in an order of
+    its own that depends on (seed, name, epoch) alone."""
+    epoch, rank = divmod(i, size)
+    return _order(size, name, seed, epoch)[rank]
+
+
+@lru_cache(maxsize=64)
+def _order(size: int, name: str, seed: int, epoch: int) -> array:  # type: ignore[type-arg]
+    """0 .. size - 1 sorted by a keyed hash: a shuffle that no library version can change."""
+    key = hashlib.blake2b(repr((name, seed, epoch)).encode(), digest_size=32).digest()
+
+    def place(index: int) -> bytes:
+        return hashlib.blake2b(index.to_bytes(8, "little"), key=key, digest_size=16).digest()
+
+    return array("Q", sorted(range(size), key=place))

@@ -1,0 +1,104 @@
+"""The border that a user's picture crosses: its header is checked before training, its pixels are read as diffusers'
+`load_image` reads them, so training and inference see the same reference."""
+
+import functools
+import hashlib
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from fewstep.errors import CaseError
+
+MAX_PIXELS = 100_000_000  # ours: far above any camera a reference comes from
+MAX_ASPECT = 16  # ours; the text encoder's own limit is 200
+MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"}  # 8 bit or less
+
+
+def verify_picture(path: Path, where: str, thorough: bool = False) -> tuple[int, int]:
+    """(height, width) of a picture that can be used, from its header; `thorough` reads all of it.
+
+    Raises:
+        CaseError: missing, unreadable, too large, too elongated, or of more than 8 bits.
+    """
+    try:
+        with _opened(path, where) as image:
+            width, height = image.size
+            _refuse_extent(path, where, width, height)
+            if image.mode not in MODES:
+                raise CaseError(f"{where}: {path} has {image.mode} pixels; save it with 8 bits per channel")
+            if thorough:
+                image.load()
+    except CaseError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise _unreadable(path, where, error) from error
+    return height, width
+
+
+def open_picture(path: Path, where: str) -> Image.Image:
+    """The picture upright (EXIF) and in RGB, or in RGBA where it has transparency.
+
+    Raises:
+        CaseError: as `verify_picture`, or the pixels are torn.
+    """
+    verify_picture(path, where)
+    try:
+        with _opened(path, where) as image:
+            upright = ImageOps.exif_transpose(image)
+            transparent = "A" in upright.getbands() or "transparency" in upright.info
+            return upright.convert("RGBA" if transparent else "RGB")
+    except CaseError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise _unreadable(path, where, error) from error
+
+
+def digest(path: Path) -> str:
+    """A short hash of the file's bytes; read again only if its size or time has changed.
+
+    Raises:
+        CaseError: the file cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _digest(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise CaseError(f"{path} cannot be read ({error.strerror}); put it back, or remove its case") from error
+
+
+@functools.lru_cache(maxsize=1_000_000)
+def _digest(path: Path, size: int, time_ns: int) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _opened(path: Path, where: str) -> Image.Image:
+    try:
+        there = path.exists()
+    except OSError as error:  # a name too long for a file system
+        raise CaseError(f"{where}: {str(path):.80} cannot be read ({error.strerror}); give a picture's path") from error
+    if not there:
+        raise CaseError(f"{where}: there is no picture {path}; paths are relative to the cases file")
+    if not path.is_file():
+        raise CaseError(f"{where}: {path} is a folder, not a picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is asked right after
+            return Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise CaseError(f"{where}: {path} unpacks to far too many pixels; scale it down") from error
+
+
+def _refuse_extent(path: Path, where: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise CaseError(f"{where}: {path} has {width} x {height} pixels, more than {MAX_PIXELS:,}; scale it down")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise CaseError(
+            f"{where}: {path} is {width} x {height} px; sides may differ {MAX_ASPECT}-fold at most. Crop or pad it"
+        )
+
+
+def _unreadable(path: Path, where: str, error: Exception) -> CaseError:
+    return CaseError(
+        f"{where}: {path} is no readable picture ({error or type(error).__name__}); save it as PNG or JPEG"
+    )

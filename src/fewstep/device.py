@@ -1,0 +1,30 @@
+"""Which device and which precision a run gets. Nothing falls back in silence: it is there as asked, or refused."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from fewstep.backbones.placement import check_placement
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def chosen_device(name: str, precision: str = "fp32") -> torch.device:
+    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word.
+
+    Raises:
+        EnvironmentRefused: the device, or the precision on it, is not to be had here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return check_placement(PRECISIONS[precision], name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The precision of forwards. Weights that learn stay fp32 masters.
+
+    The cache of casts is off: a cast made under no_grad would be reused by the forward with gradient, which then
+    carries none to the weights.
+    """
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)

@@ -1,0 +1,140 @@
+"""Cases -> conditioning store. Only what is missing is encoded: stop it at any time, and call it again."""
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.conditioning import Task
+from fewstep.data.cases import Case
+from fewstep.data.pictures import digest, open_picture
+from fewstep.encode.store import ConditioningStore, Key, size_of
+from fewstep.errors import CaseError, EnvironmentRefused, LayoutError
+
+PROMPTS_A_CALL = 16  # ours
+HEADROOM = 1.05  # ours: index and file headers
+
+
+@dataclass
+class Call:
+    """One call of the backbone: prompts about the same pictures (none for t2i), for one size."""
+
+    references: tuple[Path, ...]
+    size: tuple[int, int]
+    where: str
+    prompts: dict[Key, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> tuple[int, tuple[int, int]]:
+        """Calls of one kind make conditionings of about the same size."""
+        return len(self.references), self.size
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a call of `encode_cases` did. new, held: conditionings that were encoded, and that were there already."""
+
+    new: int
+    held: int
+    seconds: float
+
+
+def key_of(case: Case, prompt: str, store: ConditioningStore, size: tuple[int, int]) -> Key:
+    """The key of a prompt - the case's own, or a negative one - about the case's pictures at the case's size."""
+    return store.key(prompt, [digest(path) for path in case.references], case.size(size))
+
+
+@torch.no_grad()
+def encode_cases(
+    backbone: Backbone,
+    cases: Sequence[Case],
+    store: ConditioningStore,
+    *,
+    size: tuple[int, int],
+    negatives: Mapping[Task, Sequence[str]] | None = None,
+    progress: Progress | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> Encoded:
+    """Encodes the cases' prompts, and the negative prompts of their task: once for t2i, once for each set of pictures
+    for edits. Several ranks share the calls and the store's folder.
+
+    Raises:
+        CaseError: a picture that cannot be read, or a size or number of pictures that the model does not take.
+        EnvironmentRefused: the disk cannot hold the rest; said after the first call of each kind.
+    """
+    begun_s = time.perf_counter()
+    backbone.layout_grid(size)
+    wanted, held = _wanted(cases, store, size, negatives or {})
+    calls = _first_kinds(wanted[rank::world])
+    kinds = {call.kind for call in calls}
+    bar = progress.add_task("encode", total=sum(len(call.prompts) for call in calls)) if progress else None
+    measured: dict[tuple[int, tuple[int, int]], float] = {}
+    try:
+        for number, call in enumerate(calls):
+            measured.setdefault(call.kind, _encode(backbone, call, store) / len(call.prompts))
+            if number + 1 == len(kinds):
+                _refuse_if_full(store, sum(measured[rest.kind] * len(rest.prompts) for rest in calls))
+            if progress and bar is not None:
+                progress.advance(bar, len(call.prompts))
+    finally:
+        store.flush()
+    return Encoded(sum(len(call.prompts) for call in calls), held, time.perf_counter() - begun_s)
+
+
+def _wanted(
+    cases: Sequence[Case], store: ConditioningStore, size: tuple[int, int], negatives: Mapping[Task, Sequence[str]]
+) -> tuple[list[Call], int]:
+    """The calls that are left to make, and the number of conditionings that are there already."""
+    calls: list[Call] = []
+    seen: set[Key] = set()
+    held = 0
+    filling: dict[tuple[tuple[Path, ...], tuple[int, int]], Call] = {}
+    for case in cases:
+        about = case.references, case.size(size)
+        for prompt in (case.prompt, *negatives.get(case.task, ())):
+            key = key_of(case, prompt, store, size)
+            if key in seen:
+                continue
+            seen.add(key)
+            if store.has(key):
+                held += 1
+                continue
+            call = filling.get(about)
+            if call is None or len(call.prompts) >= PROMPTS_A_CALL:
+                call = filling[about] = Call(*about, case.where)
+                calls.append(call)
+            call.prompts[key] = prompt
+    return calls, held
+
+
+def _first_kinds(calls: Sequence[Call]) -> list[Call]:
+    """The same calls, one of each kind in front: they show how much space the others need."""
+    first = {id(call) for call in {call.kind: call for call in reversed(calls)}.values()}
+    return sorted(calls, key=lambda call: id(call) not in first)
+
+
+def _encode(backbone: Backbone, call: Call, store: ConditioningStore) -> int:
+    """The bytes that the call's conditionings have."""
+    pictures = [open_picture(path, call.where) for path in call.references]
+    try:
+        conds = backbone.encode(list(call.prompts.values()), pictures or None, call.size)
+    except LayoutError as error:
+        raise CaseError(f"{call.where}: {error}") from error
+    for key, cond in zip(call.prompts, conds, strict=True):
+        store.add(key, cond)
+    return sum(map(size_of, conds))
+
+
+def _refuse_if_full(store: ConditioningStore, needed: float) -> None:
+    free = shutil.disk_usage(store.folder).free
+    if needed * HEADROOM > free:
+        raise EnvironmentRefused(
+            f"{store.folder}: the conditionings need about {needed * HEADROOM / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free. Free space, name another folder as `store`, or take fewer cases"
+        )

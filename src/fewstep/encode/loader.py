@@ -1,0 +1,131 @@
+"""Batches as pure functions of their number: task, layout, categories, cases, then their conditionings."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fewstep.conditioning import Conditioning, Layout, Task, stack
+from fewstep.data.cases import Case
+from fewstep.data.mixture import TASKS, Ratio, place_at, task_at
+from fewstep.data.streams import Stream, case_at, split
+from fewstep.encode.encode import key_of
+from fewstep.encode.store import ConditioningStore, Key, size_of
+from fewstep.errors import RecipeError, StoreError
+
+CACHE_BYTES = 2 * 2**30  # ours: a pocket store as a whole, at 7 B the latest thousand
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One task, one layout.
+
+    negatives: negative prompt -> the unconditional branch, about the same references. samples: global numbers, unique
+    over the run, the same on any number of ranks.
+    """
+
+    index: int
+    task: Task
+    cond: Conditioning
+    negatives: Mapping[str, Conditioning]
+    samples: tuple[int, ...]
+    categories: tuple[str, ...]
+    case_ids: tuple[str, ...]
+
+
+class Loader:
+    """The batches of a run.
+
+    Args:
+        streams: what each task draws from.
+        batch: samples in a batch, over all ranks.
+        negatives: the negative prompts whose unconditional branch a task's batches bring along.
+
+    Raises:
+        StoreError: cases, or negative prompts about them, that the store lacks.
+        RecipeError: a batch that the ranks cannot share evenly.
+    """
+
+    def __init__(
+        self,
+        store: ConditioningStore,
+        streams: Mapping[Task, Sequence[Stream]],
+        ratio: Ratio,
+        *,
+        batch: int,
+        size: tuple[int, int],
+        seed: int,
+        negatives: Mapping[Task, Sequence[str]] | None = None,
+        rank: int = 0,
+        world: int = 1,
+        cache_bytes: int = CACHE_BYTES,
+    ):
+        if batch % world:
+            raise RecipeError(f"run.batch {batch} is not a multiple of the {world} ranks; make it one")
+        self.store, self.ratio, self.batch_size, self.seed = store, ratio, batch, seed
+        self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
+        self.negatives = dict(negatives or {})
+        self._cache: OrderedDict[Key, Conditioning] = OrderedDict()
+        self._cache_room = cache_bytes
+        used = [task for task, weight in zip(TASKS, ratio.weights, strict=True) if weight]
+        self._keys = {
+            (case, prompt): key_of(case, prompt, store, size)
+            for task in used
+            for stream in streams[task]
+            for case in stream.cases
+            for prompt in (case.prompt, *self.negatives.get(task, ()))
+        }
+        self._refuse_missing()
+        self._groups = {task: list(split(streams[task], self._layout).values()) for task in used}
+
+    def batch(self, i: int) -> Batch:
+        """Batch i, this rank's part of it."""
+        task, cases = self.cases(i)
+        mine = cases[self.mine]
+        first = i * self.batch_size
+        return Batch(
+            index=i,
+            task=task,
+            cond=self._stacked(cases, None),
+            negatives={prompt: self._stacked(cases, prompt) for prompt in self.negatives.get(task, ())},
+            samples=tuple(range(first, first + self.batch_size))[self.mine],
+            categories=tuple(case.category for case in mine),
+            case_ids=tuple(case.id for case in mine),
+        )
+
+    def cases(self, i: int) -> tuple[Task, tuple[Case, ...]]:
+        """Batch i's task, and its cases on all ranks. A layout's turn comes in proportion to its cases' shares."""
+        task = task_at(i, self.ratio)
+        turn = place_at(i, self.ratio.weights).rank
+        groups = self._groups[task]
+        number, rank = place_at(turn, [sum(stream.weight for stream in group) for group in groups])
+        first = rank * self.batch_size
+        positions = range(first, first + self.batch_size)
+        return task, tuple(case_at(position, groups[number], self.seed) for position in positions)
+
+    def _layout(self, case: Case) -> Layout:
+        return self.store.layout(self._keys[case, case.prompt])
+
+    def _stacked(self, cases: Sequence[Case], negative: str | None) -> Conditioning:
+        """This rank's samples, padded to the longest text on any rank: the padding moves the target's rotary position,
+        so it must not depend on the number of ranks."""
+        keys = [self._keys[case, case.prompt if negative is None else negative] for case in cases]
+        mine = keys[self.mine]
+        longest = max(keys, key=self.store.length)
+        return stack([self._loaded(key) for key in (*mine, longest)]).rows(slice(0, len(mine)))
+
+    def _loaded(self, key: Key) -> Conditioning:
+        if key not in self._cache:
+            self._cache[key] = self.store.load(key)
+            self._cache_room -= size_of(self._cache[key])
+            while self._cache_room < 0 and len(self._cache) > 1:
+                self._cache_room += size_of(self._cache.popitem(last=False)[1])
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _refuse_missing(self) -> None:
+        missing = [case for (case, _), key in self._keys.items() if not self.store.has(key)]
+        if missing:
+            raise StoreError(
+                f"{self.store.folder}: {len(missing)} conditionings are missing, the first for {missing[0].where}; "
+                "run fewstep encode with this recipe"
+            )

@@ -1,0 +1,114 @@
+"""The model card: what a user must know to run a student, and to be allowed to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fewstep import __version__
+from fewstep.export.lora import Lora
+from fewstep.flow.sigmas import SigmaGrid
+
+FAILINGS = (
+    "Flat areas (walls, skies) can carry slight noise that the base does not show.",
+    "Small or dense text is less exact than the base's.",
+    "Pictures of one prompt differ less from seed to seed than the base's.",
+    "Sampled at any other noise levels than the list above, or with guidance, the pictures break.",
+)
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What the base's own card says: the SPDX-like id, and the name and link that go with `other`. None: it does not
+    say."""
+
+    id: str | None = None
+    name: str | None = None
+    link: str | None = None
+
+    @property
+    def words(self) -> str:
+        return self.name or self.id or "not stated by the base"
+
+
+@dataclass(frozen=True)
+class About:
+    """What only the one who trained it knows. measured: figure -> value in words, for the card's table. size: height
+    and width it was trained for, in pixels. base_name: a hub id, where the base has one."""
+
+    name: str
+    size: tuple[int, int]
+    base_name: str | None = None
+    recipe_name: str = ""
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    measured: Mapping[str, str] = field(default_factory=dict)
+    failings: tuple[str, ...] = FAILINGS
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the export itself knows."""
+
+    base: str
+    pipeline: str
+    grid: SigmaGrid
+    dtype: str
+    lora: Lora | None
+    rounding: float
+    licence: Licence
+
+
+def licence_of(base: Path) -> Licence:
+    """The licence in the front matter of the base's README.md."""
+    readme = base / "README.md"
+    if not readme.is_file():
+        return Licence()
+    parts = readme.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return Licence()
+    try:
+        head = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return Licence()
+    if not isinstance(head, dict):
+        return Licence()
+    said = {key: head.get(key) for key in ("license", "license_name", "license_link")}
+    return Licence(*(None if value is None else str(value) for value in said.values()))
+
+
+def student_card(facts: Facts, about: About) -> str:
+    """README.md of a student folder."""
+    return _written("student.md", facts, about)
+
+
+def lora_card(facts: Facts, about: About) -> str:
+    """README.md of a folder that holds the adapter alone."""
+    return _written("lora.md", facts, about)
+
+
+def _written(template: str, facts: Facts, about: About) -> str:
+    environment = Environment(
+        loader=PackageLoader("fewstep.export", "cards"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    side = round((about.size[0] * about.size[1]) ** 0.5)
+    head = _front_matter(facts, about, "lora" if template == "lora.md" else None)
+    base = about.base_name or Path(facts.base).name
+    words = {"head": head, "side": side, "base": base, "version": __version__}
+    return environment.get_template(template).render(f=facts, a=about, **words)
+
+
+def _front_matter(facts: Facts, about: About, extra: str | None) -> str:
+    licence = facts.licence
+    head = {
+        "license": licence.id,
+        "license_name": licence.name,
+        "license_link": licence.link,
+        "base_model": about.base_name,
+        "library_name": "diffusers",
+        "pipeline_tag": "image-to-image" if set(about.tasks) == {"edit"} else "text-to-image",
+        "tags": ["distillation", "few-step", "fewstep", *([extra] if extra else [])],
+    }
+    kept = {key: value for key, value in head.items() if value is not None}
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).strip()

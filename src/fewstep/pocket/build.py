@@ -1,0 +1,174 @@
+"""The pocket teacher as a stock `QwenImage21Pipeline`: built tiny from configuration, or loaded from package data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fewstep import _torchvision
+from fewstep.pocket.vocabulary import SPECIAL, merges, vocabulary
+
+_torchvision.ensure()  # before diffusers and transformers
+
+from diffusers import (  # noqa: E402
+    AutoencoderKLQwenImage21,
+    FlowMatchEulerDiscreteScheduler,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
+)
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers  # noqa: E402
+from tokenizers.models import BPE  # noqa: E402
+from transformers import (  # noqa: E402
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+TEACHER = Path(__file__).parent / "teacher"
+CONTEXT = 128  # width of the text encoder
+CHANNELS = 64  # of a latent token
+TILE = 16  # px a latent token covers
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% else %}<|vision_start|><|image_pad|><|vision_end|>{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def load(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> QwenImage21Pipeline:
+    """The trained pocket teacher; the stock loader does the same with this folder."""
+    pipeline = QwenImage21Pipeline.from_pretrained(folder, torch_dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def build(seed: int = 0) -> QwenImage21Pipeline:
+    """The whole pipeline with random weights; a pure function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        pipeline = QwenImage21Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
+            vae=build_vae(),
+            text_encoder=build_text_encoder(),
+            processor=build_processor(),
+            transformer=build_transformer(),
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def build_transformer(layers: int = 6) -> QwenImage21Transformer2DModel:
+    return QwenImage21Transformer2DModel(
+        patch_size=1,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=layers,
+        attention_head_dim=64,
+        num_attention_heads=4,
+        context_in_dim=CONTEXT,
+        mlp_ratio=3,
+        axes_dims_rope=(8, 28, 28),
+        causal_condition=True,
+    ).eval()
+
+
+def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> AutoencoderKLQwenImage21:
+    """One 16 x 16 px tile a latent token, RGBA; everything happens at tile resolution."""
+    return AutoencoderKLQwenImage21(
+        base_dim=encoder_width,
+        decoder_base_dim=decoder_width,
+        z_dim=CHANNELS,
+        dim_mult=[1],
+        num_res_blocks=0,
+        temperal_downsample=[],
+        in_channels=4 * TILE * TILE,
+        out_channels=4 * TILE * TILE,
+        patch_size=TILE,
+        latents_mean=[0.0] * CHANNELS,
+        latents_std=[1.0] * CHANNELS,
+    ).eval()
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    words = vocabulary()
+    core = Tokenizer(BPE(vocab=words, merges=merges()))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        additional_special_tokens=list(SPECIAL[3:]),
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def build_processor() -> Qwen3VLProcessor:
+    sizes = {"shortest_edge": 32 * 32, "longest_edge": 512 * 512}  # px in all
+    kinds = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "size": sizes}
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessorPil(**kinds, image_mean=[0.5] * 3, image_std=[0.5] * 3),
+        tokenizer=build_tokenizer(),
+        video_processor=Qwen3VLVideoProcessor(**kinds),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_text_encoder() -> Qwen3VLForConditionalGeneration:
+    """Frozen random weights. Embeddings of unit scale and small residual branches keep a token's identity readable in
+    the last hidden state, with a trace (about 3 %) of its neighbours and of the reference picture."""
+    words = vocabulary()
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": CONTEXT,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "mrope_section": [12, 10, 10],
+            "mrope_interleaved": True,
+        },
+        "tie_word_embeddings": True,
+        "pad_token_id": words["<|endoftext|>"],
+        "eos_token_id": words["<|im_end|>"],
+        "bos_token_id": None,
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": CONTEXT,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [],
+    }
+    slots = {
+        "image_token_id": words["<|image_pad|>"],
+        "video_token_id": words["<|video_pad|>"],
+        "vision_start_token_id": words["<|vision_start|>"],
+        "vision_end_token_id": words["<|vision_end|>"],
+    }
+    model = Qwen3VLForConditionalGeneration(
+        Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **slots)
+    )
+    nn.init.normal_(model.get_input_embeddings().weight, std=1.0)
+    return model.requires_grad_(False).eval()

@@ -1,0 +1,104 @@
+"""Cases of the pocket world: everything needed to ask for a picture and to examine the answer.
+
+`t2i_case` and `edit_case` are pure functions of (seed, index, split).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from fewstep.pocket.captions import END, caption
+from fewstep.pocket.draw import render
+from fewstep.pocket.edits import EDITS, PROPOSE, Edit, pictures, region
+from fewstep.pocket.world import (
+    CATEGORIES,
+    Scene,
+    Split,
+    attributes,
+    category,
+    draw_by_lot,
+    letters,
+    random_scene,
+    split_of,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PocketCase:
+    """One T2I prompt or one edit, with its answer.
+
+    `attributes` is what a probe should read in the answer; `changed` names those that an edit changes; `region` marks
+    the pixels an edit may change; `scene_category` is the kind of scene (an edit's `category` is its kind of edit).
+    """
+
+    id: str
+    task: str
+    category: str
+    prompt: str
+    references: tuple[Image.Image, ...]
+    target: Image.Image
+    attributes: dict[str, str]
+    changed: tuple[str, ...]
+    letters: str | None
+    region: np.ndarray | None
+    scene_category: str
+    scene: Scene
+
+
+def cycle(names: tuple[str, ...], index: int, wanted: str | None) -> str:
+    return wanted or names[index % len(names)]
+
+
+def t2i_case(seed: int, index: int, split: Split = "heldout", category_: str | None = None) -> PocketCase:
+    """Case `index`; without a wanted category, the three take turns."""
+    kind = cycle(CATEGORIES, index, category_)
+    rng = draw_by_lot("t2i", split, kind, seed, index)
+    scene = random_scene(kind, rng, split)
+    return PocketCase(
+        id=f"pocket-t2i-{split}-{kind}-{seed}-{index}",
+        task="t2i",
+        category=kind,
+        prompt=caption(scene, rng),
+        references=(),
+        target=render(scene),
+        attributes=attributes(scene),
+        changed=(),
+        letters=letters(scene),
+        region=None,
+        scene_category=kind,
+        scene=scene,
+    )
+
+
+def propose(kind: str, seed: int, index: int, split: Split) -> tuple[Edit, str]:
+    """The edit and its instruction: the first one drawn that leads from a train scene to a scene of the split."""
+    rng = draw_by_lot("edit", split, kind, seed, index)
+    scenes = {"text": ("text",), "identity": ("portrait",)}.get(kind, CATEGORIES)
+    while True:
+        edit = PROPOSE[kind](random_scene(rng.choice(scenes), rng, "train"), rng)
+        if edit is not None and split_of(edit.target) == split:
+            return edit, rng.choice(edit.wordings) + END
+
+
+def edit_case(seed: int, index: int, split: Split = "heldout", kind: str | None = None) -> PocketCase:
+    """Edit `index`; without a wanted kind, the six take turns. Held-out edits lead to held-out scenes."""
+    kind = cycle(EDITS, index, kind)
+    edit, instruction = propose(kind, seed, index, split)
+    source, target = pictures(edit, (split, kind, seed, index))
+    return PocketCase(
+        id=f"pocket-edit-{split}-{kind}-{seed}-{index}",
+        task="edit",
+        category=kind,
+        prompt=instruction,
+        references=(source,),
+        target=target,
+        attributes={"style": edit.style} if edit.style else attributes(edit.target),
+        changed=edit.changed,
+        letters=None if edit.style else letters(edit.target),
+        region=region(source, target, whole=bool(edit.harm or edit.style)),
+        scene_category=category(edit.target),
+        scene=edit.target,
+    )

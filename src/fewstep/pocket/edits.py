@@ -1,0 +1,180 @@
+"""The six kinds of edit: an instruction and its one exact result.
+
+An edit is only proposed where its result is determined by the source picture and the instruction - nothing the source
+does not show (a hidden pose, say) may appear in the target.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+from fewstep.pocket import captions
+from fewstep.pocket.draw import SIZE, render
+from fewstep.pocket.world import (
+    BOARD_LETTERS,
+    BODIES,
+    GROUNDS,
+    HAIRS,
+    LENGTHS,
+    MOODS,
+    OBJECT_COLOURS,
+    PLACES,
+    SHIRTS,
+    SKIES,
+    WALLS,
+    Landscape,
+    Portrait,
+    Scene,
+    Sign,
+    draw_by_lot,
+    random_word,
+)
+
+EDITS = ("scene", "perceptual", "object", "text", "identity", "style")
+STYLES = ("sepia", "grey", "negative", "mosaic")
+HARMS = ("blur", "noise", "dark")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """source -> target. A harm spoils the source picture, a style transforms the target's."""
+
+    source: Scene
+    target: Scene
+    wordings: tuple[str, ...]
+    changed: tuple[str, ...]
+    harm: str | None = None
+    style: str | None = None
+
+
+def other(rng: random.Random, values: tuple[str, ...], old: str) -> str:
+    return rng.choice([value for value in values if value != old])
+
+
+def changed_to(scene: Scene, name: str, value: str) -> Edit:
+    return Edit(scene, replace(scene, **{name: value}), captions.REPLACE[name](value), (name,))
+
+
+def scene_edit(scene: Scene, rng: random.Random) -> Edit | None:
+    if not isinstance(scene, Landscape):
+        return changed_to(scene, "wall", other(rng, WALLS, scene.wall))
+    if rng.random() < 0.5:
+        return changed_to(scene, "sky", other(rng, SKIES, scene.sky))
+    on_land = tuple(g for g in GROUNDS if g != "sea")
+    if scene.thing == "boat":
+        return None
+    return changed_to(scene, "ground", other(rng, GROUNDS if scene.thing == "none" else on_land, scene.ground))
+
+
+def object_edit(scene: Scene, rng: random.Random) -> Edit | None:
+    if isinstance(scene, Portrait):
+        return changed_to(scene, "shirt", other(rng, SHIRTS, scene.shirt))
+    if isinstance(scene, Sign):
+        boards = [b for b, inks in BOARD_LETTERS.items() if scene.ink in inks and b != scene.board]
+        return changed_to(scene, "board", rng.choice(boards)) if boards else None
+    if rng.random() < 0.3:
+        return body_edit(scene, rng)
+    return thing_edit(scene, rng)
+
+
+def body_edit(scene: Landscape, rng: random.Random) -> Edit | None:
+    """Take the sun or moon away, or swap them; adding one would have to guess its side."""
+    if scene.body == "none":
+        return None
+    new = other(rng, BODIES, scene.body)
+    wordings = captions.remove_thing(scene.body) if new == "none" else captions.swap_body(scene.body, new)
+    return Edit(scene, replace(scene, body=new), wordings, ("body",))
+
+
+def thing_edit(scene: Landscape, rng: random.Random) -> Edit:
+    if scene.thing == "none":
+        kind = "boat" if scene.ground == "sea" else rng.choice(("house", "tree"))
+        colour, place = rng.choice(OBJECT_COLOURS[kind]), rng.choice(PLACES)
+        target = replace(scene, thing=kind, colour=colour, place=place)
+        return Edit(scene, target, captions.add_thing(kind, colour, place), ("thing", "colour", "place"))
+    if rng.random() < 0.5:
+        target = replace(scene, thing="none", colour="none", place="none")
+        return Edit(scene, target, captions.remove_thing(scene.thing), ("thing",))
+    colour = other(rng, OBJECT_COLOURS[scene.thing], scene.colour)
+    return Edit(scene, replace(scene, colour=colour), captions.repaint_thing(scene.thing, colour), ("colour",))
+
+
+def text_edit(scene: Scene, rng: random.Random) -> Edit | None:
+    if not isinstance(scene, Sign):
+        return None
+    word = random_word(rng, len(scene.letters))
+    return None if word == scene.letters else changed_to(scene, "letters", word)
+
+
+def identity_edit(scene: Scene, rng: random.Random) -> Edit | None:
+    if not isinstance(scene, Portrait):
+        return None
+    name, values = rng.choice((("hair", HAIRS), ("length", LENGTHS), ("glasses", ("yes", "no")), ("mood", MOODS)))
+    value = other(rng, values, getattr(scene, name))
+    if name == "glasses":
+        return Edit(scene, replace(scene, glasses=value), captions.GLASSES_EDIT[value], ("glasses",))
+    return changed_to(scene, name, value)
+
+
+def perceptual_edit(scene: Scene, rng: random.Random) -> Edit:
+    harm = rng.choice(HARMS)
+    return Edit(scene, scene, captions.RESTORE[harm], (), harm=harm)
+
+
+def style_edit(scene: Scene, rng: random.Random) -> Edit:
+    style = rng.choice(STYLES)
+    return Edit(scene, scene, captions.STYLE_EDIT[style], ("style",), style=style)
+
+
+PROPOSE = {
+    "scene": scene_edit,
+    "perceptual": perceptual_edit,
+    "object": object_edit,
+    "text": text_edit,
+    "identity": identity_edit,
+    "style": style_edit,
+}
+
+
+def spoil(image: Image.Image, harm: str, name: tuple[object, ...]) -> Image.Image:
+    """A blurred, noisy or dark copy; the noise depends on `name` alone."""
+    if harm == "blur":
+        return image.filter(ImageFilter.GaussianBlur(2.0))
+    pixels = np.asarray(image).astype(np.float32)
+    if harm == "dark":
+        return Image.fromarray((0.4 * pixels).astype(np.uint8))
+    noise = np.random.default_rng(draw_by_lot("noise", *name).getrandbits(63)).normal(0, 28, pixels.shape)
+    return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
+
+
+def stylise(image: Image.Image, style: str) -> Image.Image:
+    if style == "mosaic":
+        return image.resize((SIZE // 8, SIZE // 8), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+    if style == "negative":
+        return ImageOps.invert(image)
+    grey = ImageOps.grayscale(image)
+    if style == "grey":
+        return grey.convert("RGB")
+    return ImageOps.colorize(grey, (40, 22, 8), (255, 240, 206))
+
+
+def pictures(edit: Edit, name: tuple[object, ...]) -> tuple[Image.Image, Image.Image]:
+    """(source, target)."""
+    source, target = render(edit.source), render(edit.target)
+    return (
+        spoil(source, edit.harm, name) if edit.harm else source,
+        stylise(target, edit.style) if edit.style else target,
+    )
+
+
+def region(source: Image.Image, target: Image.Image, whole: bool) -> np.ndarray:
+    """Which pixels may change, (H, W) bool: where the exact pictures differ, two pixels wider."""
+    if whole:
+        return np.ones((SIZE, SIZE), bool)
+    gap = np.abs(np.asarray(source).astype(int) - np.asarray(target).astype(int)).max(-1) > 1
+    grown = Image.fromarray(gap.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(5))
+    return np.asarray(grown) > 0

@@ -1,0 +1,75 @@
+"""A byte-level BPE vocabulary, written rather than learned.
+
+Any text can be spelled (256 bytes), but each phrase of `captions.phrases` is one token, and a quoted letter is one
+token that shows its slot: ` "K` first, `K` inside, `K"` last, ` "K"` alone.
+"""
+
+from __future__ import annotations
+
+from fewstep.pocket.captions import phrases
+from fewstep.pocket.world import GLYPHS
+
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<image1>",
+    "<image2>",
+    "<image3>",
+    "<image4>",
+)
+SYSTEM_PROMPT = "Comprehend and analyze the provided prompt."  # fixed in QwenImage21Pipeline
+ROLES = ("system\n", "user\n", "assistant\n")
+SPACE = "\u0120"  # how byte-level BPE writes a space
+
+
+def byte_symbols() -> dict[int, str]:
+    """Byte -> printable character, the standard byte-level table: printable Latin-1 as is, the rest from U+0100 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {**{b: chr(b) for b in plain}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
+
+
+def spelled(text: str) -> str:
+    table = byte_symbols()
+    return "".join(table[byte] for byte in text.encode())
+
+
+def words(phrase: str) -> list[str]:
+    """' a red' -> [' a', ' red']: each word with the space before it, spelled in byte symbols."""
+    parts = phrase.split(" ")
+    return [spelled(parts[0])] * bool(parts[0]) + [spelled(" " + part) for part in parts[1:]]
+
+
+def merges() -> list[tuple[str, str]]:
+    """Ranks matter: words grow from their first character, then phrases from their last word.
+
+    A word's merges all begin with its own prefix, so they cannot fire inside another word; role names, which begin
+    without space or capital, come last and find nothing left to disturb.
+    """
+    quote, open_quote = '"', SPACE + '"'
+    found = [(SPACE, quote), *((open_quote, g) for g in GLYPHS), *((open_quote + g, quote) for g in GLYPHS)]
+    found += [(g, quote) for g in GLYPHS]
+    every = [*phrases(), "Comprehend", " analyze", " the", " provided", " prompt"]
+    for phrase in every:
+        for word in words(phrase):
+            found += [(word[:i], word[i]) for i in range(1, len(word))]
+    for phrase in every:
+        tail, *before = reversed(words(phrase))
+        for word in before:
+            found.append((word, tail))
+            tail = word + tail
+    for role in ROLES:
+        word = spelled(role)
+        found += [(word[:i], word[i]) for i in range(1, len(word))]
+    return list(dict.fromkeys(found))
+
+
+def vocabulary() -> dict[str, int]:
+    """Token -> id: the special ones first, then bytes, then every merge."""
+    names = [*SPECIAL, *byte_symbols().values(), *(a + b for a, b in merges())]
+    return {name: i for i, name in enumerate(dict.fromkeys(names))}

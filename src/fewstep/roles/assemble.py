@@ -1,0 +1,101 @@
+"""From plans to the cast of a run: student, critic and teachers."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.families import load_backbone
+from fewstep.conditioning import Task
+from fewstep.errors import ModelError
+from fewstep.flow.guidance import Guidance
+from fewstep.flow.noise import Draw
+from fewstep.roles import lora_file
+from fewstep.roles.adapters import Adapters
+from fewstep.roles.network import Network
+from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
+from fewstep.roles.teachers import BASE, TASKS, Teacher, Teachers, teacher_plan
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who takes part. Student and critic begin as the base exactly: an adapter with B = 0, or a copy."""
+
+    student: Network
+    critic: Network
+    teachers: Teachers
+
+
+def assemble(
+    backbone: Backbone,
+    student: StudentPlan,
+    critic: CriticPlan,
+    teachers: TeachersSpec,
+    *,
+    iterations: int,
+    draw: Draw,
+    precision: str = "fp32",
+    gradient_checkpointing: bool = False,
+) -> Cast:
+    """The cast over `backbone`, whose transformer becomes the frozen base (and is changed in place by adapters).
+
+    Raises:
+        RecipeError: a teacher plan that contradicts itself. AdapterError, ModelError: a teacher that does not fit.
+    """
+    plan = teacher_plan(teachers, student.steps)
+    base = backbone.transformer.requires_grad_(False)
+    # Copies are made before any adapter is put into the base.
+    copies = {name: _copy(base) for name, p in (("student", student), ("critic", critic)) if p.mode == "full"}
+    adapters = Adapters(base)
+
+    def learner(name: str, p: LearnerPlan) -> Network:
+        if p.mode == "full":
+            network = Network(name, backbone, copies[name], precision=precision)
+        else:
+            adapters.add(name, p.adapter, backbone.lora_targets, draw)
+            network = Network(name, backbone, base, adapters, name, precision)
+        if gradient_checkpointing:
+            network.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+        return network
+
+    def specialised(name: str) -> Network:
+        spec = teachers.named[name]
+        if spec.adapter is not None:
+            adapters.load(f"teacher-{name}", lora_file.read(Path(spec.adapter)), spec.adapter)
+            return Network(name, backbone, base, adapters, f"teacher-{name}", precision)
+        assert spec.model is not None
+        dtype = next(base.parameters()).dtype
+        other = load_backbone(spec.model, dtype=dtype, device=backbone.device, parts="transformer")
+        return Network(name, backbone, _fitting(other.transformer, base, spec.model), precision=precision)
+
+    by_name = {
+        BASE: Teacher(
+            Network(BASE, backbone, base, adapters, None, precision), _by_task(teachers.base.guidance, backbone)
+        )
+    }
+    for name in plan.used[1:]:
+        by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
+    return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations))
+
+
+def _copy(base: nn.Module) -> nn.Module:
+    """fp32 masters: steps of 1e-6 are lost in bf16 weights."""
+    return copy.deepcopy(base).float().requires_grad_(True)
+
+
+def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:
+    theirs = {name: p.shape for name, p in transformer.named_parameters()}
+    ours = {name.replace(".base_layer.", "."): p.shape for name, p in base.named_parameters() if ".lora_" not in name}
+    if theirs != ours:
+        raise ModelError(
+            f"the teacher {origin} has other weights than the model that is distilled; teachers of one run share a "
+            "family and a size"
+        )
+    return transformer.requires_grad_(False)
+
+
+def _by_task(given: GuidanceByTask, backbone: Backbone) -> dict[Task, Guidance]:
+    plans = given or {}
+    return {task: plans[task].guidance() if task in plans else backbone.default_guidance for task in TASKS}

@@ -1,0 +1,171 @@
+"""Numbers of the three roles: student, critic, teachers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from fewstep.conditioning import Task
+from fewstep.flow.guidance import Guidance
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.plan import Plan
+
+Mode = Literal["adapter", "full"]
+PrefixGradient = Literal["full", "stopped"]
+Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant"]
+
+USUAL_SHIFT = 3.0  # field: Qwen-Image-Lightning
+
+_PREFIX_GRADIENT = (
+    "full: one plain forward with gradient; stopped: text and references are computed without gradient and count as "
+    "constants (2-3 times faster, gradient cosine about .95 to the full one)"
+)
+
+
+class AdapterPlan(Plan):
+    """A LoRA: W x + (alpha / rank) B A x."""
+
+    rank: int = Field(32, gt=0, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)")
+    alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
+
+
+class LearnerPlan(Plan):
+    """How one network learns: AdamW on fp32 masters."""
+
+    mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
+    adapter: AdapterPlan = Field(default=AdapterPlan(rank=32, alpha=32.0), description="the LoRA of mode adapter")
+    learning_rate: float = Field(gt=0, description="AdamW step size, constant")
+    betas: tuple[float, float] = Field((0.0, 0.999), description="AdamW momenta (field: DMD2)")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm (field: DMD2)")
+    prefix_gradient: PrefixGradient = Field("full", description=_PREFIX_GRADIENT)
+
+    @field_validator("betas")
+    @classmethod
+    def _momenta(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas lie in [0, 1), not {list(betas)}")
+        return betas
+
+
+class StudentPlan(LearnerPlan):
+    """The network that is shipped, and the grid it is shipped with."""
+
+    steps: int = Field(4, gt=0, description="network evaluations per picture (paper: 4)")
+    shift: float | None = Field(
+        None, gt=0, description="static shift of the grid, 3 unless sigmas are given: 1, .9, .75, .5 (field: Lightning)"
+    )
+    sigmas: tuple[float, ...] | None = Field(
+        None, description="the grid as a list instead, strictly decreasing in (0, 1], closing 0 implied"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW step size, constant (field: 1e-5..5e-5 at 7 B)")
+    ema: float = Field(
+        0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_shift(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("sigmas") is None and given.get("shift") is None:
+            return {**given, "shift": USUAL_SHIFT}
+        return given
+
+    @model_validator(mode="after")
+    def _one_grid(self) -> Self:
+        if self.sigmas is not None and self.shift is not None:
+            raise ValueError("student.sigmas and student.shift exclude each other: leave one out")
+        if self.sigmas is not None and len(self.sigmas) != self.steps:
+            raise ValueError(f"student.steps is {self.steps} but student.sigmas has {len(self.sigmas)} entries")
+        self.grid  # noqa: B018 - a grid that cannot be is refused here
+        return self
+
+    @property
+    def grid(self) -> SigmaGrid:
+        """The ONE grid of rollout, sampler and export."""
+        if self.sigmas is not None:
+            return SigmaGrid.of(self.sigmas)
+        assert self.shift is not None
+        return SigmaGrid.static(self.steps, self.shift)
+
+
+class CriticPlan(LearnerPlan):
+    """The network that learns the student's distribution."""
+
+    learning_rate: float = Field(2e-3, gt=0, description="AdamW step size, constant (field: 1..2 times the student's)")
+    updates: int = Field(2, gt=0, description="updates per student update (field: 5 in DMD2, 3 on small budgets)")
+    warmup_iterations: int = Field(
+        0, ge=0, description="critic-only iterations before the first; 50 remove the early spike (field: ThakiCloud)"
+    )
+
+
+class GuidancePlan(Plan):
+    """v_u + s (v_c - v_u): classifier-free guidance as a property of a teacher."""
+
+    scale: float = Field(1.0, ge=0, description="1 is none, and costs no second evaluation")
+    keep_norm: bool = Field(False, description="rescale each token to the conditional velocity's length")
+    negative: str = Field("", description="prompt of the unconditional branch")
+
+    def guidance(self) -> Guidance:
+        return Guidance(self.scale, self.keep_norm, self.negative)
+
+
+GuidanceByTask = dict[Task, GuidancePlan] | None
+_GUIDANCE = "guidance by task; a task left out has the family's default"
+
+
+class BaseTeacherPlan(Plan):
+    """Teacher 0: the model itself, all adapters off."""
+
+    guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
+
+
+class TeacherSpec(Plan):
+    """A specialised teacher: a LoRA over the base, or further weights of the same family."""
+
+    adapter: str | None = Field(None, description="a LoRA: file or folder (diffusers, peft or ComfyUI keys)")
+    model: str | None = Field(None, description="a further model of the same family: folder or hub id")
+    guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
+    tasks: tuple[Task, ...] | None = Field(None, description="tasks it teaches; left out: all")
+    categories: tuple[str, ...] | None = Field(None, description="categories it teaches; left out: all")
+    anchor: bool = Field(
+        False, description="stands in for the base on its samples: takes the rest there instead of a weighted part"
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.adapter is None) == (self.model is None):
+            raise ValueError("a specialised teacher is either an adapter or a model: give exactly one of the two")
+        return self
+
+
+class TeachersSpec(Plan):
+    """Who teaches at which student step, and how strongly."""
+
+    preset: Preset = Field(
+        "base-only",
+        description="rows of the specialised weights: base-only 0; step-wise 0, 0, .5, 1 (ours); last-step-only; "
+        "constant 1; specialised-alone: no base at all, no ramp (the paper's failure)",
+    )
+    lam_max: float | dict[str, float] = Field(
+        0.5, description="weight of a specialised teacher where its row is 1, for all or by name (ours)"
+    )
+    rows: tuple[float, ...] | dict[str, tuple[float, ...]] | None = Field(
+        None,
+        description="one number in [0, 1] a student step, noisiest first, for all or by name, instead of the preset's",
+    )
+    ramp: float = Field(0.2, ge=0, le=1, description="fraction of the iterations over which weights rise from 0 (ours)")
+    base: BaseTeacherPlan = Field(
+        default=BaseTeacherPlan(guidance=None), description="the model itself, as the teacher called base"
+    )
+    named: dict[str, TeacherSpec] = Field({}, description="specialised teachers by name")
+
+    @field_validator("named")
+    @classmethod
+    def _plain_names(cls, named: dict[str, TeacherSpec]) -> dict[str, TeacherSpec]:
+        for name in named:
+            if name == "base" or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(
+                    f"'{name}' cannot name a specialised teacher: use letters, digits, _ and -, not 'base'"
+                )
+        return named

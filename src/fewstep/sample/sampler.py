@@ -1,0 +1,84 @@
+"""From noise to clean latents: the walk that the stock pipeline takes, on any grid.
+
+Shapes: B batch, N latent tokens of the target, D latent channels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.backbones.backbone import Backbone, Prefix
+from fewstep.conditioning import Conditioning, Grid
+from fewstep.errors import LayoutError
+from fewstep.flow.guidance import NONE, Guidance, guided
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.solver import Velocity, trajectory
+
+
+def sample(
+    backbone: Backbone,
+    transformer: nn.Module,
+    cond: Conditioning,
+    noise_BND: Tensor,
+    grid: SigmaGrid,
+    guidance: Guidance = NONE,
+    negative: Conditioning | None = None,
+    use_prefix: bool = True,
+) -> Tensor:
+    """Clean latents x0_BND after `evaluations(grid, guidance)` network evaluations of each sample.
+
+    States have the noise's dtype from step to step, as in the stock pipeline. With `use_prefix`, text and references
+    are computed once for each branch and reused at every step: exact, because they do not depend on t.
+
+    Raises:
+        LayoutError: guidance without a negative branch, or noise of another shape than the layout's target.
+    """
+    expected = (len(cond), *backbone.noise_shape(cond.layout))
+    if tuple(noise_BND.shape) != expected:
+        raise LayoutError(f"noise of shape {tuple(noise_BND.shape)} does not fit {expected}, the target of this layout")
+    if guidance.active and negative is None:
+        raise LayoutError(
+            f"guidance {guidance.scale} needs the unconditional branch: encode the negative prompt "
+            f"{guidance.negative!r} with the same references, or sample with guidance 1"
+        )
+    with torch.no_grad():
+        velocity = _bound(backbone, transformer, cond, use_prefix)
+        if guidance.active:
+            assert negative is not None
+            velocity = _guided(velocity, _bound(backbone, transformer, negative, use_prefix), guidance)
+        return trajectory(velocity, noise_BND, grid)[-1]
+
+
+def evaluations(grid: SigmaGrid, guidance: Guidance = NONE) -> int:
+    """NFE: network evaluations for one picture, both branches counted. The prefix is a part of the first."""
+    return len(grid) * (2 if guidance.active else 1)
+
+
+def seeded_noise(seeds: Sequence[int], target: Grid, channels: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Row i is the packed noise (1, N, D) that the stock pipeline draws with torch.Generator().manual_seed(seeds[i]).
+
+    The pipeline draws (1, 1, D, rows, columns) on the CPU in the dtype of its embeddings, and packs it as tokens. A
+    bfloat16 draw is another draw, not a rounded float32 one, hence `dtype`."""
+    rows, columns = target
+    drawn = [
+        torch.randn(1, 1, channels, rows, columns, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+        for seed in seeds
+    ]
+    return torch.cat(drawn).view(len(drawn), channels, rows * columns).transpose(1, 2).contiguous()
+
+
+def _bound(backbone: Backbone, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:
+    prefix: Prefix | None = backbone.prefix(transformer, cond) if use_prefix else None
+
+    def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
+        return backbone.velocity(transformer, z_BND, t_B, cond, prefix)
+
+    return velocity
+
+
+def _guided(conditional: Velocity, unconditional: Velocity, guidance: Guidance) -> Velocity:
+    def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
+        return guided(conditional(z_BND, t_B), unconditional(z_BND, t_B), guidance)
+
+    return velocity

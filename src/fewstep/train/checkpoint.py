@@ -1,0 +1,150 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder of safetensors and one state.json. It is written beside its place and synced; the marker that
+lists every file with its size comes last; then the folder is renamed. Whatever a kill leaves is passed over.
+
+Not torch.distributed.checkpoint: on one process it gains nothing, its index is a pickle, and exporting a student would
+need it. Safetensors keep every bit, are read lazily, and hold the student where any program can open it.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fewstep.durable import make_folder, refusal
+from fewstep.errors import RunError
+
+MARKER = "COMPLETE"
+STATE = "state.json"
+_NAME = re.compile(r"(?P<phase>warm-up|iteration)-(?P<number>\d+)")
+
+Tensors = Mapping[str, Mapping[str, Tensor]]  # file stem -> tensors by name
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """How far a run has come: iterations done, and critic-only warm-up iterations done before the first."""
+
+    iteration: int = 0
+    warm_up: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"iteration-{self.iteration:06d}" if self.iteration else f"warm-up-{self.warm_up:06d}"
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`. `say` is told, in a sentence, what is passed over."""
+
+    def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None):
+        self.folder, self.keep, self.say = folder, keep, say
+
+    def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: int | None = None) -> Path:
+        """Write one, then drop what is neither among the newest `keep` nor of the best iteration.
+
+        Raises:
+            EnvironmentRefused: no space, or no permission. The earlier checkpoints are untouched.
+        """
+        make_folder(self.folder)
+        place = self.folder / position.name
+        beside = self.folder / f"{position.name}.tmp"
+        try:
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+            for stem, named in tensors.items():
+                save_file({n: t.detach().contiguous() for n, t in named.items()}, beside / f"{stem}.safetensors")
+            (beside / STATE).write_text(json.dumps(state, indent=1) + "\n")
+            sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+            for name in sizes:
+                _sync(beside / name)
+            (beside / MARKER).write_text(json.dumps(sizes, indent=1) + "\n")
+            _sync(beside / MARKER)
+            _sync(beside)
+            _remove(place)
+            os.rename(beside, place)
+            _sync(self.folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise refusal(place, error if isinstance(error, OSError) else OSError(str(error))) from error
+        self._retain(best)
+        return place
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint."""
+        for place in reversed(self._places()):
+            fault = torn(place)
+            if fault is None:
+                return place
+            self.say(f"{place} is passed over: {fault}")
+        return None
+
+    def _places(self) -> list[Path]:
+        """Whole or torn, oldest first: warm-up before iterations."""
+        found = [
+            (match["phase"] == "iteration", int(match["number"]), place)
+            for place in self._entries()
+            if (match := _NAME.fullmatch(place.name))
+        ]
+        return [place for _, _, place in sorted(found)]
+
+    def _entries(self) -> list[Path]:
+        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+
+    def _retain(self, best: int | None) -> None:
+        spared = {Position(best).name} if best else set()
+        for place in self._places()[: -self.keep]:
+            if place.name not in spared:
+                _remove(place)
+        for left in self.folder.glob("*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def torn(place: Path) -> str | None:
+    """What is wrong with a checkpoint's folder; None when it is whole."""
+    try:
+        sizes = json.loads((place / MARKER).read_text())
+    except FileNotFoundError:
+        return "it was not finished"
+    except (ValueError, OSError):
+        return f"its {MARKER} cannot be read"
+    for name, size in sizes.items():
+        if not (place / name).is_file() or (place / name).stat().st_size != size:
+            return f"its {name} is missing or cut short"
+    return None
+
+
+def load(place: Path, device: torch.device | str = "cpu") -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors by file stem, and the state, of a whole checkpoint.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    try:
+        tensors = {file.stem: load_file(file, device=str(device)) for file in sorted(place.glob("*.safetensors"))}
+        return tensors, json.loads((place / STATE).read_text())
+    except (SafetensorError, ValueError, OSError) as error:
+        raise RunError(f"{place} is damaged ({error}); delete this folder, and the one before it is used") from error
+
+
+def _remove(place: Path) -> None:
+    """The marker first: what a kill leaves of it is torn, not a checkpoint with missing files."""
+    (place / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

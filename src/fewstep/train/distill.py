@@ -1,0 +1,137 @@
+"""ONE iteration of step-wise distribution matching distillation, as arXiv 2606.03746 tells it.
+
+Shapes: B batch, N latent tokens, D latent channels, K student steps (k = 0 is the noisiest). Every draw has a name and
+the iteration's number, and each sample its own noise: a resumed run and another number of ranks draw the same.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fewstep.backbones.backbone import Prefix
+from fewstep.conditioning import Task
+from fewstep.errors import RecipeError
+from fewstep.flow import path
+from fewstep.flow.noise import Draw
+from fewstep.objective.critic import critic_loss
+from fewstep.objective.dmd import dmd_loss
+from fewstep.objective.plan import ObjectivePlan
+from fewstep.objective.rollout import Rollout, roll_out
+from fewstep.objective.times import times
+from fewstep.roles.assemble import Cast
+from fewstep.roles.plan import CriticPlan, StudentPlan
+from fewstep.train.average import Average
+from fewstep.train.learner import Learner
+from fewstep.train.watch import Clock
+
+if TYPE_CHECKING:
+    from fewstep.encode.loader import Batch
+
+Seen = dict[str, Tensor]  # scalars on the device: who reads one waits for it
+
+
+def exit_step(draw: Draw, task: Task, turn: int, steps: int) -> int:
+    """The student step that the turn-th batch of a task improves; the same on every rank.
+
+    Any `steps` batches of a task, from a multiple of `steps` on, improve each step once, so that every row of the
+    teacher plan counts alike. Their order is drawn: in a fixed one (iteration mod steps, say) tasks or categories that
+    come round with the same period would only ever meet some of the steps.
+    """
+    order = draw.uniform((steps,), f"exit steps {task}", turn // steps).argsort()
+    return int(order[turn % steps])
+
+
+@dataclass(frozen=True)
+class Method:
+    """What all iterations of a run share."""
+
+    cast: Cast
+    student: StudentPlan
+    critic: CriticPlan
+    objective: ObjectivePlan
+    draw: Draw
+    student_learner: Learner
+    critic_learner: Learner
+    average: Average
+    clock: Clock
+
+    def iterate(self, i: int, k: int, batch: "Batch") -> Seen:
+        """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both."""
+        rollout, prefix = self.roll_out(batch, "rollout", i)
+        seen = self.follow_student(batch, rollout, "critic", i)
+
+        z_k, t_k = rollout.states[k], rollout.time(k)
+        kept = prefix if self.student.prefix_gradient == "stopped" else None
+        with self.clock.part("student"):  # the one forward with its gradient
+            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, kept)
+            x0_BND = path.clean(z_k, v_BND, t_k)
+
+        t_B = self.times(batch, "time", i)
+        z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
+        with self.clock.part("teachers"):
+            v_real_BND = self.cast.teachers.velocity(z_BND, t_B, batch, k, i)
+        with self.clock.part("critic"), torch.no_grad():
+            v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
+
+        with self.clock.part("student"):
+            loss, what = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
+            seen |= {"student_loss": loss.detach(), **what, **_of("student", self.student_learner.update(loss))}
+            self.average.update()
+        return seen
+
+    def warm_up(self, w: int, batch: "Batch") -> Seen:
+        """A critic-only iteration, before the first: the critic has to know the student before it is believed."""
+        rollout, _ = self.roll_out(batch, "warm-up rollout", w)
+        return self.follow_student(batch, rollout, "warm-up critic", w)
+
+    def roll_out(self, batch: "Batch", name: str, i: int) -> tuple[Rollout, Prefix | None]:
+        """The student's K states from fresh noise, and the prefix they share: valid until the student's update."""
+        with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
+            prefix = self.cast.student.prefix(batch.cond)
+            if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
+                raise RecipeError(
+                    f"prefix_gradient: stopped is for families whose text and references do not depend on t; "
+                    f"{self.cast.student.backbone.family} is none. Choose full"
+                )
+            velocity = self.cast.student.bind(batch.cond, prefix)
+            return roll_out(velocity, self.noise(batch, name, i), self.student.grid), prefix
+
+    def follow_student(self, batch: "Batch", rollout: Rollout, name: str, i: int) -> Seen:
+        """The critic's updates: flow matching on the student's clean estimates, each sample's exit step drawn anew."""
+        updates: list[Seen] = []
+        for j in range(self.critic.updates):
+            with self.clock.part("critic"):
+                exit_B = (self.draw.uniform_of(batch.samples, f"{name} exit", i, j) * self.student.steps).long()
+                x0_BND = rollout.clean_at(_placed(exit_B, batch))
+                velocity = self.cast.critic.bind(batch.cond, self.critic_prefix(batch))
+                eps_BND, t_B = self.noise(batch, f"{name} noise", i, j), self.times(batch, f"{name} time", i, j)
+                loss, what = critic_loss(velocity, x0_BND, eps_BND, t_B)
+                updates.append({"loss": loss.detach(), **what, **self.critic_learner.update(loss)})
+        seen = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
+        return _of("critic", seen | {"skipped": seen["skipped"] * len(updates)})
+
+    @torch.no_grad()
+    def critic_prefix(self, batch: "Batch") -> Prefix | None:
+        """The critic's prefix as a constant, made anew for each update of its weights; none where it has a gradient."""
+        return self.cast.critic.prefix(batch.cond) if self.critic.prefix_gradient == "stopped" else None
+
+    def noise(self, batch: "Batch", name: str, *counters: int) -> Tensor:
+        """Standard normal BND in the target's shape, each sample's its own."""
+        shape = self.cast.student.backbone.noise_shape(batch.cond.layout)
+        return _placed(self.draw.normal_of(batch.samples, shape, name, *counters), batch)
+
+    def times(self, batch: "Batch", name: str, *counters: int) -> Tensor:
+        """t_B from p(t), each sample's its own."""
+        return _placed(times(self.draw.uniform_of(batch.samples, name, *counters), self.objective), batch)
+
+
+def _placed(drawn: Tensor, batch: "Batch") -> Tensor:
+    """Where the batch is. Pinned on its way to a GPU: a copy from pageable memory would wait for all work before it."""
+    device = batch.cond.text_BLC.device
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn
+
+
+def _of(role: str, seen: Seen) -> Seen:
+    return {f"{role}_{name}": value for name, value in seen.items()}

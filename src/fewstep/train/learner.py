@@ -1,0 +1,66 @@
+"""One network and the optimiser that owns its parameters, and no others."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fewstep.errors import RunError
+from fewstep.roles.network import Network
+from fewstep.roles.plan import LearnerPlan
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Learner:
+    """AdamW on one role's fp32 masters, with its gradient clipped and updates that are not finite skipped.
+
+    Whether to skip is decided on the device, by the fused kernel's own switch: the loop waits for nothing.
+    """
+
+    def __init__(self, network: Network, plan: LearnerPlan):
+        self.network, self.clip = network, plan.clip
+        self.named = network.named_parameters()
+        assert self.named, f"the {network.name} has nothing to learn"
+        assert all(p.dtype == torch.float32 for p in self.named.values()), "masters are fp32"
+        self.optimiser = torch.optim.AdamW(
+            self.named.values(),
+            lr=plan.learning_rate,
+            betas=plan.betas,
+            weight_decay=plan.weight_decay,
+            fused=True,
+        )
+
+    def update(self, loss: Tensor) -> dict[str, Tensor]:
+        """Backward under this role (activations may be recomputed), clip, step. Returns the norm before clipping and
+        whether the update was skipped."""
+        with self.network.active():
+            loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip)
+        skipped = (~(norm.isfinite() & loss.isfinite())).float()
+        # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.
+        self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return {"norm": norm, "skipped": skipped}
+
+    def state(self) -> dict[str, Tensor]:
+        """The moments as <parameter>/<moment>; empty before the first update."""
+        held = self.optimiser.state
+        return {f"{n}/{m}": held[p][m] for n, p in self.named.items() if p in held for m in _MOMENTS}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned.
+
+        Raises:
+            RunError: moments of other parameters.
+        """
+        expected = {f"{name}/{moment}" for name in self.named for moment in _MOMENTS}
+        if state and state.keys() != expected:
+            raise RunError(
+                f"the optimiser of the {self.network.name} was saved for other parameters. "
+                "Start a new run folder, or restore the recipe this one began with"
+            )
+        self.optimiser.state.clear()
+        for name, parameter in self.named.items() if state else ():
+            self.optimiser.state[parameter] = {m: state[f"{name}/{m}"].to(parameter.device) for m in _MOMENTS}

@@ -1,0 +1,31 @@
+"""metrics.jsonl: one line an iteration, in order, none twice.
+
+phase warm-up or distil: `iteration` counts from 0. phase examine: `iteration` is the number of iterations done.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fewstep.durable import append_line, lines, make_folder, write
+from fewstep.train.checkpoint import Position
+
+
+class Metrics:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, phase: str, iteration: int, figures: dict[str, Any]) -> None:
+        append_line(self.path, {"phase": phase, "iteration": iteration, **figures})
+
+    def cut(self, position: Position) -> None:
+        """Drop the lines past `position`: a run that goes on from there writes them again."""
+        make_folder(self.path.parent)
+        kept = [line for line in lines(self.path) if _before(line, position)]
+        write(self.path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept))
+
+
+def _before(line: dict[str, Any], position: Position) -> bool:
+    if line["phase"] == "examine":
+        return bool(position.iteration > 0 and line["iteration"] <= position.iteration)
+    return bool(line["iteration"] < (position.warm_up if line["phase"] == "warm-up" else position.iteration))

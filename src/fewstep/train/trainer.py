@@ -1,0 +1,263 @@
+"""The loop around the iteration: order, records, checkpoints, and ending well."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fewstep.errors import RecipeError, RunError, TrainingStopped
+from fewstep.flow.noise import Draw
+from fewstep.objective.plan import ObjectivePlan
+from fewstep.roles.assemble import Cast
+from fewstep.roles.plan import CriticPlan, StudentPlan
+from fewstep.train.average import Average
+from fewstep.train.checkpoint import Checkpoints, Position, load
+from fewstep.train.distill import Method, Seen, exit_step
+from fewstep.train.learner import Learner
+from fewstep.train.metrics import Metrics
+from fewstep.train.plan import RunPlan
+from fewstep.train.stopping import Stopping
+from fewstep.train.watch import Clock, Skips, read
+
+if TYPE_CHECKING:
+    from fewstep.encode.loader import Batch
+
+FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
+
+
+@dataclass(frozen=True)
+class Best:
+    """The iteration whose student had the best figure so far."""
+
+    iteration: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its last checkpoint and, where an examiner decided, its best."""
+
+    iterations: int
+    last: Path
+    best: Best | None
+
+
+class Trainer:
+    """One run in `folder` (metrics.jsonl and checkpoints/ are its own there). `train` begins it or goes on with it.
+
+    Args:
+        batch: the data, a pure function of the number.
+        examine: figures of the student after so many iterations; its averaged weights are in place meanwhile.
+        render: draws fixed prompts from fixed noise after so many iterations, likewise.
+        console: where progress goes; None is silence.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cast: Cast,
+        batch: "Callable[[int], Batch]",
+        draw: Draw,
+        run: RunPlan,
+        student: StudentPlan,
+        critic: CriticPlan,
+        objective: ObjectivePlan,
+        *,
+        examine: Callable[[int], Mapping[str, float]] | None = None,
+        render: Callable[[int], object] | None = None,
+        console: Console | None = None,
+    ):
+        self.cast, self.batch, self.run, self.draw = cast, batch, run, draw
+        self.examine, self.render, self.console = examine, render, console
+        self.device = cast.student.backbone.device
+        self.method = Method(
+            cast, student, critic, objective, draw, Learner(cast.student, student), Learner(cast.critic, critic),
+            Average(cast.student, student.ema), Clock(self.device),
+        )  # fmt: skip
+        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.checkpoints = Checkpoints(folder / "checkpoints", run.keep_checkpoints, self._say)
+        self.skips = Skips(run.max_skipped_updates)
+        self.position, self.best = Position(), None  # type: Position, Best | None
+        self.turns: Counter[str] = Counter()  # batches by task
+        self.tasks: Counter[str] = Counter()  # samples by task
+        self.categories: Counter[str] = Counter()
+
+    def train(self) -> Outcome:
+        """All that is left to do.
+
+        Raises:
+            TrainingStopped: too many updates were not finite, or a signal asked to end; the same command goes on.
+        """
+        self._resume()
+        with Stopping() as stopping, self._progress() as advance:
+            for w in range(self.position.warm_up, self.method.critic.warmup_iterations):
+                self._warm_up(w)
+                advance()
+                self._keep(stopping, w + 1)
+            if self.position.iteration == 0:
+                self._look(0)
+            for i in range(self.position.iteration, self.run.iterations):
+                self._iterate(i)
+                advance()
+                better = self._look(i + 1)
+                self._keep(stopping, i + 1, better or i + 1 == self.run.iterations)
+        return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.best)
+
+    # ---- one turn of the loop
+
+    def _iterate(self, i: int) -> None:
+        batch, begun_s = self._batch(i), time.perf_counter()
+        k = exit_step(self.draw, batch.task, self.turns[batch.task], self.method.student.steps)
+        self.turns[batch.task] += 1
+        self.tasks[batch.task] += len(batch.samples)
+        self.categories.update(batch.categories)
+        forwards = self.cast.teachers.forwards.copy()
+        seen = self.method.iterate(i, k, batch)
+        line: dict[str, Any] = {
+            "student_step": k,
+            "task": batch.task,
+            "tasks": dict(sorted(self.tasks.items())),
+            "categories": dict(sorted(self.categories.items())),
+            "teacher_forwards": dict(sorted((self.cast.teachers.forwards - forwards).items())),
+        }
+        self.position = replace(self.position, iteration=i + 1)
+        self._record("distil", i, seen, line, begun_s)
+
+    def _warm_up(self, w: int) -> None:
+        batch, begun_s = self._batch(w), time.perf_counter()
+        seen = self.method.warm_up(w, batch)
+        self.position = Position(0, w + 1)
+        self._record("warm-up", w, seen, {"task": batch.task}, begun_s)
+
+    def _record(self, phase: str, number: int, seen: Seen, line: dict[str, Any], begun_s: float) -> None:
+        figures = read(seen)
+        seconds = {**self.method.clock.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
+        self.metrics.append(phase, number, {**line, **figures, "seconds": seconds})
+        self.skips.add(figures, f"{phase} iteration {number}")
+
+    def _batch(self, i: int) -> "Batch":
+        with self.method.clock.part("data"):
+            batch = self.batch(i)
+            negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
+            return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
+
+    # ---- looking at the student
+
+    def _look(self, done: int) -> bool:
+        """Render and examine the averaged student where due. Whether it is the best so far."""
+        rendering = self.render if _due(done, self.run.sample_every_iterations) else None
+        examining = self.examine if _due(done, self.run.examine_every_iterations) else None
+        if rendering is None and examining is None:
+            return False
+        with self.method.average.applied():
+            if rendering is not None:
+                rendering(done)
+            figures = dict(examining(done)) if examining is not None else {}
+        if figures:
+            self.metrics.append("examine", done, figures)
+            self._say(
+                f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            )
+        return done > 0 and self._is_best(done, figures)
+
+    def _is_best(self, done: int, figures: Mapping[str, float]) -> bool:
+        name = self.run.best_by
+        if name is None or not figures:
+            return False
+        if name not in figures:
+            raise RecipeError(f"run.best_by is '{name}', but the examiner's figures are: {', '.join(sorted(figures))}")
+        value = figures[name]
+        if self.best is not None:
+            better = value > self.best.value if self.run.best_is == "highest" else value < self.best.value
+            if not better:
+                return False
+        self.best = Best(done, value)
+        return True
+
+    # ---- keeping
+
+    def _keep(self, stopping: Stopping, done: int, now: bool = False) -> None:
+        """Save where due, and end the run where a signal asked for it."""
+        if now or stopping.asked or _due(done, self.run.save_every_iterations):
+            self._save()
+        if stopping.asked:
+            where = self.checkpoints.folder / self.position.name
+            raise TrainingStopped(
+                f"stopped by {stopping.asked} and saved in {where}. The same command goes on from there"
+            )
+
+    def _save(self) -> None:
+        method = self.method
+        tensors = {
+            "student": self.cast.student.state(),
+            "student_average": method.average.mean,
+            "critic": self.cast.critic.state(),
+            "student_optimiser": method.student_learner.state(),
+            "critic_optimiser": method.critic_learner.state(),
+        }
+        state = {
+            "format": FORMAT,
+            "seed": self.draw.seed,
+            "iteration": self.position.iteration,
+            "warm_up": self.position.warm_up,
+            "skipped": self.skips.counts,
+            "turns": self.turns,
+            "tasks": self.tasks,
+            "categories": self.categories,
+            "best": None if self.best is None else {"iteration": self.best.iteration, "value": self.best.value},
+        }
+        self.checkpoints.save(self.position, tensors, state, None if self.best is None else self.best.iteration)
+
+    def _resume(self) -> None:
+        place = self.checkpoints.latest()
+        if place is not None:
+            tensors, state = load(place, self.device)
+            if (state["format"], state["seed"]) != (FORMAT, self.draw.seed):
+                raise RunError(f"{place} was written with another seed or version. Start a new run folder")
+            self.cast.student.load_state(tensors["student"])
+            self.method.average.load_state(tensors["student_average"])
+            self.cast.critic.load_state(tensors["critic"])
+            self.method.student_learner.load_state(tensors["student_optimiser"])
+            self.method.critic_learner.load_state(tensors["critic_optimiser"])
+            self.position = Position(state["iteration"], state["warm_up"])
+            self.skips.counts = dict(state["skipped"])
+            self.turns, self.tasks = Counter(state["turns"]), Counter(state["tasks"])
+            self.categories = Counter(state["categories"])
+            self.best = None if state["best"] is None else Best(**state["best"])
+            self._say(f"going on from {place}")
+        self.metrics.cut(self.position)
+
+    # ---- talking
+
+    def _say(self, text: str) -> None:
+        if self.console is not None:
+            self.console.print(text, highlight=False)
+
+    def _progress(self) -> "_Advancing":
+        done = self.position.iteration + self.position.warm_up
+        return _Advancing(self.console, self.run.iterations + self.method.critic.warmup_iterations, done)
+
+
+class _Advancing:
+    """A progress bar as a context; calling what it gives counts one."""
+
+    def __init__(self, console: Console | None, total: int, done: int):
+        columns = (TextColumn("distilling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, disable=console is None)
+        self.task = self.bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> Callable[[], None]:
+        self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0

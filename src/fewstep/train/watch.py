@@ -1,0 +1,78 @@
+"""The health of a run: what is recorded at each iteration, and what is answered.
+
+cosine and gap compare critic and teachers (healthy: cosine about .98, gap small and steady); norms are those before
+clipping; an update whose loss or norm is not finite is skipped, and too many of them stop the run.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from fewstep.errors import TrainingStopped
+
+
+class Clock:
+    """Seconds by part of an iteration. On a GPU by events in its stream, so that measuring waits for nothing."""
+
+    def __init__(self, device: torch.device):
+        self._on_gpu = device.type == "cuda"
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        if self._on_gpu:
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            yield
+            end.record()
+            self._events.append((name, start, end))
+        else:
+            start_s = time.perf_counter()
+            yield
+            self._seconds[name] += time.perf_counter() - start_s
+
+    def seconds(self) -> dict[str, float]:
+        """By part, since last asked. Ask once the iteration's figures have been read: events are complete then."""
+        for name, start, end in self._events:
+            self._seconds[name] += start.elapsed_time(end) / 1000
+        taken = {name: round(seconds, 4) for name, seconds in self._seconds.items()}
+        self._events.clear()
+        self._seconds.clear()
+        return taken
+
+
+def read(seen: Mapping[str, Tensor]) -> dict[str, float | None]:
+    """The figures of an iteration on the host, in one transfer: the one place where the loop waits for the device.
+    None stands for what is not finite, which JSON cannot say."""
+    values = torch.stack([value.detach().float() for value in seen.values()]).tolist()
+    return {name: value if math.isfinite(value) else None for name, value in zip(seen, values, strict=True)}
+
+
+class Skips:
+    """Updates skipped so far, by role."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self.counts = {"student": 0, "critic": 0}
+
+    def add(self, figures: Mapping[str, float | None], when: str) -> None:
+        """Count this iteration's.
+
+        Raises:
+            TrainingStopped: more than the declared number in all.
+        """
+        for role in self.counts:
+            self.counts[role] += round(figures.get(f"{role}_skipped") or 0)
+        total = sum(self.counts.values())
+        if total > self.most:
+            raise TrainingStopped(
+                f"{total} updates were not finite ({self.counts['student']} of the student, {self.counts['critic']} of "
+                f"the critic), the last at {when}; run.max_skipped_updates is {self.most}. The checkpoints before are "
+                "sound: examine or export one, or start a new run with lower learning rates or precision fp32"
+            )

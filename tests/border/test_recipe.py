@@ -1,0 +1,292 @@
+"""A recipe is read strictly: what is wrong is refused in one line that names the key and the remedy."""
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewstep import strict_yaml
+from fewstep.errors import RecipeError
+from fewstep.recipe import OPERATIONAL, Recipe, describe, difference, flat, load, shipped
+
+
+def mine(folder: Path, text: str, name: str = "mine.yaml") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as refused:
+        load(mine(folder, text), overrides)
+    return str(refused.value)
+
+
+# ---- the shipped ones
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_write_out_every_key(name: str) -> None:
+    text = (resources.files("fewstep") / "recipes" / f"{name}.yaml").read_text()
+    assert list(flat(strict_yaml.parse(text, name))) != []
+    assert set(flat(strict_yaml.parse(text, name))) == set(flat(load(name).resolved()))
+    assert load(name).name == name
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_numbers_say_where_they_come_from(name: str) -> None:
+    text = (resources.files("fewstep") / "recipes" / f"{name}.yaml").read_text()
+    numbered = [line for line in text.splitlines() if re.search(r"(?<![\w.-])-?\d", line.split("#")[0])]
+    stated = [line for line in numbered if re.search(r"# .*(paper|field|ours)", line)]
+    open_ones = [line.split(":")[0].strip(" -{") for line in numbered if line not in stated]
+    assert len(stated) > 25
+    assert set(open_ones) <= {"seed", "source", "t2i", "edit"}, (
+        open_ones
+    )  # a seed is a seed; 1 of 1 source is all of it
+
+
+def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
+    recipe = load("qwen-image-2.1")
+    assert list(recipe.student.grid) == pytest.approx([1, 0.9, 0.75, 0.5])
+    assert (recipe.student.learning_rate, recipe.critic.learning_rate) == (2e-5, 5e-5)
+    assert (recipe.critic.updates, recipe.critic.warmup_iterations) == (5, 50)
+    assert recipe.tasks.ratio.weights == (5, 5)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_resolved_text_reads_back_to_the_same_recipe(name: str, tmp_path: Path) -> None:
+    recipe = load(name)
+    again = load(mine(tmp_path, recipe.resolved_yaml()))
+    assert again == recipe
+    assert again.fingerprint() == recipe.fingerprint()
+
+
+# ---- combining
+
+
+def test_a_recipe_extends_another_one_level_deep(tmp_path: Path) -> None:
+    recipe = load(mine(tmp_path, "extends: pocket\nrun: {batch: 8}\ndata: {t2i: [{source: a.txt}]}"))
+    assert recipe.name == "mine"
+    assert (recipe.run.batch, recipe.run.iterations) == (8, load("pocket").run.iterations)
+    assert [source.source for source in recipe.data.t2i] == ["a.txt"]
+    assert recipe.data.edit == load("pocket").data.edit
+    mine(tmp_path, "extends: mine.yaml\nrun: {batch: 4}", "child.yaml")
+    with pytest.raises(RecipeError, match="extends another recipe itself"):
+        load(tmp_path / "child.yaml")
+
+
+def test_a_file_extends_the_file_beside_it(tmp_path: Path) -> None:
+    mine(tmp_path, load("pocket").resolved_yaml(), "base.yaml")
+    mine(tmp_path, "extends: base.yaml\nname: other\nstudent: {ema: 0.5}")
+    assert difference(load("pocket"), load(tmp_path / "mine.yaml")) == [
+        "name: pocket -> other",
+        "student.ema: 0.98 -> 0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("run.iterations=300", "run.iterations", 300),
+        ("student.learning_rate=1e-4", "student.learning_rate", 1e-4),
+        ("data.t2i.0.source=x.jsonl", "data.t2i", [{"source": "x.jsonl", "category": None, "weight": 1}]),
+        (
+            "data.edit=[{source: y.jsonl, weight: 2}]",
+            "data.edit",
+            [{"source": "y.jsonl", "category": None, "weight": 2}],
+        ),
+        ("teachers.base.guidance.t2i.scale=2", "teachers.base.guidance.t2i.scale", 2.0),
+        ("data.category_weights.t2i.no=3", "data.category_weights.t2i.no", 3),
+        ("store=a=b", "store", "a=b"),
+        ("store=", "store", None),
+    ],
+)
+def test_overrides_are_read_as_yaml(override: str, key: str, value: Any) -> None:
+    recipe = load("pocket", [override])
+    assert flat(recipe.resolved())[key] == value
+
+
+def test_later_overrides_win() -> None:
+    assert load("pocket", ["student.steps=2", "student.steps=8"]).student.steps == 8
+
+
+# ---- refusing
+
+POCKET = "extends: pocket\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("studnet: {steps: 4}", "studnet is no key of a recipe; did you mean student?"),
+        ("run: {iteration: 4}", "run.iteration is no key of a recipe; did you mean run.iterations?"),
+        ("iterations: 4", "iterations is no key of a recipe; did you mean run.iterations?"),
+        ("student: {lr: 4}", "student.lr is no key of a recipe; did you mean student.learning_rate?"),
+        ("student: {adapter: {rnk: 4}}", "did you mean student.adapter.rank?"),
+        (
+            "data: {t2i: [{source: a, wieght: 2}]}",
+            "data.t2i.0.wieght is no key of a recipe; did you mean data.t2i.0.weight?",
+        ),
+        (
+            "teachers: {named: {a: {adaptr: x}}}",
+            "teachers.named.a.adaptr is no key of a recipe; did you mean teachers.named.a",
+        ),
+        ("teachers: {base: {guidance: {t2i: {scales: 1}}}}", "did you mean teachers.base.guidance.t2i.scale?"),
+        ("xyzzy: 1", "xyzzy is no key of a recipe (fewstep recipe schema)"),
+        ("student: {sigmas: [1, .9, .75, .5]}", "student.sigmas and student.shift exclude each other"),
+        ("student: {sigmas: [1, .9], shift: null}", "student.steps is 4 but student.sigmas has 2"),
+        ("student: {sigmas: [1, .5, .75, .2], shift: null}", "sigmas must decrease"),
+        ("student: {sigmas: [1.5, .9, .75, .5], shift: null}", "sigmas lie in (0, 1]"),
+        ("student: {shift: -1}", "student.shift should be greater than 0, not -1"),
+        ("student: {learning_rate: fast}", "student.learning_rate should be a number, not 'fast'"),
+        ("student: {learning_rate: .nan}", "student.learning_rate should be a finite number"),
+        ("student: {learning_rate: 0}", "student.learning_rate should be greater than 0"),
+        ("student: {mode: lora}", "student.mode should be 'adapter' or 'full', not 'lora'"),
+        ("tasks: {t2i: 0, edit: 0}", "tasks 0:0 leave nothing to learn"),
+        ("tasks: {t2i: -1}", "tasks -1:5 leave nothing to learn"),
+        ("tasks: {t2i: 0.5}", "tasks.t2i should be a whole number, not 0.5"),
+        ("data: {t2i: []}", "tasks.t2i is 5 but data.t2i names no source; name one, or set tasks.t2i to 0"),
+        ("data: {t2i: [{weight: 1}]}", "data.t2i.0.source is missing"),
+        ("data: {t2i: [{source: a, weight: 0}]}", "data.t2i: the weights of the sources sum to 0"),
+        ("data: {t2i: [{source: a, weight: -1}]}", "data.t2i.0.weight should be greater than or equal to 0, not -1"),
+        ("data: {category_weights: {edit: {text: 0}}}", "data.category_weights.edit sum to 0"),
+        ("data: {category_weights: {edit: {text: -2}}}", "data.category_weights.edit hold a negative number"),
+        (
+            "data: {t2i: [{source: a, category: sea}], category_weights: {t2i: {see: 1}}}",
+            "data.category_weights.t2i.see: no source has this category; they have sea",
+        ),
+        (
+            "teachers: {base: {guidance: {t2i: {scale: -1}}}}",
+            "guidance.t2i.scale should be greater than or equal to 0, not -1",
+        ),
+        ("teachers: {base: {guidance: {video: {scale: 1}}}}", "video"),
+        ("objective: {time_low: 0.9, time_high: 0.1}", "time_low"),
+        ("run: {iterations: 0}", "run.iterations should be greater than 0, not 0"),
+        ("run: 3", "run should hold `key: value` lines, not 3"),
+        ("size: 64", "size should be a list, not 64"),
+        ("size: [0, 64]", "size [0, 64] is no picture"),
+        ("name: ../up", "name '../up' cannot name a folder"),
+        ("name: 3", "name should be text, not 3"),
+        ("run: {batch: 4}\nrun: {batch: 5}", "key 'run' stands twice"),
+        ("run: {batch: 4", "no YAML"),
+        ("run: !!python/object:os.system x", "no YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    message = refusal(tmp_path, POCKET + text)
+    assert said in message
+    assert "\n" not in message
+    assert message.startswith(str(tmp_path / "mine.yaml"))
+
+
+def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, POCKET + "lr: 3\nstudent: {step: 4, ema: 2}\nsize: [1]")
+    keys = [line.split(": ")[1].split(" ")[0] for line in message.splitlines()]
+    assert keys == ["size", "student.ema", "student.step", "lr"]
+
+
+@pytest.mark.parametrize("text", ["", "- a", "pocket", "3"])
+def test_a_file_without_keys_is_no_recipe(tmp_path: Path, text: str) -> None:
+    assert "holds no keys" in refusal(tmp_path, text)
+
+
+def test_missing_keys_are_named_with_their_meaning(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "name: x\n")
+    assert "model is missing: the base teacher" in message
+    assert "size is missing: " in message
+
+
+@pytest.mark.parametrize(
+    "override", ["run.iterations", "=3", "run..batch=3", "model.x=3", "data.t2i.7.source=x", "extends=pocket"]
+)
+def test_overrides_that_make_no_sense(override: str) -> None:
+    with pytest.raises(RecipeError, match="--set"):
+        load("pocket", [override])
+
+
+def test_names_that_lead_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"poket is no file and no shipped recipe; did you mean pocket\?"):
+        load("poket")
+    assert "gone" in refusal(tmp_path, "extends: gone")
+    (tmp_path / "latin.yaml").write_bytes("name: Öl".encode("latin-1"))
+    with pytest.raises(RecipeError, match="not UTF-8 at byte 6"):
+        load(tmp_path / "latin.yaml")
+
+
+# ---- identity
+
+
+def test_the_fingerprint_is_of_what_determines_the_weights() -> None:
+    usual = load("pocket").fingerprint()
+    assert load("pocket", ["name=other", "run.device=cpu", "run.keep_checkpoints=9"]).fingerprint() == usual
+    for override in ("run.seed=1", "run.iterations=151", "student.ema=0.5", "data.t2i.0.weight=2", "tasks.t2i=4"):
+        assert load("pocket", [override]).fingerprint() != usual, override
+
+
+def test_operational_keys_are_keys() -> None:
+    assert set(OPERATIONAL) <= {note.key for note in describe()}
+
+
+def test_every_key_is_described() -> None:
+    notes = {note.key: note for note in describe()}
+    assert all(note.description for note in notes.values()), [k for k, note in notes.items() if not note.description]
+    assert notes["run.iterations"].type == "whole number"
+    assert notes["teachers.named.<name>.adapter"].type == "text | null"
+    assert notes["data.t2i[].source"].default == "(required)"
+    plain = {re.sub(r"\.(t2i|edit)\.", ".<task>.", key) for key in flat(load("qwen-image-2.1").resolved())}
+    assert {key for key in plain if "guidance" not in key} <= {key for key in notes if "[]" not in key} | {
+        "teachers.named"
+    }
+
+
+def test_a_recipe_does_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load("pocket").name = "x"  # type: ignore[misc]
+
+
+# ---- YAML
+
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+TREES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
+
+
+@given(TREES)
+def test_what_is_written_is_read_back(value: Any) -> None:
+    assert strict_yaml.parse(strict_yaml.written(value), "x") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("no", "no"), ("on", "on"), ("1e-3", 1e-3), ("1.e3", 1e3), (".5", 0.5), ("12:30", "12:30"), ("'7'", "7")),
+        *(
+            ("true", True),
+            ("null", None),
+            ("7", 7),
+            ("-7", -7),
+            ("010", "010"),
+            ("1_000", "1_000"),
+            ("2024-01-01",) * 2,
+        ),
+    ],
+)
+def test_yaml_without_its_surprises(text: str, value: Any) -> None:
+    found = strict_yaml.parse(text, "x")
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_recipes_are_compared_key_by_key() -> None:
+    a, b = load("pocket"), load("pocket", ["teachers.base.guidance.t2i.scale=3", "run.seed=1"])
+    assert difference(a, a) == []
+    assert "run.seed: 0 -> 1" in difference(a, b)
+    assert any(line.startswith("teachers.base.guidance.t2i.scale: ") for line in difference(a, b))
+    assert isinstance(a, Recipe)

@@ -1,0 +1,188 @@
+"""What is particular to Qwen-Image 2.1."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from specimens import EDIT, EDIT_TWO, SIZE, T2I, noise_for, picture
+
+from fewstep.backbones import tiny
+from fewstep.backbones.interleave import sequence_of, slot_positions, with_slots
+from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
+from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
+from fewstep.conditioning import Conditioning, Layout
+from fewstep.errors import LayoutError, ModelError
+
+TURBO = (1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568)  # Qwen-Image-2.1-Turbo
+
+
+@pytest.fixture(scope="module")
+def backbone() -> QwenImage21:
+    return QwenImage21.tiny()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny")
+    tiny.pipeline().save_pretrained(path)
+    return path
+
+
+def test_slots_come_back_where_they_were() -> None:
+    """Two references, one with no text before it: 4 and 8 slots."""
+    slots = [True] * 4 + [False] * 3 + [True] * 8 + [False] * 2
+    grids = [(4, 4), (4, 8)]
+    assert slot_positions(torch.tensor(slots), grids) == (0, 3)
+    layout = Layout("edit", (2, 2), tuple(grids), (0, 3))
+    text = torch.arange(1.0, 6.0)[None, :, None]
+    joint = with_slots(text, layout, 0.0)[0, :, 0]
+    assert (joint == 0).tolist() == slots
+    assert joint[joint != 0].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_padding_stays_behind_the_text() -> None:
+    layout = Layout("edit", (2, 4), ((2, 2),), (1,))
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    cond = Conditioning(torch.zeros(2, 3, 5), mask, layout, torch.zeros(2, 4, 7))
+    embeds, joint_mask, marks = sequence_of(cond, layout.target)
+    assert embeds.shape == (2, 4, 5)
+    assert joint_mask is not None
+    assert joint_mask.tolist() == [[True] * 4, [True, True, True, False]]
+    assert marks.tolist() == [[False, True, False, False, True, True]] * 2
+
+
+def test_a_mask_that_says_nothing_is_left_out() -> None:
+    cond = Conditioning(torch.zeros(1, 3, 5), torch.ones(1, 3, dtype=torch.bool), Layout("t2i", (2, 2)))
+    assert sequence_of(cond, (2, 2))[1] is None
+
+
+def test_lora_targets_are_all_linears_of_a_block(backbone: QwenImage21) -> None:
+    block = backbone.transformer.transformer_blocks[0]  # type: ignore[index]
+    linears = [name for name, m in block.named_modules() if isinstance(m, torch.nn.Linear)]
+    assert all(f".{name}".endswith(tuple(f".{t}" for t in backbone.lora_targets)) for name in linears)
+    assert len(linears) == len(backbone.lora_targets) == 7
+
+
+def test_ten_references_and_no_more(backbone: QwenImage21) -> None:
+    images = [picture(64, 64, i) for i in range(11)]
+    (cond,) = backbone.encode(["x"], images[:10], (32, 32))
+    assert cond.layout.references == ((2, 2),) * 10
+    v = backbone.velocity(backbone.transformer, noise_for(backbone, cond), torch.ones(1), cond)
+    assert torch.isfinite(v).all()
+    with pytest.raises(LayoutError, match="at most 10 references, not 11"):
+        backbone.encode(["x"], images, (32, 32))
+
+
+def test_pictures_of_different_shapes_are_no_batch(backbone: QwenImage21) -> None:
+    with pytest.raises(LayoutError, match="share a shape"):
+        backbone.encode_images([picture(64, 64), picture(32, 96)], (64, 64))
+
+
+def test_a_processor_that_resizes_is_refused() -> None:
+    backbone = QwenImage21.tiny()
+    assert backbone.pipeline is not None
+    backbone.pipeline.processor.image_processor.size = {"shortest_edge": 256 * 256, "longest_edge": 512 * 512}
+    backbone.encode(["text alone is fine"], None, SIZE)
+    with pytest.raises(ModelError, match="Widen the size range"):
+        backbone.encode(EDIT.prompts, EDIT.references, SIZE)
+
+
+@pytest.mark.parametrize(("size", "side"), [((1024, 1024), 1024), ((64, 64), 64), ((832, 1216), 1006)])
+def test_reference_resolution(size: tuple[int, int], side: int) -> None:
+    assert reference_resolution(size) == side
+
+
+# ---- grids
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"shift": 1.0},
+        {"shift": 3.0},
+        {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192},
+        {"use_dynamic_shifting": True, "shift_terminal": 0.02},
+    ],
+    ids=["plain", "static", "dynamic", "terminal"],
+)
+def test_the_grid_is_the_pipelines(config: dict[str, object]) -> None:
+    pipeline = tiny.pipeline()
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**config)
+    assert_grid(QwenImage21.from_pipeline(pipeline), 5)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_sample_sigmas_go_through_the_shift(dynamic: bool) -> None:
+    pipeline = tiny.pipeline()
+    pipeline.register_to_config(sample_sigmas=list(TURBO))
+    if dynamic:
+        pipeline.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    backbone = QwenImage21.from_pipeline(pipeline)
+    assert_grid(backbone, 8)
+    if not dynamic:
+        assert backbone.sampling_grid(8, (4, 6)).sigmas == TURBO
+        assert backbone.sampling_grid(2, (4, 6)).sigmas == (1.0, 0.5), "another number of steps is another grid"
+
+
+def assert_grid(backbone: QwenImage21, steps: int) -> None:
+    pipeline = backbone.pipeline
+    assert pipeline is not None
+    height, width = SIZE
+    pipeline("x", height=height, width=width, num_inference_steps=steps, output_type="latent")
+    grid = backbone.sampling_grid(steps, backbone.layout_grid(SIZE))
+    torch.testing.assert_close(torch.tensor([*grid, 0.0]), pipeline.scheduler.sigmas, rtol=0, atol=1e-6)
+
+
+def test_sample_sigmas_with_a_terminal_are_refused() -> None:
+    pipeline = tiny.pipeline()
+    pipeline.register_to_config(sample_sigmas=[1.0, 0.5])
+    pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift_terminal=0.02)
+    with pytest.raises(ModelError, match="list of sigmas"):
+        QwenImage21.from_pipeline(pipeline).sampling_grid(2, (4, 4))
+
+
+# ---- parts
+
+
+def test_transformer_alone(folder: Path) -> None:
+    backbone = QwenImage21.load(folder, torch.float32, parts="transformer")
+    assert backbone.pipeline is None
+    assert backbone.folder == folder
+    for use in (
+        lambda: backbone.encode(["x"], None, SIZE),
+        lambda: backbone.encode_images([picture(64, 64)], SIZE),
+        lambda: backbone.decode(torch.zeros(1, 24, 8), (4, 6)),
+    ):
+        with pytest.raises(ModelError, match="parts='all'"):
+            use()
+
+
+def test_random_weights_of_a_config(backbone: QwenImage21) -> None:
+    made = QwenImage21.random(dict(backbone.transformer.config), dtype=torch.bfloat16)
+    assert {p.dtype for p in made.transformer.parameters()} == {torch.bfloat16}
+    assert torch.get_default_dtype() == torch.float32
+    cond = T2I.conditioning(backbone)
+    v = made.velocity(made.transformer, noise_for(backbone, cond), torch.ones(1), cond)
+    assert v.dtype == torch.float32
+    assert len(made.sampling_grid(4, (4, 4))) == 4
+    with pytest.raises(ModelError, match="only its transformer"):
+        made.fingerprint()
+
+
+def test_without_causal_condition_there_is_no_prefix() -> None:
+    pipeline = tiny.pipeline()
+    pipeline.transformer.register_to_config(causal_condition=False)
+    backbone = QwenImage21.from_pipeline(pipeline)
+    cond = EDIT_TWO.conditioning(backbone)
+    assert backbone.prefix(backbone.transformer, cond) is None
+    assert torch.isfinite(backbone.velocity(backbone.transformer, noise_for(backbone, cond), torch.ones(1), cond)).all()
+
+
+def test_tiny_is_a_function_of_its_seed() -> None:
+    state = torch.get_rng_state()
+    first, again, other = (QwenImage21.tiny(seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left alone"
+    weights = [b.transformer.state_dict() for b in (first, again, other)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert not all(torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()

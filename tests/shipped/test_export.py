@@ -1,0 +1,247 @@
+"""A student folder is what was trained, opened by strangers."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fewstep.backbones import tiny
+from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.stock import QwenImage21Pipeline
+from fewstep.errors import AdapterError, ExportError, FewstepError
+from fewstep.export.card import About
+from fewstep.export.folder import export_lora, export_student
+from fewstep.export.verify import verify
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.roles.adapters import Adapters
+from fewstep.roles.lora_file import Factors
+from fewstep.sample.pictures import load_student, pictures
+
+GRID = SigmaGrid.static(4, 3.0)
+RECIPE = "name: tiny\nsize: [64, 64]\n"
+ALPHA, RANK = 6.0, 3
+
+
+@pytest.fixture(scope="session")
+def student(base: Path, adapter: Mapping[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("student") / "folder"
+    told = About("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
+    return export_student(base, adapter, "adapter", GRID, to, RECIPE, about=told, alpha=ALPHA, dtype="fp32")
+
+
+def adapted(adapter: Mapping[str, Tensor]) -> QwenImage21:
+    """The base with the adapter on, as it is trained: nothing merged."""
+    backbone = QwenImage21.tiny()
+    modules = sorted({key.split(".lora_")[0] for key in adapter})
+    factors = {
+        m: Factors(adapter[f"{m}.lora_A.student.weight"], adapter[f"{m}.lora_B.student.weight"], ALPHA) for m in modules
+    }
+    adapters = Adapters(backbone.transformer)
+    adapters.load("student", factors, "a test")
+    adapters._switch(["student"])
+    return backbone
+
+
+def velocity(backbone: QwenImage21) -> Tensor:
+    cond = QwenImage21.tiny().encode(["a boat"], None, (64, 64))[0]
+    z_BND = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        return backbone.velocity(backbone.transformer, z_BND, torch.tensor([0.75]), cond)
+
+
+def test_merging_equals_the_adapter(student: Path, adapter: Mapping[str, Tensor]) -> None:
+    v_BND = velocity(QwenImage21.load(student, torch.float32))
+    torch.testing.assert_close(v_BND, velocity(adapted(adapter)), atol=1e-5, rtol=0)
+    assert (v_BND - velocity(QwenImage21.tiny())).abs().max() > 0.01  # the adapter does something
+
+
+def test_lora_file_loads_to_the_same_velocity(student: Path, adapter: Mapping[str, Tensor]) -> None:
+    pipe = tiny.pipeline(0)
+    pipe.load_lora_weights(student / "lora")
+    v_BND = velocity(QwenImage21.from_pipeline(pipe))
+    torch.testing.assert_close(v_BND, velocity(adapted(adapter)), atol=1e-5, rtol=0)
+
+
+def test_lora_file_has_alpha_and_diffusers_keys(student: Path) -> None:
+    with safe_open(student / "lora" / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        told = json.loads(file.metadata()["lora_adapter_metadata"])
+        assert "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" in file.keys()  # noqa: SIM118
+    assert (told["transformer.lora_alpha"], told["transformer.r"]) == (ALPHA, RANK)
+
+
+def test_a_fresh_process_samples_right_by_default(student: Path) -> None:
+    """No steps, no sigmas, no guidance given: 4 network calls at exactly sample_sigmas, and our sampler's pictures."""
+    report = verify(student)
+    assert [check.task for check in report.checks] == ["t2i", "edit"]
+    for check in report.checks:
+        assert check.times == pytest.approx(list(GRID), abs=1e-7)
+        assert check.latent_error < 2e-5
+        assert check.levels <= 1
+    assert "4 network calls at 1, 0.9, 0.75, 0.5" in report.words()
+
+
+def test_stock_class_reads_the_grid(student: Path, counted: Callable[[torch.nn.Module], list[float]]) -> None:
+    pipe = QwenImage21Pipeline.from_pretrained(student)
+    pipe.set_progress_bar_config(disable=True)
+    times = counted(pipe.transformer)
+    drawn = pipe("a boat", output_resolution=64, generator=torch.Generator().manual_seed(9)).images[0]
+    assert times == pytest.approx(list(GRID), abs=1e-7)
+    (ours,) = pictures(load_student(student), ["a boat"], seed=9)
+    assert ours.tobytes() == drawn.tobytes()
+
+
+def test_verify_refuses_the_bases_scheduler(student: Path, tmp_path: Path) -> None:
+    """The commonest complaint about released students: a scheduler that shifts the list once more."""
+    broken = tmp_path / "broken"
+    shutil.copytree(student, broken)
+    config = broken / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"shift": 3.0}))
+    with pytest.raises(ExportError, match="not at the student's"):
+        verify(broken)
+
+
+def test_the_folder_is_whole(student: Path, base: Path) -> None:
+    index = json.loads((student / "model_index.json").read_text())
+    assert index["sample_sigmas"] == pytest.approx([1, 0.9, 0.75, 0.5])
+    scheduler = json.loads((student / "scheduler" / "scheduler_config.json").read_text())
+    assert (scheduler["shift"], scheduler["use_dynamic_shifting"], scheduler["shift_terminal"]) == (1.0, False, None)
+    assert (student / "recipe.yaml").read_text() == RECIPE
+    assert (student / "LICENSE").read_text() == (base / "LICENSE").read_text()
+    assert not list(student.parent.glob(".*"))  # nothing half-written is left beside it
+
+
+def test_the_card_says_what_matters(student: Path) -> None:
+    card = (student / "README.md").read_text()
+    for said in ("license: other", "license_name: tiny-research", "base_model: someone/tiny", "1.0, 0.9, 0.75, 0.5"):
+        assert said in card
+    for said in ("tiny-research", "Known failings", "DiffusionPipeline.from_pretrained", "attributes | .93", "t2i 5"):
+        assert said in card
+
+
+def test_a_base_without_licence_is_said_to_have_none(
+    base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    (bare / "README.md").unlink()
+    to = export_student(bare, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
+    assert "states no licence" in (to / "README.md").read_text()
+
+
+def test_bf16_keeps_what_was_learnt(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+    to = export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
+    stored = load_file(to / "transformer" / "diffusion_pytorch_model.safetensors")
+    assert {t.dtype for t in stored.values()} == {torch.bfloat16}
+    assert "% of the update's length" in (to / "README.md").read_text()
+
+
+def test_a_whole_state_dict(base: Path, about: About, tmp_path: Path) -> None:
+    """Another network's weights in the base's folder, exactly."""
+    other = QwenImage21.tiny(seed=5)
+    state = other.transformer.state_dict()
+    to = export_student(base, state, "full", GRID, tmp_path / "s", RECIPE, about=about, dtype="fp32")
+    assert torch.equal(velocity(QwenImage21.load(to, torch.float32)), velocity(other))
+    assert not (to / "lora").exists()
+
+
+def test_shards_stay_shards(adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+    tiny.pipeline(0).save_pretrained(tmp_path / "base", max_shard_size="100KB")
+    base, to = tmp_path / "base", tmp_path / "s"
+    export_student(base, adapter, "adapter", GRID, to, RECIPE, about=about, alpha=ALPHA, dtype="fp32")
+    files = {path.name for path in (to / "transformer").iterdir()}
+    assert len(files) > 3
+    assert files == {path.name for path in (base / "transformer").iterdir()}
+    v_BND = velocity(QwenImage21.load(to, torch.float32))
+    torch.testing.assert_close(v_BND, velocity(adapted(adapter)), atol=1e-5, rtol=0)
+
+
+def test_only_the_lora(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+    to = export_lora(base, adapter, GRID, tmp_path / "lora", RECIPE, about=about, alpha=ALPHA)
+    pipe = tiny.pipeline(0)
+    pipe.load_lora_weights(to)
+    torch.testing.assert_close(velocity(QwenImage21.from_pipeline(pipe)), velocity(adapted(adapter)), atol=1e-5, rtol=0)
+    assert json.loads((to / "sample_sigmas.json").read_text()) == list(GRID)
+    assert "load_lora_weights" in (to / "README.md").read_text()
+
+
+def wrong_key(state: dict[str, Tensor]) -> None:
+    state["transformer_blocks.0.attn.to_q.lora_magnitude_vector"] = torch.ones(3)
+
+
+def lone_factor(state: dict[str, Tensor]) -> None:
+    del state["transformer_blocks.0.attn.to_q.lora_B.student.weight"]
+
+
+def unknown_module(state: dict[str, Tensor]) -> None:
+    state["blocks.9.lora_A.weight"], state["blocks.9.lora_B.weight"] = torch.ones(3, 4), torch.ones(4, 3)
+
+
+def wrong_shape(state: dict[str, Tensor]) -> None:
+    state["transformer_blocks.0.attn.to_q.lora_B.student.weight"] = torch.ones(5, RANK)
+
+
+def not_finite(state: dict[str, Tensor]) -> None:
+    state["transformer_blocks.0.attn.to_q.lora_B.student.weight"].mul_(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (wrong_key, "not a LoRA factor"),
+        (lone_factor, "not its partner"),
+        (unknown_module, "another base"),
+        (wrong_shape, "does not fit the base"),
+        (not_finite, "not finite"),
+        (dict.clear, "empty"),
+    ],
+)
+def test_adapters_that_do_not_fit(
+    base: Path,
+    adapter: Mapping[str, Tensor],
+    about: About,
+    tmp_path: Path,
+    spoil: Callable[[dict[str, Tensor]], None],
+    message: str,
+) -> None:
+    state = {key: value.clone() for key, value in adapter.items()}
+    spoil(state)
+    with pytest.raises(AdapterError, match=message):
+        export_student(base, state, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
+    assert not list(tmp_path.iterdir())  # neither a folder nor half of one
+
+
+def test_a_place_that_is_not_empty(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "mine.txt").write_text("precious")
+    with pytest.raises(ExportError, match="not an empty folder"):
+        export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_place_is_taken(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    assert export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA).is_dir()
+
+
+def test_refusals(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="alpha"):
+        export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about)
+    with pytest.raises(ExportError, match="bf16 or fp32"):
+        export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA, dtype="int8")
+    with pytest.raises(ExportError, match="not the weights of"):
+        export_student(base, {"x": torch.ones(1)}, "full", GRID, tmp_path / "s", RECIPE, about=about)
+    with pytest.raises(FewstepError, match="no sample_sigmas"):
+        verify(base)
+    with pytest.raises(FewstepError, match="no sample_sigmas"):
+        load_student(base)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(ExportError, match="does not read sample_sigmas"):
+        export_student(foreign, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)

@@ -1,0 +1,68 @@
+"""torchvision built for another torch is made importable; a missing one is named; any other failure is left alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from fewstep import _torchvision
+
+BROKEN = """
+import torch
+try:
+    torch._C._get_schema("torchvision::nms", "")
+except RuntimeError:
+    raise RuntimeError("operator torchvision::nms does not exist") from None
+"""  # what torchvision does where its compiled operators did not load
+
+
+def run(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
+    command = f"import sys; sys.path[:0] = {[str(p) for p in path]!r}\n{code}"
+    return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=120)
+
+
+def fake(folder: Path, source: str) -> Path:
+    package = folder / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("import torchvision.first\n" + source)
+    (package / "first.py").write_text("imports = 1\n")
+    return folder
+
+
+def test_here_it_imports_and_so_do_the_stock_classes() -> None:
+    _torchvision.ensure()
+    _torchvision.ensure()
+    assert "torchvision" in sys.modules
+    from fewstep.backbones import stock
+
+    assert stock.Qwen3VLProcessor
+
+
+def test_a_foreign_build_is_mended(tmp_path: Path) -> None:
+    code = """
+from fewstep import _torchvision
+try:
+    import torchvision
+except RuntimeError as error:
+    print("broken:", error)
+_torchvision.ensure()
+_torchvision.ensure()
+import torchvision
+print("mended:", torchvision.__file__)
+"""
+    done = run(code, fake(tmp_path, BROKEN))
+    assert done.returncode == 0, done.stderr
+    assert "broken: operator torchvision::nms does not exist" in done.stdout
+    assert f"mended: {tmp_path}" in done.stdout
+
+
+def test_other_failures_are_not_swallowed(tmp_path: Path) -> None:
+    done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, "raise RuntimeError('CUDA gone')"))
+    assert done.returncode != 0
+    assert "RuntimeError: CUDA gone" in done.stderr
+
+
+def test_a_missing_torchvision_is_named(tmp_path: Path) -> None:
+    source = "raise ModuleNotFoundError(\"No module named 'torchvision'\")"
+    done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, source))
+    assert "EnvironmentRefused: torchvision is not installed" in done.stderr
+    assert "pip install" in done.stderr
