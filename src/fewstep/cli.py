@@ -118,7 +118,7 @@ def distill(
     from fewstep.recipe import load
 
     chosen = load(recipe, overrides or [])
-    launch.distill(chosen, to or Path("runs") / chosen.name)
+    launch.distill(chosen, to or Path("runs") / chosen.name, out)
 
 
 @app.command()
@@ -137,7 +137,7 @@ def encode(
     from fewstep.recipe import load
 
     chosen = load(recipe, overrides or [])
-    launch.encode(chosen, to or Path("runs") / chosen.name)
+    launch.encode(chosen, to or Path("runs") / chosen.name, out)
 
 
 @app.command()
@@ -152,7 +152,7 @@ def export(
     """Write a student folder that stock diffusers opens and samples right by default."""
     from fewstep import launch
 
-    launch.export_run(run, to, checkpoint=checkpoint, dtype=dtype, check=verify)
+    launch.export_run(run, to, checkpoint=checkpoint, dtype=dtype, check=verify, console=out)
 
 
 @app.command()
@@ -183,9 +183,9 @@ def sample(
     to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
 ) -> None:
     """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
-    from fewstep import launch
+    from fewstep import drawing
 
-    written = launch.sample(
+    written = drawing.sample(
         model, prompt, image or [], seed=seed, steps=steps, guidance=guidance, size=size, device=device, to=to
     )
     for path in written:
@@ -201,9 +201,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what this machine has, and whether a model can be used."""
-    from fewstep import launch
+    from fewstep import tables
 
-    launch.doctor(model)
+    tables.doctor(model, out)
 
 
 @cases_app.command("check")
@@ -212,9 +212,9 @@ def cases_check(
     files: Annotated[list[Path], typer.Argument(help="Cases files: .jsonl, or .txt with one prompt a line.")],
 ) -> None:
     """Validate cases, count them by task and category, find duplicates, and name each bad line."""
-    from fewstep import launch
+    from fewstep import tables
 
-    if not launch.check_cases(files):
+    if not tables.check_cases(files, out):
         raise typer.Exit(2)
 
 
@@ -222,9 +222,9 @@ def cases_check(
 @refusing
 def recipe_list() -> None:
     """The shipped recipes."""
-    from fewstep import launch
+    from fewstep import tables
 
-    launch.list_recipes()
+    tables.list_recipes(out)
 
 
 @recipe_app.command("show")
@@ -240,9 +240,9 @@ def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
 @refusing
 def recipe_schema() -> None:
     """Every key of a recipe: type, default, meaning."""
-    from fewstep import launch
+    from fewstep import tables
 
-    launch.show_schema()
+    tables.show_schema(out)
 
 
 @pocket_app.command("train")

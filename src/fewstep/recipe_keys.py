@@ -112,10 +112,10 @@ def _dotted(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
     parts: list[str] = []
     here = raw
     for number, part in enumerate(location):
-        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int)):
-            here = here[part] if not isinstance(here, list) or part < len(here) else None  # type: ignore[index,operator]
-            parts.append(str(part))
-        elif missing and number == len(location) - 1 and isinstance(part, str):
+        known = part in here if isinstance(here, dict) else isinstance(here, list) and part in range(len(here))
+        if known:
+            here = here[part]
+        if known or (missing and number == len(location) - 1 and isinstance(part, str)):
             parts.append(str(part))
     return ".".join(parts)
 

@@ -156,7 +156,9 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:
-    if not (folder / "recipe.yaml").exists():
+    """As long as nothing was made, a recipe may still be mended."""
+    made = [folder / "metrics.jsonl", *(path for name in FOLDERS for path in (folder / name).glob("*"))]
+    if not (folder / "recipe.yaml").exists() or not any(path.exists() for path in made):
         return
     held = _recipe_of(folder)
     if held.fingerprint() == chosen.fingerprint():

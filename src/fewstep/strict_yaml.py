@@ -93,5 +93,12 @@ def _float_text(value: float) -> str:
     return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
 
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    """The line breaks of Unicode are escaped: as they are, they would come back as spaces."""
+    style = '"' if any(mark in value for mark in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
 _Dumper.add_representer(list, _list)
 _Dumper.add_representer(float, _float)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fewstep import strict_yaml
@@ -98,6 +98,7 @@ def test_a_file_extends_the_file_beside_it(tmp_path: Path) -> None:
             "data.edit",
             [{"source": "y.jsonl", "category": None, "weight": 2}],
         ),
+        ("teachers.named.a.adapter=x", "teachers.named.a.adapter", "x"),
         ("teachers.base.guidance.t2i.scale=2", "teachers.base.guidance.t2i.scale", 2.0),
         ("data.category_weights.t2i.no=3", "data.category_weights.t2i.no", 3),
         ("store=a=b", "store", "a=b"),
@@ -260,6 +261,7 @@ TREES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dicti
 
 
 @given(TREES)
+@example({"negative": "a\x85b\u2028c"})
 def test_what_is_written_is_read_back(value: Any) -> None:
     assert strict_yaml.parse(strict_yaml.written(value), "x") == value
 

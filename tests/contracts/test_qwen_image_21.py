@@ -157,6 +157,21 @@ def test_transformer_alone(folder: Path) -> None:
             use()
 
 
+def test_released_encoder() -> None:
+    """Training decodes its samples and names its store, and encodes no more."""
+    backbone = QwenImage21.tiny()
+    cond = EDIT.conditioning(backbone)
+    x0_BND, before = noise_for(backbone, cond), backbone.fingerprint()
+    picture_before = backbone.decode(x0_BND, cond.layout.target)[0]
+    backbone.release_encoder()
+    assert backbone.pipeline is not None
+    assert backbone.pipeline.text_encoder is None
+    assert backbone.fingerprint() == before
+    assert backbone.decode(x0_BND, cond.layout.target)[0].tobytes() == picture_before.tobytes()
+    with pytest.raises(ModelError, match="was released"):
+        backbone.encode(["x"], None, SIZE)
+
+
 def test_random_weights_of_a_config(backbone: QwenImage21) -> None:
     made = QwenImage21.random(dict(backbone.transformer.config), dtype=torch.bfloat16)
     assert {p.dtype for p in made.transformer.parameters()} == {torch.bfloat16}

@@ -1,7 +1,6 @@
 """Small runs for the tests of this folder: the tiny real transformer, or a Gaussian world behind the same contract."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -10,24 +9,13 @@ from PIL import Image
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.conditioning import Conditioning, Task, stack
+from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
 
 SIZE = (32, 32)
 CATEGORIES = ("landscape", "portrait", "sign")
+NEGATIVES = ("", "a blurred picture")
 PROMPTS = ("a red boat", "a man with a hat", "a sign that says AB", "snow")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The loader's record."""
-
-    index: int
-    task: Task
-    cond: Conditioning
-    samples: tuple[int, ...]
-    categories: tuple[str, ...]
-    negatives: Mapping[str, Conditioning] = field(default_factory=dict)
-    case_ids: tuple[str, ...] = ()
 
 
 @cache
@@ -57,24 +45,19 @@ def batch(i: int = 0, size: int = 2, task: Task | None = None) -> Batch:
     task = task or ("t2i", "edit")[i % 2]
     prompts = tuple(PROMPTS[(i + b) % len(PROMPTS)] for b in range(size))
     samples = tuple(range(i * size, (i + 1) * size))
-    return Batch(
-        i,
-        task,
-        _encoded(prompts, task == "edit"),
-        samples,
-        tuple(CATEGORIES[s % 3] for s in samples),
-        {"": _encoded(("",) * size, task == "edit"), "a blurred picture": _encoded(("a blurred picture",) * size, task == "edit")},
-    )
+    negatives = {prompt: _encoded((prompt,) * size, task == "edit") for prompt in NEGATIVES}
+    categories = tuple(CATEGORIES[s % 3] for s in samples)
+    return Batch(i, task, _encoded(prompts, task == "edit"), negatives, samples, categories, prompts)
 
 
-def toy_batches(backbone: Backbone, size: int) -> Callable[[int], Batch]:
-    """Batches of a toy world: two prompts in turn, T2I only."""
-    conds = [backbone.encode([prompt], None, (16, 16))[0] for prompt in ("one", "two")]
+def toy_batches(backbone: Backbone, size: int, side: int = 64) -> Callable[[int], Batch]:
+    """Batches of a toy world: two prompts in turn, T2I only, pictures of `side` px."""
+    conds = [backbone.encode([prompt], None, (side, side))[0] for prompt in ("one", "two")]
 
     def batch(i: int) -> Batch:
         samples = tuple(range(i * size, (i + 1) * size))
         cond = stack([conds[s % 2] for s in samples])
-        return Batch(i, "t2i", cond, samples, tuple(CATEGORIES[s % 2] for s in samples))
+        return Batch(i, "t2i", cond, {}, samples, tuple(CATEGORIES[s % 2] for s in samples), ("case",) * size)
 
     return batch
 

@@ -74,6 +74,11 @@ class Backbone(ABC):
         """Pictures of packed clean latents."""
 
     @abstractmethod
+    def release_encoder(self) -> None:
+        """Drop what only `encode` needs, and move what only `decode` needs to the CPU: training holds neither on its
+        device. `encode` raises ModelError from then on."""
+
+    @abstractmethod
     def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
         """The grid on which the model's own pipeline samples `steps` steps at this size."""
 

@@ -77,6 +77,7 @@ class QwenImage21(Backbone):
         self._scheduler = scheduler
         self._sample_sigmas = sample_sigmas
         self.folder = folder
+        self._fingerprint: str | None = None  # kept once the text encoder is gone
         for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
             module.eval().requires_grad_(False)
 
@@ -232,6 +233,8 @@ class QwenImage21(Backbone):
             ModelError: no text encoder was loaded, or its processor resizes references on its own.
         """
         pipeline, images = self._complete("encode prompts"), list(references or ())
+        if pipeline.text_encoder is None:
+            raise ModelError(f"the text encoder of {self.source} was released; load the model again to encode prompts")
         if len(images) > self.max_references:
             raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {len(images)}")
         target, grids = self.layout_grid(size), tuple(self._reference_grid(image, size) for image in images)
@@ -268,10 +271,19 @@ class QwenImage21(Backbone):
     def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
         """Pictures of packed clean latents: RGBA, as the pipeline gives them."""
         pipeline = self._complete("decode latents")
-        mean, std = self._statistics(x0_BND.device, pipeline.vae.dtype)
-        latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(pipeline.vae.dtype)
-        pixels = pipeline.vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
+        vae = pipeline.vae
+        mean, std = self._statistics(vae.device, vae.dtype)
+        latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(vae.device, vae.dtype)
+        pixels = vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
         return pipeline.image_processor.postprocess(pixels, output_type="pil")
+
+    def release_encoder(self) -> None:
+        """The text encoder goes, the VAE moves to the CPU; a fingerprint taken from modules is remembered."""
+        if self.pipeline is None:
+            return
+        self._fingerprint = self.fingerprint()
+        self.pipeline.register_modules(text_encoder=None)
+        self.pipeline.vae.to("cpu")
 
     def _complete(self, purpose: str) -> QwenImage21Pipeline:
         if self.pipeline is None:
@@ -308,6 +320,8 @@ class QwenImage21(Backbone):
     def fingerprint(self) -> str:
         """Of text encoder, processor and VAE: from the folder where there is one, so that a run that loads only the
         transformer finds its store; else from the modules."""
+        if self._fingerprint is not None:
+            return self._fingerprint
         stamp = f"{self.family}/{ENCODING}".encode()
         if self.folder is not None:
             parts = part_identity(self.folder / "text_encoder", TRANSFORMERS)

@@ -188,6 +188,9 @@ class ToyBackbone(Backbone):
     def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
         return SigmaGrid.static(steps)
 
+    def release_encoder(self) -> None:
+        """There is nothing that only encoding needs."""
+
     def fingerprint(self) -> str:
         return "toy-1"
 

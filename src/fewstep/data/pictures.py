@@ -76,7 +76,7 @@ def _opened(path: Path, where: str) -> Image.Image:
     try:
         there = path.exists()
     except OSError as error:  # a name too long for a file system
-        raise CaseError(f"{where}: {str(path):.80} cannot be read ({error.strerror}); give a picture's path") from error
+        raise CaseError(f"{where}: {path!s:.80} cannot be read ({error.strerror}); give a picture's path") from error
     if not there:
         raise CaseError(f"{where}: there is no picture {path}; paths are relative to the cases file")
     if not path.is_file():

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from fewstep.conditioning import Conditioning, Layout, Task, stack
 from fewstep.data.cases import Case
@@ -91,6 +92,24 @@ class Loader:
             categories=tuple(case.category for case in mine),
             case_ids=tuple(case.id for case in mine),
         )
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that have batches."""
+        return tuple(self._groups)
+
+    def first_cases(self, task: Task, count: int) -> list[Case]:
+        """Cases to look at: in the order of the stream, every category once before any comes twice."""
+        by_category: dict[str, list[Case]] = {}
+        for case, prompt in self._keys:
+            if case.task == task and prompt == case.prompt:
+                by_category.setdefault(case.category, []).append(case)
+        turns = zip_longest(*by_category.values())
+        return [case for turn in turns for case in turn if case is not None][:count]
+
+    def conditioning(self, case: Case, negative: str | None = None) -> Conditioning:
+        """What one case, or a negative prompt about its pictures, tells the model (batch of 1)."""
+        return self._loaded(self._keys[case, case.prompt if negative is None else negative])
 
     def cases(self, i: int) -> tuple[Task, tuple[Case, ...]]:
         """Batch i's task, and its cases on all ranks. A layout's turn comes in proportion to its cases' shares."""

@@ -44,7 +44,7 @@ CHAT_TEMPLATE = (
 
 def load(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> QwenImage21Pipeline:
     """The trained pocket teacher; the stock loader does the same with this folder."""
-    pipeline = QwenImage21Pipeline.from_pretrained(folder, torch_dtype=dtype)
+    pipeline = QwenImage21Pipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

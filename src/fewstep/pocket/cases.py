@@ -74,11 +74,13 @@ def t2i_case(seed: int, index: int, split: Split = "heldout", category_: str | N
 
 
 def propose(kind: str, seed: int, index: int, split: Split) -> tuple[Edit, str]:
-    """The edit and its instruction: the first one drawn that leads from a train scene to a scene of the split."""
+    """The edit and its instruction: the first one drawn that leads from a train scene to a scene of the split. Repairs
+    and styles keep the scene, so theirs is of the split from the start."""
+    source: Split = split if kind in ("perceptual", "style") else "train"
     rng = draw_by_lot("edit", split, kind, seed, index)
     scenes = {"text": ("text",), "identity": ("portrait",)}.get(kind, CATEGORIES)
     while True:
-        edit = PROPOSE[kind](random_scene(rng.choice(scenes), rng, "train"), rng)
+        edit = PROPOSE[kind](random_scene(rng.choice(scenes), rng, source), rng)
         if edit is not None and split_of(edit.target) == split:
             return edit, rng.choice(edit.wordings) + END
 

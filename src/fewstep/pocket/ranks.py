@@ -40,8 +40,8 @@ class Ranks:
         """Rank 0's number, for all: clocks must agree."""
         if self.world == 1:
             return number
-        shared = torch.tensor([number], dtype=torch.float64)
-        dist.broadcast(shared, 0)
+        shared = torch.tensor([number if self.rank == 0 else 0.0], dtype=torch.float64)
+        dist.all_reduce(shared)  # not a broadcast: the sender of one would run ahead
         return float(shared)
 
     def agree(self, flag: bool) -> bool:

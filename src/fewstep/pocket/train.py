@@ -32,16 +32,17 @@ BEFORE_EDIT, AFTER_IMAGE = ("<|im_start|>", "user\n", "<image1>", "<|vision_star
 class Plan:
     """Numbers of the teacher's training; all ours."""
 
-    batch: int = 96
+    batch: int = 64
     muon_rate: float = 0.02
     adam_rate: float = 2e-3
-    warmup: int = 100
+    warmup: int = 60
     ema: float = 0.998
     null_batches: float = 0.10  # batches with the empty caption
     null_samples: float = 0.02  # single samples with it
     even_lengths: float = 0.5  # batches of one caption length, without padding
     uniform_times: float = 0.4  # the rest is logit-normal(0, 1)
     embedding_noise: float = 0.03  # relative
+    visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
     checkpoint_minutes: float = 2.0
     cooldown_share: float = 0.2
 
@@ -92,6 +93,11 @@ def read_corpus(folder: Path, task: str, pipeline: QwenImage21Pipeline) -> Corpu
     return Corpus(torch.cat(latents), torch.cat(ids))
 
 
+def contrast(pipeline: QwenImage21Pipeline) -> Tensor:
+    """(D,) how much a unit of each latent channel shows: the length of its principal component in pixels."""
+    return pipeline.vae.decoder.conv_out.weight[:, : vae.CHANNELS, 1, 1].detach().norm(dim=0)
+
+
 class Captions:
     """Token ids -> padded embeddings, in the pipeline's template."""
 
@@ -123,6 +129,8 @@ class Teacher:
         self.ranks = ranks
         self.model, self.folder, self.plan, self.minutes, self.log = pipeline.transformer, folder, plan, minutes, log
         self.captions = Captions(pipeline)
+        self.weight_D = contrast(pipeline) ** plan.visible
+        self.weight_D /= self.weight_D.mean()
         self.model.train().requires_grad_(True)
         inner = [p for n, p in self.model.named_parameters() if n.startswith("transformer_blocks") and p.ndim == 2]
         ids = {id(p) for p in inner}
@@ -157,12 +165,14 @@ class Teacher:
         torch.save({**state, "optimisers": [o.state_dict() for o in self.optimisers]}, torn)
         torn.rename(self.folder / "state.pt")
 
-    def rate_share(self) -> float:
-        """Warm-up, plateau, linear decay; the decay begins in the last share of the time or when asked for."""
+    def heed_cooldown(self) -> None:
         asked = self.folder / "cooldown"
-        if self.cooling is None and self.ranks.agree(asked.exists()):
+        if self.ranks.agree(self.cooling is None and asked.exists()):
             self.cooling = (self.spent, float(asked.read_text().strip() or 10))
             self.log(f"cool-down over {self.cooling[1]:g} minutes begins")
+
+    def rate_share(self) -> float:
+        """Warm-up, plateau, linear decay; the decay begins in the last share of the time or when asked for."""
         begin, length = self.cooling or (
             self.minutes * (1 - self.plan.cooldown_share),
             self.minutes * self.plan.cooldown_share,
@@ -202,7 +212,7 @@ class Teacher:
         lay = self.layout(task, text.shape[1])
         with torch.autocast("cpu", torch.bfloat16):
             v = draws.velocities(self.model, text, valid, latents[:, 0] if task == "edit" else None, z, t, lay)
-        return ((v.float() - (eps - x0)) ** 2).mean()
+        return (self.weight_D * (v.float() - (eps - x0)) ** 2).mean()
 
     def layout(self, task: str, length: int) -> draws.Layout:
         key = (task, length)
@@ -242,11 +252,9 @@ class Teacher:
                 raise FloatingPointError(f"loss {sums[task][-1]} at step {self.step}")
             now = time.monotonic()
             self.spent, clock = self.ranks.first_says(self.spent + (now - clock) / 60), now
-            done = (
-                self.spent >= self.minutes
-                or self.rate_share() <= 0
-                or self.ranks.agree((self.folder / "stop").exists())
-            )
+            self.heed_cooldown()
+            stopped = self.ranks.agree((self.folder / "stop").exists())
+            done = stopped or self.spent >= self.minutes or self.rate_share() <= 0
             if now - told > 20 or done:
                 told = now
                 means = " ".join(f"{name} {np.mean(some):.4f}" for name, some in sums.items() if some)

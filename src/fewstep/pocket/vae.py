@@ -70,6 +70,7 @@ def set_principal_components(vae: AutoencoderKLQwenImage21, images: np.ndarray) 
         set_pairs(side, into, offset)
         set_identity(side.mid_block)
     set_identity(vae.decoder.up_blocks[0])
+    set_gains(vae.decoder)
     set_readout(vae.encoder, torch.cat([torch.eye(CHANNELS), torch.zeros(CHANNELS, CHANNELS)]), None)
     vae.encoder.conv_out.bias[CHANNELS:] = SILENT
     set_readout(vae.decoder, read, mean.float())
@@ -90,6 +91,22 @@ def set_pairs(side: nn.Module, into: Tensor, offset: Tensor) -> None:
     conv.bias[2 * CHANNELS] = LEVEL
     typical = math.sqrt(LEVEL**2 + 2 * CHANNELS)
     norm.gamma.fill_(typical / norm.gamma.shape[0] ** 0.5)
+
+
+@torch.no_grad()
+def set_gains(side: nn.Module) -> None:
+    """Let every residual branch see the pairs at unit scale and the constant as 1, and the read-out not see it at all.
+
+    Otherwise a step of Adam on a weight that reads the constant would move the picture by L times the rate.
+    """
+    norms = [r.norm1 for block in (side.mid_block, side.up_blocks[0]) for r in block.resnets]  # type: ignore[union-attr]
+    norms += [attention.norm for attention in side.mid_block.attentions]  # type: ignore[union-attr]
+    final = side.norm_out.gamma  # type: ignore[union-attr]
+    root = final.shape[0] ** 0.5
+    for norm in norms:
+        norm.gamma.fill_(math.sqrt(LEVEL**2 + 2 * CHANNELS) / root)
+        norm.gamma[2 * CHANNELS] = 1 / root
+    final[2 * CHANNELS] = 0
 
 
 def set_readout(side: nn.Module, out_of: Tensor, bias: Tensor | None) -> None:
@@ -128,9 +145,9 @@ def train_decoder(
     vae: AutoencoderKLQwenImage21,
     images: np.ndarray,
     minutes: float,
-    batch: int = 96,
-    rate: float = 1e-3,
-    noise: float = 0.25,
+    batch: int = 48,
+    rate: float = 4e-4,
+    noise: float = 0.12,
     log: Callable[[str], None] = print,
 ) -> Iterator[float]:
     """Learn the decoder for some minutes; yields the share of time spent about twice a minute, to save and to look.

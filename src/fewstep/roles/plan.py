@@ -94,6 +94,12 @@ class CriticPlan(LearnerPlan):
 
     learning_rate: float = Field(2e-3, gt=0, description="AdamW step size, constant (field: 1..2 times the student's)")
     updates: int = Field(2, gt=0, description="updates per student update (field: 5 in DMD2, 3 on small budgets)")
+    exit_step: Literal["same", "drawn"] = Field(
+        "same",
+        description="which of the student's steps the critic learns from. same: the one about to be improved; drawn: "
+        "any, by sample (DMD2). Drawn, the critic knows the steps' mixture alone, which can match the teacher while no "
+        "single step does (ours: seen on Gaussian worlds)",
+    )
     warmup_iterations: int = Field(
         0, ge=0, description="critic-only iterations before the first; 50 remove the early spike (field: ThakiCloud)"
     )

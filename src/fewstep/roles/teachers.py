@@ -130,7 +130,8 @@ class TeacherPlan:
                 raise RecipeError(
                     f"teacher weights at student step 0 give the base teacher nothing for {who}; a specialised teacher "
                     "alone destabilises training. Leave 'base' a weight there (teachers.lam_max or teachers.rows below "
-                    "1), or choose teachers.preset: specialised-alone to reproduce the failure"
+                    "1 in all, or other tasks and categories for each), or choose teachers.preset: specialised-alone to "
+                    "reproduce the failure"
                 )
 
 

@@ -5,13 +5,13 @@ the iteration's number, and each sample its own noise: a resumed run and another
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fewstep.backbones.backbone import Prefix
 from fewstep.conditioning import Task
+from fewstep.encode.loader import Batch
 from fewstep.errors import RecipeError
 from fewstep.flow import path
 from fewstep.flow.noise import Draw
@@ -25,9 +25,6 @@ from fewstep.roles.plan import CriticPlan, StudentPlan
 from fewstep.train.average import Average
 from fewstep.train.learner import Learner
 from fewstep.train.watch import Clock
-
-if TYPE_CHECKING:
-    from fewstep.encode.loader import Batch
 
 Seen = dict[str, Tensor]  # scalars on the device: who reads one waits for it
 
@@ -57,10 +54,10 @@ class Method:
     average: Average
     clock: Clock
 
-    def iterate(self, i: int, k: int, batch: "Batch") -> Seen:
+    def iterate(self, i: int, k: int, batch: Batch) -> Seen:
         """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both."""
         rollout, prefix = self.roll_out(batch, "rollout", i)
-        seen = self.follow_student(batch, rollout, "critic", i)
+        seen = self.follow_student(batch, rollout, k if self.critic.exit_step == "same" else None, "critic", i)
 
         z_k, t_k = rollout.states[k], rollout.time(k)
         kept = prefix if self.student.prefix_gradient == "stopped" else None
@@ -81,12 +78,12 @@ class Method:
             self.average.update()
         return seen
 
-    def warm_up(self, w: int, batch: "Batch") -> Seen:
+    def warm_up(self, w: int, batch: Batch) -> Seen:
         """A critic-only iteration, before the first: the critic has to know the student before it is believed."""
         rollout, _ = self.roll_out(batch, "warm-up rollout", w)
-        return self.follow_student(batch, rollout, "warm-up critic", w)
+        return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
-    def roll_out(self, batch: "Batch", name: str, i: int) -> tuple[Rollout, Prefix | None]:
+    def roll_out(self, batch: Batch, name: str, i: int) -> tuple[Rollout, Prefix | None]:
         """The student's K states from fresh noise, and the prefix they share: valid until the student's update."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
@@ -98,13 +95,15 @@ class Method:
             velocity = self.cast.student.bind(batch.cond, prefix)
             return roll_out(velocity, self.noise(batch, name, i), self.student.grid), prefix
 
-    def follow_student(self, batch: "Batch", rollout: Rollout, name: str, i: int) -> Seen:
-        """The critic's updates: flow matching on the student's clean estimates, each sample's exit step drawn anew."""
+    def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
+        """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew
+        for each sample and update."""
         updates: list[Seen] = []
         for j in range(self.critic.updates):
             with self.clock.part("critic"):
-                exit_B = (self.draw.uniform_of(batch.samples, f"{name} exit", i, j) * self.student.steps).long()
-                x0_BND = rollout.clean_at(_placed(exit_B, batch))
+                x0_BND = (
+                    rollout.clean(k) if k is not None else self.clean_anywhere(rollout, batch, f"{name} exit", i, j)
+                )
                 velocity = self.cast.critic.bind(batch.cond, self.critic_prefix(batch))
                 eps_BND, t_B = self.noise(batch, f"{name} noise", i, j), self.times(batch, f"{name} time", i, j)
                 loss, what = critic_loss(velocity, x0_BND, eps_BND, t_B)
@@ -112,22 +111,27 @@ class Method:
         seen = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
         return _of("critic", seen | {"skipped": seen["skipped"] * len(updates)})
 
+    def clean_anywhere(self, rollout: Rollout, batch: Batch, name: str, *counters: int) -> Tensor:
+        """Clean estimates of each sample at a step of its own."""
+        exit_B = (self.draw.uniform_of(batch.samples, name, *counters) * self.student.steps).long()
+        return rollout.clean_at(_placed(exit_B, batch))
+
     @torch.no_grad()
-    def critic_prefix(self, batch: "Batch") -> Prefix | None:
+    def critic_prefix(self, batch: Batch) -> Prefix | None:
         """The critic's prefix as a constant, made anew for each update of its weights; none where it has a gradient."""
         return self.cast.critic.prefix(batch.cond) if self.critic.prefix_gradient == "stopped" else None
 
-    def noise(self, batch: "Batch", name: str, *counters: int) -> Tensor:
+    def noise(self, batch: Batch, name: str, *counters: int) -> Tensor:
         """Standard normal BND in the target's shape, each sample's its own."""
         shape = self.cast.student.backbone.noise_shape(batch.cond.layout)
         return _placed(self.draw.normal_of(batch.samples, shape, name, *counters), batch)
 
-    def times(self, batch: "Batch", name: str, *counters: int) -> Tensor:
+    def times(self, batch: Batch, name: str, *counters: int) -> Tensor:
         """t_B from p(t), each sample's its own."""
         return _placed(times(self.draw.uniform_of(batch.samples, name, *counters), self.objective), batch)
 
 
-def _placed(drawn: Tensor, batch: "Batch") -> Tensor:
+def _placed(drawn: Tensor, batch: Batch) -> Tensor:
     """Where the batch is. Pinned on its way to a GPU: a copy from pageable memory would wait for all work before it."""
     device = batch.cond.text_BLC.device
     return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fewstep.encode.loader import Batch
 from fewstep.errors import RecipeError, RunError, TrainingStopped
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
@@ -23,9 +24,6 @@ from fewstep.train.metrics import Metrics
 from fewstep.train.plan import RunPlan
 from fewstep.train.stopping import Stopping
 from fewstep.train.watch import Clock, Skips, read
-
-if TYPE_CHECKING:
-    from fewstep.encode.loader import Batch
 
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
 
@@ -61,7 +59,7 @@ class Trainer:
         self,
         folder: Path,
         cast: Cast,
-        batch: "Callable[[int], Batch]",
+        batch: Callable[[int], Batch],
         draw: Draw,
         run: RunPlan,
         student: StudentPlan,
@@ -140,7 +138,7 @@ class Trainer:
         self.metrics.append(phase, number, {**line, **figures, "seconds": seconds})
         self.skips.add(figures, f"{phase} iteration {number}")
 
-    def _batch(self, i: int) -> "Batch":
+    def _batch(self, i: int) -> Batch:
         with self.method.clock.part("data"):
             batch = self.batch(i)
             negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}

@@ -1,0 +1,299 @@
+"""The examination: the same held-out cases and seeds put to several systems, and what the probe reads in the answers.
+
+A system is anything that draws cases. Typically three: the teacher at its full steps with guidance, the teacher at the
+student's few steps without, and the student. The first one named is the reference: the others are compared with it
+pair by pair. Pictures and records are files, and what is there is not drawn again.
+
+What a folder holds then: sources/ (of the edits), figures.json, and for each system pictures/, manifest.jsonl and
+records.jsonl.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewstep import durable
+from fewstep.errors import RunError
+from fewstep.pocket import statistics
+from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
+from fewstep.pocket.edits import EDITS
+from fewstep.pocket.probe import Probe
+from fewstep.pocket.statistics import Floats
+from fewstep.pocket.world import CATEGORIES
+from fewstep.sample.gallery import Gallery
+
+Sampler = Callable[[Sequence[PocketCase], Sequence[int]], list[Image.Image]]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class System:
+    """What is examined. facts (model, noise levels, guidance, network calls) are what a figure cannot be read without;
+    a gallery with other facts belongs to another system."""
+
+    sampler: Sampler
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is asked. cases: held-out prompts of each category, and edits of each kind; diversity: prompts of each
+    category that are drawn with `seeds` seeds. Cases are pure functions of `seed`."""
+
+    cases: int = 100
+    diversity: int = 8
+    seeds: int = 8
+    seed: int = 1
+    batch: int = 64
+
+    def questions(self) -> list[tuple[PocketCase, int]]:
+        """Every case with its seed. The seeds of the diversity prompts begin with the one that they are examined at."""
+        t2i = [t2i_case(self.seed, i, category_=kind) for kind in CATEGORIES for i in range(self.cases)]
+        edits = [edit_case(self.seed, i, kind=kind) for kind in EDITS for i in range(self.cases)]
+        asked = [(case, 1000 + i) for i, case in enumerate([*t2i, *edits])]
+        several = [asked[k * self.cases + i] for k in range(len(CATEGORIES)) for i in range(self.diverse)]
+        return asked + [(case, 100_000 * n + first) for case, first in several for n in range(1, self.seeds)]
+
+    @property
+    def diverse(self) -> int:
+        return min(self.diversity, self.cases) if self.seeds > 1 else 0
+
+    @property
+    def examined(self) -> int:
+        """The questions that figures are made of; those after them serve diversity alone."""
+        return self.cases * (len(CATEGORIES) + len(EDITS))
+
+
+def examine(
+    systems: Mapping[str, System],
+    paper: Paper,
+    probe: Probe,
+    to: Path,
+    advance: Callable[[int], object] | None = None,
+) -> dict[str, Any]:
+    """Figures of all systems, and how the others compare with the first; see `figures`.
+
+    Args:
+        advance: told the number of pictures just drawn, or found drawn already.
+
+    Raises:
+        RunError: `to` holds pictures of another system or another paper.
+    """
+    questions = paper.questions()
+    records: dict[str, list[Record]] = {}
+    features: dict[str, Floats] = {}
+    _keep_sources(Gallery(to / "sources"), questions)
+    for name, system in systems.items():
+        gallery = _opened(to / name, system, paper)
+        _draw(gallery, system, questions, paper.batch, advance)
+        drawn = [gallery.picture(case.id, seed) for case, seed in questions]
+        features[name] = np.asarray(probe.features(drawn), dtype=np.float64)
+        records[name] = _judged(probe, drawn[: paper.examined], questions[: paper.examined])
+        lines = (json.dumps(record, allow_nan=False) + "\n" for record in records[name])
+        durable.write(to / name / "records.jsonl", "".join(lines))
+    found = figures(records) | {
+        "frechet": _frechet(features, questions, paper, probe),
+        "diversity": _diversity(features, questions, paper),
+        "probe": probe.accuracy,
+        "paper": asdict(paper),
+        "systems": {name: dict(system.facts) for name, system in systems.items()},
+    }
+    durable.write(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    return found
+
+
+def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], probe: Probe) -> dict[str, float]:
+    """A few means, kept nowhere: for looking at a student while it learns."""
+    cases, seeds = [case for case, _ in questions], [seed for _, seed in questions]
+    records = _judged(probe, sampler(cases, seeds), questions)
+    found: dict[str, float] = {}
+    for name, wanted in {
+        "attributes": lambda r: r["attributes"] if r["task"] == "t2i" else None,
+        "letters": lambda r: r["letters_exact"] if r["task"] == "t2i" else None,
+        "changed": lambda r: r["changed"],
+        "preserved_psnr": lambda r: r["preserved_psnr"],
+        "flat_noise": lambda r: r["flat_noise"],
+    }.items():
+        values = [float(value) for record in records if (value := wanted(record)) is not None]
+        if values:
+            found[name] = float(np.mean(values))
+    return found
+
+
+# ---- drawing
+
+
+def _opened(folder: Path, system: System, paper: Paper) -> Gallery:
+    """The system's gallery, new or continued."""
+    told = {"facts": dict(system.facts), "cases": "held out", "seed": paper.seed}
+    told = json.loads(json.dumps(told))
+    described = folder / "system.json"
+    if described.is_file() and json.loads(described.read_text()) != told:
+        raise RunError(
+            f"{folder} holds the pictures of another model, or at another grid or guidance; choose another --out, "
+            "or remove that folder"
+        )
+    durable.make_folder(folder)
+    durable.write(described, json.dumps(told, indent=1) + "\n")
+    return Gallery(folder)
+
+
+def _draw(
+    gallery: Gallery,
+    system: System,
+    questions: Sequence[tuple[PocketCase, int]],
+    batch: int,
+    advance: Callable[[int], object] | None,
+) -> None:
+    missing = [(case, seed) for case, seed in questions if (case.id, seed) not in gallery]
+    if advance is not None:
+        advance(len(questions) - len(missing))
+    for start in range(0, len(missing), batch):
+        part = missing[start : start + batch]
+        drawn = system.sampler([case for case, _ in part], [seed for _, seed in part])
+        for (case, seed), picture in zip(part, drawn, strict=True):
+            facts = {"prompt": case.prompt, "task": case.task, "category": case.category}
+            gallery.add(case.id, seed, picture.convert("RGB"), facts)
+        if advance is not None:
+            advance(len(part))
+
+
+def _keep_sources(gallery: Gallery, questions: Sequence[tuple[PocketCase, int]]) -> None:
+    """The reference pictures of the edits, for who looks at the answers."""
+    for case, _ in questions:
+        if case.references and (case.id, 0) not in gallery:
+            gallery.add(case.id, 0, case.references[0], {"prompt": case.prompt, "category": case.category})
+
+
+def _judged(probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[tuple[PocketCase, int]]) -> list[Record]:
+    """The probe's records, with task and seed."""
+    read = probe.examine(pictures, [case for case, _ in questions])
+    return [
+        {"case": case.id, "task": case.task, "seed": seed, **record}
+        for (case, seed), record in zip(questions, read, strict=True)
+    ]
+
+
+# ---- figures
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table: a mean over the records it applies to. of: a record's value, None where it does not apply.
+    compared: as ratio, or as difference where a ratio has no meaning (dB)."""
+
+    key: str
+    group: str
+    label: str
+    of: Callable[[Record], float | bool | None]
+    better: str = "higher"
+    unit: str = ""
+    compared: str = "ratio"
+
+
+def _one(task: str, category: str | None, name: str) -> Callable[[Record], Any]:
+    def value(record: Record) -> Any:
+        fits = record["task"] == task and category in (None, record["category"])
+        return record[name] if fits else None
+
+    return value
+
+
+T2I, EDIT = "Text to image", "Edits"
+NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs"}
+FIGURES = (
+    Figure("t2i.attributes", T2I, "Attributes right", _one("t2i", None, "attributes")),
+    *(
+        Figure(f"t2i.attributes.{c}", T2I, f"Attributes right, {name}", _one("t2i", c, "attributes"))
+        for c, name in NAMES.items()
+    ),
+    Figure("t2i.letters", T2I, "Words exact, letter by letter", _one("t2i", "text", "letters_exact")),
+    Figure("t2i.flat_noise", T2I, "Noise on flat areas", _one("t2i", None, "flat_noise"), "lower", "levels of 255"),
+    Figure("edit.changed", EDIT, "Asked-for change made", _one("edit", None, "changed")),
+    *(
+        Figure(f"edit.changed.{k}", EDIT, f"Asked-for change made, {k}", _one("edit", k, "changed"))
+        for k in EDITS
+        if k != "perceptual"
+    ),
+    Figure(
+        "edit.attributes.perceptual", EDIT, "Attributes right after repair", _one("edit", "perceptual", "attributes")
+    ),
+    Figure(
+        "edit.preserved",
+        EDIT,
+        "Rest left alone",
+        _one("edit", None, "preserved_psnr"),
+        unit="dB",
+        compared="difference",
+    ),
+    Figure("edit.flat_noise", EDIT, "Noise on flat areas", _one("edit", None, "flat_noise"), "lower", "levels of 255"),
+)
+
+
+def figures(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+    """{"reference", "figures": [{key, group, label, better, unit, compared, values, against}]}. values: system ->
+    Estimate; against: every other system -> its ratio to (or difference from) the reference, records paired, cases
+    resampled whole."""
+    reference, *others = records
+    lines = [_line(figure, records, reference, others) for figure in FIGURES]
+    return {"reference": reference, "figures": [line for line in lines if line["values"][reference]["n"]]}
+
+
+def _line(
+    figure: Figure, records: Mapping[str, Sequence[Record]], reference: str, others: Sequence[str]
+) -> dict[str, Any]:
+    applies = [i for i, record in enumerate(records[reference]) if figure.of(record) is not None]
+    cases = [records[reference][i]["case"] for i in applies]
+    values = {name: _values(figure, sat, applies) for name, sat in records.items()}
+    compare = statistics.ratio if figure.compared == "ratio" else statistics.difference
+    return {
+        **{name: getattr(figure, name) for name in ("key", "group", "label", "better", "unit", "compared")},
+        "values": {name: statistics.mean(x, cases).as_dict() for name, x in values.items()},
+        "against": {name: compare(values[name], values[reference], cases).as_dict() for name in others},
+    }
+
+
+def _values(figure: Figure, records: Sequence[Record], applies: Sequence[int]) -> Floats:
+    found = [figure.of(records[i]) for i in applies]
+    assert None not in found, f"{figure.key} applies to a case or it does not, whoever draws it"
+    return np.array(found, dtype=np.float64)
+
+
+def _frechet(
+    features: Mapping[str, Floats], questions: Sequence[tuple[PocketCase, int]], paper: Paper, probe: Probe
+) -> dict[str, Any]:
+    """Distance of T2I pictures to renders of as many other held-out scenes. floor: the same for the renders of the
+    examined scenes themselves - a perfect system would be there, not at 0."""
+    n = paper.cases * len(CATEGORIES)
+    others = [t2i_case(paper.seed + 1, i, category_=kind).target for kind in CATEGORIES for i in range(paper.cases)]
+    real = np.asarray(probe.features(others))
+    floor = statistics.frechet(np.asarray(probe.features([case.target for case, _ in questions[:n]])), real)
+    values = {name: statistics.frechet(x[:n], real) for name, x in features.items()}
+    return {"n": n, "floor": floor, "values": values}
+
+
+def _diversity(
+    features: Mapping[str, Floats], questions: Sequence[tuple[PocketCase, int]], paper: Paper
+) -> dict[str, Any] | None:
+    """How far apart the pictures of one prompt are over its seeds, in the probe's features; None if not asked for. A
+    system that errs at random is far apart too: read it beside the attributes."""
+    rows: dict[str, list[int]] = {}
+    for i, (case, _) in enumerate(questions):
+        if case.task == "t2i":
+            rows.setdefault(case.id, []).append(i)
+    several = {case: members for case, members in rows.items() if len(members) > 1}
+    if not several:
+        return None
+    reference, *others = features
+    values = {n: [statistics.spread(x[members]) for members in several.values()] for n, x in features.items()}
+    return {
+        "prompts": len(several),
+        "seeds": paper.seeds,
+        "values": {name: statistics.mean(x).as_dict() for name, x in values.items()},
+        "against": {name: statistics.ratio(values[name], values[reference]).as_dict() for name in others},
+    }

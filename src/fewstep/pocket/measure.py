@@ -1,0 +1,59 @@
+"""Measurements on pictures that need no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+from scipy import linalg, ndimage
+
+from fewstep.pocket.draw import SIZE, render
+from fewstep.pocket.world import Scene
+
+WINDOW = 5  # px; a flat area's residual is the picture less its local mean
+FLAT = 0.6  # 8-bit levels: a render's residual below this, all over the window, is flat
+
+
+def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
+    """(n, 64, 64, 3) uint8; alpha is dropped, other sizes are resampled."""
+    ready = [image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE)) for image in images]
+    return np.stack([np.asarray(image.convert("RGB")) for image in ready])
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """dB between 8-bit arrays; 60 at most, so that means stay meaningful."""
+    gap = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return min(60.0, float(10 * np.log10(255.0**2 / max(gap, 1e-9))))
+
+
+def residual(picture: np.ndarray) -> np.ndarray:
+    """Picture less its local mean, zero on any linear gradient: (H, W, 3) in 8-bit levels."""
+    values = picture.astype(np.float64)
+    return values - ndimage.uniform_filter(values, size=(WINDOW, WINDOW, 1), mode="nearest")
+
+
+@lru_cache(maxsize=4096)
+def flat_mask(scene: Scene) -> np.ndarray:
+    """Pixels that are flat whichever light and pose the seed chose, borders of the picture aside."""
+    flat = np.ones((SIZE, SIZE), bool)
+    for light in (0, 1):
+        for pose in (0, 1):
+            rough = np.abs(residual(np.asarray(render(replace(scene, light=light, pose=pose))))).max(-1) > FLAT
+            flat &= ~ndimage.binary_dilation(rough, iterations=2)
+    flat[:2] = flat[-2:] = flat[:, :2] = flat[:, -2:] = False
+    return flat
+
+
+def flat_noise(picture: np.ndarray, flat: np.ndarray) -> float | None:
+    """RMS residual on flat areas, 8-bit levels; None where fewer than 100 pixels are flat."""
+    return float(np.sqrt((residual(picture)[flat] ** 2).mean())) if flat.sum() >= 100 else None
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """Frechet distance of two feature sets (n, d), as Gaussians. Biased for small n: report n and the floor."""
+    mean_a, mean_b, cov_a, cov_b = a.mean(0), b.mean(0), np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    values = np.clip(np.real(linalg.eigvals(cov_a @ cov_b)), 0, None)
+    return float(((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(values).sum())

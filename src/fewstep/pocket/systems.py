@@ -1,0 +1,83 @@
+"""A model as a system to be examined: each case drawn from its own seed, as the stock pipeline would draw it alone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.identity import digest, module_identity
+from fewstep.conditioning import Conditioning, Task
+from fewstep.flow.guidance import Guidance
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.pocket.cases import PocketCase
+from fewstep.pocket.draw import SIZE
+from fewstep.pocket.exam import Sampler, System
+from fewstep.sample.pictures import Model, draw
+from fewstep.sample.sampler import evaluations
+
+TASKS: tuple[Task, ...] = ("t2i", "edit")
+
+
+class Encoded:
+    """The conditioning of cases, each encoded once, whoever asks: systems with one text encoder share it."""
+
+    def __init__(self, backbone: Backbone):
+        self.backbone = backbone
+        self._held: dict[tuple[str, str | None], Conditioning] = {}
+
+    def __call__(self, case: PocketCase, negative: str | None = None) -> Conditioning:
+        """Of its prompt, or of a negative prompt beside the same references."""
+        key = (case.id, negative)
+        if key not in self._held:
+            prompt = case.prompt if negative is None else negative
+            (self._held[key],) = self.backbone.encode([prompt], list(case.references) or None, (SIZE, SIZE))
+        return self._held[key]
+
+
+def sampler_of(
+    backbone: Backbone,
+    transformer: nn.Module,
+    grid: SigmaGrid,
+    guidance: Mapping[Task, Guidance],
+    encoded: Encoded | None = None,
+    inside: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Sampler:
+    """Cases drawn on one grid, with the guidance of their task. inside: makes the context to draw in
+    (a role, a precision)."""
+    told = encoded or Encoded(backbone)
+
+    def sampler(cases: Sequence[PocketCase], seeds: Sequence[int]) -> list[Image.Image]:
+        found: dict[int, Image.Image] = {}
+        for task in TASKS:
+            members = [i for i, case in enumerate(cases) if case.task == task]
+            conds = [told(cases[i]) for i in members]
+            away = guidance[task]
+            negatives = [told(cases[i], away.negative) for i in members] if away.active else None
+            with inside():
+                drawn = draw(backbone, transformer, conds, [seeds[i] for i in members], grid, away, negatives)
+            found |= dict(zip(members, drawn, strict=True))
+        return [found[i] for i in range(len(cases))]
+
+    return sampler
+
+
+def system_of(
+    model: Model,
+    steps: int | None = None,
+    guidance: Mapping[Task, Guidance] | None = None,
+    encoded: Encoded | None = None,
+) -> System:
+    """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own where None)."""
+    grid, own = model.sampling(steps, size=(SIZE, SIZE))
+    chosen: Mapping[Task, Guidance] = guidance or dict.fromkeys(TASKS, own)
+    backbone = model.backbone
+    facts = {
+        "weights": digest(module_identity(backbone.transformer)),
+        "sigmas": list(grid),
+        "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in chosen.items()},
+        "network_calls": {task: evaluations(grid, g) for task, g in chosen.items()},
+    }
+    return System(sampler_of(backbone, backbone.transformer, grid, chosen, encoded), facts)

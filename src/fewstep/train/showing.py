@@ -1,0 +1,122 @@
+"""What a run shows of itself: the same cases from the same noise, after so many iterations, beside the teacher.
+
+Rows are cases; columns are the source (edits), the teacher at its full sampler, and the student as it is then. One
+contact sheet a time, `samples/iteration-000025.png`; the single pictures lie in `samples/pictures/`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fewstep import durable
+from fewstep.conditioning import Conditioning, Layout
+from fewstep.device import autocast
+from fewstep.encode.loader import Loader
+from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.roles.assemble import Cast
+from fewstep.roles.network import Network
+from fewstep.roles.teachers import BASE
+from fewstep.sample.pictures import draw
+from fewstep.sample.sheet import contact_sheet
+
+CASES_A_TASK = 6  # ours
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One fixed case: what it is told, what guides the teacher away, and the words under its row."""
+
+    cond: Conditioning
+    negative: Conditioning | None
+    words: str
+    source: Image.Image | None
+
+
+class Showing:
+    """Draws the fixed cases with the student, whenever it is asked to."""
+
+    def __init__(self, cast: Cast, cases: Sequence[Shown], grid: SigmaGrid, precision: str, folder: Path):
+        self.cast, self.cases, self.grid, self.precision, self.folder = cast, cases, grid, precision, folder
+
+    @classmethod
+    def of_loader(cls, cast: Cast, loader: Loader, grid: SigmaGrid, precision: str, folder: Path) -> "Showing":
+        """The first cases of each task that the loader's batches hold, one of each category first."""
+        guidance = cast.teachers.teachers[BASE].guidance
+        shown = []
+        for task in loader.tasks:
+            for case in loader.first_cases(task, CASES_A_TASK):
+                negative = guidance[task].negative if guidance[task].active else None
+                source = Image.open(case.references[-1]).convert("RGB") if case.references else None
+                shown.append(
+                    Shown(
+                        loader.conditioning(case),
+                        None if negative is None else loader.conditioning(case, negative),
+                        case.prompt,
+                        source,
+                    )
+                )
+        return cls(cast, shown, grid, precision, folder)
+
+    def render(self, done: int) -> None:
+        """The sheet after `done` iterations. The teacher is drawn once a run."""
+        everyone = range(len(self.cases))
+        teacher = [self._kept(f"teacher-{i:02d}") for i in everyone]
+        if not all(teacher):
+            drawn = self._teachers()
+            teacher = [drawn[i] for i in everyone]
+            for i in everyone:
+                self._keep(f"teacher-{i:02d}", drawn[i])
+        student = self._drawn(self.cast.student, everyone, self.grid, NONE)
+        for i, picture in enumerate(student):
+            self._keep(f"student-{done:06d}-{i:02d}", picture)
+        rows = [
+            (case.words, (case.source, shown, made))
+            for case, shown, made in zip(self.cases, teacher, student, strict=True)
+        ]
+        sheet = contact_sheet(rows, ("source", "teacher", f"student, {done} iterations"))
+        durable.replace_by(self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG"))
+
+    def _teachers(self) -> dict[int, Image.Image]:
+        """Each case by the base, at the family's own number of steps and with its guidance for the task."""
+        base = self.cast.teachers.teachers[BASE]
+        by_layout: dict[Layout, list[int]] = {}
+        for i, case in enumerate(self.cases):
+            by_layout.setdefault(case.cond.layout, []).append(i)
+        pictures: dict[int, Image.Image] = {}
+        for layout, members in by_layout.items():
+            backbone = base.network.backbone
+            grid = backbone.sampling_grid(backbone.default_steps, layout.target)
+            drawn = self._drawn(base.network, members, grid, base.guidance[layout.task])
+            pictures |= dict(zip(members, drawn, strict=True))
+        return pictures
+
+    @torch.no_grad()
+    def _drawn(
+        self, network: Network, members: Sequence[int], grid: SigmaGrid, guidance: Guidance
+    ) -> list[Image.Image]:
+        cases = [self.cases[i] for i in members]
+        negatives = [case.negative for case in cases if case.negative is not None] if guidance.active else None
+        with network.active(), autocast(network.backbone.device, self.precision):
+            return draw(
+                network.backbone,
+                network.transformer,
+                [case.cond for case in cases],
+                [SEED + i for i in members],
+                grid,
+                guidance,
+                negatives,
+            )
+
+    def _kept(self, name: str) -> Image.Image | None:
+        path = self.folder / "pictures" / f"{name}.png"
+        return Image.open(path).convert("RGB") if path.is_file() else None
+
+    def _keep(self, name: str, picture: Image.Image) -> None:
+        durable.make_folder(self.folder / "pictures")
+        path = self.folder / "pictures" / f"{name}.png"
+        durable.replace_by(path, lambda beside: picture.convert("RGB").save(beside, format="PNG"))

@@ -1,0 +1,101 @@
+"""Conditionings and cases out of thin air, with shapes like the real ones."""
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fewstep.conditioning import Conditioning, Layout
+from fewstep.data.cases import Case
+from fewstep.data.mixture import Task
+from fewstep.data.streams import Stream, by_source
+from fewstep.encode.encode import key_of
+from fewstep.encode.store import ConditioningStore
+
+CHANNELS, LATENT = 6, 4
+SIZE = (64, 64)
+
+
+@contextmanager
+def forked(work: Callable[[], object]) -> Iterator[int]:
+    """The process number of a child that does `work`; it is killed, if nothing else ended it, and never forgotten."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the child starts none
+        child = os.fork()
+    if child == 0:
+        try:
+            torch.set_num_threads(1)
+            work()
+        finally:
+            os._exit(0)
+    try:
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL, "it had ended before it was killed"
+
+
+def patiently(done: Callable[[], object], seconds: float = 60) -> None:
+    """Until `done()` is true."""
+    end_s = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end_s, "nothing happened"
+        time.sleep(0.002)
+
+
+def text_only(seed: int, length: int = 5, padding: int = 0) -> Conditioning:
+    """A t2i conditioning whose numbers follow from `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    text_BLC = torch.randn(1, length + padding, CHANNELS, generator=generator)
+    mask_BL = torch.arange(length + padding)[None] < length
+    return Conditioning(text_BLC, mask_BL, Layout("t2i", (4, 4)))
+
+
+def about(seed: int, references_BRD: torch.Tensor, length: int = 5) -> Conditioning:
+    """An edit's conditioning about one picture of 2 x R / 2 tokens."""
+    layout = Layout("edit", (4, 4), ((2, references_BRD.shape[1] // 2),), (3,))
+    plain = text_only(seed, length)
+    return Conditioning(plain.text_BLC, plain.mask_BL, layout, references_BRD)
+
+
+def latents(seed: int, tokens: int = 8) -> torch.Tensor:
+    return torch.randn(1, tokens, LATENT, generator=torch.Generator().manual_seed(seed))
+
+
+def t2i_cases(count: int, category: str = "a") -> list[Case]:
+    return [Case(f"{category}{n}", "t2i", f"{category} prompt {n}", category) for n in range(count)]
+
+
+def edit_cases(folder: Path, count: int, wide: int = 0) -> list[Case]:
+    """Edits with a picture of their own each; the first `wide` ones have pictures twice as wide."""
+    cases = []
+    for n in range(count):
+        path = folder / f"{n}.png"
+        Image.new("RGB", (128 if n < wide else 64, 64), (n, 0, 0)).save(path)
+        cases.append(Case(f"e{n}", "edit", f"edit {n}", "e", (path,)))
+    return cases
+
+
+def filled(store: ConditioningStore, cases: list[Case], negatives: dict[Task, tuple[str, ...]]) -> None:
+    """The store with something for every case and negative prompt; texts of 3 to 7 positions."""
+    for n, case in enumerate(cases):
+        for m, prompt in enumerate((case.prompt, *negatives.get(case.task, ()))):
+            seed, length = 1000 * m + n, 3 + (n + m) % 5
+            if case.task == "t2i":
+                cond = text_only(seed, length)
+            else:
+                with Image.open(case.references[0]) as picture:
+                    cond = about(seed, latents(n, 8 if picture.width == 64 else 16), length)
+            store.add(key_of(case, prompt, store, SIZE), cond)
+    store.flush()
+
+
+def streams_of(cases: list[Case]) -> dict[Task, list[Stream]]:
+    tasks: tuple[Task, Task] = ("t2i", "edit")
+    return {task: by_source(task, [[case for case in cases if case.task == task]], [1]) for task in tasks}

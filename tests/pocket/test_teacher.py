@@ -1,0 +1,99 @@
+"""What ships: the stock class loads and runs it, it knows its world, and its examiner can be trusted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewstep.pocket import build, cases, edits, examine, measure, vae, world
+from fewstep.pocket.probe import Probe
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> build.QwenImage21Pipeline:
+    torch.manual_seed(0)
+    return build.load()
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    return Probe.load()
+
+
+def test_the_folder_is_small_and_safetensors_only() -> None:
+    files = [path for path in build.TEACHER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 40e6
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+def test_the_stock_class_generates_and_edits(pipeline: build.QwenImage21Pipeline) -> None:
+    sign = pipeline(prompt='A sign shaped as an oval painted red with white letters reading "K" before a blue wall.',
+                    height=64, width=64, num_inference_steps=2).images[0]
+    case = cases.edit_case(0, 0)
+    edited = pipeline(prompt=case.prompt, image=case.references[0], output_resolution=64, num_inference_steps=2).images[0]
+    assert sign.size == edited.size == (64, 64)
+
+
+@pytest.mark.parametrize("edit", [False, True])
+def test_the_batched_sampler_is_the_pipeline(pipeline: build.QwenImage21Pipeline, edit: bool) -> None:
+    case = cases.edit_case(0, 2) if edit else cases.t2i_case(0, 2)
+    ours = examine.generate(pipeline, [case], steps=4, guidance=2.0)[0]
+    stock = pipeline(
+        prompt=case.prompt, negative_prompt="", true_cfg_scale=2.0, num_inference_steps=4, height=64, width=64,
+        image=case.references[0] if edit else None, output_resolution=64, latents=examine.noise_for(case, 0)[None],
+    ).images[0].convert("RGB")
+    assert np.abs(np.asarray(ours).astype(int) - np.asarray(stock).astype(int)).max() <= 2
+
+
+def test_the_probe_reads_renders(probe: Probe) -> None:
+    some = [cases.t2i_case(9, i) for i in range(90)]
+    records = probe.examine([case.target for case in some], some)
+    assert np.mean([r["attributes"] for r in records]) >= 0.99
+    assert np.mean([r["letters_exact"] for r in records if r["letters_exact"] is not None]) >= 0.98
+
+
+def test_the_probe_reads_edits_and_is_not_fooled_by_the_source(probe: Probe) -> None:
+    some = [cases.edit_case(9, i, kind=kind) for kind in edits.EDITS if kind != "perceptual" for i in range(6)]
+    done = probe.examine([case.target for case in some], some)
+    undone = probe.examine([case.references[0] for case in some], some)
+    assert np.mean([r["changed"] for r in done]) >= 0.97
+    assert np.mean([r["changed"] for r in undone]) <= 0.1
+
+
+def test_the_vae_is_faithful_and_quiet_on_flat_areas(pipeline: build.QwenImage21Pipeline) -> None:
+    some = [cases.t2i_case(9, i) for i in range(30)]
+    images = measure.pixels_of([case.target for case in some])
+    rebuilt = vae.decode(pipeline.vae, vae.encode(pipeline.vae, images))
+    assert vae.psnr(images, rebuilt).mean() >= 30
+    noise = [measure.flat_noise(p, measure.flat_mask(c.scene)) for p, c in zip(rebuilt, some, strict=True)]
+    assert np.mean([n for n in noise if n is not None]) < 2.5
+
+
+def test_a_few_pictures_are_what_was_asked_for(pipeline: build.QwenImage21Pipeline, probe: Probe) -> None:
+    some = [cases.t2i_case(9, i) for i in range(12)]
+    records = probe.examine(examine.generate(pipeline, some, steps=12, guidance=2.0), some)
+    assert np.mean([r["attributes"] for r in records]) >= 0.85
+
+
+def test_the_encoder_says_each_token_nearly_the_same_anywhere(pipeline: build.QwenImage21Pipeline) -> None:
+    from fewstep.pocket.train import embedding_table
+
+    table = embedding_table(pipeline)
+    prompt = cases.t2i_case(0, 1).prompt
+    told, _, _ = pipeline.encode_prompt(prompt)
+    ids = pipeline.processor.tokenizer(prompt)["input_ids"]
+    rows = told[0, 2 : 2 + len(ids)]
+    assert ((rows - table[ids]).norm(dim=1) / rows.norm(dim=1)).max() < 0.1
+
+
+def test_frechet_is_zero_on_itself_and_grows() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(400, 8))
+    assert measure.frechet(a, a) == pytest.approx(0, abs=1e-6)
+    assert measure.frechet(a, a + 1) == pytest.approx(8, rel=1e-3)
+
+
+def test_package_data_is_beside_the_code() -> None:
+    assert isinstance(build.TEACHER, Path) and (build.TEACHER / "model_index.json").exists()
+    assert set(world.CATEGORIES) == {"landscape", "portrait", "text"}

@@ -1,0 +1,172 @@
+"""Where the gradient goes: each role's loss moves that role alone - as adapter and in full, with and without
+recomputed activations, after any switching. On the real transformer."""
+
+import pytest
+import torch
+from parts import batch, normal, tiny
+from torch import Tensor
+
+from fewstep.flow.noise import Draw
+from fewstep.objective.critic import critic_loss
+from fewstep.objective.dmd import dmd_loss
+from fewstep.roles.assemble import Cast, assemble
+from fewstep.roles.network import Network
+from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.train.learner import Learner
+
+PLAN = AdapterPlan(rank=4, alpha=4.0)
+T = torch.tensor([0.7, 0.3])
+MODES = ["adapter", "full"]
+
+
+def cast_of(
+    mode: str, checkpointing: bool = False, precision: str = "fp32", dtype: torch.dtype = torch.float32
+) -> Cast:
+    student, critic = StudentPlan(mode=mode, adapter=PLAN), CriticPlan(mode=mode, adapter=PLAN)
+    cast = assemble(
+        tiny(dtype), student, critic, TeachersSpec(), iterations=4, draw=Draw(0), precision=precision,
+        gradient_checkpointing=checkpointing,
+    )  # fmt: skip
+    with torch.no_grad():
+        for network in (cast.student, cast.critic):  # as after some training: at first all roles are the base
+            for name, weight in network.named_parameters().items():
+                if "lora_A" not in name:
+                    weight.add_((0.1 if "lora_B" in name else 0.02) * Draw(2).normal(weight.shape, network.name + name))
+    return cast
+
+
+def student_loss(cast: Cast) -> Tensor:
+    """One student loss as an iteration forms it: other roles answer between its forward and its backward."""
+    lesson = batch(1)
+    z = normal(2, 4, 8)
+    x0 = z - T[:, None, None] * cast.student.velocity(z, T, lesson.cond)
+    v_real = cast.teachers.velocity(z, T, lesson, 0, 0)
+    with torch.no_grad():
+        v_fake = cast.critic.velocity(z, T, lesson.cond)
+    return dmd_loss(x0, z, T, v_real, v_fake, 0.05)[0]
+
+
+def loss_of(cast: Cast, role: str) -> Tensor:
+    if role == "student":
+        return student_loss(cast)
+    return critic_loss(cast.critic.bind(batch(1).cond), normal(2, 4, 8), normal(2, 4, 8, name="e"), T)[0]
+
+
+def every(cast: Cast) -> dict[str, Tensor]:
+    """All weights there are: the shared base with its adapters, or the copies."""
+    networks = (cast.student, cast.critic, *(teacher.network for teacher in cast.teachers.teachers.values()))
+    return {f"{id(n.transformer)} {name}": p for n in networks for name, p in n.transformer.named_parameters()}
+
+
+def gradients(network: Network, loss: Tensor) -> dict[str, Tensor]:
+    with network.active():
+        loss.backward()
+    return {name: p.grad for name, p in network.named_parameters().items() if p.grad is not None}
+
+
+@pytest.mark.parametrize("role", ["student", "critic"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: bool, role: str) -> None:
+    cast = cast_of(mode, checkpointing)
+    network = cast.student if role == "student" else cast.critic
+    moved = gradients(network, loss_of(cast, role))
+    assert moved.keys() == network.named_parameters().keys()
+    idle = [name for name, g in moved.items() if not g.any()]
+    assert not idle, idle
+    own = {id(p) for p in network.parameters()}
+    assert not [name for name, p in every(cast).items() if p.grad is not None and id(p) not in own]
+
+
+@pytest.mark.parametrize("role", ["student", "critic"])
+@pytest.mark.parametrize("mode", MODES)
+def test_recomputed_activations_give_the_same_gradient(mode: str, role: str) -> None:
+    """Recomputed under another role they would not: see the next test."""
+    kept, recomputed = (cast_of(mode, checkpointing) for checkpointing in (False, True))
+    grads = [gradients(c.student if role == "student" else c.critic, loss_of(c, role)) for c in (kept, recomputed)]
+    for name, g in grads[0].items():
+        torch.testing.assert_close(g, grads[1][name], rtol=1e-4, atol=1e-7)
+
+
+def test_recomputing_under_another_role_is_an_error_or_another_gradient() -> None:
+    """What Learner.update guards against by holding the role through backward."""
+    cast, careless = cast_of("adapter"), cast_of("adapter", checkpointing=True)
+    right = gradients(cast.student, student_loss(cast))
+    loss = student_loss(careless)
+    with careless.critic.active():
+        loss.backward()
+    got = {n: p.grad for n, p in careless.student.named_parameters().items() if p.grad is not None}
+    assert got.keys() != right.keys() or any(not torch.allclose(got[n], right[n], rtol=1e-3) for n in right)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_update_moves_its_own_role_alone(mode: str) -> None:
+    cast = cast_of(mode, checkpointing=True)
+    learners = {
+        "student": Learner(cast.student, StudentPlan(mode=mode)),
+        "critic": Learner(cast.critic, CriticPlan(mode=mode)),
+    }
+    for role, learner in learners.items():
+        before = {name: p.detach().clone() for name, p in every(cast).items()}
+        learner.update(loss_of(cast, role))
+        own = {id(p) for p in learner.network.parameters()}
+        for name, p in every(cast).items():
+            assert (id(p) in own) == bool((p != before[name]).any()), name
+        assert all(p.grad is None for p in every(cast).values())
+
+
+def test_optimisers_share_nothing() -> None:
+    for mode in MODES:
+        cast = cast_of(mode)
+        student, critic = ({id(p) for p in n.parameters()} for n in (cast.student, cast.critic))
+        assert student
+        assert critic
+        assert not student & critic
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_without_gradient_leaves_the_next_gradient_whole(mode: str) -> None:
+    """Autocast keeps casts of weights; one made under no_grad and reused would cut the gradient off in silence."""
+    cast = cast_of(mode, precision="bf16", dtype=torch.bfloat16 if mode == "adapter" else torch.float32)
+    z, cond = normal(2, 4, 8), batch(0).cond
+    with torch.autocast("cpu", torch.bfloat16):  # even inside someone's own autocast, with its cache
+        with torch.no_grad():
+            cast.student.velocity(z, T, cond)
+        loss = cast.student.velocity(z, T, cond).square().mean()
+    moved = gradients(cast.student, loss)
+    assert moved.keys() == cast.student.named_parameters().keys()
+    assert all(g.any() for g in moved.values())
+    assert {g.dtype for g in moved.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_both_modes_learn_in_fp32_and_start_as_the_teacher(mode: str) -> None:
+    student, critic = StudentPlan(mode=mode, adapter=PLAN), CriticPlan(mode=mode, adapter=PLAN)
+    backbone = tiny(torch.bfloat16)
+    cast = assemble(backbone, student, critic, TeachersSpec(), iterations=1, draw=Draw(0), precision="bf16")
+    lesson, z = batch(1), normal(2, 4, 8)
+    assert {p.dtype for n in (cast.student, cast.critic) for p in n.parameters()} == {torch.float32}
+    with torch.no_grad():
+        v_real = cast.teachers.velocity(z, T, lesson, 0, 0)
+        for network in (cast.student, cast.critic):
+            v = network.velocity(z, T, lesson.cond)
+            assert v.dtype == torch.float32
+            torch.testing.assert_close(v, v_real, rtol=5e-2, atol=5e-2)
+
+
+def test_a_constant_prefix_gives_the_same_answer_and_part_of_the_gradient() -> None:
+    """prefix_gradient stopped: the forward is exact; what text and references would add to the gradient is dropped."""
+    whole, part = cast_of("full"), cast_of("full")
+    z, cond = normal(2, 4, 8), batch(1).cond
+    answers = []
+    for cast, stopped in ((whole, False), (part, True)):
+        with torch.no_grad():
+            prefix = cast.student.prefix(cond) if stopped else None
+        answers.append(cast.student.velocity(z, T, cond, prefix))
+    torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
+    full, stopped_ = (gradients(c.student, a.square().mean()) for c, a in zip((whole, part), answers, strict=True))
+    a, b = (torch.cat([g[n].flatten() for n in full if n in stopped_]) for g in (full, stopped_))
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=0)
+    assert 0.7 < cosine < 0.9999
+    assert "txt_in.in_layer.weight" in full
+    assert not stopped_.get("txt_in.in_layer.weight", torch.zeros(1)).any()
