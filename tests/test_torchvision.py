@@ -21,9 +21,10 @@ def run(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def fake(folder: Path, source: str) -> Path:
+    """A torchvision that, like the real one, stops half-imported: a submodule is there, its package is not."""
     package = folder / "torchvision"
     package.mkdir()
-    (package / "__init__.py").write_text("import torchvision.first\n" + source)
+    (package / "__init__.py").write_text("import torchvision.first\nassert torchvision.first.imports\n" + source)
     (package / "first.py").write_text("imports = 1\n")
     return folder
 
@@ -55,10 +56,12 @@ print("mended:", torchvision.__file__)
     assert f"mended: {tmp_path}" in done.stdout
 
 
-def test_other_failures_are_not_swallowed(tmp_path: Path) -> None:
-    done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, "raise RuntimeError('CUDA gone')"))
+def test_other_failures_are_not_swallowed_nor_tried_again(tmp_path: Path) -> None:
+    source = "import sys; sys.tries = getattr(sys, 'tries', 0) + 1; raise RuntimeError(f'CUDA gone, try {sys.tries}')"
+    done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, source))
     assert done.returncode != 0
-    assert "RuntimeError: CUDA gone" in done.stderr
+    assert "RuntimeError: CUDA gone, try 1" in done.stderr
+    assert "try 2" not in done.stderr
 
 
 def test_a_missing_torchvision_is_named(tmp_path: Path) -> None:

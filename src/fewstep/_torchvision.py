@@ -21,6 +21,7 @@ def ensure() -> None:
     """Make `import torchvision` work, or say what is missing. Idempotent and cheap once torchvision is imported."""
     if "torchvision" in sys.modules:
         return
+    _forget_half_imported()  # by an attempt before this one
     try:
         importlib.import_module("torchvision")
     except ModuleNotFoundError as error:
@@ -38,9 +39,14 @@ def _declare_operators() -> None:
     global _library
     import torch
 
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # half-imported
+    _forget_half_imported()
     _library = torch.library.Library("torchvision", "DEF")
     for name, schema in _OPERATORS.items():
         _library.define(name + schema)
     importlib.import_module("torchvision")
+
+
+def _forget_half_imported() -> None:
+    """A failed import leaves submodules behind, on which the next import of the package stumbles."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]

@@ -1,7 +1,6 @@
 """One verb per stage. The only file with imports inside functions: `fewstep --help` answers before torch is loaded."""
 
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 
 from fewstep import __version__
+from fewstep.allocator import keep_freed_memory
 from fewstep.errors import FewstepError
 
 app = typer.Typer(
@@ -84,6 +84,7 @@ def _root(
     # The progress bars of libraries would tear ours; hub libraries must not wait for a network that may not be there.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
 
 
 @app.command()
@@ -97,7 +98,7 @@ def demo(
     """
     from fewstep.demo import demo as run_demo
 
-    run_demo(to)
+    run_demo(to, out)
 
 
 @app.command()
@@ -274,9 +275,9 @@ def pocket_examine(
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
 ) -> None:
     """Examine a model on held-out pocket cases with the probe."""
-    from fewstep import launch
+    from fewstep.demo import examine
 
-    launch.examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
+    examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
 
 
 def main() -> None:
@@ -285,4 +286,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -28,10 +28,16 @@ def test_the_folder_is_small_and_safetensors_only() -> None:
 
 
 def test_the_stock_class_generates_and_edits(pipeline: build.QwenImage21Pipeline) -> None:
-    sign = pipeline(prompt='A sign shaped as an oval painted red with white letters reading "K" before a blue wall.',
-                    height=64, width=64, num_inference_steps=2).images[0]
+    sign = pipeline(
+        prompt='A sign shaped as an oval painted red with white letters reading "K" before a blue wall.',
+        height=64,
+        width=64,
+        num_inference_steps=2,
+    ).images[0]
     case = cases.edit_case(0, 0)
-    edited = pipeline(prompt=case.prompt, image=case.references[0], output_resolution=64, num_inference_steps=2).images[0]
+    edited = pipeline(prompt=case.prompt, image=case.references[0], output_resolution=64, num_inference_steps=2).images[
+        0
+    ]
     assert sign.size == edited.size == (64, 64)
 
 
@@ -39,10 +45,21 @@ def test_the_stock_class_generates_and_edits(pipeline: build.QwenImage21Pipeline
 def test_the_batched_sampler_is_the_pipeline(pipeline: build.QwenImage21Pipeline, edit: bool) -> None:
     case = cases.edit_case(0, 2) if edit else cases.t2i_case(0, 2)
     ours = examine.generate(pipeline, [case], steps=4, guidance=2.0)[0]
-    stock = pipeline(
-        prompt=case.prompt, negative_prompt="", true_cfg_scale=2.0, num_inference_steps=4, height=64, width=64,
-        image=case.references[0] if edit else None, output_resolution=64, latents=examine.noise_for(case, 0)[None],
-    ).images[0].convert("RGB")
+    stock = (
+        pipeline(
+            prompt=case.prompt,
+            negative_prompt="",
+            true_cfg_scale=2.0,
+            num_inference_steps=4,
+            height=64,
+            width=64,
+            image=case.references[0] if edit else None,
+            output_resolution=64,
+            latents=examine.noise_for(case, 0)[None],
+        )
+        .images[0]
+        .convert("RGB")
+    )
     assert np.abs(np.asarray(ours).astype(int) - np.asarray(stock).astype(int)).max() <= 2
 
 
@@ -95,5 +112,6 @@ def test_frechet_is_zero_on_itself_and_grows() -> None:
 
 
 def test_package_data_is_beside_the_code() -> None:
-    assert isinstance(build.TEACHER, Path) and (build.TEACHER / "model_index.json").exists()
+    assert isinstance(build.TEACHER, Path)
+    assert (build.TEACHER / "model_index.json").exists()
     assert set(world.CATEGORIES) == {"landscape", "portrait", "text"}

@@ -32,11 +32,13 @@ def test_scenes_are_immutable() -> None:
 
 
 def test_held_out_scenes_and_words_are_never_trained_on() -> None:
-    trained = [case.scene for case in every_case(150, "train")]
-    heldout = [case.scene for case in every_case(150, "heldout")]
+    trained = [case.scene for case in every_case(60, "train")]
+    heldout = [case.scene for case in every_case(60, "heldout")]
     assert {world.split_of(scene) for scene in trained} == {"train"}
     assert {world.split_of(scene) for scene in heldout} == {"heldout"}
-    words = [{s.letters for s in some if isinstance(s, world.Sign) and len(s.letters) > 1} for some in (trained, heldout)]
+    words = [
+        {s.letters for s in some if isinstance(s, world.Sign) and len(s.letters) > 1} for some in (trained, heldout)
+    ]
     assert not words[0] & words[1]
 
 
@@ -58,21 +60,24 @@ def test_edits_change_their_region_only_and_something_in_it(kind: str) -> None:
         if kind in ("perceptual", "style"):
             assert case.region.all()
         else:
-            assert case.region.mean() < 0.95 and case.changed
+            assert case.region.mean() < 0.95
+            assert case.changed
 
 
 def test_text_edits_keep_the_number_of_letters_and_name_them() -> None:
     for index in range(20):
         case = cases.edit_case(2, index, kind="text")
-        assert case.letters is not None and captions.quoted(case.letters) in case.prompt
-        assert set(case.letters) <= set(world.GLYPHS) and 1 <= len(case.letters) <= 3
+        assert case.letters is not None
+        assert captions.quoted(case.letters) in case.prompt
+        assert set(case.letters) <= set(world.GLYPHS)
+        assert 1 <= len(case.letters) <= 3
 
 
 def test_every_caption_is_a_chain_of_known_phrases() -> None:
     """No caption falls back on spelling: each token is a phrase, or a letter with the quotation marks of its slot."""
     tokens = {index: text for text, index in vocabulary().items()}
     phrases = set(captions.phrases())
-    for case in every_case(150, "train"):
+    for case in every_case(60, "train"):
         ids = corpus.tokenizer().encode(case.prompt).ids
         assert len(ids) <= corpus.LONGEST
         for text in (tokens[i].replace("\u0120", " ") for i in ids):
@@ -83,9 +88,9 @@ def test_a_letter_shows_its_slot() -> None:
     def read(text: str) -> list[str]:
         return corpus.tokenizer().encode(text).tokens
 
-    assert read(' "KAT"') == ["\u0120\"K", "A", 'T"']
-    assert read(' "KT"') == ["\u0120\"K", 'T"']
-    assert read(' "K"') == ["\u0120\"K\""]
+    assert read(' "KAT"') == ['\u0120"K', "A", 'T"']
+    assert read(' "KT"') == ['\u0120"K', 'T"']
+    assert read(' "K"') == ['\u0120"K"']
 
 
 def test_any_text_can_be_spelled() -> None:

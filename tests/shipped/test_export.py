@@ -17,7 +17,7 @@ from fewstep.backbones.stock import QwenImage21Pipeline
 from fewstep.errors import AdapterError, ExportError, FewstepError
 from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student
-from fewstep.export.verify import verify
+from fewstep.export.verify import Check, Verification, refuse_differences, verify
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.lora_file import Factors
@@ -96,14 +96,26 @@ def test_stock_class_reads_the_grid(student: Path, counted: Callable[[torch.nn.M
     assert ours.tobytes() == drawn.tobytes()
 
 
-def test_verify_refuses_the_bases_scheduler(student: Path, tmp_path: Path) -> None:
+def test_verify_refuses_the_bases_scheduler(
+    student: Path, tmp_path: Path, counted: Callable[[torch.nn.Module], list[float]]
+) -> None:
     """The commonest complaint about released students: a scheduler that shifts the list once more."""
     broken = tmp_path / "broken"
     shutil.copytree(student, broken)
     config = broken / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"shift": 3.0}))
-    with pytest.raises(ExportError, match="not at the student's"):
-        verify(broken)
+    pipe = QwenImage21Pipeline.from_pretrained(broken)
+    pipe.set_progress_bar_config(disable=True)
+    times = counted(pipe.transformer)
+    pipe("a boat", output_resolution=64)
+    for check, message in (
+        (Check("t2i", tuple(times), 0.0, 0), "not at the student's"),
+        (Check("t2i", tuple(GRID)[:3], 0.0, 0), "not at the student's"),
+        (Check("t2i", tuple(GRID), float("nan"), 0), "latents differ"),
+    ):
+        with pytest.raises(ExportError, match=message):
+            refuse_differences(Verification(broken, tuple(GRID), "float32", (check,)))
+    refuse_differences(Verification(broken, tuple(GRID), "float32", (Check("t2i", tuple(GRID), 1e-6, 0),)))
 
 
 def test_the_folder_is_whole(student: Path, base: Path) -> None:

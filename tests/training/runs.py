@@ -1,12 +1,11 @@
-"""Whole runs on a Gaussian world, and what of them must be equal to the last bit. As a script: a run that is killed
-again and again until it is through."""
+"""Whole runs on a Gaussian world, what of them must be equal to the last bit, and runs that are killed."""
 
 import json
 import os
 import random
 import signal
-import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,18 +77,14 @@ def examined(trainer: Trainer) -> Callable[[int], dict[str, float]]:
     return lambda done: {"size": float(sum(w.abs().sum() for w in trainer.cast.student.state().values()))}
 
 
-def killed_until_through(folder: Path, seed: int, most: int) -> int:
-    """Fork a run, kill it -9 at a random moment, again and again; the last goes through. The number of kills."""
+def killed_until_through(folder: Path, seed: int, most: int, span_s: float) -> int:
+    """Fork a run and kill it -9 at a random moment, up to `span_s`, again and again; the last goes through.
+    Returns the number of kills."""
     clock, kills = random.Random(seed), 0
     while True:
-        child = os.fork()
-        if child == 0:
-            trainer = toy_trainer(folder)
-            trainer.examine = examined(trainer)
-            trainer.train()
-            os._exit(0)
+        child = _forked(folder)
         if kills < most:
-            time.sleep(clock.uniform(0.0, 0.25))
+            time.sleep(clock.uniform(0.0, span_s))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
@@ -98,5 +93,19 @@ def killed_until_through(folder: Path, seed: int, most: int) -> int:
         kills += 1
 
 
-if __name__ == "__main__":
-    print(killed_until_through(Path(sys.argv[1]), int(sys.argv[2]), most=12))
+def _forked(folder: Path) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python 3.12 on forking beside threads: none is needed here
+        child = os.fork()
+    if child == 0:
+        try:
+            torch.set_num_threads(1)
+            trainer = toy_trainer(folder)
+            trainer.examine = examined(trainer)
+            trainer.train()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return child

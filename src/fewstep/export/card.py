@@ -49,7 +49,7 @@ class About:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the export itself knows."""
+    """What the export itself knows. base: the base's name where it has no hub id."""
 
     base: str
     pipeline: str
@@ -94,7 +94,7 @@ def _written(template: str, facts: Facts, about: About) -> str:
     )
     side = round((about.size[0] * about.size[1]) ** 0.5)
     head = _front_matter(facts, about, "lora" if template == "lora.md" else None)
-    base = about.base_name or Path(facts.base).name
+    base = about.base_name or facts.base
     words = {"head": head, "side": side, "base": base, "version": __version__}
     return environment.get_template(template).render(f=facts, a=about, **words)
 

@@ -63,7 +63,7 @@ def export_student(
         AdapterError: the adapter's keys or shapes do not fit.
         ModelError: the base folder is incomplete.
     """
-    base, to = folder_of(pocket_folder() if base == POCKET else base), Path(to)
+    name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
     index = pipeline_index(base)
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
@@ -79,7 +79,7 @@ def export_student(
         _write_json(folder / "model_index.json", index | {"sample_sigmas": list(grid)})
         _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(str(base), index["_class_name"], grid, dtype, lora, rounding, card.licence_of(base))
+        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, rounding, card.licence_of(base))
         (folder / "README.md").write_text(card.student_card(facts, about))
     return to
 
@@ -96,7 +96,7 @@ def export_lora(
 ) -> Path:
     """Only the adapter: a small folder with the LoRA file, the scheduler and the grid it needs, card and recipe. It is
     run on the base with `load_lora_weights`, and `sigmas=` at every call."""
-    base, to = folder_of(pocket_folder() if base == POCKET else base), Path(to)
+    name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
     index = pipeline_index(base)
     lora = _adapter(state, alpha)
     with _appearing(to) as folder:
@@ -104,10 +104,14 @@ def export_lora(
         _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
         _write_json(folder / "sample_sigmas.json", list(grid))
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(str(base), index["_class_name"], grid, "fp32", lora, 0.0, card.licence_of(base))
+        facts = card.Facts(name, index["_class_name"], grid, "fp32", lora, 0.0, card.licence_of(base))
         (folder / "README.md").write_text(card.lora_card(facts, about))
         _copy_licences(base, folder)
     return to
+
+
+def _named(base: str | Path) -> str:
+    return "fewstep's pocket teacher" if base == POCKET else Path(base).name
 
 
 def pipeline_index(folder: Path) -> dict[str, Any]:

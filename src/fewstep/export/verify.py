@@ -80,7 +80,7 @@ def verify(
         answer = _stock(folder, calls, dtype, device, Path(work), timeout_seconds)
         checks = tuple(_held(model, call, i, answer, size) for i, call in enumerate(calls))
     report = Verification(folder, tuple(sigmas), str(dtype).removeprefix("torch."), checks)
-    _refuse_differences(report, dtype)
+    refuse_differences(report)
     return report
 
 
@@ -133,7 +133,9 @@ def _held(model: Model, call: dict[str, Any], i: int, answer: dict[str, Tensor],
     )
 
 
-def _refuse_differences(report: Verification, dtype: torch.dtype) -> None:
+def refuse_differences(report: Verification) -> None:
+    """Raises ExportError where stock diffusers walks another grid than the folder says, or ends elsewhere."""
+    dtype = getattr(torch, report.dtype)
     for check in report.checks:
         expected = torch.tensor(report.sigmas, dtype=dtype).double()
         found = torch.tensor(check.times, dtype=torch.float64)

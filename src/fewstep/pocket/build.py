@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from diffusers import (  # noqa: E402
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
+from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache  # noqa: E402
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers  # noqa: E402
 from tokenizers.models import BPE  # noqa: E402
 from transformers import (  # noqa: E402
@@ -28,6 +30,14 @@ from transformers import (  # noqa: E402
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
+
+PrefixCache = QwenImage21KVCache
+
+# diffusers and transformers show a type checker stand-ins of their lazy classes; these names say what is meant.
+Pipeline = Any  # QwenImage21Pipeline
+Transformer = Any  # QwenImage21Transformer2DModel
+Vae = Any  # AutoencoderKLQwenImage21
+TextEncoder = Any  # Qwen3VLForConditionalGeneration
 
 TEACHER = Path(__file__).parent / "teacher"
 CONTEXT = 128  # width of the text encoder
@@ -42,18 +52,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def load(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> QwenImage21Pipeline:
+def load(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> Pipeline:
     """The trained pocket teacher; the stock loader does the same with this folder."""
-    pipeline = QwenImage21Pipeline.from_pretrained(folder, dtype=dtype)
+    pipeline: Pipeline = QwenImage21Pipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def build(seed: int = 0) -> QwenImage21Pipeline:
+def build(seed: int = 0) -> Pipeline:
     """The whole pipeline with random weights; a pure function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pipeline = QwenImage21Pipeline(
+        pipeline: Pipeline = QwenImage21Pipeline(
             scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
             vae=build_vae(),
             text_encoder=build_text_encoder(),
@@ -64,8 +74,8 @@ def build(seed: int = 0) -> QwenImage21Pipeline:
     return pipeline
 
 
-def build_transformer(layers: int = 6) -> QwenImage21Transformer2DModel:
-    return QwenImage21Transformer2DModel(
+def build_transformer(layers: int = 6) -> Transformer:
+    transformer: Transformer = QwenImage21Transformer2DModel(
         patch_size=1,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
@@ -76,12 +86,13 @@ def build_transformer(layers: int = 6) -> QwenImage21Transformer2DModel:
         mlp_ratio=3,
         axes_dims_rope=(8, 28, 28),
         causal_condition=True,
-    ).eval()
+    )
+    return transformer.eval()
 
 
-def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> AutoencoderKLQwenImage21:
+def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> Vae:
     """One 16 x 16 px tile a latent token, RGBA; everything happens at tile resolution."""
-    return AutoencoderKLQwenImage21(
+    vae: Vae = AutoencoderKLQwenImage21(
         base_dim=encoder_width,
         decoder_base_dim=decoder_width,
         z_dim=CHANNELS,
@@ -93,7 +104,8 @@ def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> Autoencoder
         patch_size=TILE,
         latents_mean=[0.0] * CHANNELS,
         latents_std=[1.0] * CHANNELS,
-    ).eval()
+    )
+    return vae.eval()
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -116,7 +128,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_processor() -> Qwen3VLProcessor:
     sizes = {"shortest_edge": 32 * 32, "longest_edge": 512 * 512}  # px in all
-    kinds = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "size": sizes}
+    kinds: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "size": sizes}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessorPil(**kinds, image_mean=[0.5] * 3, image_std=[0.5] * 3),
         tokenizer=build_tokenizer(),
@@ -125,11 +137,11 @@ def build_processor() -> Qwen3VLProcessor:
     )
 
 
-def build_text_encoder() -> Qwen3VLForConditionalGeneration:
+def build_text_encoder() -> TextEncoder:
     """Frozen random weights. Embeddings of unit scale and small residual branches keep a token's identity readable in
     the last hidden state, with a trace (about 3 %) of its neighbours and of the reference picture."""
     words = vocabulary()
-    text = {
+    text: dict[str, Any] = {
         "vocab_size": len(words),
         "hidden_size": CONTEXT,
         "intermediate_size": 256,
@@ -149,7 +161,7 @@ def build_text_encoder() -> Qwen3VLForConditionalGeneration:
         "eos_token_id": words["<|im_end|>"],
         "bos_token_id": None,
     }
-    vision = {
+    vision: dict[str, Any] = {
         "depth": 1,
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -161,13 +173,13 @@ def build_text_encoder() -> Qwen3VLForConditionalGeneration:
         "num_position_embeddings": 64,
         "deepstack_visual_indexes": [],
     }
-    slots = {
+    slots: dict[str, Any] = {
         "image_token_id": words["<|image_pad|>"],
         "video_token_id": words["<|video_pad|>"],
         "vision_start_token_id": words["<|vision_start|>"],
         "vision_end_token_id": words["<|vision_end|>"],
     }
-    model = Qwen3VLForConditionalGeneration(
+    model: TextEncoder = Qwen3VLForConditionalGeneration(
         Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **slots)
     )
     nn.init.normal_(model.get_input_embeddings().weight, std=1.0)

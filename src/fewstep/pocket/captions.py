@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from fewstep.pocket.world import (
     BOARDS,
-    GROUNDS,
     HAIRS,
     INKS,
     LENGTHS,
@@ -20,7 +19,6 @@ from fewstep.pocket.world import (
     PLACES,
     SHAPES,
     SHIRTS,
-    SKIES,
     SKINS,
     WALLS,
     Landscape,

@@ -1,6 +1,6 @@
-"""Pictures of scenes: PIL at four times the size, softened, 64 x 64 RGB.
+"""Pictures of scenes: PIL at four times the size, softened, 64 x 64.
 
-Soft optics on purpose: no line is thinner than two pixels, so a 16-pixel latent tile holds little beyond the attributes.
+Soft optics on purpose: no line is thinner than two pixels, so a 16-px latent tile holds little beyond the attributes.
 Letters stand exactly on the tile grid (row 16..32; columns 1, 2, 3), one tile a letter, never jittered.
 """
 

@@ -7,13 +7,15 @@ function as the stock forward, drawn by drawn (a test compares), at about two th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from fewstep.pocket.build import QwenImage21Transformer2DModel
+from fewstep.pocket.build import Transformer
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,7 @@ class Layout:
     sin: Tensor
 
 
-def layout(
-    model: QwenImage21Transformer2DModel, before: int, image: int, after: int, tokens: int, draws: int
-) -> Layout:
+def layout(model: Transformer, before: int, image: int, after: int, tokens: int, draws: int) -> Layout:
     """Prefix of `before` text tokens, `image` reference tokens, `after` text tokens; `draws` targets of `tokens`."""
     prefix = before + image + after
     side = int(tokens**0.5)
@@ -65,13 +65,13 @@ def attended(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
     return ((logits + hidden).softmax(-1, torch.float32).to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
 
-def add_one(x: Tensor) -> Tensor:
-    return x + 1
+def bent(mod: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """1 + scale and tanh(gate), of attention and of MLP."""
+    scale1, gate1, scale2, gate2 = mod.chunk(4, dim=-1)
+    return 1 + scale1, gate1.tanh(), 1 + scale2, gate2.tanh()
 
 
-def block_forward(
-    block: nn.Module, x: Tensor, mod: tuple[Tensor, ...], cos: Tensor, sin: Tensor, hidden: Tensor
-) -> Tensor:
+def block_forward(block: Any, x: Tensor, mod: tuple[Tensor, ...], cos: Tensor, sin: Tensor, hidden: Tensor) -> Tensor:
     scale1, gate1, scale2, gate2 = mod
     attn, mlp = block.attn, block.img_mlp
     h = block.img_norm1(x) * scale1
@@ -83,14 +83,14 @@ def block_forward(
 
 
 def velocities(
-    model: QwenImage21Transformer2DModel,
+    model: Transformer,
     text_BTC: Tensor,
     valid_BT: Tensor | None,
     reference_BND: Tensor | None,
     z_BMND: Tensor,
     t_BM: Tensor,
     lay: Layout,
-    forward=block_forward,  # type: ignore[no-untyped-def]
+    forward: Callable[..., Tensor] = block_forward,
 ) -> Tensor:
     """v (B, M, N, D) at M noisy latents and times per sample."""
     b, m, n, _ = z_BMND.shape
@@ -105,9 +105,9 @@ def velocities(
     times = torch.cat([t_BM.flatten(), t_BM.new_zeros(1)])
     temb = model.time_text_embed(times, joint)
     mod, last = model.modulation(temb), model.norm_out.linear(F.silu(temb))
-    per_token = tuple(  # shared by all blocks: 1 + scale, tanh(gate), twice
+    per_token = tuple(  # shared by all blocks
         torch.cat([y[-1].expand(b, prefix, -1), y[:-1].view(b, m, -1).repeat_interleave(n, dim=1)], dim=1)
-        for y in (f(y) for f, y in zip((add_one, torch.tanh) * 2, mod.chunk(4, dim=-1), strict=True))
+        for y in bent(mod)
     )
 
     mask = lay.seen[None, None]

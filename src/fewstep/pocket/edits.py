@@ -56,7 +56,8 @@ def other(rng: random.Random, values: tuple[str, ...], old: str) -> str:
 
 
 def changed_to(scene: Scene, name: str, value: str) -> Edit:
-    return Edit(scene, replace(scene, **{name: value}), captions.REPLACE[name](value), (name,))
+    target: Scene = replace(scene, **{name: value})  # type: ignore[arg-type]
+    return Edit(scene, target, captions.REPLACE[name](value), (name,))
 
 
 def scene_edit(scene: Scene, rng: random.Random) -> Edit | None:

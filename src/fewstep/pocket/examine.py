@@ -1,4 +1,4 @@
-"""How good a pocket teacher is: sample held-out cases in batches, exactly as its pipeline would, and let the probe read.
+"""How good a pocket teacher is: sample held-out cases in batches, as its pipeline would, and let the probe read.
 
 The pipeline shares one set of references among a batch; here each sample has its own, and cases of one layout (task,
 caption length) go together, so no prompt is padded and every picture is what the pipeline makes of that case alone.
@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from fewstep.pocket import vae
-from fewstep.pocket.build import CHANNELS, QwenImage21Pipeline
+from fewstep.pocket.build import CHANNELS, Pipeline, PrefixCache
 from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.measure import pixels_of
 from fewstep.pocket.world import draw_by_lot
@@ -28,13 +28,11 @@ TOKENS = 16
 class Branch:
     """Velocity under one text (conditional or empty), its prefix cached after the first call."""
 
-    def __init__(self, pipeline: QwenImage21Pipeline, text: Tensor, slots: Tensor, references: Tensor | None):
-        from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache
-
+    def __init__(self, pipeline: Pipeline, text: Tensor, slots: Tensor, references: Tensor | None):
         self.model, self.text, self.references = pipeline.transformer, text, references
         self.mask = torch.cat([slots, slots.new_ones(len(slots), TOKENS // 4)], dim=1)
         self.shapes = [[GRID] * (1 if references is None else 2)] * len(text)
-        self.cache, self.mode = QwenImage21KVCache(len(self.model.transformer_blocks)), "extract"
+        self.cache, self.mode = PrefixCache(len(self.model.transformer_blocks)), "extract"
 
     def __call__(self, z_BND: Tensor, t: float) -> Tensor:
         joint = z_BND if self.references is None else torch.cat([self.references, z_BND], dim=1)
@@ -51,7 +49,7 @@ class Branch:
         return v[:, -TOKENS:]
 
 
-def encoded(pipeline: QwenImage21Pipeline, case: PocketCase, prompt: str) -> tuple[Tensor, Tensor]:
+def encoded(pipeline: Pipeline, case: PocketCase, prompt: str) -> tuple[Tensor, Tensor]:
     """(T, C) embeddings and (T,) image slots, by the pipeline's own encoder."""
     references = [image.convert("RGBA") for image in case.references] or None
     text, _, slots = pipeline.encode_prompt(prompt=prompt, image=references)
@@ -65,7 +63,7 @@ def noise_for(case: PocketCase, seed: int) -> Tensor:
 
 @torch.no_grad()
 def generate(
-    pipeline: QwenImage21Pipeline,
+    pipeline: Pipeline,
     cases: Sequence[PocketCase],
     steps: int = 40,
     guidance: float = 1.0,
@@ -81,12 +79,14 @@ def generate(
     for members in groups.values():
         for start in range(0, len(members), batch):
             some = members[start : start + batch]
-            latents[some] = denoised(pipeline, [cases[i] for i in some], [texts[i] for i in some], steps, guidance, seed)
+            latents[some] = denoised(
+                pipeline, [cases[i] for i in some], [texts[i] for i in some], steps, guidance, seed
+            )
     return [Image.fromarray(picture) for picture in vae.decode(pipeline.vae, latents)]
 
 
 def denoised(
-    pipeline: QwenImage21Pipeline,
+    pipeline: Pipeline,
     cases: list[PocketCase],
     texts: list[tuple[Tensor, Tensor]],
     steps: int,

@@ -58,12 +58,12 @@ class Muon(torch.optim.Optimizer):
 
     def step_shape(self, shape: torch.Size, weights: list[Tensor], group: dict[str, float]) -> None:
         directions = []
-        for weight in weights:
+        for weight, grad in ((w, w.grad) for w in weights if w.grad is not None):
             state = self.state[weight]
             if "velocity" not in state:
                 state["velocity"] = torch.zeros_like(weight)
-            state["velocity"].lerp_(weight.grad, 1 - group["momentum"])
-            directions.append(weight.grad.lerp(state["velocity"], group["momentum"]))
+            state["velocity"].lerp_(grad, 1 - group["momentum"])
+            directions.append(grad.lerp(state["velocity"], group["momentum"]))
         updates = self.gather(torch.stack(directions)).float()
         rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):

@@ -113,7 +113,7 @@ def judged(picture: np.ndarray, read: dict[str, str], case: PocketCase) -> dict[
     attributes that are right. preserved_psnr: dB against the target where nothing may change. None: does not apply."""
     right = {name: answer_to(name, read, case) == wanted for name, wanted in case.attributes.items()}
     letters = None if case.letters is None else read["letters"] == case.letters
-    changed = [letters if name == "letters" else right[name] for name in case.changed]
+    changed = [bool(letters) if name == "letters" else right[name] for name in case.changed]
     kept = None if case.region is None or case.region.all() else ~case.region
     target = pixels_of([case.target])[0]
     return {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.pocket import vae
-from fewstep.pocket.build import AutoencoderKLQwenImage21
+from fewstep.pocket.build import Vae
 from fewstep.pocket.draw import render
 from fewstep.pocket.edits import STYLES as EDIT_STYLES
 from fewstep.pocket.edits import stylise
@@ -23,7 +23,7 @@ STYLED = 0.12  # share of pictures with a style, asked for the style alone
 
 def answers(scene: Scene, style: str | None) -> list[int]:
     """The index of the right answer to every question; UNASKED where a question does not apply."""
-    wanted = {name: UNASKED for name in questions()}
+    wanted = dict.fromkeys(questions(), UNASKED)
     wanted["style"] = questions()["style"].index(style or "plain")
     if style is None:
         kind = category(scene)
@@ -49,7 +49,7 @@ def renders(count: int, split: Split, seed: int, styled: float = STYLED) -> tupl
     return np.stack(images), torch.tensor(wanted)
 
 
-def reconstructed(model: AutoencoderKLQwenImage21, images: np.ndarray, noise: float) -> np.ndarray:
+def reconstructed(model: Vae, images: np.ndarray, noise: float) -> np.ndarray:
     z = vae.encode_quickly(model, images)
     generator = torch.Generator().manual_seed(len(images))
     amount = noise * torch.rand(len(z), 1, 1, generator=generator)
@@ -81,18 +81,20 @@ def accuracy(reader: Reader, images: np.ndarray, wanted: Tensor) -> dict[str, fl
 
 
 def train_probe(
-    model: AutoencoderKLQwenImage21,
+    model: Vae,
     minutes: float = 6.0,
     count: int = 16000,
     batch: int = 64,
     log: Callable[[str], None] = print,
+    start: Reader | None = None,
 ) -> Probe:
     """Train on train scenes, measure on held-out ones (1200 plain renders, and their reconstructions)."""
     torch.manual_seed(0)
     images, wanted = renders(count, "train", seed=0)
     images = np.concatenate([images, reconstructed(model, images[: count // 2], noise=0.3)])
     wanted = torch.cat([wanted, wanted[: count // 2]])
-    x_all, reader, rng = torch.from_numpy(images), Reader(), torch.Generator().manual_seed(0)
+    x_all, reader, rng = torch.from_numpy(images), start or Reader(), torch.Generator().manual_seed(0)
+    reader.train()
     optimiser = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-3)
     started, told, step = time.monotonic(), 0.0, 0
     while (spent := (time.monotonic() - started) / 60 / minutes) < 1:
@@ -118,4 +120,6 @@ def train_probe(
         tensor.data = tensor.data.to(torch.bfloat16).float()
     images, wanted = renders(1200, "heldout", seed=1, styled=0.1)
     clean, rebuilt = images, reconstructed(model, images, noise=0.0)
-    return Probe(reader, {"n": len(images), "renders": accuracy(reader, clean, wanted), "vae": accuracy(reader, rebuilt, wanted)})
+    return Probe(
+        reader, {"n": len(images), "renders": accuracy(reader, clean, wanted), "vae": accuracy(reader, rebuilt, wanted)}
+    )

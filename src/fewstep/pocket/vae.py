@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewstep.pocket.build import CHANNELS, TILE, AutoencoderKLQwenImage21
+from fewstep.pocket.build import CHANNELS, TILE, Vae
 
 LEVEL = 256.0  # of a constant channel that keeps the last RMS norm from depending on the picture
 SILENT = -12.0  # log variance of the posterior; the pipeline uses its mode
@@ -41,9 +42,9 @@ def untiles(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def set_identity(block: nn.Module) -> None:
+def set_identity(block: Any) -> None:
     """A middle or upsampling block whose residual branches add nothing, yet."""
-    for resnet in block.resnets:  # type: ignore[union-attr]
+    for resnet in block.resnets:
         nn.init.zeros_(resnet.conv2.weight)
         nn.init.zeros_(resnet.conv2.bias)
     for attention in getattr(block, "attentions", []):
@@ -52,7 +53,7 @@ def set_identity(block: nn.Module) -> None:
 
 
 @torch.no_grad()
-def set_principal_components(vae: AutoencoderKLQwenImage21, images: np.ndarray) -> float:
+def set_principal_components(vae: Vae, images: np.ndarray) -> float:
     """Initialise encoder and decoder from these pictures' tiles; returns the share of variance kept.
 
     Channels come in pairs (+a, -a), since silu(a) - silu(-a) = a; a constant channel of level L holds the RMS norm at
@@ -80,9 +81,9 @@ def set_principal_components(vae: AutoencoderKLQwenImage21, images: np.ndarray) 
     return float(values[-CHANNELS:].sum() / values.sum())
 
 
-def set_pairs(side: nn.Module, into: Tensor, offset: Tensor) -> None:
+def set_pairs(side: Any, into: Tensor, offset: Tensor) -> None:
     """conv_in writes +a, -a and the constant; spare channels stay silent until the decoder learns to use them."""
-    conv, norm = side.conv_in, side.norm_out  # type: ignore[union-attr]
+    conv, norm = side.conv_in, side.norm_out
     conv.weight.zero_()
     conv.bias.zero_()
     for sign, rows in ((1.0, slice(0, CHANNELS)), (-1.0, slice(CHANNELS, 2 * CHANNELS))):
@@ -94,14 +95,14 @@ def set_pairs(side: nn.Module, into: Tensor, offset: Tensor) -> None:
 
 
 @torch.no_grad()
-def set_gains(side: nn.Module) -> None:
+def set_gains(side: Any) -> None:
     """Let every residual branch see the pairs at unit scale and the constant as 1, and the read-out not see it at all.
 
     Otherwise a step of Adam on a weight that reads the constant would move the picture by L times the rate.
     """
-    norms = [r.norm1 for block in (side.mid_block, side.up_blocks[0]) for r in block.resnets]  # type: ignore[union-attr]
-    norms += [attention.norm for attention in side.mid_block.attentions]  # type: ignore[union-attr]
-    final = side.norm_out.gamma  # type: ignore[union-attr]
+    norms = [r.norm1 for block in (side.mid_block, side.up_blocks[0]) for r in block.resnets]
+    norms += [attention.norm for attention in side.mid_block.attentions]
+    final = side.norm_out.gamma
     root = final.shape[0] ** 0.5
     for norm in norms:
         norm.gamma.fill_(math.sqrt(LEVEL**2 + 2 * CHANNELS) / root)
@@ -109,8 +110,8 @@ def set_gains(side: nn.Module) -> None:
     final[2 * CHANNELS] = 0
 
 
-def set_readout(side: nn.Module, out_of: Tensor, bias: Tensor | None) -> None:
-    conv = side.conv_out  # type: ignore[union-attr]
+def set_readout(side: Any, out_of: Tensor, bias: Tensor | None) -> None:
+    conv = side.conv_out
     conv.weight.zero_()
     conv.bias.zero_()
     conv.weight[:, :CHANNELS, 1, 1] = out_of
@@ -120,14 +121,14 @@ def set_readout(side: nn.Module, out_of: Tensor, bias: Tensor | None) -> None:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKLQwenImage21, images: np.ndarray, chunk: int = 500) -> Tensor:
+def encode(vae: Vae, images: np.ndarray, chunk: int = 500) -> Tensor:
     """(B, 64, 64, 3) uint8 -> (B, 16, 64) latent tokens, as the pipeline packs them."""
     parts = [vae.encode(pixels(images[i : i + chunk])).latent_dist.mode() for i in range(0, len(images), chunk)]
     return torch.cat(parts).flatten(2).transpose(1, 2).contiguous()
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKLQwenImage21, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
+def decode(vae: Vae, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
     """(B, 16, 64) -> (B, 64, 64, 3) uint8."""
     side = math.isqrt(z_BND.shape[1])
     z = z_BND.transpose(1, 2).unflatten(2, (1, side, side))
@@ -142,7 +143,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def train_decoder(
-    vae: AutoencoderKLQwenImage21,
+    vae: Vae,
     images: np.ndarray,
     minutes: float,
     batch: int = 48,
@@ -190,7 +191,7 @@ def seams(gap: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_quickly(vae: AutoencoderKLQwenImage21, images: np.ndarray, chunk: int = 1000) -> Tensor:
+def encode_quickly(vae: Vae, images: np.ndarray, chunk: int = 1000) -> Tensor:
     """`encode` in closed form: one product and the RMS norm it passes. Holds for the encoder as initialised."""
     conv = vae.encoder.conv_in
     write, offset = conv.weight[:CHANNELS, :, 1, 1].T, conv.bias[:CHANNELS]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -194,12 +195,16 @@ def random_sign(rng: random.Random) -> Sign:
     )
 
 
-RANDOM = {"landscape": random_landscape, "portrait": random_portrait, "text": random_sign}
+RANDOM: dict[str, Callable[[random.Random], Scene]] = {
+    "landscape": random_landscape,
+    "portrait": random_portrait,
+    "text": random_sign,
+}
 
 
 def random_scene(category_: str, rng: random.Random, split: Split) -> Scene:
     """A scene of this category that belongs to the split."""
     while True:
-        scene: Scene = RANDOM[category_](rng)
+        scene = RANDOM[category_](rng)
         if split_of(scene) == split:
             return scene

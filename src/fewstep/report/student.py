@@ -37,7 +37,7 @@ def student_page(
         samples=_samples(run),
         counts=_counts(trained),
         facts=_facts(run, command, spent, machine, found),
-        texts=(("Recipe, resolved", run.recipe.resolved_yaml()), ("Command", command)),
+        texts=(("Recipe, resolved", run.recipe.resolved_yaml()),),
     )
 
 

@@ -91,6 +91,8 @@ class Trainer:
         Raises:
             TrainingStopped: too many updates were not finite, or a signal asked to end; the same command goes on.
         """
+        if self.run.best_by and (self.examine is None or not self.run.examine_every_iterations):
+            raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
         with Stopping() as stopping, self._progress() as advance:
             for w in range(self.position.warm_up, self.method.critic.warmup_iterations):
@@ -161,7 +163,7 @@ class Trainer:
             self._say(
                 f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             )
-        return done > 0 and self._is_best(done, figures)
+        return self._is_best(done, figures)
 
     def _is_best(self, done: int, figures: Mapping[str, float]) -> bool:
         name = self.run.best_by
@@ -169,6 +171,8 @@ class Trainer:
             return False
         if name not in figures:
             raise RecipeError(f"run.best_by is '{name}', but the examiner's figures are: {', '.join(sorted(figures))}")
+        if done == 0:
+            return False
         value = figures[name]
         if self.best is not None:
             better = value > self.best.value if self.run.best_is == "highest" else value < self.best.value

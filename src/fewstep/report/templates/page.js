@@ -8,7 +8,9 @@
   const show = (index) => {
     at = (index + rows.length) % rows.length;
     caption.textContent = rows[at].querySelector("figcaption").textContent;
-    large.replaceChildren(...[...rows[at].querySelectorAll(".picture")].map((picture) => picture.cloneNode(true)));
+    const pictures = [...rows[at].querySelectorAll(".picture")];
+    large.style.setProperty("--n", Math.min(pictures.length, 4));
+    large.replaceChildren(...pictures.map((picture) => picture.cloneNode(true)));
     if (!dialog.open) dialog.showModal();
   };
   rows.forEach((row, index) => row.querySelector("button").addEventListener("click", () => show(index)));

@@ -1,0 +1,27 @@
+"""Memory that is freed on the CPU stays with the process.
+
+glibc gives every large block back to the kernel when it is freed, and torch on a CPU frees its activations each
+iteration: the kernel then zeroes the same pages again and again. Three switches of malloc end that. Nothing to do
+where the C library is another one.
+"""
+
+import ctypes
+import ctypes.util
+import os
+import sys
+
+# mallopt's parameters, from malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_KEEP = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc so, for this process; whether it listened. A user's own GLIBC_TUNABLES are left alone."""
+    if not sys.platform.startswith("linux") or "GLIBC_TUNABLES" in os.environ:
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    wanted = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _KEEP), (_TOP_PAD, 64 * 2**20))
+    return all(mallopt(parameter, value) == 1 for parameter, value in wanted)

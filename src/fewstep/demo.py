@@ -1,0 +1,103 @@
+"""`fewstep demo` and `fewstep pocket examine`: a student, its teacher, and the page that compares them."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fewstep import launch
+from fewstep import recipe as recipes
+from fewstep.backbones.families import POCKET
+from fewstep.conditioning import Task
+from fewstep.errors import ModelError
+from fewstep.flow.guidance import NONE, Guidance
+from fewstep.pocket import exam
+from fewstep.pocket.exam import Paper, System
+from fewstep.pocket.probe import Probe
+from fewstep.pocket.systems import TASKS, Encoded, system_of
+from fewstep.report import page, student
+from fewstep.report.examined import Examined
+from fewstep.rundir import RunDir
+from fewstep.sample.pictures import Model, open_model
+
+TEACHER, TEACHER_FEW, STUDENT = "teacher", "teacher-4", "student"
+COLUMNS = {TEACHER: "Teacher, 40 steps", TEACHER_FEW: "Teacher, 4 steps", STUDENT: "Student, 4 steps"}
+DEMO = Paper(cases=20, diversity=2, seeds=8)  # ours: 180 pictures a system, about a minute
+STEPS = 4
+
+
+def demo(out: Path, console: Console | None = None) -> Path:
+    """Distil the pocket teacher, examine the student, write the page. Whatever is done already is not done again."""
+    console, begun_s = console or Console(), time.perf_counter()
+    launch.distill(recipes.load("pocket"), out, console)
+    examination = out / "examination"
+    compare(out / "student", DEMO, examination, console)
+    with RunDir.open(out) as run:
+        told = student.student_page(run, Examined.of(examination, COLUMNS), command="fewstep demo")
+    written = page.write(told, out / "report.html")
+    minutes = (time.perf_counter() - begun_s) / 60
+    console.print(f"[bold]{written}[/] in {minutes:.1f} min: open it in a browser", highlight=False, soft_wrap=True)
+    return written
+
+
+def compare(student_folder: Path, paper: Paper, to: Path, console: Console) -> dict[str, Any]:
+    """Teacher at its full sampler, teacher at the student's few steps without guidance, and the student: the same
+    questions, examined by the probe."""
+    teacher, own = open_model(POCKET), open_model(student_folder)
+    if not own.is_student:
+        raise ModelError(f"{student_folder} is no student: its model_index.json has no sample_sigmas")
+    encoded = Encoded(teacher.backbone)  # the student carries the same text encoder and VAE
+    systems = {
+        TEACHER: system_of(teacher, guidance=teacher_guidance(), encoded=encoded),
+        TEACHER_FEW: system_of(teacher, steps=STEPS, guidance=dict.fromkeys(TASKS, NONE), encoded=encoded),
+        STUDENT: system_of(own, encoded=encoded),
+    }
+    return _examined(systems, paper, to, console)
+
+
+def examine(
+    source: str, *, cases: int, steps: int | None, guidance: float | None, to: Path, console: Console | None = None
+) -> dict[str, Any]:
+    """One model on held-out pocket cases: pictures, records and figures in `to`, the figures printed."""
+    console = console or Console()
+    model = open_model(source)
+    system = system_of(model, steps, _chosen_guidance(model, source, guidance))
+    found = _examined({"model": system}, Paper(cases=cases, diversity=0), to, console)
+    table = Table("figure", "value", "95 % interval", "n", title=f"{source} on held-out pocket cases")
+    for line in found["figures"]:
+        value = line["values"]["model"]
+        between = "" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
+        table.add_row(f"{line['group']}: {line['label']}", f"{value['value']:.3f}", between, str(value["n"]))
+    distance = found["frechet"]
+    table.add_row(
+        "Fréchet distance", f"{distance['values']['model']:.1f}", f"floor {distance['floor']:.1f}", str(distance["n"])
+    )
+    console.print(table)
+    console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
+    return found
+
+
+def teacher_guidance() -> Mapping[Task, Guidance]:
+    """What the pocket teacher is sampled with, as the shipped recipe distils it."""
+    given = recipes.load(POCKET).teachers.base.guidance or {}
+    return {task: given[task].guidance() if task in given else NONE for task in TASKS}
+
+
+def _chosen_guidance(model: Model, source: str, scale: float | None) -> Mapping[Task, Guidance]:
+    if scale is not None:
+        return dict.fromkeys(TASKS, Guidance(scale))
+    if source == POCKET:
+        return teacher_guidance()
+    return dict.fromkeys(TASKS, model.guidance)
+
+
+def _examined(systems: Mapping[str, System], paper: Paper, to: Path, console: Console) -> dict[str, Any]:
+    columns = (TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress, torch.no_grad():
+        bar = progress.add_task("", total=len(paper.questions()) * len(systems))
+        return exam.examine(systems, paper, Probe.load(), to, lambda count: progress.advance(bar, count))
