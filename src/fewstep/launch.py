@@ -30,7 +30,6 @@ from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
-from fewstep.roles.teachers import teacher_plan
 from fewstep.rundir import RunDir
 from fewstep.train.checkpoint import Checkpoints, load, torn
 from fewstep.train.showing import Showing
@@ -67,7 +66,6 @@ def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     device = chosen_device(recipe.run.device, recipe.run.precision)
-    teacher_plan(recipe.teachers, recipe.student.steps)
     place = Path(recipe.store) if recipe.store else out.parent / "store"
     used = [task for task, share in zip(TASKS, recipe.tasks.ratio.weights, strict=True) if share]
     with console.status("reading cases"):

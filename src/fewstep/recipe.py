@@ -20,6 +20,7 @@ from fewstep.objective.plan import ObjectivePlan
 from fewstep.plan import Plan
 from fewstep.recipe_keys import NEAR, KeyNote, key_notes, refusals
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.train.plan import RunPlan
 
 MAX_SIDE = 16_384  # px, ours
@@ -82,6 +83,11 @@ class Recipe(Plan):
                 raise ValueError(
                     f"tasks.{task} is {batches} but data.{task} names no source; name one, or set tasks.{task} to 0"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_fit(self) -> "Recipe":
+        teacher_plan(self.teachers, self.student.steps)
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def test_adapters_are_fp32_masters_over_a_bf16_base() -> None:
     adapters.add("student", PLAN, backbone.lora_targets, Draw(0))
     assert {p.dtype for p in adapters.parameters("student").values()} == {torch.float32}
     assert backbone.transformer.img_in.weight.dtype == torch.bfloat16
+    assert answer(Network("student", backbone, backbone.transformer, adapters, "student")).isfinite().all()
 
 
 def test_fresh_adapters_depend_on_seed_and_name_alone() -> None:

@@ -17,7 +17,8 @@ from fewstep.flow.noise import Draw
 from fewstep.roles.assemble import Cast, assemble
 from fewstep.roles.network import Network
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.teachers import Column, TeacherPlan, Teachers, preset_rows, teacher_plan
+from fewstep.roles.teacher_plan import Column, TeacherPlan, preset_rows, teacher_plan
+from fewstep.roles.teachers import Teachers
 
 K = 4
 T = torch.tensor([0.7, 0.3, 0.5])

@@ -13,7 +13,8 @@ from fewstep.objective.rollout import roll_out
 from fewstep.roles.assemble import Cast, assemble
 from fewstep.roles.network import Network
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.teachers import Column, Teacher, TeacherPlan, Teachers
+from fewstep.roles.teacher_plan import Column, TeacherPlan
+from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.train.average import Average
 from fewstep.train.distill import Method, exit_step
 from fewstep.train.learner import Learner

@@ -14,6 +14,7 @@ from diffusers.pipelines.qwenimage21.pipeline_qwenimage21 import (  # noqa: E402
     calculate_dimensions,
 )
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler  # noqa: E402
+from diffusers.utils import logging as diffusers_logging  # noqa: E402
 from transformers import (  # noqa: E402
     Qwen2Tokenizer,
     Qwen3VLConfig,
@@ -22,6 +23,11 @@ from transformers import (  # noqa: E402
     Qwen3VLVideoProcessor,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil  # noqa: E402
+from transformers.utils import logging as transformers_logging  # noqa: E402
+
+# Their bars would tear ours.
+diffusers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()
 
 __all__ = [
     "AutoencoderKLQwenImage21",

@@ -26,7 +26,7 @@ from torchvision.transforms.functional import pil_to_tensor  # noqa: E402
 def main(request: Path, answer: Path) -> None:
     asked = json.loads(request.read_text())
     dtype = getattr(torch, asked["dtype"])
-    pipe = DiffusionPipeline.from_pretrained(asked["folder"], torch_dtype=dtype, local_files_only=True)
+    pipe = DiffusionPipeline.from_pretrained(asked["folder"], dtype=dtype, local_files_only=True)
     pipe = pipe.to(asked["device"])
     pipe.set_progress_bar_config(disable=True)
     times: list[float] = []

@@ -25,8 +25,9 @@ from fewstep.roles.plan import AdapterPlan
 class Adapters:
     """The adapters of one transformer. The base is frozen, adapters are fp32 whatever the base is stored in."""
 
-    def __init__(self, transformer: nn.Module):
-        self.transformer = transformer.requires_grad_(False)
+    def __init__(self, transformer: nn.Module, autocast: bool = False):
+        """autocast: forwards run under it, so that layers need not take their inputs up to fp32 on their own."""
+        self.transformer, self._autocast = transformer.requires_grad_(False), autocast
         self._layers: dict[str, LoraLayer] = {}
         self._on: list[str] = []  # the list that all layers share
         self._learning: set[str] = set()
@@ -88,7 +89,8 @@ class Adapters:
 
     def _switch(self, on: list[str]) -> None:
         # A foreign set_adapter gives layers lists of their own: the roles would silently stop switching.
-        assert all(layer._active_adapter is self._on for layer in list(self._layers.values())[:1])
+        first = next(iter(self._layers.values()), None)
+        assert first is None or first._active_adapter is self._on, "an adapter was switched from outside"
         self._on[:] = on
 
     def _inject(self, name: str, config: LoraConfig) -> None:
@@ -108,6 +110,7 @@ class Adapters:
         for layer in self._layers.values():
             layer._disable_adapters = False
             layer._active_adapter = self._on
+            layer.cast_input_dtype_enabled = not self._autocast
             for half in (layer.lora_A, layer.lora_B):
                 for name, linear in half.items():
                     linear.float().requires_grad_(name in self._learning)

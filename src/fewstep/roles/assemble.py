@@ -16,7 +16,8 @@ from fewstep.roles import lora_file
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.network import Network
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
-from fewstep.roles.teachers import BASE, TASKS, Teacher, Teachers, teacher_plan
+from fewstep.roles.teacher_plan import BASE, TASKS, teacher_plan
+from fewstep.roles.teachers import Teacher, Teachers
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def assemble(
     base = backbone.transformer.requires_grad_(False)
     # Copies are made before any adapter is put into the base.
     copies = {name: _copy(base) for name, p in (("student", student), ("critic", critic)) if p.mode == "full"}
-    adapters = Adapters(base)
+    adapters = Adapters(base, autocast=precision != "fp32")
 
     def learner(name: str, p: LearnerPlan) -> Network:
         if p.mode == "full":

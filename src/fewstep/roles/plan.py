@@ -74,7 +74,7 @@ class StudentPlan(LearnerPlan):
     @model_validator(mode="after")
     def _one_grid(self) -> Self:
         if self.sigmas is not None and self.shift is not None:
-            raise ValueError("student.sigmas and student.shift exclude each other: leave one out")
+            raise ValueError("student.sigmas and student.shift exclude each other: set the other one to null")
         if self.sigmas is not None and len(self.sigmas) != self.steps:
             raise ValueError(f"student.steps is {self.steps} but student.sigmas has {len(self.sigmas)} entries")
         self.grid  # noqa: B018 - a grid that cannot be is refused here

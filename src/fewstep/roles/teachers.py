@@ -1,188 +1,21 @@
-"""The teacher plan lambda_{k,m}(c), and the teachers it weighs.
+"""The teachers that a plan weighs, and the velocity they give together.
 
-Shapes: B batch, N latent tokens, D latent channels, M teachers (0 is the base), K student steps (0 is the noisiest).
-s_real^(k)(z, t, c) = sum_m lambda_{k,m}(c) s_m(z, t, c) with lambda in [0, 1] and sum_m lambda_{k,m}(c) = 1 (arXiv
-2606.03746, step-wise multi-teacher guidance). The score is affine in v on this path, so velocities are mixed. The
-paper prints no lambda; presets and defaults are ours.
+Shapes: B batch, N latent tokens, D latent channels, M teachers (0 is the base). The score is affine in v on this path,
+so velocities are mixed: v_real = sum_m lambda_{k,m}(c) v_m, each v_m guided by itself first.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fewstep.conditioning import Conditioning, Task, stack
-from fewstep.errors import RecipeError
 from fewstep.flow.guidance import NONE, Guidance, guided
 from fewstep.roles.network import Network
-from fewstep.roles.plan import Preset, TeachersSpec
-
-BASE = "base"
-TASKS: tuple[Task, ...] = ("t2i", "edit")
-_ROUNDING = 1e-9
-_T = TypeVar("_T", float, tuple[float, ...])
-
-
-def preset_rows(preset: Preset, steps: int) -> tuple[float, ...]:
-    """The specialised teachers' row of a preset, before lam_max and ramp: one number in [0, 1] a student step."""
-    if preset == "base-only":
-        return (0.0,) * steps
-    if preset in ("constant", "specialised-alone"):
-        return (1.0,) * steps
-    if preset == "last-step-only":
-        return (0.0,) * (steps - 1) + (1.0,)
-    half = steps / 2 - 1  # step-wise: nothing on the noisy half, then evenly up to 1; 0, 0, .5, 1 for four steps
-    return tuple(max(0.0, (k - half) / (steps - 1 - half)) for k in range(steps))
-
-
-@dataclass(frozen=True)
-class Column:
-    """One specialised teacher in the plan. weights_K: lambda at each student step once the ramp is over; None for an
-    anchor, which takes what the weighted teachers leave, in the base's place."""
-
-    name: str
-    weights_K: tuple[float, ...] | None
-    tasks: tuple[Task, ...] | None = None
-    categories: tuple[str, ...] | None = None
-
-    def teaches(self, task: Task, category: str | None) -> bool:
-        return (self.tasks is None or task in self.tasks) and (self.categories is None or category in self.categories)
-
-
-@dataclass(frozen=True)
-class TeacherPlan:
-    """lambda_{k,m}(c) as numbers. Rows sum to 1 by construction: the base, or an anchor in its place, takes the rest.
-
-    Raises:
-        RecipeError: weights over 1 together, two anchors for one sample, or nothing left for the base at the noisiest
-            student step unless the plan is `alone` by name.
-    """
-
-    columns: tuple[Column, ...] = ()
-    ramp: float = 0.0  # fraction of the iterations over which the weights rise from 0
-    alone: bool = False
-
-    def __post_init__(self) -> None:
-        for task, category in self._conditions():
-            self._check(task, category)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The teachers in the order of lambda's rows."""
-        return (BASE, *(column.name for column in self.columns))
-
-    @property
-    def used(self) -> tuple[str, ...]:
-        """The teachers that can ever have weight, in the order of `names`; the others need not be loaded."""
-        return (BASE, *(c.name for c in self.columns if c.weights_K is None or any(c.weights_K)))
-
-    def strength(self, iteration: int, iterations: int) -> float:
-        """The ramp's height, 0 at iteration 0 and 1 from `ramp` x iterations on."""
-        rise = self.ramp * iterations
-        return 1.0 if iteration >= rise else iteration / rise
-
-    def row(self, k: int, strength: float, task: Task, category: str | None) -> tuple[float, ...]:
-        """lambda_{k,m} of one sample for all m."""
-        here = [column.teaches(task, category) for column in self.columns]
-        lam = [
-            strength * column.weights_K[k] if taught and column.weights_K is not None else 0.0
-            for column, taught in zip(self.columns, here, strict=True)
-        ]
-        rest = max(0.0, 1.0 - sum(lam))
-        for m, column in enumerate(self.columns):
-            if here[m] and column.weights_K is None:
-                lam[m] = rest
-                return (0.0, *lam)
-        return (rest, *lam)
-
-    def weights(
-        self, k: int, iteration: int, iterations: int, tasks: Sequence[Task], categories: Sequence[str]
-    ) -> Tensor:
-        """lam_MB, float32 on the CPU: columns sum to 1. Every sample has its own task and category."""
-        strength = self.strength(iteration, iterations)
-        rows = {c: self.row(k, strength, *c) for c in set(zip(tasks, categories, strict=True))}
-        return torch.tensor([rows[c] for c in zip(tasks, categories, strict=True)]).T
-
-    def _conditions(self) -> list[tuple[Task, str | None]]:
-        """Every task with every category that a teacher names, and with None for all others."""
-        named = {category for column in self.columns for category in column.categories or ()}
-        return [(task, category) for task in TASKS for category in (*sorted(named), None)]
-
-    def _check(self, task: Task, category: str | None) -> None:
-        here = [column for column in self.columns if column.teaches(task, category)]
-        who = f"{task} samples" if category is None else f"{task} samples of '{category}'"
-        anchors = [column.name for column in here if column.weights_K is None]
-        if len(anchors) > 1:
-            raise RecipeError(
-                f"{who} have more than one anchor: {', '.join(anchors)}. Give them different tasks or categories"
-            )
-        weighted = {column.name: column.weights_K for column in here if column.weights_K is not None}
-        for k, total in enumerate(map(sum, zip(*weighted.values(), strict=True))):
-            if total > 1 + _ROUNDING:
-                raise RecipeError(
-                    f"teacher weights at student step {k} sum to {total:g} for {who}: {', '.join(weighted)}. "
-                    "Lower teachers.lam_max, or give them different tasks or categories"
-                )
-            if k == 0 and total >= 1 - _ROUNDING and not self.alone:
-                raise RecipeError(
-                    f"teacher weights at student step 0 give the base teacher nothing for {who}; a specialised teacher "
-                    "alone destabilises training. Leave 'base' a weight there (teachers.lam_max or teachers.rows below "
-                    "1 in all, or other tasks and categories for each), or choose teachers.preset: specialised-alone to "
-                    "reproduce the failure"
-                )
-
-
-def teacher_plan(spec: TeachersSpec, steps: int) -> TeacherPlan:
-    """The plan that a recipe's section describes, for a student of `steps` steps.
-
-    Raises:
-        RecipeError: numbers outside [0, 1], rows of another length, unknown or missing names, a preset that
-            contradicts what else is given, or what `TeacherPlan` refuses.
-    """
-    weighted = [name for name, teacher in spec.named.items() if not teacher.anchor]
-    alone = spec.preset == "specialised-alone"
-    if spec.preset != "base-only" and not weighted:
-        raise RecipeError(
-            f"teachers.preset {spec.preset} needs a specialised teacher; add one under teachers.named, "
-            "or choose base-only"
-        )
-    if spec.rows is not None and (alone or spec.preset == "base-only"):
-        raise RecipeError(f"teachers.preset {spec.preset} fixes all weights; remove teachers.rows or choose constant")
-    rows = _by_name("teachers.rows", spec.rows, weighted, preset_rows(spec.preset, steps))
-    tops = dict.fromkeys(weighted, 1.0) if alone else _by_name("teachers.lam_max", spec.lam_max, weighted, 0.5)
-    columns = []
-    for name, teacher in spec.named.items():
-        weights_K = None
-        if not teacher.anchor:
-            weights_K = _scaled(name, tops[name], rows[name], steps)
-        columns.append(Column(name, weights_K, teacher.tasks, teacher.categories))
-    return TeacherPlan(tuple(columns), 0.0 if alone else spec.ramp, alone)
-
-
-def _by_name(key: str, given: _T | dict[str, _T] | None, names: list[str], usual: _T) -> dict[str, _T]:
-    """One value for each name."""
-    if given is None:
-        return dict.fromkeys(names, usual)
-    if not isinstance(given, dict):
-        return dict.fromkeys(names, given)
-    unknown, missing = sorted(set(given) - set(names)), sorted(set(names) - set(given))
-    if unknown or missing:
-        fault = f"names {', '.join(unknown)}, unknown here" if unknown else f"leaves out {', '.join(missing)}"
-        raise RecipeError(
-            f"{key} {fault}; the weighted teachers under teachers.named are: {', '.join(names) or 'none'}"
-        )
-    return given
-
-
-def _scaled(name: str, top: float, row: Sequence[float], steps: int) -> tuple[float, ...]:
-    if len(row) != steps:
-        raise RecipeError(f"teachers.rows has {len(row)} numbers for '{name}' but the student takes {steps} steps")
-    if not all(0 <= value <= 1 for value in (top, *row)):
-        raise RecipeError(f"teacher weights lie in [0, 1]; for '{name}' lam_max is {top} and rows are {list(row)}")
-    return tuple(top * value for value in row)
+from fewstep.roles.teacher_plan import TeacherPlan
 
 
 class Lesson(Protocol):

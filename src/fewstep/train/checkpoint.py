@@ -70,7 +70,7 @@ class Checkpoints:
             (beside / MARKER).write_text(json.dumps(sizes, indent=1) + "\n")
             _sync(beside / MARKER)
             _sync(beside)
-            _remove(place)
+            shutil.rmtree(place, ignore_errors=True)
             os.rename(beside, place)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
@@ -104,7 +104,7 @@ class Checkpoints:
         spared = {Position(best).name} if best else set()
         for place in self._places()[: -self.keep]:
             if place.name not in spared:
-                _remove(place)
+                shutil.rmtree(place, ignore_errors=True)  # half gone is torn: the marker lists all files
         for left in self.folder.glob("*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -134,12 +134,6 @@ def load(place: Path, device: torch.device | str = "cpu") -> tuple[dict[str, dic
         return tensors, json.loads((place / STATE).read_text())
     except (SafetensorError, ValueError, OSError) as error:
         raise RunError(f"{place} is damaged ({error}); delete this folder, and the one before it is used") from error
-
-
-def _remove(place: Path) -> None:
-    """The marker first: what a kill leaves of it is torn, not a checkpoint with missing files."""
-    (place / MARKER).unlink(missing_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

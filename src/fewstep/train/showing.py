@@ -13,13 +13,14 @@ from PIL import Image
 
 from fewstep import durable
 from fewstep.conditioning import Conditioning, Layout
+from fewstep.data.pictures import open_picture
 from fewstep.device import autocast
 from fewstep.encode.loader import Loader
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.assemble import Cast
 from fewstep.roles.network import Network
-from fewstep.roles.teachers import BASE
+from fewstep.roles.teacher_plan import BASE
 from fewstep.sample.pictures import draw
 from fewstep.sample.sheet import contact_sheet
 
@@ -51,7 +52,7 @@ class Showing:
         for task in loader.tasks:
             for case in loader.first_cases(task, CASES_A_TASK):
                 negative = guidance[task].negative if guidance[task].active else None
-                source = Image.open(case.references[-1]).convert("RGB") if case.references else None
+                source = open_picture(case.references[-1], case.where) if case.references else None
                 shown.append(
                     Shown(
                         loader.conditioning(case),
@@ -114,7 +115,7 @@ class Showing:
 
     def _kept(self, name: str) -> Image.Image | None:
         path = self.folder / "pictures" / f"{name}.png"
-        return Image.open(path).convert("RGB") if path.is_file() else None
+        return open_picture(path, str(path)) if path.is_file() else None
 
     def _keep(self, name: str, picture: Image.Image) -> None:
         durable.make_folder(self.folder / "pictures")

@@ -1,0 +1,84 @@
+"""The main job through the command line, on a tiny teacher of the real classes: run, resume, export, sample."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.commands.conftest import fewstep, written
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    kept = []
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        record.pop("seconds", None)
+        kept.append(record)
+    return kept
+
+
+def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tiny"
+    result = fewstep("distill", written(recipe, tmp_path), "--out", run)
+    assert result.exit_code == 0, result.output
+    trained = [line for line in lines(run) if line["phase"] == "distil"]
+    assert [line["iteration"] for line in trained] == [0, 1, 2, 3]
+    assert trained[-1]["tasks"] == {"edit": 4, "t2i": 4}  # the ratio 5:5, exactly
+    by_task = {task: [line["student_step"] for line in trained if line["task"] == task] for task in ("t2i", "edit")}
+    assert all(len(set(steps)) == 2 for steps in by_task.values())  # no step comes twice before all have come
+    assert (run / "samples" / "iteration-000000.png").is_file()
+    index = json.loads((run / "student" / "model_index.json").read_text())
+    assert index["sample_sigmas"] == [1.0, 0.9, 0.75, 0.5]
+
+    again = fewstep("distill", written(recipe, tmp_path), "--out", run)
+    assert again.exit_code == 0, again.output
+    assert [line for line in lines(run) if line["phase"] == "distil"] == trained
+
+    other = fewstep("distill", written(recipe, tmp_path), "--out", run, "--set", "student.adapter.rank=4")
+    assert other.exit_code == 2
+    assert "student.adapter.rank: 2 -> 4" in other.output
+
+    to = tmp_path / "student"
+    exported = fewstep("export", run, "--to", to, "--checkpoint", "2", "--dtype", "fp32", "--verify")
+    assert exported.exit_code == 0, exported.output
+    assert exported.output.count("4 network calls") == 2  # T2I and edit, counted in a fresh process
+
+    drawn = fewstep("sample", to, "-p", "a house", "--out", tmp_path / "a.png")
+    assert drawn.exit_code == 0, drawn.output
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (64, 64)
+    edited = fewstep("sample", to, "-p", "make it night", "-i", tmp_path / "a.png", "--out", tmp_path / "b.png")
+    assert edited.exit_code == 0, edited.output
+    wrong = fewstep("sample", to, "-p", "a house", "--steps", "9", "--out", tmp_path / "c.png")
+    assert wrong.exit_code == 2
+    assert "4 steps" in wrong.output
+
+
+def test_killed_and_begun_again_it_ends_the_same(recipe: dict[str, Any], tmp_path: Path) -> None:
+    file = written(recipe, tmp_path)
+    whole, torn = tmp_path / "whole" / "run", tmp_path / "torn" / "run"
+    assert fewstep("distill", file, "--out", whole).exit_code == 0
+
+    command = [sys.executable, "-m", "fewstep", "distill", file, "--out", str(torn)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (torn / "checkpoints" / "iteration-000002" / "COMPLETE").exists() and process.poll() is None:
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    resumed = fewstep("distill", file, "--out", torn)
+    assert resumed.exit_code == 0, resumed.output
+    for name in ("student", "student_average", "critic", "student_optimiser", "critic_optimiser"):
+        kept = [load_file(run / "checkpoints" / "iteration-000004" / f"{name}.safetensors") for run in (whole, torn)]
+        assert kept[0].keys() == kept[1].keys()
+        assert all(kept[0][key].equal(kept[1][key]) for key in kept[0]), name
+    assert lines(whole) == lines(torn)
