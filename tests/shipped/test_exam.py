@@ -13,6 +13,7 @@ from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.errors import RunError
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
+from fewstep.pocket.exact import answers, nearest
 from fewstep.pocket.exam import Paper, System, examine, figures, headline
 from fewstep.pocket.probe import Probe, Reader
 from fewstep.pocket.systems import system_of
@@ -64,6 +65,13 @@ def test_known_systems_get_their_known_figures(probe: Probe, tmp_path: Path) -> 
     assert found["frechet"]["values"]["clean"] == pytest.approx(found["frechet"]["floor"])
     assert found["frechet"]["n"] == 9
     assert found["reference"] == "clean"
+    assert (
+        line(found, "t2i.exact")["values"]["clean"]["value"]
+        == line(found, "edit.exact")["values"]["clean"]["value"]
+        == 60
+    )
+    assert line(found, "t2i.exact")["values"]["noisy"]["value"] < 35
+    assert found["diversity"]["answers"]["clean"]["value"] < 1  # one picture for all seeds meets one answer
 
 
 def test_every_system_answers_the_same_questions(probe: Probe, tmp_path: Path) -> None:
@@ -89,9 +97,17 @@ def test_what_is_drawn_is_not_drawn_again(probe: Probe, tmp_path: Path) -> None:
         examine({"a": System(renders, {"model": "y"})}, PAPER, probe, tmp_path)
 
 
+def test_a_blend_of_two_answers_is_near_none() -> None:
+    scene = t2i_case(0, 1).scene
+    exact = [Image.fromarray(pixels) for pixels in answers(scene)]
+    assert len(exact) == 4
+    assert [nearest(picture, scene) for picture in exact] == [(60, i) for i in range(4)]
+    assert nearest(Image.blend(exact[0], exact[3], 0.5), scene)[0] < 30
+
+
 def test_ratios_are_paired_and_clustered() -> None:
     def record(case: int, seed: int, right: float) -> dict:
-        base = {"task": "t2i", "category": "landscape", "letters_exact": None, "flat_noise": None}
+        base = {"task": "t2i", "category": "landscape", "letters_exact": None, "flat_noise": None, "exact_psnr": 30.0}
         return base | {"case": f"c{case}", "seed": seed, "attributes": right, "changed": None, "preserved_psnr": None}
 
     rng = np.random.default_rng(0)

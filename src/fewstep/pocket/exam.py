@@ -22,6 +22,8 @@ from fewstep.errors import RunError
 from fewstep.pocket import statistics
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
 from fewstep.pocket.edits import EDITS
+from fewstep.pocket.exact import answers, nearest
+from fewstep.pocket.measure import pixels_of, psnr
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.statistics import Floats
 from fewstep.pocket.world import CATEGORIES
@@ -87,18 +89,23 @@ def examine(
     questions = paper.questions()
     records: dict[str, list[Record]] = {}
     features: dict[str, Floats] = {}
+    seen: dict[str, list[int | None]] = {}
     _keep_sources(Gallery(to / "sources"), questions)
     for name, system in systems.items():
         gallery = _opened(to / name, system, paper)
         _draw(gallery, system, questions, paper.batch, advance)
         drawn = [gallery.picture(case.id, seed) for case, seed in questions]
         features[name] = np.asarray(probe.features(drawn), dtype=np.float64)
+        seen[name] = [
+            nearest(p, case.scene)[1] if case.task == "t2i" else None
+            for p, (case, _) in zip(drawn, questions, strict=True)
+        ]
         records[name] = _judged(probe, drawn[: paper.examined], questions[: paper.examined])
         lines = (json.dumps(record, allow_nan=False) + "\n" for record in records[name])
         durable.write(to / name / "records.jsonl", "".join(lines))
     found = figures(records) | {
         "frechet": _frechet(features, questions, paper, probe),
-        "diversity": _diversity(features, questions, paper),
+        "diversity": _diversity(features, seen, questions, paper),
         "probe": probe.accuracy,
         "paper": asdict(paper),
         "systems": {name: dict(system.facts) for name, system in systems.items()},
@@ -116,6 +123,7 @@ def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], prob
         "attributes": lambda r: r["attributes"] if r["task"] == "t2i" else None,
         "letters": lambda r: r["letters_exact"] if r["task"] == "t2i" else None,
         "changed": lambda r: r["changed"],
+        "exact_psnr": lambda r: r["exact_psnr"] if r["task"] == "t2i" else None,
         "preserved_psnr": lambda r: r["preserved_psnr"],
         "flat_noise": lambda r: r["flat_noise"],
     }.items():
@@ -174,9 +182,16 @@ def _judged(probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[t
     """The probe's records, with task and seed."""
     read = probe.examine(pictures, [case for case, _ in questions])
     return [
-        {"case": case.id, "task": case.task, "seed": seed, **record}
-        for (case, seed), record in zip(questions, read, strict=True)
+        {"case": case.id, "task": case.task, "seed": seed, "exact_psnr": _exact(picture, case), **record}
+        for picture, (case, seed), record in zip(pictures, questions, read, strict=True)
     ]
+
+
+def _exact(picture: Image.Image, case: PocketCase) -> float:
+    """dB to the exact answer: the nearest one of a prompt's, the only one of an edit's."""
+    if case.task == "t2i":
+        return nearest(picture, case.scene)[0]
+    return psnr(*pixels_of([picture, case.target]))
 
 
 # ---- figures
@@ -213,6 +228,7 @@ FIGURES = (
         for c, name in NAMES.items()
     ),
     Figure("t2i.letters", T2I, "Words exact, letter by letter", _one("t2i", "text", "letters_exact")),
+    Figure("t2i.exact", T2I, "Nearest exact answer", _one("t2i", None, "exact_psnr"), unit="dB", compared="difference"),
     Figure("t2i.flat_noise", T2I, "Noise on flat areas", _one("t2i", None, "flat_noise"), "lower", "levels of 255"),
     Figure("edit.changed", EDIT, "Asked-for change made", _one("edit", None, "changed")),
     *(
@@ -223,6 +239,7 @@ FIGURES = (
     Figure(
         "edit.attributes.perceptual", EDIT, "Attributes right after repair", _one("edit", "perceptual", "attributes")
     ),
+    Figure("edit.exact", EDIT, "The exact answer", _one("edit", None, "exact_psnr"), unit="dB", compared="difference"),
     Figure(
         "edit.preserved",
         EDIT,
@@ -278,10 +295,14 @@ def _frechet(
 
 
 def _diversity(
-    features: Mapping[str, Floats], questions: Sequence[tuple[PocketCase, int]], paper: Paper
+    features: Mapping[str, Floats],
+    seen: Mapping[str, Sequence[int | None]],
+    questions: Sequence[tuple[PocketCase, int]],
+    paper: Paper,
 ) -> dict[str, Any] | None:
     """How far apart the pictures of one prompt are over its seeds, in the probe's features; None if not asked for. A
-    system that errs at random is far apart too: read it beside the attributes."""
+    system that errs at random is far apart too: read it beside the attributes. answers: how many of a prompt's exact
+    answers (light and pose are free) some seed comes nearest to, as a share of those there are."""
     rows: dict[str, list[int]] = {}
     for i, (case, _) in enumerate(questions):
         if case.task == "t2i":
@@ -291,7 +312,12 @@ def _diversity(
         return None
     reference, *others = features
     values = {n: [statistics.spread(x[members]) for members in several.values()] for n, x in features.items()}
+    shares = {
+        name: [len({nearest_to[i] for i in m}) / len(answers(questions[m[0]][0].scene)) for m in several.values()]
+        for name, nearest_to in seen.items()
+    }
     return {
+        "answers": {name: statistics.mean(x).as_dict() for name, x in shares.items()},
         "prompts": len(several),
         "seeds": paper.seeds,
         "values": {name: statistics.mean(x).as_dict() for name, x in values.items()},

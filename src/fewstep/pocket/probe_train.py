@@ -18,7 +18,7 @@ from fewstep.pocket.probe import ALPHABET, BLANK, SLOTS, Probe, Reader, network_
 from fewstep.pocket.world import CATEGORIES, Scene, Split, attributes, category, draw_by_lot, letters, random_scene
 
 UNASKED = -100  # cross entropy skips it
-STYLED = 0.12  # share of pictures with a style, asked for the style alone
+STYLED = 0.2  # share of pictures with a style, asked for the style alone
 
 
 def answers(scene: Scene, style: str | None) -> list[int]:
@@ -87,10 +87,11 @@ def train_probe(
     batch: int = 64,
     log: Callable[[str], None] = print,
     start: Reader | None = None,
+    seed: int = 0,
 ) -> Probe:
     """Train on train scenes, measure on held-out ones (1200 plain renders, and their reconstructions)."""
     torch.manual_seed(0)
-    images, wanted = renders(count, "train", seed=0)
+    images, wanted = renders(count, "train", seed=seed)
     images = np.concatenate([images, reconstructed(model, images[: count // 2], noise=0.3)])
     wanted = torch.cat([wanted, wanted[: count // 2]])
     x_all, reader, rng = torch.from_numpy(images), start or Reader(), torch.Generator().manual_seed(0)
@@ -118,7 +119,7 @@ def train_probe(
     reader.eval()
     for tensor in reader.parameters():
         tensor.data = tensor.data.to(torch.bfloat16).float()
-    images, wanted = renders(1200, "heldout", seed=1, styled=0.1)
+    images, wanted = renders(1200, "heldout", seed=1, styled=0.2)
     clean, rebuilt = images, reconstructed(model, images, noise=0.0)
     return Probe(
         reader, {"n": len(images), "renders": accuracy(reader, clean, wanted), "vae": accuracy(reader, rebuilt, wanted)}

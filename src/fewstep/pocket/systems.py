@@ -76,6 +76,7 @@ def system_of(
     backbone = model.backbone
     facts = {
         "weights": digest(module_identity(backbone.transformer)),
+        "encoders": backbone.fingerprint(),
         "sigmas": list(grid),
         "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in chosen.items()},
         "network_calls": {task: evaluations(grid, g) for task, g in chosen.items()},

@@ -148,7 +148,11 @@ def _diversity_row(examined: Examined) -> list[Row]:
     cells = [_cell(diversity["values"][name], share=False) for name in examined.columns]
     note = f"{diversity['prompts']} prompts, {diversity['seeds']} seeds each; errors at random count as diverse"
     against = diversity["against"].get(examined.student)
-    return [Row("Distance between seeds", (*cells, _versus(against, "ratio", "")), note, "As a set")]
+    shares = [_cell(diversity["answers"][name], share=True) for name in examined.columns]
+    return [
+        Row("Distance between seeds", (*cells, _versus(against, "ratio", "")), note, "As a set"),
+        Row("Exact answers met by some seed", (*shares, Cell("")), "light and pose are the seed's", "As a set"),
+    ]
 
 
 def sheets(examined: Examined) -> tuple[Sheet, ...]:
