@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep import launch
+from fewstep import durable, launch
 from fewstep import recipe as recipes
 from fewstep.backbones.families import POCKET
 from fewstep.conditioning import Task
@@ -23,7 +24,9 @@ from fewstep.pocket.systems import TASKS, Encoded, system_of
 from fewstep.report import page, student
 from fewstep.report.examined import Examined
 from fewstep.rundir import RunDir
+from fewstep.sample.gallery import Gallery
 from fewstep.sample.pictures import Model, open_model
+from fewstep.sample.sheet import contact_sheet
 
 TEACHER, TEACHER_FEW, STUDENT = "teacher", "teacher-4", "student"
 COLUMNS = {TEACHER: "Teacher, 40 steps", TEACHER_FEW: "Teacher, 4 steps", STUDENT: "Student, 4 steps"}
@@ -40,9 +43,26 @@ def demo(out: Path, console: Console | None = None) -> Path:
     with RunDir.open(out) as run:
         told = student.student_page(run, Examined.of(examination, COLUMNS), command="fewstep demo")
     written = page.write(told, out / "report.html")
+    picture = overview(examination)
+    durable.replace_by(out / "overview.png", lambda path: picture.save(path, format="PNG"))
     minutes = (time.perf_counter() - begun_s) / 60
     console.print(f"[bold]{written}[/] in {minutes:.1f} min: open it in a browser", highlight=False, soft_wrap=True)
     return written
+
+
+def overview(examination: Path) -> Image.Image:
+    """One case of each category and kind of edit, the first of each: source and the three systems, side by side."""
+    galleries = {name: Gallery(examination / name) for name in COLUMNS}
+    sources = Gallery(examination / "sources")
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for record in galleries[TEACHER]:
+        first.setdefault((record["task"], record["category"]), record)
+    rows = []
+    for record in first.values():
+        case, seed = record["case"], record["seed"]
+        source = sources.picture(case, 0) if (case, 0) in sources else None
+        rows.append((record["prompt"], [source, *(gallery.picture(case, seed) for gallery in galleries.values())]))
+    return contact_sheet(rows, ("source", *COLUMNS.values()))
 
 
 def compare(student_folder: Path, paper: Paper, to: Path, console: Console) -> dict[str, Any]:

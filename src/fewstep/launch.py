@@ -170,7 +170,7 @@ def _export(run: RunDir, to: Path, which: str, dtype: str) -> None:
     about = card.About(
         name=r.name,
         size=r.size,
-        base_name=None if r.model == POCKET or Path(r.model).is_dir() else r.model,
+        base_name=_base_name(r.model),
         recipe_name=r.name,
         tasks=state["tasks"],
     )
@@ -185,6 +185,11 @@ def _export(run: RunDir, to: Path, which: str, dtype: str) -> None:
         alpha=r.student.adapter.alpha if r.student.mode == "adapter" else None,
         dtype=dtype,
     )
+
+
+def _base_name(model: str) -> str | None:
+    """The hub id, where the model has one."""
+    return None if model == POCKET or Path(model).is_dir() else model
 
 
 def checkpoint_of(run: RunDir, which: str) -> Path:

@@ -17,7 +17,7 @@ from fewstep.errors import ModelError
 
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
+_FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "README.md", "LICENSE*", "NOTICE*")
 
 
 def folder_of(source: str | Path) -> Path:

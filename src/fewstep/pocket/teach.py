@@ -78,19 +78,24 @@ def embedding_table(pipeline: Pipeline) -> Tensor:
     return table
 
 
-def read_corpus(folder: Path, task: str, pipeline: Pipeline) -> Corpus:
-    """All finished shards of a task, encoded once (the latents are kept beside the shard)."""
-    latents, ids = [], []
-    for path in sorted(folder.glob(f"{task}-*.npz")):
+def encode_corpus(folder: Path, pipeline: Pipeline) -> None:
+    """Put every shard's latents beside it; what is there is kept."""
+    for path in sorted(folder.glob("*.npz")):
         kept = path.with_suffix(".latents.npy")
-        shard = np.load(path)
         if not kept.exists():
-            images = shard["images"]
+            images = np.load(path)["images"]
             flat = vae.encode_quickly(pipeline.vae, images.reshape(-1, *images.shape[2:]))
-            np.save(kept, flat.view(*images.shape[:2], TOKENS, -1).half().numpy())
-        latents.append(torch.from_numpy(np.load(kept)))
-        ids.append(torch.from_numpy(shard["ids"]))
-    return Corpus(torch.cat(latents), torch.cat(ids))
+            torn = kept.with_suffix(".part")
+            with torn.open("wb") as file:
+                np.save(file, flat.view(*images.shape[:2], TOKENS, -1).half().numpy())
+            torn.rename(kept)
+
+
+def read_corpus(folder: Path, task: str) -> Corpus:
+    """All encoded shards of a task."""
+    paths = sorted(folder.glob(f"{task}-*.npz"))
+    latents = [torch.from_numpy(np.load(path.with_suffix(".latents.npy"))) for path in paths]
+    return Corpus(torch.cat(latents), torch.cat([torch.from_numpy(np.load(path)["ids"]) for path in paths]))
 
 
 def contrast(pipeline: Pipeline) -> Tensor:
