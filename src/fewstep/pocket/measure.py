@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from scipy import linalg, ndimage
+from scipy import ndimage
 
 from fewstep.pocket.draw import SIZE, render
 from fewstep.pocket.world import Scene
@@ -50,10 +50,3 @@ def flat_mask(scene: Scene) -> np.ndarray:
 def flat_noise(picture: np.ndarray, flat: np.ndarray) -> float | None:
     """RMS residual on flat areas, 8-bit levels; None where fewer than 100 pixels are flat."""
     return float(np.sqrt((residual(picture)[flat] ** 2).mean())) if flat.sum() >= 100 else None
-
-
-def frechet(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two feature sets (n, d), as Gaussians. Biased for small n: report n and the floor."""
-    mean_a, mean_b, cov_a, cov_b = a.mean(0), b.mean(0), np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    values = np.clip(np.real(linalg.eigvals(cov_a @ cov_b)), 0, None)
-    return float(((mean_a - mean_b) ** 2).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(values).sum())

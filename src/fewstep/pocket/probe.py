@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewstep.pocket.cases import PocketCase
-from fewstep.pocket.measure import flat_mask, flat_noise, frechet, pixels_of, psnr
+from fewstep.pocket.measure import flat_mask, flat_noise, pixels_of, psnr
 from fewstep.pocket.world import ATTRIBUTES, CATEGORIES, GLYPHS
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -134,4 +134,4 @@ def answer_to(name: str, read: dict[str, str], case: PocketCase) -> str:
     return read["style"] if name == "style" else read[f"{case.scene_category}.{name}"]
 
 
-__all__ = ["Probe", "Reader", "frechet", "questions"]
+__all__ = ["Probe", "Reader", "questions"]
