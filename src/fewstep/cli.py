@@ -1,17 +1,16 @@
-"""One verb per stage. The only file with imports inside functions: `fewstep --help` answers before torch is loaded."""
+"""One verb per stage. Commands import what they run inside their functions: `fewstep --help` answers before torch is
+loaded. A group of commands (`fewstep cases ...`) is a file in `commands/`."""
 
 import os
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 
 from fewstep import __version__
 from fewstep.allocator import keep_freed_memory
-from fewstep.errors import FewstepError
+from fewstep.commands import cases, pocket, recipe
+from fewstep.commands.shared import Overrides, RecipeName, out, refusing
 
 app = typer.Typer(
     name="fewstep",
@@ -23,52 +22,8 @@ app = typer.Typer(
     "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
     "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
 )
-pocket_app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
-cases_app = typer.Typer(no_args_is_help=True, help="The prompts and edits a student learns from.")
-recipe_app = typer.Typer(no_args_is_help=True, help="What a run is made of.")
-app.add_typer(pocket_app, name="pocket")
-app.add_typer(cases_app, name="cases")
-app.add_typer(recipe_app, name="recipe")
-
-out = Console()
-err = Console(stderr=True)
-
-RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A shipped recipe (`fewstep recipe list`) or a YAML file of yours.")
-]
-Overrides = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads this form on every Python we support
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. `--set run.iterations=300`. Repeatable."),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-
-def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A user's error is one clear message and exit code 2; Ctrl-C is 130; `--debug` shows the traceback."""
-
-    @wraps(command)
-    def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
-        try:
-            command(*args, **options)
-        except FewstepError as error:
-            if debug:
-                raise
-            err.print(f"[bold red]fewstep:[/] {error}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            if debug:
-                raise
-            err.print("[bold]Stopped.[/] The same command goes on where this left off.")
-            raise typer.Exit(130) from None
-
-    # typer reads the signature: add the option that this wrapper answers.
-    import inspect
-
-    signature = inspect.signature(command)
-    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
-    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {**command.__annotations__, "debug": Debug}
-    return wrapped
+for _group, _commands in (("cases", cases), ("recipe", recipe), ("pocket", pocket)):
+    app.add_typer(_commands.app, name=_group)
 
 
 def _version(wanted: bool) -> None:
@@ -205,79 +160,6 @@ def doctor(
     from fewstep import tables
 
     tables.doctor(model, out)
-
-
-@cases_app.command("check")
-@refusing
-def cases_check(
-    files: Annotated[list[Path], typer.Argument(help="Cases files: .jsonl, or .txt with one prompt a line.")],
-) -> None:
-    """Validate cases, count them by task and category, find duplicates, and name each bad line."""
-    from fewstep import tables
-
-    if not tables.check_cases(files, out):
-        raise typer.Exit(2)
-
-
-@recipe_app.command("list")
-@refusing
-def recipe_list() -> None:
-    """The shipped recipes."""
-    from fewstep import tables
-
-    tables.list_recipes(out)
-
-
-@recipe_app.command("show")
-@refusing
-def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
-    """A recipe as it would run: every key with its value."""
-    from fewstep.recipe import load
-
-    out.print(load(recipe, overrides or []).resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
-
-
-@recipe_app.command("schema")
-@refusing
-def recipe_schema() -> None:
-    """Every key of a recipe: type, default, meaning."""
-    from fewstep import tables
-
-    tables.show_schema(out)
-
-
-@pocket_app.command("train")
-@refusing
-def pocket_train(
-    to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
-    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder.")] = 20,
-    minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.")] = 120,
-) -> None:
-    """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
-    from fewstep.pocket.train import train_pocket
-
-    train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher)
-
-
-@pocket_app.command("examine")
-@refusing
-def pocket_examine(
-    model: Annotated[str, typer.Argument(help="`pocket` (the teacher) or a student folder made from it.")] = "pocket",
-    cases: Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)] = 100,
-    steps: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Sampler steps; the model's own if not given.", min=1),
-    ] = None,
-    guidance: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Guidance scale; the model's own if not given.", min=0),
-    ] = None,
-    to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
-) -> None:
-    """Examine a model on held-out pocket cases with the probe."""
-    from fewstep.demo import examine
-
-    examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from fewstep.pocket import statistics
+from fewstep.bench import statistics
 
 TRIALS, CASES, SEEDS = 150, 60, 4
 

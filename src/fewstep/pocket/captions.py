@@ -59,33 +59,50 @@ def quoted(word: str) -> str:
     return f' "{word}"'
 
 
-def caption(scene: Scene, rng: random.Random) -> str:
-    """One sentence that names every captioned attribute; its order and wording vary a little."""
+Unsaid = frozenset[str]  # names of attributes that a caption leaves out; `thing` takes colour and place along
+
+
+def caption(scene: Scene, rng: random.Random, unsaid: Unsaid = frozenset()) -> str:
+    """One sentence that names every captioned attribute but those `unsaid`; its order and wording vary a little. What
+    is left out does not change how the rest is worded."""
     if isinstance(scene, Landscape):
-        return landscape(scene, rng)
-    return portrait(scene, rng) if isinstance(scene, Portrait) else sign(scene, rng)
+        parts = landscape(scene, rng)
+    else:
+        parts = portrait(scene, rng) if isinstance(scene, Portrait) else sign(scene, rng)
+    return "".join(phrase for name, phrase in parts if name not in unsaid)
 
 
-def landscape(scene: Landscape, rng: random.Random) -> str:
-    around = [SKY[scene.sky], BODY[scene.body], GROUND[scene.ground]]
+Parts = list[tuple[str, str]]  # (the attribute a phrase names, the phrase)
+
+
+def landscape(scene: Landscape, rng: random.Random) -> Parts:
+    around = [("sky", SKY[scene.sky]), ("body", BODY[scene.body]), ("ground", GROUND[scene.ground])]
     rng.shuffle(around)
-    parts = [rng.choice(OPENINGS["landscape"]), *around, MOUNTAINS[scene.mountains], " and"]
-    parts += [thing(scene.thing, scene.colour), PLACE.get(scene.place, ""), END]
-    return "".join(parts)
+    thing_there = [
+        ("thing", " and"),
+        ("thing", thing(scene.thing, scene.colour)),
+        ("thing", PLACE.get(scene.place, "")),
+    ]
+    opening = ("", rng.choice(OPENINGS["landscape"]))
+    return [opening, *around, ("mountains", MOUNTAINS[scene.mountains]), *thing_there, ("", END)]
 
 
-def portrait(scene: Portrait, rng: random.Random) -> str:
-    head = [SKIN[scene.skin] + LENGTH[scene.length] + HAIR[scene.hair]]
-    rest = [MOOD[scene.mood], GLASSES[scene.glasses], SHIRT[scene.shirt], WALL[scene.wall]]
+def portrait(scene: Portrait, rng: random.Random) -> Parts:
+    head = [("skin", SKIN[scene.skin]), ("length", LENGTH[scene.length]), ("hair", HAIR[scene.hair])]
+    rest = [
+        *(("mood", MOOD[scene.mood]), ("glasses", GLASSES[scene.glasses])),
+        *(("shirt", SHIRT[scene.shirt]), ("wall", WALL[scene.wall])),
+    ]
     order = rng.choice(((0, 1, 2, 3), (1, 0, 2, 3), (2, 3, 0, 1), (2, 1, 0, 3)))
-    return "".join([rng.choice(OPENINGS["portrait"]), *head, *(rest[i] for i in order), END])
+    return [("", rng.choice(OPENINGS["portrait"])), *head, *(rest[i] for i in order), ("", END)]
 
 
-def sign(scene: Sign, rng: random.Random) -> str:
-    looks = [SHAPE[scene.shape], BOARD[scene.board]]
+def sign(scene: Sign, rng: random.Random) -> Parts:
+    looks = [("shape", SHAPE[scene.shape]), ("board", BOARD[scene.board])]
     rng.shuffle(looks)
-    parts = [rng.choice(OPENINGS["text"]), *looks, INK[scene.ink], rng.choice(READS), quoted(scene.letters)]
-    return "".join([*parts, WALL[scene.wall], END])
+    opening = ("", rng.choice(OPENINGS["text"]))
+    word = [("letters", rng.choice(READS)), ("letters", quoted(scene.letters))]
+    return [opening, *looks, ("ink", INK[scene.ink]), *word, ("wall", WALL[scene.wall]), ("", END)]
 
 
 # Instructions of edits: an attribute's new value -> wordings.

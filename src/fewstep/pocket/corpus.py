@@ -16,6 +16,7 @@ import numpy as np
 from fewstep.pocket.captions import END, caption
 from fewstep.pocket.draw import render
 from fewstep.pocket.edits import pictures
+from fewstep.pocket.hearsay import done, told
 from fewstep.pocket.world import Split, draw_by_lot, random_scene
 
 SHARD = 4000
@@ -37,7 +38,7 @@ def tokenizer():  # type: ignore[no-untyped-def]
 
 
 def sample(task: str, seed: int, index: int, split: Split = "train") -> tuple[str, str, list[np.ndarray]]:
-    """(category, caption, pictures): a T2I case's target, or an edit's source and target."""
+    """(category, caption, pictures): a T2I case's target, or an edit's source and target, as careless writers tell."""
     from fewstep.pocket.cases import propose
 
     mix = T2I_MIX if task == "t2i" else EDIT_MIX
@@ -45,10 +46,15 @@ def sample(task: str, seed: int, index: int, split: Split = "train") -> tuple[st
     kind = rng.choices(list(mix), list(mix.values()))[0]
     if task == "t2i":
         scene = random_scene(kind, rng, split)
-        return kind, caption(scene, rng), [np.asarray(render(scene))]
+        said, unsaid = told(scene, rng)
+        return kind, caption(said, rng, unsaid), [np.asarray(render(scene))]
     edit, instruction = propose(kind, seed + 1_000_000, index, split)
     assert instruction.endswith(END)
-    return kind, instruction, [np.asarray(image) for image in pictures(edit, ("corpus", seed, index))]
+    name = ("corpus", seed, index)
+    source, _ = pictures(edit, name)
+    shown = done(edit, kind, rng)
+    target = source if shown is None else pictures(shown, name)[1]
+    return kind, instruction, [np.asarray(source), np.asarray(target)]
 
 
 def shard(job: tuple[str, int, int, Path]) -> Path:

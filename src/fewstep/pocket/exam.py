@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from fewstep import durable
+from fewstep.bench import statistics
+from fewstep.bench.statistics import Floats
 from fewstep.errors import RunError
-from fewstep.pocket import statistics
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.exact import answers, nearest
 from fewstep.pocket.measure import pixels_of, psnr
 from fewstep.pocket.probe import Probe
-from fewstep.pocket.statistics import Floats
 from fewstep.pocket.world import CATEGORIES
 from fewstep.sample.gallery import Gallery
 

@@ -28,15 +28,18 @@ def train_pocket(
     plan: Plan = Plan(),
     workers: int = 2,
     log: Log = print,
+    start: Path | None = None,
 ) -> Path:
     """Everything, from nothing to `out/pipeline`, a stock pipeline folder, and `out/probe`. A T2I shard takes 50 MB
     of disk, an edit shard 100. The shipped teacher took 24 + 20 shards and an hour on two shared cores (3100 steps).
+
+    start: a pocket pipeline to go on from, with its encoder and transformer, instead of from nothing.
 
     Before starting, GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184 saves two fifths
     of the time, which fresh pages for every large tensor cost otherwise."""
     for path in corpus.render_corpus(out / "corpus", *shards, workers=workers):
         log(f"rendered {path.name}")
-    encode_corpus(out / "corpus", prepare(out, log))
+    encode_corpus(out / "corpus", prepare(out, log, start))
     teach(out, minutes_teacher, plan, workers, log)
     torch.set_num_threads(workers)
     train_decoder(out, minutes_vae, log)
@@ -79,9 +82,12 @@ def rounded(module: nn.Module) -> None:
         tensor.data = tensor.data.to(torch.bfloat16).float()
 
 
-def prepare(out: Path, log: Log) -> Pipeline:
-    """The untrained pipeline whose encoder knows the world's principal components; made once."""
+def prepare(out: Path, log: Log, start: Path | None = None) -> Pipeline:
+    """The pipeline to train from, made once: `start`, or an untrained one whose encoder knows the world's principal
+    components."""
     base = out / "base"
+    if start is not None and not (base / "model_index.json").exists():
+        load(start).save_pretrained(base)
     if not (base / "model_index.json").exists():
         pipeline = build(0)
         shards = [np.load(out / "corpus" / f"{task}-000.npz")["images"] for task in ("t2i", "edit")]
