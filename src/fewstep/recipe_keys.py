@@ -138,8 +138,8 @@ def _inners(annotation: Any) -> list[tuple[type[Plan], str]]:
 
 def _options(annotation: Any) -> tuple[Any, ...]:
     """The branches of a union, without what is only said about them."""
-    branches = typing.get_args(annotation) if typing.get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    return tuple(_bare(branch) for branch in branches)
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    return tuple(map(_bare, typing.get_args(annotation))) if union else (_bare(annotation),)
 
 
 def _bare(annotation: Any) -> Any:

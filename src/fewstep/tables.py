@@ -36,7 +36,7 @@ def list_recipes(console: Console) -> None:
     table = Table("recipe", "model", "size", "iterations", "tasks t2i:edit")
     for name in recipes.shipped():
         r = recipes.load(name)
-        size, tasks = f"{r.size[0]} x {r.size[1]}", f"{r.tasks.t2i}:{r.tasks.edit}"
+        size, tasks = f"{r.size[0]} x {r.size[1]}", ", then ".join(map(str, r.mixture.values))
         table.add_row(name, r.model, size, f"{r.run.iterations:,}", tasks)
     console.print(table)
 

@@ -94,9 +94,7 @@ def task_turns(n: int, mixture: Phases[Ratio], task: Task) -> int:
     """How many of the batches 0 .. n - 1 are the task's. Each phase begins its period anew, so that every period
     within it is exact."""
     number = TASKS.index(task)
-    return sum(
-        turns(span.end - span.start, mixture.values[span.number].weights, number) for span in mixture.spans(n)
-    )
+    return sum(turns(span.end - span.start, mixture.values[span.number].weights, number) for span in mixture.spans(n))
 
 
 def turn_at(i: int, mixture: Phases[Ratio]) -> tuple[Task, int]:

@@ -12,6 +12,15 @@ from fewstep.errors import CaseError
 
 MAX_PIXELS = 100_000_000  # ours: far above any camera a reference comes from
 MAX_ASPECT = 16  # ours; the text encoder's own limit is 200
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)  # of files taken for pictures in folders and tars
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"}  # 8 bit or less
 
 

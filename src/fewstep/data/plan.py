@@ -113,9 +113,7 @@ class CategoryPhase(Plan):
     weights: dict[str, int] = Field(min_length=1, description="category: share of the task's samples, then")
 
 
-Shares = (
-    Annotated[dict[str, int], Tag("one")] | Annotated[tuple[CategoryPhase, ...], Tag("schedule")]
-)
+Shares = Annotated[dict[str, int], Tag("one")] | Annotated[tuple[CategoryPhase, ...], Tag("schedule")]
 
 
 class CategoryWeights(Plan):
@@ -154,8 +152,8 @@ class DataPlan(Plan):
     edit: tuple[SourcePlan, ...] = Field((), description="sources of edits")
     preset: Preset | None = Field(
         None,
-        description="a composition of the paper's table 1, in place of category_weights.t2i: E1 landscape, E2 portrait, "
-        "E3 text, E4 landscape + portrait, E5 all three",
+        description="a composition of the paper's table 1, in place of category_weights.t2i: E1 landscape, "
+        "E2 portrait, E3 text, E4 landscape + portrait, E5 all three",
     )
     category_weights: CategoryWeights = Field(
         default_factory=CategoryWeights, description="shares of the categories; empty: the sources' weights decide"
