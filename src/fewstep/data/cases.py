@@ -279,4 +279,5 @@ def _names_of(name: str) -> tuple[str, ...]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()
+    path, folder = path.absolute(), folder.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
