@@ -85,6 +85,7 @@ def _categories(seen: Outlook) -> Table:
 
 def _sources(seen: Outlook, recipe: Recipe) -> Table:
     table = Table("task", "source", "samples", "cases", "seen", "epochs", title="samples, by source")
+    table.columns[1].overflow = "fold"  # the end of a path says more than its beginning
     for part in seen.sources:
         name = recipe.data.sources(part.task)[part.source].source
         counts = (f"{count:,}" for count in (part.samples, part.held, part.distinct))

@@ -113,7 +113,7 @@ def test_shares_over_the_run_go_through_from_file_to_batch(tmp_path: Path) -> No
 def test_an_unknown_category_in_the_cases_is_told_with_the_key(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a boat\n")
     data = DataPlan.model_validate({"t2i": [{"source": str(tmp_path / "p.txt")}], "preset": "E1"})
-    with pytest.raises(RecipeError, match="data.preset E1 needs landscape: no source .* they have uncategorised"):
+    with pytest.raises(RecipeError, match=r"data\.preset E1 needs landscape: no source .* they have uncategorised"):
         composed(data, load("pocket", ["tasks.edit=0"]).mixture, tmp_path)
 
 

@@ -3,7 +3,7 @@
     x.txt (or x.caption, x.prompt)    the prompt            x.png         the target
     x.json                            any keys of a case    x.source.png  what an edit starts from (x.source1.png, ...)
 
-Read with tarfile, as a stream, one sample in memory at a time: what the webdataset package adds (shuffling, decoding)
+Read with tarfile, in order, one sample in memory at a time: what the webdataset package adds (shuffling, decoding)
 is not wanted here, and tarfile tells links and devices from files.
 """
 
@@ -66,8 +66,9 @@ def _members(path: Path) -> Iterator[Member | Refused]:
     """The files in order, hidden ones and those that mean nothing here left out."""
     last = "its beginning"
     try:
-        with tarfile.open(path, "r|*") as archive:
-            for info in archive:
+        with tarfile.open(path, "r:*") as archive:
+            while (info := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 name = PurePosixPath(info.name)
                 key, ending = _split(name)
                 last = info.name
@@ -80,18 +81,18 @@ def _members(path: Path) -> Iterator[Member | Refused]:
                 stream = archive.extractfile(info)
                 assert stream is not None, info.name
                 yield Member(key, ending, stream.read())
-            _refuse_torn(path, archive.offset)
+            _refuse_torn(archive)
     except TORN as error:
         raise CaseError(f"{path}: torn, or no tar, at {last} ({error}); copy or write it again") from error
 
 
-def _refuse_torn(path: Path, end: int) -> None:
-    """tarfile takes half a header for the end of the archive. Compressed archives say themselves where they end."""
-    with path.open("rb") as file:
-        if file.read(512)[257:262] == b"ustar":
-            file.seek(end)
-            if file.read(512).strip(b"\0"):
-                raise tarfile.ReadError("half a header")
+def _refuse_torn(archive: tarfile.TarFile) -> None:
+    """tarfile takes half a header, or nothing, for the end. A whole archive marks its end by a block of zeros."""
+    stream = archive.fileobj
+    assert stream is not None
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("its end is missing")
 
 
 def _split(name: PurePosixPath) -> tuple[str, str]:
