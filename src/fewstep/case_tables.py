@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
@@ -29,14 +30,16 @@ def check_cases(sources: Sequence[str], against: Path | None, console: Console) 
     table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
     table.columns[2].justify = "right"
     for (task, category), count in report.counts.items():
-        table.add_row(task, category, f"{count:,}")
+        table.add_row(task, escape(category), f"{count:,}")
     console.print(table)
     _remarks([f"the same case: {', '.join(group)}" for group in report.duplicates], console)
     if against is not None:
-        console.print(f"{len(report.overlap):,} cases share words with {against}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{len(report.overlap):,} cases share words with {escape(str(against))}", highlight=False, soft_wrap=True
+        )
     _remarks(_overlaps(report), console)
     for problem in report.problems:
-        console.print(f"[red]{_plain(problem)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
     return report.passed
 
 
@@ -79,7 +82,7 @@ def _categories(seen: Outlook) -> Table:
     total = sum(seen.categories.values())
     table = Table("task", "category", "samples", "share", title=f"{total:,} samples, by category")
     for (task, category), count in seen.categories.items():
-        table.add_row(task, category, f"{count:,}", f"{100 * count / total:.1f} %")
+        table.add_row(task, escape(category), f"{count:,}", f"{100 * count / total:.1f} %")
     return _right(table, 2)
 
 
@@ -89,7 +92,7 @@ def _sources(seen: Outlook, recipe: Recipe) -> Table:
     for part in seen.sources:
         name = recipe.data.sources(part.task)[part.source].source
         counts = (f"{count:,}" for count in (part.samples, part.held, part.distinct))
-        table.add_row(part.task, name, *counts, f"{part.epochs:.2f}")
+        table.add_row(part.task, escape(name), *counts, f"{part.epochs:.2f}")
     return _right(table, 2)
 
 
@@ -126,14 +129,9 @@ def _overlaps(report: Report) -> list[str]:
 
 def _remarks(remarks: Sequence[str], console: Console) -> None:
     for remark in remarks[:SHOWN]:
-        console.print(f"[yellow]{_plain(remark)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]{escape(remark)}[/]", highlight=False, soft_wrap=True)
     if len(remarks) > SHOWN:
         console.print(f"[yellow]... and {len(remarks) - SHOWN:,} more[/]", highlight=False)
-
-
-def _plain(text: str) -> str:
-    """What a user's file says is no markup."""
-    return text.replace("[", r"\[")
 
 
 @contextmanager

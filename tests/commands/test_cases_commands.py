@@ -88,6 +88,19 @@ def test_convert_then_check(tmp_path: Path) -> None:
 def test_what_a_file_says_is_printed_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"prompt": "[/red][bold]a"}\n{"prompt": "[/red][bold]a"}\n{"task": "[/red]"}\n')
     refused(fewstep("cases", "check", tmp_path / "c.jsonl"), "c.jsonl:3", "'[/red]' is not known")
+    to = tmp_path / "d.jsonl"
+    refused(fewstep("cases", "convert", tmp_path / "c.jsonl", "--to", to), "c.jsonl:3", "'[/red]' is not known")
+
+
+def test_a_label_with_brackets_is_a_label(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"prompt": "a", "category": "[red]sea[/]"}\n')
+    assert "t2i [red]sea[/] 1" in words("cases", "check", tmp_path / "c.jsonl")
+
+
+def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused(fewstep("cases", "check", tmp_path / "c.parquet"), "pip install 'fewstep[data]'")
 
 
 # ---- bad input, through the whole program
