@@ -12,7 +12,7 @@ from fewstep.conditioning import Task
 from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.noise import Draw
-from fewstep.roles import lora_file
+from fewstep.lora import file as lora_file
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.network import Network
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
