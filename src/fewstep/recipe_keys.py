@@ -38,7 +38,7 @@ def key_notes(plan: type[Plan], prefix: str = "") -> list[KeyNote]:
     for name, field in plan.model_fields.items():
         key = f"{prefix}{name}"
         inner, step = _inner(field.annotation)
-        if inner is None or step:
+        if inner is None or step or type(None) in _options(field.annotation):
             notes.append(KeyNote(key, _type_text(field.annotation), _default(field), field.description or ""))
         if inner is not None:
             notes += key_notes(inner, f"{key}{step}.")
