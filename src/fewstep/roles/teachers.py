@@ -83,6 +83,13 @@ class Teachers:
         self.trust = trust or Trust([column.name for column in plan.columns if column.weights_K is not None])
         self.forwards: Counter[str] = Counter()  # forward passes by teacher since the start of this process
 
+    def of_task(self, task: Task) -> Teacher:
+        """Who teaches a whole task: an anchor that stands in for the base on all of it, else the base."""
+        for column in self.plan.columns:
+            if column.weights_K is None and column.categories is None and column.teaches(task, None):
+                return self.teachers[column.name]
+        return self.teachers[BASE]
+
     def velocity(self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int) -> Tensor:
         """sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32."""
         return self.answer(z_BND, t_B, batch, k, iteration).v_real_BND
