@@ -4,8 +4,9 @@
   weight 0         a LoRA teacher that has no weight at the drawn student step
   with weight      the same teacher where it has weight; guided: with guidance on both teachers
 
-Whole iterations without teachers' forwards are the same work, so the ratios show what a plan adds. Also: forwards of the
-teachers per iteration, and numbers of parameters with and without the teacher.
+Whole iterations without teachers' forwards are the same work, so the ratios show what a plan adds. Also: forwards of
+the teachers per iteration, and numbers of parameters with and without the teacher. On a CPU this process's own seconds
+are counted, which other processes disturb least; on a GPU wall time.
 
 python benchmarks/teachers.py [MODEL] [--batch 16] [--repeats 20] [--precision fp32]
 """
@@ -114,14 +115,19 @@ def interleaved(
         order = list(runs) if i % 2 else list(reversed(runs))
         for name in order:
             before = sum(sum(m.cast.teachers.forwards.values()) for m in methods.values())
-            start = time.perf_counter()
+            start = seconds()
             runs[name](i)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
             if i:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds() - start)
             forwards[name] = sum(sum(m.cast.teachers.forwards.values()) for m in methods.values()) - before
     return {name: (times[name], forwards[name]) for name in runs}
+
+
+def seconds() -> float:
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def report(found: dict[str, tuple[list[float], int]]) -> None:
