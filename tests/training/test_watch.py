@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts import batch, normal, tiny
 from test_teachers import lora
@@ -147,6 +147,7 @@ def test_a_checkpoint_of_other_teachers_is_refused() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=200))
+@settings(deadline=None)
 def test_adaptive_trust_stays_between_its_floor_and_all(pulls: list[float]) -> None:
     trust = Trust(["a"], AdaptivePlan())
     for pull in pulls:

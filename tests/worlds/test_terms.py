@@ -177,6 +177,7 @@ def test_guidance_of_scale_one_is_silent() -> None:
 
 
 @given(st.floats(0, 0.999), st.floats(0.01, 1))
+@settings(deadline=None)
 def test_its_times_lie_below_the_students(u: float, t_k: float) -> None:
     t = float(guidance_times(torch.tensor(u), t_k))
     assert 0 < t <= t_k * (1 + 1e-6)

@@ -117,7 +117,9 @@ class Adapters:
 
     def _linear_shapes(self) -> dict[str, tuple[int, ...]]:
         """(out, in) of everything that an adapter can change."""
-        plain = {name: _plain(module) for name, module in self.transformer.named_modules() if "base_layer" not in name}
+        inner = (".base_layer", ".lora_")  # of layers that carry adapters already
+        modules = self.transformer.named_modules()
+        plain = {name: _plain(module) for name, module in modules if not any(part in name for part in inner)}
         return {name: tuple(m.weight.shape) for name, m in plain.items() if isinstance(m, nn.Linear)}
 
 

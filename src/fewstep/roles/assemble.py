@@ -85,8 +85,7 @@ def assemble(
     }
     for name in plan.used[1:]:
         by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
-    weighted = [column.name for column in plan.columns if column.weights_K is not None]
-    trust = Trust(weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
+    trust = Trust(plan.weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
     return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
 
 

@@ -79,6 +79,11 @@ class TeacherPlan:
         """The teachers that can ever have weight, in the order of `names`; the others need not be loaded."""
         return (BASE, *(c.name for c in self.columns if c.weights_K is None or any(c.weights_K)))
 
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """The specialised teachers that ever have a weighted part; anchors have none."""
+        return tuple(c.name for c in self.columns if c.weights_K is not None and any(c.weights_K))
+
     def strength(self, iteration: int, iterations: int) -> float:
         """The ramp's height, 0 at iteration 0 and 1 from `ramp` x iterations on."""
         rise = self.ramp * iterations

@@ -80,7 +80,7 @@ class Teachers:
         self.plan = plan
         self.teachers = dict(teachers)
         self.iterations = iterations
-        self.trust = trust or Trust([column.name for column in plan.columns if column.weights_K is not None])
+        self.trust = trust or Trust(plan.weighted)
         self.forwards: Counter[str] = Counter()  # forward passes by teacher since the start of this process
 
     def of_task(self, task: Task) -> Teacher:

@@ -273,7 +273,8 @@ class Trainer:
             self.method.critic_learner.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
             self.skips.counts = dict(state["skipped"])
-            self.cast.teachers.trust.load(state.get("trust", {}))  # before there was trust, there was none to keep
+            if "trust" in state:  # older checkpoints have none to take over
+                self.cast.teachers.trust.load(state["trust"])
             self.pulls.over = Counter(state.get("pulls_over", {}))
             self.turns, self.tasks = Counter(state["turns"]), Counter(state["tasks"])
             self.categories = Counter(state["categories"])
