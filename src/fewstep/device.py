@@ -28,3 +28,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
+
+
+def placed(made: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What was made on the CPU, where it is needed. Pinned on its way to a GPU: a copy from pageable memory would wait
+    for all work before it."""
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

@@ -28,6 +28,7 @@ from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
+from fewstep.roles.vetting import vet
 from fewstep.rundir import RunDir
 from fewstep.train.checkpoint import Checkpoints, load, torn
 from fewstep.train.showing import Showing
@@ -88,6 +89,7 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None) -> Outcom
     """
     console = console or Console()
     device = chosen_device(recipe.run.device, recipe.run.precision)
+    vet(recipe.teachers, recipe.student.steps, recipe.model)
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
         prepared = encode(recipe, out, console)
         loader = prepared.loader()
@@ -115,6 +117,7 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None) -> Outcom
             recipe.student,
             recipe.critic,
             recipe.objective,
+            recipe.teachers.watch,
             examine=examiner(cast.student, recipe.student.grid, recipe.run.precision) if examiner else None,
             render=showing.render,
             console=console,

@@ -39,6 +39,7 @@ OPERATIONAL = (
     "run.max_skipped_updates",
     "run.sample_every_iterations",
     "run.save_every_iterations",
+    "teachers.watch.latents",
 )
 
 Section = TypeVar("Section", bound=Plan)
@@ -90,6 +91,15 @@ class Recipe(Plan):
     @model_validator(mode="after")
     def _teachers_fit(self) -> "Recipe":
         teacher_plan(self.teachers, self.student.steps)
+        return self
+
+    @model_validator(mode="after")
+    def _steps_left_to_match(self) -> "Recipe":
+        if self.objective.first_matched >= self.student.steps:
+            raise ValueError(
+                "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
+                "set student.steps to 2 or more, or detach to false"
+            )
         return self
 
     @property

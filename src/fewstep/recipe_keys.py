@@ -38,7 +38,7 @@ def key_notes(plan: type[Plan], prefix: str = "") -> list[KeyNote]:
     for name, field in plan.model_fields.items():
         key = f"{prefix}{name}"
         inners = _inners(field.annotation)
-        if not any(not step for _, step in inners):
+        if not any(not step for _, step in inners) or type(None) in _options(field.annotation):
             notes.append(KeyNote(key, _type_text(field.annotation), _default(field), field.description or ""))
         for inner, step in inners:
             notes += key_notes(inner, f"{key}{step}.")

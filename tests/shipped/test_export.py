@@ -19,8 +19,8 @@ from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student
 from fewstep.export.verify import Check, Verification, refuse_differences, verify
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters
-from fewstep.roles.lora_file import Factors
 from fewstep.sample.pictures import load_student, pictures
 
 GRID = SigmaGrid.static(4, 3.0)

@@ -85,7 +85,13 @@ def lived(folder: Path) -> RunDir:
                     "seconds": {"iteration": 2.0},
                 }
                 told |= {"student_loss": draw.random(), "critic_loss": None if i == 5 else draw.random()}
+                told |= {"pull/style": 1 + draw.random()} if i % 4 > 1 else {}
+                told |= {"saturation": 0.01, "saturation_teachers": 0.004, "latent_spread": 1.1}
                 file.write(json.dumps(told) + "\n")
+                if i % 50 == 10:
+                    event = {"phase": "event", "iteration": i, "teacher": "style", "task": "t2i", "student_step": 2}
+                    event |= {"pull": 5.25, "ratio": 10.5, "cosine": 0.4, "bound": 4.0, "answer": "halve", "trust": 0.5}
+                    file.write(json.dumps(event) + "\n")
                 if i % 25 == 0:
                     seen = {
                         "phase": "examine",
@@ -157,12 +163,24 @@ def test_every_part_is_there(html: str) -> None:
         "torch",
         "4.0 minutes",
     ]
+    parts += ["Pull of style", "step 3", "Saturation", "Answers of the watch", "Iteration 10: style pulled 5.25 times"]
     for part in parts:
         assert part in outline.text, part
     pictures = [attributes for tag, attributes in outline.tags if tag == "img"]
     assert len(pictures) == 3 * 4 * 3 + 6 * 4 * 4 + 4
     assert all(attributes["alt"] for attributes in pictures)
     assert "image-rendering: pixelated" in html
+
+
+def test_events_of_the_watch_are_a_small_list(tmp_path: Path) -> None:
+    run = lived(tmp_path / "run")
+    with run.metrics_path.open("a") as file:
+        event = {"phase": "event", "iteration": 7, "teacher": "x", "task": "edit", "student_step": 2, "pull": 5.0}
+        file.write((json.dumps(event | {"bound": 4.0, "answer": "warn", "trust": 1.0}) + "\n") * 30)
+    events = student_page(run, None, command="c").events
+    assert len(events) == 21
+    assert events[0].endswith("Answer: halve; trust is now 0.5.")
+    assert events[-1] == "13 more in metrics.jsonl."  # 3 of the run and 30 more, 20 of them shown
 
 
 def test_prompts_are_captions_and_nothing_more() -> None:

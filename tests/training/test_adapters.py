@@ -7,8 +7,8 @@ from peft.tuners.lora import LoraLayer
 
 from fewstep.errors import AdapterError, RunError
 from fewstep.flow.noise import Draw
+from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters
-from fewstep.roles.lora_file import Factors
 from fewstep.roles.network import Network
 from fewstep.roles.plan import AdapterPlan
 

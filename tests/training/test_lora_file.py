@@ -9,7 +9,7 @@ from parts import normal
 from safetensors.torch import save_file
 
 from fewstep.errors import AdapterError
-from fewstep.roles.lora_file import read
+from fewstep.lora.file import read
 
 A, B = normal(4, 6, name="a"), normal(5, 4, name="b")
 

@@ -16,6 +16,7 @@ from fewstep.flow.guidance import Guidance, guided
 from fewstep.flow.noise import Draw
 from fewstep.roles.assemble import Cast, assemble
 from fewstep.roles.network import Network
+from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import Column, TeacherPlan, preset_rows, teacher_plan
 from fewstep.roles.teachers import Teachers
@@ -42,6 +43,7 @@ def lam(plan: TeacherPlan, k: int, iteration: int = 100, task: str = "t2i", cate
         ("base-only", [0, 0, 0, 0]),
         ("step-wise", [0, 0, 0.5, 1]),
         ("last-step-only", [0, 0, 0, 1]),
+        ("adaptive", [0, 0, 0.5, 1]),
         ("constant", [1, 1, 1, 1]),
         ("specialised-alone", [1, 1, 1, 1]),
     ],
@@ -267,12 +269,7 @@ def test_a_further_model_teaches_with_weights_of_its_own(tmp_path: Path) -> None
     other = tiny()
     with torch.no_grad():
         other.transformer.proj_out.weight.neg_()
-    folder = tmp_path / "model"
-    other.transformer.save_pretrained(folder / "transformer")
-    (folder / "scheduler").mkdir()
-    (folder / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
-    (folder / "model_index.json").write_text('{"_class_name": "QwenImage21Pipeline"}')
-    named = {"edits": {"model": str(folder), "tasks": ["edit"], "anchor": True}}
+    named = {"edits": {"model": saved(other, tmp_path / "model"), "tasks": ["edit"], "anchor": True}}
     cast = cast_with(tmp_path, preset="base-only", named=named)
     z = normal(3, 4, 8)
     for i, sign in ((0, 1), (1, -1)):
@@ -292,6 +289,144 @@ def test_a_further_model_of_another_size_is_refused(tmp_path: Path) -> None:
     (folder / "model_index.json").write_text('{"_class_name": "QwenImage21Pipeline"}')
     with pytest.raises(ModelError, match="other weights than the model"):
         cast_with(tmp_path, preset="constant", named={"x": {"model": str(folder)}})
+
+
+# ---- several kinds of samples in one batch
+
+
+def mixed_cast(tmp_path: Path) -> Cast:
+    """Weights of every kind at once: a weighted LoRA for all, a guided one for portraits, an anchor model for signs."""
+    other = tiny()
+    with torch.no_grad():
+        other.transformer.proj_out.weight.mul_(0.7)
+    named: dict[str, Any] = {
+        "style": {"adapter": lora(tmp_path / "style.safetensors", "style")},
+        "faces": {
+            "adapter": lora(tmp_path / "faces.safetensors", "faces"),
+            "categories": ["portrait"],
+            "guidance": {"t2i": {"scale": 2.0, "keep_norm": True}},
+        },
+        "signs": {"model": saved(other, tmp_path / "signs"), "categories": ["sign"], "anchor": True},
+    }
+    teachers = {"preset": "step-wise", "ramp": 0, "named": named, "lam_max": {"style": 0.3, "faces": 0.5}}
+    spec_ = TeachersSpec.model_validate(teachers)
+    return assemble(tiny(), StudentPlan(), CriticPlan(), spec_, iterations=100, draw=Draw(0))
+
+
+def saved(backbone: Any, folder: Path) -> str:
+    backbone.transformer.save_pretrained(folder / "transformer")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"shift": 1.0}')
+    (folder / "model_index.json").write_text('{"_class_name": "QwenImage21Pipeline"}')
+    return str(folder)
+
+
+@pytest.mark.parametrize("k", [0, 2, 3])
+def test_a_batch_of_all_kinds_equals_one_sample_at_a_time(tmp_path: Path, k: int) -> None:
+    cast, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
+    assert set(lesson.categories) == {"landscape", "portrait", "sign"}
+    z, t = normal(6, 4, 8), torch.linspace(0.1, 0.9, 6)
+    together = cast.teachers.velocity(z, t, lesson, k, 50)
+    for b in range(6):
+        negatives = {prompt: cond.rows([b]) for prompt, cond in lesson.negatives.items()}
+        facts = {"cond": lesson.cond.rows([b]), "negatives": negatives, "categories": lesson.categories[b : b + 1]}
+        one = type(lesson)(**{**vars(lesson), **facts})
+        alone = cast.teachers.velocity(z[b : b + 1], t[b : b + 1], one, k, 50)
+        torch.testing.assert_close(together[b : b + 1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_teacher_runs_for_its_samples_alone(tmp_path: Path) -> None:
+    cast, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
+    answer = cast.teachers.answer(normal(6, 4, 8), torch.full((6,), 0.5), lesson, 3, 50)
+    asked = {name: [lesson.categories[row] for row in said.rows] for name, said in answer.said.items()}
+    assert set(asked["base"]) == {"landscape", "portrait"}
+    assert asked["faces"] == ["portrait"] * 2
+    assert asked["signs"] == ["sign"] * 2
+    assert len(asked["style"]) == 6
+    assert answer.compared("style") == [row for row, c in enumerate(lesson.categories) if c != "sign"]
+    assert answer.compared("signs") == []
+
+
+def test_the_base_may_run_only_to_compare(tmp_path: Path) -> None:
+    named = {"style": {"adapter": lora(tmp_path / "x.safetensors", "x")}}
+    cast = cast_with(tmp_path, preset="specialised-alone", named=named)
+    z, lesson = normal(3, 4, 8), batch(0, size=3)
+    plain, both = (cast.teachers.answer(z, T, lesson, 0, 0, base_too=too) for too in (False, True))
+    torch.testing.assert_close(plain.v_real_BND, both.v_real_BND, rtol=0, atol=0)
+    assert (plain.compared("style"), both.compared("style")) == ([], [0, 1, 2])
+    assert cast.teachers.forwards == {"style": 2, "base": 1}
+
+
+def test_what_guidance_adds_comes_apart_from_the_teachers_and_together_again(tmp_path: Path) -> None:
+    cast, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
+    z, t = normal(6, 4, 8), torch.linspace(0.1, 0.9, 6)
+    whole, plain = (cast.teachers.answer(z, t, lesson, 3, 50, unguided=u).v_real_BND for u in (False, True))
+    before = cast.teachers.forwards.copy()
+    added, v_cond = cast.teachers.guidance_term(z, t, lesson, 3, 50)
+    assert set(cast.teachers.forwards - before) == {"faces"}
+    torch.testing.assert_close(plain + added, whole)
+    faced = torch.tensor([category == "portrait" for category in lesson.categories])
+    assert added[faced].abs().amax(dim=(1, 2)).gt(1e-3).all()
+    assert not added[~faced].any()
+    assert not v_cond[~faced].any()
+    with torch.no_grad():
+        alone = network_of(cast, "faces").velocity(z[faced], t[faced], lesson.cond.rows(faced.nonzero().flatten()))
+    torch.testing.assert_close(v_cond[faced], alone)
+
+
+def test_trust_scales_a_teachers_weights_and_the_base_takes_the_rest() -> None:
+    plan = teacher_plan(spec(ramp=0.0), K)
+    lam_MB = plan.weights(3, 0, 100, ["t2i"], ["x"], {"style": 0.5})
+    assert lam_MB[:, 0].tolist() == [0.75, 0.25]
+
+
+def test_adaptive_begins_with_little_trust_and_no_ramp(tmp_path: Path) -> None:
+    cast = cast_with(tmp_path, preset="adaptive", ramp=0.2, adaptive={"start": 0.4})
+    assert cast.teachers.trust.shares == {"style": 0.4, "faces": 0.4}
+    assert cast.teachers.plan.strength(0, 100) == 1.0
+    assert cast_with(tmp_path).teachers.trust.shares == {"style": 1.0, "faces": 1.0}
+
+
+# ---- weights that wait on the CPU
+
+
+def test_an_offloaded_teacher_answers_as_a_resident_one(tmp_path: Path) -> None:
+    other = tiny()
+    with torch.no_grad():
+        other.transformer.proj_out.weight.neg_()
+    folder, z, lesson = saved(other, tmp_path / "model"), normal(3, 4, 8), batch(0, size=3)
+    answers = []
+    for place in ("resident", "offloaded"):
+        named = {"x": {"model": folder, "place": place, "guidance": {"t2i": {"scale": 2.0}}}}
+        cast = cast_with(tmp_path, preset="specialised-alone", named=named)
+        answers += [cast.teachers.velocity(z, T, lesson, 0, 0) for _ in range(2)]
+    for answer in answers[1:]:
+        torch.testing.assert_close(answer, answers[0], rtol=0, atol=0)
+
+
+def test_nested_uses_of_an_offloaded_teacher_move_once_and_an_error_sends_it_home() -> None:
+    network = Offloaded("x", tiny(), tiny().transformer, "fp32", torch.device("cpu"))
+    homes = [home.data_ptr() for _, home in network._homes]
+    with pytest.raises(ZeroDivisionError), network.active(), network.active():
+        _ = network._depth / 0
+    with network.active():
+        with network.active():
+            pass
+        assert network._depth == 1  # still on its device
+    assert network._depth == 0
+    assert [tensor.data_ptr() for tensor, _ in network._homes] == homes
+    assert not network.parameters()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_an_offloaded_teacher_holds_memory_only_while_it_runs() -> None:
+    device = torch.device("cuda")
+    network = Offloaded("x", tiny(), tiny().transformer, "fp32", device)
+    before = torch.cuda.memory_allocated()
+    with network.active():
+        assert torch.cuda.memory_allocated() > before
+        assert next(network.transformer.parameters()).device.type == "cuda"
+    assert torch.cuda.memory_allocated() == before
 
 
 def test_teachers_know_only_their_plan() -> None:

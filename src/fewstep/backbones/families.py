@@ -1,6 +1,7 @@
 """Which family a model belongs to, by the class its model_index.json names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch
 
 import fewstep
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.folder import folder_of, header_of, read_json, weight_files
 from fewstep.backbones.placement import check_placement
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.errors import ModelError
@@ -23,6 +24,33 @@ POCKET = "pocket"
 def pocket_folder() -> Path:
     """The embedded teacher's folder, inside the package."""
     return Path(fewstep.__file__).parent / "pocket" / "teacher"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A model as its files' headers tell it: its pipeline class, and the shape of every tensor of its transformer."""
+
+    family: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def linear_shapes(self) -> dict[str, tuple[int, ...]]:
+        """(out, in) by module, of every module with a matrix of weights."""
+        matrices = {name: shape for name, shape in self.shapes.items() if len(shape) == 2}
+        return {n.removesuffix(".weight"): shape for n, shape in matrices.items() if n.endswith(".weight")}
+
+
+def outline(source: str | Path) -> Outline:
+    """Of a folder, a hub id, or "pocket"; no weight is read.
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    folder = folder_of(pocket_folder() if source == POCKET else source)
+    load_of(folder)  # a family of ours
+    files = weight_files(folder / "transformer", "diffusion_pytorch_model")
+    shapes = {name: tuple(entry["shape"]) for file in files for name, entry in header_of(file).items()}
+    return Outline(str(read_json(folder / "model_index.json")["_class_name"]), shapes)
 
 
 def load_backbone(

@@ -1,12 +1,10 @@
-"""A student's low-rank update: read from any naming peft gives it, merged in float32, written as a LoRA file.
+"""A student's low-rank update: from the naming peft gives it in training, to a LoRA file.
 
-The update of one module is W' = W + (alpha / rank) B A, with A (rank, in) and B (out, rank). alpha is always written:
-a file without it is loaded with alpha = rank, which is another model.
+alpha is always written: a file without it is loaded with alpha = rank, which is another model.
 """
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,36 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fewstep.errors import AdapterError
+from fewstep.lora.factors import Factors, factors_of
+from fewstep.lora.keys import parsed, written
 
 WEIGHT_FILE = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for in a folder
-_KEY = re.compile(
-    r"^(?:base_model\.model\.)?(?:transformer\.|diffusion_model\.)?(?P<module>.+)\.lora_(?P<side>[AB])"
-    r"(?:\.(?!weight$)[^.]+)?\.weight$"
-)
-
-
-@dataclass(frozen=True)
-class Update:
-    """The factors of one module's update, and its scale alpha / rank."""
-
-    a: Tensor
-    b: Tensor
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        return self.a.shape[0]
-
-    def delta(self) -> Tensor:
-        """(alpha / rank) B A in float32."""
-        return (self.alpha / self.rank) * (self.b.float() @ self.a.float())
 
 
 @dataclass(frozen=True)
 class Lora:
     """The updates by module name, as the transformer names its modules."""
 
-    updates: Mapping[str, Update]
+    updates: Mapping[str, Factors]
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], alpha: float) -> "Lora":
@@ -59,41 +38,22 @@ class Lora:
             raise AdapterError(f"alpha of a LoRA is a positive number, not {alpha}")
         sides: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
-            match = _KEY.match(key)
-            if match is None:
+            found = parsed(key)
+            if found is None or found.part == "alpha":
                 raise AdapterError(
                     f"'{key}' is not a LoRA factor (…lora_A.weight or …lora_B.weight). DoRA, biases and whole modules "
                     "cannot be exported as LoRA; export the run's full weights instead"
                 )
-            if match["side"] in sides.setdefault(match["module"], {}):
-                raise AdapterError(f"the state holds two adapters on {match['module']}; export one at a time")
-            sides[match["module"]][match["side"]] = value
+            if found.part in sides.setdefault(found.module, {}):
+                raise AdapterError(f"the state holds two adapters on {found.module}; export one at a time")
+            sides[found.module][found.part] = value
         if not sides:
             raise AdapterError("the adapter is empty: there is nothing to export")
-        return cls({module: _update(module, pair, alpha) for module, pair in sorted(sides.items())})
+        return cls({module: factors_of(module, pair, alpha) for module, pair in sorted(sides.items())})
 
     @property
     def ranks(self) -> tuple[int, ...]:
         return tuple(sorted({update.rank for update in self.updates.values()}))
-
-
-def _update(module: str, pair: Mapping[str, Tensor], alpha: float) -> Update:
-    if set(pair) != {"A", "B"}:
-        raise AdapterError(f"{module} has lora_{next(iter(pair))} but not its partner; the checkpoint is incomplete")
-    a, b = pair["A"], pair["B"]
-    if a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
-        raise AdapterError(f"{module}: lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} do not multiply")
-    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        raise AdapterError(f"{module}: the adapter holds values that are not finite; export an earlier checkpoint")
-    return Update(a, b, alpha)
-
-
-def merged(weight: Tensor, update: Update, module: str) -> Tensor:
-    """W + (alpha / rank) B A in float32, whatever the dtype of W: in bfloat16 the sum would lose most of the update."""
-    delta = update.delta().to(weight.device)
-    if delta.shape != weight.shape:
-        raise AdapterError(f"{module}: the update {tuple(delta.shape)} does not fit the base {tuple(weight.shape)}")
-    return weight.float() + delta
 
 
 def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
@@ -101,8 +61,8 @@ def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> 
     rank and alpha in the metadata, where diffusers reads them."""
     tensors: dict[str, Tensor] = {}
     for module, update in lora.updates.items():
-        tensors[f"transformer.{module}.lora_A.weight"] = update.a.detach().to(dtype).cpu().contiguous()
-        tensors[f"transformer.{module}.lora_B.weight"] = update.b.detach().to(dtype).cpu().contiguous()
+        tensors[written(module, "A")] = update.a.detach().to(dtype).cpu().contiguous()
+        tensors[written(module, "B")] = update.b.detach().to(dtype).cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(lora), sort_keys=True)}
     save_file(tensors, folder / WEIGHT_FILE, metadata=metadata)

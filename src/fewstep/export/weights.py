@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fewstep.backbones.folder import header_of, weight_files
 from fewstep.errors import AdapterError, ExportError
-from fewstep.export.lora import Lora, merged
+from fewstep.export.lora import Lora
+from fewstep.lora.factors import merged
 
 STEM = "diffusion_pytorch_model"
 

@@ -11,40 +11,49 @@ from torch import Tensor
 from fewstep.flow import path
 
 
+def normaliser(x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, floor: float) -> Tensor:
+    """max(mean|x0 - x0_real|, floor), each sample's own, fp32: (B,).
+
+    Dividing by it makes all times weigh alike. A whole batch's mean would let one sample's size steer its batch mates.
+    """
+    x0_real = path.clean(z_BND.float(), v_real_BND.float(), t_B)
+    return (x0_BND.float() - x0_real).abs().mean(dim=(1, 2)).clamp_min(floor)
+
+
 def gradient(
     x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, v_fake_BND: Tensor, floor: float
 ) -> Tensor:
-    """g = t (v_real - v_fake) / max(mean|x0 - x0_real|, floor), fp32; the mean is each sample's own.
+    """g = t (v_real - v_fake) / max(mean|x0 - x0_real|, floor), fp32."""
+    scale_B = t_B / normaliser(x0_BND, z_BND, t_B, v_real_BND, floor)
+    return scale_B[:, None, None] * (v_real_BND.float() - v_fake_BND.float())
 
-    The normaliser makes all times weigh alike. A whole batch's mean would let one sample's size steer its batch mates.
+
+def loss_along(x0_BND: Tensor, g_BND: Tensor) -> tuple[Tensor, Tensor]:
+    """0.5 mse(x0, stopgrad(x0 - g)), whose derivative in x0 is g / (number of elements); and which samples count.
+
+    A sample whose g is not finite is left out of the mean; with no sample left the loss is nan.
     """
-    v_real, v_fake = v_real_BND.float(), v_fake_BND.float()
-    x0_real = path.clean(z_BND.float(), v_real, t_B)
-    normaliser_B = (x0_BND.float() - x0_real).abs().mean(dim=(1, 2)).clamp_min(floor)
-    return (t_B / normaliser_B)[:, None, None] * (v_real - v_fake)
+    x0 = x0_BND.float()
+    finite_B = g_BND.isfinite().flatten(1).all(dim=1)
+    target_BND = x0.detach() - g_BND.where(finite_B[:, None, None], 0.0)
+    counted = finite_B.sum() * x0[0].numel()
+    return 0.5 * (x0 - target_BND).square().sum() / counted, finite_B
 
 
 def dmd_loss(
     x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, v_fake_BND: Tensor, floor: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """0.5 mse(x0, stopgrad(x0 - g)), whose derivative in x0 is g / (number of elements); and what is worth seeing.
+    """The loss along the gradient of distribution matching, and what is worth seeing.
 
     Args:
         x0_BND: the student's clean estimate, with gradient.
         z_BND: x0 noised afresh to t_B, without gradient; where both velocities were evaluated.
         floor: least value of the per-sample normaliser.
-
-    A sample whose g is not finite is left out of the mean; with no sample left the loss is nan.
     """
-    x0 = x0_BND.float()
-    g_BND = gradient(x0.detach(), z_BND, t_B, v_real_BND, v_fake_BND, floor)
-    finite_B = g_BND.isfinite().flatten(1).all(dim=1)
-    g_BND = g_BND.where(finite_B[:, None, None], 0.0)
-    target_BND = x0.detach() - g_BND
-    counted = finite_B.sum() * x0[0].numel()
-    loss = 0.5 * (x0 - target_BND).square().sum() / counted
+    g_BND = gradient(x0_BND.detach(), z_BND, t_B, v_real_BND, v_fake_BND, floor)
+    loss, finite_B = loss_along(x0_BND, g_BND)
     return loss, {
-        "gradient": g_BND.square().mean().sqrt(),
+        "gradient": g_BND.where(finite_B[:, None, None], 0.0).square().mean().sqrt(),
         **agreement(v_real_BND.float(), v_fake_BND.float()),
         "left_out": (~finite_B).sum(),
     }

@@ -7,6 +7,27 @@ from pydantic import Field, model_validator
 from fewstep.plan import Plan
 
 
+class FirstStepAnchorPlan(Plan):
+    """Regression of the student's first step on the teacher's walk, instead of matching there."""
+
+    weight: float = Field(0.05, gt=0, description="of its loss beside matching (field: DP-DMD)")
+    teacher_steps: int = Field(
+        5, gt=0, description="K: steps of the teacher from pure noise to the student's second noise level (ours)"
+    )
+    detach: bool = Field(
+        True, description="matching improves the other steps alone (field: DP-DMD); false: the first step too"
+    )
+
+
+class SegmentGuidancePlan(Plan):
+    """Regression of the student's velocity on the teacher's mean velocity over the segment of the same step."""
+
+    weight: float = Field(0.25, gt=0, description="of its loss beside matching (ours)")
+    teacher_steps: int = Field(
+        4, gt=0, description="steps of the teacher over one segment of the student's grid (ours)"
+    )
+
+
 class ObjectivePlan(Plan):
     """Distribution matching: which times it looks at, and how its gradient is scaled."""
 
@@ -24,6 +45,23 @@ class ObjectivePlan(Plan):
     time_shift: float = Field(
         1.0, gt=0, description="shift a of t' = a t / (1 + (a - 1) t); 1 is none, the teacher's own is usual"
     )
+
+    first_step_anchor: FirstStepAnchorPlan | None = Field(
+        None, description="off unless given; steadies structure and costs visual quality (paper: a failed attempt)"
+    )
+    segment_guidance: SegmentGuidancePlan | None = Field(
+        None, description="off unless given; against ghosting and layout drift (field: Viggle)"
+    )
+    decoupled_guidance: bool = Field(
+        False,
+        description="what a guided teacher's guidance adds is taken at t uniform below the student's noise level, "
+        "matching at all levels without it (field: Decoupled DMD); a forward more each guided teacher",
+    )
+
+    @property
+    def first_matched(self) -> int:
+        """The first student step that matching improves."""
+        return int(self.first_step_anchor is not None and self.first_step_anchor.detach)
 
     @model_validator(mode="after")
     def _ordered(self) -> "ObjectivePlan":

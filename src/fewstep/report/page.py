@@ -121,6 +121,7 @@ class Page:
     facts: tuple[tuple[str, str], ...] = ()
     texts: tuple[tuple[str, str], ...] = field(default=())  # longer ones, folded: the recipe, the command
     warnings: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()  # what a run's watch saw and answered, oldest first
 
 
 def rendered(page: Page) -> str:

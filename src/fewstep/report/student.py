@@ -18,7 +18,10 @@ CHARTS = (
     ("Gap", ("gap",), "Distance of the two velocities, relative; healthy when small and steady."),
     ("Student's loss", ("student_loss",), ""),
     ("Critic's loss", ("critic_loss",), "Says little by itself."),
+    ("Saturation", ("saturation", "saturation_teachers"), "Share of latent values beyond three standard deviations."),
+    ("Spread of the latents", ("latent_spread",), "Student's over teachers', as clean estimates; healthy near 1."),
 )
+EVENTS = 20  # of the watch; more are counted
 
 
 def student_page(
@@ -35,7 +38,8 @@ def student_page(
         cards=cards(examined, spent, len(trained)) if examined else (),
         tables=(table(examined),) if examined else (),
         sheets=sheets(examined) if examined else (),
-        charts=_charts(metrics),
+        charts=(*_charts(metrics), *_pulls(trained)),
+        events=_events(metrics),
         samples=_samples(run),
         shares=_shares(run, trained),
         counts=_counts(trained),
@@ -102,6 +106,30 @@ def _charts(metrics: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     groups |= {_words(k).capitalize(): [k] for k in names if k not in groups["Examined on the way"]}
     charts += [Chart(title, tuple(_series(looked, k) for k in keys)) for title, keys in groups.items()]
     return tuple(chart for chart in charts if any(series.points for series in chart.series))
+
+
+def _pulls(trained: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
+    """For each specialised teacher, one line a student step."""
+    names = sorted({key.removeprefix("pull/") for m in trained for key in m if key.startswith("pull/")})
+    note = "How hard the teacher pulls, against the base: 1 where the two balance."
+    charts = []
+    for name in names:
+        steps = sorted({m["student_step"] for m in trained if f"pull/{name}" in m})
+        lines = [_series([m for m in trained if m["student_step"] == k], f"pull/{name}") for k in steps]
+        named = tuple(Series(f"step {k}", line.points) for k, line in zip(steps, lines, strict=True))
+        charts.append(Chart(f"Pull of {name}", named, note=note))
+    return tuple(chart for chart in charts if any(series.points for series in chart.series))
+
+
+def _events(metrics: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    events = [m for m in metrics if m["phase"] == "event"]
+    told = [
+        f"Iteration {m['iteration']:,}: {m['teacher']} pulled {m['pull']:.3g} times as hard as the base "
+        f"({m['task']}, step {m['student_step']}; bound {m['bound']:g}). Answer: {m['answer']}; "
+        f"trust is now {m['trust']:.3g}."
+        for m in events[:EVENTS]
+    ]
+    return (*told, *([f"{len(events) - EVENTS} more in metrics.jsonl."] if len(events) > EVENTS else []))
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:

@@ -16,9 +16,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from fewstep.errors import AdapterError
 from fewstep.flow.noise import Draw
-from fewstep.roles.lora_file import Factors
+from fewstep.lora.factors import Factors
+from fewstep.lora.keys import fitted
 from fewstep.roles.plan import AdapterPlan
 
 
@@ -47,12 +47,12 @@ class Adapters:
                     weight.zero_()
 
     def load(self, name: str, factors: Mapping[str, Factors], origin: str) -> None:
-        """A given adapter, frozen. `origin` is named in errors.
+        """A given adapter, frozen; modules as its file names them. `origin` is named in errors.
 
         Raises:
             AdapterError: it changes modules that this base lacks, or of other sizes.
         """
-        self._check(factors, origin)
+        factors = fitted(factors, self._linear_shapes(), origin)
         ranks = {f"^{module}": f.rank for module, f in factors.items()}
         alphas: Any = {f"^{module}": f.alpha for module, f in factors.items()}
         self._inject(name, LoraConfig(target_modules=list(factors), rank_pattern=ranks, alpha_pattern=alphas))
@@ -115,22 +115,12 @@ class Adapters:
                 for name, linear in half.items():
                     linear.float().requires_grad_(name in self._learning)
 
-    def _check(self, factors: Mapping[str, Factors], origin: str) -> None:
-        modules = dict(self.transformer.named_modules())
-        unknown = [module for module in factors if not isinstance(_plain(modules.get(module)), nn.Linear)]
-        if unknown:
-            raise AdapterError(
-                f"{origin} changes {unknown[0]} (and {len(unknown) - 1} more), which this base does not have as a "
-                "linear layer; it was trained on another base, or has another program's keys: export it for diffusers"
-            )
-        for module, f in factors.items():
-            linear = _plain(modules[module])
-            assert isinstance(linear, nn.Linear)
-            if (f.b.shape[0], f.a.shape[1]) != tuple(linear.weight.shape):
-                raise AdapterError(
-                    f"{origin}: {module} is of shape {(f.b.shape[0], f.a.shape[1])}, the base's is "
-                    f"{tuple(linear.weight.shape)}; it was trained on another base"
-                )
+    def _linear_shapes(self) -> dict[str, tuple[int, ...]]:
+        """(out, in) of everything that an adapter can change."""
+        inner = (".base_layer", ".lora_")  # of layers that carry adapters already
+        modules = self.transformer.named_modules()
+        plain = {name: _plain(module) for name, module in modules if not any(part in name for part in inner)}
+        return {name: tuple(m.weight.shape) for name, m in plain.items() if isinstance(m, nn.Linear)}
 
 
 def _plain(module: nn.Module | None) -> nn.Module | None:

@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from fewstep.backbones.backbone import Backbone
@@ -12,12 +13,14 @@ from fewstep.conditioning import Task
 from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.noise import Draw
-from fewstep.roles import lora_file
+from fewstep.lora import file as lora_file
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.network import Network
+from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import BASE, TASKS, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
+from fewstep.roles.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,13 @@ def assemble(
             adapters.load(f"teacher-{name}", lora_file.read(Path(spec.adapter)), spec.adapter)
             return Network(name, backbone, base, adapters, f"teacher-{name}", precision)
         assert spec.model is not None
-        dtype = next(base.parameters()).dtype
-        other = load_backbone(spec.model, dtype=dtype, device=backbone.device, parts="transformer")
-        return Network(name, backbone, _fitting(other.transformer, base, spec.model), precision=precision)
+        device = backbone.device
+        where = device if spec.place == "resident" else torch.device("cpu")
+        other = load_backbone(spec.model, dtype=next(base.parameters()).dtype, device=where, parts="transformer")
+        transformer = _fitting(other.transformer, base, spec.model)
+        if spec.place == "offloaded":
+            return Offloaded(name, backbone, transformer, precision, device)
+        return Network(name, backbone, transformer, precision=precision)
 
     by_name = {
         BASE: Teacher(
@@ -78,7 +85,8 @@ def assemble(
     }
     for name in plan.used[1:]:
         by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
-    return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations))
+    trust = Trust(plan.weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
+    return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
 
 
 def _copy(base: nn.Module) -> nn.Module:

@@ -13,7 +13,9 @@ from fewstep.plan import Plan
 
 Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]
-Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant"]
+Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant", "adaptive"]
+Place = Literal["resident", "offloaded"]
+Answer = Literal["warn", "halve", "stop"]
 
 USUAL_SHIFT = 3.0  # field: Qwen-Image-Lightning
 
@@ -129,8 +131,13 @@ class BaseTeacherPlan(Plan):
 class TeacherSpec(Plan):
     """A specialised teacher: a LoRA over the base, or further weights of the same family."""
 
-    adapter: str | None = Field(None, description="a LoRA: file or folder (diffusers, peft or ComfyUI keys)")
+    adapter: str | None = Field(None, description="a LoRA: file or folder (diffusers, peft, ComfyUI or kohya keys)")
     model: str | None = Field(None, description="a further model of the same family: folder or hub id")
+    place: Place = Field(
+        "resident",
+        description="of a model's weights. resident: on the device all the time; offloaded: on the CPU, copied to the "
+        "device for each of its forwards",
+    )
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
     tasks: tuple[Task, ...] | None = Field(None, description="tasks it teaches; left out: all")
     categories: tuple[str, ...] | None = Field(None, description="categories it teaches; left out: all")
@@ -142,7 +149,49 @@ class TeacherSpec(Plan):
     def _one_origin(self) -> Self:
         if (self.adapter is None) == (self.model is None):
             raise ValueError("a specialised teacher is either an adapter or a model: give exactly one of the two")
+        if self.adapter is not None and self.place == "offloaded":
+            raise ValueError("place: offloaded is for a model; an adapter shares the base's weights and is small")
         return self
+
+
+class AdaptivePlan(Plan):
+    """Preset adaptive: each specialised teacher's lam_max as a trust region. trust is the share of lam_max that it has
+    now; pull is how strongly it pulls, in units of what the base pulls back: 1 where the two balance."""
+
+    bound: float = Field(
+        1.5, gt=0, description="pull up to which trust is raised, and above which it is lowered (ours)"
+    )
+    start: float = Field(0.2, gt=0, le=1, description="trust at the first iteration (ours)")
+    least: float = Field(
+        0.05, gt=0, le=1, description="trust is not lowered below this: at 0 nothing is measured (ours)"
+    )
+    raise_by: float = Field(1.02, ge=1, description="factor on trust after a pull within the bound (ours)")
+    lower_by: float = Field(0.9, gt=0, lt=1, description="factor on trust after a pull above the bound (ours)")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.least > self.start:
+            raise ValueError(f"teachers.adaptive.least {self.least} must not lie above start {self.start}")
+        return self
+
+
+class WatchPlan(Plan):
+    """What is measured of the specialised teachers while a run goes on, and what is answered."""
+
+    bound: float = Field(4.0, gt=0, description="largest pull of a specialised teacher that goes unanswered (ours)")
+    patience: int = Field(10, gt=0, description="measurements above the bound in a row that make an event (ours)")
+    answer: Answer = Field(
+        "warn", description="to an event. warn: a line; halve: that teacher's weights too; stop: end the run, saved"
+    )
+    base_every: int = Field(
+        0,
+        ge=0,
+        description="every so many iterations the base is run beside teachers that leave it no weight, only to measure "
+        "them: a forward more; 0: measure where both have weight anyway",
+    )
+    latents: bool = Field(
+        False, description="record saturation, and the latents' mean and spread against the teachers', each iteration"
+    )
 
 
 class TeachersSpec(Plan):
@@ -151,7 +200,8 @@ class TeachersSpec(Plan):
     preset: Preset = Field(
         "base-only",
         description="rows of the specialised weights: base-only 0; step-wise 0, 0, .5, 1 (ours); last-step-only; "
-        "constant 1; specialised-alone: no base at all, no ramp (the paper's failure)",
+        "constant 1; specialised-alone: no base at all, no ramp (the paper's failure); adaptive: step-wise, and "
+        "lam_max is followed by the measured pull instead of the ramp (ours)",
     )
     lam_max: float | dict[str, float] = Field(
         0.5, description="weight of a specialised teacher where its row is 1, for all or by name (ours)"
@@ -165,6 +215,12 @@ class TeachersSpec(Plan):
         default=BaseTeacherPlan(guidance=None), description="the model itself, as the teacher called base"
     )
     named: dict[str, TeacherSpec] = Field({}, description="specialised teachers by name")
+    adaptive: AdaptivePlan = Field(
+        default=AdaptivePlan.model_validate({}), description="the trust region of preset adaptive"
+    )
+    watch: WatchPlan = Field(
+        default=WatchPlan.model_validate({}), description="health of the guidance, and answers to it"
+    )
 
     @field_validator("named")
     @classmethod

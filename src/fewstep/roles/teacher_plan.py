@@ -5,8 +5,9 @@ s_real^(k)(z, t, c) = sum_m lambda_{k,m}(c) s_m(z, t, c) with lambda in [0, 1] a
 2606.03746, step-wise multi-teacher guidance). The paper prints no lambda; presets and defaults are ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from fewstep.roles.plan import Preset, TeachersSpec
 BASE = "base"
 TASKS: tuple[Task, ...] = ("t2i", "edit")
 _ROUNDING = 1e-9
+ALL: Mapping[str, float] = MappingProxyType({})
 _T = TypeVar("_T", float, tuple[float, ...])
 
 
@@ -30,7 +32,9 @@ def preset_rows(preset: Preset, steps: int) -> tuple[float, ...]:
         return (1.0,) * steps
     if preset == "last-step-only":
         return (0.0,) * (steps - 1) + (1.0,)
-    half = steps / 2 - 1  # step-wise: nothing on the noisy half, then evenly up to 1; 0, 0, .5, 1 for four steps
+    half = (
+        steps / 2 - 1
+    )  # step-wise, adaptive: nothing on the noisy half, then evenly up to 1; 0, 0, .5, 1 for four steps
     return tuple(max(0.0, (k - half) / (steps - 1 - half)) for k in range(steps))
 
 
@@ -75,16 +79,25 @@ class TeacherPlan:
         """The teachers that can ever have weight, in the order of `names`; the others need not be loaded."""
         return (BASE, *(c.name for c in self.columns if c.weights_K is None or any(c.weights_K)))
 
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """The specialised teachers that ever have a weighted part; anchors have none."""
+        return tuple(c.name for c in self.columns if c.weights_K is not None and any(c.weights_K))
+
     def strength(self, iteration: int, iterations: int) -> float:
         """The ramp's height, 0 at iteration 0 and 1 from `ramp` x iterations on."""
         rise = self.ramp * iterations
         return 1.0 if iteration >= rise else iteration / rise
 
-    def row(self, k: int, strength: float, task: Task, category: str | None) -> tuple[float, ...]:
-        """lambda_{k,m} of one sample for all m."""
+    def row(
+        self, k: int, strength: float, task: Task, category: str | None, trust: Mapping[str, float] = ALL
+    ) -> tuple[float, ...]:
+        """lambda_{k,m} of one sample for all m. trust: the share of its weights that a teacher has; unnamed: all."""
         here = [column.teaches(task, category) for column in self.columns]
         lam = [
-            strength * column.weights_K[k] if taught and column.weights_K is not None else 0.0
+            strength * trust.get(column.name, 1.0) * column.weights_K[k]
+            if taught and column.weights_K is not None
+            else 0.0
             for column, taught in zip(self.columns, here, strict=True)
         ]
         rest = max(0.0, 1.0 - sum(lam))
@@ -95,11 +108,17 @@ class TeacherPlan:
         return (rest, *lam)
 
     def weights(
-        self, k: int, iteration: int, iterations: int, tasks: Sequence[Task], categories: Sequence[str]
+        self,
+        k: int,
+        iteration: int,
+        iterations: int,
+        tasks: Sequence[Task],
+        categories: Sequence[str],
+        trust: Mapping[str, float] = ALL,
     ) -> Tensor:
         """lam_MB, float32 on the CPU: columns sum to 1. Every sample has its own task and category."""
         strength = self.strength(iteration, iterations)
-        rows = {c: self.row(k, strength, *c) for c in set(zip(tasks, categories, strict=True))}
+        rows = {c: self.row(k, strength, *c, trust) for c in set(zip(tasks, categories, strict=True))}
         return torch.tensor([rows[c] for c in zip(tasks, categories, strict=True)]).T
 
     def _conditions(self) -> list[tuple[Task, str | None]]:
@@ -155,7 +174,8 @@ def teacher_plan(spec: TeachersSpec, steps: int) -> TeacherPlan:
         if not teacher.anchor:
             weights_K = _scaled(name, tops[name], rows[name], steps)
         columns.append(Column(name, weights_K, teacher.tasks, teacher.categories))
-    return TeacherPlan(tuple(columns), 0.0 if alone else spec.ramp, alone)
+    ramped = not alone and spec.preset != "adaptive"
+    return TeacherPlan(tuple(columns), spec.ramp if ramped else 0.0, alone)
 
 
 def _by_name(key: str, given: _T | dict[str, _T] | None, names: list[str], usual: _T) -> dict[str, _T]:

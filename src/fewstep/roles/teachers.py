@@ -1,7 +1,7 @@
 """The teachers that a plan weighs, and the velocity they give together.
 
-Shapes: B batch, N latent tokens, D latent channels, M teachers (0 is the base). The score is affine in v on this path,
-so velocities are mixed: v_real = sum_m lambda_{k,m}(c) v_m, each v_m guided by itself first.
+Shapes: B batch, R some of its samples, N latent tokens, D latent channels, M teachers (0 is the base). The score is
+affine in v on this path, so velocities are mixed: v_real = sum_m lambda_{k,m}(c) v_m, each v_m guided by itself first.
 """
 
 from collections import Counter
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from fewstep.conditioning import Conditioning, Task, stack
+from fewstep.device import placed
 from fewstep.flow.guidance import NONE, Guidance, guided
 from fewstep.roles.network import Network
-from fewstep.roles.teacher_plan import TeacherPlan
+from fewstep.roles.teacher_plan import BASE, TeacherPlan
+from fewstep.roles.trust import Trust
 
 
 class Lesson(Protocol):
@@ -40,48 +42,163 @@ class Teacher:
     guidance: Mapping[Task, Guidance]
 
 
+@dataclass(frozen=True)
+class Said:
+    """One teacher's velocities for the samples that it was asked about, fp32; lam_R are its weights on them, on the
+    CPU. v_cond_RND: before guidance."""
+
+    rows: tuple[int, ...]
+    lam_R: Tensor
+    v_RND: Tensor
+    v_cond_RND: Tensor
+
+    def of(self, rows: Sequence[int]) -> Tensor:
+        """Its velocities of these samples, which it was asked about."""
+        return _some(self.v_RND, [self.rows.index(row) for row in rows], len(self.rows))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """v_real, and what each teacher that was run said to it."""
+
+    v_real_BND: Tensor
+    said: Mapping[str, Said]
+
+    def compared(self, name: str) -> list[int]:
+        """The samples about which both the base and teacher `name` said something."""
+        if BASE not in self.said or name not in self.said:
+            return []
+        base = set(self.said[BASE].rows)
+        return [row for row in self.said[name].rows if row in base]
+
+
 class Teachers:
     """v_real: every teacher guided by itself, then mixed - guidance and its kept norm are not linear."""
 
-    def __init__(self, plan: TeacherPlan, teachers: Mapping[str, Teacher], iterations: int):
+    def __init__(self, plan: TeacherPlan, teachers: Mapping[str, Teacher], iterations: int, trust: Trust | None = None):
         assert set(teachers) <= set(plan.names), (set(teachers), plan.names)
         self.plan = plan
         self.teachers = dict(teachers)
         self.iterations = iterations
+        self.trust = trust or Trust(plan.weighted)
         self.forwards: Counter[str] = Counter()  # forward passes by teacher since the start of this process
 
-    @torch.no_grad()
-    def velocity(self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int) -> Tensor:
-        """sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32. A teacher runs for the samples it has weight on."""
-        lam_MB = self.plan.weights(k, iteration, self.iterations, [batch.task] * len(z_BND), batch.categories)
-        v_real_BND = torch.zeros_like(z_BND, dtype=torch.float32)
-        for name, lam_B in zip(self.plan.names, lam_MB, strict=True):
-            rows = lam_B.nonzero().flatten().to(z_BND.device)
-            if len(rows) == 0:
-                continue
-            some = len(rows) < len(z_BND)
-            v = self._guided(name, z_BND, t_B, batch, rows if some else None)
-            lam = lam_B.to(z_BND.device)[rows, None, None]
-            v_real_BND.index_add_(0, rows, lam * v)
-        return v_real_BND
+    def of_task(self, task: Task) -> Teacher:
+        """Who teaches a whole task: an anchor that stands in for the base on all of it, else the base."""
+        for column in self.plan.columns:
+            if column.weights_K is None and column.categories is None and column.teaches(task, None):
+                return self.teachers[column.name]
+        return self.teachers[BASE]
 
-    def _guided(self, name: str, z_BND: Tensor, t_B: Tensor, batch: Lesson, rows: Tensor | None) -> Tensor:
-        teacher = self.teachers[name]
-        guidance = teacher.guidance.get(batch.task, NONE)
-        cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active else None
-        if rows is not None:
-            z_BND, t_B, cond = z_BND[rows], t_B[rows], cond.rows(rows)
-            uncond = None if uncond is None else uncond.rows(rows)
+    def velocity(self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int) -> Tensor:
+        """sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32."""
+        return self.answer(z_BND, t_B, batch, k, iteration).v_real_BND
+
+    @torch.no_grad()
+    def answer(
+        self,
+        z_BND: Tensor,
+        t_B: Tensor,
+        batch: Lesson,
+        k: int,
+        iteration: int,
+        *,
+        unguided: bool = False,
+        base_too: bool = False,
+    ) -> Answer:
+        """v_real and its parts. A teacher runs for the samples it has weight on.
+
+        Args:
+            unguided: leave guidance out; it has a term of its own.
+            base_too: run the base for every sample that a specialised teacher has weight on, to compare them.
+        """
+        lam_MB = self._weights(batch, k, iteration)
+        asked_MB = lam_MB > 0
+        if base_too:
+            asked_MB[0] |= asked_MB[1:].any(dim=0)
+        said = {
+            name: self._said(name, z_BND, t_B, batch, asked_B, lam_B, unguided)
+            for name, asked_B, lam_B in zip(self.plan.names, asked_MB, lam_MB, strict=True)
+            if asked_B.any()
+        }
+        v_real_BND = torch.zeros_like(z_BND, dtype=torch.float32)
+        for one in said.values():
+            _add(v_real_BND, one.rows, one.lam_R, one.v_RND)
+        return Answer(v_real_BND, said)
+
+    @torch.no_grad()
+    def guidance_term(self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int) -> tuple[Tensor, Tensor]:
+        """What guidance adds, sum_m lambda_m (guided_m - v_m), and the velocity it adds to: the mean of the guided
+        teachers' v_m by the same weights. Both are 0 for samples without a guided teacher; unguided ones do not run."""
+        term_BND, v_cond_BND = (torch.zeros_like(z_BND, dtype=torch.float32) for _ in range(2))
+        lam_MB = self._weights(batch, k, iteration)
+        active_M = torch.tensor([self._guidance(name, batch).active for name in self.plan.names])
+        asked_MB = (lam_MB > 0) & active_M[:, None]
+        total_B = (lam_MB * asked_MB).sum(dim=0).clamp_min(1e-12)
+        for name, asked_B, lam_B in zip(self.plan.names, asked_MB, lam_MB, strict=True):
+            if asked_B.any():
+                one = self._said(name, z_BND, t_B, batch, asked_B, lam_B, False)
+                _add(term_BND, one.rows, one.lam_R, one.v_RND - one.v_cond_RND)
+                _add(v_cond_BND, one.rows, (lam_B / total_B)[list(one.rows)], one.v_cond_RND)
+        return term_BND, v_cond_BND
+
+    def _weights(self, batch: Lesson, k: int, iteration: int) -> Tensor:
+        tasks = [batch.task] * len(batch.categories)
+        return self.plan.weights(k, iteration, self.iterations, tasks, batch.categories, self.trust.shares)
+
+    def _guidance(self, name: str, batch: Lesson) -> Guidance:
+        return self.teachers[name].guidance.get(batch.task, NONE) if name in self.teachers else NONE
+
+    def _said(
+        self,
+        name: str,
+        z_BND: Tensor,
+        t_B: Tensor,
+        batch: Lesson,
+        asked_B: Tensor,
+        lam_B: Tensor,
+        unguided: bool,
+    ) -> Said:
+        rows = asked_B.nonzero().flatten().tolist()
+        guidance = self._guidance(name, batch)
+        cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active and not unguided else None
+        if len(rows) < len(z_BND):
+            z_BND, t_B = (_some(value, rows, len(asked_B)) for value in (z_BND, t_B))
+            index = placed(torch.tensor(rows), z_BND.device)
+            cond, uncond = cond.rows(index), None if uncond is None else uncond.rows(index)
+        with self.teachers[name].network.active():  # held over both branches: weights may come and go with it
+            v_cond, v_uncond = self._branches(name, z_BND, t_B, cond, uncond)
+        v = v_cond if v_uncond is None else guided(v_cond, v_uncond, guidance)
+        return Said(tuple(rows), lam_B[rows], v, v_cond)
+
+    def _branches(
+        self, name: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning, uncond: Conditioning | None
+    ) -> tuple[Tensor, Tensor | None]:
         if uncond is None:
-            return self._forward(name, z_BND, t_B, cond)
+            return self._forward(name, z_BND, t_B, cond), None
         if cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
             # Of one length only: padding the shorter one would move the target's rotary positions.
             both = self._forward(name, z_BND.repeat(2, 1, 1), t_B.repeat(2), stack([cond, uncond]))
             v_cond_BND, v_uncond_BND = both.chunk(2)
-            return guided(v_cond_BND, v_uncond_BND, guidance)
-        v_cond_BND = self._forward(name, z_BND, t_B, cond)
-        return guided(v_cond_BND, self._forward(name, z_BND, t_B, uncond), guidance)
+            return v_cond_BND, v_uncond_BND
+        return self._forward(name, z_BND, t_B, cond), self._forward(name, z_BND, t_B, uncond)
 
     def _forward(self, name: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
         self.forwards[name] += 1
         return self.teachers[name].network.velocity(z_BND, t_B, cond).float()
+
+
+def _add(to_BND: Tensor, rows: Sequence[int], lam_R: Tensor, v_RND: Tensor) -> None:
+    """to[rows] += lam v. One weight for all is a number, which needs no copy to the device."""
+    alike = bool((lam_R == lam_R[0]).all())
+    weighted = (float(lam_R[0]) if alike else placed(lam_R, to_BND.device)[:, None, None]) * v_RND
+    if len(rows) == len(to_BND):
+        to_BND += weighted
+    else:
+        to_BND.index_add_(0, placed(torch.tensor(rows), to_BND.device), weighted)
+
+
+def _some(value: Tensor, rows: Sequence[int], total: int) -> Tensor:
+    if len(rows) == total:
+        return value
+    return value[placed(torch.tensor(rows), value.device)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewstep.backbones.backbone import Prefix
 from fewstep.conditioning import Task
+from fewstep.device import placed
 from fewstep.encode.loader import Batch
 from fewstep.errors import RecipeError
 from fewstep.flow import path
@@ -23,7 +24,9 @@ from fewstep.objective.times import times
 from fewstep.roles.assemble import Cast
 from fewstep.roles.plan import CriticPlan, StudentPlan
 from fewstep.train.average import Average
+from fewstep.train.health import USUAL_HEALTH, Health
 from fewstep.train.learner import Learner
+from fewstep.train.terms import Moment, Term
 from fewstep.train.watch import Clock
 
 Seen = dict[str, Tensor]  # scalars on the device: who reads one waits for it
@@ -53,6 +56,13 @@ class Method:
     critic_learner: Learner
     average: Average
     clock: Clock
+    health: Health = USUAL_HEALTH
+    terms: tuple[Term, ...] = ()
+
+    def exit_step(self, task: Task, turn: int) -> int:
+        """The student step that the turn-th batch of a task improves, of those that matching improves at all."""
+        first = self.objective.first_matched
+        return first + exit_step(self.draw, task, turn, self.student.steps - first)
 
     def iterate(self, i: int, k: int, batch: Batch) -> Seen:
         """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both."""
@@ -67,13 +77,18 @@ class Method:
 
         t_B = self.times(batch, "time", i)
         z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
+        unguided, base_too = self.objective.decoupled_guidance, self.health.base_too(i)
         with self.clock.part("teachers"):
-            v_real_BND = self.cast.teachers.velocity(z_BND, t_B, batch, k, i)
+            answer = self.cast.teachers.answer(z_BND, t_B, batch, k, i, unguided=unguided, base_too=base_too)
         with self.clock.part("critic"), torch.no_grad():
             v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
 
         with self.clock.part("student"):
-            loss, what = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
+            loss, what = dmd_loss(x0_BND, z_BND, t_B, answer.v_real_BND, v_fake_BND, self.objective.normaliser_floor)
+            what |= self.health.seen(answer, x0_BND, z_BND, t_B, v_fake_BND)
+            for term in self.terms:  # none unless the recipe asks
+                more, told = term(Moment(i, k, batch, rollout, v_BND, x0_BND))
+                loss, what = loss + more, what | told
             seen |= {"student_loss": loss.detach(), **what, **_of("student", self.student_learner.update(loss))}
             self.average.update()
         return seen
@@ -132,9 +147,7 @@ class Method:
 
 
 def _placed(drawn: Tensor, batch: Batch) -> Tensor:
-    """Where the batch is. Pinned on its way to a GPU: a copy from pageable memory would wait for all work before it."""
-    device = batch.cond.text_BLC.device
-    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn
+    return placed(drawn, batch.cond.text_BLC.device)
 
 
 def _of(role: str, seen: Seen) -> Seen:

@@ -1,6 +1,7 @@
 """metrics.jsonl: one line an iteration, in order, none twice.
 
-phase warm-up or distil: `iteration` counts from 0. phase examine: `iteration` is the number of iterations done.
+phase warm-up or distil: `iteration` counts from 0. phase examine: `iteration` is the number of iterations done. phase
+event: what the watch answered to iteration `iteration`, after its line.
 """
 
 import json

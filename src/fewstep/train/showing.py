@@ -20,7 +20,6 @@ from fewstep.flow.guidance import NONE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.assemble import Cast
 from fewstep.roles.network import Network
-from fewstep.roles.teacher_plan import BASE
 from fewstep.sample.pictures import draw
 from fewstep.sample.sheet import contact_sheet
 
@@ -47,11 +46,11 @@ class Showing:
     @classmethod
     def of_loader(cls, cast: Cast, loader: Loader, grid: SigmaGrid, precision: str, folder: Path) -> "Showing":
         """The first cases of each task that the loader's batches hold, one of each category first."""
-        guidance = cast.teachers.teachers[BASE].guidance
         shown = []
         for task in loader.tasks:
+            guidance = cast.teachers.of_task(task).guidance[task]
             for case in loader.first_cases(task, CASES_A_TASK):
-                negative = guidance[task].negative if guidance[task].active else None
+                negative = guidance.negative if guidance.active else None
                 source = open_picture(case.references[-1], case.where) if case.references else None
                 shown.append(
                     Shown(
@@ -83,16 +82,16 @@ class Showing:
         durable.replace_by(self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG"))
 
     def _teachers(self) -> dict[int, Image.Image]:
-        """Each case by the base, at the family's own number of steps and with its guidance for the task."""
-        base = self.cast.teachers.teachers[BASE]
+        """Each case by its task's teacher, at the family's own number of steps and with its guidance for the task."""
         by_layout: dict[Layout, list[int]] = {}
         for i, case in enumerate(self.cases):
             by_layout.setdefault(case.cond.layout, []).append(i)
         pictures: dict[int, Image.Image] = {}
         for layout, members in by_layout.items():
-            backbone = base.network.backbone
+            teacher = self.cast.teachers.of_task(layout.task)
+            backbone = teacher.network.backbone
             grid = backbone.sampling_grid(backbone.default_steps, layout.target)
-            drawn = self._drawn(base.network, members, grid, base.guidance[layout.task])
+            drawn = self._drawn(teacher.network, members, grid, teacher.guidance[layout.task])
             pictures |= dict(zip(members, drawn, strict=True))
         return pictures
 

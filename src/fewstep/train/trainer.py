@@ -15,16 +15,19 @@ from fewstep.errors import RecipeError, RunError, TrainingStopped
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.assemble import Cast
-from fewstep.roles.plan import CriticPlan, StudentPlan
+from fewstep.roles.plan import CriticPlan, StudentPlan, WatchPlan
 from fewstep.train.average import Average
 from fewstep.train.checkpoint import Checkpoints, Position, load
-from fewstep.train.distill import Method, Seen, exit_step
+from fewstep.train.distill import Method, Seen
+from fewstep.train.health import USUAL_WATCH, Health
 from fewstep.train.learner import Learner
 from fewstep.train.metrics import Metrics
 from fewstep.train.plan import RunPlan
 from fewstep.train.stopping import Stopping
-from fewstep.train.watch import Clock, Skips, read
+from fewstep.train.terms import terms_of
+from fewstep.train.watch import Clock, Pulls, Skips, pulls_of, read
 
+Line = dict[str, Any]  # of metrics.jsonl
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
 
 
@@ -50,6 +53,7 @@ class Trainer:
 
     Args:
         batch: the data, a pure function of the number.
+        watch: what is measured of the teachers, and answered.
         examine: figures of the student after so many iterations; its averaged weights are in place meanwhile.
         render: draws fixed prompts from fixed noise after so many iterations, likewise.
         console: where progress goes; None is silence.
@@ -65,6 +69,7 @@ class Trainer:
         student: StudentPlan,
         critic: CriticPlan,
         objective: ObjectivePlan,
+        watch: WatchPlan = USUAL_WATCH,
         *,
         examine: Callable[[int], Mapping[str, float]] | None = None,
         render: Callable[[int], object] | None = None,
@@ -75,11 +80,12 @@ class Trainer:
         self.device = cast.student.backbone.device
         self.method = Method(
             cast, student, critic, objective, draw, Learner(cast.student, student), Learner(cast.critic, critic),
-            Average(cast.student, student.ema), Clock(self.device),
+            Average(cast.student, student.ema), Clock(self.device), Health(watch),
+            terms_of(objective, cast, student.grid, draw),
         )  # fmt: skip
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints", run.keep_checkpoints, self._say)
-        self.skips = Skips(run.max_skipped_updates)
+        self.skips, self.pulls = Skips(run.max_skipped_updates), Pulls(watch)
         self.position, self.best = Position(), None  # type: Position, Best | None
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
@@ -102,7 +108,7 @@ class Trainer:
             if self.position.iteration == 0:
                 self._look(0)
             for i in range(self.position.iteration, self.run.iterations):
-                self._iterate(i)
+                self._answer(i, self._iterate(i))
                 advance()
                 better = self._look(i + 1)
                 self._keep(stopping, i + 1, better or i + 1 == self.run.iterations)
@@ -110,23 +116,59 @@ class Trainer:
 
     # ---- one turn of the loop
 
-    def _iterate(self, i: int) -> None:
+    def _iterate(self, i: int) -> Line:
         batch, begun_s = self._batch(i), time.perf_counter()
-        k = exit_step(self.draw, batch.task, self.turns[batch.task], self.method.student.steps)
+        k = self.method.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
         self.tasks[batch.task] += len(batch.samples)
         self.categories.update(f"{batch.task}/{category}" for category in batch.categories)
         forwards = self.cast.teachers.forwards.copy()
         seen = self.method.iterate(i, k, batch)
-        line: dict[str, Any] = {
+        line: Line = {
             "student_step": k,
             "task": batch.task,
             "tasks": dict(sorted(self.tasks.items())),
             "categories": dict(sorted(self.categories.items())),
             "teacher_forwards": dict(sorted((self.cast.teachers.forwards - forwards).items())),
         }
+        if self.cast.teachers.trust.shares:
+            line["trust"] = dict(self.cast.teachers.trust.shares)
         self.position = replace(self.position, iteration=i + 1)
-        self._record("distil", i, seen, line, begun_s)
+        return self._record("distil", i, seen, line, begun_s)
+
+    def _answer(self, i: int, line: Line) -> None:
+        """To what iteration i measured of its teachers: the weight they get from now on, and the declared answer."""
+        pulls = pulls_of(line)
+        for name, pull in pulls.items():
+            self.cast.teachers.trust.follow(name, pull)
+        for name in self.pulls.add(pulls):
+            self._event(i, name, line)
+
+    def _event(self, i: int, name: str, line: Line) -> None:
+        """A teacher has pulled too hard for too long.
+
+        Raises:
+            TrainingStopped: the answer is to stop; saved before.
+        """
+        trust, plan = self.cast.teachers.trust, self.pulls.plan
+        if plan.answer == "halve":
+            trust.halve(name)
+        measured = {key: line[f"{key}/{name}"] for key in ("pull", "ratio", "cosine")}
+        event = {"teacher": name, "task": line["task"], "student_step": line["student_step"], **measured}
+        event |= {"bound": plan.bound, "answer": plan.answer, "trust": trust.shares[name]}
+        self.metrics.append("event", i, event)
+        said = (
+            f"iteration {i}: teacher {name} pulls {measured['pull']:.3g} times as hard as the base pulls back, above "
+            f"{plan.bound:g} for {plan.patience} measurements; answer: {plan.answer}"
+        )
+        self._say(said)
+        if plan.answer == "stop":
+            self._save()
+            where = self.checkpoints.folder / self.position.name
+            raise TrainingStopped(
+                f"{said}. Saved in {where}: the same command goes on from there. "
+                "For a calmer run begin a new one with lower teachers.lam_max, or teachers.watch.answer: halve"
+            )
 
     def _warm_up(self, w: int) -> None:
         batch, begun_s = self._batch(w), time.perf_counter()
@@ -134,11 +176,12 @@ class Trainer:
         self.position = Position(0, w + 1)
         self._record("warm-up", w, seen, {"task": batch.task}, begun_s)
 
-    def _record(self, phase: str, number: int, seen: Seen, line: dict[str, Any], begun_s: float) -> None:
+    def _record(self, phase: str, number: int, seen: Seen, line: Line, begun_s: float) -> Line:
         figures = read(seen)
         seconds = {**self.method.clock.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
         self.metrics.append(phase, number, {**line, **figures, "seconds": seconds})
         self.skips.add(figures, f"{phase} iteration {number}")
+        return {**line, **figures}
 
     def _batch(self, i: int) -> Batch:
         with self.method.clock.part("data"):
@@ -208,6 +251,8 @@ class Trainer:
             "iteration": self.position.iteration,
             "warm_up": self.position.warm_up,
             "skipped": self.skips.counts,
+            "trust": self.cast.teachers.trust.shares,
+            "pulls_over": self.pulls.over,
             "turns": self.turns,
             "tasks": self.tasks,
             "categories": self.categories,
@@ -228,6 +273,9 @@ class Trainer:
             self.method.critic_learner.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
             self.skips.counts = dict(state["skipped"])
+            if "trust" in state:  # older checkpoints have none to take over
+                self.cast.teachers.trust.load(state["trust"])
+            self.pulls.over = Counter(state.get("pulls_over", {}))
             self.turns, self.tasks = Counter(state["turns"]), Counter(state["tasks"])
             self.categories = Counter(state["categories"])
             self.best = None if state["best"] is None else Best(**state["best"])

@@ -6,7 +6,7 @@ clipping; an update whose loss or norm is not finite is skipped, and too many of
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import TrainingStopped
+from fewstep.roles.plan import WatchPlan
 
 
 class Clock:
@@ -76,3 +77,27 @@ class Skips:
                 f"the critic), the last at {when}; run.max_skipped_updates is {self.most}. The checkpoints before are "
                 "sound: examine or export one, or start a new run with lower learning rates or precision fp32"
             )
+
+
+class Pulls:
+    """The specialised teachers' pulls, held against the declared bound."""
+
+    def __init__(self, plan: WatchPlan):
+        self.plan = plan
+        self.over: Counter[str] = Counter()  # measurements above the bound in a row, by teacher
+
+    def add(self, pulls: Mapping[str, float]) -> list[str]:
+        """Count one iteration's measurements. The teachers that have now passed the bound as often in a row as
+        `patience` says; their count begins anew."""
+        for name, pull in pulls.items():
+            self.over[name] = self.over[name] + 1 if pull > self.plan.bound else 0
+        passed = [name for name in pulls if self.over[name] >= self.plan.patience]
+        for name in passed:
+            self.over[name] = 0
+        return passed
+
+
+def pulls_of(figures: Mapping[str, float | None]) -> dict[str, float]:
+    """The pulls that an iteration measured, by teacher. One that is not finite is left out: its update was too."""
+    named = {key.removeprefix("pull/"): value for key, value in figures.items() if key.startswith("pull/")}
+    return {name: value for name, value in named.items() if value is not None}

@@ -1,0 +1,61 @@
+"""One module's low-rank update: W' = W + (alpha / rank) B A with A (rank, in) and B (out, rank)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewstep.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class Factors:
+    """a (rank, in), b (out, rank), and alpha, which scales their product by alpha / rank."""
+
+    a: Tensor
+    b: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the module that it changes."""
+        return self.b.shape[0], self.a.shape[1]
+
+    def delta(self) -> Tensor:
+        """(alpha / rank) B A in float32."""
+        return (self.alpha / self.rank) * (self.b.float() @ self.a.float())
+
+    def rows(self, first: int, last: int) -> "Factors":
+        """The update of some rows of W alone: A is shared, and so is the scale."""
+        return Factors(self.a, self.b[first:last], self.alpha)
+
+
+def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: str = "") -> Factors:
+    """The update from its two sides, "A" and "B". `where` is put before what is said.
+
+    Raises:
+        AdapterError: one side alone, sides of different ranks, values that are not finite.
+    """
+    if set(sides) != {"A", "B"}:
+        raise AdapterError(f"{where}{module} has lora_{next(iter(sides))} but not its partner; the file is incomplete")
+    a, b = sides["A"], sides["B"]
+    if a.dim() != 2 or b.dim() != 2 or a.shape[0] != b.shape[1]:
+        raise AdapterError(
+            f"{where}{module}: lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} do not multiply; they are of two "
+            "adapters of different ranks, or no linear layer's"
+        )
+    if not (a.isfinite().all() and b.isfinite().all() and math.isfinite(alpha)):
+        raise AdapterError(f"{where}{module} holds values that are not finite; take an earlier checkpoint")
+    return Factors(a, b, alpha)
+
+
+def merged(weight: Tensor, factors: Factors, module: str) -> Tensor:
+    """W + (alpha / rank) B A in float32, whatever the dtype of W: in bfloat16 the sum would lose most of the update."""
+    if factors.shape != tuple(weight.shape):
+        raise AdapterError(f"{module}: the update {factors.shape} does not fit the base {tuple(weight.shape)}")
+    return weight.float() + factors.delta().to(weight.device)

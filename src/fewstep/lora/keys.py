@@ -1,0 +1,132 @@
+"""The names that LoRA tensors have in files, read and written: no other module knows a format.
+
+| program | key of one side | alpha | where no alpha is found |
+|---|---|---|---|
+| diffusers | transformer.<module>.lora_A.weight | metadata, or transformer.<module>.alpha | alpha = rank |
+| peft | base_model.model.<module>.lora_A.weight | adapter_config.json | peft's default of 8; no config: alpha = rank |
+| ComfyUI | diffusion_model.<module>.lora_A.weight (or lora_down) | diffusion_model.<module>.alpha | alpha = rank |
+| kohya | lora_unet_<module, "_" for ".">.lora_down.weight | lora_unet_<module>.alpha | alpha = rank; 0 counts as none |
+
+ComfyUI (and programs that train on its files) fuses what diffusers keeps apart: FUSED says into what, first rows first.
+kohya's names cannot be taken apart by themselves - "_" also stands within names - so they are looked up among the
+base's own.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from fewstep.errors import AdapterError
+from fewstep.lora.factors import Factors
+
+Part = Literal["A", "B", "alpha"]
+Shapes = Mapping[str, tuple[int, ...]]  # (out, in) by module name, as the transformer names its linear layers
+
+FUSED = {"img_mlp.gate_up": ("img_mlp.gate_layer", "img_mlp.proj")}  # Qwen-Image-2.1
+SHOWN = 3  # unknown modules that are named in one message
+_SIDES: dict[str, Part] = {"A": "A", "down": "A", "B": "B", "up": "B"}
+_TAIL = r"(?:lora[._](?P<side>A|B|down|up)(?:\.(?!weight$)[^.]+)?\.weight|(?P<alpha>alpha))$"
+_DOTTED = re.compile(rf"^(?:base_model\.model\.)?(?:transformer\.|diffusion_model\.)?(?P<module>.+?)\.{_TAIL}")
+_KOHYA = re.compile(rf"^lora_(?:unet|transformer)_(?P<module>[^.]+)\.{_TAIL}")
+
+
+@dataclass(frozen=True)
+class Key:
+    """What one tensor of a file is. module: as it is written there without its prefix; kohya's without dots."""
+
+    module: str
+    part: Part
+    kohya: bool = False
+
+
+def parsed(key: str) -> Key | None:
+    """None for what is no side and no alpha of a LoRA on the transformer."""
+    kohya = _KOHYA.match(key)
+    match = kohya or (None if key.startswith("lora_te") else _DOTTED.match(key))
+    if match is None:
+        return None
+    part: Part = "alpha" if match["alpha"] else _SIDES[match["side"]]
+    return Key(match["module"], part, kohya is not None)
+
+
+def written(module: str, side: Literal["A", "B"]) -> str:
+    """The key that diffusers (and everything that reads its files) gives one side."""
+    return f"transformer.{module}.lora_{side}.weight"
+
+
+def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[str, Factors]:
+    """The updates under the base's own module names, fused ones taken apart.
+
+    Args:
+        factors: by names as `parsed` gives them.
+        shapes: the base's linear layers.
+        origin: the file, named in errors.
+
+    Raises:
+        AdapterError: modules that the base lacks (how many, and the first), of another size, or changed twice.
+    """
+    flat = _flat_names(shapes)
+    places = {name: _place(name, shapes, flat) for name in factors}
+    _refuse_unknown([name for name, place in places.items() if not place], len(factors), origin)
+    found: dict[str, Factors] = {}
+    for name, modules in places.items():
+        for module, part in zip(modules, _split(factors[name], modules, shapes), strict=True):
+            if part.shape != tuple(shapes[module]):
+                raise AdapterError(
+                    f"{origin}: {name} is of shape {factors[name].shape}, the base's {module} is "
+                    f"{tuple(shapes[module])}; it was trained on another base"
+                )
+            if module in found:
+                raise AdapterError(f"{origin} changes {module} twice, under different names; export it again")
+            found[module] = part
+    return found
+
+
+def _place(name: str, shapes: Shapes, flat: Mapping[str, str]) -> tuple[str, ...]:
+    """The base's modules that `name` stands for: one, the parts of a fused one, or none."""
+    if name in shapes:
+        return (name,)
+    if "." not in name:
+        name = flat.get(name, name)
+    for fused, parts in FUSED.items():
+        inner = tuple(name.removesuffix(fused) + part for part in parts)
+        if name.endswith(fused) and all(part in shapes for part in inner):
+            return inner
+    return (name,) if name in shapes else ()
+
+
+def _flat_names(shapes: Shapes) -> dict[str, str]:
+    """kohya's spelling -> the base's, fused modules included. Spellings that two modules share are left out."""
+    fused = {
+        module.removesuffix(parts[0]) + name
+        for name, parts in FUSED.items()
+        for module in shapes
+        if module.endswith(parts[0])
+    }
+    flat: dict[str, str] = {}
+    twice: set[str] = set()
+    for module in [*shapes, *fused]:
+        spelling = module.replace(".", "_")
+        if spelling in flat:
+            twice.add(spelling)
+        flat[spelling] = module
+    return {spelling: module for spelling, module in flat.items() if spelling not in twice}
+
+
+def _split(factors: Factors, modules: tuple[str, ...], shapes: Shapes) -> list[Factors]:
+    """The rows of each module, in the order in which they are fused."""
+    if len(modules) == 1:
+        return [factors]
+    ends = [sum(shapes[m][0] for m in modules[: n + 1]) for n in range(len(modules))]
+    ends[-1] = max(ends[-1], factors.shape[0])  # rows too many show as a part of another size
+    return [factors.rows(first, last) for first, last in zip([0, *ends], ends, strict=False)]
+
+
+def _refuse_unknown(unknown: list[str], total: int, origin: str) -> None:
+    if unknown:
+        named = ", ".join(unknown[:SHOWN]) + (", ..." if len(unknown) > SHOWN else "")
+        raise AdapterError(
+            f"{origin} changes {named}, which this base does not have as a linear layer ({len(unknown)} of its "
+            f"{total} modules). It was trained on another base, or has another program's keys: export it for diffusers"
+        )

@@ -1,0 +1,107 @@
+"""Optional terms of the student's loss, each handed what its objective needs. None unless the recipe asks for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewstep.device import placed
+from fewstep.encode.loader import Batch
+from fewstep.flow import path
+from fewstep.flow.noise import Draw
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.solver import Velocity
+from fewstep.objective.decoupled_guidance import guidance_loss, guidance_times
+from fewstep.objective.first_step_anchor import anchor_loss
+from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan, SegmentGuidancePlan
+from fewstep.objective.rollout import Rollout
+from fewstep.objective.segment_guidance import segment_loss
+from fewstep.roles.assemble import Cast
+from fewstep.roles.teachers import Teachers
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient."""
+
+    i: int
+    k: int
+    batch: Batch
+    rollout: Rollout
+    v_BND: Tensor
+    x0_BND: Tensor
+
+
+Term = Callable[[Moment], tuple[Tensor, dict[str, Tensor]]]
+
+
+def terms_of(objective: ObjectivePlan, cast: Cast, grid: SigmaGrid, draw: Draw) -> tuple[Term, ...]:
+    """The terms that are switched on."""
+    terms: list[Term] = []
+    if objective.first_step_anchor is not None:
+        terms.append(FirstStepAnchor(objective.first_step_anchor, cast, grid))
+    if objective.segment_guidance is not None:
+        terms.append(SegmentGuidance(objective.segment_guidance, cast.teachers, grid))
+    if objective.decoupled_guidance:
+        terms.append(DecoupledGuidance(objective.normaliser_floor, cast.teachers, grid, draw))
+    return tuple(terms)
+
+
+@dataclass(frozen=True)
+class FirstStepAnchor:
+    """On every iteration, whichever step it improves: a student forward more, and K of the teachers."""
+
+    plan: FirstStepAnchorPlan
+    cast: Cast
+    grid: SigmaGrid
+
+    def __call__(self, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        student = self.cast.student.bind(at.batch.cond)
+        teacher = _bound(self.cast.teachers, at.batch, 0, at.i)
+        loss, seen = anchor_loss(student, teacher, at.rollout.states[0], self.grid, self.plan.teacher_steps)
+        return self.plan.weight * loss, {"anchor_loss": loss.detach(), "anchor_target": seen["target"]}
+
+
+@dataclass(frozen=True)
+class SegmentGuidance:
+    """At the step that is improved: its student forward is there already."""
+
+    plan: SegmentGuidancePlan
+    teachers: Teachers
+    grid: SigmaGrid
+
+    def __call__(self, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        teacher, z_BND = _bound(self.teachers, at.batch, at.k, at.i), at.rollout.states[at.k]
+        loss, seen = segment_loss(at.v_BND, teacher, z_BND, self.grid, at.k, self.plan.teacher_steps)
+        return self.plan.weight * loss, {"segment_loss": loss.detach(), "segment_target": seen["target"]}
+
+
+@dataclass(frozen=True)
+class DecoupledGuidance:
+    """With noise and a time of its own, each sample's by name."""
+
+    floor: float
+    teachers: Teachers
+    grid: SigmaGrid
+    draw: Draw
+
+    def __call__(self, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        x0, samples = at.x0_BND.detach(), at.batch.samples
+        u_B = self.draw.uniform_of(samples, "guidance time", at.i)
+        t_B = placed(guidance_times(u_B, self.grid[at.k]), x0.device)
+        eps_BND = placed(self.draw.normal_of(samples, x0.shape[1:], "guidance noise", at.i), x0.device)
+        z_BND = path.noised(x0, eps_BND, t_B)
+        added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, at.batch, at.k, at.i)
+        loss, seen = guidance_loss(at.x0_BND, z_BND, t_B, v_cond_BND, added_BND, self.floor)
+        return loss, {"guidance_gradient": seen["gradient"]}
+
+
+def _bound(teachers: Teachers, batch: Batch, k: int, i: int) -> Velocity:
+    """The teachers as the plan mixes them at student step k."""
+
+    @torch.no_grad()
+    def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
+        return teachers.velocity(z_BND, t_B, batch, k, i)
+
+    return velocity
