@@ -44,3 +44,15 @@ class ExportError(FewstepError):
 
 class EnvironmentRefused(FewstepError, RuntimeError):
     """The machine lacks what was asked for: a device, a dtype, a package, disk space."""
+
+
+class DeclarationError(FewstepError, ValueError):
+    """A file that declares an endpoint, with unknown, missing or contradictory keys."""
+
+
+class EndpointError(FewstepError):
+    """An endpoint that cannot be used at all: every further call would end the same way."""
+
+
+class BudgetSpent(EndpointError):
+    """The next call might cost more than is left of the declared budget."""
