@@ -54,5 +54,13 @@ class EndpointError(FewstepError):
     """An endpoint that cannot be used at all: every further call would end the same way."""
 
 
-class BudgetSpent(EndpointError):
+class Unsent(EndpointError):
+    """Nothing was sent: an earlier call had shown that the endpoint cannot be used."""
+
+
+class BudgetSpent(Unsent):
     """The next call might cost more than is left of the declared budget."""
+
+
+class JudgeError(FewstepError, ValueError):
+    """A protocol, a verdict or a judge's name that does not fit what it is used for."""

@@ -22,7 +22,7 @@ from fewstep.endpoint.declaration import Endpoint, Rung
 from fewstep.endpoint.pace import Pace
 from fewstep.endpoint.purse import Purse
 from fewstep.endpoint.reply import Reply, Status
-from fewstep.errors import EndpointError
+from fewstep.errors import EndpointError, Unsent
 
 Message = Mapping[str, Any]
 LONGEST_PAUSE = 60.0  # s, ours: of the doubling; what a server asks for may be longer
@@ -205,7 +205,7 @@ class Client:
 
     def _go_on(self) -> None:
         if self._stopped is not None:
-            raise self._stopped
+            raise Unsent(str(self._stopped))
 
     def _stop(self, words: str, status: int = 0) -> EndpointError:
         """The error that ends this call and all that would follow."""
