@@ -1,5 +1,6 @@
 """What `fewstep bench suites`, `check`, `adopt` and `import` do and print."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -8,8 +9,10 @@ from rich.table import Table
 
 from fewstep.bench import importers, shipped
 from fewstep.bench.adopt import adopt
+from fewstep.bench.statistics import mean
 from fewstep.bench.suite_check import examined
 from fewstep.bench.suites import Suite, open_suite, read_suite
+from fewstep.bench.verdict import Verdict
 
 
 def list_suites(console: Console) -> None:
@@ -35,7 +38,9 @@ def check_suite(name: str, console: Console) -> bool:
 
 
 def show(suite: Suite, console: Console) -> None:
-    table = Table("category", "cases", title=f"{suite.name} {suite.version}: {len(suite.questions):,} {suite.task} cases")
+    table = Table(
+        "category", "cases", title=f"{suite.name} {suite.version}: {len(suite.questions):,} {suite.task} cases"
+    )
     for category, count in suite.categories.items():
         table.add_row(category, f"{count:,}")
     console.print(table)
@@ -71,6 +76,18 @@ def adopt_folder(
         )
     failed = len(gallery.failures)
     console.print(f"{len(gallery):,} pictures in [bold]{to}[/], {failed:,} missing", highlight=False, soft_wrap=True)
+
+
+def show_scores(verdicts: Sequence[Verdict], gallery: Path, console: Console) -> None:
+    """Mean scores by category, with the interval that resamples whole cases."""
+    table = Table("category", "score", "95 % interval", "pictures", title="the probe's scores, 1 to 5")
+    for category in dict.fromkeys(verdict.category for verdict in verdicts):
+        told = [verdict for verdict in verdicts if verdict.category == category and verdict.score is not None]
+        found = mean([verdict.score or 0.0 for verdict in told], [verdict.case for verdict in told])
+        between = "" if found.low is None or found.high is None else f"{found.low:.2f} to {found.high:.2f}"
+        table.add_row(category, f"{found.value:.2f}", between, f"{found.n:,}")
+    console.print(table)
+    console.print(f"verdicts in [bold]{gallery / 'verdicts'}[/]", highlight=False, soft_wrap=True)
 
 
 def import_suite(layout: str, source: Path, to: Path, language: str | None, console: Console) -> None:

@@ -150,13 +150,17 @@ def _of_table(path: Path, suite: Suite) -> dict[str, Place]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
-        raise GalleryError(f"{path} cannot be read as CSV ({error}); give a file with the columns file,case,k") from error
+        raise GalleryError(
+            f"{path} cannot be read as CSV ({error}); give a file with the columns file,case,k"
+        ) from error
     cases = {question.case.id for question in suite.questions}
     found: dict[str, Place] = {}
     for number, row in enumerate(rows, start=2):
         name, case, k = row.get("file"), row.get("case"), row.get("k") or "0"
         if not name or not case:
-            raise GalleryError(f"{path}:{number}: a line has file, case and k; columns here: {', '.join(map(str, row))}")
+            raise GalleryError(
+                f"{path}:{number}: a line has file, case and k; columns here: {', '.join(map(str, row))}"
+            )
         if case not in cases or not k.isdecimal() or int(k) >= suite.seeds:
             raise GalleryError(f"{path}:{number}: {suite.name} has no case {case!r} with k {k}; k counts from 0")
         if found.setdefault(name, (case, int(k))) != (case, int(k)):

@@ -54,7 +54,9 @@ def bench_adopt(
         Optional[Path],  # noqa: UP045
         typer.Option("--map", help="A CSV file with the columns file, case and k, instead of a pattern."),
     ] = None,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Missing pictures become failed rows.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Missing pictures become failed rows.")
+    ] = False,
 ) -> None:
     """Make a gallery of pictures made elsewhere: a competitor's, or another tool's."""
     from fewstep import suite_tables

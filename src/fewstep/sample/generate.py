@@ -183,7 +183,11 @@ class Painter:
                 "denoise": (denoised_s - begun_s) / count,
                 "decode": (decoded_s - denoised_s) / count,
             }
-            drawn: dict[str, Any] = {"nfe": calls["evaluation"] // count, "prefix_calls": calls["prefix"] // count, "batch": count}
+            drawn: dict[str, Any] = {
+                "nfe": calls["evaluation"] // count,
+                "prefix_calls": calls["prefix"] // count,
+                "batch": count,
+            }
             drawn |= {"sigmas": list(grid), "seconds": {name: round(value, 6) for name, value in seconds.items()}}
             drawn |= {"size": list(each.size), "peak_mb": round(peak_mb(device), 1), "device": str(device)}
             gallery.add(each.ask.case, each.ask.seed, picture, self._told(each.ask) | drawn)
