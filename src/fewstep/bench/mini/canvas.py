@@ -98,18 +98,21 @@ class Canvas:
 
     def shadow(self, box: Box, strength: float = 0.35, blur: float = 8) -> None:
         """A soft dark oval."""
-        mask = Image.new("L", self.image.size)
-        ImageDraw.Draw(mask).ellipse(_big(box), round(255 * strength))
-        mask = mask.filter(ImageFilter.GaussianBlur(blur * SCALE))
-        self.image = Image.composite(Image.new("RGB", self.image.size), self.image, mask)
+        self._soft(box, "black", strength, blur)
 
     def glow(self, x: float, y: float, radius: float, paint: Paint, strength: float = 0.6) -> None:
         """Light that falls off to nothing at `radius`."""
-        mask = Image.new("L", self.image.size)
         inner = radius * 0.55
-        ImageDraw.Draw(mask).ellipse(_big((x - inner, y - inner, x + inner, y + inner)), round(255 * strength))
-        mask = mask.filter(ImageFilter.GaussianBlur(radius * 0.3 * SCALE))
-        self.image = Image.composite(Image.new("RGB", self.image.size, rgb(paint)), self.image, mask)
+        self._soft((x - inner, y - inner, x + inner, y + inner), paint, strength, radius * 0.3)
+
+    def _soft(self, box: Box, paint: Paint, strength: float, blur: float) -> None:
+        """An oval whose edge fades; drawn on as much of the picture as it reaches."""
+        x0, y0, x1, y1 = _big(box)
+        reach = 3 * blur * SCALE
+        left, top = int(x0 - reach), int(y0 - reach)
+        mask = Image.new("L", (int(x1 + reach) - left, int(y1 + reach) - top))
+        ImageDraw.Draw(mask).ellipse((x0 - left, y0 - top, x1 - left, y1 - top), round(255 * strength))
+        self.image.paste(rgb(paint), (left, top), mask.filter(ImageFilter.GaussianBlur(blur * SCALE)))
 
     def text(self, words: str, x: float, y: float, height: float, fill: Paint, weight: float = 0) -> Box:
         """One line centred on (x, y); height of the typeface in px. Where it stands."""

@@ -14,7 +14,7 @@ SKY = {
 def meadow(sky: str = "day", house: Paint = "#c8452f", tree: bool = True) -> Drawn:
     """A house on a hill with a path, a fence and a tree."""
     c = Canvas(*SKY[sky])
-    sun(c, 400, 90, 36, night=sky == "night")
+    sun(c, 400, 90, 36, sky)
     clouds(c, [(110, 90), (250, 60)])
     c.polygon([(0, 330), (110, 255), (240, 300), (370, 240), (512, 310), (512, 512), (0, 512)], "#79a86a")
     c.gradient((0, 340, SIDE, SIDE), "#8cc063", "#5f9a42")
@@ -66,7 +66,7 @@ def street(sky: str = "day", car: Paint = "#d23c3c", bicycle: bool = False) -> D
 def beach(sky: str = "day", umbrella: Paint = "#e0503c", boat: bool = True) -> Drawn:
     """Sea, sand, an umbrella and a ball."""
     c = Canvas(*SKY[sky])
-    sun(c, 96, 84, 34, night=sky == "night")
+    sun(c, 96, 84, 34, sky)
     clouds(c, [(300, 70)])
     c.gradient((0, 210, SIDE, 330), "#2f7fb0", "#5cb6c4")
     for y, x in ((240, 60), (262, 300), (286, 140), (300, 380)):
@@ -96,7 +96,7 @@ def beach(sky: str = "day", umbrella: Paint = "#e0503c", boat: bool = True) -> D
 def lake(sky: str = "day", tent: Paint = "#e88a2c", canoe: bool = True) -> Drawn:
     """Mountains behind a lake, a tent on the bank."""
     c = Canvas(*SKY[sky])
-    sun(c, 420, 70, 30, night=sky == "night")
+    sun(c, 420, 70, 30, sky)
     for points, paint in (
         ([(-20, 270), (110, 90), (230, 250), (180, 270)], "#6f7f96"),
         ([(120, 270), (270, 60), (420, 270)], "#5d6d86"),
@@ -227,9 +227,11 @@ def desk(lamp: Paint = "#d23c3c", screen: str = "mail", cup: bool = True) -> Dra
 # ---- things
 
 
-def sun(c: Canvas, x: float, y: float, radius: float, night: bool = False) -> None:
-    """The sun; a moon at night."""
-    paint = "#f3f1dc" if night else "#ffd95a"
+def sun(c: Canvas, x: float, y: float, radius: float, sky: str) -> None:
+    """The sun; a moon at night, nothing behind closed clouds."""
+    if sky == "overcast":
+        return
+    paint = "#f3f1dc" if sky == "night" else "#ffd95a"
     c.glow(x, y, radius * 2.4, paint, 0.55)
     c.disc(x, y, radius, paint)
     c.part("sun", (x - radius, y - radius, x + radius, y + radius))
