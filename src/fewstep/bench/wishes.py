@@ -24,12 +24,13 @@ CATEGORIES: dict[Task, tuple[str, ...]] = {
 }
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
 
-T2I_SYSTEM = """You write test prompts for text-to-image models. A prompt is what a demanding person would type: one to \
-three sentences in English, concrete, about things that can be checked by looking at the picture (what, how many, which \
-colour, where, which light, which medium). No real persons, no brands, no artists by name, nothing violent or sexual. \
-Every prompt differs from the others in subject, place and composition. Answer with a JSON object \
-{"cases": [{"prompt": "...", "text": ["..."]}]} and nothing else. `text` lists every line of words that the picture has \
-to show, letter by letter as it stands in the prompt; it is empty where the picture shows no words."""
+T2I_SYSTEM = """\
+You write test prompts for text-to-image models. A prompt is what a demanding person would type: one to three \
+sentences in English, concrete, about things that can be checked by looking at the picture (what, how many, \
+which colour, where, which light, which medium). No real persons, no brands, no artists by name, nothing violent \
+or sexual. Every prompt differs from the others in subject, place and composition. Answer with a JSON object \
+{"cases": [{"prompt": "...", "text": ["..."]}]} and nothing else. `text` lists every line of words that the \
+picture has to show, letter by letter as it stands in the prompt; it is empty where the picture shows no words."""
 T2I_KINDS = {
     "landscape": "places: nature, towns, weather, seasons, seen from near or far; people at most as small figures",
     "portrait": "people: one to three persons, their faces, ages, clothes, hands, moods, what they do",
@@ -53,15 +54,16 @@ T2I_HINTS = {
         ("photograph", "flat design", "vintage print", "neon", "chalk", "carved in stone", "embroidered"),
     ),
 }
-EDIT_SYSTEM = """You write test instructions for picture editing models. You see one picture. Write instructions that a \
-person would give for this very picture: one sentence in English each, each possible with what the picture shows, each \
-clear about what changes; a good editor could follow it without asking. No real persons, no brands, nothing violent or \
-sexual. Answer with a JSON object {"cases": [{"prompt": "...", "text": ["..."]}]} and nothing else. `text` lists every \
-line of words that the edited picture has to show and is empty where the edit is not about words. If the picture does \
-not allow such an edit, answer {"cases": []}."""
+EDIT_SYSTEM = """\
+You write test instructions for picture editing models. You see one picture. Write instructions that a person \
+would give for this very picture: one sentence in English each, each possible with what the picture shows, each \
+clear about what changes; a good editor could follow it without asking. No real persons, no brands, nothing \
+violent or sexual. Answer with a JSON object {"cases": [{"prompt": "...", "text": ["..."]}]} and nothing else. \
+`text` lists every line of words that the edited picture has to show and is empty where the edit is not about \
+words. If the picture does not allow such an edit, answer {"cases": []}."""
 EDIT_KINDS = {
     "scene": "changes of the scene as a whole: season, weather, time of day, place or background; the subject stays",
-    "perceptual": "repairs. This picture was spoiled on purpose ({harm}); ask for that to be mended, in different words",
+    "perceptual": "repairs. This picture was spoiled on purpose ({harm}); ask for that to be mended, in various words",
     "object": "one object added, removed, replaced, moved or recoloured; name it so that it cannot be mistaken",
     "text": "words that the picture shows are changed, added, removed or translated; quote the new words. Only if "
     "readable words are in the picture",
