@@ -179,7 +179,7 @@ def test_killed_and_called_again(painted: Callable[..., Gallery], cache: Path, t
     manifest = tmp_path / "g" / "manifest.jsonl"
     env = {**os.environ, "FEWSTEP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-m", "fewstep", *words], env=env, stdout=subprocess.DEVNULL) as process:
-        for _ in range(6000):
+        for _ in range(30_000):
             if manifest.exists() and manifest.read_bytes().count(b"\n") >= 3:
                 break
             assert process.poll() is None, "it ended before it drew anything"
