@@ -205,10 +205,13 @@ def test_the_command_says_what_is_wrong_before_it_works(tmp_path: Path) -> None:
     assert not (tmp_path / "g").exists()
 
 
-def test_the_command_exits_with_1_where_pictures_failed(tmp_path: Path) -> None:
+def test_the_command_exits_with_1_where_pictures_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     suite = suite_of_drafts(tmp_path / "s", [odd(0, (70, 70)), odd(1, None)])
     words = ("generate", "pocket", "--suite", suite.folder, "--to", tmp_path / "g", "--steps", "1")
     result = fewstep(*words)
     assert result.exit_code == 1
     assert "1 pictures in" in result.output
     assert "1 failed" in result.output
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert fewstep(*words).exit_code == 0  # torchrun would end the others

@@ -1,6 +1,9 @@
 """A suite is frozen: the same cases have the same hash everywhere, and other cases another one."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -273,3 +276,24 @@ def test_the_commands_list_and_check() -> None:
     refused = fewstep("bench", "check", "nothing")
     assert refused.exit_code == 2
     assert "mini-edit" in refused.output
+
+
+def test_a_spoilt_cache_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
+    suite = open_suite("pocket-t2i@3")
+    rewritten_prompts = (suite.folder / "cases.jsonl").read_text().replace("a", "b")
+    (suite.folder / "cases.jsonl").write_text(rewritten_prompts)
+    with pytest.raises(SuiteError, match=r"This is the cache: remove .*pocket-t2i@3"):
+        open_suite("pocket-t2i@3")
+    shutil.rmtree(suite.folder)
+    assert open_suite("pocket-t2i@3").hash == suite.hash
+    assert [path.name for path in (tmp_path / "suites").iterdir()] == [suite.folder.name]
+
+
+def test_two_processes_may_draw_the_same_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
+    program = "from fewstep.bench.suites import open_suite; print(open_suite('pocket-edit@30').hash)"
+    both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = {process.communicate(timeout=300)[0] for process in both}
+    assert told == {open_suite("pocket-edit@30").hash + "\n"}
+    assert len(list((tmp_path / "suites").iterdir())) == 1
