@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from fewstep.bench.asking import Asking, Brief, identity
 from fewstep.bench.attempts import STOPPED, Attempts
@@ -135,14 +134,19 @@ def _picture_tokens(size: tuple[int, int], endpoint: Endpoint) -> float:
     return size[0] * size[1] * scale**2 / PATCH**2
 
 
-def summary(attempts: Attempts, wanted: Sequence[Asking]) -> dict[str, Any]:
-    """Statuses of all questions, those not asked yet as "waiting", models that answered, and what was spent."""
+@dataclass(frozen=True)
+class Summary:
+    """Questions by status, those without an answer as "waiting"; the models that answered; and what was spent."""
+
+    statuses: dict[str, int]
+    models: tuple[str, ...]
+    spent: float
+
+
+def summary(attempts: Attempts, wanted: Sequence[Asking]) -> Summary:
     statuses: dict[str, int] = {}
-    models: set[str] = set()
-    for asking in {a.mark: a for a in wanted}.values():
-        held = attempts.standing(asking.mark)
+    for mark in {asking.mark for asking in wanted}:
+        held = attempts.standing(mark)
         status = "waiting" if held is None else str(held["status"])
         statuses[status] = statuses.get(status, 0) + 1
-        if held is not None and held.get("model"):
-            models.add(str(held["model"]))
-    return {"statuses": statuses, "models": sorted(models), "spent": attempts.spent}
+    return Summary(statuses, tuple(sorted(set(attempts.of("model")))), attempts.spent)

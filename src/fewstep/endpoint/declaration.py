@@ -67,7 +67,9 @@ class Endpoint(Plan):
     backoff_s: float = Field(1.0, ge=0, description="first pause before another try; doubled each time, with jitter")
     give_up_after: int = Field(10, ge=1, description="calls that fail in a row before the run stops")
     price: Price | None = Field(None, description="what tokens and pictures cost; null: unknown")
-    budget: float | None = Field(None, gt=0, description="most that may be spent, earlier runs included; needs price")
+    budget: float | None = Field(
+        None, gt=0, description="most that one pass may spend, its earlier runs included; needs price"
+    )
     image_tokens: int | None = Field(
         None, ge=1, description="tokens of one picture, for estimates; null: one for each 32 x 32 px"
     )
