@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
@@ -119,6 +120,7 @@ def concluded(
     return Check(number, figures, scores, alarms, since)
 
 
+@cache
 def pack_hash() -> str:
     """A hash of every canary, and of the words that it is asked with."""
     h = hashlib.blake2b(digest_size=8)
