@@ -80,6 +80,15 @@ def test_an_edit_pass_has_every_rubric(tmp_path: Path) -> None:
     assert all("text_accuracy" in v.sub_scores for v in verdicts if v.category == "text")
 
 
+def test_half_a_character_in_an_answer_loses_nothing(tmp_path: Path) -> None:
+    """JSON can hold lone surrogates; files cannot."""
+    folder = gallery(tmp_path / "g", cases=3)
+    scripts = [says('{"score": 3, "reasoning": "\\ud83d oh"}'), says("\ud83d oh"), says('{"\\ud83d": 1}')]
+    with FaultServer(scripts) as server:
+        judged(folder, judge_file(tmp_path, server))
+    assert Counter(v.status for v in read_verdicts(folder)["seer"]) == {"ok": 1, "invalid": 2}
+
+
 def test_keys_are_pixels_not_paths(tmp_path: Path) -> None:
     """Moved, and saved again with other bytes: nothing is asked. One pixel changed: that picture is."""
     folder = gallery(tmp_path / "g", cases=4)
