@@ -186,6 +186,26 @@ def test_a_denial_ends_the_pass_at_once_and_loses_nothing(tmp_path: Path, status
         assert attempts(folder)[-1]["key"] == denied, "the denied question is asked last"
 
 
+def test_a_judge_that_never_answers_as_asked_is_given_up(tmp_path: Path) -> None:
+    folder = gallery(tmp_path / "g", cases=9)
+    with FaultServer(says("What a lovely picture!")) as server:
+        file = judge_file(tmp_path, server, concurrency=1, give_up_after=4)
+        refused(fewstep("judge", "run", folder, "--judge", file), "none of the first 4", "invalid", "retry")
+        assert len(server.calls) == 4
+        judged(folder, file, "retry")
+    assert len(server.calls) == 8
+    assert {v.status for v in read_verdicts(folder)["seer"]} == {"invalid"}
+
+
+def test_another_models_answer_is_paid_for_and_no_verdict(tmp_path: Path) -> None:
+    folder = gallery(tmp_path / "g", cases=3)
+    with FaultServer(says(rated(), "oracle")) as server:
+        file = judge_file(tmp_path, server, concurrency=1, price={"input": 1000.0})
+        refused(fewstep("judge", "run", folder, "--judge", file), "oracle", "answers_as")
+    assert [(line["status"], line["cost"]) for line in attempts(folder)] == [("stopped", 1.0)]
+    assert not read_verdicts(folder)["seer"]
+
+
 def test_a_pass_that_met_every_fault_ends_whole(tmp_path: Path) -> None:
     folder = gallery(tmp_path / "g", cases=8)
     faults: list[Script] = [fails(429, retry_after="0.05"), fails(500), hangs(2), page(502), fails(503)]

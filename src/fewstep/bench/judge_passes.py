@@ -37,7 +37,7 @@ def run(gallery: Path, judge: Path, protocol_: str | None, limit: int | None, dr
         return
     with Attempts(work.attempts) as attempts:
         refuse_another_judge(attempts, endpoint)
-        _put(attempts.missing(work.some(limit)), endpoint, attempts, work, console)
+        _put(attempts.missing(work.some(limit)), endpoint, attempts, work, endpoint.give_up_after, console)
 
 
 def retry(gallery: Path, judge: Path, protocol_: str | None, only: Sequence[str], console: Console) -> None:
@@ -53,7 +53,7 @@ def retry(gallery: Path, judge: Path, protocol_: str | None, only: Sequence[str]
     work = sitting(gallery, endpoint, protocol_)
     with Attempts(work.attempts) as attempts:
         refuse_another_judge(attempts, endpoint)
-        _put(attempts.unanswered(work.wanted, only), endpoint, attempts, work, console)
+        _put(attempts.unanswered(work.wanted, only), endpoint, attempts, work, None, console)
 
 
 def pair(
@@ -73,7 +73,8 @@ def pair(
         return
     with Attempts(work.attempts) as attempts:
         refuse_another_judge(attempts, endpoint)
-        _put(attempts.unanswered(wanted) if again else attempts.missing(wanted), endpoint, attempts, work, console)
+        waiting = attempts.unanswered(wanted) if again else attempts.missing(wanted)
+        _put(waiting, endpoint, attempts, work, None if again else endpoint.give_up_after, console)
 
 
 def check(judge: Path, to: Path | None, keep: bool, console: Console) -> Check:
@@ -89,7 +90,7 @@ def check(judge: Path, to: Path | None, keep: bool, console: Console) -> Check:
     wanted = judge_check.questions(endpoint)
     with Attempts(judge_check.attempts_path(folder, number)) as attempts:
         refuse_another_judge(attempts, endpoint)
-        _ask(attempts.missing(wanted), endpoint, attempts, console)
+        _ask(attempts.missing(wanted), endpoint, attempts, None, console)
         found = judge_check.concluded(folder, number, endpoint, wanted, attempts, keep)
     _print_check(found, folder, keep, console)
     return found
@@ -121,12 +122,17 @@ def _ready(judge: Path) -> Endpoint:
 
 
 def _put(
-    waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts, work: Sitting | PairSitting, console: Console
+    waiting: Sequence[Asking],
+    endpoint: Endpoint,
+    attempts: Attempts,
+    work: Sitting | PairSitting,
+    hopeful: int | None,
+    console: Console,
 ) -> None:
     """Asks, and writes the verdicts file whatever ends the asking."""
     console.print(f"answers go to {work.verdicts}", highlight=False, soft_wrap=True)
     try:
-        _ask(waiting, endpoint, attempts, console)
+        _ask(waiting, endpoint, attempts, hopeful, console)
     finally:
         verdicts = work.write(attempts)
     if isinstance(work, Sitting):
@@ -136,7 +142,9 @@ def _put(
     _print_summary(attempts, work.wanted, console)
 
 
-def _ask(waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts, console: Console) -> None:
+def _ask(
+    waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts, hopeful: int | None, console: Console
+) -> None:
     columns = (TextColumn(f"asking {endpoint.name}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     said: dict[str, int] = {}
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console, transient=True) as progress:
@@ -147,7 +155,7 @@ def _ask(waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts, cons
             words = "  ".join(f"{name} {count}" for name, count in said.items())
             progress.update(shown, advance=1, said=words)
 
-        put(waiting, endpoint, attempts, advance)
+        put(waiting, endpoint, attempts, advance, hopeful)
 
 
 def _price(waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts, console: Console) -> None:
