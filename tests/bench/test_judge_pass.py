@@ -203,7 +203,7 @@ def test_another_models_answer_is_paid_for_and_no_verdict(tmp_path: Path) -> Non
         file = judge_file(tmp_path, server, concurrency=1, price={"input": 1000.0})
         refused(fewstep("judge", "run", folder, "--judge", file), "oracle", "answers_as")
     assert [(line["status"], line["cost"]) for line in attempts(folder)] == [("stopped", 1.0)]
-    assert not read_verdicts(folder)["seer"]
+    assert not read_verdicts(folder), "no verdict, no file"
 
 
 def test_a_pass_that_met_every_fault_ends_whole(tmp_path: Path) -> None:
