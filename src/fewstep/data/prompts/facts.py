@@ -16,7 +16,11 @@ THINGS = ("animal", "vehicle", "building", "plant", "furniture", "held")
 NAMED = (*THINGS, "garment", "carrier")
 PERSON = frozenset({"she", "he", "someone", "many", "child", "bearded", "glasses", "smiling"})
 LONGEST_TEXT = 60  # characters of a text that an instruction still repeats
-ENDS = r"(?=[,.;:!?]|$|\s(?:with|in|on|at|of|by|beside|near|under|and|below|above|from|before|behind|over|to|that|who|beyond|standing)\b)"
+# What may follow the head of a phrase.
+ENDS = (
+    r"(?=[,.;:!?]|$|\s(?:with|in|on|at|of|by|beside|near|under|and|below|above|from|before|behind|over|to|that|who|beyond"
+    r"|standing)\b)"
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Texts that are nearly the same, found without comparing each with each.
 
-Two texts are alike as far as their runs of three words overlap (Jaccard). MinHash: the smallest of the hashed runs under
-one random order is the same for two texts with just that probability. BANDS groups of ROWS such minima are kept; texts
-that share a group are compared in full. A pair with a likeness of .6 is missed once in 5,900, one of .8 never.
+Two texts are alike as far as their runs of three words overlap (Jaccard). MinHash: the smallest of the hashed runs
+under one random order is the same for two texts with just that probability. BANDS groups of ROWS such minima are kept;
+texts that share a group are compared in full. A pair with a likeness of .6 is missed once in 5,900, one of .8 never.
 """
 
 import hashlib

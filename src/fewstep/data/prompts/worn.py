@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageFilter
 
 Pixels = NDArray[np.float32]  # height x width x 3, 0..1
@@ -13,7 +13,7 @@ Pixels = NDArray[np.float32]  # height x width x 3, 0..1
 
 def wear(picture: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
     """The picture, worn. strength: 0 is clearly visible, 1 heavy. The same arguments give the same pixels."""
-    pixels = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    pixels = _as_floats(np.asarray(picture.convert("RGB")) / 255)
     worn = WORN[kind](pixels, strength, np.random.Generator(np.random.PCG64(seed)))
     return Image.fromarray((worn.clip(0, 1) * 255 + 0.5).astype(np.uint8))
 
@@ -24,7 +24,7 @@ def _dark(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 
 
 def _bright(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    return pixels * (1.7 + 0.9 * strength) + 0.05
+    return _as_floats(pixels * (1.7 + 0.9 * strength) + 0.05)
 
 
 def _haze(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -62,7 +62,7 @@ def _cast(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 def _faded(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     grey = pixels.mean(axis=2, keepdims=True)
     pale = grey + (pixels - grey) * (0.5 - 0.3 * strength)
-    return _as_floats(0.3 + 0.08 * strength + pale * (0.5 - 0.1 * strength) + np.float32([0.05, 0.03, 0]))
+    return _as_floats(0.3 + 0.08 * strength + pale * (0.5 - 0.1 * strength) + np.array([0.05, 0.03, 0]))
 
 
 def _small(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -95,11 +95,11 @@ def _scratched(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pix
 
 def _filtered(pixels: Pixels, change: Callable[[Image.Image], Image.Image]) -> Pixels:
     image = Image.fromarray((pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8))
-    return np.asarray(change(image), dtype=np.float32) / 255
+    return _as_floats(np.asarray(change(image)) / 255)
 
 
-def _as_floats(pixels: NDArray[np.floating]) -> Pixels:
-    return pixels.astype(np.float32)
+def _as_floats(pixels: ArrayLike) -> Pixels:
+    return np.asarray(pixels, dtype=np.float32)
 
 
 WORN: dict[str, Callable[[Pixels, float, np.random.Generator], Pixels]] = {
