@@ -18,8 +18,8 @@ SHARED_OPENING = 4  # words
 
 @dataclass(frozen=True)
 class Diversity:
-    """distinct: share of prompts that are different (case and spacing aside). near: share that nearly repeat an earlier
-    one (a likeness of .6). vocabulary: different words. type_token: vocabulary over all words - it falls with the size
+    """distinct: share of prompts that are different (case and spacing aside). near: share of these that nearly
+    repeat an earlier one (a likeness of .6). vocabulary: different words. type_token: vocabulary over all words - it falls with the size
     of the set; type_token_500: the mean of it over windows of 500 words, which does not. distinct_3: different runs of
     three words over all of them. overlap: mean likeness (Jaccard of runs of three words) of all pairs of a sample;
     overlap_most: the largest. opening: share of the commonest first four words. words: least, median, nine tenths,
@@ -45,13 +45,13 @@ def measure(prompts: Sequence[str], seed: int = 0) -> Diversity:
     texts = [words_of(prompts[n]) for n in order]
     flat = [word for text in texts for word in text]
     threes = [run for text in texts for run in zip(text, text[1:], text[2:], strict=False)]
-    near = Near()
+    near, different = Near(), list(dict.fromkeys(map(plain, prompts)))
     overlap, overlap_most = _overlap([prompts[n] for n in order[:SAMPLE]])
     lengths = sorted(map(len, texts))
     return Diversity(
         prompts=len(prompts),
-        distinct=len(set(map(plain, prompts))) / len(prompts),
-        near=sum(not near.add(prompt) for prompt in dict.fromkeys(map(plain, prompts))) / len(prompts),
+        distinct=len(different) / len(prompts),
+        near=sum(not near.add(prompt) for prompt in different) / len(different),
         vocabulary=len(set(flat)),
         type_token=len(set(flat)) / max(1, len(flat)),
         type_token_500=_windowed(flat),
