@@ -66,6 +66,7 @@ NEVER = [
     ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket"}),
     ("fewstep.roles", {"fewstep.data", "fewstep.train"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
+    ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
 ]
 
 

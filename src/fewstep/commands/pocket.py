@@ -62,3 +62,15 @@ def pocket_specialise(
         raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(KINDS)}")
     folder = to or Path("runs/specialists") / kind
     specialise(kind, folder, minutes, log=lambda text: out.print(text, highlight=False))
+
+
+@app.command("judge")
+@refusing
+def pocket_judge(
+    gallery: Annotated[Path, typer.Argument(help="A gallery of a pocket suite (`fewstep generate`, `bench adopt`).")],
+) -> None:
+    """Judge a gallery with the probe: no network, no key, and the same record as any other judge."""
+    from fewstep import suite_tables
+    from fewstep.pocket.judge import judge
+
+    suite_tables.show_scores(judge(gallery), gallery, out)
