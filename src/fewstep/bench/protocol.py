@@ -170,7 +170,10 @@ def _read(name: str) -> Protocol:
         path = Path(name)
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
             raise JudgeError(f"no protocol '{name}': shipped are {', '.join(names())}; one of yours is a .yaml file")
-        raw, where = path.read_text(encoding="utf-8"), name
+        try:
+            raw, where = path.read_text(encoding="utf-8"), name
+        except (OSError, UnicodeDecodeError) as error:
+            raise JudgeError(f"{path} cannot be read as a protocol ({error}); save it as UTF-8") from error
     return _parsed(raw, where)
 
 
