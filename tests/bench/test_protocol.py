@@ -103,6 +103,9 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
     path.write_text('name: mine-v1\nabout: mine\ntasks: [t2i]\nsytem: "Look. {data} {answer}"\n')
     with pytest.raises(JudgeError, match="did you mean system"):
         protocol.load(str(path), "t2i")
+    path.write_bytes(b"name: \xff")
+    with pytest.raises(JudgeError, match="UTF-8"):
+        protocol.load(str(path), "t2i")
 
 
 FINGERPRINTS = {
