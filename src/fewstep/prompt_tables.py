@@ -97,7 +97,7 @@ def ask_prompts(order: Order, declaration: Path, each: int, console: Console) ->
     asks = [_ask(order, category, tuple(shown), each, endpoint) for category in order.categories]
     console.print(f"answers are kept in [bold]{order.record}[/]", highlight=False, soft_wrap=True)
     began = time.monotonic()
-    with _spending(console) as seen:
+    with _spending(order.count * len(asks), console) as seen:
         cases = asking.write(asks, order.count, endpoint, order.record, avoided, seen)
     _write(order.to, cases)
     _told(order, cases, time.monotonic() - began, console)
@@ -205,15 +205,11 @@ def _counting(total: int, console: Console) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _spending(console: Console) -> Iterator[Callable[[asking.Tally], None]]:
+def _spending(total: int, console: Console) -> Iterator[Callable[[asking.Tally], None]]:
     """One line: how far, what it took, what it cost, and what the rest will cost at this rate."""
     with _bar("{task.completed:,.0f} of {task.total:,.0f}  {task.description}", console) as progress:
-        row = progress.add_task("", total=None)
-
-        def seen(tally: asking.Tally) -> None:
-            progress.update(row, total=tally.wanted, completed=tally.kept, description=_line(tally))
-
-        yield seen
+        row = progress.add_task("", total=total)
+        yield lambda tally: progress.update(row, completed=tally.kept, description=_line(tally))
 
 
 def _line(tally: asking.Tally) -> str:

@@ -4,6 +4,7 @@ Answers are taken in the order of their requests, whatever order they came in: t
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fewstep.errors import EndpointError
 
 BLOCK = 8  # requests of a block for each that runs at once, at most: the end of a block waits for its slowest
 PATIENCE = 20  # requests in a row that may give (almost) nothing new
+HOPE = 4  # requests that an estimate of the yield counts as full ones
 BARREN = 0.02  # of the prompts asked for: less than this share is nothing
 
 
@@ -92,10 +94,11 @@ class _Asking:
         return cases
 
     def _size(self, ask: Ask, have: int, gains: Sequence[int]) -> int:
-        """Requests of the next block: as many as should do, going by the last ones, within BLOCK."""
+        """Requests of the next block: as many as should do, going by the last ones. Asking too few costs a moment, too
+        many costs money."""
         recent = gains[-4 * PATIENCE :]
-        rate = max(sum(recent) / len(recent), BARREN * ask.each) if recent else ask.each
-        return max(1, min(-(-(self._count - have) // max(1, round(rate))), BLOCK * self._endpoint.concurrency))
+        rate = (sum(recent) + HOPE * ask.each) / (len(recent) + HOPE)
+        return min(math.ceil((self._count - have) / rate), BLOCK * self._endpoint.concurrency)
 
     async def _ask(self, ask: Ask, number: int, client: Client) -> None:
         reply = await client.ask(ask.messages(number), SCHEMA)

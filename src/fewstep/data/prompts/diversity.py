@@ -18,12 +18,12 @@ SHARED_OPENING = 4  # words
 
 @dataclass(frozen=True)
 class Diversity:
-    """distinct: share of prompts that are different (case and spacing aside). near: share of these that nearly
-    repeat an earlier one (a likeness of .6). vocabulary: different words. type_token: vocabulary over all words - it falls with the size
-    of the set; type_token_500: the mean of it over windows of 500 words, which does not. distinct_3: different runs of
-    three words over all of them. overlap: mean likeness (Jaccard of runs of three words) of all pairs of a sample;
-    overlap_most: the largest. opening: share of the commonest first four words. words: least, median, nine tenths,
-    most words of a prompt."""
+    """distinct: share of prompts that are different (case and spacing aside). near: share of these that nearly repeat
+    an earlier one (a likeness of .6). vocabulary: different words. type_token: vocabulary over all words - it falls
+    with the size of the set; type_token_500: the mean of it over windows of 500 words, which does not. distinct_3:
+    different runs of three words over all of them. overlap: mean likeness (Jaccard of runs of three words) of all pairs
+    of a sample; overlap_most: the largest. opening: share of the commonest first four words. words: least, median, nine
+    tenths, most words of a prompt."""
 
     prompts: int
     distinct: float

@@ -8,7 +8,7 @@ the grammar draws, with lengths.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -77,7 +77,7 @@ class AskPrompts:
         return Case(name, "t2i", prompt, self.name, source=source)
 
     def mark(self) -> str:
-        return _hash(words_of_file("t2i.md"), words_of_file(f"{self.name}.md"), built.mark(self.name))
+        return _hash(self.seed, words_of_file("t2i.md"), words_of_file(f"{self.name}.md"), built.mark(self.name))
 
     def _idea(self, number: int, n: int) -> str:
         rng = draw_by_lot("ideas", self.name, self.seed, number, n)
@@ -102,7 +102,7 @@ class AskEdits:
         picture = shown(open_picture(path, str(path)), self.max_side)
         told = self._turn[number % len(self._turn)].prompt
         known = f"\nIt was made from this description, which may be wrong:\n<description>\n{told}\n</description>"
-        asked = f"{_edit_categories()[self.name]}\nWrite {self.each} instructions for this picture."
+        asked = f"{edit_categories()[self.name]}\nWrite {self.each} instructions for this picture."
         return [text("system", words_of_file("edit.md")), mixed("user", [picture, asked + (known if told else "")])]
 
     def accepts(self, prompt: str) -> bool:
@@ -117,7 +117,7 @@ class AskEdits:
 
     def mark(self) -> str:
         names = sorted(picture.name for picture in self.pictures)
-        return _hash(words_of_file("edit.md"), _edit_categories()[self.name], *names, str(self.worn is None))
+        return _hash(self.seed, words_of_file("edit.md"), edit_categories()[self.name], *names, self.worn is None)
 
     @cached_property
     def _turn(self) -> list[Shown]:
@@ -162,9 +162,9 @@ def words_of_file(name: str) -> str:
 
 
 @cache
-def _edit_categories() -> dict[str, str]:
+def edit_categories() -> dict[str, str]:
     return dict(yaml.safe_load(words_of_file("edit-categories.yaml")))
 
 
-def _hash(*parts: Sequence[Any]) -> str:
+def _hash(*parts: object) -> str:
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()

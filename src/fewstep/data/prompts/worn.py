@@ -24,7 +24,7 @@ def _dark(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 
 
 def _bright(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
-    return _as_floats(pixels * (1.7 + 0.9 * strength) + 0.05)
+    return _as_floats(pixels * (1.4 + 0.6 * strength) + 0.05)
 
 
 def _haze(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
@@ -47,7 +47,7 @@ def _blur(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 def _jpeg(pixels: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     def packed(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
-        image.save(file, format="JPEG", quality=round(12 - 8 * strength))
+        image.save(file, format="JPEG", quality=round(16 - 10 * strength))
         return Image.open(file).convert("RGB")
 
     return _filtered(pixels, packed)
