@@ -1,0 +1,71 @@
+"""`fewstep bench report`: galleries in, one static folder out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from fewstep import durable
+from fewstep.bench.report.judging import cost, facts, failures
+from fewstep.bench.report.page import OWN, Page, Section, write
+from fewstep.bench.report.pictures import Album, Keep
+from fewstep.bench.report.rows import Rows, measures_of
+from fewstep.bench.report.systems import Group, Key, grouped, missing, open_system
+from fewstep.errors import GalleryError
+
+
+def report(folders: Sequence[Path], to: Path, reference: str | None, keep: Keep, console: Console) -> Path:
+    """The report's page.
+
+    Raises:
+        GalleryError: galleries that cannot be read or compared, or a folder that holds something else.
+    """
+    _refuse_foreign(to)
+    groups = grouped([open_system(folder) for folder in folders], reference)
+    page = _page(groups)
+    durable.make_folder(to)
+    album = Album(to, keep)
+    album.make_folders()
+    rows = Rows(_names(groups), measures_of(groups, lambda m, n: "lower"), album, _sources)
+    asked = [(group, key, record) for group in groups for key, record in group.keys.items()]
+    for group, key, record in track(asked, "pictures", console=console, disable=keep is Keep.NONE):
+        rows.add(group, key, record)
+    written = write(page, rows.data(), to)
+    album.sweep()
+    return written
+
+
+def _refuse_foreign(to: Path) -> None:
+    if to.exists() and not to.is_dir():
+        raise GalleryError(f"{to} is a file; name a folder for the report")
+    strange = sorted(path.name for path in to.iterdir() if path.name not in OWN) if to.is_dir() else []
+    strange = [name for name in strange if not name.endswith(".tmp")]
+    if strange:
+        raise GalleryError(f"{to} holds other things ({', '.join(strange[:5])}); name a new folder for the report")
+
+
+def _names(groups: Sequence[Group]) -> list[str]:
+    return list(dict.fromkeys(system.name for group in groups for system in group.systems))
+
+
+def _sources(group: Group, key: Key) -> Sequence[Path]:
+    return ()
+
+
+def _page(groups: Sequence[Group]) -> Page:
+    names = _names(groups)
+    failed, spent = failures(groups), cost(groups)
+    sections = (
+        Section("failures", "Failures", (failed,) if failed else (), "" if failed else "None."),
+        Section("cost", "Cost", (spent,) if spent else ()),
+    )
+    return Page(
+        " against ".join([", ".join(names[1:]), names[0]]) if len(names) > 1 else names[0],
+        "",
+        tuple(missing(groups)),
+        sections,
+        tuple(facts(groups)),
+        "failures",
+        len(groups),
+    )

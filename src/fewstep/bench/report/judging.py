@@ -1,0 +1,126 @@
+"""What became of the questions: failures by status with the server's words, cost, and who was asked how."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fewstep.bench.report.page import Facts
+from fewstep.bench.report.parts import Cell, Line, Table
+from fewstep.bench.report.systems import Group, System
+from fewstep.bench.verdict import Verdict
+
+WORDS = 3  # different words of the server shown for a status
+LONG = 160  # characters of them
+
+
+def failures(groups: Sequence[Group]) -> Table | None:
+    """Pictures that were not drawn and verdicts that are no score; None where all went well."""
+    lines = [line for group in groups for system in group.systems for line in _failures_of(system, group, len(groups))]
+    if not lines:
+        return None
+    return Table("failures", "Failures", ("count", "of", "in the words of the model or the server"), tuple(lines))
+
+
+def _failures_of(system: System, group: Group, suites: int) -> Iterator[Line]:
+    name = f"{system.name}, {group.suite.name}" if suites > 1 else system.name
+    whys = [why for key in system.records if (why := system.failed(key)) is not None]
+    if whys:
+        yield _line(name, "picture not drawn", whys, len(system.records))
+    for judge, verdicts in system.verdicts.items():
+        for status in dict.fromkeys(v.status for v in verdicts if v.status != "ok"):
+            whys = [v.reasoning or "" for v in verdicts if v.status == status]
+            yield _line(name, f"{judge}: {status.replace('_', ' ')}", whys, len(verdicts))
+
+
+def _line(system: str, what: str, words: Sequence[str], of: int) -> Line:
+    most = Counter(" ".join(text.split())[:LONG] for text in words if text).most_common(WORDS)
+    said = "; ".join(f"“{text}”" + (f" × {count:,}" if count > 1 else "") for text, count in most)
+    return Line(what, (Cell(f"{len(words):,}"), Cell(f"{of:,}"), Cell(said or "–")), group=system)
+
+
+def cost(groups: Sequence[Group]) -> Table | None:
+    """Per judge: calls, tokens, money and seconds, over all systems and suites; None without verdicts."""
+    asked: dict[str, list[Verdict]] = {}
+    for group in groups:
+        for system in group.systems:
+            for judge, verdicts in system.verdicts.items():
+                asked.setdefault(judge, []).extend(verdicts)
+    if not asked:
+        return None
+    columns = ("verdicts", "tokens in", "tokens out", "cost", "seconds a verdict")
+    note = "Of the verdicts kept. What is not stated by a server is not counted, and said so."
+    lines = tuple(Line(judge, _cost_of(verdicts)) for judge, verdicts in asked.items())
+    return Table("cost", "Cost of judging", columns, lines, note, first="judge")
+
+
+def _cost_of(verdicts: Sequence[Verdict]) -> tuple[Cell, ...]:
+    prices = [v.cost for v in verdicts if v.cost is not None]
+    seconds = [v.seconds for v in verdicts if v.seconds is not None]
+    middle, slow = np.quantile(seconds, [0.5, 0.9]) if seconds else (None, None)
+    return (
+        Cell(f"{len(verdicts):,}"),
+        _tokens(verdicts, "prompt"),
+        _tokens(verdicts, "completion"),
+        Cell(f"{sum(prices):,.2f}", _stated(len(prices), len(verdicts))) if prices else Cell("not stated"),
+        Cell(f"{middle:.2f}", f"p90 {slow:.2f}") if seconds else Cell("not stated"),
+    )
+
+
+def _tokens(verdicts: Sequence[Verdict], name: str) -> Cell:
+    counts = [int(v.tokens[name]) for v in verdicts if v.tokens and v.tokens.get(name) is not None]
+    return Cell(f"{sum(counts):,}", _stated(len(counts), len(verdicts))) if counts else Cell("not stated")
+
+
+def _stated(known: int, of: int) -> str:
+    return "" if known == of else f"stated for {known:,} of {of:,}"
+
+
+def facts(groups: Sequence[Group]) -> list[Facts]:
+    """Suites, systems, judges and metrics, each with what identifies it."""
+    return [*_suites(groups), *_systems(groups), *_judges(groups)]
+
+
+def _suites(groups: Sequence[Group]) -> Iterator[Facts]:
+    for group in groups:
+        seeds = Counter(case for case, _ in group.keys)
+        yield Facts(f"Suite {group.suite.name}", (
+            ("Version", group.suite.version),
+            ("Hash", group.suite.hash),
+            ("Asked for", f"{len(group.keys):,} pictures of {len(seeds):,} cases"),
+            ("Categories", ", ".join(f"{name} {count:,}" for name, count in group.categories.items())),
+        ))
+
+
+def _systems(groups: Sequence[Group]) -> Iterator[Facts]:
+    for group in groups:
+        for system in group.systems:
+            title = f"System {system.name}" + (f" on {group.suite.name}" if len(groups) > 1 else "")
+            said = tuple((name.replace("_", " "), _plain(value)) for name, value in system.model.items())
+            yield Facts(title, (("Origin", system.origin), ("Pictures", f"{len(system.records):,}"), *said))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _judges(groups: Sequence[Group]) -> Iterator[Facts]:
+    for judge in dict.fromkeys(judge for group in groups for judge in group.judges):
+        all_of = [v for group in groups for s in group.systems for v in s.verdicts.get(judge, ())]
+        rungs = Counter(v.rung for v in all_of if v.rung)
+        yield Facts(f"Judge {judge}", (
+            ("Model, as the server named itself", _counted(v.model for v in all_of)),
+            ("Protocol", _counted(v.protocol for v in all_of)),
+            ("Structured output", ", ".join(f"{name} {count:,}" for name, count in rungs.items()) or "not stated"),
+            ("Repeats", str(1 + max((v.repeat for v in all_of), default=0))),
+        ))
+
+
+def _counted(names: Iterator[str]) -> str:
+    """Each name; how often only where there are several, which is a warning in itself."""
+    counts = Counter(str(name) for name in names)
+    return ", ".join(counts) if len(counts) == 1 else ", ".join(f"{name} ({n:,})" for name, n in counts.items())
