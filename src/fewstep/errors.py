@@ -42,9 +42,5 @@ class ExportError(FewstepError):
     """A student folder that cannot be written or does not pass its own verification."""
 
 
-class GalleryError(FewstepError):
-    """A gallery of another suite or model, or pictures that cannot become one."""
-
-
 class EnvironmentRefused(FewstepError, RuntimeError):
     """The machine lacks what was asked for: a device, a dtype, a package, disk space."""

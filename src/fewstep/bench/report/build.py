@@ -1,17 +1,22 @@
 """`fewstep bench report`: galleries in, one static folder out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
 from fewstep import durable
+from fewstep.bench.report.figures import metric_table, skipped_table
 from fewstep.bench.report.judging import cost, facts, failures
 from fewstep.bench.report.page import OWN, Page, Section, write
+from fewstep.bench.report.parts import Table
 from fewstep.bench.report.pictures import Album, Keep
+from fewstep.bench.report.ranking import against_reference, heat_tables, rank_table, rules_table, scores_of
 from fewstep.bench.report.rows import Rows, measures_of
 from fewstep.bench.report.systems import Group, Key, grouped, missing, open_system
+from fewstep.bench.standings import standings
 from fewstep.errors import GalleryError
 
 
@@ -56,7 +61,11 @@ def _sources(group: Group, key: Key) -> Sequence[Path]:
 def _page(groups: Sequence[Group]) -> Page:
     names = _names(groups)
     failed, spent = failures(groups), cost(groups)
+    parts = [_Part.of(group, i, len(groups)) for i, group in enumerate(groups)]
     sections = (
+        Section("ranks", "Ranks", tuple(t for part in parts for t in part.ranks)),
+        Section("categories", "Categories", tuple(t for part in parts for t in part.heat)),
+        Section("metrics", "Metrics", tuple(t for part in parts for t in part.metrics)),
         Section("failures", "Failures", (failed,) if failed else (), "" if failed else "None."),
         Section("cost", "Cost", (spent,) if spent else ()),
     )
@@ -66,6 +75,28 @@ def _page(groups: Sequence[Group]) -> Page:
         tuple(missing(groups)),
         sections,
         tuple(facts(groups)),
-        "failures",
+        "metrics",
         len(groups),
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The tables of one suite."""
+
+    ranks: tuple[Table, ...]
+    heat: tuple[Table, ...]
+    metrics: tuple[Table, ...]
+
+    @classmethod
+    def of(cls, group: Group, number: int, of: int) -> "_Part":
+        suffix = f"-{number}" if of > 1 else ""
+        found = standings(scores_of(group)) if group.judges else []
+        gaps = against_reference(group) if found else {}
+        ranks = [rank_table(group, found, gaps, f"ranks{suffix}", group.suite.name), rules_table(found, f"rules{suffix}")] if found else []
+        metrics = [metric_table(group, f"metrics{suffix}", group.suite.name), skipped_table(group, f"skipped{suffix}")]
+        return cls(
+            tuple(table for table in ranks if table),
+            tuple(heat_tables(group, found, suffix)),
+            tuple(table for table in metrics if table),
+        )
