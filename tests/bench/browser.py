@@ -9,8 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "Escape": 27, "/": 191}
 PATIENCE = 30  # seconds
 
@@ -46,7 +56,9 @@ class Browser:
         """One command of the protocol, and its result."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
-        os.write(self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0")
+        os.write(
+            self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
+        )
         while (said := self._next()).get("id") != self._number:
             self._note(said)
         assert "error" not in said, f"{method}: {said.get('error')}"
@@ -75,8 +87,14 @@ class Browser:
         code = KEYS[name]
         text = {"text": "\r"} if name == "Enter" else {"text": "/"} if name == "/" else {}
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code,
-                      **(text if kind == "keyDown" else {}))
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=name,
+                code=name,
+                windowsVirtualKeyCode=code,
+                **(text if kind == "keyDown" else {}),
+            )
 
     def write(self, text: str) -> None:
         """Text into the field that has the focus."""
@@ -85,19 +103,25 @@ class Browser:
     def click(self, selector: str) -> None:
         """A real click in the middle of the first element that fits."""
         self.js(f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        x, y = self.js(f"(() => {{ const b = document.querySelector({selector!r}).getBoundingClientRect();"
-                       " return [b.x + b.width / 2, b.y + b.height / 2]; })()")
+        x, y = self.js(
+            f"(() => {{ const b = document.querySelector({selector!r}).getBoundingClientRect();"
+            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def choose(self, selector: str, value: str) -> None:
         """An option of a select, as a reader's choice."""
-        self.js(f"(() => {{ const s = document.querySelector({selector!r}); s.value = {value!r};"
-                " s.dispatchEvent(new Event('input', {bubbles: true})); })()")
+        self.js(
+            f"(() => {{ const s = document.querySelector({selector!r}); s.value = {value!r};"
+            " s.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        )
 
     def look(self, width: int, height: int, dark: bool) -> None:
         """The size and the colour scheme of the window."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 

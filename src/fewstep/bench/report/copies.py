@@ -21,20 +21,22 @@ def latex(table: Table) -> str:
     """A tabular of the booktabs package, with its caption."""
     head = " & ".join(escaped(text) for text in (table.first, *table.columns))
     body = [" & ".join(escaped(t) for t in (_named(line), *map(_whole, line.cells))) + r" \\" for line in table.lines]
-    return "\n".join([
-        r"\begin{table}[t]",
-        r"\centering",
-        rf"\caption{{{escaped(f'{table.title}. {table.note}'.strip())}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-        r"\toprule",
-        head + r" \\",
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-        "",
-    ])
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{escaped(f'{table.title}. {table.note}'.strip())}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            head + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def escaped(text: str) -> str:

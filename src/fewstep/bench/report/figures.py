@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import floor, log10
 
 from fewstep.bench import statistics
+from fewstep.bench.gallery import Key
+from fewstep.bench.report.groups import Group
 from fewstep.bench.report.parts import Cell, Line, Table
-from fewstep.bench.report.systems import Group, Key, System
+from fewstep.bench.report.systems import System
 from fewstep.bench.report.written import CERTAIN, difference, estimated
 
 
-def metric_table(group: Group, key: str, title: str) -> Table | None:
+def metric_table(group: Group, key: str) -> Table | None:
     """A line for each value of each metric; None where no system has any."""
     lines = tuple(line for metric, name in _values(group) for line in [_line(group, metric, name)])
     lines += tuple(_latency(group))
@@ -23,7 +25,7 @@ def metric_table(group: Group, key: str, title: str) -> Table | None:
         f"Means with {CERTAIN} intervals that draw whole cases anew. Differences are taken on the same case and seed; "
         "marked where the interval is clear of zero. What a metric skipped is not in its mean."
     )
-    return Table(key, title, columns, lines, note, first="figure", at=at)
+    return Table(key, group.name.name, columns, lines, note, first="figure", at=at)
 
 
 def skipped_table(group: Group, key: str) -> Table | None:

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fewstep.bench.agreement import agreement
+from fewstep.bench.report.groups import Group
 from fewstep.bench.report.page import Facts
 from fewstep.bench.report.parts import Cell, Line, Table
-from fewstep.bench.report.systems import Group, System
+from fewstep.bench.report.systems import System
+from fewstep.bench.resampling import Scores
 from fewstep.bench.verdict import Verdict
 
 WORDS = 3  # different words of the server shown for a status
@@ -23,13 +26,13 @@ def failures(groups: Sequence[Group]) -> Table | None:
 
 
 def _failures_of(system: System, group: Group, suites: int) -> Iterator[Line]:
-    name = f"{system.name}, {group.suite.name}" if suites > 1 else system.name
+    name = f"{system.name}, {group.name.name}" if suites > 1 else system.name
     whys = [why for key in system.records if (why := system.failed(key)) is not None]
     if whys:
         yield _line(name, "picture not drawn", whys, len(system.records))
     for judge, verdicts in system.verdicts.items():
         for status in dict.fromkeys(v.status for v in verdicts if v.status != "ok"):
-            whys = [v.reasoning or "" for v in verdicts if v.status == status]
+            whys = [v.why or v.reasoning for v in verdicts if v.status == status]
             yield _line(name, f"{judge}: {status.replace('_', ' ')}", whys, len(verdicts))
 
 
@@ -60,8 +63,8 @@ def _cost_of(verdicts: Sequence[Verdict]) -> tuple[Cell, ...]:
     middle, slow = np.quantile(seconds, [0.5, 0.9]) if seconds else (None, None)
     return (
         Cell(f"{len(verdicts):,}"),
-        _tokens(verdicts, "prompt"),
-        _tokens(verdicts, "completion"),
+        _tokens(verdicts, "input"),
+        _tokens(verdicts, "output"),
         Cell(f"{sum(prices):,.2f}", _stated(len(prices), len(verdicts))) if prices else Cell("not stated"),
         Cell(f"{middle:.2f}", f"p90 {slow:.2f}") if seconds else Cell("not stated"),
     )
@@ -76,6 +79,25 @@ def _stated(known: int, of: int) -> str:
     return "" if known == of else f"stated for {known:,} of {of:,}"
 
 
+def agreement_table(group: Group, scores: Scores, key: str) -> Table:
+    """Every two judges, over the pictures of all systems that both scored."""
+    found = agreement(scores)
+    columns = ("Kendall's τ", "Krippendorff's α", "α of the order", "pictures")
+    lines = tuple(
+        Line(pair, (*(_two(of[name]) for name in ("kendall", "alpha_interval", "alpha_ordinal")), Cell(f"{of['n']:,}")))
+        for pair, of in found.items()
+    )
+    note = (
+        "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the "
+        "scores: 1 where judges are equal, 0 where they agree as chance would."
+    )
+    return Table(key, group.name.name, columns, lines, note, first="judges")
+
+
+def _two(value: float | int | None) -> Cell:
+    return Cell("–" if value is None else f"{value:.2f}".replace("-", "−"))
+
+
 def facts(groups: Sequence[Group]) -> list[Facts]:
     """Suites, systems, judges and metrics, each with what identifies it."""
     return [*_suites(groups), *_systems(groups), *_judges(groups)]
@@ -84,18 +106,21 @@ def facts(groups: Sequence[Group]) -> list[Facts]:
 def _suites(groups: Sequence[Group]) -> Iterator[Facts]:
     for group in groups:
         seeds = Counter(case for case, _ in group.keys)
-        yield Facts(f"Suite {group.suite.name}", (
-            ("Version", group.suite.version),
-            ("Hash", group.suite.hash),
-            ("Asked for", f"{len(group.keys):,} pictures of {len(seeds):,} cases"),
-            ("Categories", ", ".join(f"{name} {count:,}" for name, count in group.categories.items())),
-        ))
+        yield Facts(
+            f"Suite {group.name.name}",
+            (
+                ("Version", group.name.version),
+                ("Hash", group.name.hash),
+                ("Asked for", f"{len(group.keys):,} pictures of {len(seeds):,} cases"),
+                ("Categories", ", ".join(f"{name} {count:,}" for name, count in group.categories.items())),
+            ),
+        )
 
 
 def _systems(groups: Sequence[Group]) -> Iterator[Facts]:
     for group in groups:
         for system in group.systems:
-            title = f"System {system.name}" + (f" on {group.suite.name}" if len(groups) > 1 else "")
+            title = f"System {system.name}" + (f" on {group.name.name}" if len(groups) > 1 else "")
             said = tuple((name.replace("_", " "), _plain(value)) for name, value in system.model.items())
             yield Facts(title, (("Origin", system.origin), ("Pictures", f"{len(system.records):,}"), *said))
 
@@ -112,15 +137,18 @@ def _judges(groups: Sequence[Group]) -> Iterator[Facts]:
     for judge in dict.fromkeys(judge for group in groups for judge in group.judges):
         all_of = [v for group in groups for s in group.systems for v in s.verdicts.get(judge, ())]
         rungs = Counter(v.rung for v in all_of if v.rung)
-        yield Facts(f"Judge {judge}", (
-            ("Model, as the server named itself", _counted(v.model for v in all_of)),
-            ("Protocol", _counted(v.protocol for v in all_of)),
-            ("Structured output", ", ".join(f"{name} {count:,}" for name, count in rungs.items()) or "not stated"),
-            ("Repeats", str(1 + max((v.repeat for v in all_of), default=0))),
-        ))
+        yield Facts(
+            f"Judge {judge}",
+            (
+                ("Model, as the server named itself", _counted(v.model for v in all_of)),
+                ("Protocol", _counted(v.protocol for v in all_of)),
+                ("Structured output", ", ".join(f"{name} {count:,}" for name, count in rungs.items()) or "not stated"),
+                ("Repeats", str(1 + max((v.repeat for v in all_of), default=0))),
+            ),
+        )
 
 
-def _counted(names: Iterator[str]) -> str:
+def _counted(names: Iterator[str | None]) -> str:
     """Each name; how often only where there are several, which is a warning in itself."""
-    counts = Counter(str(name) for name in names)
+    counts = Counter(str(name or "unnamed") for name in names)
     return ", ".join(counts) if len(counts) == 1 else ", ".join(f"{name} ({n:,})" for name, n in counts.items())

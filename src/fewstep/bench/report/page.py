@@ -38,14 +38,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Page:
-    """cases_after: the section that the browser of cases follows. suites: how many there are."""
+    """suites: how many there are."""
 
     title: str
     summary: str
     missing: tuple[str, ...]
     sections: tuple[Section, ...]
     facts: tuple[Facts, ...]
-    cases_after: str
     suites: int
 
 

@@ -32,13 +32,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row. group: a heading above the first line of each group."""
+    """One row. group: a heading above the first line of each group. band: lines of one number are marked alike."""
 
     name: str
     cells: tuple[Cell, ...]
     note: str = ""
     group: str = ""
     strong: bool = False
+    band: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,12 @@ class Table:
     at: dict[int, float] = field(default_factory=dict)
     folded: bool = False
     heat: bool = False
+    common: bool = False  # all columns share one scale
 
     def span(self, column: int, group: str = "") -> tuple[float, float]:
         """The scale of a column's whiskers within a group of lines: every interval and the mark, a little wider."""
-        cells = [line.cells[column] for line in self.lines if line.group == group and column < len(line.cells)]
+        lines = [line for line in self.lines if line.group == group]
+        cells = [cell for line in lines for i, cell in enumerate(line.cells) if self.common or i == column]
         ends = [end for cell in cells if cell.whisker for end in cell.whisker.ends]
         return padded([*ends, *([self.at[column]] if column in self.at else [])])
 

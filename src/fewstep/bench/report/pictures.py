@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -49,14 +48,15 @@ class Album:
         return self._placed[picture]
 
     def _new(self, picture: Path) -> tuple[str, str | int]:
-        name = hashlib.blake2b(picture.read_bytes(), digest_size=10).hexdigest()
+        content = picture.read_bytes()
+        name = hashlib.blake2b(content, digest_size=10).hexdigest()
         light = self._light(picture, f"{LIGHT}/{name}.webp")
         if self.keep is Keep.LINKED:
             return Path(os.path.relpath(picture.resolve(), self.folder.resolve())).as_posix(), light
         whole = f"{PICTURES}/{name}{picture.suffix.lower()}"
         self.used.add(whole)
         if not (self.folder / whole).is_file():
-            durable.replace_by(self.folder / whole, lambda beside: shutil.copyfile(picture, beside))
+            durable.write(self.folder / whole, content)
         return whole, light
 
     def _light(self, picture: Path, name: str) -> str | int:

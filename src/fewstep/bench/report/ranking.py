@@ -1,14 +1,16 @@
 """Who is better: the rank table, what other rules would say, and the categories under each judge."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 
 from fewstep.bench.comparison import Comparison, compare
-from fewstep.bench.coverage import Coverage
+from fewstep.bench.coverage import ENOUGH, Coverage
+from fewstep.bench.report.groups import Group
 from fewstep.bench.report.parts import Cell, Line, Table
-from fewstep.bench.report.systems import Group, System
+from fewstep.bench.report.systems import System
 from fewstep.bench.report.written import CERTAIN, between, difference, estimated
 from fewstep.bench.resampling import Record, Scores
-from fewstep.bench.standings import Standing, standings
+from fewstep.bench.standings import Standing
 from fewstep.bench.statistics import Estimate
 
 
@@ -31,54 +33,58 @@ def against_reference(group: Group) -> dict[str, Comparison]:
     found = {}
     for system in group.systems[1:]:
         judges = [j for j in group.judges if system.scores.get(j) and group.reference.scores.get(j)]
-        sides = [{judge: scores[name][judge] for judge in judges} for name in (system.name, group.reference.name)]
+        ours, theirs = ({j: scores[name][j] for j in judges} for name in (system.name, group.reference.name))
         if judges:
-            found[system.name] = compare(*sides)
+            found[system.name] = compare(ours, theirs)
     return found
 
 
-def rank_table(group: Group, found: Sequence[Standing], gaps: Mapping[str, Comparison], key: str, title: str) -> Table:
-    judges = group.judges
-    columns = ("rank", "band", "mean of the judges" if len(judges) > 1 else judges[0])
-    columns += (*(judges if len(judges) > 1 else ()), f"minus {group.reference.name}", "first in", "scored")
-    lines = tuple(_rank_line(standing, group, gaps.get(standing.system)) for standing in found)
-    at = {2: next(s.overall.value for s in found if s.system == group.reference.name)}
-    at = {column: value for column, value in at.items() if value is not None} | {columns.index("first in") - 1: 0.0}
-    return Table(key, title, columns, lines, _rank_note(group, found), at=at)
+def rank_table(group: Group, found: Sequence[Standing], gaps: Mapping[str, Comparison], key: str) -> Table:
+    judges = group.judges if len(group.judges) > 1 else ()
+    columns = ("rank", "mean of the judges" if judges else group.judges[0], *judges)
+    columns += (f"minus {group.reference.name}", "first in", "scored")
+    lines = tuple(_rank_line(standing, group, gaps.get(standing.system), judges) for standing in found)
+    mean = next(standing.overall.value for standing in found if standing.system == group.reference.name)
+    at = {2 + len(judges): 0.0} | ({} if mean is None else {1: mean})
+    return Table(key, group.name.name, columns, lines, at=at)
 
 
-def _rank_line(standing: Standing, group: Group, gap: Comparison | None) -> Line:
-    judges = group.judges
-    reference = standing.system == group.reference.name
+def _rank_line(standing: Standing, group: Group, gap: Comparison | None, judges: Sequence[str]) -> Line:
+    first = standing.p_rank[0] if standing.p_rank else None
     cells = [
-        Cell("–" if standing.rank is None else str(standing.rank), standing.why and f"withheld: {standing.why}" or ""),
-        Cell("–" if standing.band is None else str(standing.band)),
+        Cell("withheld" if standing.rank is None else str(standing.rank)),
         estimated(standing.overall, whisker=True),
-        *(estimated(standing.judges[judge]) for judge in (judges if len(judges) > 1 else ())),
-        Cell("reference") if reference else difference(gap.overall if gap else None),
-        Cell(f"{100 * standing.p_rank[0]:.0f} %" if standing.p_rank and standing.p_rank[0] == standing.p_rank[0] else "–"),
+        *(estimated(standing.judges[judge]) for judge in judges),
+        Cell("reference") if standing.system == group.reference.name else difference(gap.overall if gap else None),
+        Cell("–" if first is None or isnan(first) else f"{100 * first:.0f} %"),
         _scored(standing.coverage),
     ]
-    return Line(standing.system, tuple(cells), strong=standing.rank == 1)
+    note = f"band {standing.band}" if standing.why is None else standing.why
+    return Line(standing.system, tuple(cells), note, strong=standing.rank == 1, band=standing.band)
 
 
 def _scored(coverage: Mapping[str, Coverage]) -> Cell:
     """The least covered judge speaks for the system."""
-    worst = min(coverage.values(), key=lambda each: each.share)
-    bounds = "" if worst.scored == worst.asked or worst.worst is None else f"bounds {worst.worst:.2f} to {worst.best:.2f}"
-    return Cell(f"{100 * worst.share:.1f} %", bounds)
+    least = min(coverage.values(), key=lambda each: each.share)
+    whole = least.scored == least.asked or least.worst is None
+    return Cell(f"{100 * least.share:.1f} %", "" if whole else f"{least.worst:.2f} to {least.best:.2f}")
 
 
-def _rank_note(group: Group, found: Sequence[Standing]) -> str:
+def how_ranked(found: Sequence[Standing]) -> str:
+    """How the tables below are to be read; empty where there is none."""
+    if not found:
+        return ""
     said = [
-        "An average is the plain mean of category means; the rank is by the mean of the judges' averages, unrounded.",
-        f"Intervals hold with {CERTAIN}: whole cases are drawn anew within categories, all systems together.",
-        "Systems of one band are not told apart from its first. “First in” is the share of such drawings that a system "
-        "wins. The dotted line is the reference's mean, and zero in the differences, which are taken picture by picture.",
+        "An average is the plain mean of category means; ranks are by the mean of the judges' averages, unrounded. "
+        f"Intervals hold with {CERTAIN}: whole cases are drawn anew within categories, for all systems together. "
+        "Systems of one band are not told apart from the best of it. “First in” counts the drawings that a system "
+        "wins. Differences are taken picture by picture; the dotted line is the reference."
     ]
     if any(standing.rank is None for standing in found):
-        said.append("A rank is withheld under 99 % of scores: a judge that refuses the worst pictures flatters. The "
-                    "bounds are the means if every missing score were 1 or 5.")
+        said.append(
+            f"A rank is withheld under {100 * ENOUGH:.0f} % of scores, because a judge that refuses the worst pictures "
+            "flatters; beside the share stands what the mean would be if every missing score were a 1 or a 5."
+        )
     return " ".join(said)
 
 
@@ -88,30 +94,28 @@ def rules_table(found: Sequence[Standing], key: str) -> Table | None:
     if len(ranked) < 2:
         return None
     rules = list(ranked[0].other_rules)
-    lines = tuple(
-        Line(s.system, (Cell(str(s.rank)), *(Cell(str(s.other_rules[rule]), mark=s.other_rules[rule] != s.rank) for rule in rules)))
-        for s in ranked
-    )
+    lines = tuple(_rules_line(standing, rules) for standing in ranked)
     note = "How much the order owes to the rule: a rank that differs is marked."
     return Table(key, "Other rank rules", ("by the rule above", *rules), lines, note, folded=True)
 
 
-def heat_tables(group: Group, found: Sequence[Standing], suffix: str) -> Iterator[Table]:
+def _rules_line(standing: Standing, rules: Sequence[str]) -> Line:
+    others = [standing.other_rules[rule] for rule in rules]
+    cells = (Cell(str(rank), mark=rank != standing.rank) for rank in others)
+    return Line(standing.system, (Cell(str(standing.rank)), *cells))
+
+
+def heat_tables(group: Group, found: Sequence[Standing], key: str) -> Iterator[Table]:
     """Systems by categories under each judge, tinted from the lowest to the highest cell of the table."""
     for judge in group.judges:
-        shown = [s for s in found if s.coverage[judge].scored]
-        values = [e.value for s in shown for e in s.cells[judge].values() if e.value is not None]
+        shown = [standing for standing in found if standing.coverage[judge].scored]
+        values = [e.value for standing in shown for e in standing.cells[judge].values() if e.value is not None]
         if values:
-            low, high = min(values), max(values)
-            lines = tuple(_heat_line(s, judge, tuple(group.categories), (low, high)) for s in _in_order(shown, group))
-            columns = (*group.categories, "average")
-            note = f"Means of the scores of {judge} with {CERTAIN} intervals; darker is better, within this table."
-            yield Table(f"heat{suffix}-{group.judges.index(judge)}", f"{judge}", columns, lines, note, heat=True)
-
-
-def _in_order(found: Sequence[Standing], group: Group) -> list[Standing]:
-    order = [system.name for system in group.systems]
-    return sorted(found, key=lambda s: order.index(s.system))
+            span = min(values), max(values)
+            lines = tuple(_heat_line(standing, judge, tuple(group.categories), span) for standing in shown)
+            note = f"Means of its scores with {CERTAIN} intervals; darker is better, within this table."
+            title = f"{group.name.name}, judged by {judge}"
+            yield Table(f"{key}-{judge}", title, (*group.categories, "average"), lines, note, heat=True)
 
 
 def _heat_line(standing: Standing, judge: str, categories: Sequence[str], span: tuple[float, float]) -> Line:
@@ -124,3 +128,15 @@ def _tinted(estimate: Estimate, low: float, high: float) -> Cell:
         return Cell("–")
     shade = (estimate.value - low) / (high - low) if high > low else 0.5
     return Cell(f"{estimate.value:.2f}", between(estimate), shade=shade)
+
+
+def category_gaps(group: Group, gaps: Mapping[str, Comparison], key: str) -> Table | None:
+    """Where each system gains and loses against the reference, judges averaged."""
+    lines = tuple(
+        Line(name, tuple(difference(gap.categories.get(category)) for category in group.categories))
+        for name, gap in gaps.items()
+    )
+    note = "Picture by picture, the mean over judges; marked where the interval is clear of zero."
+    title = f"{group.name.name}, minus {group.reference.name}"
+    at = dict.fromkeys(range(len(group.categories)), 0.0)
+    return Table(key, title, tuple(group.categories), lines, note, at=at, common=True) if lines else None

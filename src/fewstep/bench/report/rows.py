@@ -3,11 +3,12 @@ arrays in a fixed order, because a report of thousands of cases opens from a fil
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from fewstep.bench.gallery import Key
+from fewstep.bench.report.groups import Group
 from fewstep.bench.report.pictures import Album
-from fewstep.bench.report.systems import Group, Key, System
+from fewstep.bench.report.systems import System
 from fewstep.bench.verdict import Verdict
 
 MEAN = "mean of the judges"
@@ -46,7 +47,6 @@ class Rows:
     systems: Sequence[str]
     measures: Sequence[Measure]
     album: Album
-    sources: Callable[[Group, Key], Sequence[Path]]
     rows: list[Any] = field(default_factory=list)
     _names: dict[str, Names] = field(default_factory=dict)
 
@@ -54,17 +54,19 @@ class Rows:
         """One picture as all systems drew it."""
         by_name = {system.name: system for system in group.systems}
         answers = [self._answer(by_name.get(name), key) for name in self.systems]
-        placed = [self.album.place(path) for path in self.sources(group, key)]
-        self.rows.append([
-            self._number("suites", group.suite.name),
-            self._number("tasks", str(record.get("task", ""))),
-            self._number("categories", str(record.get("category", ""))),
-            key[0],
-            key[1],
-            str(record.get("prompt", "")),
-            [list(picture) for picture in placed if picture],
-            answers,
-        ])
+        placed = [self.album.place(path) for path in group.sources(key[0])]
+        self.rows.append(
+            [
+                self._number("suites", group.name.name),
+                self._number("tasks", str(record.get("task", ""))),
+                self._number("categories", str(record.get("category", ""))),
+                key[0],
+                key[1],
+                str(record.get("prompt", "")),
+                [list(picture) for picture in placed if picture],
+                answers,
+            ]
+        )
 
     def data(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -104,7 +106,7 @@ class Rows:
             verdict.score,
             self._number("criteria", tuple(verdict.sub_scores)),
             [_short(x) for x in verdict.sub_scores.values()],
-            verdict.reasoning or "",
+            verdict.reasoning or verdict.why or "",
             list(verdict.failure_modes),
         ]
 
@@ -126,7 +128,11 @@ def measures_of(groups: Sequence[Group], better: Callable[[str, str], str]) -> l
         for metric, of in system.values.items()
         for name in of
     )
-    return [*mean, *of_judges, *(Measure(f"{m}: {n}".replace("_", " "), better(m, n), _value_of(m, n), metric=True) for m, n in pairs)]
+    return [
+        *mean,
+        *of_judges,
+        *(Measure(f"{m}: {n}".replace("_", " "), better(m, n), _value_of(m, n), metric=True) for m, n in pairs),
+    ]
 
 
 def _score_of(judge: str) -> Callable[[System, Key], float | None]:

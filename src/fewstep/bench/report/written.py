@@ -19,8 +19,8 @@ def difference(estimate: Estimate | None, digits: int = 2) -> Cell:
         return Cell("–")
     low, high = estimate.low, estimate.high
     clear = low is not None and high is not None and (low > 0 or high < 0)
-    under = "" if low is None or high is None else f"{_signed(low, digits)} to {_signed(high, digits)}"
-    return Cell(_signed(estimate.value, digits), under, Whisker(estimate.value, low, high), mark=clear)
+    under = "" if low is None or high is None else f"{signed(low, digits)} to {signed(high, digits)}"
+    return Cell(signed(estimate.value, digits), under, Whisker(estimate.value, low, high), mark=clear)
 
 
 def between(estimate: Estimate, digits: int = 2) -> str:
@@ -29,5 +29,5 @@ def between(estimate: Estimate, digits: int = 2) -> str:
     return f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")

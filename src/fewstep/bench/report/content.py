@@ -1,0 +1,115 @@
+"""What a report says: its sections from the galleries of each suite, and its first sentence."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fewstep.bench.comparison import Comparison, Shade
+from fewstep.bench.report.figures import metric_table, skipped_table
+from fewstep.bench.report.groups import Group, missing, names_of
+from fewstep.bench.report.judging import agreement_table, cost, facts, failures
+from fewstep.bench.report.page import Page, Section
+from fewstep.bench.report.parts import Table
+from fewstep.bench.report.ranking import (
+    against_reference,
+    category_gaps,
+    heat_tables,
+    how_ranked,
+    rank_table,
+    rules_table,
+    scores_of,
+)
+from fewstep.bench.report.written import CERTAIN, signed
+from fewstep.bench.standings import Standing, standings
+
+SAID: dict[Shade, str] = {
+    "better": "is better than",
+    "worse": "is worse than",
+    "undecided": "is not told apart from",
+    "equal": "is equal to",
+    "not worse": "is not worse than",
+    "not better": "is not better than",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One suite's ranks. found and gaps are empty where no judge has seen any picture."""
+
+    group: Group
+    found: Sequence[Standing]
+    gaps: dict[str, Comparison]
+
+    @classmethod
+    def of(cls, group: Group) -> "Judged":
+        if not group.judges:
+            return cls(group, [], {})
+        return cls(group, standings(scores_of(group)), against_reference(group))
+
+
+def page_of(groups: Sequence[Group]) -> Page:
+    judged = [Judged.of(group) for group in groups]
+    failed, spent = failures(groups), cost(groups)
+    sections = (
+        Section("ranks", "Ranks", tuple(_ranks(judged)), how_ranked([s for each in judged for s in each.found])),
+        Section("categories", "Categories", tuple(_categories(judged))),
+        Section("metrics", "Metrics", tuple(_metrics(groups))),
+        Section("judges", "Judges' agreement", tuple(_agreement(groups))),
+        Section("failures", "Failures", (failed,) if failed else (), "" if failed else "None."),
+        Section("cost", "Cost", (spent,) if spent else ()),
+    )
+    names = names_of(groups)
+    title = f"{', '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
+    return Page(title, " ".join(_summary(judged)), tuple(missing(groups)), sections, tuple(facts(groups)), len(groups))
+
+
+def _summary(judged: Sequence[Judged]) -> Iterator[str]:
+    if not any(each.found for each in judged):
+        yield "No judge has seen these pictures yet: here are the pictures and what was measured."
+    for each in judged:
+        told = [_sentence(name, gap, each.group) for name, gap in each.gaps.items() if gap.overall.value is not None]
+        if told:
+            yield f"On {each.group.name.name}, {'; '.join(told)}."
+
+
+def _sentence(name: str, gap: Comparison, group: Group) -> str:
+    value, low, high = gap.overall.value, gap.overall.low, gap.overall.high
+    assert value is not None
+    interval = "no interval" if low is None or high is None else f"{CERTAIN}: {signed(low)} to {signed(high)}"
+    return f"{name} {SAID[gap.shade]} {group.reference.name} ({signed(value)}; {interval})"
+
+
+def _key(name: str, group: Group, judged: Sequence[object]) -> str:
+    return name if len(judged) == 1 else f"{name}-{group.name.name}"
+
+
+def _ranks(judged: Sequence[Judged]) -> Iterator[Table]:
+    for each in judged:
+        if each.found:
+            yield rank_table(each.group, each.found, each.gaps, _key("ranks", each.group, judged))
+            other = rules_table(each.found, _key("rules", each.group, judged))
+            if other:
+                yield other
+
+
+def _categories(judged: Sequence[Judged]) -> Iterator[Table]:
+    for each in judged:
+        yield from heat_tables(each.group, each.found, _key("categories", each.group, judged))
+        gaps = category_gaps(each.group, each.gaps, _key("gaps", each.group, judged))
+        if gaps:
+            yield gaps
+
+
+def _metrics(groups: Sequence[Group]) -> Iterator[Table]:
+    for group in groups:
+        for table in (
+            metric_table(group, _key("metrics", group, groups)),
+            skipped_table(group, _key("skipped", group, groups)),
+        ):
+            if table:
+                yield table
+
+
+def _agreement(groups: Sequence[Group]) -> Iterator[Table]:
+    for group in groups:
+        if len(group.judges) > 1:
+            yield agreement_table(group, scores_of(group), _key("agreement", group, groups))
