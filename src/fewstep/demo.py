@@ -14,6 +14,7 @@ from rich.table import Table
 from fewstep import durable, launch
 from fewstep import recipe as recipes
 from fewstep.backbones.families import POCKET
+from fewstep.bench.gallery import Gallery
 from fewstep.conditioning import Task
 from fewstep.errors import ModelError
 from fewstep.flow.guidance import NONE, Guidance
@@ -24,7 +25,6 @@ from fewstep.pocket.systems import TASKS, Encoded, system_of
 from fewstep.report import page, student
 from fewstep.report.examined import Examined
 from fewstep.rundir import RunDir
-from fewstep.sample.gallery import Gallery
 from fewstep.sample.pictures import Model, open_model
 from fewstep.sample.sheet import contact_sheet
 

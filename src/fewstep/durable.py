@@ -42,8 +42,9 @@ def make_folder(folder: Path) -> None:
         raise refusal(folder, error) from error
 
 
-def replace_by(path: Path, write: Callable[[Path], None]) -> None:
-    """`path` as `write` makes it. `write` is handed a name in the same folder that ends in .tmp.
+def replace_by(path: Path, write: Callable[[Path], None], *, synced: bool = True) -> None:
+    """`path` as `write` makes it. `write` is handed a name in the same folder that ends in .tmp. Not synced, a power
+    cut may tear it (a kill does not): for many files that a hash is checked against.
 
     Raises:
         EnvironmentRefused: no space, or no permission. Nothing of the new file is left.
@@ -51,9 +52,11 @@ def replace_by(path: Path, write: Callable[[Path], None]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(beside)
-        _sync(beside)
+        if synced:
+            _sync(beside)
         os.replace(beside, path)
-        _sync(path.parent)
+        if synced:
+            _sync(path.parent)
     except OSError as error:
         raise refusal(path, error) from error
     finally:

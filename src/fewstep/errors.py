@@ -42,5 +42,13 @@ class ExportError(FewstepError):
     """A student folder that cannot be written or does not pass its own verification."""
 
 
+class SuiteError(FewstepError, ValueError):
+    """A suite that is not there, torn, of another hash, or cannot be made from what was given."""
+
+
+class GalleryError(FewstepError):
+    """A gallery of another suite or model, or pictures that cannot become one."""
+
+
 class EnvironmentRefused(FewstepError, RuntimeError):
     """The machine lacks what was asked for: a device, a dtype, a package, disk space."""

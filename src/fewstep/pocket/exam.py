@@ -19,6 +19,7 @@ from PIL import Image
 
 from fewstep import durable
 from fewstep.bench import statistics
+from fewstep.bench.gallery import Gallery
 from fewstep.bench.statistics import Floats
 from fewstep.errors import RunError
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
@@ -27,7 +28,6 @@ from fewstep.pocket.exact import answers, nearest
 from fewstep.pocket.measure import pixels_of, psnr
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.world import CATEGORIES
-from fewstep.sample.gallery import Gallery
 
 Sampler = Callable[[Sequence[PocketCase], Sequence[int]], list[Image.Image]]
 Record = dict[str, Any]

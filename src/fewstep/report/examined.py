@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewstep.bench.gallery import Gallery
 from fewstep.report.page import Card, Cell, Picture, Row, Sheet, Strip, Table
-from fewstep.sample.gallery import Gallery
 
 TITLES = {"landscape": "Landscapes", "portrait": "Portraits", "text": "Signs with letters"}
 KINDS = {

@@ -1,0 +1,203 @@
+"""A gallery: one system's pictures for one suite, as a folder.
+
+    gallery.json           whose pictures these are, and for which suite
+    manifest.jsonl         a line for each case and seed; manifest.rank1.jsonl and so on beside it where several
+                           processes drew
+    pictures/<hash>.png    lossless, named by their pixels
+
+A picture is whole before its line is written, so what the manifest names is there, and a generation that was stopped
+goes on where it left off. What could not be drawn is a line too: status "failed" and why. No torch here: a gallery of
+any system can be read.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fewstep import durable
+from fewstep.bench.pixels import pixel_hash, shown
+from fewstep.data.pictures import open_picture
+from fewstep.errors import CaseError, GalleryError
+
+HEADING = "gallery.json"
+MANIFEST = "manifest.jsonl"
+FORMAT = 1
+IDENTITY = ("system", "suite", "model", "origin")  # what makes a gallery another one
+
+Key = tuple[str, int]  # case and seed
+Row = dict[str, Any]
+
+
+class Gallery:
+    """The gallery of one folder, made if it is not there. A picture's key is its case and seed. rank: this process
+    writes a manifest of its own; all are read together."""
+
+    def __init__(self, folder: Path, rank: int | None = None):
+        self.folder = folder
+        self._own = folder / (MANIFEST if rank is None else f"manifest.rank{rank}.jsonl")
+        durable.make_folder(folder / "pictures")
+        self._rows: dict[Key, Row] = {}
+        for manifest in sorted(folder.glob("manifest*.jsonl")):
+            for row in durable.lines(manifest):
+                self._take(row)
+
+    def __len__(self) -> int:
+        """Pictures; failures are not counted."""
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: Key) -> bool:
+        return _drawn(self._rows.get(key))
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows that have a picture."""
+        return (row for row in self._rows.values() if _drawn(row))
+
+    @property
+    def failures(self) -> list[Row]:
+        return [row for row in self._rows.values() if not _drawn(row)]
+
+    @property
+    def heading(self) -> Row:
+        """Whose pictures these are; empty where nobody has said so."""
+        return read_heading(self.folder) or {}
+
+    def add(self, case: str, seed: int, picture: Image.Image, facts: Mapping[str, Any]) -> Path:
+        """The picture and its line. facts: prompt, task, category, grid, guidance - what a reader must know."""
+        plain = shown(picture)
+        name = f"pictures/{pixel_hash(plain)}.png"
+        if not (self.folder / name).is_file():
+            durable.replace_by(self.folder / name, lambda beside: plain.save(beside, format="PNG"))
+        self._write({"case": case, "seed": seed, "file": name, "status": "drawn", **facts})
+        return self.folder / name
+
+    def fail(self, case: str, seed: int, why: str, facts: Mapping[str, Any]) -> None:
+        """A line that says why there is no picture."""
+        self._write({"case": case, "seed": seed, "file": None, "status": "failed", "why": why, **facts})
+
+    def row(self, case: str, seed: int) -> Row:
+        return self._rows[case, seed]
+
+    def path(self, case: str, seed: int) -> Path:
+        """Where the picture of this case and seed is."""
+        return self.folder / str(self._rows[case, seed]["file"])
+
+    def picture(self, case: str, seed: int) -> Image.Image:
+        """RGB.
+
+        Raises:
+            GalleryError: the file is torn.
+        """
+        path = self.path(case, seed)
+        try:
+            return open_picture(path, f"{case}, seed {seed}").convert("RGB")
+        except CaseError as error:
+            raise GalleryError(f"{error}. Remove the file, and draw or adopt it again by the same command") from error
+
+    def _write(self, row: Row) -> None:
+        durable.append_line(self._own, row)
+        self._take(row)
+
+    def _take(self, row: Row) -> None:
+        """The last word on a case and seed; but a failure does not undo a picture, and a picture that is gone is
+        not one."""
+        key = str(row["case"]), int(row["seed"])
+        if row.get("status", "drawn") == "drawn":
+            if (self.folder / row["file"]).is_file():
+                self._rows[key] = row
+        elif not _drawn(self._rows.get(key)):
+            self._rows[key] = row
+
+
+def _drawn(row: Row | None) -> bool:
+    return row is not None and row.get("status", "drawn") == "drawn"
+
+
+def read_heading(folder: Path) -> Row | None:
+    """The content of gallery.json; None where there is none.
+
+    Raises:
+        GalleryError: it is there and is no heading.
+    """
+    path = folder / HEADING
+    if not path.is_file():
+        return None
+    try:
+        heading = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GalleryError(f"{path} is no JSON ({error}); remove the gallery and make it again") from error
+    if not isinstance(heading, dict) or heading.get("format") != FORMAT:
+        raise GalleryError(f"{path} is no gallery of format {FORMAT}; make it again with this version of fewstep")
+    return heading
+
+
+def open_gallery(folder: Path) -> Gallery:
+    """A gallery that is there, for reading.
+
+    Raises:
+        GalleryError: it is not.
+    """
+    if read_heading(folder) is None:
+        raise GalleryError(
+            f"{folder} is no gallery: it has no {HEADING}. Make one with `fewstep generate MODEL --suite S --to "
+            "GALLERY`, or of pictures made elsewhere with `fewstep bench adopt`"
+        )
+    return Gallery(folder)
+
+
+def begin(
+    folder: Path, system: str, suite: Mapping[str, Any], model: Mapping[str, Any], origin: str, rank: int | None = None
+) -> Gallery:
+    """The gallery of this system for this suite, new or continued.
+
+    Args:
+        suite: its name, version and hash. model: fingerprint, steps, guidance, dtype - what makes pictures others.
+
+    Raises:
+        GalleryError: the folder holds another system's or another suite's pictures, or something else.
+    """
+    heading: Row = {"format": FORMAT, "system": system, "suite": suite, "model": model, "origin": origin}
+    heading = json.loads(json.dumps(heading))
+    known = read_heading(folder)
+    if known is None:
+        _refuse_foreign(folder)
+        durable.make_folder(folder)
+        durable.write(folder / HEADING, json.dumps(heading, indent=1, ensure_ascii=False) + "\n")
+    else:
+        _refuse_other(folder, known, heading)
+    return Gallery(folder, rank)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """An unfinished start is one of ours; anything else is not."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise GalleryError(f"{folder} is a file; name a folder for the gallery")
+    strange = [path.name for path in sorted(folder.iterdir()) if path.name not in ("pictures", "suite")]
+    strange = [name for name in strange if not name.startswith(f".{HEADING}")]
+    if strange:
+        raise GalleryError(f"{folder} holds other things ({', '.join(strange[:5])}); name a new folder for the gallery")
+
+
+def _refuse_other(folder: Path, known: Row, heading: Row) -> None:
+    for part in IDENTITY:
+        if known.get(part) != heading[part]:
+            was, now = _difference(known.get(part), heading[part])
+            raise GalleryError(
+                f"{folder} holds pictures of another {part} ({was}, not {now}); name a new folder, or remove this one"
+            )
+
+
+def _difference(was: Any, now: Any) -> tuple[str, str]:
+    """The values that differ, without those that agree."""
+    if not isinstance(was, dict) or not isinstance(now, dict):
+        return str(was), str(now)
+    keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    return _told(was, keys), _told(now, keys)
+
+
+def _told(side: Row, keys: list[str]) -> str:
+    return ", ".join(f"{key} {side.get(key)}" for key in keys)

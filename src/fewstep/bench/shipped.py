@@ -1,0 +1,107 @@
+"""The suites that come with the package: drawn on demand into a cache, and found there the next time.
+
+A pocket suite's name may carry a number of cases: `pocket-t2i@60` is the first 60 of them, another suite with a hash
+of its own.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from fewstep.bench import pocket_suites
+from fewstep.bench.pixels import pixel_hash
+from fewstep.bench.suite_files import HEADING, Draft, Heading, write_suite
+from fewstep.errors import SuiteError
+
+MARKED = 6  # cases whose look names the cache folder: another Pillow or world draws into another one
+LICENCE = "CC0-1.0"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """cases: how many there are; drafts draws them. cut: whether NAME@N gives the first N."""
+
+    heading: Heading
+    words: str
+    cases: int
+    drafts: Callable[[], Iterator[Draft]]
+    cut: bool = False
+
+
+def _pocket(name: str, words: str, cases: int, drafts: Callable[[], Iterator[Draft]], seeds: int = 1) -> Shipped:
+    task = "edit" if name.endswith("edit") else "t2i"
+    return Shipped(
+        Heading(name, "1", task, seeds, pocket_suites.ANSWER, LICENCE),  # type: ignore[arg-type]
+        words,
+        cases,
+        drafts,
+        cut=True,
+    )
+
+
+ALL = (
+    _pocket("pocket-t2i", "pocket world: landscapes, portraits, signs; 600 each", 1800, lambda: pocket_suites.t2i(600)),
+    _pocket("pocket-edit", "pocket world: six kinds of edit; 250 each", 1500, lambda: pocket_suites.edits(250)),
+    _pocket("pocket-flat-field", "pocket world: gradients with nothing in them", 16, pocket_suites.flat_field, 4),
+    _pocket("pocket-tiny-text", "pocket world: its smallest letters", 60, lambda: pocket_suites.tiny_text(60), 2),
+    _pocket("pocket-diversity", "pocket world: 50 prompts, 8 seeds each", 50, lambda: pocket_suites.t2i(17), 8),
+)
+BY_NAME = {suite.heading.name: suite for suite in ALL}
+NAMES = tuple(BY_NAME)
+
+
+def knows(name: str) -> bool:
+    return name.partition("@")[0] in BY_NAME
+
+
+def chosen(name: str) -> Shipped:
+    """The suite of a name, cut where the name says so.
+
+    Raises:
+        SuiteError: a number of cases that it does not have.
+    """
+    plain, at, number = name.partition("@")
+    suite = BY_NAME[plain]
+    if not at:
+        return suite
+    if not suite.cut:
+        raise SuiteError(f"'{name}': {plain} comes whole; only pocket suites can be cut")
+    if not re.fullmatch(r"\d{1,5}", number) or not 0 < int(number) <= suite.cases:
+        raise SuiteError(f"'{name}': give a number of cases from 1 to {suite.cases} behind the @")
+    return replace(suite, heading=replace(suite.heading, name=f"{plain}@{int(number)}"), cases=int(number))
+
+
+def made(name: str) -> Path:
+    """The suite's folder in the cache, drawn where it is not there yet.
+
+    Raises:
+        SuiteError: a number of cases that it does not have.
+        EnvironmentRefused: the cache cannot be written.
+    """
+    suite = chosen(name)
+    folder = cache_folder() / f"{suite.heading.name}-{suite.heading.version}-{_mark(suite)}"
+    if not (folder / HEADING).is_file():
+        write_suite(suite.heading, islice(suite.drafts(), suite.cases), folder)
+    return folder
+
+
+def cache_folder() -> Path:
+    """$FEWSTEP_CACHE/suites, else the user's cache folder."""
+    own = os.environ.get("FEWSTEP_CACHE")
+    root = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewstep"
+    return root / "suites"
+
+
+def _mark(suite: Shipped) -> str:
+    """A short hash of the first cases' words and pictures."""
+    h = hashlib.blake2b(digest_size=4)
+    for draft in islice(suite.drafts(), min(MARKED, suite.cases)):
+        h.update(repr((draft.id, draft.prompt, dict(draft.expect))).encode())
+        for picture in (*draft.references, draft.target):
+            if picture is not None:
+                h.update(pixel_hash(picture).encode())
+    return h.hexdigest()

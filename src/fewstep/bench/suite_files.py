@@ -1,0 +1,203 @@
+"""How a suite lies on disk, and what its hash covers.
+
+    suite.json      name, version, hash, task, seeds, size, licence; written last, it makes the folder a suite
+    cases.jsonl     a line for each case: the canonical case of data/cases.py, and `expect`, what an answer is held to
+    references/ targets/ regions/    the pictures that the lines name
+
+The hash covers what is asked: the cases with what is expected, the pixels of their pictures, task, seeds and size. The
+name and the encoding of a PNG are not part of it.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fewstep import durable
+from fewstep.bench.pixels import file_hash
+from fewstep.data.cases import Case, record_of
+from fewstep.data.mixture import Task
+from fewstep.errors import SuiteError
+
+FORMAT = 1
+HEADING, CASES = "suite.json", "cases.jsonl"
+ID = re.compile(r"\w[\w.-]{0,150}")  # ids become file names
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """size: (height, width) of every answer in pixels; None leaves it to the cases, and then to the model."""
+
+    name: str
+    version: str
+    task: Task
+    seeds: int = 1
+    size: tuple[int, int] | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.seeds > 0, self.seeds
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A case before it is a file: pictures in memory. expect: see docs/suites.md; `region` goes under its own name."""
+
+    id: str
+    prompt: str
+    category: str
+    references: tuple[Image.Image, ...] = ()
+    target: Image.Image | None = None
+    region: Image.Image | None = None
+    expect: Mapping[str, Any] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    source: str | None = None
+
+
+def write_suite(heading: Heading, drafts: Iterable[Draft], folder: Path) -> str:
+    """The suite in `folder`, and its hash. Whole once suite.json is there; drawn again over an unfinished start.
+
+    Raises:
+        SuiteError: the folder holds something else, ids that are doubled or no file names, or no case at all.
+    """
+    refuse_taken(folder)
+    durable.make_folder(folder)
+    records = [_written(draft, heading.task, folder) for draft in drafts]
+    _refuse_ids([record["id"] for record in records], str(folder))
+    if not records:
+        raise SuiteError(f"{heading.name}: a suite needs a case at least")
+    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    durable.write(folder / CASES, "".join(f"{line}\n" for line in lines))
+    found = hash_of(heading, records, folder)
+    told = {"format": FORMAT, **asdict(heading), "hash": found, "cases": len(records)}
+    durable.write(folder / HEADING, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    return found
+
+
+def read_suite_files(folder: Path) -> tuple[Heading, str, list[Record]]:
+    """Heading, stated hash and the lines of a suite, not yet compared.
+
+    Raises:
+        SuiteError: no suite, or one that cannot be read.
+    """
+    told = _told(folder)
+    try:
+        size = tuple(int(side) for side in told["size"]) if told["size"] else None
+        heading = Heading(
+            name=str(told["name"]),
+            version=str(told["version"]),
+            task=told["task"],
+            seeds=int(told["seeds"]),
+            size=None if size is None else (size[0], size[1]),
+            license=told.get("license"),
+        )
+        stated = str(told["hash"])
+    except (KeyError, TypeError, ValueError, IndexError, AssertionError) as error:
+        raise SuiteError(f"{folder / HEADING} lacks what a suite states ({error!r}); build the suite again") from error
+    path = folder / CASES
+    records = list(durable.lines(path))
+    _refuse_ids([record.get("id") for record in records], str(path))
+    return heading, stated, records
+
+
+def hash_of(heading: Heading, records: Sequence[Record], folder: Path) -> str:
+    """32 hexadecimal digits; see the head of this file.
+
+    Raises:
+        CaseError: a picture that is missing or torn.
+    """
+    h = hashlib.blake2b(digest_size=16)
+    h.update(json.dumps([heading.task, heading.seeds, heading.size]).encode())
+    for record in records:
+        h.update(b"\n" + canonical(record).encode())
+    with ThreadPoolExecutor() as pool:  # unpacking a PNG leaves the interpreter's lock
+        for digest in pool.map(file_hash, [folder / name for record in records for name in pictures_of(record)]):
+            h.update(digest.encode())
+    return h.hexdigest()
+
+
+def canonical(record: Record) -> str:
+    """One spelling of a line, whatever the order of its keys."""
+    return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def pictures_of(record: Record) -> Iterator[str]:
+    """The pictures a line names, relative to the suite's folder."""
+    yield from record.get("reference_images", ())
+    for name in (record.get("target_image"), record.get("expect", {}).get("region")):
+        if name is not None:
+            yield name
+
+
+def refuse_taken(folder: Path) -> None:
+    """A suite is frozen: what is finished is not written over.
+
+    Raises:
+        SuiteError: `folder` holds a whole suite, or other things.
+    """
+    if (folder / HEADING).is_file():
+        raise SuiteError(f"{folder} holds a suite already; suites are frozen. Name a new folder, or remove this one")
+    if folder.exists() and not folder.is_dir():
+        raise SuiteError(f"{folder} is a file; name a folder for the suite")
+    own = {CASES, "references", "targets", "regions", "answers.jsonl", "build.json"}
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in own) if folder.is_dir() else []
+    strange = [name for name in strange if not name.startswith(".")]
+    if strange:
+        raise SuiteError(f"{folder} holds other things ({', '.join(strange[:5])}); name a new folder for the suite")
+
+
+def _told(folder: Path) -> Record:
+    path = folder / HEADING
+    if not path.is_file():
+        raise SuiteError(f"{folder} is no suite: it has no {HEADING}. `fewstep bench suites` lists the shipped ones")
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SuiteError(f"{path} is no JSON ({error}); build the suite again") from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise SuiteError(f"{path} is no suite of format {FORMAT}; build it again with this version of fewstep")
+    return told
+
+
+def _refuse_ids(ids: Sequence[Any], where: str) -> None:
+    odd = next((name for name in ids if not isinstance(name, str) or not ID.fullmatch(name)), None)
+    if odd is not None:
+        raise SuiteError(f"{where}: id {odd!r:.80} cannot name a file; ids hold letters, digits, '.', '_' and '-'")
+    name, times = Counter(ids).most_common(1)[0] if ids else ("", 1)
+    if times > 1:
+        raise SuiteError(f"{where}: id {name!r} stands there {times} times; ids are unique")
+
+
+def _written(draft: Draft, task: Task, folder: Path) -> Record:
+    """The draft's line, its pictures on disk."""
+    if not ID.fullmatch(draft.id):
+        _refuse_ids([draft.id], str(folder))
+    names = [f"references/{draft.id}-{i}.png" for i in range(len(draft.references))]
+    case = Case(draft.id, task, draft.prompt, draft.category, tuple(folder / name for name in names))
+    if draft.target is not None:
+        case = replace(case, target=folder / f"targets/{draft.id}.png")
+    if draft.size is not None:
+        case = replace(case, height=draft.size[0], width=draft.size[1])
+    expect = dict(draft.expect)
+    if draft.region is not None:
+        expect["region"] = f"regions/{draft.id}.png"
+    record = record_of(replace(case, source=draft.source), folder)
+    for name, picture in zip(names, draft.references, strict=True):
+        _save(picture, folder / name)
+    for place, single in ((case.target, draft.target), (folder / expect.get("region", ""), draft.region)):
+        if place is not None and single is not None:
+            _save(single, place)
+    return record | ({"expect": expect} if expect else {})
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    durable.make_folder(path.parent)
+    durable.replace_by(path, lambda beside: picture.save(beside, format="PNG"), synced=False)

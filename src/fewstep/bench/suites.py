@@ -1,0 +1,163 @@
+"""A suite: what systems are asked, frozen. Name, version, and a hash of every case and its pictures.
+
+Seeds are a pure function of (case, k), the same for every model, so that two systems are compared picture by picture.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from fewstep import durable
+from fewstep.bench import shipped
+from fewstep.bench.gallery import read_heading
+from fewstep.bench.suite_files import CASES, HEADING, Heading, Record, hash_of, pictures_of, read_suite_files
+from fewstep.data.cases import Case, case_of
+from fewstep.data.mixture import TASKS, Task
+from fewstep.errors import SuiteError
+
+CARRIED = "suite"  # the suite's place in a gallery
+
+
+@dataclass(frozen=True)
+class Question:
+    """One case and the seeds that it is drawn with. expect: what an answer is held to (docs/suites.md); `region` is
+    relative to the suite's folder."""
+
+    case: Case
+    expect: Mapping[str, Any]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """size: (height, width) in pixels of every answer that its case does not state; None leaves it to the model."""
+
+    name: str
+    version: str
+    hash: str
+    task: Task
+    seeds: int
+    size: tuple[int, int] | None
+    license: str | None
+    folder: Path
+    questions: tuple[Question, ...]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a gallery says of the suite it answers."""
+        return {"name": self.name, "version": self.version, "hash": self.hash}
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Cases of each category, in the order of their first."""
+        counts: dict[str, int] = {}
+        for question in self.questions:
+            counts[question.case.category] = counts.get(question.case.category, 0) + 1
+        return counts
+
+    def region(self, question: Question) -> Path | None:
+        """The mask of what an edit may change (white), as large as the answer."""
+        name = question.expect.get("region")
+        return None if name is None else self.folder / str(name)
+
+
+def seed_of(case: str, k: int) -> int:
+    """The k-th seed of a case: 31 bits, which every sampler takes."""
+    digest = hashlib.blake2b(f"{case}/{k}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def open_suite(name: str | Path) -> Suite:
+    """A shipped suite by its name (drawn into the cache where it is not there yet), or a folder.
+
+    Raises:
+        SuiteError: neither; or the cases are not those that the suite's hash was made of.
+        CaseError: a case or a picture cannot be read.
+    """
+    folder = Path(name)
+    if (folder / HEADING).is_file():
+        return read_suite(folder)
+    if shipped.knows(str(name)):
+        return read_suite(shipped.made(str(name)))
+    if folder.is_dir():
+        raise SuiteError(f"{folder} is no suite: it has no {HEADING}. `fewstep bench suites` lists the shipped ones")
+    raise SuiteError(f"no suite '{name}': no folder here, and shipped are {', '.join(shipped.NAMES)}")
+
+
+def read_suite(folder: Path) -> Suite:
+    """The suite of one folder.
+
+    Raises:
+        SuiteError: torn, or its hash does not match.
+    """
+    heading, stated, records = read_suite_files(folder)
+    if heading.task not in TASKS:
+        raise SuiteError(f"{folder / HEADING}: task {heading.task!r} is not known; it is 't2i' or 'edit'")
+    found = hash_of(heading, records, folder)
+    if found != stated:
+        raise SuiteError(
+            f"{folder}: the cases or their pictures are not those of suite {heading.name} {heading.version} "
+            f"(hash {found}, stated {stated}). Restore the folder; changed cases are a suite of another version"
+        )
+    questions = tuple(_question(record, i, heading, folder) for i, record in enumerate(records))
+    return Suite(**_facts(heading), hash=stated, folder=folder, questions=questions)
+
+
+def carry(suite: Suite, gallery: Path) -> None:
+    """The suite into the gallery, which can then be judged and read wherever it goes. Linked where the disk can."""
+    for record in read_suite_files(suite.folder)[2]:
+        for name in pictures_of(record):
+            _brought(suite.folder / name, gallery / CARRIED / name)
+    for name in (CASES, HEADING):
+        _brought(suite.folder / name, gallery / CARRIED / name)
+
+
+def suite_of(gallery: Path) -> Suite:
+    """The suite that a gallery answers.
+
+    Raises:
+        SuiteError: it is not there any more, or is another one than the gallery was made for.
+    """
+    heading = read_heading(gallery)
+    told = {} if heading is None else dict(heading["suite"])
+    carried = gallery / CARRIED
+    suite = open_suite(carried if (carried / HEADING).is_file() else str(told.get("name")))
+    if suite.hash != told.get("hash"):
+        raise SuiteError(
+            f"{gallery} answers suite {told.get('name')} of hash {told.get('hash')}, and {suite.folder} has hash "
+            f"{suite.hash}; restore the suite, or make the gallery again"
+        )
+    return suite
+
+
+def _facts(heading: Heading) -> dict[str, Any]:
+    return {name: getattr(heading, name) for name in ("name", "version", "task", "seeds", "size", "license")}
+
+
+def _question(record: Record, number: int, heading: Heading, folder: Path) -> Question:
+    where = f"{folder / CASES}:{number + 1}"
+    case = case_of({key: value for key, value in record.items() if key != "expect"}, folder, where, "")
+    if case.task != heading.task:
+        raise SuiteError(f"{where}: a case of task {case.task} in a suite of task {heading.task}; build two suites")
+    expect = record.get("expect") or {}
+    if not isinstance(expect, dict):
+        raise SuiteError(f"{where}: expect is {expect!r:.60}; it is an object")
+    return Question(case, MappingProxyType(expect), tuple(seed_of(case.id, k) for k in range(heading.seeds)))
+
+
+def _brought(source: Path, place: Path) -> None:
+    if place.is_file():
+        return
+    durable.make_folder(place.parent)
+    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        os.link(source, beside)
+        os.replace(beside, place)
+    except OSError:  # another disk, or a file system without links
+        durable.write(place, source.read_bytes())
+    finally:
+        beside.unlink(missing_ok=True)
