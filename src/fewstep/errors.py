@@ -52,3 +52,23 @@ class GalleryError(FewstepError):
 
 class EnvironmentRefused(FewstepError, RuntimeError):
     """The machine lacks what was asked for: a device, a dtype, a package, disk space."""
+
+
+class DeclarationError(FewstepError, ValueError):
+    """A file that declares an endpoint, with unknown, missing or contradictory keys."""
+
+
+class EndpointError(FewstepError):
+    """An endpoint that cannot be used at all: every further call would end the same way."""
+
+
+class Unsent(EndpointError):
+    """Nothing was sent: an earlier call had shown that the endpoint cannot be used."""
+
+
+class BudgetSpent(Unsent):
+    """The next call might cost more than is left of the declared budget."""
+
+
+class JudgeError(FewstepError, ValueError):
+    """A protocol, a verdict or a judge's name that does not fit what it is used for."""

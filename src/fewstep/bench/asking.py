@@ -1,0 +1,119 @@
+"""One question to a judge, identified by what the judge is shown and told - never by where it lies.
+
+The key covers the pixels of every picture, the prompt, the protocol's words, the model and its parameters. Renamed
+folders, another server of the same model and a PNG saved again keep it; any change of what is asked makes a new one.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fewstep.bench.protocol import Protocol
+from fewstep.data.pictures import open_picture
+from fewstep.endpoint.declaration import Endpoint
+from fewstep.endpoint.messages import Shown, pixels_hash, shown
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is opened only when it is sent. size: (height, width) in px."""
+
+    hash: str
+    size: tuple[int, int]
+    open: Callable[[], Image.Image]
+
+
+def of_file(path: Path, where: str) -> Picture:
+    """The picture of a file.
+
+    Raises:
+        CaseError: missing or torn; the whole file is read.
+    """
+    picture = open_picture(path, where)
+    return Picture(pixels_hash(picture), (picture.height, picture.width), lambda: open_picture(path, where))
+
+
+def of_image(image: Image.Image) -> Picture:
+    """A picture in memory."""
+    return Picture(pixels_hash(image), (image.height, image.width), lambda: image)
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What is asked. answers: one picture to rate, or a pair. about: what a record says of it (case, seed, ...)."""
+
+    protocol: Protocol
+    prompt: str
+    references: tuple[Picture, ...]
+    answers: tuple[Picture, ...]
+    about: Mapping[str, Any]
+
+    @property
+    def rubric(self) -> str | None:
+        return self.protocol.rubric_name(str(self.about["category"]))
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        return (*self.references, *self.answers)
+
+    def key(self, endpoint: Endpoint) -> str:
+        told = [
+            [picture.hash for picture in self.references],
+            [picture.hash for picture in self.answers],
+            self.prompt,
+            _words(self.protocol, self.rubric),
+            identity(endpoint),
+        ]
+        return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+
+    def messages(self, max_side: int | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The messages, and the record of each picture sent."""
+        references, answers = _shown(self.references, max_side), _shown(self.answers, max_side)
+        sent = [picture.record() for picture in (*references, *answers)]
+        return self.protocol.messages(self.prompt, references, answers, self.rubric), sent
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A brief to be put to a judge for the repeat-th time."""
+
+    brief: Brief
+    key: str
+    repeat: int
+
+    @property
+    def mark(self) -> tuple[str, int]:
+        """What no two calls may share."""
+        return self.key, self.repeat
+
+
+def askings(briefs: Sequence[Brief], endpoint: Endpoint) -> list[Asking]:
+    """Every brief as often as declared, each repeat after all of the one before: a stopped pass has seen all cases."""
+    keys = [brief.key(endpoint) for brief in briefs]
+    pairs = list(zip(briefs, keys, strict=True))
+    return [Asking(brief, key, repeat) for repeat in range(endpoint.repeats) for brief, key in pairs]
+
+
+def identity(endpoint: Endpoint) -> str:
+    """What makes a judge another one: model, parameters, and the size at which it is shown pictures."""
+    told = json.dumps([endpoint.model, endpoint.parameters, endpoint.max_side], sort_keys=True, default=str)
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+
+
+def _shown(pictures: Sequence[Picture], max_side: int | None) -> list[Shown]:
+    return [shown(picture.open(), max_side) for picture in pictures]
+
+
+def _words(protocol: Protocol, rubric: str | None) -> str:
+    return _cached_words(protocol.model_dump_json(), rubric)
+
+
+@cache
+def _cached_words(protocol: str, rubric: str | None) -> str:
+    return Protocol.model_validate_json(protocol).fingerprint(rubric)

@@ -1,0 +1,99 @@
+"""Every attempt to get an answer, one line of an append-only file that is synced before the next question.
+
+What is in the file is never asked again, whatever happens to the process; what was under way when it was killed is the
+most that is asked twice. The file is locked while a pass writes it: two passes would ask everything twice.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from fewstep import durable
+from fewstep.bench.asking import Asking
+from fewstep.errors import JudgeError
+
+Mark = tuple[str, int]
+Attempt = dict[str, Any]
+STOPPED = "stopped"  # the endpoint denied this call and with it the run: no answer, to be asked again, last
+
+
+class Attempts:
+    """The attempts of one file. Opened with `with` it is locked for this process."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock: int | None = None
+        self._standing: dict[Mark, Attempt] = {}
+        self._denied: set[Mark] = set()
+        self.spent = 0.0
+        self.lines = 0
+        self._read()
+
+    def __enter__(self) -> Self:
+        durable.make_folder(self.path.parent)
+        self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise JudgeError(f"{self.path} is being written by another pass; wait for it, or stop it") from error
+        self._read()  # another pass may have ended between the first look and the lock
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._lock is not None
+        os.close(self._lock)
+
+    def add(self, asking: Asking, attempt: Mapping[str, Any]) -> None:
+        """One more line, on disk before this returns."""
+        line = {"key": asking.key, "repeat": asking.repeat, "at": _now(), **attempt}
+        durable.append_line(self.path, line)
+        self._take(line)
+
+    def standing(self, mark: Mark) -> Attempt | None:
+        """What holds for a question: its first good answer, or else the last attempt; None where there is none."""
+        return self._standing.get(mark)
+
+    def missing(self, wanted: Iterable[Asking]) -> list[Asking]:
+        """What has no answer of any kind, each question once; those the endpoint denied come last, so that one bad
+        case cannot keep the others from being asked."""
+        open_ = {asking.mark: asking for asking in reversed(list(wanted)) if asking.mark not in self._standing}
+        return sorted(reversed(open_.values()), key=lambda asking: asking.mark in self._denied)
+
+    def unanswered(self, wanted: Iterable[Asking], only: Iterable[str] = ()) -> list[Asking]:
+        """What was asked and has no good answer, each question once; `only` these statuses if any are given."""
+        found: dict[Mark, Asking] = {}
+        for asking in wanted:
+            held = self._standing.get(asking.mark)
+            if held is not None and held["status"] != "ok" and (not only or held["status"] in only):
+                found.setdefault(asking.mark, asking)
+        return list(found.values())
+
+    def of(self, name: str) -> list[Any]:
+        """That field of the attempts that stand, where it has a value."""
+        return [held[name] for held in self._standing.values() if held.get(name) is not None]
+
+    def _read(self) -> None:
+        self._standing.clear()
+        self._denied.clear()
+        self.spent, self.lines = 0.0, 0
+        for line in durable.lines(self.path):
+            self._take(line)
+
+    def _take(self, line: Attempt) -> None:
+        if not isinstance(line.get("key"), str) or not isinstance(line.get("status"), str):
+            raise JudgeError(f"{self.path} holds lines that are no attempts of a judge; choose another name or folder")
+        mark = line["key"], int(line["repeat"])
+        self.lines += 1
+        self.spent += line.get("cost") or 0.0
+        if line["status"] == STOPPED:
+            self._denied.add(mark)
+        elif self._standing.get(mark, {}).get("status") != "ok":
+            self._standing[mark] = line
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

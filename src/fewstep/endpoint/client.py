@@ -1,0 +1,249 @@
+"""Questions to an endpoint: at a pace it bears, within a budget, until they are answered or their time is over.
+
+    async with Client(load("judge.toml")) as client:
+        reply = await client.ask([text("system", "..."), ...], schema)
+
+What concerns one question is a Reply with a status; what would end every further question the same way (a wrong key, an
+unknown model, a spent budget) is raised, and the client asks nothing after it.
+"""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from fewstep.endpoint.answer import Again, Answered, Denied, Odd, Outcome, read
+from fewstep.endpoint.declaration import Endpoint, Rung
+from fewstep.endpoint.pace import Pace
+from fewstep.endpoint.purse import Purse
+from fewstep.endpoint.reply import Reply, Status
+from fewstep.errors import EndpointError, Unsent
+
+Message = Mapping[str, Any]
+LONGEST_PAUSE = 60.0  # s, ours: of the doubling; what a server asks for may be longer
+USUAL_OUTPUT = 1_000  # tokens, ours: of the estimate before the first answer, where no parameter limits them
+LIMITS = ("max_completion_tokens", "max_tokens")
+ABOUT_FORMAT = re.compile(r"response_format|json_schema|json_object|structured|schema|guided|grammar", re.IGNORECASE)
+VERSION = re.compile(r"[-@:](\d[\w.-]*|latest|preview[\w.-]*|exp[\w.-]*)")
+
+
+class Client:
+    """One user of one endpoint. spent: what earlier runs cost, for the budget."""
+
+    def __init__(self, endpoint: Endpoint, spent: float = 0.0):
+        self.endpoint = endpoint
+        self.purse = Purse(endpoint.budget, spent)
+        self.pace = Pace(endpoint.concurrency, endpoint.requests_per_minute)
+        self._key = endpoint.key()
+        self._rung = 0
+        self._answers = 0
+        self._failures = 0
+        self._stopped: EndpointError | None = None
+        self._jitter = random.Random()
+        self._http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        local = urlsplit(self.endpoint.base_url).hostname in ("127.0.0.1", "localhost", "::1")
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.endpoint.concurrency)
+        self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=None, trust_env=not local)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._http is not None
+        await self._http.aclose()
+
+    async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> Reply:
+        """The reply to these chat messages; with a JSON Schema, JSON is asked for on the declared rung.
+
+        Raises:
+            EndpointError: the server denies every such call (400, 401, 403, 404, ...), answers as another model or
+                in HTML, or too many calls failed in a row. BudgetSpent: as named.
+        """
+        self._go_on()
+        held = await self.purse.take(self.estimate(messages))
+        cost = None
+        try:
+            reply = await self._until_answered(messages, schema)
+            cost = reply.cost
+        finally:
+            await self.purse.settle(held, cost)
+        self._count(reply)
+        return reply
+
+    def estimate(self, messages: Sequence[Message]) -> float:
+        """What these messages may cost before anything is known: 3 characters to a token, pictures as declared."""
+        if self.endpoint.price is None:
+            return 0.0
+        images, characters = _images(messages), sum(len(text) for text in _texts(messages))
+        limits = [self.endpoint.parameters[key] for key in LIMITS if isinstance(self.endpoint.parameters.get(key), int)]
+        given = characters / 3 + images * (self.endpoint.image_tokens or 1_024)
+        return self.endpoint.price.of(given, min(limits, default=USUAL_OUTPUT), images)
+
+    async def _until_answered(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> Reply:
+        first: float | None = None
+        tries = 0
+        while True:
+            async with self.pace.turn() as began:
+                self._go_on()
+                first, tries, rung = first or began, tries + 1, self._rung
+                outcome = await self._try(self._body(messages, schema, rung))
+                if isinstance(outcome, Answered):
+                    self.pace.eased()
+                    return self._reply(outcome, began, tries, self._rung_name(schema, rung), _images(messages))
+            if isinstance(outcome, Odd):
+                return self._failed(outcome.why, began, tries)
+            if isinstance(outcome, Denied):
+                self._step_down_or_stop(outcome, schema, rung)
+                continue
+            pause = self._pause(outcome, tries)
+            if outcome.crowded:
+                self.pace.crowded(began, pause)
+            left = first + self.endpoint.deadline_s - time.monotonic()
+            if pause >= left:
+                asked = f"; the server asks for {outcome.after:.0f} s more" if outcome.after else ""
+                return self._failed(f"{outcome.why} (after {tries} tries{asked})", began, tries)
+            await asyncio.sleep(pause)
+
+    async def _try(self, body: Mapping[str, Any]) -> Outcome:
+        assert self._http is not None, "ask within `async with`"
+        try:
+            # httpx's own timeouts are for single reads; a server that drips a byte a second would never end.
+            async with asyncio.timeout(self.endpoint.timeout_s):
+                answer = await self._http.post(f"{self.endpoint.base_url}/chat/completions", json=body)
+        except TimeoutError:
+            return Again(f"no answer within {self.endpoint.timeout_s:g} s")
+        except httpx.TransportError as error:
+            return Again(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        except (httpx.InvalidURL, httpx.DecodingError) as error:
+            return Denied(0, str(error))
+        return read(answer.status_code, answer.headers, answer.content)
+
+    def _body(self, messages: Sequence[Message], schema: Mapping[str, Any] | None, rung: int) -> dict[str, Any]:
+        body = {**self.endpoint.parameters, "model": self.endpoint.model, "messages": list(messages)}
+        name = self._rung_name(schema, rung)
+        if name == "json_schema":
+            described = {"name": "answer", "strict": True, "schema": schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": described}
+        elif name == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def _rung_name(self, schema: Mapping[str, Any] | None, rung: int) -> Rung | None:
+        return None if schema is None else self.endpoint.structured[rung]
+
+    def _reply(self, spoken: Answered, began: float, tries: int, rung: Rung | None, images: int) -> Reply:
+        status: Status = "ok"
+        why = None
+        if spoken.refusal is not None:
+            status, why = "refused", self._masked(spoken.refusal)
+        elif spoken.finish == "length":
+            status, why = "truncated", "the token limit cut the answer; raise max_tokens in parameters"
+        reply = Reply(
+            status,
+            spoken.text,
+            why,
+            spoken.model,
+            spoken.finish,
+            spoken.tokens,
+            time.monotonic() - began,
+            tries,
+            rung,
+            self._cost(spoken, images),
+        )
+        self._refuse_another_model(reply)
+        return reply
+
+    def _failed(self, why: str, began: float, tries: int) -> Reply:
+        return Reply("failed", "", self._masked(why), seconds=time.monotonic() - began, tries=tries)
+
+    def _cost(self, spoken: Answered, images: int) -> float | None:
+        price = self.endpoint.price
+        if price is None or (price.by_token and spoken.tokens is None):
+            if price is not None and self.endpoint.budget is not None and spoken.refusal is None:
+                raise self._stop("the server reports no token usage, so the budget cannot be kept; take budget out")
+            return None
+        given, made = (spoken.tokens.input, spoken.tokens.output) if spoken.tokens else (0, 0)
+        return price.of(given, made, images)
+
+    def _refuse_another_model(self, reply: Reply) -> None:
+        if reply.model is None:
+            return
+        asked, answered = _plain(self.endpoint.model), _plain(reply.model)
+        accepted = {asked, *map(_plain, self.endpoint.answers_as)}
+        dated = answered.startswith(asked) and VERSION.fullmatch(answered[len(asked) :])
+        if answered not in accepted and not dated:
+            raise self._stop(
+                f"{self.endpoint.model} was asked but {reply.model!r:.80} answered. If it is the one that is meant, "
+                f"declare answers_as: [{reply.model:.80}]"
+            )
+
+    def _step_down_or_stop(self, denied: Denied, schema: Mapping[str, Any] | None, rung: int) -> None:
+        """The next way of asking for JSON where the server knows not this one; otherwise the end."""
+        about = denied.status in (400, 422) and ABOUT_FORMAT.search(denied.words)
+        if schema is not None and about and rung + 1 < len(self.endpoint.structured):
+            self._rung = max(self._rung, rung + 1)
+            return
+        raise self._stop(f"{denied.words}\n{_remedy(denied.status, self.endpoint)}", denied.status)
+
+    def _pause(self, outcome: Again, tries: int) -> float:
+        """Seconds before another try: what the server asks for, or doubling, with jitter downwards by half."""
+        if outcome.after is not None:
+            return outcome.after
+        longest = min(LONGEST_PAUSE, self.endpoint.backoff_s * 2.0 ** min(tries - 1, 30))
+        return longest * self._jitter.uniform(0.5, 1)
+
+    def _count(self, reply: Reply) -> None:
+        self._failures = self._failures + 1 if reply.status == "failed" else 0
+        if self._failures >= self.endpoint.give_up_after:
+            self._stop(f"{self._failures} calls in a row failed, the last with: {reply.why}. Look at the server first")
+
+    def _go_on(self) -> None:
+        if self._stopped is not None:
+            raise Unsent(str(self._stopped))
+
+    def _stop(self, words: str, status: int = 0) -> EndpointError:
+        """The error that ends this call and all that would follow."""
+        said = f"{self.endpoint.base_url} ({self.endpoint.model})" + (f" answered {status}" if status else "")
+        self._stopped = EndpointError(f"{said}: {self._masked(words)}")
+        return self._stopped
+
+    def _masked(self, words: str) -> str:
+        """Servers like to repeat the key that they refuse."""
+        return words.replace(self._key, "(the key)") if self._key else words
+
+
+def _remedy(status: int, endpoint: Endpoint) -> str:
+    if status in (401, 403):
+        return f"Check the key in {endpoint.key_env}" if endpoint.key_env else "Name the key's variable as key_env"
+    if status == 404:
+        return "Check model and base_url; the address usually ends in /v1"
+    if status == 429:
+        return "The account has no credit left"
+    if status == 413:
+        return "Declare max_side to send smaller pictures"
+    if status in (400, 422):
+        return "Mend parameters, structured or model in the declaration"
+    return "Check base_url; the address usually ends in /v1"
+
+
+def _plain(model: str) -> str:
+    return model.removeprefix("models/").lower()
+
+
+def _parts(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
+    return [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
+
+
+def _images(messages: Sequence[Message]) -> int:
+    return sum(part.get("type") == "image_url" for part in _parts(messages))
+
+
+def _texts(messages: Sequence[Message]) -> list[str]:
+    plain = [message["content"] for message in messages if isinstance(message["content"], str)]
+    return plain + [part["text"] for part in _parts(messages) if part.get("type") == "text"]

@@ -1,0 +1,68 @@
+"""Chat messages with pictures, as the chat API of OpenAI words them. Pictures travel as PNG, lossless, in the request
+itself: no server has to reach this machine."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture as it is sent. width, height: of the original; sent_*: of what travels; hash: of the pixels sent."""
+
+    width: int
+    height: int
+    sent_width: int
+    sent_height: int
+    hash: str
+    png: bytes
+
+    def record(self) -> dict[str, Any]:
+        """What was sent, without the bytes."""
+        return {
+            "size": [self.height, self.width],
+            "sent": [self.sent_height, self.sent_width],
+            "hash": self.hash,
+            "bytes": len(self.png),
+        }
+
+
+def shown(picture: Image.Image, max_side: int | None = None) -> Shown:
+    """The picture as PNG; scaled down only where its longer side exceeds `max_side`. Transparency stays."""
+    kept = picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")
+    sent = kept
+    if max_side is not None and max(kept.size) > max_side:
+        scale = max_side / max(kept.size)
+        width, height = (max(1, round(side * scale)) for side in kept.size)
+        sent = kept.resize((width, height), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    sent.save(file, format="PNG", compress_level=4)
+    return Shown(*kept.size, *sent.size, pixels_hash(sent), file.getvalue())
+
+
+def pixels_hash(picture: Image.Image) -> str:
+    """A hash of size, mode and pixels: the same for every file format and place."""
+    told = f"{picture.mode} {picture.width} {picture.height} ".encode()
+    return hashlib.blake2b(told + picture.tobytes(), digest_size=16).hexdigest()
+
+
+def text(role: Role, words: str) -> dict[str, Any]:
+    return {"role": role, "content": words}
+
+
+def mixed(role: Role, parts: Sequence[str | Shown]) -> dict[str, Any]:
+    """A message of texts and pictures in this order."""
+    return {"role": role, "content": [_part(part) for part in parts]}
+
+
+def _part(part: str | Shown) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(part.png).decode()}"}}
