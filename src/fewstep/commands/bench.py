@@ -81,3 +81,31 @@ def bench_import(
     from fewstep import suite_tables
 
     suite_tables.import_suite(layout, source, to, language, out)
+
+
+# ---- report
+
+
+@app.command("report")
+@refusing
+def bench_report(
+    galleries: Annotated[list[Path], typer.Argument(help="Galleries, judged or not; of one suite, or of several.")],
+    to: Annotated[Path, typer.Option("--to", help="The report's folder; an earlier report there is renewed.")],
+    reference: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The system that the others are compared with; the first gallery's if not given."),
+    ] = None,
+    link_pictures: Annotated[
+        bool, typer.Option("--link-pictures", help="Leave the pictures in their galleries, and link to them.")
+    ] = False,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Tables and words alone.")] = False,
+) -> None:
+    """Write one static folder that says which system is better, by how much, how certainly, and on what it fails.
+
+    Open its index.html in any browser; nothing is loaded from anywhere else.
+    """
+    from fewstep.bench.report.build import report
+    from fewstep.bench.report.pictures import Keep
+
+    written = report(galleries, to, reference, Keep.of(link_pictures, no_pictures), out)
+    out.print(str(written), highlight=False, soft_wrap=True)

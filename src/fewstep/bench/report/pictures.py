@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from fewstep import durable
+from fewstep.errors import GalleryError
 
 PICTURES, LIGHT = "pictures", "light"
 SIDE = 320  # px: a picture up to this size is its own light one, every pixel kept
@@ -24,6 +25,17 @@ class Keep(StrEnum):
     COPIED = "copied"
     LINKED = "linked"  # stay in their galleries; the report finds them by relative paths
     NONE = "none"
+
+    @classmethod
+    def of(cls, link: bool, none: bool) -> "Keep":
+        """What two options of the command line ask for.
+
+        Raises:
+            GalleryError: both.
+        """
+        if link and none:
+            raise GalleryError("--link-pictures and --no-pictures exclude each other; give one of them")
+        return cls.LINKED if link else cls.NONE if none else cls.COPIED
 
 
 @dataclass
