@@ -4,14 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fewstep.bench.comparison import Comparison, Shade
-from fewstep.bench.report.figures import metric_table, skipped_table
+from fewstep.bench.report.figures import HOW_MEASURED, metric_table, skipped_table
 from fewstep.bench.report.groups import Group, missing, names_of
-from fewstep.bench.report.judging import agreement_table, cost, facts, failures
+from fewstep.bench.report.judging import HOW_AGREED, agreement_table, cost, facts, failures
 from fewstep.bench.report.page import Page, Section
 from fewstep.bench.report.parts import Table
 from fewstep.bench.report.ranking import (
     against_reference,
     category_gaps,
+    chances_table,
     heat_tables,
     how_ranked,
     rank_table,
@@ -48,12 +49,12 @@ class Judged:
 
 def page_of(groups: Sequence[Group]) -> Page:
     judged = [Judged.of(group) for group in groups]
-    failed, spent = failures(groups), cost(groups)
+    failed, spent, agreements = failures(groups), cost(groups), tuple(_agreement(groups))
     sections = (
         Section("ranks", "Ranks", tuple(_ranks(judged)), how_ranked([s for each in judged for s in each.found])),
         Section("categories", "Categories", tuple(_categories(judged))),
-        Section("metrics", "Metrics", tuple(_metrics(groups))),
-        Section("judges", "Judges' agreement", tuple(_agreement(groups))),
+        Section("metrics", "Metrics", tuple(_metrics(groups)), HOW_MEASURED),
+        Section("judges", "Judges' agreement", agreements, HOW_AGREED if agreements else ""),
         Section("failures", "Failures", (failed,) if failed else (), "" if failed else "None."),
         Section("cost", "Cost", (spent,) if spent else ()),
     )
@@ -86,9 +87,9 @@ def _ranks(judged: Sequence[Judged]) -> Iterator[Table]:
     for each in judged:
         if each.found:
             yield rank_table(each.group, each.found, each.gaps, _key("ranks", each.group, judged))
+            chances = chances_table(each.found, _key("chances", each.group, judged))
             other = rules_table(each.found, _key("rules", each.group, judged))
-            if other:
-                yield other
+            yield from (table for table in (chances, other) if table)
 
 
 def _categories(judged: Sequence[Judged]) -> Iterator[Table]:

@@ -11,6 +11,11 @@ from fewstep.bench.report.parts import Cell, Line, Table
 from fewstep.bench.report.systems import System
 from fewstep.bench.report.written import CERTAIN, difference, estimated
 
+HOW_MEASURED = (
+    f"Means with {CERTAIN} intervals that draw whole cases anew. Differences are taken on the same case and seed, and "
+    "marked where the interval is clear of zero. What a metric skipped is not in its mean."
+)
+
 
 def metric_table(group: Group, key: str) -> Table | None:
     """A line for each value of each metric; None where no system has any."""
@@ -21,11 +26,7 @@ def metric_table(group: Group, key: str) -> Table | None:
     versus = [f"{system.name} minus {group.reference.name}" for system in group.systems[1:]]
     columns = (*(system.name for system in group.systems), *versus)
     at = {len(group.systems) + i: 0.0 for i in range(len(versus))}
-    note = (
-        f"Means with {CERTAIN} intervals that draw whole cases anew. Differences are taken on the same case and seed; "
-        "marked where the interval is clear of zero. What a metric skipped is not in its mean."
-    )
-    return Table(key, group.name.name, columns, lines, note, first="figure", at=at)
+    return Table(key, group.name.name, columns, lines, first="figure", at=at)
 
 
 def skipped_table(group: Group, key: str) -> Table | None:

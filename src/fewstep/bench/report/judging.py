@@ -15,6 +15,10 @@ from fewstep.bench.verdict import Verdict
 
 WORDS = 3  # different words of the server shown for a status
 LONG = 160  # characters of them
+HOW_AGREED = (
+    "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the scores: 1 "
+    "where judges are equal, 0 where they agree as chance would."
+)
 
 
 def failures(groups: Sequence[Group]) -> Table | None:
@@ -87,11 +91,7 @@ def agreement_table(group: Group, scores: Scores, key: str) -> Table:
         Line(pair, (*(_two(of[name]) for name in ("kendall", "alpha_interval", "alpha_ordinal")), Cell(f"{of['n']:,}")))
         for pair, of in found.items()
     )
-    note = (
-        "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the "
-        "scores: 1 where judges are equal, 0 where they agree as chance would."
-    )
-    return Table(key, group.name.name, columns, lines, note, first="judges")
+    return Table(key, group.name.name, columns, lines, first="judges")
 
 
 def _two(value: float | int | None) -> Cell:

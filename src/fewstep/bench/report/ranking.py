@@ -42,7 +42,7 @@ def against_reference(group: Group) -> dict[str, Comparison]:
 def rank_table(group: Group, found: Sequence[Standing], gaps: Mapping[str, Comparison], key: str) -> Table:
     judges = group.judges if len(group.judges) > 1 else ()
     columns = ("rank", "mean of the judges" if judges else group.judges[0], *judges)
-    columns += (f"minus {group.reference.name}", "first in", "scored")
+    columns += (f"minus {group.reference.name}", "P(first)", "scored")
     lines = tuple(_rank_line(standing, group, gaps.get(standing.system), judges) for standing in found)
     mean = next(standing.overall.value for standing in found if standing.system == group.reference.name)
     at = {2 + len(judges): 0.0} | ({} if mean is None else {1: mean})
@@ -77,8 +77,8 @@ def how_ranked(found: Sequence[Standing]) -> str:
     said = [
         "An average is the plain mean of category means; ranks are by the mean of the judges' averages, unrounded. "
         f"Intervals hold with {CERTAIN}: whole cases are drawn anew within categories, for all systems together. "
-        "Systems of one band are not told apart from the best of it. “First in” counts the drawings that a system "
-        "wins. Differences are taken picture by picture; the dotted line is the reference."
+        "Systems of one band are not told apart from the best of it. P(first) is the share of drawings in which a system "
+        "is first. Differences are taken picture by picture; the dotted line is the reference."
     ]
     if any(standing.rank is None for standing in found):
         said.append(
@@ -99,6 +99,17 @@ def rules_table(found: Sequence[Standing], key: str) -> Table | None:
     return Table(key, "Other rank rules", ("by the rule above", *rules), lines, note, folded=True)
 
 
+def chances_table(found: Sequence[Standing], key: str) -> Table | None:
+    """P(rank) of each system; None where nothing could be drawn anew."""
+    ranked = [s for s in found if s.p_rank and not isnan(s.p_rank[0])]
+    if len(ranked) < 2:
+        return None
+    columns = tuple(f"rank {place + 1}" for place in range(len(ranked)))
+    lines = tuple(Line(s.system, tuple(Cell(f"{100 * p:.1f} %", shade=p) for p in s.p_rank)) for s in ranked)
+    note = "In how many of the drawings a system has a rank."
+    return Table(key, "Chances of each rank", columns, lines, note, folded=True, heat=True)
+
+
 def _rules_line(standing: Standing, rules: Sequence[str]) -> Line:
     others = [standing.other_rules[rule] for rule in rules]
     cells = (Cell(str(rank), mark=rank != standing.rank) for rank in others)
@@ -113,7 +124,7 @@ def heat_tables(group: Group, found: Sequence[Standing], key: str) -> Iterator[T
         if values:
             span = min(values), max(values)
             lines = tuple(_heat_line(standing, judge, tuple(group.categories), span) for standing in shown)
-            note = f"Means of its scores with {CERTAIN} intervals; darker is better, within this table."
+            note = f"Means of its scores with {CERTAIN} intervals; a stronger tint is better, within this table."
             title = f"{group.name.name}, judged by {judge}"
             yield Table(f"{key}-{judge}", title, (*group.categories, "average"), lines, note, heat=True)
 

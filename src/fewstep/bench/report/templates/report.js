@@ -44,6 +44,8 @@
     const [mine, theirs] = [badness(row, student()), badness(row, 0)];
     return mine === null || theirs === null ? null : mine - theirs;
   };
+  const parts = new Set(data.rows.flatMap((row) => row[ANSWERS].flatMap((answer, system) => (answer ? [`${system}/${row[SUITE]}`] : []))));
+  const takesPart = (system, suite) => parts.has(`${system}/${suite}`);
   const failed = (row) => row[ANSWERS].some((answer) =>
     answer && (answer[WHY] || answer[VERDICTS].some((verdict) => data.statuses[verdict[STATUS]] !== "ok")));
   const discord = (row) => {
@@ -114,6 +116,7 @@
   const tiles = (row, full) => {
     const shown = data.pictures ? row[SOURCES].map((source, i) => tile(row[SOURCES].length > 1 ? `source ${i + 1}` : "source", image(source, "Source picture", full), "")) : [];
     row[ANSWERS].forEach((answer, system) => {
+      if (!takesPart(system, row[SUITE])) return;
       const name = data.systems[system];
       const content = !answer ? absent("not asked") : answer[WHY] ? absent(answer[WHY])
         : answer[PICTURE] ? image(answer[PICTURE], `${name}: ${row[PROMPT]}`, full) : data.pictures ? absent("no picture") : null;
@@ -148,7 +151,7 @@
     const page = Math.min(Math.max(1, Number(state.page) || 1), pages);
     list.replaceChildren(...found.slice((page - 1) * PAGE, page * PAGE).map(entry));
     by("case-count").textContent = found.length
-      ? `${found.length.toLocaleString("en")} of ${data.rows.length.toLocaleString("en")} pictures' rows`
+      ? `${found.length.toLocaleString("en")} of ${data.rows.length.toLocaleString("en")} pictures asked for`
       : "Nothing fits these filters.";
     by("page-of").textContent = `Page ${page} of ${pages}`;
     by("page-back").disabled = page <= 1;
@@ -187,7 +190,7 @@
     const large = by("case-pictures");
     large.replaceChildren(...tiles(row, true));
     large.style.setProperty("--n", large.childElementCount);
-    by("case-words").replaceChildren(...data.systems.map((_, system) => opinion(row, system)));
+    by("case-words").replaceChildren(...data.systems.flatMap((_, system) => (takesPart(system, row[SUITE]) ? [opinion(row, system)] : [])));
     by("against").hidden = !data.pictures || !row[SOURCES].length;
     const at = found.indexOf(row);
     by("case-at").textContent = at < 0 ? "" : `${at + 1} of ${found.length.toLocaleString("en")}`;
@@ -221,7 +224,7 @@
     const row = state.case ? opened() : null;
     if (row) show(row);
     else if (dialog.open) dialog.close();
-    if (!list.contains(document.activeElement)) by("cases").scrollIntoView();
+    if (!list.contains(document.activeElement)) by("cases").scrollIntoView({ behavior: "instant" });
   };
   const options = (name, values) => form.elements[name].append(...values.map(([key, label]) => node("option", { value: key, text: label })));
   const distinct = (column, names) => [...new Set(data.rows.map((row) => row[column]))].map((i) => [names[i], names[i]]);
