@@ -9,7 +9,7 @@ import typer
 
 from fewstep import __version__
 from fewstep.allocator import keep_freed_memory
-from fewstep.commands import cases, pocket, recipe
+from fewstep.commands import bench, cases, pocket, recipe
 from fewstep.commands.shared import Overrides, RecipeName, out, refusing
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
     "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
 )
-for _group, _commands in (("cases", cases), ("recipe", recipe), ("pocket", pocket)):
+for _group, _commands in (("cases", cases), ("recipe", recipe), ("pocket", pocket), ("bench", bench)):
     app.add_typer(_commands.app, name=_group)
 
 
@@ -146,6 +146,56 @@ def sample(
     )
     for path in written:
         out.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+@refusing
+def generate(
+    model: Annotated[str, typer.Argument(help="A student folder, a teacher folder or hub id, or `pocket`.")],
+    suite: Annotated[str, typer.Option("--suite", help="A shipped suite (`fewstep bench suites`) or a folder.")],
+    to: Annotated[Path, typer.Option("--to", help="The gallery; the same one resumes.")],
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Sampler steps; the model's own if not given. A student knows its own.", min=1, max=1000),
+    ] = None,
+    guidance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Guidance scale; the model's own if not given. 1 is none.", min=0),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`; bf16 on a GPU and fp32 on a CPU if not given."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Pictures drawn together. 1 to measure latency.", min=1)] = 8,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Only the suite's first cases; a later call may ask for more.", min=1),
+    ] = None,
+    system: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the report calls it; MODEL if not given."),
+    ] = None,
+) -> None:
+    """Draw a model's answers to a suite: a gallery that judges and metrics read.
+
+    Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
+    """
+    from fewstep import generating
+
+    whole = generating.fill(
+        *(model, suite, to),
+        steps=steps,
+        guidance=guidance,
+        device=device,
+        dtype=dtype,
+        batch=batch,
+        limit=limit,
+        system=system,
+        console=out,
+    )
+    if not whole:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,10 +14,11 @@ from typing import Any
 
 from PIL import Image
 
+from fewstep.bench import pixels
 from fewstep.bench.protocol import Protocol
 from fewstep.data.pictures import open_picture
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.endpoint.messages import Shown, pixels_hash, shown
+from fewstep.endpoint.messages import Shown, shown
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,17 @@ def of_file(path: Path, where: str) -> Picture:
     Raises:
         CaseError: missing or torn; the whole file is read.
     """
-    picture = open_picture(path, where)
-    return Picture(pixels_hash(picture), (picture.height, picture.width), lambda: open_picture(path, where))
+    opened = open_picture(path, where)
+    return Picture(pixels.pixel_hash(opened), (opened.height, opened.width), lambda: _of_file(path, where))
 
 
 def of_image(image: Image.Image) -> Picture:
     """A picture in memory."""
-    return Picture(pixels_hash(image), (image.height, image.width), lambda: image)
+    return Picture(pixels.pixel_hash(image), (image.height, image.width), lambda: image)
+
+
+def _of_file(path: Path, where: str) -> Image.Image:
+    return pixels.shown(open_picture(path, where))
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,17 @@ def begin(
     return Gallery(folder, rank)
 
 
+def refuse_other_suite(folder: Path, suite: Mapping[str, Any]) -> None:
+    """Asked before a model is loaded.
+
+    Raises:
+        GalleryError: `folder` holds pictures for another suite.
+    """
+    known = read_heading(folder)
+    if known is not None and known.get("suite") != suite:
+        _refuse_other(folder, known, {**known, "suite": dict(suite)})
+
+
 def _refuse_foreign(folder: Path) -> None:
     """An unfinished start is one of ours; anything else is not."""
     if not folder.exists():

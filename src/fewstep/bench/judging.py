@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fewstep.bench.asking import Asking, Brief, askings, identity
+from fewstep.bench.asking import Asking, Brief, identity
 from fewstep.bench.attempts import STOPPED, Attempts
 from fewstep.bench.parsing import read_reply
 from fewstep.endpoint.client import USUAL_OUTPUT, Client
@@ -23,7 +23,7 @@ Advance = Callable[[str], object]
 @dataclass(frozen=True)
 class Estimate:
     """What a pass would take. measured: from earlier answers of this judge, or guessed from sizes and lengths. cost:
-    None where no price is declared. waits: questions that wait for an answer; calls in a pass."""
+    None where no price is declared."""
 
     calls: int
     pictures: int
@@ -123,18 +123,9 @@ def refuse_another_judge(attempts: Attempts, endpoint: Endpoint) -> None:
         )
 
 
-def everything(briefs: Sequence[Brief], endpoint: Endpoint) -> list[Asking]:
-    """All questions of a pass, asked already or not."""
-    return askings(briefs, endpoint)
-
-
 def _input_tokens(brief: Brief, endpoint: Endpoint) -> float:
-    messages = brief.protocol.messages(brief.prompt, [], [], brief.rubric) if not brief.pictures else None
-    assert messages is None, "a judge is shown pictures"
-    system = len(brief.protocol.system) + len(brief.prompt)
-    if brief.rubric is not None:
-        system += len(brief.protocol.rubrics[brief.rubric].model_dump_json())
-    return system / CHARACTERS + sum(_picture_tokens(p.size, endpoint) for p in brief.pictures)
+    words = len(brief.protocol.words(brief.rubric)) + len(brief.prompt)
+    return words / CHARACTERS + sum(_picture_tokens(p.size, endpoint) for p in brief.pictures)
 
 
 def _picture_tokens(size: tuple[int, int], endpoint: Endpoint) -> float:

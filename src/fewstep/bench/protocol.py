@@ -68,7 +68,7 @@ class Protocol(Plan):
 
     def fingerprint(self, rubric: str | None) -> str:
         """A hash of all that is sent but the case."""
-        told = [self.name, DATA, self._system(rubric, "tag"), self.answer_schema(rubric)]
+        told = [self.name, DATA, self.words(rubric), self.answer_schema(rubric)]
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
 
     def answer_schema(self, rubric: str | None) -> dict[str, Any]:
@@ -97,9 +97,10 @@ class Protocol(Plan):
         names = ("Picture A:", "Picture B:") if self.kind == "pair" else ("Picture to judge:",)
         for name, picture in zip(names, answers, strict=True):
             parts += [name, picture]
-        return [text("system", self._system(rubric, tag)), mixed("user", parts)]
+        return [text("system", self.words(rubric, tag)), mixed("user", parts)]
 
-    def _system(self, rubric: str | None, tag: str) -> str:
+    def words(self, rubric: str | None, tag: str = "data") -> str:
+        """The system text, its fence called `tag`."""
         held = self.rubrics[rubric] if rubric is not None else None
         words = self.system.replace("{data}", DATA.format(tag=tag)).replace("{answer}", self._answer(rubric))
         words = words.replace("{rubric}", "" if held is None else _rubric_text(held))

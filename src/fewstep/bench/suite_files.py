@@ -11,6 +11,7 @@ name and the encoding of a PNG are not part of it.
 import hashlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,17 @@ def write_suite(heading: Heading, drafts: Iterable[Draft], folder: Path) -> str:
         SuiteError: the folder holds something else, ids that are doubled or no file names, or no case at all.
     """
     refuse_taken(folder)
+    was_there = folder.exists()
     durable.make_folder(folder)
+    try:
+        return _write(heading, drafts, folder)
+    except BaseException:
+        if not was_there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write(heading: Heading, drafts: Iterable[Draft], folder: Path) -> str:
     records = [_written(draft, heading.task, folder) for draft in drafts]
     _refuse_ids([record["id"] for record in records], str(folder))
     if not records:

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fewstep.commands.shared import refusing
+from fewstep.commands.shared import out, refusing
 
 app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
 
@@ -42,3 +42,15 @@ def pocket_examine(
     from fewstep.demo import examine
 
     examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
+
+
+@app.command("judge")
+@refusing
+def pocket_judge(
+    gallery: Annotated[Path, typer.Argument(help="A gallery of a pocket suite (`fewstep generate`, `bench adopt`).")],
+) -> None:
+    """Judge a gallery with the probe: no network, no key, and the same record as any other judge."""
+    from fewstep import suite_tables
+    from fewstep.pocket.judge import judge
+
+    suite_tables.show_scores(judge(gallery), gallery, out)

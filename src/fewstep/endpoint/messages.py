@@ -15,7 +15,7 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as it is sent. width, height: of the original; sent_*: of what travels; hash: of the pixels sent."""
+    """A picture as it is sent. width, height: of the original; sent_*: of what travels; hash: of the bytes of png."""
 
     width: int
     height: int
@@ -44,13 +44,8 @@ def shown(picture: Image.Image, max_side: int | None = None) -> Shown:
         sent = kept.resize((width, height), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     sent.save(file, format="PNG", compress_level=4)
-    return Shown(*kept.size, *sent.size, pixels_hash(sent), file.getvalue())
-
-
-def pixels_hash(picture: Image.Image) -> str:
-    """A hash of size, mode and pixels: the same for every file format and place."""
-    told = f"{picture.mode} {picture.width} {picture.height} ".encode()
-    return hashlib.blake2b(told + picture.tobytes(), digest_size=16).hexdigest()
+    png = file.getvalue()
+    return Shown(*kept.size, *sent.size, hashlib.blake2b(png, digest_size=16).hexdigest(), png)
 
 
 def text(role: Role, words: str) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def pictures(
         raise LayoutError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed, or one for each prompt")
     if not prompts:
         return []
-    size = size or (_shape_of(images[-1], model) if images else model.size)
+    size = size or (shape_of(images[-1], model) if images else model.size)
     grid, chosen = model.sampling(steps, guidance, size)
     backbone, references = model.backbone, list(images) or None
     conds = backbone.encode(prompts, references, size)
@@ -131,25 +131,30 @@ def draw(
 ) -> list[Image.Image]:
     """One picture for each single conditioning and seed, in order. Any mixture of layouts; batches are made here."""
     assert len(conds) == len(seeds), (len(conds), len(seeds))
+    found: dict[int, Image.Image] = {}
+    for part in alike(conds, negatives, batch):
+        layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
+        negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
+        noise_BND = seeded_noise(
+            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype
+        ).to(backbone.device)
+        x0_BND = sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
+        found |= dict(zip(part, backbone.decode(x0_BND, layout.target), strict=True))
+    return [found[i] for i in range(len(conds))]
+
+
+def alike(
+    conds: Sequence[Conditioning], negatives: Sequence[Conditioning] | None, batch: int = BATCH
+) -> list[list[int]]:
+    """Places of samples that may share a batch: of one layout, and of one text length on either branch."""
     together: dict[tuple[Layout, int, int], list[int]] = {}
     for i, cond in enumerate(conds):
         unconditional = negatives[i].text_BLC.shape[1] if negatives else 0
         together.setdefault((cond.layout, cond.text_BLC.shape[1], unconditional), []).append(i)
-    found: dict[int, Image.Image] = {}
-    for (layout, _, _), members in together.items():
-        for start in range(0, len(members), batch):
-            part = members[start : start + batch]
-            cond = stack([conds[i] for i in part]).to(backbone.device)
-            negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
-            noise_BND = seeded_noise(
-                [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype
-            ).to(backbone.device)
-            x0_BND = sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
-            found |= dict(zip(part, backbone.decode(x0_BND, layout.target), strict=True))
-    return [found[i] for i in range(len(conds))]
+    return [members[at : at + batch] for members in together.values() for at in range(0, len(members), batch)]
 
 
-def _shape_of(image: Image.Image, model: Model) -> tuple[int, int]:
+def shape_of(image: Image.Image, model: Model) -> tuple[int, int]:
     """(height, width) of `image`'s shape at the area of the model's own size, in steps of its size multiple: what the
     stock pipeline makes of a reference."""
     side, ratio = round((model.size[0] * model.size[1]) ** 0.5), image.width / image.height

@@ -4,20 +4,33 @@ Shapes: B batch, N latent tokens of the target, D latent channels.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from fewstep.backbones.backbone import Backbone, Prefix
-from fewstep.conditioning import Conditioning, Grid
+from fewstep.backbones.backbone import Prefix
+from fewstep.conditioning import Conditioning, Grid, Layout
 from fewstep.errors import LayoutError
 from fewstep.flow.guidance import NONE, Guidance, guided
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import Velocity, trajectory
 
 
+class Answering(Protocol):
+    """What the walk needs of a family: a Backbone, or one whose calls are watched."""
+
+    def noise_shape(self, layout: Layout) -> tuple[int, int]: ...
+
+    def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None: ...
+
+    def velocity(
+        self, transformer: nn.Module, z_BND: Tensor, t_B: Tensor, cond: Conditioning, prefix: Prefix | None = None
+    ) -> Tensor: ...
+
+
 def sample(
-    backbone: Backbone,
+    backbone: Answering,
     transformer: nn.Module,
     cond: Conditioning,
     noise_BND: Tensor,
@@ -68,7 +81,7 @@ def seeded_noise(seeds: Sequence[int], target: Grid, channels: int, dtype: torch
     return torch.cat(drawn).view(len(drawn), channels, rows * columns).transpose(1, 2).contiguous()
 
 
-def _bound(backbone: Backbone, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:
+def _bound(backbone: Answering, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:
     prefix: Prefix | None = backbone.prefix(transformer, cond) if use_prefix else None
 
     def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:

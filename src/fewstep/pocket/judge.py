@@ -1,0 +1,162 @@
+"""`fewstep pocket judge`: the probe as one more judge of a gallery, in every judge's record and on its scale of 1 to 5.
+
+score = 1 + 4 x the share of what was asked that is right:
+- of a prompt: its attributes, and its word as one more;
+- of an edit, the worst of: what was to change, what was to stay, and - where the whole picture may change (repairs,
+  styles) - how much of the distance from the source to the one exact answer is gone. Doing nothing is worth 1.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewstep.backbones.identity import digest
+from fewstep.bench.gallery import Gallery, open_gallery
+from fewstep.bench.pixels import file_hash
+from fewstep.bench.suites import Question, Suite, suite_of
+from fewstep.bench.verdict import Verdict, write_verdicts
+from fewstep.data.pictures import open_picture
+from fewstep.errors import GalleryError
+from fewstep.pocket.cases import PocketCase
+from fewstep.pocket.measure import pixels_of
+from fewstep.pocket.probe import WEIGHTS, Probe
+from fewstep.pocket.world import Landscape, Portrait, Scene, Sign
+
+JUDGE, PROTOCOL = "probe", "probe-v1"
+SCENES: dict[str, type[Scene]] = {"landscape": Landscape, "portrait": Portrait, "text": Sign}
+BATCH = 256
+
+Row = dict[str, Any]
+Shares = dict[str, float]
+
+
+def judge(folder: Path, advance: Callable[[int], object] = lambda count: None) -> list[Verdict]:
+    """The verdicts on every picture of a gallery, written to its verdicts/probe.jsonl.
+
+    Raises:
+        GalleryError: no gallery, or one of a suite that does not say what a probe should read.
+        SuiteError: the suite is not the one that the gallery was made for.
+    """
+    gallery, suite = open_gallery(folder), suite_of(folder)
+    asked = _asked(gallery, suite)
+    probe, model = Probe.load(), digest([(WEIGHTS / "reader.safetensors").read_bytes()])
+    verdicts: list[Verdict] = []
+    for start in range(0, len(asked), BATCH):
+        part = asked[start : start + BATCH]
+        pictures = [gallery.picture(str(row["case"]), int(row["seed"])) for row, _ in part]
+        cases = [pocket_case(suite, question) for _, question in part]
+        read = probe.examine(pictures, cases)
+        for (row, question), picture, case, record in zip(part, pictures, cases, read, strict=True):
+            key = _key(gallery, row, question, model)
+            verdicts.append(_verdict(row, question, case, record, shares(picture, case, record), key, model))
+        advance(len(part))
+    write_verdicts(folder, JUDGE, verdicts)
+    return verdicts
+
+
+def pocket_case(suite: Suite, question: Question) -> PocketCase:
+    """The case as the pocket world made it, from what the suite expects of an answer."""
+    case, expect = question.case, question.expect
+    region = suite.region(question)
+    scene = SCENES[expect["scene_category"]](**expect["scene"])
+    blank = Image.new("RGB", (1, 1))
+    return PocketCase(
+        id=case.id,
+        task=case.task,
+        category=case.category,
+        prompt=case.prompt,
+        references=tuple(open_picture(path, case.where) for path in case.references),
+        target=blank if case.target is None else open_picture(case.target, case.where),
+        attributes=dict(expect["attributes"]),
+        changed=tuple(expect.get("changed", ())),
+        letters=None if "style" in expect["attributes"] else expect.get("letters"),
+        region=None if region is None else np.asarray(open_picture(region, case.where).convert("L")) > 127,
+        scene_category=expect["scene_category"],
+        scene=scene,
+    )
+
+
+def shares(picture: Image.Image, case: PocketCase, record: Row) -> Shares:
+    """What the score is made of, each from 0 to 1. record: the probe's."""
+    right: dict[str, bool] = dict(record["right"])
+    if case.letters is not None:
+        right["letters"] = bool(record["letters_exact"])
+    if case.task == "t2i":
+        return {"asked": _mean(right.values())}
+    stayed = [good for name, good in right.items() if name not in case.changed]
+    found = {"changed": float(record["changed"])} if case.changed else {}
+    found |= {"kept": _mean(stayed)} if stayed else {}
+    whole = case.region is not None and bool(case.region.all()) and case.category in ("perceptual", "style")
+    return found | ({"closed": closed(picture, case)} if whole else {})
+
+
+def closed(picture: Image.Image, case: PocketCase) -> float:
+    """The share of the distance (RMS) from source to exact answer that is gone: 0 for the source, 1 for the answer."""
+    answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
+    before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
+    return 1.0 if before == 0 else max(0.0, 1 - after / before)
+
+
+def _asked(gallery: Gallery, suite: Suite) -> list[tuple[Row, Question]]:
+    questions = {question.case.id: question for question in suite.questions}
+    if not all("scene" in q.expect and q.expect.get("scene_category") in SCENES for q in suite.questions):
+        raise GalleryError(
+            f"the probe reads pocket pictures only, and {suite.name} is no pocket suite; judge it with an endpoint"
+        )
+    rows = list(gallery)
+    foreign = next((row["case"] for row in rows if row["case"] not in questions), None)
+    if foreign is not None:
+        raise GalleryError(f"{gallery.folder} has a picture of {foreign!r}, which {suite.name} does not ask for")
+    if not rows:
+        raise GalleryError(f"{gallery.folder} has no pictures to judge; draw them first")
+    return [(row, questions[row["case"]]) for row in rows]
+
+
+def _verdict(
+    row: Row, question: Question, case: PocketCase, record: Row, found: Shares, key: str, model: str
+) -> Verdict:
+    return Verdict(
+        key=key,
+        case=case.id,
+        seed=int(row["seed"]),
+        task=case.task,
+        category=case.category,
+        judge=JUDGE,
+        model=f"reader-{model}",
+        protocol=PROTOCOL,
+        status="ok",
+        score=round(1 + 4 * min(found.values()), 4),
+        sub_scores={name: round(1 + 4 * share, 4) for name, share in found.items()},
+        reasoning=_words(case, record),
+        failure_modes=_failures(case, record, found),
+    )
+
+
+def _words(case: PocketCase, record: Row) -> str:
+    wrong = [f"{name} is not {case.attributes[name]}" for name, good in record["right"].items() if not good]
+    if case.letters is not None and not record["letters_exact"]:
+        wrong.append(f"reads {record['letters_read']!r}, not {case.letters!r}")
+    return "; ".join(wrong) or "all read as asked"
+
+
+def _failures(case: PocketCase, record: Row, found: Shares) -> tuple[str, ...]:
+    named = {
+        "wrong_letters": record["letters_exact"] is False,
+        "edit_not_done": found.get("changed", 1.0) == 0 or found.get("closed", 1.0) == 0,
+        "other_things_changed": case.task == "edit" and found.get("kept", 1.0) < 1,
+        "attributes_wrong": case.task == "t2i" and not all(record["right"].values()),
+    }
+    return tuple(name for name, so in named.items() if so)
+
+
+def _key(gallery: Gallery, row: Row, question: Question, model: str) -> str:
+    """Of pixels, words, protocol and weights; never of paths."""
+    paths = (gallery.path(str(row["case"]), int(row["seed"])), *question.case.references)
+    return digest(part.encode() for part in (*map(file_hash, paths), question.case.prompt, PROTOCOL, model))
+
+
+def _mean(values: Sequence[bool] | Any) -> float:
+    return float(np.mean(list(values)))

@@ -1,0 +1,250 @@
+"""A gallery from a model: every case of a suite at every seed, resumable, in shares.
+
+Each picture is the one that the stock pipeline draws for its case and seed alone (see pictures.py), so neither the
+batch, nor the number of processes, nor an interruption can change it. What fails is a row, and the rest goes on.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fewstep.backbones.identity import digest, module_identity
+from fewstep.bench.gallery import Gallery, begin
+from fewstep.bench.suites import Question, Suite, carry
+from fewstep.conditioning import Conditioning, stack
+from fewstep.data.pictures import open_picture
+from fewstep.errors import EnvironmentRefused, GalleryError
+from fewstep.flow.guidance import Guidance
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.sample.pictures import Model, alike, shape_of
+from fewstep.sample.sampler import evaluations, sample, seeded_noise
+from fewstep.sample.watched import Counted, forget_peak, now_s, peak_mb
+
+MAX_FAILURES_IN_A_ROW = 10  # ours: by then it is not the case
+AHEAD = 4  # batches encoded together: more of one text length meet
+PACKAGES = ("fewstep", "torch", "diffusers", "transformers")
+
+Told = Callable[[int, int], object]  # pictures drawn, pictures failed
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the pictures this process draws: every `world`-th from `rank`."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def of_environment(cls) -> "Share":
+        """What torchrun says; all of it where nobody says anything.
+
+        Raises:
+            EnvironmentRefused: RANK and WORLD_SIZE that do not fit.
+        """
+        told = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        if not all(number.isdecimal() for number in told) or not int(told[0]) < int(told[1]):
+            raise EnvironmentRefused(f"RANK={told[0]} and WORLD_SIZE={told[1]} do not fit; unset them, or use torchrun")
+        return cls(int(told[0]), int(told[1]))
+
+    @property
+    def manifest(self) -> int | None:
+        """The number of this process's own manifest; None where it is alone."""
+        return None if self.world == 1 else self.rank
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One picture to draw: the k-th seed of a question."""
+
+    question: Question
+    k: int
+
+    @property
+    def case(self) -> str:
+        return self.question.case.id
+
+    @property
+    def seed(self) -> int:
+        return self.question.seeds[self.k]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An ask with its conditioning. encode_s: seconds that it took, once for all seeds of the case."""
+
+    ask: Ask
+    cond: Conditioning
+    negative: Conditioning | None
+    size: tuple[int, int]
+    encode_s: float
+
+
+class Painter:
+    """One model at one sampler, answering a suite into a gallery."""
+
+    def __init__(self, model: Model, suite: Suite, steps: int | None, guidance: Guidance | None, batch: int):
+        self.model, self.suite, self.steps, self.batch = model, suite, steps, batch
+        size = suite.size or model.size
+        grid, self.guidance = model.sampling(steps, guidance, size)
+        transformer = model.backbone.transformer
+        self.facts: dict[str, Any] = {
+            "fingerprint": f"{digest(module_identity(transformer))}-{model.backbone.fingerprint()}",
+            "student": model.is_student,
+            "steps": len(grid),
+            "sigmas": list(grid) if suite.size else None,  # else they go with each picture's size
+            "guidance": asdict(self.guidance),
+            "nfe": evaluations(grid, self.guidance),
+            "dtype": str(next(transformer.parameters()).dtype).removeprefix("torch."),
+        }
+        self._counted = Counted(model.backbone)
+        self._versions = {name: metadata.version(name) for name in PACKAGES}
+        self._in_a_row = 0
+
+    def paint(self, asks: Sequence[Ask], gallery: Gallery, told: Told) -> None:
+        """All of them; a failure is a row.
+
+        Raises:
+            GalleryError: so many failures in a row that the cases cannot be their reason.
+        """
+        for start in range(0, len(asks), AHEAD * self.batch):
+            ready = list(self._encoded(asks[start : start + AHEAD * self.batch], gallery, told))
+            negatives = [each.negative for each in ready if each.negative is not None]
+            for places in alike([each.cond for each in ready], negatives or None, self.batch):
+                self._batch([ready[place] for place in places], gallery, told)
+
+    # ---- stages
+
+    def _encoded(self, asks: Sequence[Ask], gallery: Gallery, told: Told) -> Iterator[Ready]:
+        known: Ready | None = None
+        for ask in asks:
+            if known is not None and known.ask.case == ask.case:
+                yield Ready(ask, known.cond, known.negative, known.size, known.encode_s)
+                continue
+            try:
+                known = self._encode(ask)
+                yield known
+            except Exception as error:  # whatever a library raises for this case: the others can still be drawn
+                self._failed(ask, error, gallery, told)
+
+    @torch.no_grad()
+    def _encode(self, ask: Ask) -> Ready:
+        case, backbone = ask.question.case, self.model.backbone
+        references = [open_picture(path, case.where) for path in case.references] or None
+        size = self._size(ask.question, references)
+        begun_s = now_s(backbone.device)
+        (cond,) = backbone.encode([case.prompt], references, size)
+        negative = backbone.encode([self.guidance.negative], references, size)[0] if self.guidance.active else None
+        return Ready(ask, cond, negative, size, now_s(backbone.device) - begun_s)
+
+    def _size(self, question: Question, references: Sequence[Image.Image] | None) -> tuple[int, int]:
+        """The case's, the suite's, or the model's own area in the shape of the last reference."""
+        if question.case.height or self.suite.size:
+            return question.case.size(self.suite.size or self.model.size)
+        return shape_of(references[-1], self.model) if references else self.model.size
+
+    def _batch(self, ready: Sequence[Ready], gallery: Gallery, told: Told) -> None:
+        """Drawn together; after an error one by one, so that it costs only who it belongs to."""
+        try:
+            self._draw(ready, gallery, told)
+        except GalleryError:
+            raise
+        except Exception as error:  # out of memory, a kernel, a shape: the row says which
+            if len(ready) == 1:
+                self._failed(ready[0].ask, error, gallery, told)
+                return
+            for each in ready:
+                self._batch([each], gallery, told)
+
+    @torch.no_grad()
+    def _draw(self, ready: Sequence[Ready], gallery: Gallery, told: Told) -> None:
+        backbone, count = self.model.backbone, len(ready)
+        device, layout = backbone.device, ready[0].cond.layout
+        grid, _ = self.model.sampling(self.steps, self.guidance, ready[0].size)
+        forget_peak(device)
+        begun_s = now_s(device)
+        x0_BND, calls = self._denoised(ready, grid)
+        denoised_s = now_s(device)
+        pictures = backbone.decode(x0_BND, layout.target)
+        decoded_s = now_s(device)
+        finite = x0_BND.isfinite().flatten(1).all(1).tolist()
+        for each, picture, whole in zip(ready, pictures, finite, strict=True):
+            if not whole:
+                self._failed(each.ask, ValueError("the latents are not finite"), gallery, told)
+                continue
+            seconds = {
+                "encode": each.encode_s,
+                "denoise": (denoised_s - begun_s) / count,
+                "decode": (decoded_s - denoised_s) / count,
+            }
+            drawn: dict[str, Any] = {
+                "nfe": calls["evaluation"] // count,
+                "prefix_calls": calls["prefix"] // count,
+                "batch": count,
+            }
+            drawn |= {"sigmas": list(grid), "seconds": {name: round(value, 6) for name, value in seconds.items()}}
+            drawn |= {"size": list(each.size), "peak_mb": round(peak_mb(device), 1), "device": str(device)}
+            gallery.add(each.ask.case, each.ask.seed, picture, self._told(each.ask) | drawn)
+            self._in_a_row = 0
+            told(1, 0)
+
+    def _denoised(self, ready: Sequence[Ready], grid: SigmaGrid) -> tuple[Tensor, dict[Any, int]]:
+        backbone = self.model.backbone
+        cond = stack([each.cond for each in ready]).to(backbone.device)
+        negatives = [each.negative for each in ready if each.negative is not None]
+        negative = stack(negatives).to(backbone.device) if negatives else None
+        seeds, target = [each.ask.seed for each in ready], cond.layout.target
+        noise_BND = seeded_noise(seeds, target, backbone.latent_channels, cond.text_BLC.dtype).to(backbone.device)
+        with self._counted.counting(backbone.transformer) as counted:
+            x0_BND = sample(counted, backbone.transformer, cond, noise_BND, grid, self.guidance, negative)
+            return x0_BND, dict(counted.calls)
+
+    # ---- rows
+
+    def _told(self, ask: Ask) -> dict[str, Any]:
+        case = ask.question.case
+        return {
+            "k": ask.k,
+            "prompt": case.prompt,
+            "task": case.task,
+            "category": case.category,
+            "model": self.facts["fingerprint"],
+            "guidance": self.facts["guidance"],
+            "versions": self._versions,
+        }
+
+    def _failed(self, ask: Ask, error: Exception, gallery: Gallery, told: Told) -> None:
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:500]
+        gallery.fail(ask.case, ask.seed, why, self._told(ask))
+        told(0, 1)
+        self._in_a_row += 1
+        if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
+            raise GalleryError(
+                f"{self._in_a_row} pictures in a row failed, so the cases are hardly the reason; the last one "
+                f"({ask.case}, seed {ask.seed}): {why}. Mend that and run the same command again: what was drawn stays"
+            )
+
+
+def generate(
+    painter: Painter, to: Path, system: str, share: Share, limit: int | None, told: Told
+) -> tuple[Gallery, list[Ask]]:
+    """The share's part of the suite's first `limit` cases, and what was asked for. What is there is not drawn again;
+    what failed is tried again.
+
+    Raises:
+        GalleryError: `to` belongs to another model, sampler or suite; or failures in a row.
+    """
+    suite = painter.suite
+    gallery = begin(to, system, suite.identity, painter.facts, "generated", share.manifest)
+    carry(suite, to)
+    asks = [Ask(q, k) for q in suite.questions[:limit] for k in range(suite.seeds)][share.rank :: share.world]
+    missing = [ask for ask in asks if (ask.case, ask.seed) not in gallery]
+    told(len(asks) - len(missing), 0)
+    painter.paint(missing, gallery, told)
+    return gallery, asks
