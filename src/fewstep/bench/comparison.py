@@ -112,7 +112,9 @@ def compare(
             for j, judge in enumerate(judges)
         },
         categories={
-            c: estimate(float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1)
+            c: estimate(
+                float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1
+            )
             for k, c in enumerate(categories)
         },
         pairs=sum(records.values()),

@@ -24,8 +24,7 @@ def average(categories: Mapping[str, float]) -> float:
 def averages(table: Table) -> dict[str, dict[str, float]]:
     """By system and judge, unrounded."""
     return {
-        system: {judge: average(categories) for judge, categories in judges.items()}
-        for system, judges in table.items()
+        system: {judge: average(categories) for judge, categories in judges.items()} for system, judges in table.items()
     }
 
 

@@ -139,7 +139,9 @@ class _Drawn:
     def standing(self, i: int, **rest: Any) -> Standing:
         """System i's means with their intervals; `rest` is what else its standing says."""
         name, judges, categories = list(self.scores)[i], judges_of(self.scores), categories_of(self.scores)
-        cells = {judge: {c: self._estimate(i, [j], [k]) for k, c in enumerate(categories)} for j, judge in enumerate(judges)}
+        cells = {
+            judge: {c: self._estimate(i, [j], [k]) for k, c in enumerate(categories)} for j, judge in enumerate(judges)
+        }
         every_judge, every_category = range(len(judges)), range(len(categories))
         return Standing(
             system=name,
@@ -155,7 +157,9 @@ class _Drawn:
         at = np.ix_(judges, categories)
         names, sizes = categories_of(self.scores), list(cases_by_category(self.scores).values())
         of_system = list(self.scores.values())[i]
-        records = [r for j in judges for k in categories for r in of_system[judges_of(self.scores)[j]].get(names[k], ())]
+        records = [
+            r for j in judges for k in categories for r in of_system[judges_of(self.scores)[j]].get(names[k], ())
+        ]
         return estimate(
             float(self.means[i][at].mean()),
             self.resampled[:, i][:, at[0], at[1]].mean((1, 2)),
