@@ -37,10 +37,10 @@ def report(folders: Sequence[Path], to: Path, reference: str | None, keep: Keep,
 
 
 def _rows(groups: Sequence[Group], album: Album, console: Console) -> Rows:
-    rows = Rows(names_of(groups), measures_of(groups, lambda m, n: "lower"), album)
-    asked = [(group, key, record) for group in groups for key, record in group.keys.items()]
-    for group, key, record in track(asked, f"pictures into {album.folder}", console=console):
-        rows.add(group, key, record)
+    rows = Rows(names_of(groups), measures_of(groups), album)
+    answered = [(group, key) for group in groups for key in group.answered]
+    for group, key in track(answered, f"pictures into {album.folder}", console=console):
+        rows.add(group, key)
     return rows
 
 

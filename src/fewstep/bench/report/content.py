@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fewstep.bench.comparison import Comparison, Shade
-from fewstep.bench.report.figures import HOW_MEASURED, metric_table, skipped_table
+from fewstep.bench.report.figures import HOW_MEASURED, drawing_cost, metric_tables
 from fewstep.bench.report.groups import Group, missing, names_of
 from fewstep.bench.report.judging import HOW_AGREED, agreement_table, cost, facts, failures
 from fewstep.bench.report.page import Page, Section
@@ -49,14 +49,15 @@ class Judged:
 
 def page_of(groups: Sequence[Group]) -> Page:
     judged = [Judged.of(group) for group in groups]
-    failed, spent, agreements = failures(groups), cost(groups), tuple(_agreement(groups))
+    failed, costs = failures(groups), tuple(t for t in (drawing_cost(groups), cost(groups)) if t)
+    measured, agreements = tuple(_metrics(groups)), tuple(_agreement(groups))
     sections = (
         Section("ranks", "Ranks", tuple(_ranks(judged)), how_ranked([s for each in judged for s in each.found])),
         Section("categories", "Categories", tuple(_categories(judged))),
-        Section("metrics", "Metrics", tuple(_metrics(groups)), HOW_MEASURED),
+        Section("metrics", "Metrics", measured, HOW_MEASURED if measured else ""),
         Section("judges", "Judges' agreement", agreements, HOW_AGREED if agreements else ""),
         Section("failures", "Failures", (failed,) if failed else (), "" if failed else "None."),
-        Section("cost", "Cost", (spent,) if spent else ()),
+        Section("cost", "Cost", costs),
     )
     names = names_of(groups)
     title = f"{', '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
@@ -69,7 +70,7 @@ def _summary(judged: Sequence[Judged]) -> Iterator[str]:
     for each in judged:
         told = [_sentence(name, gap, each.group) for name, gap in each.gaps.items() if gap.overall.value is not None]
         if told:
-            yield f"On {each.group.name.name}, {'; '.join(told)}."
+            yield f"On {each.group.name}, {'; '.join(told)}."
 
 
 def _sentence(name: str, gap: Comparison, group: Group) -> str:
@@ -80,7 +81,7 @@ def _sentence(name: str, gap: Comparison, group: Group) -> str:
 
 
 def _key(name: str, group: Group, judged: Sequence[object]) -> str:
-    return name if len(judged) == 1 else f"{name}-{group.name.name}"
+    return name if len(judged) == 1 else f"{name}-{group.name}"
 
 
 def _ranks(judged: Sequence[Judged]) -> Iterator[Table]:
@@ -102,12 +103,7 @@ def _categories(judged: Sequence[Judged]) -> Iterator[Table]:
 
 def _metrics(groups: Sequence[Group]) -> Iterator[Table]:
     for group in groups:
-        for table in (
-            metric_table(group, _key("metrics", group, groups)),
-            skipped_table(group, _key("skipped", group, groups)),
-        ):
-            if table:
-                yield table
+        yield from metric_tables(group, _key("metrics", group, groups))
 
 
 def _agreement(groups: Sequence[Group]) -> Iterator[Table]:

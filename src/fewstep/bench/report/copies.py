@@ -45,7 +45,7 @@ def escaped(text: str) -> str:
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(" ".join(cell.split()).replace("\\", r"\\").replace("|", r"\|") for cell in cells) + " |"
 
 
 def _named(line: Line) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from fewstep.bench.gallery import Key
 from fewstep.bench.report.systems import SuiteName, System
-from fewstep.bench.suites import Question, Suite, suite_of
+from fewstep.bench.suites import Suite, suite_of
+from fewstep.data.cases import record_of
 from fewstep.errors import FewstepError, GalleryError
 
 
@@ -19,9 +20,13 @@ class Group:
     """Galleries of one suite; the reference first. suite is None where its folder is not there any more: the pictures
     given with edits are not known then."""
 
-    name: SuiteName
+    identity: SuiteName
     systems: tuple[System, ...]
     suite: Suite | None
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
 
     @property
     def reference(self) -> System:
@@ -29,19 +34,17 @@ class Group:
 
     @cached_property
     def keys(self) -> Mapping[Key, Mapping[str, Any]]:
-        """Each picture that any system was asked for, with the first manifest line about it (its prompt, task and
-        category), in the order of the suite."""
-        found: dict[Key, Mapping[str, Any]] = {}
-        for system in self.systems:
-            for key, record in system.records.items():
-                found.setdefault(key, record)
-        order = {(q.case.id, seed): i for i, (q, seed) in enumerate(self.asked)}
-        return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+        """Every picture that the suite asks for - where it is not there, that any gallery has a line for - with its
+        prompt, task and category."""
+        if self.suite is None:
+            return {key: record for system in reversed(self.systems) for key, record in system.records.items()}
+        asked = [(q, record_of(q.case, self.suite.folder)) for q in self.suite.questions]
+        return {(q.case.id, seed): record for q, record in asked for seed in q.seeds}
 
     @cached_property
-    def asked(self) -> list[tuple[Question, int]]:
-        """Every question of the suite with each of its seeds; empty where the suite is not there."""
-        return [(q, seed) for q in self.suite.questions for seed in q.seeds] if self.suite else []
+    def answered(self) -> list[Key]:
+        """Those that a gallery has a line for, in the order of the suite."""
+        return [key for key in self.keys if any(key in system.records for system in self.systems)]
 
     @cached_property
     def _references(self) -> Mapping[str, tuple[Path, ...]]:
@@ -78,16 +81,16 @@ def grouped(systems: Sequence[System], reference: str | None) -> tuple[Group, ..
         for name in dict.fromkeys(system.suite for system in systems)
     )
     _refuse_strangers(groups)
-    return groups
+    return tuple(sorted(groups, key=lambda group: group.reference.name != first))
 
 
-def _group(name: SuiteName, systems: Sequence[System]) -> Group:
+def _group(identity: SuiteName, systems: Sequence[System]) -> Group:
     for system in systems:
         try:
-            return Group(name, tuple(systems), suite_of(system.folder))
+            return Group(identity, tuple(systems), suite_of(system.folder))
         except FewstepError:  # gone, or changed since: `missing` says so
             continue
-    return Group(name, tuple(systems), None)
+    return Group(identity, tuple(systems), None)
 
 
 def _refuse_two_forms(systems: Sequence[System]) -> None:
@@ -118,7 +121,7 @@ def _refuse_strangers(groups: Sequence[Group]) -> None:
     for group in groups[1:]:
         if not {s.name for s in group.systems} & {s.name for s in groups[0].systems}:
             raise GalleryError(
-                f"no system has answered both {groups[0].name.name} and {group.name.name}: nothing "
+                f"no system has answered both {groups[0].name} and {group.name}: nothing "
                 "could be compared. Report each suite alone"
             )
 
@@ -131,13 +134,14 @@ def names_of(groups: Sequence[Group]) -> list[str]:
 
 def missing(groups: Sequence[Group]) -> Iterator[str]:
     """What a reader must know is not there, in sentences."""
-    names = list(dict.fromkeys(system.name for group in groups for system in group.systems))
+    names = names_of(groups)
     for group in groups:
         there = [system.name for system in group.systems]
         yield from _missing_of_suite(group)
         for name in names:
             if name not in there:
-                yield f"{name} has no gallery for {group.name.name}; it is absent from that suite's tables."
+                instead = f", where the others are held against {there[0]}" if name == names[0] else ""
+                yield f"{name} has no gallery for {group.name}{instead}; it is absent from that suite's tables."
         for system in group.systems:
             yield from _missing_of(system, group)
 
@@ -145,27 +149,29 @@ def missing(groups: Sequence[Group]) -> Iterator[str]:
 def _missing_of_suite(group: Group) -> Iterator[str]:
     if group.suite is None:
         yield (
-            f"The suite {group.name} is not here, or has changed: pictures given with edits are not shown, and nobody "
-            "can say whether all of its cases were asked."
+            f"The suite {group.identity} is not here, or has changed: pictures given with edits are not shown, and "
+            "nobody can say whether all of its cases were asked."
         )
-    elif len(group.keys) < len(group.asked):
+    elif len(group.answered) < len(group.keys):
         yield (
-            f"These galleries hold {len(group.keys):,} of the {len(group.asked):,} pictures of {group.name.name}: what "
-            "is said here is about this part, not about the suite."
+            f"These galleries hold {len(group.answered):,} of the {len(group.keys):,} pictures of {group.name}: "
+            "means and pictures are of this part, and nobody is ranked on it."
         )
 
 
 def _missing_of(system: System, group: Group) -> Iterator[str]:
-    asked, have = len(group.keys), len(system.records)
+    asked, have = len(group.answered), sum(key in group.keys for key in system.records)
+    if have < len(system.records):
+        yield f"{system.name}: {len(system.records) - have:,} pictures that the suite does not ask are left out."
     if have < asked:
         yield f"{system.name} lacks {asked - have:,} of {asked:,} pictures that another gallery has."
     failures = sum(system.failed(key) is not None for key in system.records)
     if failures:
-        yield f"{system.name}: {failures:,} of {have:,} pictures failed; see Failures."
+        yield f"{system.name}: {failures:,} of {len(system.records):,} pictures failed; see Failures."
     if not system.verdicts:
-        yield f"{system.name} has no verdicts on {group.name.name}: run `fewstep judge run {system.folder}`."
+        yield f"{system.name} has no verdicts on {group.name}: run `fewstep judge run {system.folder}`."
     for judge in group.judges:
         if system.verdicts and judge not in system.verdicts:
             yield f"{system.name} was not shown to the judge {judge}; it has no rank by all judges."
     if not system.measured:
-        yield f"{system.name} has no metrics on {group.name.name}: run `fewstep bench metrics {system.folder}`."
+        yield f"{system.name} has no metrics on {group.name}: run `fewstep bench measure {system.folder}`."

@@ -16,8 +16,8 @@ from fewstep.bench.verdict import Verdict
 WORDS = 3  # different words of the server shown for a status
 LONG = 160  # characters of them
 HOW_AGREED = (
-    "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the scores: 1 "
-    "where judges are equal, 0 where they agree as chance would."
+    "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the scores: "
+    "1 where judges are equal, 0 where they agree as chance would."
 )
 
 
@@ -30,7 +30,7 @@ def failures(groups: Sequence[Group]) -> Table | None:
 
 
 def _failures_of(system: System, group: Group, suites: int) -> Iterator[Line]:
-    name = f"{system.name}, {group.name.name}" if suites > 1 else system.name
+    name = f"{system.name}, {group.name}" if suites > 1 else system.name
     whys = [why for key in system.records if (why := system.failed(key)) is not None]
     if whys:
         yield _line(name, "picture not drawn", whys, len(system.records))
@@ -91,7 +91,7 @@ def agreement_table(group: Group, scores: Scores, key: str) -> Table:
         Line(pair, (*(_two(of[name]) for name in ("kendall", "alpha_interval", "alpha_ordinal")), Cell(f"{of['n']:,}")))
         for pair, of in found.items()
     )
-    return Table(key, group.name.name, columns, lines, first="judges")
+    return Table(key, group.name, columns, lines, first="judges")
 
 
 def _two(value: float | int | None) -> Cell:
@@ -105,13 +105,16 @@ def facts(groups: Sequence[Group]) -> list[Facts]:
 
 def _suites(groups: Sequence[Group]) -> Iterator[Facts]:
     for group in groups:
-        seeds = Counter(case for case, _ in group.keys)
+        pictures, cases = len(group.keys), len({case for case, _ in group.keys})
         yield Facts(
-            f"Suite {group.name.name}",
+            f"Suite {group.name}",
             (
-                ("Version", group.name.version),
-                ("Hash", group.name.hash),
-                ("Asked for", f"{len(group.keys):,} pictures of {len(seeds):,} cases"),
+                ("Version", group.identity.version),
+                ("Hash", group.identity.hash),
+                (
+                    "Asked for",
+                    f"{pictures:,} pictures of {cases:,} cases; answered {len(group.answered):,}",
+                ),
                 ("Categories", ", ".join(f"{name} {count:,}" for name, count in group.categories.items())),
             ),
         )
@@ -120,7 +123,7 @@ def _suites(groups: Sequence[Group]) -> Iterator[Facts]:
 def _systems(groups: Sequence[Group]) -> Iterator[Facts]:
     for group in groups:
         for system in group.systems:
-            title = f"System {system.name}" + (f" on {group.name.name}" if len(groups) > 1 else "")
+            title = f"System {system.name}" + (f" on {group.name}" if len(groups) > 1 else "")
             said = tuple((name.replace("_", " "), _plain(value)) for name, value in system.model.items())
             yield Facts(title, (("Origin", system.origin), ("Pictures", f"{len(system.records):,}"), *said))
 

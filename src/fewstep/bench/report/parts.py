@@ -2,32 +2,38 @@
 is the template's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
+
+Mark = Literal["", "better", "worse", "apart"]  # apart: clear of equality, where neither direction is better
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """A value with its interval, on the scale of its column."""
+    """A value with its interval, and what it is held against: drawn on the scale that the column's whiskers of one
+    `scale` share."""
 
     value: float
     low: float | None
     high: float | None
+    at: float | None = None
+    scale: str = ""
 
     @property
     def ends(self) -> list[float]:
-        return [x for x in (self.value, self.low, self.high) if x is not None]
+        return [x for x in (self.value, self.low, self.high, self.at) if x is not None]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """text, and small below it what qualifies it. shade: 0 to 1, how strongly the cell is tinted.
-    mark: the reader's eye belongs here (a difference whose interval is clear of zero)."""
+    """text, and small below it what qualifies it. shade: 0 to 1, how strongly the cell is tinted. mark: the reader's
+    eye belongs here."""
 
     text: str
     under: str = ""
     whisker: Whisker | None = None
     shade: float | None = None
-    mark: bool = False
+    mark: Mark = ""
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """key names it in the page and in what is copied. at: where the whiskers of a column have their mark, by column
-    number."""
+    """key names it in the page and in what is copied. first: what the lines are. common: all columns share scales."""
 
     key: str
     title: str
@@ -53,17 +58,15 @@ class Table:
     lines: tuple[Line, ...]
     note: str = ""
     first: str = "system"
-    at: dict[int, float] = field(default_factory=dict)
     folded: bool = False
     heat: bool = False
-    common: bool = False  # all columns share one scale
+    common: bool = False
 
-    def span(self, column: int, group: str = "") -> tuple[float, float]:
-        """The scale of a column's whiskers within a group of lines: every interval and the mark, a little wider."""
-        lines = [line for line in self.lines if line.group == group]
-        cells = [cell for line in lines for i, cell in enumerate(line.cells) if self.common or i == column]
-        ends = [end for cell in cells if cell.whisker for end in cell.whisker.ends]
-        return padded([*ends, *([self.at[column]] if column in self.at else [])])
+    def span(self, column: int, scale: str) -> tuple[float, float]:
+        """The scale of the column's whiskers of this name: intervals and what they are held against, and a margin."""
+        cells = [cell for line in self.lines for i, cell in enumerate(line.cells) if self.common or i == column]
+        whiskers = [cell.whisker for cell in cells if cell.whisker and cell.whisker.scale == scale]
+        return padded([end for whisker in whiskers for end in whisker.ends])
 
 
 def padded(ends: Sequence[float]) -> tuple[float, float]:

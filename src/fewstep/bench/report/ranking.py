@@ -43,17 +43,19 @@ def rank_table(group: Group, found: Sequence[Standing], gaps: Mapping[str, Compa
     judges = group.judges if len(group.judges) > 1 else ()
     columns = ("rank", "mean of the judges" if judges else group.judges[0], *judges)
     columns += (f"minus {group.reference.name}", "P(first)", "scored")
-    lines = tuple(_rank_line(standing, group, gaps.get(standing.system), judges) for standing in found)
     mean = next(standing.overall.value for standing in found if standing.system == group.reference.name)
-    at = {2 + len(judges): 0.0} | ({} if mean is None else {1: mean})
-    return Table(key, group.name.name, columns, lines, at=at)
+    lines = tuple(_rank_line(standing, group, gaps.get(standing.system), judges, mean) for standing in found)
+    return Table(key, group.name, columns, lines)
 
 
-def _rank_line(standing: Standing, group: Group, gap: Comparison | None, judges: Sequence[str]) -> Line:
+def _rank_line(
+    standing: Standing, group: Group, gap: Comparison | None, judges: Sequence[str], mean: float | None
+) -> Line:
+    """mean: the reference's, which the whiskers are held against."""
     first = standing.p_rank[0] if standing.p_rank else None
     cells = [
         Cell("withheld" if standing.rank is None else str(standing.rank)),
-        estimated(standing.overall, whisker=True),
+        estimated(standing.overall, whisker=True, at=mean),
         *(estimated(standing.judges[judge]) for judge in judges),
         Cell("reference") if standing.system == group.reference.name else difference(gap.overall if gap else None),
         Cell("–" if first is None or isnan(first) else f"{100 * first:.0f} %"),
@@ -77,8 +79,8 @@ def how_ranked(found: Sequence[Standing]) -> str:
     said = [
         "An average is the plain mean of category means; ranks are by the mean of the judges' averages, unrounded. "
         f"Intervals hold with {CERTAIN}: whole cases are drawn anew within categories, for all systems together. "
-        "Systems of one band are not told apart from the best of it. P(first) is the share of drawings in which a system "
-        "is first. Differences are taken picture by picture; the dotted line is the reference."
+        "Systems of one band are not told apart from the best of it. P(first) is the share of drawings in which a "
+        "system is first. Differences are taken picture by picture; the dotted line is the reference."
     ]
     if any(standing.rank is None for standing in found):
         said.append(
@@ -112,7 +114,7 @@ def chances_table(found: Sequence[Standing], key: str) -> Table | None:
 
 def _rules_line(standing: Standing, rules: Sequence[str]) -> Line:
     others = [standing.other_rules[rule] for rule in rules]
-    cells = (Cell(str(rank), mark=rank != standing.rank) for rank in others)
+    cells = (Cell(str(rank), mark="apart" if rank != standing.rank else "") for rank in others)
     return Line(standing.system, (Cell(str(standing.rank)), *cells))
 
 
@@ -125,7 +127,7 @@ def heat_tables(group: Group, found: Sequence[Standing], key: str) -> Iterator[T
             span = min(values), max(values)
             lines = tuple(_heat_line(standing, judge, tuple(group.categories), span) for standing in shown)
             note = f"Means of its scores with {CERTAIN} intervals; a stronger tint is better, within this table."
-            title = f"{group.name.name}, judged by {judge}"
+            title = f"{group.name}, judged by {judge}"
             yield Table(f"{key}-{judge}", title, (*group.categories, "average"), lines, note, heat=True)
 
 
@@ -148,6 +150,5 @@ def category_gaps(group: Group, gaps: Mapping[str, Comparison], key: str) -> Tab
         for name, gap in gaps.items()
     )
     note = "Picture by picture, the mean over judges; marked where the interval is clear of zero."
-    title = f"{group.name.name}, minus {group.reference.name}"
-    at = dict.fromkeys(range(len(group.categories)), 0.0)
-    return Table(key, title, tuple(group.categories), lines, note, at=at, common=True) if lines else None
+    title = f"{group.name}, minus {group.reference.name}"
+    return Table(key, title, tuple(group.categories), lines, note, common=True) if lines else None

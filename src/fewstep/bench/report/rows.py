@@ -1,11 +1,12 @@
 """What the browser of cases loads: every picture asked for, every system's answer, every judge's words. Compact, as
 arrays in a fixed order, because a report of thousands of cases opens from a file."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fewstep.bench.gallery import Key
+from fewstep.bench.report.figures import value_of
 from fewstep.bench.report.groups import Group
 from fewstep.bench.report.pictures import Album
 from fewstep.bench.report.systems import System
@@ -50,14 +51,15 @@ class Rows:
     rows: list[Any] = field(default_factory=list)
     _names: dict[str, Names] = field(default_factory=dict)
 
-    def add(self, group: Group, key: Key, record: Mapping[str, Any]) -> None:
+    def add(self, group: Group, key: Key) -> None:
         """One picture as all systems drew it."""
+        record = group.keys[key]
         by_name = {system.name: system for system in group.systems}
         answers = [self._answer(by_name.get(name), key) for name in self.systems]
         placed = [self.album.place(path) for path in group.sources(key[0])]
         self.rows.append(
             [
-                self._number("suites", group.name.name),
+                self._number("suites", group.name),
                 self._number("tasks", str(record.get("task", ""))),
                 self._number("categories", str(record.get("category", ""))),
                 key[0],
@@ -116,7 +118,7 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def measures_of(groups: Sequence[Group], better: Callable[[str, str], str]) -> list[Measure]:
+def measures_of(groups: Sequence[Group]) -> list[Measure]:
     """The judges' mean, each judge, and each value of each metric that any system has."""
     judges = list(dict.fromkeys(judge for group in groups for judge in group.judges))
     mean = [Measure(MEAN, "higher", _mean_of(judges))] if len(judges) > 1 else []
@@ -128,11 +130,12 @@ def measures_of(groups: Sequence[Group], better: Callable[[str, str], str]) -> l
         for metric, of in system.values.items()
         for name in of
     )
-    return [
-        *mean,
-        *of_judges,
-        *(Measure(f"{m}: {n}".replace("_", " "), better(m, n), _value_of(m, n), metric=True) for m, n in pairs),
-    ]
+    return [*mean, *of_judges, *(_metric(metric, name) for metric, name in pairs)]
+
+
+def _metric(metric: str, name: str) -> Measure:
+    title = f"{metric}: {name}".replace("_", " ")
+    return Measure(title, value_of(metric, name).better or "", _value_of(metric, name), metric=True)
 
 
 def _score_of(judge: str) -> Callable[[System, Key], float | None]:

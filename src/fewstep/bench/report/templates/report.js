@@ -38,7 +38,9 @@
   };
   const badness = (row, system) => {
     const x = value(row, system);
-    return x === null ? null : measure().better === "lower" ? x : -x;
+    if (x === null || measure().better) return x === null ? null : measure().better === "lower" ? x : -x;
+    const aim = value(row, 0); // where neither direction is better, the reference is the aim
+    return aim === null ? null : Math.abs(x - aim);
   };
   const gap = (row) => { // how much worse than the reference, in the measure's own units
     const [mine, theirs] = [badness(row, student()), badness(row, 0)];
