@@ -1,7 +1,7 @@
 """Do judges agree? Kendall's tau-b on the order of pictures, Krippendorff's alpha on the scores themselves.
 
-tau-b sees order alone: a judge half a point stricter agrees fully. alpha sees the scores: it is 1 where judges are equal
-and 0 where they agree as chance would.
+tau-b sees order alone: a judge half a point stricter agrees fully. alpha sees the scores: it is 1 where judges are
+equal and 0 where they agree as chance would.
 """
 
 from collections.abc import Callable, Sequence

@@ -234,7 +234,7 @@ def _parquet(file: Path) -> Iterator[Row]:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
-        raise EnvironmentRefused("parquet files need pyarrow: pip install 'fewstep[parquet]'") from error
+        raise EnvironmentRefused("parquet files need pyarrow: pip install 'fewstep[data]'") from error
     try:
         for batch in parquet.ParquetFile(file).iter_batches(batch_size=16):
             yield from batch.to_pylist()

@@ -26,7 +26,7 @@ Won = Literal["first", "second", "tie"]
 
 @dataclass(frozen=True)
 class Duel:
-    """One answer of a judge who saw two systems' pictures of one case; first and second name them as they were shown."""
+    """One answer of a judge who saw two systems' pictures of one case; first and second as they were shown."""
 
     case: str
     first: str

@@ -36,7 +36,7 @@ def cell_means(scores: Scores) -> Floats:
 
 def resampled_cell_means(scores: Scores, seed: int = 0) -> Floats:
     """(RESAMPLES, systems, judges, categories). Deviations from the cell's own mean are stretched by sqrt(n / (n - 1)),
-    n the category's cases: a resample underrates the variance by that. NaN where fewer than two cases are drawn from."""
+    n the category's cases: a resample underrates the variance by that. NaN where there are fewer than two cases."""
     rng = np.random.default_rng(seed)
     shape = RESAMPLES, len(scores), len(judges_of(scores)), 0
     cells = [_resampled(sums, counts, rng)[..., None] for sums, counts in _tallies(scores)]

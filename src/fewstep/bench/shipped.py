@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from fewstep.bench import pocket_suites
+from fewstep.bench.mini import cases as mini
 from fewstep.bench.pixels import pixel_hash
 from fewstep.bench.suite_files import HEADING, Draft, Heading, write_suite
 from fewstep.errors import SuiteError
@@ -43,7 +44,17 @@ def _pocket(name: str, words: str, cases: int, drafts: Callable[[], Iterator[Dra
     )
 
 
+def _mini(name: str, words: str, cases: int, drafts: Callable[[], Iterator[Draft]], seeds: int = 1) -> Shipped:
+    task = "edit" if name.endswith("edit") else "t2i"
+    return Shipped(Heading(name, "1", task, seeds, None, LICENCE), words, cases, drafts)  # type: ignore[arg-type]
+
+
 ALL = (
+    _mini("mini-t2i", "landscapes, portraits, text-centric; 20 each", 60, lambda: mini.prompts("t2i")),
+    _mini("mini-edit", "the six kinds of edit; 20 each, sources drawn", 120, mini.edits),
+    _mini("flat-field", "plain and gradient backgrounds", 24, lambda: mini.prompts("flat_field"), 4),
+    _mini("tiny-text", "small and dense words", 20, lambda: mini.prompts("tiny_text"), 4),
+    _mini("diversity", "50 prompts that leave much open, 8 seeds each", 50, lambda: mini.prompts("diversity"), 8),
     _pocket("pocket-t2i", "pocket world: landscapes, portraits, signs; 600 each", 1800, lambda: pocket_suites.t2i(600)),
     _pocket("pocket-edit", "pocket world: six kinds of edit; 250 each", 1500, lambda: pocket_suites.edits(250)),
     _pocket("pocket-flat-field", "pocket world: gradients with nothing in them", 16, pocket_suites.flat_field, 4),

@@ -151,10 +151,10 @@ class _Inside:
         where = np.flatnonzero(self.distance > REACH * above)
         if len(where) < FEWEST:
             return None
-        part = self._at(self._mean(below), where) - self._at(self._mean(above), where)
+        part: Plane = self._at(self._mean(below), where) - self._at(self._mean(above), where)
         if self.stretch is not None:
             part *= self._at(self.stretch, where)
-        return _Residual(part @ LUMA, part @ CHROMA.T, where)
+        return _Residual(np.asarray(part @ LUMA, np.float32), np.asarray(part @ CHROMA.T, np.float32), where)
 
     def _at(self, planes: Plane, where: NDArray[np.intp]) -> Plane:
         return planes.reshape(-1, planes.shape[-1]).take(where, axis=0)
@@ -166,7 +166,7 @@ class _Inside:
 
 
 def _masked_mean(planes: Plane, flat: Mask, scale: int) -> Plane:
-    """The Gaussian mean over flat pixels (normalised convolution); wide ones on blocks, since they hold nothing fine."""
+    """The Gaussian mean over flat pixels (normalised convolution). Wide ones on blocks: they hold nothing fine."""
     weight = flat.astype(np.float32)
     if scale > COARSE:
         small = _masked_mean_of(_blocks(planes * weight[..., None]), _blocks(weight), scale / COARSE)

@@ -18,6 +18,9 @@ Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 Mask = NDArray[np.bool_]
 
 
+NO_PICTURE = "no picture: "  # how a reason begins that is the system's fault, and not a metric that does not apply
+
+
 @dataclass(frozen=True)
 class Skipped:
     """The metric does not apply to this picture, or cannot be had here."""
@@ -85,11 +88,11 @@ class Shot:
     @cached_property
     def pixels(self) -> Pixels | Skipped:
         if not self.drawn:
-            return Skipped(f"no picture: {self.row.get('why') or 'it could not be drawn'}")
+            return Skipped(f"{NO_PICTURE}{self.row.get('why') or 'it could not be drawn'}")
         try:
             return np.asarray(self.gallery.picture(*self.key))
         except GalleryError as error:
-            return Skipped(f"the picture cannot be read: {error}")
+            return Skipped(f"{NO_PICTURE}{error}")
 
     @cached_property
     def source(self) -> Image.Image | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewstep.bench.metrics.metric import Pixels, Skipped
 
+PACKAGES = ("rapidocr", "onnxruntime")
 MISSING = "text needs the extra: pip install 'fewstep[ocr]'"
 LEAST_SIDE = 384  # px; smaller pictures are enlarged by a whole number: of 12 pocket signs at 64 px all are read then
 SIDE_READ = 1536  # px; the longer side at which lines are looked for: 12 px glyphs of a 1,328 px picture survive
@@ -30,7 +31,10 @@ def tools() -> str:
     """What reads here, for the key of a record: another version may read otherwise."""
     if not _there():
         return "none"
-    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("rapidocr", "onnxruntime"))
+    return " ".join(f"{name} {_version(name)}" for name in PACKAGES)
+
+
+_version = lru_cache(importlib.metadata.version)  # it searches the disk, and is asked for every picture
 
 
 def read(pixels: Pixels) -> list[Line] | Skipped:
@@ -50,7 +54,7 @@ def read(pixels: Pixels) -> list[Line] | Skipped:
 
 
 def _there() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+    return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
 
 
 @lru_cache(maxsize=1)

@@ -44,8 +44,8 @@ def register(picture: Plane, source: Plane, keep: NDArray[np.bool_]) -> Registra
     if not counts.any() or min(np.square(rows[counts]).mean(), np.square(columns[counts]).mean()) < LEAST_STRUCTURE:
         return None
     best: Registration | None = None
-    for start in ((0.0, 0.0), _coarse(*small, counts)):
-        found = _fine(*small, counts, start)
+    for start in ((0.0, 0.0), _coarse(small[0], small[1], counts)):
+        found = _fine(small[0], small[1], counts, start)
         if found is not None and (best is None or found.correlation > best.correlation):
             best = found
     return best and replace(best, right=best.right * step, down=best.down * step)

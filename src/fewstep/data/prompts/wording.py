@@ -1,0 +1,63 @@
+"""English around the words: articles, capitals, spaces - and texts made comparable. What stands between straight
+quotation marks is meant letter by letter: only an `a/an` is decided there."""
+
+import re
+import unicodedata
+
+ARTICLE = re.compile(r"\b([Aa])/([Aa][Nn]) (?=(\S+))")
+CONSONANT = re.compile(r"(?:eu|ew|uni(?!m|n)|us[aeu]|ut[ei]|ur[aiou]|ub[iu]|uk|uv\b|one\b|once\b|ouija|u-)", re.IGNORECASE)
+SILENT = re.compile(r"(?:hour|honest|honou?r|heir)", re.IGNORECASE)
+SPELT = re.compile(r"(?:[AEFHILMNORSX](?:-|\b)|LED\b|8|11\b|18\b)")  # said letter by letter, or as a number
+SENTENCE = re.compile(r"([.!?] +)(\w)")
+# One CJK character is one word: these scripts have no spaces.
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W_]+)?")
+QUOTED = re.compile(r'"([^"]+)"')
+
+
+def spoken(text: str) -> str:
+    """The text with `a/an` decided, sentences begun with a capital, and spaces and commas in order."""
+    pieces = ARTICLE.sub(_article, text).split('"')
+    for n in range(0, len(pieces), 2):
+        pieces[n] = _in_order(pieces[n])
+    whole = '"'.join(pieces).strip()
+    return whole[:1].upper() + whole[1:]
+
+
+def _in_order(text: str) -> str:
+    text = re.sub(r"\s+", " ", text)
+    text = re.sub(r" +([,.;:!?])", r"\1", text)
+    text = re.sub(r"([,;:])[,;:]+|[,;:]+(?=\.)", r"\1", text)
+    return SENTENCE.sub(lambda m: m[1] + m[2].upper(), text)
+
+
+def _article(found: re.Match[str]) -> str:
+    """A or an, in the capitals of the mark."""
+    return (found[1] + found[2][1:] if _vowel(found[3].lstrip('"')) else found[1]) + " "
+
+
+def _vowel(word: str) -> bool:
+    """Whether `word` begins with a vowel when said."""
+    if SPELT.match(word) or SILENT.match(word):
+        return True
+    return word[0].lower() in "aeiou" and not CONSONANT.match(word)
+
+
+def quoted(text: str) -> list[str]:
+    """What the text asks to be written in the picture, in order, each once."""
+    return list(dict.fromkeys(QUOTED.findall(text)))
+
+
+def plain(text: str) -> str:
+    """Texts that differ in case, width or spacing alone are the same text."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, folded, without punctuation."""
+    return WORD.findall(plain(text))
+
+
+def grams(text: str, length: int) -> set[tuple[str, ...]]:
+    """Runs of `length` words; the whole text where it is shorter."""
+    run = words(text)
+    return {tuple(run[n : n + length]) for n in range(max(1, len(run) - length + 1))}
