@@ -152,6 +152,35 @@ def test_another_model_stops_at_once() -> None:
     assert reply.model == "seer-mini"
 
 
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("seer-2026-01-05", True),
+        ("models/Seer", True),
+        ("seer-0613", True),
+        ("seer-001", True),
+        ("seer-preview-05-06", True),
+        ("seer@latest", True),
+        ("seer-4b", False),
+        ("seer-2-mini", False),
+        ("seer.1", False),
+        ("overseer", False),
+        ("oracle", False),
+    ],
+)
+def test_a_version_is_no_other_model(name: str, same: bool) -> None:
+    if same:
+        assert asked([says("yes", name)])[0][0].model == name
+    else:
+        assert name in refused(says("yes", name), calls=1)
+
+
+def test_a_server_that_asks_for_more_patience_than_declared_ends_the_run() -> None:
+    words = refused(fails(429, "quota", retry_after="3600"), calls=1)
+    assert "3,600 s" in words
+    assert "deadline_s" in words
+
+
 def test_too_many_lowers_the_concurrency_and_answers_raise_it_again() -> None:
     with FaultServer([fails(429, retry_after="0.2"), says("yes")]) as server:
 

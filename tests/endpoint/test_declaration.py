@@ -39,6 +39,8 @@ def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
         ("[price]\ninputs = 3\n", ["price.inputs", "price.input"]),
         ("[parameters]\nmodel = 'x'\n", ["parameters.model is set by the client"]),
         ("[parameters]\nn = 4\n", ["repeats"]),
+        ("[parameters]\ntop_p = nan\n", ["JSON cannot carry"]),
+        ("[parameters]\nsince = 2026-01-05\n", ["JSON cannot carry"]),
         ("structured = 'xml'\n", ["structured", "json_schema"]),
         ("structured = []\n", ["structured is empty"]),
         ("key_env = 'sk-proj-123'\n", ["NAME of an environment variable"]),
@@ -79,6 +81,9 @@ def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         endpoint.key()
     monkeypatch.setenv("SEER_KEY", " abc ")
     assert endpoint.key() == "abc"
+    monkeypatch.setenv("SEER_KEY", "two words")
+    with pytest.raises(EnvironmentRefused, match="SEER_KEY"):
+        endpoint.key()
 
 
 def test_pictures_go_unresized_unless_declared() -> None:
