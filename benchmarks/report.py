@@ -52,7 +52,7 @@ def _galleries(folder: Path, cases: dict[str, int]) -> list[Path]:
 
 def _measure(galleries: list[Path], to: Path, keep: Keep, opens: int) -> None:
     begun_s = time.perf_counter()
-    page = report(galleries, to, None, keep, Console(quiet=True))
+    page = report(galleries, to, Console(quiet=True), keep=keep)
     print(f"pictures {keep}: written in {time.perf_counter() - begun_s:.1f} s")
     sizes = {path.name: path.stat().st_size for path in to.iterdir() if path.is_file()}
     print(f"  {sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{n} {b / 1e6:.2f}" for n, b in sizes.items()))

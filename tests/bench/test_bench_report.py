@@ -91,7 +91,7 @@ def galleries(edits: Suite, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
 @pytest.fixture(scope="module")
 def made(galleries: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("report") / "here"
-    assert report(galleries, to, None, Keep.COPIED, QUIET) == to / "index.html"
+    assert report(galleries, to, QUIET) == to / "index.html"
     return to
 
 
@@ -208,7 +208,7 @@ def test_every_table_can_be_copied(made: Path) -> None:
 
 def test_a_gallery_without_verdicts_still_shows_pictures_and_metrics(edits: Suite, tmp_path: Path) -> None:
     alone = gallery(tmp_path / "g", edits, Made("alone", judges=()))
-    report([alone], tmp_path / "r", None, Keep.COPIED, QUIET)
+    report([alone], tmp_path / "r", QUIET)
     page, data = page_of(tmp_path / "r"), data_of(tmp_path / "r")
     assert "alone has no verdicts on made-edit" in page.text
     assert "No judge has seen these pictures yet" in page.text
@@ -219,7 +219,7 @@ def test_a_gallery_without_verdicts_still_shows_pictures_and_metrics(edits: Suit
 
 def test_a_gallery_without_metrics_says_so(edits: Suite, tmp_path: Path) -> None:
     bare = gallery(tmp_path / "g", edits, Made("bare", judges=(), metrics=False))
-    report([bare], tmp_path / "r", None, Keep.NONE, QUIET)
+    report([bare], tmp_path / "r", QUIET, keep=Keep.NONE)
     assert "bare has no metrics on made-edit" in page_of(tmp_path / "r").text
     assert data_of(tmp_path / "r")["measures"] == []
 
@@ -228,7 +228,7 @@ def test_two_suites_stand_beside_each_other_and_are_never_averaged(edits: Suite,
     t2i = suite(tmp_path / "s", "t2i", 6, seeds=2)
     folders = [gallery(tmp_path / f"{n}-e", edits, Made(n, pictures=False)) for n in ("teacher", "student")]
     folders.append(gallery(tmp_path / "student-t", t2i, Made("student", pictures=False)))
-    report(folders, tmp_path / "r", "teacher", Keep.NONE, QUIET)
+    report(folders, tmp_path / "r", QUIET, reference="teacher", keep=Keep.NONE)
     data, text = data_of(tmp_path / "r"), page_of(tmp_path / "r").text
     assert {"ranks-made-edit.md", "ranks-made-t2i.md"} <= set(data["copies"])
     assert "teacher has no gallery for made-t2i, where the others are held against student" in text
@@ -240,7 +240,7 @@ def test_a_part_of_a_suite_is_said_to_be_one(edits: Suite, tmp_path: Path) -> No
     part = gallery(tmp_path / "g", edits, Made("part"))
     manifest = part / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:9]))
-    report([part], tmp_path / "r", None, Keep.NONE, QUIET)
+    report([part], tmp_path / "r", QUIET, keep=Keep.NONE)
     text = page_of(tmp_path / "r").text
     assert "These galleries hold 9 of the 12 pictures of made-edit" in text
     assert len(data_of(tmp_path / "r")["rows"]) == 9
@@ -249,7 +249,7 @@ def test_a_part_of_a_suite_is_said_to_be_one(edits: Suite, tmp_path: Path) -> No
 def test_a_suite_that_is_gone_costs_the_sources_alone(edits: Suite, tmp_path: Path) -> None:
     orphan = gallery(tmp_path / "g", edits, Made("orphan"))
     shutil.rmtree(orphan / "suite")
-    report([orphan], tmp_path / "r", None, Keep.COPIED, QUIET)
+    report([orphan], tmp_path / "r", QUIET)
     data = data_of(tmp_path / "r")
     assert "is not here, or has changed" in page_of(tmp_path / "r").text
     assert [row[6] for row in data["rows"]] == [[]] * 12
@@ -260,7 +260,7 @@ def test_a_suite_that_is_gone_costs_the_sources_alone(edits: Suite, tmp_path: Pa
 
 
 def test_linked_pictures_stay_where_they_are(galleries: list[Path], tmp_path: Path) -> None:
-    report(galleries, tmp_path / "r", None, Keep.LINKED, QUIET)
+    report(galleries, tmp_path / "r", QUIET, keep=Keep.LINKED)
     assert not (tmp_path / "r" / "pictures").exists()
     row = data_of(tmp_path / "r")["rows"][0]
     assert (tmp_path / "r" / row[7][2][0][0]).resolve() == (galleries[2] / "pictures" / "000000.png").resolve()
@@ -268,17 +268,17 @@ def test_linked_pictures_stay_where_they_are(galleries: list[Path], tmp_path: Pa
 
 
 def test_no_pictures_means_none(galleries: list[Path], tmp_path: Path) -> None:
-    report(galleries, tmp_path / "r", None, Keep.NONE, QUIET)
+    report(galleries, tmp_path / "r", QUIET, keep=Keep.NONE)
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["copy.js", "data.js", "index.html", "report.js"]
     assert not data_of(tmp_path / "r")["pictures"]
 
 
 def test_a_renewed_report_keeps_no_picture_of_the_last_one(galleries: list[Path], tmp_path: Path) -> None:
     to = tmp_path / "r"
-    report(galleries, to, None, Keep.COPIED, QUIET)
+    report(galleries, to, QUIET)
     (to / "pictures" / "mine.png").write_bytes(b"not ours")
     before = len(list((to / "pictures").iterdir()))
-    report(galleries[:1], to, None, Keep.COPIED, QUIET)
+    report(galleries[:1], to, QUIET)
     after = {path.name for path in (to / "pictures").iterdir()}
     assert before > len(after)
     assert "mine.png" in after
@@ -290,7 +290,7 @@ def test_a_renewed_report_keeps_no_picture_of_the_last_one(galleries: list[Path]
 def test_a_torn_picture_is_shown_as_absent(edits: Suite, tmp_path: Path) -> None:
     torn = gallery(tmp_path / "g", edits, Made("torn"))
     (torn / "pictures" / "000004.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
-    report([torn], tmp_path / "r", None, Keep.COPIED, QUIET)
+    report([torn], tmp_path / "r", QUIET)
     assert data_of(tmp_path / "r")["rows"][4][7][0][0] == 0
 
 
@@ -307,20 +307,20 @@ def test_hashes_are_not_mixed(galleries: list[Path], tmp_path: Path) -> None:
     other = shutil.copytree(galleries[1], tmp_path / "other")
     changed(other, suite={"name": "made-edit", "version": "1", "hash": "f" * 32})
     with pytest.raises(GalleryError, match="answers to different questions"):
-        report([galleries[0], other], tmp_path / "r", None, Keep.NONE, QUIET)
+        report([galleries[0], other], tmp_path / "r", QUIET, keep=Keep.NONE)
     assert not (tmp_path / "r").exists()
 
 
 def test_two_of_one_name_are_refused(galleries: list[Path], tmp_path: Path) -> None:
     twin = shutil.copytree(galleries[0], tmp_path / "twin")
     with pytest.raises(GalleryError, match="both called teacher"):
-        report([galleries[0], twin], tmp_path / "r", None, Keep.NONE, QUIET)
+        report([galleries[0], twin], tmp_path / "r", QUIET, keep=Keep.NONE)
 
 
 def test_suites_without_a_common_system_are_refused(galleries: list[Path], tmp_path: Path) -> None:
     alone = gallery(tmp_path / "g", suite(tmp_path / "s", "t2i", 3), Made("stranger"))
     with pytest.raises(GalleryError, match="no system has answered both"):
-        report([galleries[0], alone], tmp_path / "r", None, Keep.NONE, QUIET)
+        report([galleries[0], alone], tmp_path / "r", QUIET, keep=Keep.NONE)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_refused_before_anything_is_written(
     (tmp_path / "taken" / "thesis.tex").write_text("mine")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FewstepError, match=message):
-        report(galleries[:1], tmp_path / place, reference, Keep.COPIED, QUIET)
+        report(galleries[:1], tmp_path / place, QUIET, reference=reference)
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "r").exists()
 

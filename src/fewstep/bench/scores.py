@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewstep.bench.gallery import read_heading
+from fewstep.bench.gallery import Key, read_heading
 from fewstep.bench.metrics.metric import NO_PICTURE
 from fewstep.bench.metrics.record import read_metric
 from fewstep.bench.resampling import Cells, Record
 from fewstep.bench.suites import Suite, suite_of
-from fewstep.bench.verdict import read_verdicts
+from fewstep.bench.verdict import Verdict, read_verdicts
 from fewstep.errors import GalleryError
 
 
@@ -28,10 +28,7 @@ class Examined:
 
     def judges(self) -> dict[str, Cells]:
         """By judge: scores of everything asked; several answers of a judge on one picture are one, their mean."""
-        return {
-            judge: self._cells({key: sum(all_of) / len(all_of) for key, all_of in _by_picture(verdicts).items()})
-            for judge, verdicts in read_verdicts(self.folder).items()
-        }
+        return {judge: self._cells(by_picture(verdicts)) for judge, verdicts in read_verdicts(self.folder).items()}
 
     def metric(self, name: str, value: str) -> "OfMetric":
         """A metric's values. What it skips is left out, unless there is no picture: that is missing.
@@ -117,12 +114,13 @@ def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) ->
     return {system: {name: judges[name] for name in names or common} for system, judges in found.items()}
 
 
-def _by_picture(verdicts: Sequence[Any]) -> dict[tuple[str, int], list[float]]:
-    found: dict[tuple[str, int], list[float]] = {}
+def by_picture(verdicts: Sequence[Verdict]) -> dict[Key, float]:
+    """A judge's score of each picture: the mean of its answers that are scores. What has none is absent."""
+    found: dict[Key, list[float]] = {}
     for verdict in verdicts:
         if verdict.score is not None:
             found.setdefault((verdict.case, verdict.seed), []).append(verdict.score)
-    return found
+    return {key: sum(scores) / len(scores) for key, scores in found.items()}
 
 
 def _heading(folder: Path) -> Mapping[str, Any]:

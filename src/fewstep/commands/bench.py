@@ -174,6 +174,9 @@ def bench_report(
         Optional[str],  # noqa: UP045
         typer.Option(help="The system that the others are compared with; the first gallery's if not given."),
     ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, help="The difference of scores below which none matters: who is not inferior by it?")
+    ] = 0.0,
     link_pictures: Annotated[
         bool, typer.Option("--link-pictures", help="Leave the pictures in their galleries, and link to them.")
     ] = False,
@@ -186,5 +189,6 @@ def bench_report(
     from fewstep.bench.report.build import report
     from fewstep.bench.report.pictures import Keep
 
-    written = report(galleries, to, reference, Keep.of(link_pictures, no_pictures), out)
+    keep = Keep.of(link_pictures, no_pictures)
+    written = report(galleries, to, out, reference=reference, keep=keep, margin=margin)
     out.print(str(written), highlight=False, soft_wrap=True)

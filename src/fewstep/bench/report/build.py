@@ -16,8 +16,19 @@ from fewstep.bench.report.systems import open_system
 from fewstep.errors import GalleryError
 
 
-def report(folders: Sequence[Path], to: Path, reference: str | None, keep: Keep, console: Console) -> Path:
+def report(
+    folders: Sequence[Path],
+    to: Path,
+    console: Console,
+    *,
+    reference: str | None = None,
+    keep: Keep = Keep.COPIED,
+    margin: float = 0.0,
+) -> Path:
     """The report's page. The same command again goes on, or renews an earlier report.
+
+    Args:
+        margin: the difference of scores below which none matters.
 
     Raises:
         GalleryError: galleries that cannot be read or compared, or a folder that holds something else.
@@ -29,7 +40,7 @@ def report(folders: Sequence[Path], to: Path, reference: str | None, keep: Keep,
     album = Album(to, keep)
     album.make_folders()
     with console.status("ranks and intervals"):
-        page = page_of(groups)
+        page = page_of(groups, margin)
     rows = _rows(groups, album, console)
     written = write(page, rows.data(), to)
     album.sweep()

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fewstep.bench.comparison import Comparison, Shade
+from fewstep.bench.report.duels import HOW_DUELS, duel_tables
 from fewstep.bench.report.figures import HOW_MEASURED, drawing_cost, metric_tables
 from fewstep.bench.report.groups import Group, missing, names_of
 from fewstep.bench.report.judging import HOW_AGREED, agreement_table, cost, facts, failures
@@ -26,9 +27,9 @@ SAID: dict[Shade, str] = {
     "better": "is better than",
     "worse": "is worse than",
     "undecided": "is not told apart from",
-    "equal": "is equal to",
-    "not worse": "is not worse than",
-    "not better": "is not better than",
+    "equal": "is as good as",
+    "not worse": "is not inferior to",
+    "not better": "is not superior to",
 }
 
 
@@ -41,19 +42,22 @@ class Judged:
     gaps: dict[str, Comparison]
 
     @classmethod
-    def of(cls, group: Group) -> "Judged":
+    def of(cls, group: Group, margin: float) -> "Judged":
         if not group.judges:
             return cls(group, [], {})
-        return cls(group, standings(scores_of(group)), against_reference(group))
+        return cls(group, standings(scores_of(group)), against_reference(group, margin))
 
 
-def page_of(groups: Sequence[Group]) -> Page:
-    judged = [Judged.of(group) for group in groups]
+def page_of(groups: Sequence[Group], margin: float) -> Page:
+    """margin: the difference of scores below which none matters."""
+    judged = [Judged.of(group, margin) for group in groups]
     failed, costs = failures(groups), tuple(t for t in (drawing_cost(groups), cost(groups)) if t)
+    duels = tuple(table for group in groups for table in duel_tables(group, _key("pairs", group, groups)))
     measured, agreements = tuple(_metrics(groups)), tuple(_agreement(groups))
     sections = (
         Section("ranks", "Ranks", tuple(_ranks(judged)), how_ranked([s for each in judged for s in each.found])),
         Section("categories", "Categories", tuple(_categories(judged))),
+        Section("pairs", "Pairs", duels, HOW_DUELS if duels else ""),
         Section("metrics", "Metrics", measured, HOW_MEASURED if measured else ""),
         Section("judges", "Judges' agreement", agreements, HOW_AGREED if agreements else ""),
         Section("failures", "Failures", (failed,) if failed else (), "" if failed else "None."),
@@ -76,8 +80,15 @@ def _summary(judged: Sequence[Judged]) -> Iterator[str]:
 def _sentence(name: str, gap: Comparison, group: Group) -> str:
     value, low, high = gap.overall.value, gap.overall.low, gap.overall.high
     assert value is not None
-    interval = "no interval" if low is None or high is None else f"{CERTAIN}: {signed(low)} to {signed(high)}"
-    return f"{name} {SAID[gap.shade]} {group.reference.name} ({signed(value)}; {interval})"
+    said = [
+        signed(value),
+        "no interval" if low is None or high is None else f"{CERTAIN}: {signed(low)} to {signed(high)}",
+    ]
+    if gap.margin:
+        said.append(f"margin {gap.margin:g}")
+    if gap.shade == "undecided" and gap.needed is not None:
+        said.append(f"about {gap.needed:,} cases would tell {'the margin' if gap.margin else 'so small a difference'}")
+    return f"{name} {SAID[gap.shade]} {group.reference.name} ({'; '.join(said)})"
 
 
 def _key(name: str, group: Group, judged: Sequence[object]) -> str:

@@ -6,15 +6,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fewstep.bench.agreement import agreement
+from fewstep.bench.attempts import Attempts
+from fewstep.bench.judged import attempts_of
 from fewstep.bench.report.groups import Group
 from fewstep.bench.report.page import Facts
 from fewstep.bench.report.parts import Cell, Line, Table
 from fewstep.bench.report.systems import System
 from fewstep.bench.resampling import Scores
+from fewstep.bench.verdict import FOLDER as VERDICTS
 from fewstep.bench.verdict import Verdict
 
 WORDS = 3  # different words of the server shown for a status
 LONG = 160  # characters of them
+UNSTATED = Cell("not stated")
 HOW_AGREED = (
     "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the scores: "
     "1 where judges are equal, 0 where they agree as chance would."
@@ -48,35 +52,37 @@ def _line(system: str, what: str, words: Sequence[str], of: int) -> Line:
 
 def cost(groups: Sequence[Group]) -> Table | None:
     """Per judge: calls, tokens, money and seconds, over all systems and suites; None without verdicts."""
-    asked: dict[str, list[Verdict]] = {}
-    for group in groups:
-        for system in group.systems:
-            for judge, verdicts in system.verdicts.items():
-                asked.setdefault(judge, []).extend(verdicts)
-    if not asked:
+    systems = [system for group in groups for system in group.systems]
+    judges = list(dict.fromkeys(judge for system in systems for judge in system.verdicts))
+    if not judges:
         return None
-    columns = ("verdicts", "tokens in", "tokens out", "cost", "seconds a verdict")
-    note = "Of the verdicts kept. What is not stated by a server is not counted, and said so."
-    lines = tuple(Line(judge, _cost_of(verdicts)) for judge, verdicts in asked.items())
+    columns = ("verdicts", "tokens in", "tokens out", "cost", "attempts", "spent on them", "seconds a verdict")
+    note = "The first four are of the verdicts that stand; attempts include those that were asked again."
+    lines = tuple(Line(judge, _cost_of(systems, judge)) for judge in judges)
     return Table("cost", "Cost of judging", columns, lines, note, first="judge")
 
 
-def _cost_of(verdicts: Sequence[Verdict]) -> tuple[Cell, ...]:
+def _cost_of(systems: Sequence[System], judge: str) -> tuple[Cell, ...]:
+    verdicts = [verdict for system in systems for verdict in system.verdicts.get(judge, ())]
+    kept = [Attempts(attempts_of(system.folder / VERDICTS, judge)) for system in systems]
     prices = [v.cost for v in verdicts if v.cost is not None]
     seconds = [v.seconds for v in verdicts if v.seconds is not None]
     middle, slow = np.quantile(seconds, [0.5, 0.9]) if seconds else (None, None)
+    tries = sum(each.lines for each in kept)
     return (
         Cell(f"{len(verdicts):,}"),
         _tokens(verdicts, "input"),
         _tokens(verdicts, "output"),
-        Cell(f"{sum(prices):,.2f}", _stated(len(prices), len(verdicts))) if prices else Cell("not stated"),
-        Cell(f"{middle:.2f}", f"p90 {slow:.2f}") if seconds else Cell("not stated"),
+        Cell(f"{sum(prices):,.2f}", _stated(len(prices), len(verdicts))) if prices else UNSTATED,
+        Cell(f"{tries:,}") if tries else Cell("not kept"),
+        Cell(f"{sum(each.spent for each in kept):,.2f}") if tries and prices else UNSTATED,
+        Cell(f"{middle:.2f}", f"p90 {slow:.2f}") if seconds else UNSTATED,
     )
 
 
 def _tokens(verdicts: Sequence[Verdict], name: str) -> Cell:
     counts = [int(v.tokens[name]) for v in verdicts if v.tokens and v.tokens.get(name) is not None]
-    return Cell(f"{sum(counts):,}", _stated(len(counts), len(verdicts))) if counts else Cell("not stated")
+    return Cell(f"{sum(counts):,}", _stated(len(counts), len(verdicts))) if counts else UNSTATED
 
 
 def _stated(known: int, of: int) -> str:

@@ -27,7 +27,7 @@ def _cells(system: System, group: Group, judge: str) -> Mapping[str, list[Record
     return found
 
 
-def against_reference(group: Group) -> dict[str, Comparison]:
+def against_reference(group: Group, margin: float) -> dict[str, Comparison]:
     """Each other system minus the reference, on the pictures and judges that both have scores of."""
     scores = scores_of(group)
     found = {}
@@ -35,7 +35,7 @@ def against_reference(group: Group) -> dict[str, Comparison]:
         judges = [j for j in group.judges if system.scores.get(j) and group.reference.scores.get(j)]
         ours, theirs = ({j: scores[name][j] for j in judges} for name in (system.name, group.reference.name))
         if judges:
-            found[system.name] = compare(ours, theirs)
+            found[system.name] = compare(ours, theirs, margin)
     return found
 
 

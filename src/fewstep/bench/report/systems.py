@@ -8,6 +8,7 @@ from typing import Any
 
 from fewstep.bench.gallery import Key, Row, open_gallery
 from fewstep.bench.metrics.record import Measured, read_metrics
+from fewstep.bench.scores import by_picture
 from fewstep.bench.verdict import Verdict, read_verdicts
 from fewstep.errors import GalleryError
 
@@ -40,7 +41,7 @@ class System:
     @cached_property
     def scores(self) -> Mapping[str, Mapping[Key, float]]:
         """judge -> picture -> score: the mean over its repeats that are scores. What is refused or torn has none."""
-        return {judge: _means(verdicts) for judge, verdicts in self.verdicts.items()}
+        return {judge: by_picture(verdicts) for judge, verdicts in self.verdicts.items()}
 
     @cached_property
     def values(self) -> Mapping[str, Mapping[str, Mapping[Key, float]]]:
@@ -92,11 +93,3 @@ def open_system(folder: Path) -> System:
         raise GalleryError(f"{folder} has no picture yet: its manifest is empty. Finish `fewstep generate` first")
     model, origin = heading.get("model") or {}, str(heading.get("origin", "generated"))
     return System(name, folder, suite, model, origin, records, read_verdicts(folder), read_metrics(folder))
-
-
-def _means(verdicts: Sequence[Verdict]) -> dict[Key, float]:
-    found: dict[Key, list[float]] = {}
-    for verdict in verdicts:
-        if verdict.score is not None:
-            found.setdefault((verdict.case, verdict.seed), []).append(verdict.score)
-    return {key: sum(scores) / len(scores) for key, scores in found.items()}
