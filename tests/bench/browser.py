@@ -22,7 +22,7 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "Escape": 27, "/": 191}
-PATIENCE = 30  # seconds
+PATIENCE = 120  # seconds; a machine under load is no failure
 
 
 def binary() -> str | None:

@@ -256,6 +256,38 @@ def test_a_suite_that_is_gone_costs_the_sources_alone(edits: Suite, tmp_path: Pa
     assert "ranks.md" in data["copies"]
 
 
+def test_pairs_are_told_with_strengths_and_what_the_first_place_is_worth(galleries: list[Path], tmp_path: Path) -> None:
+    folders = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in galleries[:2]]
+    rows = [json.loads(line) for line in (folders[0] / "manifest.jsonl").read_text().splitlines()]
+    won = ["first", "first", "tie", "first", "second", "first"]
+    told = [
+        {name: row[name] for name in ("case", "seed", "task", "category")}
+        | {"key": f"{i}{order}", "judge": "vlm", "model": "vlm-1", "protocol": "pair-v1", "status": "ok"}
+        | {"first": order, "second": ({"teacher", "student"} - {order}).pop(), "won": won[i % 6]}
+        for i, row in enumerate(rows)
+        for order in ("teacher", "student")
+    ]
+    told.append(told[0] | {"status": "refused", "won": None, "repeat": 1})
+    place = folders[0] / "pairs" / "student" / "vlm.jsonl"
+    place.parent.mkdir(parents=True)
+    place.write_text("".join(json.dumps(record) + "\n" for record in told))
+    report(folders, tmp_path / "r", QUIET, keep=Keep.NONE)
+    copied = data_of(tmp_path / "r")["copies"]["pairs-vlm.md"]
+    rates = [line for line in copied.splitlines() if line.startswith(("| teacher", "| student"))]
+    assert all("| 50 % (" in line for line in rates)  # both orders say the same of the place, nothing of the systems
+    assert "The first place is worth +" in copied
+    assert "24 answers" in copied
+    assert "1 got no answer and count for nobody" in copied
+
+
+def test_a_margin_tells_who_is_not_inferior(galleries: list[Path], tmp_path: Path) -> None:
+    report(galleries, tmp_path / "r", QUIET, keep=Keep.NONE, margin=1.0)
+    text = page_of(tmp_path / "r").text
+    assert "student is as good as teacher" in text
+    assert "margin 1" in text
+    assert "rival is worse than teacher" in text
+
+
 # ---- pictures
 
 

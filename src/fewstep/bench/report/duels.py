@@ -12,8 +12,8 @@ from fewstep.bench.report.written import CERTAIN, between, estimated, signed
 from fewstep.bench.statistics import Estimate
 
 HOW_DUELS = (
-    "Two pictures of one case side by side, in both orders. Strengths are the logarithms of Davidson's model, with ties "
-    "and the advantage of the first place; between two systems of strengths a and b without a tie, the first wins with "
+    "Two pictures of one case side by side, in both orders. Strengths are the logarithms of Davidson's model, with "
+    "ties and the advantage of the first place; between two systems of strengths a and b without a tie, the first wins with "
     "1 / (1 + exp(b - a))."
 )
 
