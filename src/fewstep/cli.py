@@ -22,13 +22,7 @@ app = typer.Typer(
     "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
     "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
 )
-for _group, _commands in (
-    ("cases", cases),
-    ("recipe", recipe),
-    ("pocket", pocket),
-    ("bench", bench),
-    ("judge", judge),
-):
+for _group, _commands in (("cases", cases), ("recipe", recipe), ("pocket", pocket), ("judge", judge), ("bench", bench)):
     app.add_typer(_commands.app, name=_group)
 
 

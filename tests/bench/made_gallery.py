@@ -61,7 +61,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def judge_file(folder: Path, server: FaultServer | str, **keys: Any) -> Path:
     """A judge's declaration, impatient as tests are."""
     url = server if isinstance(server, str) else server.url
-    told = {"base_url": url, "model": "seer", "timeout_s": 5, "deadline_s": 5, "backoff_s": 0.01, "concurrency": 2}
+    told = {"base_url": url, "model": "seer", "timeout_s": 30, "deadline_s": 60, "backoff_s": 0.01, "concurrency": 2}
     path = folder / "seer.yaml"
     path.write_text(json.dumps(told | keys))  # JSON is YAML
     return path

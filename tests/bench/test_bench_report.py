@@ -280,12 +280,14 @@ def test_pairs_are_told_with_strengths_and_what_the_first_place_is_worth(galleri
     assert "1 got no answer and count for nobody" in copied
 
 
-def test_a_margin_tells_who_is_not_inferior(galleries: list[Path], tmp_path: Path) -> None:
-    report(galleries, tmp_path / "r", QUIET, keep=Keep.NONE, margin=1.0)
+@pytest.mark.parametrize(("margin", "said"), [(0.0, "is worse than"), (2.5, "is as good as")])
+def test_the_first_sentence_knows_the_margin(
+    galleries: list[Path], tmp_path: Path, margin: float, said: str
+) -> None:
+    report([galleries[0], galleries[2]], tmp_path / "r", QUIET, keep=Keep.NONE, margin=margin)
     text = page_of(tmp_path / "r").text
-    assert "student is as good as teacher" in text
-    assert "margin 1" in text
-    assert "rival is worse than teacher" in text
+    assert f"rival {said} teacher" in text
+    assert ("margin 2.5" in text) is bool(margin)
 
 
 # ---- pictures

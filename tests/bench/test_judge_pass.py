@@ -203,14 +203,14 @@ def test_another_models_answer_is_paid_for_and_no_verdict(tmp_path: Path) -> Non
         file = judge_file(tmp_path, server, concurrency=1, price={"input": 1000.0})
         refused(fewstep("judge", "run", folder, "--judge", file), "oracle", "answers_as")
     assert [(line["status"], line["cost"]) for line in attempts(folder)] == [("stopped", 1.0)]
-    assert not read_verdicts(folder)["seer"]
+    assert not read_verdicts(folder), "no verdict, no file"
 
 
 def test_a_pass_that_met_every_fault_ends_whole(tmp_path: Path) -> None:
     folder = gallery(tmp_path / "g", cases=8)
-    faults: list[Script] = [fails(429, retry_after="0.05"), fails(500), hangs(2), page(502), fails(503)]
+    faults: list[Script] = [fails(429, retry_after="0.05"), fails(500), hangs(5), page(502), fails(503)]
     with FaultServer([*faults, says(rated())]) as server:
-        judged(folder, judge_file(tmp_path, server, concurrency=1, timeout_s=0.5))
+        judged(folder, judge_file(tmp_path, server, concurrency=1, timeout_s=1.5))
     assert len(server.calls) == 8 + len(faults)
     assert [line["status"] for line in attempts(folder)] == ["ok"] * 8
 

@@ -105,4 +105,23 @@ def test_a_protocol_of_ones_own(tmp_path: Path) -> None:
         protocol.load(str(path), "t2i")
 
 
-FINGERPRINTS: dict[str, str] = {}
+FINGERPRINTS = {
+    "edit-v1/edit/scene": "af64a88796c938ef",
+    "edit-v1/edit/perceptual": "c65196ac78062b09",
+    "edit-v1/edit/object": "83af6f3dbd02aea4",
+    "edit-v1/edit/text": "e52d678a1fa9a408",
+    "edit-v1/edit/identity": "f58d45dfdd8ec586",
+    "edit-v1/edit/style": "affd37cd31286d14",
+    "edit-v1/edit/general": "32932e56dc57b752",
+    "pair-v1/t2i/None": "611368b3514064b1",
+    "pair-v1/edit/None": "611368b3514064b1",
+    "reason-first-v1/t2i/None": "821a5c6c5eb0065d",
+    "reason-first-v1/edit/scene": "8b90ca2c80f40a7a",
+    "reason-first-v1/edit/perceptual": "3c2233f3cb67923d",
+    "reason-first-v1/edit/object": "e64c6b88a00b6785",
+    "reason-first-v1/edit/text": "d1ebb46f3b665efb",
+    "reason-first-v1/edit/identity": "36aa3ded7216b72a",
+    "reason-first-v1/edit/style": "1c6762fd793fa1a8",
+    "reason-first-v1/edit/general": "5aa10a7b8aa39b11",
+    "t2i-v1/t2i/None": "45444a7a216709ad",
+}

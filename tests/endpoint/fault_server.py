@@ -120,7 +120,8 @@ def streams(text: str, finish: str | None = "stop") -> Script:
             deltas.append({"choices": [{"delta": {}, "finish_reason": finish}]})
             deltas.append({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(words)}})
         events = [f"data: {json.dumps({'model': call.body['model'], **delta})}\n\n".encode() for delta in deltas]
-        return Sent(200, (*events, b"data: [DONE]\n\n"), (("Content-Type", "text/event-stream; charset=utf-8"),))
+        events += [b"data: [DONE]\n\n"] if finish is not None else []
+        return Sent(200, tuple(events), (("Content-Type", "text/event-stream; charset=utf-8"),))
 
     return script
 

@@ -1,6 +1,7 @@
 """The file that declares an endpoint: what it may hold, and what is said about mistakes."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,17 @@ def test_pictures_go_unresized_unless_declared() -> None:
     assert (small.width, small.height, small.sent_width, small.sent_height) == (300, 100, 150, 50)
     assert shown(picture, max_side=300).hash == whole.hash
     assert whole.png.startswith(b"\x89PNG")
+
+
+def test_the_documented_declarations_are_read(tmp_path: Path) -> None:
+    words = (Path(__file__).parents[2] / "docs" / "judges.md").read_text()
+    blocks = re.findall(r"```(toml|yaml)\n(.*?)```", words, re.DOTALL)
+    assert len(blocks) == 3
+    for kind, block in blocks:
+        (tmp_path / f"judge.{kind}").write_text(block)
+        load(tmp_path / f"judge.{kind}")
+
+
+def test_every_key_is_documented() -> None:
+    words = (Path(__file__).parents[2] / "docs" / "judges.md").read_text()
+    assert not [name for name in Endpoint.model_fields if f"`{name}`" not in words]

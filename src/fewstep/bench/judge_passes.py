@@ -12,7 +12,7 @@ from fewstep.bench import judge_check, pairs, protocol
 from fewstep.bench.asking import Asking
 from fewstep.bench.attempts import Attempts
 from fewstep.bench.judge_check import Check
-from fewstep.bench.judged import Sitting, sitting
+from fewstep.bench.judged import Sitting, part, sitting
 from fewstep.bench.judging import estimate, put, refuse_another_judge, summary
 from fewstep.bench.pairs import PairSitting
 from fewstep.bench.protocol import GENERAL
@@ -33,11 +33,11 @@ def run(gallery: Path, judge: Path, protocol_: str | None, limit: int | None, dr
     work = sitting(gallery, endpoint, protocol_)
     if dry:
         held = Attempts(work.attempts)
-        _price(held.missing(work.some(limit)), endpoint, held, console)
+        _price(held.missing(part(work.wanted, limit)), endpoint, held, console)
         return
     with Attempts(work.attempts) as attempts:
         refuse_another_judge(attempts, endpoint)
-        _put(attempts.missing(work.some(limit)), endpoint, attempts, work, endpoint.give_up_after, console)
+        _put(attempts.missing(part(work.wanted, limit)), endpoint, attempts, work, endpoint.give_up_after, console)
 
 
 def retry(gallery: Path, judge: Path, protocol_: str | None, only: Sequence[str], console: Console) -> None:
@@ -66,7 +66,7 @@ def pair(
     """
     endpoint = load(judge) if dry else _ready(judge)
     work = pairs.pair_sitting(a, b, endpoint, protocol_)
-    wanted = work.some(limit)
+    wanted = part(work.wanted, limit)
     if dry:
         held = Attempts(work.attempts)
         _price(held.unanswered(wanted) if again else held.missing(wanted), endpoint, held, console)
@@ -207,7 +207,7 @@ def _print_pairs(work: PairSitting, verdicts: Sequence[pairs.PairVerdict], conso
 def _print_summary(attempts: Attempts, wanted: Sequence[Asking], console: Console) -> None:
     found = summary(attempts, wanted)
     counts = ", ".join(f"{count:,} {name}" for name, count in sorted(found.statuses.items()))
-    console.print(f"{counts}; spent {found.spent:.4f}", highlight=False)
+    console.print(counts + (f"; spent {found.spent:.4f}" if attempts.of("cost") else ""), highlight=False)
     if len(found.models) > 1:
         console.print(f"[yellow]several models answered:[/] {', '.join(found.models)}", highlight=False)
     failed = sum(count for name, count in found.statuses.items() if name not in ("ok", "waiting"))

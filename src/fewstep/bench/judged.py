@@ -34,14 +34,6 @@ class Sitting:
     def verdicts(self) -> Path:
         return path_of(self.folder, self.judge)
 
-    def some(self, limit: int | None) -> Sequence[Asking]:
-        """Questions about the first `limit` pictures of a fixed shuffle, the same for every system and judge; all
-        without a limit."""
-        if limit is None:
-            return self.wanted
-        chosen = set(sorted({_place(asking) for asking in self.wanted})[:limit])
-        return [asking for asking in self.wanted if _place(asking) in chosen]
-
     def write(self, attempts: Attempts) -> list[Verdict]:
         """The verdicts file, made of the attempts that stand. One answer may serve several cases with the same
         picture and prompt; the first of them has its cost."""
@@ -54,8 +46,18 @@ class Sitting:
                 told = {**held, **asking.brief.about, **free, "judge": self.judge}
                 verdicts.append(verdict_of(told, str(self.attempts)))
                 paid.add(asking.mark)
-        write_verdicts(self.folder, self.judge, verdicts)
+        if verdicts or self.verdicts.exists():
+            write_verdicts(self.folder, self.judge, verdicts)
         return verdicts
+
+
+def part(wanted: Sequence[Asking], limit: int | None) -> Sequence[Asking]:
+    """Questions about the first `limit` pictures (or pairs) of a fixed shuffle, the same for every system and judge;
+    all without a limit."""
+    if limit is None:
+        return wanted
+    chosen = set(sorted({_place(asking) for asking in wanted})[:limit])
+    return [asking for asking in wanted if _place(asking) in chosen]
 
 
 def _place(asking: Asking) -> str:

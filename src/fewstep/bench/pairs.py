@@ -70,10 +70,6 @@ class PairSitting:
     def verdicts(self) -> Path:
         return self.folder / f"{self.judge}.jsonl"
 
-    def some(self, limit: int | None) -> Sequence[Asking]:
-        """Both orders of the first `limit` pairs; all without a limit."""
-        return self.wanted if limit is None else self.wanted[: 2 * limit]
-
     def write(self, attempts: Attempts) -> list[PairVerdict]:
         """The verdicts file, made of the attempts that stand."""
         found: list[PairVerdict] = []
@@ -84,7 +80,8 @@ class PairSitting:
                 free = {"cost": 0.0, "tokens": {}} if asking.mark in paid else {}
                 found.append(_verdict({**held, **asking.brief.about, **free, "judge": self.judge}))
                 paid.add(asking.mark)
-        durable.write(self.verdicts, "".join(json.dumps(asdict(v), ensure_ascii=False) + "\n" for v in found))
+        if found or self.verdicts.exists():
+            durable.write(self.verdicts, "".join(json.dumps(asdict(v), ensure_ascii=False) + "\n" for v in found))
         return found
 
 

@@ -115,7 +115,7 @@ def _spoken(content: dict[str, Any]) -> Outcome:
 
 
 def _streamed(body: bytes) -> Outcome:
-    """The pieces of a streamed answer as one. Without a finish reason the stream broke off."""
+    """The pieces of a streamed answer as one. Without a finish reason and without [DONE] the stream broke off."""
     whole = Answered("")
     refusal = ""
     for event in _events(body):
@@ -132,9 +132,9 @@ def _streamed(body: bytes) -> Outcome:
             finish=_text(choice.get("finish_reason")) or whole.finish,
             tokens=_tokens(event.get("usage")) or whole.tokens,
         )
-    if whole.finish is None:
+    if whole.finish is None and not body.rstrip().endswith(b"[DONE]"):
         return Again("the streamed answer broke off")
-    stopped = f"stopped by {whole.finish}" if whole.finish.lower() in REFUSING else None
+    stopped = f"stopped by {whole.finish}" if (whole.finish or "").lower() in REFUSING else None
     return replace(whole, refusal=refusal or stopped)
 
 
