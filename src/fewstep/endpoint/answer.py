@@ -4,6 +4,7 @@ A function of status, headers and body alone, so that every oddity of a server c
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -168,7 +169,11 @@ def _tokens(usage: Any) -> Tokens | None:
     if not isinstance(usage, dict):
         return None
     given, made = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Tokens(given, made) if isinstance(given, int) and isinstance(made, int) else None
+    return Tokens(given, made) if _is_count(given) and _is_count(made) else None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _status_within(error: dict[str, Any]) -> int:
@@ -200,7 +205,8 @@ def _after(headers: Mapping[str, str]) -> float | None:
     """Retry-After in seconds, written as a number or as a date."""
     value = headers.get("retry-after", "").strip()
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:

@@ -204,7 +204,7 @@ class Client:
 
     def _pause(self, outcome: Again, tries: int) -> float:
         """Seconds before another try: what the server asks for, or doubling, with jitter downwards by half."""
-        if outcome.after is not None:
+        if outcome.after:
             return outcome.after
         longest = min(LONGEST_PAUSE, self.endpoint.backoff_s * 2.0 ** min(tries - 1, 30))
         return longest * self._jitter.uniform(0.5, 1)
