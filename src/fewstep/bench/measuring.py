@@ -37,7 +37,7 @@ def chosen(names: Sequence[str] | None) -> list[Metric]:
 
 def _known(name: str) -> str:
     if name not in METRICS:
-        close = process.extractOne(name, METRICS, score_cutoff=60)
+        close = process.extractOne(name, list(METRICS), score_cutoff=60)
         meant = f"did you mean {close[0]}? There" if close else "there"
         raise GalleryError(f"metric {name!r:.40} is not known; {meant} are {', '.join(METRICS)}")
     return name

@@ -89,11 +89,14 @@ def examined(folders: Sequence[Path]) -> list[Examined]:
                 f"{folders[0]} answers suite {_named(first)} and {folder} answers {_named(heading['suite'])}: figures "
                 "of different questions are not compared. Draw both for one suite"
             )
-    systems = [str(heading["system"]) for heading in headings]
-    names = [n if systems.count(n) == 1 else f"{n} ({f.name})" for n, f in zip(systems, folders, strict=True)]
-    if len(set(names)) < len(names):
-        raise GalleryError(f"{', '.join(map(str, folders))}: two galleries of one name; rename a folder")
+    names = _distinct([str(heading["system"]) for heading in headings], folders)
     return [Examined(f, name, suite_of(f)) for f, name in zip(folders, names, strict=True)]
+
+
+def _distinct(systems: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Two galleries of one system are told apart by their folders, or else by their place in the list."""
+    named = [s if systems.count(s) == 1 else f"{s} ({f.name})" for s, f in zip(systems, folders, strict=True)]
+    return [n if named.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(named, 1)]
 
 
 def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) -> dict[str, dict[str, Cells]]:
