@@ -134,7 +134,7 @@ def test_a_line_of_another_case_is_named(suite: Suite, tmp_path: Path) -> None:
 def test_a_torn_record_file_is_named(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "tone.jsonl").write_text('{"case": "a", "values": 3}\n')
-    with pytest.raises(GalleryError, match="tone.jsonl"):
+    with pytest.raises(GalleryError, match=r"tone\.jsonl"):
         read_metric(tmp_path, "tone")
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench.gallery import read_heading
-from fewstep.bench.metrics.metric import NO_PICTURE
-from fewstep.bench.metrics.record import read_metric
+from fewstep.bench.measuring import METRICS, chosen
+from fewstep.bench.metrics import scored
+from fewstep.bench.metrics.metric import NO_PICTURE, Value
+from fewstep.bench.metrics.record import path_of, read_metric
 from fewstep.bench.resampling import Cells, Record
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.bench.verdict import read_verdicts
@@ -32,6 +34,22 @@ class Examined:
             judge: self._cells({key: sum(all_of) / len(all_of) for key, all_of in _by_picture(verdicts).items()})
             for judge, verdicts in read_verdicts(self.folder).items()
         }
+
+    def value(self, name: str) -> tuple[str, str, Value]:
+        """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
+
+        Raises:
+            GalleryError: unknown.
+        """
+        metric, _, value = name.partition(".")
+        if metric not in METRICS and path_of(self.folder, metric).is_file():  # a model's scores
+            return metric, value or self._main(metric), _of(scored.VALUES, metric, value or self._main(metric))
+        [found] = chosen([metric])
+        return metric, value or found.main, _of(found.values, metric, value or found.main)
+
+    def _main(self, metric: str) -> str:
+        has = {name for each in read_metric(self.folder, metric).values() for name in each.values}
+        return next((name for name in scored.MAIN if name in has), scored.MAIN[0])
 
     def metric(self, name: str, value: str) -> "OfMetric":
         """A metric's values. What it skips is left out, unless there is no picture: that is missing.
@@ -118,6 +136,12 @@ def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) ->
         told = "; ".join(f"{each.folder}: {', '.join(found[each.system]) or 'none'}" for each in galleries)
         raise GalleryError(f"no judge has seen all galleries ({told}); judge them, or compare a --metric")
     return {system: {name: judges[name] for name in names or common} for system, judges in found.items()}
+
+
+def _of(values: Mapping[str, Value], metric: str, name: str) -> Value:
+    if name not in values:
+        raise GalleryError(f"{metric} has no value {name!r:.40}; it has {', '.join(values)}")
+    return values[name]
 
 
 def _by_picture(verdicts: Sequence[Any]) -> dict[tuple[str, int], list[float]]:
