@@ -155,16 +155,12 @@ def compare_galleries(
 
 def _by_metric(ours: Examined, theirs: Examined, name: str, margin: float) -> Comparison:
     """Of what the metric applies to in both."""
-    metric_name, _, value_name = name.partition(".")
-    [metric] = measuring.chosen([metric_name])
-    value = metric.values.get(value_name or metric.main)
-    if value is None:
-        raise GalleryError(f"{metric_name} has no value {value_name!r:.40}; it has {', '.join(metric.values)}")
+    metric_name, value_name, value = ours.value(name)
     if value.better is None:
         raise GalleryError(
             f"{name} is neither better high nor low: `fewstep bench measure A --against B` shows its distance"
         )
-    a, b = (each.metric(metric_name, value_name or metric.main) for each in (ours, theirs))
+    a, b = (each.metric(metric_name, value_name) for each in (ours, theirs))
     skipped = a.skipped | b.skipped
     cells = [{name: each.without(skipped)} for each in (a, b)]
     return compare(cells[0], cells[1], margin, lower_is_better=value.better == "lower")

@@ -37,7 +37,7 @@ def chosen(names: Sequence[str] | None) -> list[Metric]:
 
 def _known(name: str) -> str:
     if name not in METRICS:
-        close = process.extractOne(name, METRICS, score_cutoff=60)
+        close = process.extractOne(name, list(METRICS), score_cutoff=60)
         meant = f"did you mean {close[0]}? There" if close else "there"
         raise GalleryError(f"metric {name!r:.40} is not known; {meant} are {', '.join(METRICS)}")
     return name
@@ -53,7 +53,8 @@ def measure(
     the end each file is written whole, in that order.
 
     Args:
-        workers: processes. advance: told cases done, and of how many.
+        workers: processes; only the metrics of `METRICS` can be measured by more than this one.
+        advance: told cases done, and of how many.
 
     Raises:
         GalleryError, SuiteError: no gallery, or one whose suite is not there.
@@ -61,7 +62,7 @@ def measure(
     bench = _Bench(open_gallery(folder))
     found = {metric.name: _current(bench, metric) for metric in metrics}
     wanted = list(_wanted(bench, metrics, found))
-    for done, records in enumerate(_answers(folder, bench, wanted, workers), 1):
+    for done, records in enumerate(_answers(bench, wanted, metrics, workers), 1):
         for each in records:
             record.append(folder, each)
             found[each.metric][each.case, each.seed] = each
@@ -143,14 +144,17 @@ def _wanted(
             yield case, lacking
 
 
-def _answers(folder: Path, bench: _Bench, wanted: Sequence[Wanted], workers: int) -> Iterator[list[Measured]]:
+def _answers(
+    bench: _Bench, wanted: Sequence[Wanted], metrics: Sequence[Metric], workers: int
+) -> Iterator[list[Measured]]:
     """Each case's records, in any order."""
     pictures = sum(len(bench.cases[case][1]) for case, _ in wanted)
     if workers < 2 or pictures < WORTH_POOLING:
-        yield from (_of_case(bench, each) for each in wanted)
+        by_name = {metric.name: metric for metric in metrics}
+        yield from (_of_case(bench, case, [by_name[name] for name in names]) for case, names in wanted)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(_in_process, folder, each) for each in wanted]
+        waiting = [pool.submit(_in_process, bench.gallery.folder, each) for each in wanted]
         try:
             for ready in as_completed(waiting):
                 yield ready.result()
@@ -158,14 +162,14 @@ def _answers(folder: Path, bench: _Bench, wanted: Sequence[Wanted], workers: int
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _of_case(bench: _Bench, wanted: Wanted) -> list[Measured]:
-    case, names = wanted
+def _of_case(bench: _Bench, case: str, metrics: Sequence[Metric]) -> list[Measured]:
     shots = bench.shots_of(case)
-    return [measured(METRICS[name], shot) for name in names for shot in shots]
+    return [measured(metric, shot) for metric in metrics for shot in shots]
 
 
 def _in_process(folder: Path, wanted: Wanted) -> list[Measured]:
-    return _of_case(_opened(folder), wanted)
+    case, names = wanted
+    return _of_case(_opened(folder), case, [METRICS[name] for name in names])
 
 
 @lru_cache(maxsize=1)

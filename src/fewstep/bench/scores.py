@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench.gallery import Key, read_heading
-from fewstep.bench.metrics.metric import NO_PICTURE
-from fewstep.bench.metrics.record import read_metric
+from fewstep.bench.measuring import METRICS, chosen
+from fewstep.bench.metrics import scored
+from fewstep.bench.metrics.metric import NO_PICTURE, Value
+from fewstep.bench.metrics.record import path_of, read_metric
 from fewstep.bench.resampling import Cells, Record
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.bench.verdict import Verdict, read_verdicts
@@ -29,6 +31,22 @@ class Examined:
     def judges(self) -> dict[str, Cells]:
         """By judge: scores of everything asked; several answers of a judge on one picture are one, their mean."""
         return {judge: self._cells(by_picture(verdicts)) for judge, verdicts in read_verdicts(self.folder).items()}
+
+    def value(self, name: str) -> tuple[str, str, Value]:
+        """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
+
+        Raises:
+            GalleryError: unknown.
+        """
+        metric, _, value = name.partition(".")
+        if metric not in METRICS and path_of(self.folder, metric).is_file():  # a model's scores
+            return metric, value or self._main(metric), _of(scored.VALUES, metric, value or self._main(metric))
+        [found] = chosen([metric])
+        return metric, value or found.main, _of(found.values, metric, value or found.main)
+
+    def _main(self, metric: str) -> str:
+        has = {name for each in read_metric(self.folder, metric).values() for name in each.values}
+        return next((name for name in scored.MAIN if name in has), scored.MAIN[0])
 
     def metric(self, name: str, value: str) -> "OfMetric":
         """A metric's values. What it skips is left out, unless there is no picture: that is missing.
@@ -86,11 +104,14 @@ def examined(folders: Sequence[Path]) -> list[Examined]:
                 f"{folders[0]} answers suite {_named(first)} and {folder} answers {_named(heading['suite'])}: figures "
                 "of different questions are not compared. Draw both for one suite"
             )
-    systems = [str(heading["system"]) for heading in headings]
-    names = [n if systems.count(n) == 1 else f"{n} ({f.name})" for n, f in zip(systems, folders, strict=True)]
-    if len(set(names)) < len(names):
-        raise GalleryError(f"{', '.join(map(str, folders))}: two galleries of one name; rename a folder")
+    names = _distinct([str(heading["system"]) for heading in headings], folders)
     return [Examined(f, name, suite_of(f)) for f, name in zip(folders, names, strict=True)]
+
+
+def _distinct(systems: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Two galleries of one system are told apart by their folders, or else by their place in the list."""
+    named = [s if systems.count(s) == 1 else f"{s} ({f.name})" for s, f in zip(systems, folders, strict=True)]
+    return [n if named.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(named, 1)]
 
 
 def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) -> dict[str, dict[str, Cells]]:
@@ -112,6 +133,12 @@ def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) ->
         told = "; ".join(f"{each.folder}: {', '.join(found[each.system]) or 'none'}" for each in galleries)
         raise GalleryError(f"no judge has seen all galleries ({told}); judge them, or compare a --metric")
     return {system: {name: judges[name] for name in names or common} for system, judges in found.items()}
+
+
+def _of(values: Mapping[str, Value], metric: str, name: str) -> Value:
+    if name not in values:
+        raise GalleryError(f"{metric} has no value {name!r:.40}; it has {', '.join(values)}")
+    return values[name]
 
 
 def by_picture(verdicts: Sequence[Verdict]) -> dict[Key, float]:

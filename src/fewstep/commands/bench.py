@@ -163,6 +163,23 @@ def bench_measure(
     rank_tables.measure(gallery, against, names, workers, out)
 
 
+@app.command("score")
+@refusing
+def bench_score(
+    gallery: Annotated[Path, typer.Argument(help="The gallery.")],
+    model: Annotated[Path, typer.Option("--model", help="A local folder: CLIP, SigLIP, PickScore, DINO.")],
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the metric is called; the folder's name if not given."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score pictures with a model of pictures from a local folder; the records are a metric's."""
+    from fewstep import score_tables
+
+    score_tables.score(gallery, model, name, device, out)
+
+
 @app.command("compare", cls=Answer)
 @answering
 def bench_compare(

@@ -2,7 +2,7 @@
 
 Without a model of pictures this sees layout and colour alone: `layout` is the distance of thumbnails of 16 x 16 px in
 CIE Lab, `palette` that of their distributions of colour. A system that errs at random is diverse too: read it beside
-what is right. Distances on a model's features are `fewstep score` with a local model folder (metric `features`).
+what is right. Distances on a model's features: `fewstep bench score` with a local model folder.
 """
 
 from collections.abc import Sequence

@@ -45,6 +45,8 @@ def measure(shot: Shot) -> Values | Skipped:
 def flat_noise(pixels: Pixels) -> Values | Skipped:
     """Root mean squares over flat areas. luma, chroma: all noise finer than 4 px; luma_A_B: the band between means of
     A and B px; lattice_P: the part that repeats every P px; area: the flat share of the picture."""
+    if min(pixels.shape[:2]) < 2 * MARGIN:
+        return Skipped(f"a side is shorter than {2 * MARGIN} px")
     planes = pixels.astype(np.float32)
     flat = flat_areas(planes)
     if flat.sum() < FEWEST:

@@ -20,7 +20,7 @@ from fewstep.bench.metrics.registration import register
 Lab = NDArray[np.float64]
 
 MARGIN = 3  # px around the region, and 1 % of the shorter side where that is more
-WINDOW = 5  # px; the reach of SSIM's window, which must not look into the region
+WINDOW = 8  # px; the reach of SSIM's window of 11 x 11 px to its corners, which must not look into the region
 FEWEST = 64  # px to keep; fewer say nothing
 MOST_PSNR = 60.0  # dB; of an exact copy, so that means stay finite
 STRETCHED = 0.02  # relative difference of aspects; beyond it the picture is another crop
@@ -87,7 +87,7 @@ def preserve(pair: Pair) -> Values | Skipped:
         "tint": float(deltaE_ciede2000(lab[kept].mean(0), source_lab[kept].mean(0))),
     }
     for_windows = eroded(pair.keep, max(MARGIN, WINDOW))
-    if for_windows.sum() >= FEWEST and min(pair.keep.shape) > 2 * WINDOW:
+    if for_windows.sum() >= FEWEST and min(pair.keep.shape) >= 11:
         found["ssim"] = float(ssim_map(pair.picture, pair.source)[for_windows].mean())
     if pair.resampled_psnr is not None:
         found["resampled_psnr"] = pair.resampled_psnr
