@@ -3,7 +3,7 @@
 PYTHONPATH=. python benchmarks/report.py [FOLDER] [--t2i 1800] [--edit 1500] [--opens 5]
 
 1,800 text-to-image cases and 1,500 edits, as many as the paper's two benchmarks hold. The galleries share one small
-picture, so that the folder's size is that of everything else.
+picture, so that the folder's size is that of everything else. Prompts have 400 characters, verdicts about 300.
 """
 
 import argparse
@@ -42,12 +42,19 @@ def main() -> None:
 
 
 def _galleries(folder: Path, cases: dict[str, int]) -> list[Path]:
-    suites = {task: suite(folder / f"suite-{task}", task, n) for task, n in cases.items() if n}
+    suites = {task: suite(folder / f"suite-{task}", task, n, prompts=_prompts(n)) for task, n in cases.items() if n}
     return [
-        gallery(folder / f"{name}-{task}", of, Made(name, quality, pictures=False))
+        gallery(folder / f"{name}-{task}", of, Made(name, quality, pictures=False, wordy=3))
         for task, of in suites.items()
         for name, quality in SYSTEMS.items()
     ]
+
+
+def _prompts(cases: int) -> dict[int, str]:
+    """Of 400 characters, each another."""
+    return {
+        i: (f"Case {i}: " + "a harbour at dusk with small boats, ropes and a lamp, " * 8)[:400] for i in range(cases)
+    }
 
 
 def _measure(galleries: list[Path], to: Path, keep: Keep, opens: int) -> None:

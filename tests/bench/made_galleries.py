@@ -33,7 +33,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Made:
     """What one gallery is to be. quality: about its mean score, 1 to 5. failures: case number -> why.
-    refused: numbers of the pictures that the judges do not judge."""
+    refused: numbers of the pictures that the judges do not judge. wordy: how often a judge says what it says."""
 
     system: str
     quality: float = 3.5
@@ -43,6 +43,7 @@ class Made:
     size: int = 96
     failures: Mapping[int, str] = field(default_factory=dict)
     refused: Sequence[int] = ()
+    wordy: int = 1
 
 
 def suite(
@@ -134,7 +135,7 @@ def _verdict(made: Made, row: Row, i: int, judge: str) -> Row:
     score = _within(made.quality + mood + chance.gauss(0, 0.4))
     subs = {name: _within(score + chance.gauss(0, 0.3)) for name in CRITERIA} if row["task"] == "edit" else {}
     modes = ["residual_noise"] if score < 3 else []
-    said = {"reasoning": WORDS[i % 3], "failure_modes": modes}
+    said = {"reasoning": " ".join([WORDS[i % 3]] * made.wordy), "failure_modes": modes}
     return record | {"status": "ok", "score": score, "sub_scores": subs} | said
 
 

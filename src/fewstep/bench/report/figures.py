@@ -7,7 +7,7 @@ from math import floor, log10
 from fewstep.bench import statistics
 from fewstep.bench.gallery import Key
 from fewstep.bench.measuring import METRICS
-from fewstep.bench.metrics import latency
+from fewstep.bench.metrics import latency, scored
 from fewstep.bench.metrics.metric import Value
 from fewstep.bench.report.groups import Group
 from fewstep.bench.report.parts import Cell, Line, Table
@@ -23,14 +23,23 @@ HOW_MEASURED = (
 
 def value_of(metric: str, name: str) -> Value:
     """What a value is: its unit, its better direction, and how systems are compared."""
-    return METRICS[metric].values.get(name, UNKNOWN) if metric in METRICS else UNKNOWN
+    known = METRICS[metric].values if metric in METRICS else scored.VALUES
+    return known.get(name, UNKNOWN)
+
+
+def _mains(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The value that stands for each metric."""
+    for metric in dict.fromkeys(metric for metric, _ in pairs):
+        there = [name for of, name in pairs if of == metric]
+        wanted = (METRICS[metric].main,) if metric in METRICS else scored.MAIN
+        yield metric, next((name for name in wanted if name in there), there[0])
 
 
 def metric_tables(group: Group, key: str) -> Iterator[Table]:
     """The main value of each metric, then all of them, then what was skipped."""
     pairs = list(_pairs(group))
     if pairs:
-        main = [(m, n) for m, n in pairs if m not in METRICS or METRICS[m].main == n]
+        main = list(_mains(pairs))
         columns = _columns(group)
         lines = tuple(_line(group, m, n, f"{m}: {n}") for m, n in main)
         yield Table(key, group.name, columns, lines, first="figure")
