@@ -117,7 +117,14 @@ def _rows(of: Suite, made: Made, folder: Path) -> Iterator[Row]:
         if not (folder / name).exists():
             drawn(i, made.quality, made.size).save(folder / name)
         seconds = {"encode": 0.01, "denoise": 0.2 + 0.001 * (i % 7), "decode": 0.02}
-        yield row | {"file": name, "status": "drawn", "nfe": 4, "seconds": seconds, "peak_mb": 900}
+        yield row | {
+            "file": name,
+            "status": "drawn",
+            "nfe": 4,
+            "seconds": seconds,
+            "peak_mb": 900,
+            "versions": {"torch": "2.13"},
+        }
 
 
 def _about(row: Row) -> Row:

@@ -188,7 +188,15 @@ def test_every_section_is_there_and_reachable(made: Path) -> None:
 
 def test_the_reproducibility_block_names_what_identifies_a_result(made: Path, edits: Suite) -> None:
     text = page_of(made).text
-    for told in (edits.hash, "teacher-" + "c3" * 8, "1, 0.9, 0.75, 0.5", "judge-a-2026-05", "edit-v1", "made-edit"):
+    for told in (
+        edits.hash,
+        "teacher-" + "c3" * 8,
+        "1, 0.9, 0.75, 0.5",
+        "judge-a-2026-05",
+        "edit-v1",
+        "made-edit",
+        "torch 2.13",
+    ):
         assert told in text, told
 
 
@@ -281,9 +289,7 @@ def test_pairs_are_told_with_strengths_and_what_the_first_place_is_worth(galleri
 
 
 @pytest.mark.parametrize(("margin", "said"), [(0.0, "is worse than"), (2.5, "is as good as")])
-def test_the_first_sentence_knows_the_margin(
-    galleries: list[Path], tmp_path: Path, margin: float, said: str
-) -> None:
+def test_the_first_sentence_knows_the_margin(galleries: list[Path], tmp_path: Path, margin: float, said: str) -> None:
     report([galleries[0], galleries[2]], tmp_path / "r", QUIET, keep=Keep.NONE, margin=margin)
     text = page_of(tmp_path / "r").text
     assert f"rival {said} teacher" in text

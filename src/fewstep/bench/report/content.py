@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fewstep import __version__
 from fewstep.bench.comparison import Comparison, Shade
 from fewstep.bench.report.duels import HOW_DUELS, duel_tables
 from fewstep.bench.report.figures import HOW_MEASURED, drawing_cost, metric_tables
 from fewstep.bench.report.groups import Group, missing, names_of
 from fewstep.bench.report.judging import HOW_AGREED, agreement_table, cost, facts, failures
-from fewstep.bench.report.page import Page, Section
+from fewstep.bench.report.page import Facts, Page, Section
 from fewstep.bench.report.parts import Table
 from fewstep.bench.report.ranking import (
     against_reference,
@@ -64,8 +65,10 @@ def page_of(groups: Sequence[Group], margin: float) -> Page:
         Section("cost", "Cost", costs),
     )
     names = names_of(groups)
+    this = (("Made by", f"fewstep {__version__}"), ("Reference", names[0]), ("Margin", f"{margin:g}"))
+    told = (Facts("This report", this), *facts(groups))
     title = f"{', '.join(names[1:])} against {names[0]}" if len(names) > 1 else names[0]
-    return Page(title, " ".join(_summary(judged)), tuple(missing(groups)), sections, tuple(facts(groups)), len(groups))
+    return Page(title, " ".join(_summary(judged)), tuple(missing(groups)), sections, told, len(groups))
 
 
 def _summary(judged: Sequence[Judged]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from fewstep.bench.verdict import Verdict
 
 WORDS = 3  # different words of the server shown for a status
 LONG = 160  # characters of them
+IN_LINES = ("versions", "device", "sigmas", "nfe")  # of a manifest
 UNSTATED = Cell("not stated")
 HOW_AGREED = (
     "τ sees the order of the pictures alone: a judge who is stricter by half a point agrees fully. α sees the scores: "
@@ -130,8 +131,17 @@ def _systems(groups: Sequence[Group]) -> Iterator[Facts]:
     for group in groups:
         for system in group.systems:
             title = f"System {system.name}" + (f" on {group.name}" if len(groups) > 1 else "")
-            said = tuple((name.replace("_", " "), _plain(value)) for name, value in system.model.items())
-            yield Facts(title, (("Origin", system.origin), ("Pictures", f"{len(system.records):,}"), *said))
+            said = [(n.replace("_", " "), _plain(value)) for n, value in system.model.items() if value is not None]
+            told = [*said, *_of_manifest(system)]
+            yield Facts(title, (("Origin", system.origin), ("Pictures", f"{len(system.records):,}"), *told))
+
+
+def _of_manifest(system: System) -> Iterator[tuple[str, str]]:
+    """What the lines say where the heading does not: with how many, if they do not all say the same."""
+    for name in IN_LINES:
+        said = [_plain(row[name]) for row in system.records.values() if row.get(name) is not None]
+        if said and system.model.get(name) is None:
+            yield name.replace("_", " "), _counted(iter(said))
 
 
 def _plain(value: object) -> str:

@@ -1,7 +1,7 @@
 """What the browser of cases loads: every picture asked for, every system's answer, every judge's words. Compact, as
 arrays in a fixed order, because a report of thousands of cases opens from a file."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Names:
     def __call__(self, name: Hashable) -> int:
         return self._at.setdefault(name, len(self._at))
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._at)
 
 

@@ -86,6 +86,12 @@
     best: (rows) => last(rows, (row) => (badness(row, student()) === null ? null : -badness(row, student()))),
     gap: (rows) => last(rows, gap),
   };
+  const NOTHING = {
+    gaps: "Among these, the system is nowhere worse than the reference.",
+    gains: "Among these, the system is nowhere better than the reference.",
+    discord: "Among these, judges differ nowhere.",
+    failures: "Nothing failed among these.",
+  };
   const wanted = () => {
     const words = state.q.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = data.rows.filter((row) =>
@@ -98,7 +104,7 @@
 
   // ---- pictures
 
-  const image = (picture, alt, full) => node("img", { src: full || !picture[1] ? picture[0] : picture[1], alt, loading: "lazy", decoding: "async" });
+  const image = (picture, alt, full) => node("img", { src: full || !picture[1] ? picture[0] : picture[1], alt, loading: "lazy", decoding: "async", class: picture[1] ? "" : "small" });
   const difference = (a, b, full) => {
     // Blended by the browser: a page opened from a file may not read the pixels of its own pictures.
     const both = node("span", { class: "difference", role: "img", "aria-label": "Difference of the two pictures" },
@@ -154,7 +160,7 @@
     list.replaceChildren(...found.slice((page - 1) * PAGE, page * PAGE).map(entry));
     by("case-count").textContent = found.length
       ? `${found.length.toLocaleString("en")} of ${data.rows.length.toLocaleString("en")} pictures asked for`
-      : "Nothing fits these filters.";
+      : NOTHING[state.show] || "Nothing fits these filters.";
     by("page-of").textContent = `Page ${page} of ${pages}`;
     by("page-back").disabled = page <= 1;
     by("page-on").disabled = page >= pages;
@@ -236,6 +242,8 @@
   options("category", distinct(CATEGORY, data.categories));
   options("measure", data.measures.map((m, i) => [String(i), m.name]));
   options("system", data.systems.map((name) => [name, name]));
+  const useless = [...(data.systems.length < 2 ? ["gaps", "gains", "gap"] : []), ...(data.judges.length < 2 ? ["discord"] : [])];
+  for (const option of form.querySelectorAll("option")) if (useless.includes(option.value)) option.remove();
   form.addEventListener("input", (event) => change({ [event.target.name]: event.target.value }));
   form.addEventListener("submit", (event) => event.preventDefault());
   by("difference").addEventListener("input", (event) => {
