@@ -4,9 +4,7 @@ from collections.abc import Iterable
 
 from fewstep.bench.wishes import Written
 from fewstep.data.overlap import grams, words_of
-
-RUN = 3  # words
-NEAR = 0.5  # ours: the share of runs of three words that two prompts may have in common (Jaccard)
+from fewstep.data.prompts.near import Near
 
 
 class Sift:
@@ -16,7 +14,7 @@ class Sift:
     def __init__(self, forbidden: Iterable[str] = ()):
         self._forbidden = {gram for prompt in forbidden for gram in grams(words_of(prompt))}
         self._said: set[tuple[str, ...]] = set()
-        self._runs: list[frozenset[tuple[str, ...]]] = []
+        self._near = Near()
 
     def refusal(self, written: Written, category: str, about: str = "") -> str | None:
         """Why the case may not stand; None where it may, and from then on it does. about: the picture of an edit - the
@@ -29,17 +27,10 @@ class Sift:
             return "in training"
         if not about and category == "text" and not _quotes(written):
             return "words to show that the prompt does not quote"
-        if not about and not self._new(words):
+        if not about and not self._near.add(written.prompt):
             return "nearly said before"
         self._said.add(said)
         return None
-
-    def _new(self, words: list[str]) -> bool:
-        runs = frozenset(tuple(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1)))
-        if any(len(runs & known) > NEAR * len(runs | known) for known in self._runs):
-            return False
-        self._runs.append(runs)
-        return True
 
 
 def _quotes(written: Written) -> bool:

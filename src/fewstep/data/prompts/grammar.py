@@ -166,7 +166,8 @@ def load(*names: str) -> Grammar:
     first = tuple(rules.pop(FIRST).alternatives[0].parts[0].split()) if FIRST in rules else ()  # type: ignore[union-attr]
     for rule in rules.values():
         for slot in slots(rule):
-            assert slot.rule in rules and slot.form in {None, *FORMS}, f"{rule.name} names an unknown {slot}"
+            known = slot.rule in rules and slot.form in {None, *FORMS}
+            assert known, f"{rule.name} names an unknown {slot}"
     assert set(first) <= set(rules), first
     return Grammar(rules, first)
 
@@ -179,7 +180,8 @@ def parse(text: str, rules: dict[str, Rule]) -> None:
             continue
         if line[0] != " ":
             header = HEADER.fullmatch(line)
-            assert header and header[1] not in rules, f"line {number} begins no new rule: {line}"
+            assert header is not None, f"line {number} is no rule: {line}"
+            assert header[1] not in rules, f"line {number}: there is a rule {header[1]} already"
             current = rules[header[1]] = Rule(header[1])
         else:
             assert current is not None, f"line {number} stands before the first rule"

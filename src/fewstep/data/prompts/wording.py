@@ -4,6 +4,8 @@ quotation marks is meant letter by letter: only an `a/an` is decided there."""
 import re
 import unicodedata
 
+from fewstep.data.overlap import words_of
+
 ARTICLE = re.compile(r"\b([Aa])/([Aa][Nn]) (?=(\S+))")
 CONSONANT = re.compile(
     r"(?:eu|ew|uni(?!m|n)|us[aeu]|ut[ei]|ur[aiou]|ub[iu]|uk|uv\b|one\b|once\b|ouija|u-)", re.IGNORECASE
@@ -11,8 +13,6 @@ CONSONANT = re.compile(
 SILENT = re.compile(r"(?:hour|honest|honou?r|heir)", re.IGNORECASE)
 SPELT = re.compile(r"(?:[AEFHILMNORSX](?:-|\b)|LED\b|8|11\b|18\b)")  # said letter by letter, or as a number
 SENTENCE = re.compile(r"([.!?] +)(\w)")
-# One CJK character is one word: these scripts have no spaces.
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+(?:['’][^\W_]+)?")
 QUOTED = re.compile(r'"([^"]+)"')
 
 
@@ -54,12 +54,7 @@ def plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, folded, without punctuation."""
-    return WORD.findall(plain(text))
-
-
-def grams(text: str, length: int) -> set[tuple[str, ...]]:
-    """Runs of `length` words; the whole text where it is shorter."""
-    run = words(text)
-    return {tuple(run[n : n + length]) for n in range(max(1, len(run) - length + 1))}
+def runs(text: str, length: int) -> set[tuple[str, ...]]:
+    """Every `length` words in a row; the whole text where it is shorter."""
+    words = words_of(text)
+    return {tuple(words[n : n + length]) for n in range(max(1, len(words) - length + 1))}
