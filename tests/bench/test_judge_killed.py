@@ -13,7 +13,7 @@ from fewstep.bench.verdict import read_verdicts
 from tests.bench.made_gallery import gallery, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, says
 
-CASES, KILLS, CONCURRENCY = 300, 4, 6
+CASES, KILLS, CONCURRENCY = 300, 3, 6
 
 
 def prompt_of(call: Call) -> str:
@@ -49,7 +49,7 @@ def test_kill_9_loses_nothing_and_asks_nothing_again(tmp_path: Path) -> None:
         file = judge_file(tmp_path, server, concurrency=CONCURRENCY)
         for _ in range(KILLS):
             known, calls = {case for case, _ in recorded(folder)}, len(server.calls)
-            killed_after(folder, file, 40)
+            killed_after(folder, file, 60)
             again = {f"c{int(prompt_of(call).split()[-1]):05d}" for call in server.calls[calls:]} & known
             assert not again, "these had an answer on disk"
         last = started(folder, file)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.bench import protocol
@@ -75,11 +75,13 @@ def test_anything_else_is_invalid(text: str) -> None:
     assert reading.why
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_breaks_it_or_becomes_a_number(text: str) -> None:
     assert read(text).status == "invalid"
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)

@@ -6,7 +6,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.endpoint.answer import Again, Answered, Denied, Odd, Outcome, Tokens, read
@@ -23,6 +23,7 @@ def spoken(choice: Any, **more: Any) -> Outcome:
     return read(200, {"content-type": "application/json"}, json.dumps({"choices": [choice], **more}).encode())
 
 
+@settings(deadline=None)
 @given(STATUSES, ANYTHING, st.sampled_from(["application/json", "text/event-stream", "text/html", ""]))
 def test_any_json_means_something(status: int, value: Any, kind: str) -> None:
     for body in (json.dumps(value), f"data: {json.dumps(value)}\n\n", json.dumps({"choices": [value], "usage": value})):
@@ -32,6 +33,7 @@ def test_any_json_means_something(status: int, value: Any, kind: str) -> None:
             json.dumps([outcome.text, outcome.model, outcome.refusal], ensure_ascii=False).encode()
 
 
+@settings(deadline=None)
 @given(STATUSES, st.binary(), st.text(max_size=20))
 def test_any_bytes_mean_something(status: int, body: bytes, after: str) -> None:
     assert read(status, {"retry-after": after}, body) is not None

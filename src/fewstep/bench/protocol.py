@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -170,6 +171,11 @@ def _read(name: str) -> Protocol:
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
             raise JudgeError(f"no protocol '{name}': shipped are {', '.join(names())}; one of yours is a .yaml file")
         raw, where = path.read_text(encoding="utf-8"), name
+    return _parsed(raw, where)
+
+
+@cache
+def _parsed(raw: str, where: str) -> Protocol:
     content = strict_yaml.parse(raw, where)
     try:
         return Protocol.model_validate(content)

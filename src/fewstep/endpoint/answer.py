@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 FILTERS = {"content_filter", "content_policy_violation", "moderation_blocked"}  # codes of a refusal sent as an error
 REFUSING = {"content_filter", "safety", "prohibited_content", "blocklist", "recitation", "refusal"}  # finish reasons
@@ -172,7 +172,7 @@ def _tokens(usage: Any) -> Tokens | None:
     return Tokens(given, made) if _is_count(given) and _is_count(made) else None
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
