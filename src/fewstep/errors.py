@@ -59,7 +59,10 @@ class DeclarationError(FewstepError, ValueError):
 
 
 class EndpointError(FewstepError):
-    """An endpoint that cannot be used at all: every further call would end the same way."""
+    """An endpoint that cannot be used at all: every further call would end the same way. cost: of the answer that
+    showed it, where it had one."""
+
+    cost: float | None = None
 
 
 class Unsent(EndpointError):

@@ -32,7 +32,8 @@ def fill(
     system: str | None,
     console: Console,
 ) -> bool:
-    """Draws what is missing, and says where; whether every picture could be drawn.
+    """Draws what is missing, and says where; whether the command ends well: every picture drawn, or one of several
+    processes.
 
     Raises:
         SuiteError, ModelError, RecipeError, LayoutError: before anything is written.
@@ -64,7 +65,7 @@ def fill(
     console.print(f"{total - failed:,} pictures in [bold]{to}[/], {failed:,} failed", highlight=False, soft_wrap=True)
     if failed:
         console.print("Its manifest says why each failed; the same command tries them again.", soft_wrap=True)
-    return not failed
+    return not failed or share.world > 1  # torchrun would end the other processes with this one
 
 
 def _device(name: str, dtype: str | None) -> torch.device:

@@ -9,10 +9,15 @@ from rich.table import Table
 
 from fewstep.bench import importers, shipped
 from fewstep.bench.adopt import adopt
+from fewstep.bench.build import Plan, build
 from fewstep.bench.statistics import mean
 from fewstep.bench.suite_check import examined
 from fewstep.bench.suites import Suite, open_suite, read_suite
 from fewstep.bench.verdict import Verdict
+from fewstep.bench.wishes import CATEGORIES
+from fewstep.data.mixture import Task
+from fewstep.endpoint.declaration import load
+from fewstep.errors import SuiteError
 
 
 def list_suites(console: Console) -> None:
@@ -92,4 +97,34 @@ def show_scores(verdicts: Sequence[Verdict], gallery: Path, console: Console) ->
 
 def import_suite(layout: str, source: Path, to: Path, language: str | None, console: Console) -> None:
     importers.import_suite(layout, source, to, language)
+    show(read_suite(to), console)
+
+
+def build_suite(
+    task: str,
+    count: int,
+    endpoint: Path,
+    to: Path,
+    *,
+    against: Sequence[Path],
+    pictures: Path | None,
+    name: str | None,
+    seeds: int,
+    seed: int,
+    licence: str | None,
+    console: Console,
+) -> None:
+    if task not in CATEGORIES:
+        raise SuiteError(f"--task is t2i or edit, not '{task}'")
+    if task == "t2i" and pictures is not None:
+        raise SuiteError("--pictures belongs to --task edit; text to image has no sources")
+    chosen: Task = "edit" if task == "edit" else "t2i"
+    plan = Plan(name or to.name, chosen, count, tuple(against), pictures, seeds, seed, licence)
+    columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console.print(f"writing into [bold]{to}[/]; the same command goes on after a stop", soft_wrap=True)
+    with Progress(*columns, console=console) as progress:
+        bars = {category: progress.add_task(category, total=count) for category in CATEGORIES[chosen]}
+        dropped = build(plan, load(endpoint), to, lambda category, n: progress.update(bars[category], completed=n))
+    for reason, n in dropped.most_common():
+        console.print(f"dropped {n:,}: {reason}", highlight=False)
     show(read_suite(to), console)

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -119,9 +120,19 @@ def streams(text: str, finish: str | None = "stop") -> Script:
             deltas.append({"choices": [{"delta": {}, "finish_reason": finish}]})
             deltas.append({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(words)}})
         events = [f"data: {json.dumps({'model': call.body['model'], **delta})}\n\n".encode() for delta in deltas]
-        return Sent(200, (*events, b"data: [DONE]\n\n"), (("Content-Type", "text/event-stream; charset=utf-8"),))
+        events += [b"data: [DONE]\n\n"] if finish is not None else []
+        return Sent(200, tuple(events), (("Content-Type", "text/event-stream; charset=utf-8"),))
 
     return script
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed in the middle of a request is no error of the server."""
+        if not isinstance(sys.exception(), ConnectionError | json.JSONDecodeError):
+            super().handle_error(request, client_address)
 
 
 class FaultServer:
@@ -133,7 +144,7 @@ class FaultServer:
         self._scripts = scripts
         self._at_once = 0
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)

@@ -1,6 +1,7 @@
 """The file that declares an endpoint: what it may hold, and what is said about mistakes."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
         ("[price]\ninputs = 3\n", ["price.inputs", "price.input"]),
         ("[parameters]\nmodel = 'x'\n", ["parameters.model is set by the client"]),
         ("[parameters]\nn = 4\n", ["repeats"]),
+        ("[parameters]\ntop_p = nan\n", ["JSON cannot carry"]),
+        ("[parameters]\nsince = 2026-01-05\n", ["JSON cannot carry"]),
         ("structured = 'xml'\n", ["structured", "json_schema"]),
         ("structured = []\n", ["structured is empty"]),
         ("key_env = 'sk-proj-123'\n", ["NAME of an environment variable"]),
@@ -79,6 +82,9 @@ def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         endpoint.key()
     monkeypatch.setenv("SEER_KEY", " abc ")
     assert endpoint.key() == "abc"
+    monkeypatch.setenv("SEER_KEY", "two words")
+    with pytest.raises(EnvironmentRefused, match="SEER_KEY"):
+        endpoint.key()
 
 
 def test_pictures_go_unresized_unless_declared() -> None:
@@ -90,3 +96,17 @@ def test_pictures_go_unresized_unless_declared() -> None:
     assert (small.width, small.height, small.sent_width, small.sent_height) == (300, 100, 150, 50)
     assert shown(picture, max_side=300).hash == whole.hash
     assert whole.png.startswith(b"\x89PNG")
+
+
+def test_the_documented_declarations_are_read(tmp_path: Path) -> None:
+    words = (Path(__file__).parents[2] / "docs" / "judges.md").read_text()
+    blocks = re.findall(r"```(toml|yaml)\n(.*?)```", words, re.DOTALL)
+    assert len(blocks) == 3
+    for kind, block in blocks:
+        (tmp_path / f"judge.{kind}").write_text(block)
+        load(tmp_path / f"judge.{kind}")
+
+
+def test_every_key_is_documented() -> None:
+    words = (Path(__file__).parents[2] / "docs" / "judges.md").read_text()
+    assert not [name for name in Endpoint.model_fields if f"`{name}`" not in words]

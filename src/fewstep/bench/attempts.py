@@ -60,8 +60,11 @@ class Attempts:
     def missing(self, wanted: Iterable[Asking]) -> list[Asking]:
         """What has no answer of any kind, each question once; those the endpoint denied come last, so that one bad
         case cannot keep the others from being asked."""
-        open_ = {asking.mark: asking for asking in reversed(list(wanted)) if asking.mark not in self._standing}
-        return sorted(reversed(open_.values()), key=lambda asking: asking.mark in self._denied)
+        found: dict[Mark, Asking] = {}
+        for asking in wanted:
+            if asking.mark not in self._standing:
+                found.setdefault(asking.mark, asking)
+        return sorted(found.values(), key=lambda asking: asking.mark in self._denied)
 
     def unanswered(self, wanted: Iterable[Asking], only: Iterable[str] = ()) -> list[Asking]:
         """What was asked and has no good answer, each question once; `only` these statuses if any are given."""

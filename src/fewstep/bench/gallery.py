@@ -161,8 +161,13 @@ def begin(
     heading: Row = {"format": FORMAT, "system": system, "suite": suite, "model": model, "origin": origin}
     heading = json.loads(json.dumps(heading))
     known = read_heading(folder)
+    if known is None and (strange := _strange(folder)):
+        known = read_heading(folder)  # another process may have begun it since
+        if known is None:
+            raise GalleryError(
+                f"{folder} holds other things ({', '.join(strange[:5])}); name a new folder for the gallery"
+            )
     if known is None:
-        _refuse_foreign(folder)
         durable.make_folder(folder)
         durable.write(folder / HEADING, json.dumps(heading, indent=1, ensure_ascii=False) + "\n")
     else:
@@ -181,16 +186,14 @@ def refuse_other_suite(folder: Path, suite: Mapping[str, Any]) -> None:
         _refuse_other(folder, known, {**known, "suite": dict(suite)})
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """An unfinished start is one of ours; anything else is not."""
+def _strange(folder: Path) -> list[str]:
+    """What no unfinished start of ours leaves."""
     if not folder.exists():
-        return
+        return []
     if not folder.is_dir():
         raise GalleryError(f"{folder} is a file; name a folder for the gallery")
-    strange = [path.name for path in sorted(folder.iterdir()) if path.name not in ("pictures", "suite")]
-    strange = [name for name in strange if not name.startswith(f".{HEADING}")]
-    if strange:
-        raise GalleryError(f"{folder} holds other things ({', '.join(strange[:5])}); name a new folder for the gallery")
+    found = [path.name for path in sorted(folder.iterdir()) if path.name not in ("pictures", "suite")]
+    return [name for name in found if not name.startswith(f".{HEADING}")]
 
 
 def _refuse_other(folder: Path, known: Row, heading: Row) -> None:

@@ -1,13 +1,15 @@
 """A gallery before its judge: what is to be asked, and the verdicts that the attempts add up to."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fewstep.bench import protocol as protocols
 from fewstep.bench.asking import Asking, Brief, Picture, askings, of_file
-from fewstep.bench.attempts import Attempts
+from fewstep.bench.attempts import Attempts, Mark
 from fewstep.bench.gallery import Gallery, open_gallery
 from fewstep.bench.suites import Question, Suite, suite_of
 from fewstep.bench.verdict import FOLDER, Verdict, path_of, verdict_of, write_verdicts
@@ -32,22 +34,36 @@ class Sitting:
     def verdicts(self) -> Path:
         return path_of(self.folder, self.judge)
 
-    def some(self, limit: int | None) -> Sequence[Asking]:
-        """The first `limit` pictures of a fixed shuffle, so that a part has all categories; all without a limit."""
-        if limit is None:
-            return self.wanted
-        marks = sorted({asking.key for asking in self.wanted})[:limit]
-        return [asking for asking in self.wanted if asking.key in set(marks)]
-
     def write(self, attempts: Attempts) -> list[Verdict]:
-        """The verdicts file, made of the attempts that stand."""
-        verdicts = [
-            verdict_of({**held, **asking.brief.about}, str(self.attempts))
-            for asking in self.wanted
-            if (held := attempts.standing(asking.mark)) is not None
-        ]
-        write_verdicts(self.folder, self.judge, verdicts)
+        """The verdicts file, made of the attempts that stand. One answer may serve several cases with the same
+        picture and prompt; the first of them has its cost."""
+        verdicts: list[Verdict] = []
+        paid: set[Mark] = set()
+        for asking in self.wanted:
+            held = attempts.standing(asking.mark)
+            if held is not None:
+                free = {"cost": 0.0, "tokens": {}} if asking.mark in paid else {}
+                told = {**held, **asking.brief.about, **free, "judge": self.judge}
+                verdicts.append(verdict_of(told, str(self.attempts)))
+                paid.add(asking.mark)
+        if verdicts or self.verdicts.exists():
+            write_verdicts(self.folder, self.judge, verdicts)
         return verdicts
+
+
+def part(wanted: Sequence[Asking], limit: int | None) -> Sequence[Asking]:
+    """Questions about the first `limit` pictures (or pairs) of a fixed shuffle, the same for every system and judge;
+    all without a limit."""
+    if limit is None:
+        return wanted
+    chosen = set(sorted({_place(asking) for asking in wanted})[:limit])
+    return [asking for asking in wanted if _place(asking) in chosen]
+
+
+def _place(asking: Asking) -> str:
+    """Where a picture comes in the shuffle."""
+    told = f"{asking.brief.about['case']}/{asking.brief.about['seed']}"
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
 
 def attempts_of(folder: Path, judge: str) -> Path:
@@ -96,10 +112,26 @@ def references_of(question: Question, seen: dict[Path, Picture]) -> tuple[Pictur
     return tuple(seen[path] for path in question.case.references)
 
 
+def drawn(gallery: Gallery, rows: Sequence[dict[str, Any]]) -> list[Picture]:
+    """The rows' pictures, read by several threads: unpacking a PNG leaves the interpreter's lock."""
+
+    def one(row: dict[str, Any]) -> Picture:
+        case, seed = str(row["case"]), int(row["seed"])
+        return of_file(gallery.path(case, seed), f"{gallery.folder}: {case}, seed {seed}")
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(one, rows))
+
+
+def about(question: Question, row: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of the case."""
+    case = question.case
+    return {"case": case.id, "seed": int(row["seed"]), "task": case.task, "category": case.category}
+
+
 def _briefs(gallery: Gallery, suite: Suite, protocol: protocols.Protocol) -> Iterator[Brief]:
     seen: dict[Path, Picture] = {}
-    for row, question in asked_about(gallery, suite):
-        case, seed = question.case, int(row["seed"])
-        picture = of_file(gallery.path(case.id, seed), f"{gallery.folder}: {case.id}, seed {seed}")
-        about = {"case": case.id, "seed": seed, "task": case.task, "category": case.category}
-        yield Brief(protocol, case.prompt, references_of(question, seen), (picture,), about)
+    asked = list(asked_about(gallery, suite))
+    for (row, question), picture in zip(asked, drawn(gallery, [row for row, _ in asked]), strict=True):
+        references = references_of(question, seen)
+        yield Brief(protocol, question.case.prompt, references, (picture,), about(question, row))

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from fewstep.bench.asking import Asking, Brief, identity
 from fewstep.bench.attempts import STOPPED, Attempts
@@ -16,8 +15,6 @@ from fewstep.errors import EndpointError, JudgeError, Unsent
 PATCH = 32  # px, ours: where nothing is declared, a token of a picture is about so wide (Qwen3-VL)
 CHARACTERS = 3.5  # of English to a token, ours
 ENOUGH = 20  # answers from which on their tokens, not a guess, make the estimate
-
-Advance = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -34,23 +31,32 @@ class Estimate:
 
 
 def put(
-    waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts, advance: Advance | None = None
-) -> dict[str, int]:
-    """Asks all that waits and records every attempt; how many ended with which status.
+    waiting: Sequence[Asking],
+    endpoint: Endpoint,
+    attempts: Attempts,
+    advance: Callable[[str], object] = lambda status: None,
+    hopeful: int | None = None,
+) -> None:
+    """Asks all that waits and records every attempt.
 
     Args:
         advance: told the status of each answer.
+        hopeful: answers without any verdict after which this pass is given up; None never gives up.
 
     Raises:
-        EndpointError, BudgetSpent: see `Client.ask`. What was answered until then is on disk.
+        EndpointError, BudgetSpent: see `Client.ask`; or the first `hopeful` answers were all of no use. What was
+            answered until then is on disk.
     """
-    counts: dict[str, int] = {}
+    ended: list[str] = []
 
     async def one(asking: Asking) -> None:
-        status = await _ask(asking, client, attempts)
-        counts[status] = counts.get(status, 0) + 1
-        if advance is not None:
-            advance(status)
+        ended.append(await _ask(asking, client, attempts))
+        advance(ended[-1])
+        if hopeful is not None and len(ended) >= hopeful and "ok" not in ended:
+            raise EndpointError(
+                f"none of the first {len(ended)} answers is a verdict ({', '.join(sorted(set(ended)))}); see why and "
+                f"text in {attempts.path}, mend the judge's file, and let `fewstep judge retry` ask them again"
+            )
 
     async def all_() -> None:
         async with client:
@@ -58,7 +64,6 @@ def put(
 
     client = Client(endpoint, attempts.spent)
     asyncio.run(all_())
-    return counts
 
 
 async def _ask(asking: Asking, client: Client, attempts: Attempts) -> str:
@@ -77,7 +82,7 @@ async def _ask(asking: Asking, client: Client, attempts: Attempts) -> str:
     except Unsent:
         raise
     except EndpointError as error:
-        attempts.add(asking, {**told, "status": STOPPED, "why": str(error)})
+        attempts.add(asking, {**told, "status": STOPPED, "why": str(error), "cost": error.cost})
         raise
     reading = read_reply(reply, brief.protocol, brief.rubric)
     spoken = {
@@ -135,14 +140,19 @@ def _picture_tokens(size: tuple[int, int], endpoint: Endpoint) -> float:
     return size[0] * size[1] * scale**2 / PATCH**2
 
 
-def summary(attempts: Attempts, wanted: Sequence[Asking]) -> dict[str, Any]:
-    """Statuses of all questions, those not asked yet as "waiting", models that answered, and what was spent."""
+@dataclass(frozen=True)
+class Summary:
+    """Questions by status, those without an answer as "waiting"; the models that answered; and what was spent."""
+
+    statuses: dict[str, int]
+    models: tuple[str, ...]
+    spent: float
+
+
+def summary(attempts: Attempts, wanted: Sequence[Asking]) -> Summary:
     statuses: dict[str, int] = {}
-    models: set[str] = set()
-    for asking in {a.mark: a for a in wanted}.values():
-        held = attempts.standing(asking.mark)
+    for mark in {asking.mark for asking in wanted}:
+        held = attempts.standing(mark)
         status = "waiting" if held is None else str(held["status"])
         statuses[status] = statuses.get(status, 0) + 1
-        if held is not None and held.get("model"):
-            models.add(str(held["model"]))
-    return {"statuses": statuses, "models": sorted(models), "spent": attempts.spent}
+    return Summary(statuses, tuple(sorted(set(attempts.of("model")))), attempts.spent)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewstep.bench.protocol import HIGHEST, LOWEST, WINNERS, Protocol
+from fewstep.endpoint.answer import writable
 from fewstep.endpoint.reply import Reply
 
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
@@ -48,7 +49,7 @@ def read_reply(reply: Reply, protocol: Protocol, rubric: str | None) -> Reading:
         _refuse_keys(answer, set(protocol.answer_schema(rubric)["properties"]), "the answer")
         return _pair(answer) if protocol.kind == "pair" else _rating(answer, protocol, rubric)
     except _Invalid as error:
-        return Reading("invalid", str(error))
+        return Reading("invalid", writable(str(error)))
     except _OutOfRange as error:
         return Reading("out_of_range", str(error))
 
@@ -114,13 +115,13 @@ def _pair(answer: Mapping[str, Any]) -> Reading:
 def _words(answer: Mapping[str, Any]) -> str:
     if not isinstance(answer["reasoning"], str):
         raise _Invalid("reasoning is no text")
-    return answer["reasoning"].strip()
+    return writable(answer["reasoning"].strip())
 
 
 def _modes(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(mode, str) for mode in value):
         raise _Invalid("failure_modes is no list of names")
-    return tuple(dict.fromkeys(mode.strip() for mode in value if mode.strip()))
+    return tuple(dict.fromkeys(writable(mode.strip()) for mode in value if mode.strip()))
 
 
 def _number(value: Any, name: str) -> float:

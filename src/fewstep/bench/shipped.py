@@ -7,6 +7,7 @@ of its own.
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -96,8 +97,20 @@ def made(name: str) -> Path:
     suite = chosen(name)
     folder = cache_folder() / f"{suite.heading.name}-{suite.heading.version}-{_mark(suite)}"
     if not (folder / HEADING).is_file():
-        write_suite(suite.heading, islice(suite.drafts(), suite.cases), folder)
+        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+        write_suite(suite.heading, islice(suite.drafts(), suite.cases), beside)
+        _placed(beside, folder)
     return folder
+
+
+def _placed(beside: Path, folder: Path) -> None:
+    """Several processes may draw the same suite at once: the first one's stays."""
+    try:
+        beside.rename(folder)
+    except OSError:
+        shutil.rmtree(beside)
+        if not (folder / HEADING).is_file():
+            raise SuiteError(f"{folder} is in the way of a shipped suite; remove it") from None
 
 
 def cache_folder() -> Path:

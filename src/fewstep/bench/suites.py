@@ -17,7 +17,7 @@ from fewstep.bench.gallery import read_heading
 from fewstep.bench.suite_files import CASES, HEADING, Heading, Record, hash_of, pictures_of, read_suite_files
 from fewstep.data.cases import Case, case_of
 from fewstep.data.mixture import TASKS, Task
-from fewstep.errors import SuiteError
+from fewstep.errors import CaseError, SuiteError
 
 CARRIED = "suite"  # the suite's place in a gallery
 
@@ -82,7 +82,11 @@ def open_suite(name: str | Path) -> Suite:
     if (folder / HEADING).is_file():
         return read_suite(folder)
     if shipped.knows(str(name)):
-        return read_suite(shipped.made(str(name)))
+        made = shipped.made(str(name))
+        try:
+            return read_suite(made)
+        except (SuiteError, CaseError) as error:
+            raise SuiteError(f"{error}. This is the cache: remove {made}, and it is drawn again") from error
     if folder.is_dir():
         raise SuiteError(f"{folder} is no suite: it has no {HEADING}. `fewstep bench suites` lists the shipped ones")
     raise SuiteError(f"no suite '{name}': no folder here, and shipped are {', '.join(shipped.NAMES)}")

@@ -83,6 +83,47 @@ def bench_import(
     suite_tables.import_suite(layout, source, to, language, out)
 
 
+@app.command("build")
+@refusing
+def bench_build(
+    task: Annotated[str, typer.Option(help="`t2i` (three categories) or `edit` (six).")],
+    count: Annotated[int, typer.Option(help="Cases of each category: 600 for t2i, 250 for edits.", min=1, max=10_000)],
+    endpoint: Annotated[Path, typer.Option(help="The model that writes, declared in a .toml or .yaml file.")],
+    to: SuiteFolder,
+    against: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Training cases: what shares 8 words in a row with them is dropped. Repeatable."),
+    ] = None,
+    pictures: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A folder of pictures to edit (for `edit`)."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The suite's name; the folder's if not given."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Pictures that each case is drawn with.", min=1, max=100)] = 1,
+    seed: Annotated[int, typer.Option(help="Another one draws other hints for the model.", min=0)] = 0,
+    licence: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Under which the suite may be used; noted in suite.json."),
+    ] = None,
+) -> None:
+    """Make a full-size suite with any OpenAI-compatible model. The same command resumes."""
+    from fewstep import suite_tables
+
+    suite_tables.build_suite(
+        *(task, count, endpoint, to),
+        against=against or [],
+        pictures=pictures,
+        name=name,
+        seeds=seeds,
+        seed=seed,
+        licence=licence,
+        console=out,
+    )
+
+
 # ---- metrics, comparison, ranks
 
 JsonFile = Annotated[

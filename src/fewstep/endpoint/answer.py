@@ -115,7 +115,7 @@ def _spoken(content: dict[str, Any]) -> Outcome:
 
 
 def _streamed(body: bytes) -> Outcome:
-    """The pieces of a streamed answer as one. Without a finish reason the stream broke off."""
+    """The pieces of a streamed answer as one. Without a finish reason and without [DONE] the stream broke off."""
     whole = Answered("")
     refusal = ""
     for event in _events(body):
@@ -132,9 +132,9 @@ def _streamed(body: bytes) -> Outcome:
             finish=_text(choice.get("finish_reason")) or whole.finish,
             tokens=_tokens(event.get("usage")) or whole.tokens,
         )
-    if whole.finish is None:
+    if whole.finish is None and not body.rstrip().endswith(b"[DONE]"):
         return Again("the streamed answer broke off")
-    stopped = f"stopped by {whole.finish}" if whole.finish.lower() in REFUSING else None
+    stopped = f"stopped by {whole.finish}" if (whole.finish or "").lower() in REFUSING else None
     return replace(whole, refusal=refusal or stopped)
 
 
@@ -156,7 +156,12 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return writable(value) if isinstance(value, str) and value else None
+
+
+def writable(text: str) -> str:
+    """The text with half characters (lone surrogates) replaced: JSON can hold them, files cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _tokens(usage: Any) -> Tokens | None:
@@ -184,7 +189,7 @@ def _words(content: Any, headers: Mapping[str, str], body: bytes) -> str:
     if isinstance(content, dict):
         error = content.get("error", content.get("detail", content.get("message", content)))
         said = error.get("message") if isinstance(error, dict) else error
-        return " ".join((said if isinstance(said, str) else json.dumps(error)).split())[:SHOWN]
+        return writable(" ".join((said if isinstance(said, str) else json.dumps(error)).split())[:SHOWN])
     text = " ".join(body.decode(errors="replace").split())
     if "html" in headers.get("content-type", "") or text[:1] == "<":
         return f"a page of HTML ({text[:120]!r})"

@@ -29,7 +29,8 @@ LONGEST_PAUSE = 60.0  # s, ours: of the doubling; what a server asks for may be 
 USUAL_OUTPUT = 1_000  # tokens, ours: of the estimate before the first answer, where no parameter limits them
 LIMITS = ("max_completion_tokens", "max_tokens")
 ABOUT_FORMAT = re.compile(r"response_format|json_schema|json_object|structured|schema|guided|grammar", re.IGNORECASE)
-VERSION = re.compile(r"[-@:](\d[\w.-]*|latest|preview[\w.-]*|exp[\w.-]*)")
+# What may follow a model's name without making it another model: a date or a number of a version. Not a size: -4b.
+VERSION = re.compile(r"[-@:](\d{2,8}([.-]\d{1,8})*|v\d+|latest|preview[\d.-]*|exp[\d.-]*)")
 
 
 class Client:
@@ -71,6 +72,9 @@ class Client:
         try:
             reply = await self._until_answered(messages, schema)
             cost = reply.cost
+        except EndpointError as error:
+            cost = error.cost
+            raise
         finally:
             await self.purse.settle(held, cost)
         self._count(reply)
@@ -102,6 +106,11 @@ class Client:
                 self._step_down_or_stop(outcome, schema, rung)
                 continue
             pause = self._pause(outcome, tries)
+            if pause > self.endpoint.deadline_s:
+                raise self._stop(
+                    f"{outcome.why}\nThe server asks for {pause:,.0f} s of patience, more than deadline_s "
+                    f"{self.endpoint.deadline_s:g}. Come back later, or raise deadline_s; what was answered is kept"
+                )
             if outcome.crowded:
                 self.pace.crowded(began, pause)
             left = first + self.endpoint.deadline_s - time.monotonic()
@@ -178,10 +187,12 @@ class Client:
         accepted = {asked, *map(_plain, self.endpoint.answers_as)}
         dated = answered.startswith(asked) and VERSION.fullmatch(answered[len(asked) :])
         if answered not in accepted and not dated:
-            raise self._stop(
+            error = self._stop(
                 f"{self.endpoint.model} was asked but {reply.model!r:.80} answered. If it is the one that is meant, "
                 f"declare answers_as: [{reply.model:.80}]"
             )
+            error.cost = reply.cost
+            raise error
 
     def _step_down_or_stop(self, denied: Denied, schema: Mapping[str, Any] | None, rung: int) -> None:
         """The next way of asking for JSON where the server knows not this one; otherwise the end."""

@@ -3,6 +3,7 @@
 The key itself never stands in the file: `key_env` names the environment variable that holds it.
 """
 
+import json
 import os
 import re
 import tomllib
@@ -65,9 +66,15 @@ class Endpoint(Plan):
     timeout_s: float = Field(120.0, gt=0, description="seconds for one try, from sending to the last byte")
     deadline_s: float = Field(600.0, gt=0, description="seconds for one call with all its tries and pauses")
     backoff_s: float = Field(1.0, ge=0, description="first pause before another try; doubled each time, with jitter")
-    give_up_after: int = Field(10, ge=1, description="calls that fail in a row before the run stops")
+    give_up_after: int = Field(
+        10,
+        ge=1,
+        description="calls that fail in a row, or first answers of a judge without a verdict, before the run stops",
+    )
     price: Price | None = Field(None, description="what tokens and pictures cost; null: unknown")
-    budget: float | None = Field(None, gt=0, description="most that may be spent, earlier runs included; needs price")
+    budget: float | None = Field(
+        None, gt=0, description="most that one pass may spend, its earlier runs included; needs price"
+    )
     image_tokens: int | None = Field(
         None, ge=1, description="tokens of one picture, for estimates; null: one for each 32 x 32 px"
     )
@@ -106,6 +113,10 @@ class Endpoint(Plan):
         taken = next((key for key in given if key in OWN), None)
         if taken is not None:
             raise ValueError(f"parameters.{taken} is set by the client; use {OWN[taken]}")
+        try:
+            json.dumps(given, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"parameters hold what JSON cannot carry ({error}); use numbers, text, lists") from error
         return given
 
     @model_validator(mode="after")
@@ -124,7 +135,7 @@ class Endpoint(Plan):
         """The key, from the environment.
 
         Raises:
-            EnvironmentRefused: the variable is not set; names it.
+            EnvironmentRefused: the variable is not set, or holds what cannot be a key; names it.
         """
         if self.key_env is None:
             return None
@@ -134,6 +145,8 @@ class Endpoint(Plan):
                 f"{self.name or self.model} wants its key in the environment variable {self.key_env}, which is not "
                 f"set: export {self.key_env}=..., or take key_env out for a server without keys"
             )
+        if not (value.isascii() and value.isprintable() and " " not in value):
+            raise EnvironmentRefused(f"{self.key_env} holds no key: blanks or letters that no key has; set it again")
         return value
 
 

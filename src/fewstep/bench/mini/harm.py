@@ -60,19 +60,20 @@ def blocks(picture: Image.Image, name: str) -> Image.Image:
 
 
 def tiny(picture: Image.Image, name: str) -> Image.Image:
-    """96 px enlarged."""
-    return picture.resize((96, 96), Image.Resampling.BOX).resize(picture.size, Image.Resampling.BILINEAR)
+    """Enlarged from 3 / 16 of the size: 96 px of 512."""
+    width, height = (max(1, 3 * side // 16) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BOX).resize(picture.size, Image.Resampling.BILINEAR)
 
 
 def scratches(picture: Image.Image, name: str) -> Image.Image:
     """White scratches and dust."""
     worn, rng = picture.copy(), draw_by_lot("scratches", name)
-    pen = ImageDraw.Draw(worn)
+    pen, (width, height) = ImageDraw.Draw(worn), picture.size
     for _ in range(14):
-        x, y, lean = rng.uniform(0, 512), rng.uniform(0, 400), rng.uniform(-30, 30)
+        x, y, lean = rng.uniform(0, width), rng.uniform(0, 0.78 * height), rng.uniform(-30, 30)
         pen.line([(x, y), (x + lean, y + rng.uniform(60, 240))], (244, 242, 236), rng.choice((1, 2, 2, 3)))
     for _ in range(90):
-        x, y, r = rng.uniform(0, 512), rng.uniform(0, 512), rng.uniform(0.8, 3)
+        x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.8, 3)
         pen.ellipse((x - r, y - r, x + r, y + r), (244, 242, 236))
     return worn
 

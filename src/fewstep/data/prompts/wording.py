@@ -5,7 +5,9 @@ import re
 import unicodedata
 
 ARTICLE = re.compile(r"\b([Aa])/([Aa][Nn]) (?=(\S+))")
-CONSONANT = re.compile(r"(?:eu|ew|uni(?!m|n)|us[aeu]|ut[ei]|ur[aiou]|ub[iu]|uk|uv\b|one\b|once\b|ouija|u-)", re.IGNORECASE)
+CONSONANT = re.compile(
+    r"(?:eu|ew|uni(?!m|n)|us[aeu]|ut[ei]|ur[aiou]|ub[iu]|uk|uv\b|one\b|once\b|ouija|u-)", re.IGNORECASE
+)
 SILENT = re.compile(r"(?:hour|honest|honou?r|heir)", re.IGNORECASE)
 SPELT = re.compile(r"(?:[AEFHILMNORSX](?:-|\b)|LED\b|8|11\b|18\b)")  # said letter by letter, or as a number
 SENTENCE = re.compile(r"([.!?] +)(\w)")

@@ -1,0 +1,240 @@
+"""`fewstep bench build`: a full-size suite whose cases a model writes, deduplicated, and checked against training.
+
+Answers go to answers.jsonl in the suite's folder before they are used; the cases are a pure function of that file. A
+build that was stopped goes on with the call that is missing, and suite.json, written last, ends it.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fewstep import durable
+from fewstep.bench import wishes
+from fewstep.bench.mini.harm import HARMS
+from fewstep.bench.pixels import file_hash
+from fewstep.bench.sift import Sift
+from fewstep.bench.suite_files import ID, Draft, Heading, refuse_taken, write_suite
+from fewstep.bench.wishes import CATEGORIES, Written
+from fewstep.data.mixture import Task
+from fewstep.data.overlap import suite_prompts
+from fewstep.data.pictures import open_picture
+from fewstep.endpoint.client import Client
+from fewstep.endpoint.crew import work_through
+from fewstep.endpoint.declaration import Endpoint
+from fewstep.errors import SuiteError
+
+ANSWERS, PLAN = "answers.jsonl", "build.json"
+PATIENCE = 4  # ours: so many times the calls that a perfect writer would need
+AHEAD = 1.25  # of the calls that a round seems to need
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+
+Told = Callable[[str, int], object]  # category, cases there are of it
+Place = tuple[str, int]  # category and number of a call
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be built. count: cases of each category. against: files of training cases. pictures: the sources of
+    edits, yours to use."""
+
+    name: str
+    task: Task
+    count: int
+    against: tuple[Path, ...] = ()
+    pictures: Path | None = None
+    seeds: int = 1
+    seed: int = 0
+    license: str | None = None
+
+    @property
+    def a_call(self) -> int:
+        return wishes.A_CALL if self.task == "t2i" else wishes.EDITS_A_CALL
+
+    @property
+    def most_calls(self) -> int:
+        """Of one category."""
+        return PATIENCE * -(-self.count // self.a_call) + PATIENCE
+
+
+def build(plan: Plan, endpoint: Endpoint, to: Path, told: Told = lambda category, count: None) -> Counter[str]:
+    """The suite in `to`; how many written cases were dropped, by reason.
+
+    Raises:
+        SuiteError: `to` is taken or was begun with another plan, no pictures for edits, or a model that does not write
+            enough different cases.
+        EndpointError, BudgetSpent: see `Client.ask`; what was answered stays.
+    """
+    refuse_taken(to)
+    if not ID.fullmatch(plan.name):
+        raise SuiteError(f"a suite's name holds letters, digits, '.', '_' and '-', not '{plan.name}'; give --name")
+    forbidden = [prompt for path in plan.against for _, prompt in suite_prompts(path)]
+    sources = _sources(plan)
+    _begin(plan, endpoint, to)
+    while True:
+        answers = _answers(to)
+        kept, dropped = sifted(plan, answers, forbidden)
+        for category, cases in kept.items():
+            told(category, len(cases))
+        waiting = list(_missing(plan, answers, kept))
+        if not waiting:
+            break
+        _ask(plan, endpoint, waiting, sources, to)
+    write_suite(_heading(plan), _drafts(plan, kept, sources), to)
+    return dropped
+
+
+def sifted(
+    plan: Plan, answers: Mapping[Place, Mapping[str, Any]], forbidden: Sequence[str]
+) -> tuple[dict[str, list[tuple[Place, Written]]], Counter[str]]:
+    """The first `count` admitted cases of each category with the call that wrote them, and what was dropped."""
+    kept: dict[str, list[tuple[Place, Written]]] = {category: [] for category in CATEGORIES[plan.task]}
+    sift, dropped = Sift(forbidden), Counter[str]()
+    for place in sorted(answers, key=lambda place: (place[1], place[0])):
+        answer = answers[place]
+        cases, why = wishes.read(answer["text"]) if answer["status"] == "ok" else ([], answer["status"])
+        if why is not None:
+            dropped[f"answer: {why.partition('(')[0].strip()}"] += 1
+        for written in cases:
+            if len(kept[place[0]]) < plan.count:
+                about = "" if plan.task == "t2i" else str(answer["picture"])
+                reason = sift.refusal(written, place[0], about)
+                if reason is None:
+                    kept[place[0]].append((place, written))
+                else:
+                    dropped[reason] += 1
+    return kept, dropped
+
+
+def _missing(plan: Plan, answers: Mapping[Place, Any], kept: Mapping[str, Sequence[object]]) -> Iterator[Place]:
+    """The calls that the next round makes.
+
+    Raises:
+        SuiteError: a category has had its calls and is still short.
+    """
+    for category in CATEGORIES[plan.task]:
+        short = plan.count - len(kept[category])
+        if short <= 0:
+            continue
+        made = sum(1 for place in answers if place[0] == category)
+        unasked = ((category, number) for number in count() if (category, number) not in answers)
+        if made >= plan.most_calls:
+            raise SuiteError(
+                f"after {made} calls there are {len(kept[category])} different {category} cases of {plan.count}; ask "
+                "for fewer, another model, more pictures, or a higher temperature (parameters in the endpoint's file)"
+            )
+        a_case = made / max(1, len(kept[category])) if made else 1 / plan.a_call
+        wanted = max(1, round(AHEAD * short * a_case))
+        yield from islice(unasked, min(wanted, plan.most_calls - made))
+
+
+def _ask(plan: Plan, endpoint: Endpoint, waiting: Sequence[Place], sources: Sequence[Path], to: Path) -> None:
+    client = Client(endpoint, sum(answer.get("cost") or 0.0 for answer in _answers(to).values()))
+
+    async def one(place: Place) -> None:
+        category, number = place
+        picture = None if plan.task == "t2i" else sources[_turn(plan, place, len(sources))]
+        messages = await asyncio.to_thread(_messages, plan, place, picture, endpoint.max_side)
+        reply = await client.ask(messages, wishes.SCHEMA)
+        record = {"category": category, "number": number, "picture": None if picture is None else file_hash(picture)}
+        record |= {"status": reply.status, "text": reply.text, "why": reply.why, "model": reply.model}
+        durable.append_line(to / ANSWERS, record | {"cost": reply.cost, "seconds": round(reply.seconds, 3)})
+
+    async def everything() -> None:
+        async with client:
+            await work_through(waiting, one, endpoint.concurrency)
+
+    asyncio.run(everything())
+
+
+def _messages(plan: Plan, place: Place, picture: Path | None, side: int | None) -> list[dict[str, Any]]:
+    category, number = place
+    if picture is None:
+        return wishes.t2i_messages(category, number, plan.seed)
+    harm = _harm(place) if category == "perceptual" else None
+    return wishes.edit_messages(category, _source(place, picture), harm, side)
+
+
+def _drafts(
+    plan: Plan, kept: Mapping[str, Sequence[tuple[Place, Written]]], sources: Sequence[Path]
+) -> Iterator[Draft]:
+    """Categories take turns."""
+    for number in range(plan.count):
+        for category, cases in kept.items():
+            place, written = cases[number]
+            picture = None if plan.task == "t2i" else sources[_turn(plan, place, len(sources))]
+            yield Draft(
+                id=f"{plan.name}-{category}-{number + 1:04d}",
+                prompt=written.prompt,
+                category=category,
+                references=() if picture is None else (_source(place, picture),),
+                target=open_picture(picture, plan.name) if picture and category == "perceptual" else None,
+                expect={"text": list(written.text)} if written.text else {},
+                source="fewstep bench build",
+            )
+
+
+# ---- sources of edits
+
+
+def _sources(plan: Plan) -> list[Path]:
+    """The pictures, by content and each once, so that their order does not depend on their names."""
+    if plan.task == "t2i":
+        return []
+    if plan.pictures is None or not plan.pictures.is_dir():
+        raise SuiteError(f"edits need pictures to edit: name a folder of them with --pictures, not {plan.pictures}")
+    paths = [path for path in sorted(plan.pictures.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise SuiteError(f"{plan.pictures} holds no picture ({', '.join(sorted(SUFFIXES))})")
+    distinct = {file_hash(path): path for path in paths}
+    return [distinct[digest] for digest in sorted(distinct)]
+
+
+def _turn(plan: Plan, place: Place, count: int) -> int:
+    """Which picture a call is about: each category goes round all, beginning at another one."""
+    return (place[1] + CATEGORIES[plan.task].index(place[0]) * count // len(CATEGORIES[plan.task])) % count
+
+
+def _source(place: Place, picture: Path) -> Image.Image:
+    opened = open_picture(picture, str(picture)).convert("RGB")
+    return HARMS[_harm(place)](opened, f"{place[0]}-{place[1]}") if place[0] == "perceptual" else opened
+
+
+def _harm(place: Place) -> str:
+    return list(HARMS)[place[1] % len(HARMS)]
+
+
+# ---- files
+
+
+def _begin(plan: Plan, endpoint: Endpoint, to: Path) -> None:
+    """build.json says whose answers lie here.
+
+    Raises:
+        SuiteError: a build with another plan or model was begun here.
+    """
+    told = {"plan": asdict(plan), "model": endpoint.model, "parameters": endpoint.parameters}
+    told = json.loads(json.dumps(told, default=str))
+    path = to / PLAN
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != told:
+        raise SuiteError(f"{to} was begun with other options or another model; name a new folder, or remove this one")
+    durable.make_folder(to)
+    durable.write(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def _answers(to: Path) -> dict[Place, dict[str, Any]]:
+    """By call; a call that was made twice counts once."""
+    found: dict[Place, dict[str, Any]] = {}
+    for answer in durable.lines(to / ANSWERS):
+        found.setdefault((str(answer["category"]), int(answer["number"])), answer)
+    return found
+
+
+def _heading(plan: Plan) -> Heading:
+    return Heading(plan.name, "1", plan.task, plan.seeds, None, plan.license)
