@@ -52,10 +52,10 @@ def average_of(scores: Scores) -> Estimate:
 
 
 def test_coverage_of_averages_and_differences() -> None:
-    """The fast form of the simulation, whose own error is 1.1 %; benchmarks/intervals.py is the long one."""
-    trials, hits, apart = 400, 0, 0
+    """The fast form of the simulation, whose own error is 1.3 %; benchmarks/intervals.py is the long one."""
+    trials, hits, apart = 300, 0, 0
     for trial in range(10_000, 10_000 + trials):
-        scores = judged(trial, {"a": 0.1, "b": 0.0}, judges=("A",))
+        scores = judged(trial, {"a": 0.1, "b": 0.0}, judges=("A",), seeds=1)
         hits += holds(average_of({"b": scores["b"]}), AVERAGE)
         apart += holds(compare(scores["a"], scores["b"]).overall, 0.1)
     assert 0.93 <= hits / trials <= 0.97
@@ -108,9 +108,9 @@ def test_a_system_is_equal_to_itself() -> None:
 
 def test_false_alarms_of_better_are_as_rare_as_they_should_be() -> None:
     """Equal systems, margin 0: "better" and "worse" each come up in 2.5 %."""
-    found = [compare(s["a"], s["b"]).outcome for s in (judged(t, {"a": 0.0, "b": 0.0}, ("A",)) for t in range(300))]
-    assert found.count("better") <= 16
-    assert found.count("worse") <= 16
+    found = [compare(s["a"], s["b"]).outcome for s in (judged(t, {"a": 0.0, "b": 0.0}, ("A",), seeds=1) for t in range(200))]
+    assert found.count("better") <= 12
+    assert found.count("worse") <= 12
 
 
 def test_lower_is_better() -> None:

@@ -93,7 +93,8 @@ def compare(
         return Comparison(margin, nothing, {}, {}, pairs=0, asked=asked, needed=None)
     sign = -1.0 if lower_is_better else 1.0
     judges, categories, cases = judges_of(paired), categories_of(paired), cases_by_category(paired)
-    gap = sign * (cell_means(paired)[0] - cell_means(paired)[1])
+    means = cell_means(paired)
+    gap = sign * (means[0] - means[1])
     resampled = resampled_cell_means(paired, seed)
     drawn = sign * (resampled[:, 0] - resampled[:, 1])
     records = {(j, c): len(paired["a"][j].get(c, ())) for j in judges for c in categories}
