@@ -16,6 +16,9 @@ from diffusers.pipelines.qwenimage21.pipeline_qwenimage21 import (  # noqa: E402
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler  # noqa: E402
 from diffusers.utils import logging as diffusers_logging  # noqa: E402
 from transformers import (  # noqa: E402
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
     Qwen2Tokenizer,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
@@ -30,6 +33,9 @@ diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
 __all__ = [
+    "AutoImageProcessor",
+    "AutoModel",
+    "AutoTokenizer",
     "AutoencoderKLQwenImage21",
     "FlowMatchEulerDiscreteScheduler",
     "Qwen2Tokenizer",

@@ -5,7 +5,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fewstep.commands.shared import out, refusing
+from fewstep.commands.shared import Answer, answering, out, refusing
 
 app = typer.Typer(no_args_is_help=True, help="The examination: suites, galleries, judges, metrics, ranks, report.")
 
@@ -122,3 +122,131 @@ def bench_build(
         licence=licence,
         console=out,
     )
+
+
+# ---- metrics, comparison, ranks
+
+JsonFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--json", help="Write the figures here as well."),
+]
+JudgeNames = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--judge", help="By this judge; all that every gallery has if not given. Repeatable."),
+]
+
+
+@app.command("measure")
+@refusing
+def bench_measure(
+    gallery: Annotated[Path, typer.Argument(help="The gallery.")],
+    against: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--against", help="Another gallery of the same suite, the teacher's: differences pair by pair."),
+    ] = None,
+    metrics: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--metrics", help="Names, with commas between; all if not given."),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Processes; as many as there are cores if not given.", min=1),
+    ] = None,
+) -> None:
+    """Measure pictures without network or judge: noise, text, preservation, diversity, tone, sanity, latency.
+
+    What is measured is not measured again. Records go to GALLERY/metrics/.
+    """
+    from fewstep import rank_tables
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
+    rank_tables.measure(gallery, against, names, workers, out)
+
+
+@app.command("score")
+@refusing
+def bench_score(
+    gallery: Annotated[Path, typer.Argument(help="The gallery.")],
+    model: Annotated[Path, typer.Option("--model", help="A local folder: CLIP, SigLIP, PickScore, DINO.")],
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the metric is called; the folder's name if not given."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Score pictures with a model of pictures from a local folder; the records are a metric's."""
+    from fewstep import score_tables
+
+    score_tables.score(gallery, model, name, device, out)
+
+
+@app.command("compare", cls=Answer)
+@answering
+def bench_compare(
+    a: Annotated[Path, typer.Argument(help="The gallery in question.")],
+    b: Annotated[Path, typer.Argument(help="The gallery that it is held against, of the same suite.")],
+    margin: Annotated[float, typer.Option(help="The difference below which none matters, in the score's unit.")] = 0.0,
+    judge: JudgeNames = None,
+    metric: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--metric", help="By a metric instead, or one of its values: flat_noise, text.cer."),
+    ] = None,
+    non_inferior: Annotated[
+        bool, typer.Option("--non-inferior", help="Exit 0 as soon as A is shown to be at most the margin worse.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Whether A is better than B, by more than the margin, on the same cases and seeds.
+
+    Exit code: 0 better, 1 not shown, 2 worse, 3 no answer (wrong use, different suites, missing scores).
+    """
+    from fewstep import rank_tables
+
+    found = rank_tables.compare_galleries(a, b, margin, judge, metric, json_file, out)
+    passed = found.not_inferior if non_inferior else found.outcome == "better"
+    raise typer.Exit(0 if passed else rank_tables.OUTCOMES[found.outcome])
+
+
+@app.command("rank")
+@refusing
+def bench_rank(
+    galleries: Annotated[list[Path], typer.Argument(help="Galleries of one suite.")],
+    judge: JudgeNames = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Rank systems by their judges' scores, with intervals and with bands of those that cannot be told apart."""
+    from fewstep import rank_tables
+
+    rank_tables.rank(galleries, judge, json_file, out)
+
+
+# ---- report
+
+
+@app.command("report")
+@refusing
+def bench_report(
+    galleries: Annotated[list[Path], typer.Argument(help="Galleries, judged or not; of one suite, or of several.")],
+    to: Annotated[Path, typer.Option("--to", help="The report's folder; an earlier report there is renewed.")],
+    reference: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The system that the others are compared with; the first gallery's if not given."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(min=0, help="The difference of scores below which none matters: who is not inferior by it?")
+    ] = 0.0,
+    link_pictures: Annotated[
+        bool, typer.Option("--link-pictures", help="Leave the pictures in their galleries, and link to them.")
+    ] = False,
+    no_pictures: Annotated[bool, typer.Option("--no-pictures", help="Tables and words alone.")] = False,
+) -> None:
+    """Write one static folder that says which system is better, by how much, how certainly, and on what it fails.
+
+    Open its index.html in any browser; nothing is loaded from anywhere else.
+    """
+    from fewstep.bench.report.build import report
+    from fewstep.bench.report.pictures import Keep
+
+    keep = Keep.of(link_pictures, no_pictures)
+    written = report(galleries, to, out, reference=reference, keep=keep, margin=margin)
+    out.print(str(written), highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from fewstep.errors import FewstepError
 
@@ -24,9 +25,35 @@ Overrides = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+NO_ANSWER = 3
+
+
 def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
     """A user's error is one clear message and exit code 2; Ctrl-C is 130; `--debug` shows the traceback."""
+    return _guarded(command, code=2)
 
+
+def answering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For commands whose exit code is their answer: whatever keeps them from one - a user's error, a crash - is
+    NO_ANSWER, which no answer has. Register them with `cls=Answer`, so that a misspelt option is too."""
+    return _guarded(command, code=NO_ANSWER)
+
+
+class Answer(TyperCommand):
+    """A command whose usage errors exit with NO_ANSWER, and not with 2."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*args, **options)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if hasattr(error, "exit_code"):
+                error.exit_code = NO_ANSWER
+            raise
+
+
+def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
         try:
@@ -35,12 +62,19 @@ def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
             if debug:
                 raise
             err.print(f"[bold red]fewstep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
+            raise typer.Exit(code) from None
         except KeyboardInterrupt:
             if debug:
                 raise
             err.print("[bold]Stopped.[/] The same command goes on where this left off.")
             raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except Exception:
+            if code != NO_ANSWER:
+                raise
+            err.print_exception()  # an exit code of 1 would be taken for an answer
+            raise typer.Exit(code) from None
 
     # typer reads the signature: add the option that this wrapper answers.
     signature = inspect.signature(command)

@@ -61,12 +61,15 @@ def line_chart(series: Sequence[Series], x_label: str, title: str) -> Markup:
     return Markup(f"{head}{''.join(body)}</svg>")
 
 
-def interval(value: float, low: float | None, high: float | None, span: tuple[float, float], at: float = 1.0) -> Markup:
-    """A dot with its interval on the scale `span`, and a mark at `at` (equal to the teacher)."""
+def interval(
+    value: float, low: float | None, high: float | None, span: tuple[float, float], at: float | None = 1.0
+) -> Markup:
+    """A dot with its interval on the scale `span`, and a mark at `at` (equal to the teacher) if there is one."""
     x = Scale(*span, 4, 116)
     whisker = "" if low is None or high is None else f'<path class="whisker" d="M{x(low):.1f} 9H{x(high):.1f}"/>'
+    mark = "" if at is None else f'<path class="mark" d="M{x(at):.1f} 1V17"/>'
     return Markup(
-        f'<svg class="interval" viewBox="0 0 120 18" aria-hidden="true"><path class="mark" d="M{x(at):.1f} 1V17"/>'
+        f'<svg class="interval" viewBox="0 0 120 18" aria-hidden="true">{mark}'
         f'{whisker}<circle cx="{x(value):.1f}" cy="9" r="3.5"/></svg>'
     )
 

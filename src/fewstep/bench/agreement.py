@@ -1,0 +1,84 @@
+"""Do judges agree? Kendall's tau-b on the order of pictures, Krippendorff's alpha on the scores themselves.
+
+tau-b sees order alone: a judge half a point stricter agrees fully. alpha sees the scores: it is 1 where judges are
+equal and 0 where they agree as chance would.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from fewstep.bench.resampling import Scores
+from fewstep.bench.statistics import Floats
+
+Level = Literal["interval", "ordinal"]
+
+
+def kendall(a: ArrayLike, b: ArrayLike) -> float | None:
+    """tau-b of two judges' scores of the same pictures. None for fewer than two pictures, or where a judge gave all of
+    them one score: no order can be agreed on then."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    assert x.shape == y.shape, f"{x.shape} and {y.shape} scores"
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(stats.kendalltau(x, y, variant="b").statistic)
+
+
+def krippendorff(scores: ArrayLike, level: Level = "interval") -> float | None:
+    """alpha = 1 - observed / expected disagreement. scores: one row a judge, one column a picture, NaN where there is
+    none. Pictures with fewer than two scores say nothing. None where nothing is left, or all scores are equal."""
+    x = np.asarray(scores, dtype=np.float64)
+    x = x[:, (~np.isnan(x)).sum(axis=0) > 1]
+    if not x.size:
+        return None
+    values, coded = np.unique(x[~np.isnan(x)], return_inverse=True)
+    counts = np.zeros((x.shape[1], len(values)))
+    np.add.at(counts, (np.nonzero(~np.isnan(x))[1], coded), 1)
+    pairable = counts.sum(axis=1)
+    together = (counts / (pairable - 1)[:, None]).T @ counts
+    together -= np.diag((counts / (pairable - 1)[:, None]).sum(axis=0))
+    totals = together.sum(axis=1)
+    apart = _DISTANCES[level](values, totals)
+    expected = float((np.outer(totals, totals) * apart).sum()) / (totals.sum() - 1)
+    return None if expected == 0 else 1 - float((together * apart).sum()) / expected
+
+
+def _interval(values: Floats, totals: Floats) -> Floats:
+    return (values[:, None] - values[None, :]) ** 2
+
+
+def _ordinal(values: Floats, totals: Floats) -> Floats:
+    """The squared number of scores that lie between two, both ends half."""
+    below = np.cumsum(totals) - totals / 2
+    return np.asarray((below[:, None] - below[None, :]) ** 2)
+
+
+_DISTANCES: dict[Level, Callable[[Floats, Floats], Floats]] = {"interval": _interval, "ordinal": _ordinal}
+
+
+def agreement(scores: Scores) -> dict[str, dict[str, float | int | None]]:
+    """For every two judges: tau-b and both alphas over the pictures of all systems that both scored, and their n."""
+    of_judge: dict[str, dict[tuple[str, str, int], float]] = {}
+    for system, judges in scores.items():
+        for judge, cells in judges.items():
+            known = of_judge.setdefault(judge, {})
+            for records in cells.values():
+                known |= {(system, case, seed): score for case, seed, score in records if score is not None}
+    return {f"{a} / {b}": _of_two(of_judge[a], of_judge[b]) for a, b in combinations(of_judge, 2)}
+
+
+def _of_two(
+    a: dict[tuple[str, str, int], float], b: dict[tuple[str, str, int], float]
+) -> dict[str, float | int | None]:
+    both: Sequence[tuple[str, str, int]] = [key for key in a if key in b]
+    x, y = [a[key] for key in both], [b[key] for key in both]
+    return {
+        "kendall": kendall(x, y),
+        "alpha_interval": krippendorff([x, y], "interval"),
+        "alpha_ordinal": krippendorff([x, y], "ordinal"),
+        "n": len(both),
+    }

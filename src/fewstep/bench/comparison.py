@@ -1,0 +1,161 @@
+"""Is A better than B? Two systems on the same cases and seeds, pair by pair, with a margin below which a difference
+does not matter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fewstep.bench.power import cases_needed
+from fewstep.bench.resampling import (
+    Cells,
+    Record,
+    Scores,
+    cases_by_category,
+    categories_of,
+    cell_means,
+    estimate,
+    judges_of,
+    resampled_cell_means,
+)
+from fewstep.bench.statistics import Estimate
+
+Outcome = Literal["better", "not", "worse"]
+Shade = Literal["better", "not worse", "equal", "undecided", "worse", "not better"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A minus B, signed so that positive is better. pairs: case and seed that both have a score for, of those asked of
+    either. needed: cases that would resolve the margin (or the difference, where the margin is 0) with power .8; None
+    where the spread cannot be told."""
+
+    margin: float
+    overall: Estimate
+    judges: Mapping[str, Estimate]
+    categories: Mapping[str, Estimate]
+    pairs: int
+    asked: int
+    needed: int | None
+
+    @property
+    def coverage(self) -> float:
+        return self.pairs / self.asked if self.asked else 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome(self.overall, self.margin)
+
+    @property
+    def shade(self) -> Shade:
+        return shade(self.overall, self.margin)
+
+    @property
+    def not_inferior(self) -> bool:
+        """A is shown to be at most the margin worse."""
+        return self.overall.low is not None and self.overall.low > -self.margin
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"outcome": self.outcome, "shade": self.shade, "coverage": self.coverage}
+
+
+def outcome(difference: Estimate, margin: float) -> Outcome:
+    """better, worse: by more than the margin, with the whole interval. Anything else is not shown."""
+    if difference.low is None or difference.high is None:
+        return "not"
+    if difference.low > margin:
+        return "better"
+    return "worse" if difference.high < -margin else "not"
+
+
+def shade(difference: Estimate, margin: float) -> Shade:
+    """What "not" may still mean: equal within the margin, not worse by it (non-inferior), not better by it, or
+    undecided."""
+    decided = outcome(difference, margin)
+    if decided != "not":
+        return decided
+    above = difference.low is not None and difference.low > -margin
+    below = difference.high is not None and difference.high < margin
+    if above and below:
+        return "equal"
+    return "not worse" if above else "not better" if below else "undecided"
+
+
+def compare(
+    a: Mapping[str, Cells], b: Mapping[str, Cells], margin: float = 0.0, seed: int = 0, *, lower_is_better: bool = False
+) -> Comparison:
+    """a, b: judge -> category -> records, of the same judges; a record for each case and seed asked, None where the
+    score is missing. Only what both have a score for is compared, and counted."""
+    paired, asked = _paired(a, b)
+    if not paired["a"]:
+        nothing = Estimate(None, None, None, 0, 0)
+        return Comparison(margin, nothing, {}, {}, pairs=0, asked=asked, needed=None)
+    sign = -1.0 if lower_is_better else 1.0
+    judges, categories, cases = judges_of(paired), categories_of(paired), cases_by_category(paired)
+    means = cell_means(paired)
+    gap = sign * (means[0] - means[1])
+    resampled = resampled_cell_means(paired, seed)
+    drawn = sign * (resampled[:, 0] - resampled[:, 1])
+    records = {(j, c): len(paired["a"][j].get(c, ())) for j in judges for c in categories}
+    clusters = sum(cases.values())
+    return Comparison(
+        margin=margin,
+        overall=estimate(float(gap.mean()), drawn.mean((1, 2)), sum(records.values()), clusters, len(categories)),
+        judges={
+            judge: estimate(
+                float(gap[j].mean()),
+                drawn[:, j].mean(-1),
+                sum(records[judge, c] for c in categories),
+                clusters,
+                len(categories),
+            )
+            for j, judge in enumerate(judges)
+        },
+        categories={
+            c: estimate(
+                float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1
+            )
+            for k, c in enumerate(categories)
+        },
+        pairs=sum(records.values()),
+        asked=asked,
+        needed=_needed(paired, margin or abs(float(gap.mean()))),
+    )
+
+
+def _paired(a: Mapping[str, Cells], b: Mapping[str, Cells]) -> tuple[Scores, int]:
+    """Both systems with exactly the records that both have, and how many were asked."""
+    assert set(a) == set(b), f"judges {sorted(a)} and {sorted(b)}: the caller compares what both have"
+    kept: dict[str, dict[str, dict[str, list[Record]]]] = {"a": {}, "b": {}}
+    asked = 0
+    for judge in a:
+        for category in {**a[judge], **b[judge]}:
+            ours, theirs = _known(a[judge].get(category, ())), _known(b[judge].get(category, ()))
+            asked += len({**ours, **theirs})
+            both = [key for key in ours if ours[key] is not None and theirs.get(key) is not None]
+            for side, scores in (("a", ours), ("b", theirs)):
+                if both:
+                    kept[side].setdefault(judge, {})[category] = [(*key, scores[key]) for key in both]
+    return kept, asked
+
+
+def _known(records: Sequence[Record]) -> dict[tuple[str, int], float | None]:
+    return {(case, seed): score for case, seed, score in records}
+
+
+def _needed(paired: Scores, difference: float) -> int | None:
+    """From the spread of the cases' own differences, judges averaged, within categories."""
+    gaps: dict[str, dict[str, list[float]]] = {}
+    for judge, cells in paired["a"].items():
+        for category, records in cells.items():
+            for (case, _, ours), (_, _, theirs) in zip(records, paired["b"][judge][category], strict=True):
+                assert ours is not None
+                assert theirs is not None
+                gaps.setdefault(category, {}).setdefault(case, []).append(ours - theirs)
+    variances = [
+        float(np.var([np.mean(each) for each in cases.values()], ddof=1)) for cases in gaps.values() if len(cases) > 1
+    ]
+    if len(variances) < len(gaps) or not variances:
+        return None
+    return cases_needed(difference, float(np.sqrt(np.mean(variances))), strata=len(gaps))

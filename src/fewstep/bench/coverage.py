@@ -1,0 +1,67 @@
+"""How much of what was asked has a score, and what the missing ones could do to a mean.
+
+A judge that refuses the worst pictures flatters the system that drew them. So a missing score is never a number: it is
+counted, and bounded by the ends of the scale. A rank is withheld where a judge scored less than `ENOUGH`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fewstep.bench.resampling import Cells, Record
+
+ENOUGH = 0.99
+SCALE = (1.0, 5.0)  # of the judges
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """scored of asked; mean of the scored; worst and best: the mean if every missing score were an end of the scale.
+    mean is None where nothing is scored, the bounds where nothing is asked."""
+
+    scored: int
+    asked: int
+    mean: float | None
+    worst: float | None
+    best: float | None
+
+    @property
+    def share(self) -> float:
+        return self.scored / self.asked if self.asked else 0.0
+
+    @property
+    def enough(self) -> bool:
+        return self.share >= ENOUGH
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "share": self.share}
+
+
+def coverage(records: Sequence[Record], scale: tuple[float, float] = SCALE) -> Coverage:
+    """Of one cell: a record for each case and seed that was asked, its score None where there is none."""
+    scores = [score for _, _, score in records if score is not None]
+    asked, missing, total = len(records), len(records) - len(scores), sum(scores)
+    return Coverage(
+        scored=len(scores),
+        asked=asked,
+        mean=total / len(scores) if scores else None,
+        worst=(total + missing * scale[0]) / asked if asked else None,
+        best=(total + missing * scale[1]) / asked if asked else None,
+    )
+
+
+def covered(cells: Cells, scale: tuple[float, float] = SCALE) -> Coverage:
+    """Of one system under one judge: scores counted over all cells, means taken as an average takes them."""
+    found = [coverage(records, scale) for records in cells.values()]
+    return Coverage(
+        scored=sum(each.scored for each in found),
+        asked=sum(each.asked for each in found),
+        mean=_plain_mean([each.mean for each in found]),
+        worst=_plain_mean([each.worst for each in found]),
+        best=_plain_mean([each.best for each in found]),
+    )
+
+
+def _plain_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

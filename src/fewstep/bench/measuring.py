@@ -1,0 +1,178 @@
+"""Metrics over a whole gallery: what is measured is not measured again, and the files are the same whoever stopped
+when."""
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+
+from rapidfuzz import process
+
+from fewstep.bench.gallery import Gallery, Row, open_gallery
+from fewstep.bench.metrics import diversity, flat_noise, latency, preserve, record, sanity, text, tone
+from fewstep.bench.metrics.metric import Metric, Shot, Skipped
+from fewstep.bench.metrics.record import Measured
+from fewstep.bench.suites import Question, suite_of
+from fewstep.errors import GalleryError
+
+METRICS: dict[str, Metric] = {
+    each.METRIC.name: each.METRIC for each in (sanity, flat_noise, text, preserve, diversity, tone, latency)
+}
+WORTH_POOLING = 64  # pictures; fewer are measured before further processes have started
+
+Wanted = tuple[str, tuple[str, ...]]  # a case, and the metrics that it lacks
+
+
+def chosen(names: Sequence[str] | None) -> list[Metric]:
+    """The metrics of these names; all if none are given.
+
+    Raises:
+        GalleryError: an unknown name.
+    """
+    return [METRICS[_known(name)] for name in names or METRICS]
+
+
+def _known(name: str) -> str:
+    if name not in METRICS:
+        close = process.extractOne(name, list(METRICS), score_cutoff=60)
+        meant = f"did you mean {close[0]}? There" if close else "there"
+        raise GalleryError(f"metric {name!r:.40} is not known; {meant} are {', '.join(METRICS)}")
+    return name
+
+
+def measure(
+    folder: Path,
+    metrics: Sequence[Metric],
+    workers: int = 1,
+    advance: Callable[[int, int], object] = lambda done, of: None,
+) -> dict[str, list[Measured]]:
+    """Every metric's records on every row of the gallery, in the order of its suite. Lines are kept as they come; at
+    the end each file is written whole, in that order.
+
+    Args:
+        workers: processes; only the metrics of `METRICS` can be measured by more than this one.
+        advance: told cases done, and of how many.
+
+    Raises:
+        GalleryError, SuiteError: no gallery, or one whose suite is not there.
+    """
+    bench = _Bench(open_gallery(folder))
+    found = {metric.name: _current(bench, metric) for metric in metrics}
+    wanted = list(_wanted(bench, metrics, found))
+    for done, records in enumerate(_answers(bench, wanted, metrics, workers), 1):
+        for each in records:
+            record.append(folder, each)
+            found[each.metric][each.case, each.seed] = each
+        advance(done, len(wanted))
+    ordered = {name: [known[shot.key] for shot in bench.shots()] for name, known in found.items()}
+    for name, records in ordered.items():
+        record.write(folder, name, records)
+    return ordered
+
+
+class _Bench:
+    """A gallery with the suite it answers, picture by picture."""
+
+    def __init__(self, gallery: Gallery):
+        self.gallery, self.suite = gallery, suite_of(gallery.folder)
+        rows = {(str(row["case"]), int(row["seed"])): row for row in [*gallery, *gallery.failures]}
+        self.cases: dict[str, tuple[Question, list[Row]]] = {}
+        for question in self.suite.questions:
+            asked = [rows.pop((question.case.id, seed)) for seed in question.seeds if (question.case.id, seed) in rows]
+            if asked:
+                self.cases[question.case.id] = question, asked
+        if rows:
+            case, seed = next(iter(rows))
+            raise GalleryError(
+                f"{gallery.folder}: the manifest names case {case!r:.60} with seed {seed}, which suite "
+                f"{self.suite.name} does not ask; remove the line, or make the gallery again"
+            )
+
+    def shots(self) -> Iterator[Shot]:
+        for case in self.cases:
+            yield from self.shots_of(case)
+
+    def shots_of(self, case: str) -> list[Shot]:
+        """The case's pictures. Each sees the others."""
+        question, rows = self.cases[case]
+        alone = [Shot(row, question, self.suite, self.gallery) for row in rows]
+        return [
+            Shot(shot.row, question, self.suite, self.gallery, [other for other in alone if other is not shot])
+            for shot in alone
+        ]
+
+
+def key_of(metric: Metric, shot: Shot) -> str:
+    """A hash of everything that this metric's values of this picture depend on."""
+    siblings = sorted(str(each.row.get("file")) for each in shot.siblings) if metric.of_case else []
+    told = [metric.name, metric.version, metric.tools(), shot.suite.hash, shot.row, siblings]
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def measured(metric: Metric, shot: Shot) -> Measured:
+    found = metric.measure(shot)
+    case = shot.question.case
+    return Measured(
+        *shot.key,
+        task=case.task,
+        category=case.category,
+        metric=metric.name,
+        version=metric.version,
+        values={} if isinstance(found, Skipped) else found,
+        skipped=found.why if isinstance(found, Skipped) else None,
+        key=key_of(metric, shot),
+    )
+
+
+def _current(bench: _Bench, metric: Metric) -> dict[tuple[str, int], Measured]:
+    """The records that are there and not out of date."""
+    known = record.read_metric(bench.gallery.folder, metric.name)
+    keys = {shot.key: key_of(metric, shot) for shot in bench.shots()}
+    return {key: each for key, each in known.items() if keys.get(key) == each.key}
+
+
+def _wanted(
+    bench: _Bench, metrics: Sequence[Metric], found: dict[str, dict[tuple[str, int], Measured]]
+) -> Iterator[Wanted]:
+    for case in bench.cases:
+        keys = [shot.key for shot in bench.shots_of(case)]
+        lacking = tuple(m.name for m in metrics if any(key not in found[m.name] for key in keys))
+        if lacking:
+            yield case, lacking
+
+
+def _answers(
+    bench: _Bench, wanted: Sequence[Wanted], metrics: Sequence[Metric], workers: int
+) -> Iterator[list[Measured]]:
+    """Each case's records, in any order."""
+    pictures = sum(len(bench.cases[case][1]) for case, _ in wanted)
+    if workers < 2 or pictures < WORTH_POOLING:
+        by_name = {metric.name: metric for metric in metrics}
+        yield from (_of_case(bench, case, [by_name[name] for name in names]) for case, names in wanted)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(_in_process, bench.gallery.folder, each) for each in wanted]
+        try:
+            for ready in as_completed(waiting):
+                yield ready.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _of_case(bench: _Bench, case: str, metrics: Sequence[Metric]) -> list[Measured]:
+    shots = bench.shots_of(case)
+    return [measured(metric, shot) for metric in metrics for shot in shots]
+
+
+def _in_process(folder: Path, wanted: Wanted) -> list[Measured]:
+    case, names = wanted
+    return _of_case(_opened(folder), case, [METRICS[name] for name in names])
+
+
+@lru_cache(maxsize=1)
+def _opened(folder: Path) -> _Bench:
+    """Once a process."""
+    return _Bench(open_gallery(folder))

@@ -1,0 +1,65 @@
+"""How far apart the pictures of one prompt are over its seeds. Few-step students tend to draw one picture.
+
+Without a model of pictures this sees layout and colour alone: `layout` is the distance of thumbnails of 16 x 16 px in
+CIE Lab, `palette` that of their distributions of colour. A system that errs at random is diverse too: read it beside
+what is right. Distances on a model's features: `fewstep bench score` with a local model folder.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import rgb2lab
+
+from fewstep.bench.metrics.metric import Metric, Pixels, Shot, Skipped, Value, Values
+
+SIDE = 16  # px of a thumbnail
+BINS = 5  # of each of L, a, b
+RANGES = ((0.0, 100.0), (-60.0, 60.0), (-60.0, 60.0))
+
+Floats = NDArray[np.float64]
+
+
+def measure(shot: Shot) -> Values | Skipped:
+    if isinstance(shot.pixels, Skipped):
+        return shot.pixels
+    others = [each.pixels for each in shot.siblings if not isinstance(each.pixels, Skipped)]
+    if not others:
+        return Skipped("the case has one picture; diversity needs several seeds")
+    return diversity(shot.pixels, others)
+
+
+def diversity(pixels: Pixels, others: Sequence[Pixels]) -> Values:
+    """Mean distances of one picture to the case's others. Their mean over a case is its mean distance of pairs."""
+    layouts, palettes = ([of(each) for each in (pixels, *others)] for of in (layout_of, palette_of))
+    return {"layout": mean_distance(layouts[0], layouts[1:]), "palette": mean_distance(palettes[0], palettes[1:])}
+
+
+def mean_distance(features: Floats, others: Sequence[Floats]) -> float:
+    return float(np.mean([np.linalg.norm(features - each) for each in others]))
+
+
+def layout_of(pixels: Pixels) -> Floats:
+    """Scaled so that a distance is the root mean square over the thumbnail, in Lab units."""
+    small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(rgb2lab(np.asarray(small))).ravel() / SIDE
+
+
+def palette_of(pixels: Pixels) -> Floats:
+    """Roots of a distribution's shares: their distance is Hellinger's, times the root of two: 0 .. 1.41."""
+    small = Image.fromarray(pixels).resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
+    lab = rgb2lab(np.asarray(small)).reshape(-1, 3)
+    inside = np.stack([np.clip(lab[:, i], low, high) for i, (low, high) in enumerate(RANGES)], axis=1)
+    counts, _ = np.histogramdd(inside, bins=BINS, range=RANGES)
+    return np.sqrt(counts.ravel() / counts.sum())
+
+
+METRIC = Metric(
+    name="diversity",
+    version="1",
+    main="layout",
+    values={"layout": Value("Lab units", "higher", "ratio"), "palette": Value("Hellinger", "higher", "ratio")},
+    measure=measure,
+    of_case=True,
+)

@@ -1,0 +1,50 @@
+"""What a picture cost, from the manifest: seconds, network evaluations, memory. Compare only within one machine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fewstep.bench.metrics.metric import Metric, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.record import Measured
+
+PARTS = ("encode", "denoise", "decode")
+
+
+def measure(shot: Shot) -> Values | Skipped:
+    """seconds is the sum of its parts; nfe: network evaluations a picture, both branches of guidance counted."""
+    told = {**(shot.row.get("seconds") or {}), "nfe": shot.row.get("nfe"), "peak_mb": shot.row.get("peak_mb")}
+    found = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
+    parts = [found[part] for part in PARTS if part in found]
+    if parts:
+        found["seconds"] = sum(parts)
+    found = {name: found[name] for name in METRIC.values if name in found}
+    return found or Skipped("the manifest says nothing of time; pictures made elsewhere have none")
+
+
+def summary(records: Sequence[Measured]) -> dict[str, float]:
+    """median and p90 of the seconds a picture, and pictures a second at their mean; nothing where no time is known."""
+    seconds = [record.values["seconds"] for record in records if "seconds" in record.values]
+    if not seconds or not sum(seconds):
+        return {}
+    return {
+        "median_s": float(np.median(seconds)),
+        "p90_s": float(np.quantile(seconds, 0.9)),
+        "pictures_a_second": len(seconds) / sum(seconds),
+    }
+
+
+_SECONDS = Value("s", "lower", "ratio")
+METRIC = Metric(
+    name="latency",
+    version="1",
+    main="seconds",
+    values={
+        "seconds": _SECONDS,
+        "encode": _SECONDS,
+        "denoise": _SECONDS,
+        "decode": _SECONDS,
+        "nfe": Value("network evaluations", "lower", "ratio"),
+        "peak_mb": Value("MB", "lower", "ratio"),
+    },
+    measure=measure,
+)

@@ -1,0 +1,155 @@
+"""Did an edit leave alone what it should? And did it do anything at all?
+
+What must be kept is everything outside the case's region mask, less a margin: a soft edge belongs to the change.
+Nothing is ever filled in or cut to black - a hole of zeros makes structure of its own - but figures are made of whole
+pictures and averaged over what must be kept.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import structural_similarity
+
+from fewstep.bench.metrics.metric import Mask, Metric, Pixels, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.registration import register
+
+Lab = NDArray[np.float64]
+
+MARGIN = 3  # px around the region, and 1 % of the shorter side where that is more
+WINDOW = 8  # px; the reach of SSIM's window of 11 x 11 px to its corners, which must not look into the region
+FEWEST = 64  # px to keep; fewer say nothing
+MOST_PSNR = 60.0  # dB; of an exact copy, so that means stay finite
+STRETCHED = 0.02  # relative difference of aspects; beyond it the picture is another crop
+BLUR = 1.5  # px; a change that this hides is noise
+NOTICED = 3.0  # Lab units at which a change counts as one, just above what eyes notice
+SAME_PLACE = 0.8  # correlation below which nothing of the source was found again, and a shift means nothing
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Answer and source at the answer's size; keep: what must stay, None where the case does not say."""
+
+    picture: Pixels
+    source: Pixels
+    keep: Mask | None
+    resampled_psnr: float | None
+
+
+def measure(shot: Shot) -> Values | Skipped:
+    if shot.source is None:
+        return Skipped("text to image: nothing to preserve")
+    if isinstance(shot.pixels, Skipped):
+        return shot.pixels
+    pair = paired(shot.pixels, shot.source, shot.region)
+    return pair if isinstance(pair, Skipped) else preserve(pair)
+
+
+def paired(picture: Pixels, source: Image.Image, region: Image.Image | None) -> Pair | Skipped:
+    """The source and the mask brought to the answer's size."""
+    height, width = picture.shape[:2]
+    aspect = (width / height) / (source.width / source.height)
+    if abs(np.log(aspect)) > STRETCHED:
+        return Skipped(
+            f"the answer is {width} x {height} px, its source {source.width} x {source.height}: not one shape"
+        )
+    keep = None
+    if region is not None:
+        mask = region if region.size == (width, height) else region.resize((width, height), Image.Resampling.NEAREST)
+        may_change = np.asarray(mask.convert("L")) >= 128
+        keep = None if may_change.all() else ~may_change
+    if source.size == (width, height):
+        return Pair(picture, np.asarray(source), keep, None)
+    fitted = np.asarray(source.resize((width, height), Image.Resampling.LANCZOS))
+    other = np.asarray(source.resize((width, height), Image.Resampling.BILINEAR))
+    return Pair(picture, fitted, keep, psnr(fitted, other, np.ones((height, width), bool) if keep is None else keep))
+
+
+def preserve(pair: Pair) -> Values | Skipped:
+    """psnr, ssim, colour (mean CIEDE2000) and tint (of the mean colours, so that noise cancels) over what must be kept;
+    shift and zoom of it; change: the strongest change where one is allowed; no_op: 1 if that is none to speak of.
+    resampled_psnr: how close two resamplers come to each other, where the source had to be resampled: no copy can be
+    asked to be closer."""
+    lab, source_lab = rgb2lab(pair.picture), rgb2lab(pair.source)
+    found = _changes(lab, source_lab, pair.keep) | _movement(pair)
+    if pair.keep is None:
+        return found
+    kept = eroded(pair.keep, max(MARGIN, round(0.01 * min(pair.keep.shape))))
+    if kept.sum() < FEWEST:
+        return found
+    found |= {
+        "psnr": psnr(pair.picture, pair.source, kept),
+        "colour": float(deltaE_ciede2000(lab[kept], source_lab[kept]).mean()),
+        "tint": float(deltaE_ciede2000(lab[kept].mean(0), source_lab[kept].mean(0))),
+    }
+    for_windows = eroded(pair.keep, max(MARGIN, WINDOW))
+    if for_windows.sum() >= FEWEST and min(pair.keep.shape) >= 11:
+        found["ssim"] = float(ssim_map(pair.picture, pair.source)[for_windows].mean())
+    if pair.resampled_psnr is not None:
+        found["resampled_psnr"] = pair.resampled_psnr
+    return found
+
+
+def psnr(a: Pixels, b: Pixels, where: Mask) -> float:
+    """dB over these pixels, MOST_PSNR at most."""
+    gap = float(np.mean((a[where].astype(np.float64) - b[where]) ** 2))
+    return min(MOST_PSNR, float(10 * np.log10(255**2 / max(gap, 1e-12))))
+
+
+def ssim_map(a: Pixels, b: Pixels) -> NDArray[np.float64]:
+    """(height, width); Gaussian windows of 1.5 px, colours averaged."""
+    _, found = structural_similarity(
+        a, b, channel_axis=-1, gaussian_weights=True, use_sample_covariance=False, full=True
+    )
+    return np.asarray(found.mean(axis=-1))
+
+
+def eroded(keep: Mask, px: int) -> Mask:
+    """Less everything within px of the region; the picture's own border stays."""
+    return np.asarray(ndimage.distance_transform_edt(keep) > px) if not keep.all() else keep
+
+
+def _changes(lab: Lab, source_lab: Lab, keep: Mask | None) -> Values:
+    """The 95th percentile of the blurred difference. Nothing was done where it stays under what eyes notice, or within
+    twice what happened to the rest (a shifted or recoloured copy is no edit either)."""
+    blurred = ndimage.gaussian_filter(lab - source_lab, (BLUR, BLUR, 0))
+    difference = np.linalg.norm(blurred, axis=-1)
+    if keep is None:
+        change = float(np.quantile(difference, 0.95))
+        return {"change": change, "no_op": float(change < NOTICED)}
+    change = float(np.quantile(difference[~keep], 0.95))
+    outside = eroded(keep, MARGIN)
+    beside = float(np.quantile(difference[outside], 0.95)) if outside.sum() >= FEWEST else 0.0
+    return {"change": change, "no_op": float(change < max(NOTICED, 2 * beside))}
+
+
+def _movement(pair: Pair) -> Values:
+    grey = [x @ LUMA for x in (pair.picture, pair.source)]
+    keep = np.ones(grey[0].shape, bool) if pair.keep is None else eroded(pair.keep, MARGIN)
+    found = register(grey[0], grey[1], keep)
+    if found is None or found.correlation < SAME_PLACE:
+        return {}
+    return {"shift": found.shift, "zoom": 100 * abs(found.zoom - 1)}
+
+
+METRIC = Metric(
+    name="preserve",
+    version="1",
+    main="psnr",
+    values={
+        "psnr": Value("dB", "higher"),
+        "ssim": Value("share", "higher"),
+        "colour": Value("CIEDE2000", "lower"),
+        "tint": Value("CIEDE2000", "lower"),
+        "shift": Value("px", "lower"),
+        "zoom": Value("%", "lower"),
+        "change": Value("Lab units", None),
+        "no_op": Value("share", "lower"),
+        "resampled_psnr": Value("dB", None),
+    },
+    measure=measure,
+)

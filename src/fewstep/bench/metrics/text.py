@@ -1,0 +1,148 @@
+"""Is the text in the picture that was asked for? Read by OCR, compared word by word and letter by letter.
+
+Case and punctuation at the ends of words are left aside: readers confuse o and O, and nobody asked for a full stop.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rapidfuzz.distance import LCSseq, Levenshtein
+from scipy.optimize import linear_sum_assignment
+
+from fewstep.bench.metrics import reading
+from fewstep.bench.metrics.metric import Metric, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.reading import Line
+
+ALIKE = 0.5  # a read line that shares less with every expected line than this is not one of them
+HEIGHTS = {"under_16px": (0, 16), "16_to_32px": (16, 32), "over_32px": (32, np.inf)}
+
+
+def measure(shot: Shot) -> Values | Skipped:
+    wanted = expected_lines(shot.expect)
+    if wanted is None:
+        return Skipped("the case says nothing of text")
+    if isinstance(shot.pixels, Skipped):
+        return shot.pixels
+    found = reading.read(shot.pixels)
+    return found if isinstance(found, Skipped) else text(wanted, found)
+
+
+def expected_lines(expect: Mapping[str, Any]) -> list[str] | None:
+    """An empty list asks for a picture without text; None asks for nothing. In the pocket world a sign's letters."""
+    lines = expect.get("text")
+    if lines is None:
+        return [str(expect["letters"])] if expect.get("letters") else None
+    return [
+        line
+        for text in ([lines] if isinstance(lines, str) else lines)
+        for line in str(text).splitlines()
+        if line.strip()
+    ]
+
+
+def text(wanted: Sequence[str], found: Sequence[Line]) -> Values:
+    """word_precision, word_recall, word_f1: of words as a bag, whatever their order. order: how many of the words that
+    are right stand in the order asked. exact_lines: share of lines read exactly. cer: edits of all the text over its
+    length, 1 at most. extra_lines: lines that resemble nothing asked for. cer_<height>: by the height of the line."""
+    stray = {"extra_lines": float(len(found))}
+    if not wanted:
+        return {**stray, "extra_words": float(len(words(" ".join(line.text for line in found))))}
+    read = [line.text for line in found]
+    pairs = paired(wanted, read)
+    asked, seen = words(" ".join(wanted)), words(" ".join(read))
+    return {
+        **_of_words(asked, seen),
+        "exact_lines": sum(plain(wanted[i]) == plain(read[j]) for i, j in pairs) / len(wanted),
+        "cer": error_rate(" ".join(wanted), " ".join(read)),
+        "extra_lines": float(sum(_alike(wanted, line) < ALIKE for line in read)),
+        "extra_words": float((Counter(seen) - Counter(asked)).total()),
+        **_by_height(wanted, found, pairs),
+    }
+
+
+def plain(line: str) -> str:
+    """Compatible forms made one, case folded, spaces single."""
+    return " ".join(unicodedata.normalize("NFKC", line).casefold().split())
+
+
+def words(line: str) -> list[str]:
+    """Split at spaces, punctuation off their ends; each character of a script without spaces is a word."""
+    found: list[str] = []
+    for part in plain(line).split():
+        word = part.strip("".join(c for c in set(part) if unicodedata.category(c)[0] in "PS"))
+        found += list(word) if any(_ideographic(c) for c in word) else [word] if word else []
+    return found
+
+
+def error_rate(wanted: str, read: str) -> float:
+    """Letters to insert, delete or replace, over the letters wanted; 1 at most, so that one page of nonsense is not
+    worth ten pictures."""
+    asked = plain(wanted)
+    return min(1.0, Levenshtein.distance(asked, plain(read)) / len(asked))
+
+
+def paired(wanted: Sequence[str], read: Sequence[str]) -> list[tuple[int, int]]:
+    """The likeliest pairing of lines, each used once."""
+    if not read:
+        return []
+    alike = np.array([[Levenshtein.normalized_similarity(plain(a), plain(b)) for b in read] for a in wanted])
+    rows, columns = linear_sum_assignment(-alike)
+    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
+
+
+def _of_words(asked: list[str], seen: list[str]) -> Values:
+    right = (Counter(asked) & Counter(seen)).total()
+    found = {"word_recall": right / len(asked) if asked else 0.0, "word_precision": right / len(seen) if seen else 0.0}
+    both = sum(found.values())
+    found["word_f1"] = 2 * found["word_recall"] * found["word_precision"] / both if both else 0.0
+    if right:
+        found["order"] = LCSseq.similarity(asked, seen) / right
+    return found
+
+
+def _by_height(wanted: Sequence[str], found: Sequence[Line], pairs: Sequence[tuple[int, int]]) -> Values:
+    """Of lines that were found at all: a line that is not there has no height."""
+    classes: dict[str, list[float]] = {name: [] for name in HEIGHTS}
+    for i, j in pairs:
+        if _alike([wanted[i]], found[j].text) >= ALIKE:
+            for name, (low, high) in HEIGHTS.items():
+                if low <= found[j].height < high:
+                    classes[name].append(error_rate(wanted[i], found[j].text))
+    return {f"cer_{name}": float(np.mean(rates)) for name, rates in classes.items() if rates}
+
+
+def _alike(wanted: Sequence[str], line: str) -> float:
+    """A line may have been read as a part of one, or as two in one: the shorter one's share in the longer counts."""
+    return max(_share(plain(each), plain(line)) for each in wanted)
+
+
+def _share(a: str, b: str) -> float:
+    return LCSseq.similarity(a, b) / max(1, min(len(a), len(b)))
+
+
+def _ideographic(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))
+
+
+_SHARE, _RATE, _COUNT = Value("share", "higher"), Value("edits a letter", "lower"), Value("count", "lower")
+METRIC = Metric(
+    name="text",
+    version="1",
+    main="word_f1",
+    values={
+        "word_f1": _SHARE,
+        "word_precision": _SHARE,
+        "word_recall": _SHARE,
+        "order": _SHARE,
+        "exact_lines": _SHARE,
+        "cer": _RATE,
+        "extra_lines": _COUNT,
+        "extra_words": _COUNT,
+        **{f"cer_{name}": _RATE for name in HEIGHTS},
+    },
+    measure=measure,
+    tools=reading.tools,
+)

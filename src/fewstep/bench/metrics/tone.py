@@ -1,0 +1,39 @@
+"""Saturation, contrast, brightness, clipping: the look of a picture. None of them is right or wrong alone; what tells
+is the distance from the teacher on the same case and seed (distillation by distribution matching over-saturates)."""
+
+import numpy as np
+from skimage.color import rgb2lab
+
+from fewstep.bench.metrics.metric import Metric, Pixels, Shot, Skipped, Value, Values
+
+
+def measure(shot: Shot) -> Values | Skipped:
+    return shot.pixels if isinstance(shot.pixels, Skipped) else tone(shot.pixels)
+
+
+def tone(pixels: Pixels) -> Values:
+    """saturation: mean chroma in CIE Lab; contrast: standard deviation of L*; brightness: mean L*; clipped_dark,
+    clipped_light: share of pixels with a channel at 0 or at 255."""
+    lab = rgb2lab(pixels)
+    return {
+        "saturation": float(np.hypot(lab[..., 1], lab[..., 2]).mean()),
+        "contrast": float(lab[..., 0].std()),
+        "brightness": float(lab[..., 0].mean()),
+        "clipped_dark": float((pixels == 0).any(axis=-1).mean()),
+        "clipped_light": float((pixels == 255).any(axis=-1).mean()),
+    }
+
+
+METRIC = Metric(
+    name="tone",
+    version="1",
+    main="saturation",
+    values={
+        "saturation": Value("Lab chroma", None, "ratio"),
+        "contrast": Value("L*", None, "ratio"),
+        "brightness": Value("L*", None),
+        "clipped_dark": Value("share", None),
+        "clipped_light": Value("share", None),
+    },
+    measure=measure,
+)

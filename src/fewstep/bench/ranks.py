@@ -1,0 +1,96 @@
+"""Rank rules.
+
+The paper's: a system's average under a judge is the plain mean of its category means, and systems are ranked by the
+mean of their averages over judges, unrounded, best first. It is nowhere stated but reproduces all 18 printed ranks.
+Other rules stand beside it as a check on how much the order owes to the rule.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy import stats
+
+from fewstep.bench.statistics import Floats
+
+Table = Mapping[str, Mapping[str, Mapping[str, float]]]  # system, judge, category -> mean score
+SAME = 1e-9  # sums of the same numbers in another order differ by less
+
+
+def average(categories: Mapping[str, float]) -> float:
+    """The plain mean of category means: a category counts alike however many cases it has."""
+    return sum(categories.values()) / len(categories)
+
+
+def averages(table: Table) -> dict[str, dict[str, float]]:
+    """By system and judge, unrounded."""
+    return {
+        system: {judge: average(categories) for judge, categories in judges.items()} for system, judges in table.items()
+    }
+
+
+def mean_over_judges(judges: Mapping[str, float]) -> float:
+    return sum(judges.values()) / len(judges)
+
+
+def places(points: Floats) -> Floats:
+    """Ranks of rows of points, 1 for the most. Equals share the better rank; NaN stays NaN."""
+    kept = np.where(np.isnan(points), -np.inf, np.round(points / SAME) * SAME)
+    ranks = stats.rankdata(-kept, method="min", axis=-1).astype(np.float64)
+    return np.where(np.isnan(points), np.nan, ranks)
+
+
+def ranks(table: Table, rule: "Callable[[Table], dict[str, float]] | None" = None) -> dict[str, int]:
+    """Rank of each system, 1 the best, by the paper's rule or by another of `RULES`."""
+    points = (rule or paper)(table)
+    return {name: int(rank) for name, rank in zip(points, places(np.array(list(points.values()))), strict=True)}
+
+
+# ---- rules: points of each system, more is better
+
+
+def paper(table: Table) -> dict[str, float]:
+    """The mean over judges of averages."""
+    return {system: mean_over_judges(judges) for system, judges in averages(table).items()}
+
+
+def mean_rank(table: Table) -> dict[str, float]:
+    """The mean over judges of the rank under each: judges of different strictness count alike."""
+    by_judge = averages(table)
+    judges = list(next(iter(by_judge.values())))
+    found = np.array([_middle_ranks([by_judge[system][judge] for system in table]) for judge in judges])
+    return dict(zip(table, (-found.mean(axis=0)).tolist(), strict=True))
+
+
+def borda(table: Table) -> dict[str, float]:
+    """In each cell (judge and category), a point for every system beaten, half for every equal; the mean over cells."""
+    cells = [(judge, category) for judge, known in next(iter(table.values())).items() for category in known]
+    found = np.array([_middle_ranks([table[system][judge][category] for system in table]) for judge, category in cells])
+    return dict(zip(table, (len(table) - found.mean(axis=0)).tolist(), strict=True))
+
+
+def strictest_judge(table: Table) -> dict[str, float]:
+    """The lowest of the judges' averages: good is what every judge calls good."""
+    return {system: min(judges.values()) for system, judges in averages(table).items()}
+
+
+def weakest_category(table: Table) -> dict[str, float]:
+    """The lowest category, its mean over judges."""
+    return {
+        system: min(mean_over_judges({j: judges[j][c] for j in judges}) for c in next(iter(judges.values())))
+        for system, judges in table.items()
+    }
+
+
+RULES: dict[str, Callable[[Table], dict[str, float]]] = {
+    "paper": paper,
+    "mean rank": mean_rank,
+    "Borda": borda,
+    "strictest judge": strictest_judge,
+    "weakest category": weakest_category,
+}
+
+
+def _middle_ranks(points: list[float]) -> Floats:
+    """Equals share the middle of their ranks."""
+    kept = np.round(np.array(points) / SAME) * SAME
+    return np.asarray(stats.rankdata(-kept, method="average"), dtype=np.float64)

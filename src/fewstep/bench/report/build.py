@@ -1,0 +1,64 @@
+"""`fewstep bench report`: galleries in, one static folder out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from fewstep import durable
+from fewstep.bench.report.content import page_of
+from fewstep.bench.report.groups import Group, grouped, names_of
+from fewstep.bench.report.page import OWN, write
+from fewstep.bench.report.pictures import Album, Keep
+from fewstep.bench.report.rows import Rows, measures_of
+from fewstep.bench.report.systems import open_system
+from fewstep.errors import GalleryError
+
+
+def report(
+    folders: Sequence[Path],
+    to: Path,
+    console: Console,
+    *,
+    reference: str | None = None,
+    keep: Keep = Keep.COPIED,
+    margin: float = 0.0,
+) -> Path:
+    """The report's page. The same command again goes on, or renews an earlier report.
+
+    Args:
+        margin: the difference of scores below which none matters.
+
+    Raises:
+        GalleryError: galleries that cannot be read or compared, or a folder that holds something else.
+        JudgeError: verdicts that are none.
+    """
+    _refuse_foreign(to)
+    groups = grouped([open_system(folder) for folder in folders], reference)
+    durable.make_folder(to)
+    album = Album(to, keep)
+    album.make_folders()
+    with console.status("ranks and intervals"):
+        page = page_of(groups, margin)
+    rows = _rows(groups, album, console)
+    written = write(page, rows.data(), to)
+    album.sweep()
+    return written
+
+
+def _rows(groups: Sequence[Group], album: Album, console: Console) -> Rows:
+    rows = Rows(names_of(groups), measures_of(groups), album)
+    answered = [(group, key) for group in groups for key in group.answered]
+    for group, key in track(answered, f"pictures into {album.folder}", console=console):
+        rows.add(group, key)
+    return rows
+
+
+def _refuse_foreign(to: Path) -> None:
+    if to.exists() and not to.is_dir():
+        raise GalleryError(f"{to} is a file; name a folder for the report")
+    strange = sorted(path.name for path in to.iterdir() if path.name not in OWN) if to.is_dir() else []
+    strange = [name for name in strange if not (name.startswith(".") and name.endswith(".tmp"))]
+    if strange:
+        raise GalleryError(f"{to} holds other things ({', '.join(strange[:5])}); name a new folder for the report")

@@ -1,0 +1,97 @@
+"""The pictures of a report: copied under the hash of their bytes, with a light one beside each large one."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from PIL import Image
+
+from fewstep import durable
+from fewstep.errors import GalleryError
+
+PICTURES, LIGHT = "pictures", "light"
+SIDE = 320  # px: a picture up to this size is its own light one, every pixel kept
+_NAMED = re.compile(r"[0-9a-f]{20}\.\w+")  # what we name; nothing else is ever removed
+QUALITY = 82  # WebP; the light picture is for finding, the whole one for judging
+
+
+class Keep(StrEnum):
+    """What becomes of the pictures."""
+
+    COPIED = "copied"
+    LINKED = "linked"  # stay in their galleries; the report finds them by relative paths
+    NONE = "none"
+
+    @classmethod
+    def of(cls, link: bool, none: bool) -> "Keep":
+        """What two options of the command line ask for.
+
+        Raises:
+            GalleryError: both.
+        """
+        if link and none:
+            raise GalleryError("--link-pictures and --no-pictures exclude each other; give one of them")
+        return cls.LINKED if link else cls.NONE if none else cls.COPIED
+
+
+@dataclass
+class Album:
+    """The pictures of one report folder. `place` answers with what the page must load: the picture, and its light
+    form or 0 where it needs none."""
+
+    folder: Path
+    keep: Keep
+    used: set[str] = field(default_factory=set)
+    _placed: dict[Path, tuple[str, str | int]] = field(default_factory=dict)
+
+    def place(self, picture: Path) -> tuple[str, str | int] | None:
+        """None where no pictures are kept, or the file is not there or is no picture."""
+        if self.keep is Keep.NONE:
+            return None
+        if picture not in self._placed:
+            try:
+                self._placed[picture] = self._new(picture)
+            except (OSError, ValueError, Image.DecompressionBombError):
+                return None
+        return self._placed[picture]
+
+    def _new(self, picture: Path) -> tuple[str, str | int]:
+        content = picture.read_bytes()
+        name = hashlib.blake2b(content, digest_size=10).hexdigest()
+        light = self._light(picture, f"{LIGHT}/{name}.webp")
+        if self.keep is Keep.LINKED:
+            return Path(os.path.relpath(picture.resolve(), self.folder.resolve())).as_posix(), light
+        whole = f"{PICTURES}/{name}{picture.suffix.lower()}"
+        self.used.add(whole)
+        if not (self.folder / whole).is_file():
+            durable.write(self.folder / whole, content)
+        return whole, light
+
+    def _light(self, picture: Path, name: str) -> str | int:
+        with Image.open(picture) as opened:
+            if max(opened.size) <= SIDE:
+                opened.verify()
+                return 0
+            self.used.add(name)
+            if not (self.folder / name).is_file():
+                small = opened.convert("RGB")
+                small.thumbnail((SIDE, SIDE))
+                durable.replace_by(self.folder / name, lambda beside: small.save(beside, "WEBP", quality=QUALITY))
+        return name
+
+    def make_folders(self) -> None:
+        for name in {Keep.COPIED: (PICTURES, LIGHT), Keep.LINKED: (LIGHT,), Keep.NONE: ()}[self.keep]:
+            durable.make_folder(self.folder / name)
+
+    def sweep(self) -> None:
+        """Removes what an earlier report in this folder kept and this one does not show."""
+        for path in self._files():
+            if _NAMED.fullmatch(path.name) and f"{path.parent.name}/{path.name}" not in self.used:
+                path.unlink()
+
+    def _files(self) -> Iterable[Path]:
+        return [path for name in (PICTURES, LIGHT) for path in (self.folder / name).glob("*") if path.is_file()]

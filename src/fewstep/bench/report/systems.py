@@ -1,0 +1,95 @@
+"""One gallery as a report sees it: read whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fewstep.bench.gallery import Key, Row, open_gallery
+from fewstep.bench.metrics.record import Measured, read_metrics
+from fewstep.bench.scores import by_picture
+from fewstep.bench.verdict import Verdict, read_verdicts
+from fewstep.errors import GalleryError
+
+
+@dataclass(frozen=True)
+class SuiteName:
+    """What must be equal for pictures to be compared."""
+
+    name: str
+    version: str
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.hash[:12]})"
+
+
+@dataclass(frozen=True)
+class System:
+    """One gallery, read whole. records: the manifest's line for each picture, failed ones among them."""
+
+    name: str
+    folder: Path
+    suite: SuiteName
+    model: Mapping[str, Any]
+    origin: str
+    records: Mapping[Key, Row]
+    verdicts: Mapping[str, Sequence[Verdict]]
+    measured: Mapping[str, Sequence[Measured]]
+
+    @cached_property
+    def scores(self) -> Mapping[str, Mapping[Key, float]]:
+        """judge -> picture -> score: the mean over its repeats that are scores. What is refused or torn has none."""
+        return {judge: by_picture(verdicts) for judge, verdicts in self.verdicts.items()}
+
+    @cached_property
+    def values(self) -> Mapping[str, Mapping[str, Mapping[Key, float]]]:
+        """metric -> name of a value -> picture -> value. What was skipped is absent."""
+        found: dict[str, dict[str, dict[Key, float]]] = {}
+        for metric, lines in self.measured.items():
+            of = found.setdefault(metric, {})
+            for line in lines:
+                for name, value in line.values.items():
+                    if value is not None:
+                        of.setdefault(name, {})[line.case, line.seed] = float(value)
+        return found
+
+    @cached_property
+    def verdicts_of(self) -> Mapping[str, Mapping[Key, list[Verdict]]]:
+        """judge -> picture -> its verdicts, in the order of the file."""
+        found: dict[str, dict[Key, list[Verdict]]] = {judge: {} for judge in self.verdicts}
+        for judge, verdicts in self.verdicts.items():
+            for verdict in verdicts:
+                found[judge].setdefault((verdict.case, verdict.seed), []).append(verdict)
+        return found
+
+    def failed(self, key: Key) -> str | None:
+        """Why there is no picture; None where there is one, or where none was asked for."""
+        record = self.records.get(key)
+        if record is None or record.get("status", "drawn") == "drawn":
+            return None
+        return str(record.get("why") or "failed, and its gallery does not say why")
+
+
+def open_system(folder: Path) -> System:
+    """The gallery in `folder`.
+
+    Raises:
+        GalleryError: no gallery there, an empty one, or one that does not say of which suite it is.
+        JudgeError: verdicts that are none.
+    """
+    gallery = open_gallery(folder)
+    heading = gallery.heading
+    try:
+        suite = SuiteName(*(str(heading["suite"][name]) for name in ("name", "version", "hash")))
+        name = str(heading["system"])
+    except (KeyError, TypeError) as error:
+        raise GalleryError(
+            f"{folder / 'gallery.json'} does not name its system and its suite ({error}): make the gallery again"
+        ) from None
+    records = {(str(row["case"]), int(row["seed"])): row for row in [*gallery, *gallery.failures]}
+    if not records:
+        raise GalleryError(f"{folder} has no picture yet: its manifest is empty. Finish `fewstep generate` first")
+    model, origin = heading.get("model") or {}, str(heading.get("origin", "generated"))
+    return System(name, folder, suite, model, origin, records, read_verdicts(folder), read_metrics(folder))

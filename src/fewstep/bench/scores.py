@@ -1,0 +1,161 @@
+"""What galleries say of their systems, as numbers for ranks and comparisons.
+
+Everything that the suite asks is in it: a picture that is not there, or that a judge gave no score, is a record of
+None. Galleries are put side by side only where they answer one suite, of one hash.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fewstep.bench.gallery import Key, read_heading
+from fewstep.bench.measuring import METRICS, chosen
+from fewstep.bench.metrics import scored
+from fewstep.bench.metrics.metric import NO_PICTURE, Value
+from fewstep.bench.metrics.record import path_of, read_metric
+from fewstep.bench.resampling import Cells, Record
+from fewstep.bench.suites import Suite, suite_of
+from fewstep.bench.verdict import Verdict, read_verdicts
+from fewstep.errors import GalleryError
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A gallery's folder, the system it is of, and the suite it answers."""
+
+    folder: Path
+    system: str
+    suite: Suite
+
+    def judges(self) -> dict[str, Cells]:
+        """By judge: scores of everything asked; several answers of a judge on one picture are one, their mean."""
+        return {judge: self._cells(by_picture(verdicts)) for judge, verdicts in read_verdicts(self.folder).items()}
+
+    def value(self, name: str) -> tuple[str, str, Value]:
+        """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
+
+        Raises:
+            GalleryError: unknown.
+        """
+        metric, _, value = name.partition(".")
+        if metric not in METRICS and path_of(self.folder, metric).is_file():  # a model's scores
+            return metric, value or self._main(metric), _of(scored.VALUES, metric, value or self._main(metric))
+        [found] = chosen([metric])
+        return metric, value or found.main, _of(found.values, metric, value or found.main)
+
+    def _main(self, metric: str) -> str:
+        has = {name for each in read_metric(self.folder, metric).values() for name in each.values}
+        return next((name for name in scored.MAIN if name in has), scored.MAIN[0])
+
+    def metric(self, name: str, value: str) -> "OfMetric":
+        """A metric's values. What it skips is left out, unless there is no picture: that is missing.
+
+        Raises:
+            GalleryError: it was not measured.
+        """
+        records = read_metric(self.folder, name)
+        if not records:
+            raise GalleryError(f"{self.folder} has no metric {name}: `fewstep bench measure {self.folder}` measures it")
+        known = {key: each.values[value] for key, each in records.items() if value in each.values}
+        skipped = {
+            key
+            for key, each in records.items()
+            if value not in each.values and not (each.skipped or "").startswith(NO_PICTURE)
+        }
+        return OfMetric(self._cells(known, skipped), frozenset(skipped))
+
+    def _cells(self, known: Mapping[tuple[str, int], float], without: set[tuple[str, int]] | None = None) -> Cells:
+        cells: dict[str, list[Record]] = {}
+        for question in self.suite.questions:
+            case = question.case
+            for seed in question.seeds:
+                if (case.id, seed) not in (without or ()):
+                    cells.setdefault(case.category, []).append((case.id, seed, known.get((case.id, seed))))
+        return cells
+
+
+@dataclass(frozen=True)
+class OfMetric:
+    """cells hold what the metric applies to; skipped what it does not."""
+
+    cells: Cells
+    skipped: frozenset[tuple[str, int]] = field(default_factory=frozenset)
+
+    def without(self, others: frozenset[tuple[str, int]]) -> Cells:
+        return {
+            category: [record for record in records if record[:2] not in others]
+            for category, records in self.cells.items()
+        }
+
+
+def examined(folders: Sequence[Path]) -> list[Examined]:
+    """Galleries to be put side by side.
+
+    Raises:
+        GalleryError: no gallery, or galleries of different suites.
+        SuiteError: a gallery's suite is not there.
+    """
+    headings = [_heading(folder) for folder in folders]
+    first = headings[0]["suite"]
+    for folder, heading in zip(folders, headings, strict=True):
+        if heading["suite"].get("hash") != first.get("hash"):
+            raise GalleryError(
+                f"{folders[0]} answers suite {_named(first)} and {folder} answers {_named(heading['suite'])}: figures "
+                "of different questions are not compared. Draw both for one suite"
+            )
+    names = _distinct([str(heading["system"]) for heading in headings], folders)
+    return [Examined(f, name, suite_of(f)) for f, name in zip(folders, names, strict=True)]
+
+
+def _distinct(systems: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Two galleries of one system are told apart by their folders, or else by their place in the list."""
+    named = [s if systems.count(s) == 1 else f"{s} ({f.name})" for s, f in zip(systems, folders, strict=True)]
+    return [n if named.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(named, 1)]
+
+
+def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) -> dict[str, dict[str, Cells]]:
+    """By system and judge, of the judges named, or of all that every gallery has.
+
+    Raises:
+        GalleryError: a named judge, or every judge, is missing somewhere.
+    """
+    found = {each.system: each.judges() for each in galleries}
+    common = [j for j in next(iter(found.values())) if all(j in judges for judges in found.values())]
+    for each in galleries:
+        for name in names or ():
+            if name not in found[each.system]:
+                there = ", ".join(found[each.system]) or "none"
+                raise GalleryError(
+                    f"{each.folder} has no verdicts of judge {name!r:.60}, only of: {there}. Judge it first"
+                )
+    if not (names or common):
+        told = "; ".join(f"{each.folder}: {', '.join(found[each.system]) or 'none'}" for each in galleries)
+        raise GalleryError(f"no judge has seen all galleries ({told}); judge them, or compare a --metric")
+    return {system: {name: judges[name] for name in names or common} for system, judges in found.items()}
+
+
+def _of(values: Mapping[str, Value], metric: str, name: str) -> Value:
+    if name not in values:
+        raise GalleryError(f"{metric} has no value {name!r:.40}; it has {', '.join(values)}")
+    return values[name]
+
+
+def by_picture(verdicts: Sequence[Verdict]) -> dict[Key, float]:
+    """A judge's score of each picture: the mean of its answers that are scores. What has none is absent."""
+    found: dict[Key, list[float]] = {}
+    for verdict in verdicts:
+        if verdict.score is not None:
+            found.setdefault((verdict.case, verdict.seed), []).append(verdict.score)
+    return {key: sum(scores) / len(scores) for key, scores in found.items()}
+
+
+def _heading(folder: Path) -> Mapping[str, Any]:
+    heading = read_heading(folder)
+    if heading is None:
+        raise GalleryError(f"{folder} is no gallery: it has no gallery.json. Give folders that `fewstep generate` made")
+    return heading
+
+
+def _named(suite: Mapping[str, Any]) -> str:
+    return f"{suite.get('name')} {suite.get('version')} ({str(suite.get('hash'))[:8]})"

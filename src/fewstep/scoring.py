@@ -1,0 +1,67 @@
+"""A model's look at a gallery, as records like any metric's: GALLERY/metrics/<name>.jsonl."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewstep.backbones.scorers import Features, Scorer
+from fewstep.bench import measuring
+from fewstep.bench.metrics import scored
+from fewstep.bench.metrics.metric import Metric, Shot, Skipped, Values
+from fewstep.bench.metrics.record import Measured
+from fewstep.errors import GalleryError
+
+VERSION = "1"
+
+
+def score(
+    gallery: Path, scorer: Scorer, name: str, advance: Callable[[int, int], object] = lambda done, of: None
+) -> list[Measured]:
+    """similarity and logit: of a picture and its prompt (two towers, text to image; an instruction describes no
+    picture). spread: mean distance to the case's other seeds. to_source, to_target: of an edit.
+
+    Raises:
+        GalleryError: no gallery, or a name that a metric has.
+    """
+    if name in measuring.METRICS:
+        raise GalleryError(f"'{name}' is a metric of its own; give the model another --name")
+    return measuring.measure(gallery, [metric_of(scorer, name)], advance=advance)[name]
+
+
+def metric_of(scorer: Scorer, name: str) -> Metric:
+    """The scorer as a metric. Features are kept: a picture is looked at once, however many siblings it has."""
+    kept: dict[str, Features] = {}
+
+    def features(shot: Shot) -> Features | Skipped:
+        place = str(shot.row.get("file"))
+        if place not in kept:
+            if isinstance(shot.pixels, Skipped):
+                return shot.pixels
+            kept[place] = scorer.features([Image.fromarray(shot.pixels)])[0]
+        return kept[place]
+
+    def measure(shot: Shot) -> Values | Skipped:
+        seen = features(shot)
+        if isinstance(seen, Skipped):
+            return seen
+        others = [f for f in map(features, shot.siblings) if not isinstance(f, Skipped)]
+        found = _fit(scorer, shot, seen) | _nearness(scorer, shot, seen)
+        if others:
+            found["spread"] = float(np.mean([1 - seen @ other for other in others]))
+        return found or Skipped("a model without text says nothing of one picture alone")
+
+    return Metric(name, VERSION, scored.MAIN[0], scored.VALUES, measure, of_case=True, tools=lambda: scorer.identity)
+
+
+def _fit(scorer: Scorer, shot: Shot, seen: Features) -> Values:
+    if not scorer.reads_text or shot.question.case.task != "t2i":
+        return {}
+    cosine = float(seen @ scorer.text_features([shot.question.case.prompt])[0])
+    return {"similarity": cosine, "logit": scorer.logit(cosine)}
+
+
+def _nearness(scorer: Scorer, shot: Shot, seen: Features) -> Values:
+    known = {"to_source": shot.source, "to_target": shot.target if shot.question.case.task == "edit" else None}
+    return {name: float(seen @ scorer.features([image])[0]) for name, image in known.items() if image is not None}
