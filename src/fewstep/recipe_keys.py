@@ -45,19 +45,22 @@ def key_notes(plan: type[Plan], prefix: str = "") -> list[KeyNote]:
     return notes
 
 
-def refusals(error: ValidationError, raw: Mapping[str, Any], notes: Sequence[KeyNote]) -> list[str]:
-    """One line for each key that is wrong, in the order of the recipe."""
+def refusals(
+    error: ValidationError, raw: Mapping[str, Any], notes: Sequence[KeyNote], what: str = "recipe"
+) -> list[str]:
+    """One line for each key that is wrong, in the order of the recipe. what: the kind of file that was read."""
     said: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
         key = _dotted(fault["loc"], raw, fault["type"] == "missing")
-        said.setdefault(key, []).append(_sentence(fault, notes, key))
+        said.setdefault(key, []).append(_sentence(fault, notes, key, what))
     return [" or ".join(dict.fromkeys(sentences)) for sentences in said.values()]
 
 
-def _sentence(fault: Any, notes: Sequence[KeyNote], key: str) -> str:
+def _sentence(fault: Any, notes: Sequence[KeyNote], key: str, what: str) -> str:
     if fault["type"] == "extra_forbidden":
         near = nearest(key, notes)
-        return f"{key} is no key of a recipe" + (f"; did you mean {near}?" if near else " (fewstep recipe schema)")
+        known = " (fewstep recipe schema)" if what == "recipe" else f"; known are: {', '.join(n.key for n in notes)}"
+        return f"{key} is no key of a {what}" + (f"; did you mean {near}?" if near else known)
     if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
         return f"{key} has too few entries"
     if fault["type"] == "missing":
