@@ -65,6 +65,7 @@ NEVER = [
     ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
     ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket"}),
     ("fewstep.roles", {"fewstep.data", "fewstep.train"}),
+    ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.recipe"}),
 ]
 
 

@@ -9,7 +9,7 @@ import typer
 
 from fewstep import __version__
 from fewstep.allocator import keep_freed_memory
-from fewstep.commands import cases, pocket, recipe
+from fewstep.commands import cases, pocket, recipe, study
 from fewstep.commands.shared import Overrides, RecipeName, out, refusing
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
     "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
 )
-for _group, _commands in (("cases", cases), ("recipe", recipe), ("pocket", pocket)):
+for _group, _commands in (("cases", cases), ("recipe", recipe), ("pocket", pocket), ("study", study)):
     app.add_typer(_commands.app, name=_group)
 
 

@@ -96,9 +96,7 @@ def _negatives(recipe: Recipe, backbone: Backbone, used: list[Task]) -> dict[Tas
     return {task: tuple(sorted(prompts)) for task, prompts in found.items()}
 
 
-def distill(
-    recipe: Recipe, out: Path, console: Console | None = None, *, watch: Watching | None = None
-) -> Outcome:
+def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch: Watching | None = None) -> Outcome:
     """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
     the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
 

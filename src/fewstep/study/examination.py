@@ -168,8 +168,5 @@ def _teachers(grid: Grid, backbone: Backbone) -> Mapping[str, Teacher]:
         base=r.teachers.base,
         named=named,
     )
-    cast = assemble(
-        backbone, r.student, r.critic, everyone, iterations=1, draw=Draw(0), precision=r.run.precision
-    )
+    cast = assemble(backbone, r.student, r.critic, everyone, iterations=1, draw=Draw(0), precision=r.run.precision)
     return {name: teacher for name, teacher in cast.teachers.teachers.items() if name in (BASE, *specs)}
-

@@ -1,11 +1,11 @@
 """A study's folder: where its parts lie, and whose it is. Files only; no model, no recipe.
 
-    study.json                   the study as it was begun: its plan, its cells' recipes, its seeds
-    runs/CELL-seedN/             run folders; runs/store is the conditioning store they share
-    examination/sources/         the pictures that edits begin from
-    examination/teachers/NAME/   galleries with verdicts/, one for each teacher
-    examination/CELL-seedN/NNNNNN/   the same of a run after so many iterations
-    report/                      what `fewstep study report` writes
+study.json                   the study as it was begun: its plan, its cells' recipes, its seeds
+runs/CELL-seedN/             run folders; runs/store is the conditioning store they share
+examination/sources/         the pictures that edits begin from
+examination/teachers/NAME/   galleries with verdicts/, one for each teacher
+examination/CELL-seedN/NNNNNN/   the same of a run after so many iterations
+report/                      what `fewstep study report` writes
 """
 
 import json

@@ -147,9 +147,7 @@ def _refuse_off_axis(plan: StudyPlan, world: str, overrides: Sequence[str]) -> N
             raise StudyError(f"--set {override}: {key} is each run's own; use --seeds, --out or the study file")
 
 
-def _recipe(
-    plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]
-) -> Recipe:
+def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]) -> Recipe:
     """A cell's recipe at no particular seed. Every run keeps no more on the way than the study needs: its last
     checkpoint, and examinations at the protocol's moments, whose common divisor is the period."""
     told = plan.worlds[world]
@@ -210,6 +208,8 @@ def _refuse_unknown_teachers(world: WorldPlan, by_cell: Mapping[str, Recipe]) ->
     for name in world.teachers:
         specs = [recipe.teachers.named[name] for recipe in by_cell.values() if name in recipe.teachers.named]
         if name != BASE and not specs:
-            raise StudyError(f"teachers names {name}, but no cell has it under teachers.named; examined are base or those")
+            raise StudyError(
+                f"teachers names {name}, but no cell has it under teachers.named; examined are base or those"
+            )
         if any(spec != specs[0] for spec in specs):
             raise StudyError(f"teachers names {name}, which is another teacher in some cells; give it two names")

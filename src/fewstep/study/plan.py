@@ -1,11 +1,11 @@
 """A study, as it is written down: cells that differ along one axis, seeds, an equal budget, and one examination for all.
 
-    worlds      where it can be run: a base recipe each, and what it changes there for all cells alike
-    axis        the recipe keys that cells may differ in; everything else is equal by refusal
-    cells       name -> what it sets on the axis
-    protocol    how every cell is examined
-    tables      which of the paper's tables the rows answer to
-    figures     which grids of pictures are made
+worlds      where it can be run: a base recipe each, and what it changes there for all cells alike
+axis        the recipe keys that cells may differ in; everything else is equal by refusal
+cells       name -> what it sets on the axis
+protocol    how every cell is examined
+tables      which of the paper's tables the rows answer to
+figures     which grids of pictures are made
 """
 
 import re

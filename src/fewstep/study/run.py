@@ -9,7 +9,7 @@ from fewstep import launch
 from fewstep.backbones.families import POCKET, adapter_path
 from fewstep.errors import RunError, StudyError
 from fewstep.roles import lora_file
-from fewstep.study.examination import Examination
+from fewstep.study.examination import VERDICTS, Examination
 from fewstep.study.folder import StudyFolder, begin
 from fewstep.study.grid import Grid, Run
 
@@ -51,7 +51,7 @@ def _unexamined(run: Run, grid: Grid, place: StudyFolder) -> list[int]:
     """The moments of a run without verdicts; none for models that nothing here can examine."""
     if grid.recipe.model != POCKET:
         return []
-    return [i for i in grid.moments if not (place.student(run.name, i) / "verdicts").is_dir()]
+    return [i for i in grid.moments if not (place.student(run.name, i) / VERDICTS).is_file()]
 
 
 def _run(run: Run, grid: Grid, place: StudyFolder, examination: Examination | None, console: Console) -> None:

@@ -1,0 +1,128 @@
+"""`fewstep study plan`: what a study will do, before it does it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fewstep import launch
+from fewstep import recipe as recipes
+from fewstep.conditioning import Task
+from fewstep.data.mixture import TASKS
+from fewstep.pocket.edits import EDITS
+from fewstep.pocket.world import CATEGORIES
+from fewstep.recipe import Recipe
+from fewstep.roles.teacher_plan import BASE, TeacherPlan, teacher_plan
+from fewstep.study import costs
+from fewstep.study.folder import StudyFolder
+from fewstep.study.grid import Grid, Run
+
+MEASURED = 8  # iterations of a measurement; the median is taken
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Network evaluations of one sample in one update, forward passes only: the student's and the critic's last ones
+    are followed by backward passes. teachers: the mean over student steps once the ramp is over, at most: a teacher of
+    one category is only run for its samples."""
+
+    student: int
+    critic: int
+    teachers: float
+
+    @property
+    def total(self) -> float:
+        return self.student + self.critic + self.teachers
+
+
+def calls(recipe: Recipe) -> Calls:
+    """What an update costs, whatever the model."""
+    plan = teacher_plan(recipe.teachers, recipe.student.steps)
+    share = {task: weight / sum(recipe.tasks.ratio.weights) for task, weight in shares(recipe).items()}
+    steps = range(recipe.student.steps)
+    teachers = sum(
+        share[task] * _branches(recipe, name, task) * sum(_weighs(plan, name, k, task) for k in steps) / len(steps)
+        for task in share
+        for name in plan.names
+    )
+    return Calls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
+
+
+def shares(recipe: Recipe) -> dict[Task, int]:
+    """The tasks that have batches, with their weights."""
+    return {t: weight for t, weight in zip(TASKS, recipe.tasks.ratio.weights, strict=True) if weight}
+
+
+def _weighs(plan: TeacherPlan, name: str, k: int, task: Task) -> bool:
+    """Whether a teacher is run at student step k for some sample of the task."""
+    categories = {category for column in plan.columns for category in column.categories or ()}
+    rows = [plan.row(k, 1.0, task, category) for category in (*categories, None)]
+    return any(row[plan.names.index(name)] > 0 for row in rows)
+
+
+def _branches(recipe: Recipe, name: str, task: Task) -> int:
+    """2 where the recipe guides the teacher, 1 otherwise; a guidance that is left to the family counts as none."""
+    given = (recipe.teachers.base if name == BASE else recipe.teachers.named[name]).guidance or {}
+    return 2 if task in given and given[task].guidance().active else 1
+
+
+def pictures(grid: Grid) -> int:
+    """Pictures of one examination."""
+    kinds = {"t2i": len(CATEGORIES), "edit": len(EDITS)}
+    return grid.plan.protocol.cases * sum(kinds[task] for task in grid.plan.protocol.tasks)
+
+
+def minutes(run: Run, rates: dict[str, float]) -> float | None:
+    """Training time at these seconds an iteration of each task; None where one was not measured."""
+    weights = shares(run.recipe)
+    if not set(weights) <= set(rates):
+        return None
+    each = sum(rates[task] * weight for task, weight in weights.items()) / sum(weights.values())
+    return run.recipe.run.iterations * each / 60
+
+
+def measure(grid: Grid, to: Path, console: Console) -> None:
+    """A few iterations of the cell with the evenest tasks, so that the rate is one of this machine. They stand in the
+    study's folder as a run called rate, and what they encode is the study's."""
+
+    def unevenness(run: Run) -> float:
+        weights = run.recipe.tasks.ratio.weights
+        return abs(weights[0] - weights[1]) / sum(weights)
+
+    recipe = min(grid.runs, key=unevenness).recipe
+    raw = recipe.resolved()
+    raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}
+    launch.distill(recipes.checked(raw, "rate"), StudyFolder(to).run("rate"), console)
+
+
+def show(grid: Grid, to: Path, console: Console) -> None:
+    """The runs by number, and what they cost."""
+    rates = costs.rates(to)
+    table = Table("no.", "run", "updates", "samples an update", "network calls a sample", "training", title=to.name)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    total = 0.0
+    for run in grid.runs:
+        spent = minutes(run, rates)
+        total += spent or 0
+        each, r = calls(run.recipe), run.recipe.run
+        told = f"{each.total:.1f} ({each.student} + {each.critic} + {each.teachers:.1f})"
+        took = "?" if spent is None else f"{spent:.0f} min"
+        table.add_row(str(run.number), run.name, f"{r.iterations:,}", f"{r.batch}", told, took)
+    console.print(table)
+    asked, moments = pictures(grid), len(grid.moments)
+    console.print(
+        f"network calls: student + critic + teachers (at most, ramp over). Job {len(grid.runs)}: the teachers "
+        f"({', '.join(grid.teachers) or 'none'}), {asked:,} pictures each, once.\n"
+        f"Each run is examined {moments} time{'s' if moments > 1 else ''} on the same {asked:,} cases "
+        f"({asked * moments * len(grid.runs):,} pictures in all).",
+        highlight=False,
+    )
+    if rates:
+        told = ", ".join(f"{task} {seconds:.2f} s" for task, seconds in rates.items())
+        console.print(
+            f"Training in all about {total / 60:.1f} h, at the rate measured here: {told} an update.", highlight=False
+        )
+    else:
+        console.print("No rate was measured on this machine yet: add --measure for the hours.", highlight=False)
