@@ -34,16 +34,14 @@ To = Annotated[
 @refusing
 def study_list() -> None:
     """The shipped studies."""
-    from rich.table import Table
-
     from fewstep.study import plan
 
-    table = Table("study", "worlds", "axis", "cells", "seeds", "question")
     for name in plan.shipped():
         study, _ = plan.load(name)
-        axis, cells = ", ".join(study.axis), ", ".join(study.cells)
-        table.add_row(name, ", ".join(study.worlds), axis, cells, str(len(study.seeds)), study.question)
-    out.print(table)
+        out.print(f"[bold]{name}[/]  {study.question}", highlight=False, soft_wrap=True)
+        cells, runs = ", ".join(study.cells), len(study.cells) * len(study.seeds)
+        out.print(f"    cells: {cells} (by {', '.join(study.axis)}); {runs} runs", highlight=False, soft_wrap=True)
+        out.print(f"    worlds: {', '.join(study.worlds)}", highlight=False, soft_wrap=True)
 
 
 @app.command("plan")

@@ -162,11 +162,13 @@ def _teachers(grid: Grid, backbone: Backbone) -> Mapping[str, Teacher]:
     alone = {"anchor": False, "tasks": None, "categories": None}
     named = {name: spec.model_copy(update=alone) for name, spec in specs.items()}
     r = grid.recipe
-    everyone = TeachersSpec(
-        preset="constant" if named else "base-only",
-        lam_max=0.5 / max(1, len(named)),  # any weight: a teacher without is not loaded
-        base=r.teachers.base,
-        named=named,
+    everyone = TeachersSpec.model_validate(
+        {
+            "preset": "constant" if named else "base-only",
+            "lam_max": 0.5 / max(1, len(named)),  # any weight: a teacher without is not loaded
+            "base": r.teachers.base,
+            "named": named,
+        }
     )
     cast = assemble(backbone, r.student, r.critic, everyone, iterations=1, draw=Draw(0), precision=r.run.precision)
     return {name: teacher for name, teacher in cast.teachers.teachers.items() if name in (BASE, *specs)}

@@ -13,7 +13,7 @@ from fewstep.data.mixture import TASKS
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.world import CATEGORIES
 from fewstep.recipe import Recipe
-from fewstep.roles.teacher_plan import BASE, TeacherPlan, teacher_plan
+from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.study import costs
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Grid, Run
@@ -24,28 +24,18 @@ MEASURED = 8  # iterations of a measurement; the median is taken
 @dataclass(frozen=True)
 class Calls:
     """Network evaluations of one sample in one update, forward passes only: the student's and the critic's last ones
-    are followed by backward passes. teachers: the mean over student steps once the ramp is over, at most: a teacher of
-    one category is only run for its samples."""
+    are followed by backward passes. teachers: the mean over student steps, once the ramp is over, of the category with
+    the most teachers."""
 
     student: int
     critic: int
     teachers: float
 
-    @property
-    def total(self) -> float:
-        return self.student + self.critic + self.teachers
-
 
 def calls(recipe: Recipe) -> Calls:
     """What an update costs, whatever the model."""
-    plan = teacher_plan(recipe.teachers, recipe.student.steps)
-    share = {task: weight / sum(recipe.tasks.ratio.weights) for task, weight in shares(recipe).items()}
-    steps = range(recipe.student.steps)
-    teachers = sum(
-        share[task] * _branches(recipe, name, task) * sum(_weighs(plan, name, k, task) for k in steps) / len(steps)
-        for task in share
-        for name in plan.names
-    )
+    weights = shares(recipe)
+    teachers = sum(_teachers(recipe, task) * weight for task, weight in weights.items()) / sum(weights.values())
     return Calls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
 
 
@@ -54,11 +44,17 @@ def shares(recipe: Recipe) -> dict[Task, int]:
     return {t: weight for t, weight in zip(TASKS, recipe.tasks.ratio.weights, strict=True) if weight}
 
 
-def _weighs(plan: TeacherPlan, name: str, k: int, task: Task) -> bool:
-    """Whether a teacher is run at student step k for some sample of the task."""
-    categories = {category for column in plan.columns for category in column.categories or ()}
-    rows = [plan.row(k, 1.0, task, category) for category in (*categories, None)]
-    return any(row[plan.names.index(name)] > 0 for row in rows)
+def _teachers(recipe: Recipe, task: Task) -> float:
+    """Teacher calls of a sample, the mean over student steps; of the category with the most."""
+    plan, steps = teacher_plan(recipe.teachers, recipe.student.steps), range(recipe.student.steps)
+    branches = [_branches(recipe, name, task) for name in plan.names]
+    named = {category for column in plan.columns for category in column.categories or ()}
+
+    def of(category: str | None) -> float:
+        rows = [plan.row(k, 1.0, task, category) for k in steps]
+        return sum(n for row in rows for n, weight in zip(branches, row, strict=True) if weight) / len(steps)
+
+    return max(of(category) for category in (*sorted(named), None))
 
 
 def _branches(recipe: Recipe, name: str, task: Task) -> int:
@@ -99,7 +95,7 @@ def measure(grid: Grid, to: Path, console: Console) -> None:
 def show(grid: Grid, to: Path, console: Console) -> None:
     """The runs by number, and what they cost."""
     rates = costs.rates(to)
-    table = Table("no.", "run", "updates", "samples an update", "network calls a sample", "training", title=to.name)
+    table = Table("no.", "run", "updates", "batch", "calls", "minutes", title=f"{grid.plan.name}, {grid.world}")
     for column in table.columns[2:]:
         column.justify = "right"
     total = 0.0
@@ -107,14 +103,14 @@ def show(grid: Grid, to: Path, console: Console) -> None:
         spent = minutes(run, rates)
         total += spent or 0
         each, r = calls(run.recipe), run.recipe.run
-        told = f"{each.total:.1f} ({each.student} + {each.critic} + {each.teachers:.1f})"
-        took = "?" if spent is None else f"{spent:.0f} min"
+        told = f"{each.student} + {each.critic} + {each.teachers:.1f}"
+        took = "?" if spent is None else f"{spent:.0f}"
         table.add_row(str(run.number), run.name, f"{r.iterations:,}", f"{r.batch}", told, took)
     console.print(table)
     asked, moments = pictures(grid), len(grid.moments)
     console.print(
-        f"network calls: student + critic + teachers (at most, ramp over). Job {len(grid.runs)}: the teachers "
-        f"({', '.join(grid.teachers) or 'none'}), {asked:,} pictures each, once.\n"
+        f"calls: network calls a sample and update, student + critic + teachers (at most). "
+        f"Job {len(grid.runs)}: the teachers ({', '.join(grid.teachers) or 'none'}), {asked:,} pictures each, once.\n"
         f"Each run is examined {moments} time{'s' if moments > 1 else ''} on the same {asked:,} cases "
         f"({asked * moments * len(grid.runs):,} pictures in all).",
         highlight=False,

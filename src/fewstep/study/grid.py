@@ -208,8 +208,6 @@ def _refuse_unknown_teachers(world: WorldPlan, by_cell: Mapping[str, Recipe]) ->
     for name in world.teachers:
         specs = [recipe.teachers.named[name] for recipe in by_cell.values() if name in recipe.teachers.named]
         if name != BASE and not specs:
-            raise StudyError(
-                f"teachers names {name}, but no cell has it under teachers.named; examined are base or those"
-            )
+            raise StudyError(f"teachers names {name}, which is not base, and no cell has it under teachers.named")
         if any(spec != specs[0] for spec in specs):
             raise StudyError(f"teachers names {name}, which is another teacher in some cells; give it two names")

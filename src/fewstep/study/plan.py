@@ -1,4 +1,4 @@
-"""A study, as it is written down: cells that differ along one axis, seeds, an equal budget, and one examination for all.
+"""A study, as it is written down: cells that differ along one axis, seeds, an equal budget, one examination for all.
 
 worlds      where it can be run: a base recipe each, and what it changes there for all cells alike
 axis        the recipe keys that cells may differ in; everything else is equal by refusal
@@ -77,7 +77,7 @@ class TablePlan(Plan):
     """A table of results, and where the paper has one of its shape."""
 
     task: Task = Field(description="whose categories are the columns")
-    paper: int | None = Field(None, description="number of the paper's table")
+    paper: int | None = Field(default=None, description="number of the paper's table")
     title: str = Field(description="what it shows")
     rows: dict[str, str | None] = Field(
         description="cell, or teacher as teacher:NAME (teacher:specialised: each category by its specialist) -> "

@@ -1,5 +1,5 @@
-"""`fewstep study report`: what a study found, as JSON, Markdown, HTML and pictures. Reads files only: no model, no torch,
-and the same files give the same bytes. What depends on the clock stands apart, in cost.md."""
+"""`fewstep study report`: what a study found, as JSON, Markdown, HTML and pictures. Reads files only: no model and no
+torch, and the same files give the same bytes. What depends on the clock stands apart, in cost.md."""
 
 import json
 from pathlib import Path

@@ -1,15 +1,16 @@
 """Everything a study found, as one JSON value: from study.json, verdicts and records alone. No model, no clock: the
 same files give the same bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fewstep.data.mixture import Task
 from fewstep.study import paper
 from fewstep.study.folder import Begun, StudyFolder, opened
 from fewstep.study.intervals import Interval
-from fewstep.study.paper import PaperRow
+from fewstep.study.paper import PaperTable
 from fewstep.study.plan import BASE, TablePlan
 from fewstep.study.scores import (
     MEASURES,
@@ -37,7 +38,7 @@ def results(folder: Path) -> dict[str, Any]:
     """
     place, begun = StudyFolder(folder), opened(folder)
     sat = Sat(place, begun, cache(verdicts))
-    columns = {task: _categories(sat, task) for task in begun.plan.protocol.tasks}
+    columns: dict[str, Sequence[str]] = {task: _categories(sat, task) for task in begun.plan.protocol.tasks}
     tables = begun.plan.tables or tuple(_usual_table(begun, task) for task in begun.plan.protocol.tasks)
     asked = [takeaway for takeaway in takeaways() if takeaway.study == begun.plan.name]
     return {
@@ -85,9 +86,9 @@ def _categories(sat: Sat, task: str) -> tuple[str, ...]:
     return (*(c for c in order if c in known), *sorted(known - set(order)))
 
 
-def _usual_table(begun: Begun, task: str) -> TablePlan:
+def _usual_table(begun: Begun, task: Task) -> TablePlan:
     title = "Text to image" if task == "t2i" else "Edits"
-    return TablePlan(task=task, title=title, rows=dict.fromkeys(row_names(begun)))  # type: ignore[arg-type]
+    return TablePlan(task=task, title=title, rows=dict.fromkeys(row_names(begun)))
 
 
 def _common(begun: Begun, key: str) -> Any:
@@ -148,9 +149,7 @@ def _table(table: TablePlan, sat: Sat, categories: Sequence[str]) -> dict[str, A
                 "label": row_label(sat.begun, name),
                 "judges": {} if row is None else _by_judge(row, judges, table.task, categories),
                 "rank": places.get(name),
-                "paper": None
-                if printed is None
-                else _printed(printed.rows.get(str(table.rows[name])), printed.columns),
+                "paper": _printed(printed, table.rows[name]),
             }
             for name, row in rows.items()
         ],
@@ -165,10 +164,11 @@ def _by_judge(row: Row, judges: Sequence[str], task: str, categories: Sequence[s
     }
 
 
-def _printed(row: PaperRow | None, columns: Sequence[str]) -> dict[str, Any] | None:
-    if row is None:
+def _printed(table: PaperTable | None, name: str | None) -> dict[str, Any] | None:
+    if table is None or name is None:
         return None
-    cells = {c: [row.cells[judge][i] for judge in paper.JUDGES] for i, c in enumerate(columns)}
+    row = table.rows[name]
+    cells = {c: [row.cells[judge][i] for judge in paper.JUDGES] for i, c in enumerate(table.columns)}
     return {"cells": {**cells, "average": list(row.average)}, "rank": row.rank}
 
 

@@ -57,7 +57,7 @@ class Sat:
         if name == f"{TEACHER}{SPECIALISED}":
             return self._specialised()
         if name.startswith(TEACHER):
-            found = {NO_RUN: self.read(self.place.teacher(name.removeprefix(TEACHER)))}
+            found: Mapping[int | None, Answers] = {NO_RUN: self.read(self.place.teacher(name.removeprefix(TEACHER)))}
         else:
             found = self._runs(name)
         answered = {seed: answers for seed, answers in found.items() if answers}

@@ -1,6 +1,7 @@
 """The study's grids of pictures: the same prompts and noise across cells, or across the iterations of a cell."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,13 @@ def draw_figures(folder: Path, to: Path) -> list[tuple[FigurePlan, Path]]:
         sheet = _grid(figure, place, begun) if figure.kind == "grid" else _moments(figure, place, begun)
         if sheet is not None:
             path = to / f"{figure.name}.png"
-            durable.replace_by(path, lambda beside, sheet=sheet: sheet.save(beside, format="PNG", optimize=True))
+            durable.replace_by(path, partial(_save, sheet))
             found.append((figure, path))
     return found
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    sheet.save(path, format="PNG", optimize=True)
 
 
 def _grid(figure: FigurePlan, place: StudyFolder, begun: Begun) -> Image.Image | None:
