@@ -21,6 +21,7 @@ from fewstep.data.mixture import Task
 from fewstep.errors import StudyError
 from fewstep.plan import Plan
 from fewstep.recipe_keys import NEAR, key_notes, refusals
+from fewstep.study import paper
 
 BASE = "base"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}"
@@ -136,6 +137,7 @@ class StudyPlan(Plan):
     def _known_names(self) -> "StudyPlan":
         for table in self.tables:
             self._known([row for row in table.rows if not row.startswith("teacher:")], f"tables.{table.title}")
+            _refuse_unprinted(table)
         for figure in self.figures:
             self._known(figure.cells, f"figures.{figure.name}")
             if figure.kind == "moments" and not self.protocol.moments:
@@ -149,6 +151,18 @@ class StudyPlan(Plan):
 
     def label(self, cell: str) -> str:
         return self.cells[cell].label or cell
+
+
+def _refuse_unprinted(table: TablePlan) -> None:
+    """A counterpart that the paper does not have."""
+    printed = paper.tables().get(table.paper) if table.paper is not None else None
+    if table.paper is not None and (printed is None or printed.task != table.task):
+        numbers = ", ".join(f"{number} ({t.task})" for number, t in paper.tables().items())
+        raise ValueError(f"tables.{table.title}: paper is {table.paper} for {table.task}; the paper has {numbers}")
+    strange = [row for row in table.rows.values() if row is not None and (printed is None or row not in printed.rows)]
+    if strange:
+        known = "none without a number under paper" if printed is None else ", ".join(printed.rows)
+        raise ValueError(f"tables.{table.title}: {strange[0]} is no row of the paper's; it has {known}")
 
 
 def load(name: str) -> tuple[StudyPlan, Path | None]:

@@ -28,9 +28,8 @@ def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int
     if only is not None and not 0 <= only <= len(grid.runs):
         raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
     _refuse_missing_teachers(grid)
-    covers = _covers(grid)
     seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
-    begin(place, grid.plan, grid.described(), grid.recipe.run.iterations, seeds, covers)
+    begin(place, grid.plan, grid.described(), grid.recipe.run.iterations, seeds, covers(grid))
     examination = Examination(grid, place, console) if grid.recipe.model == POCKET else None
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
@@ -77,7 +76,7 @@ def _refuse_missing_teachers(grid: Grid) -> None:
             lora_file.read(adapter_path(spec.adapter))
 
 
-def _covers(grid: Grid) -> dict[str, dict[str, list[str] | None]]:
+def covers(grid: Grid) -> dict[str, dict[str, list[str] | None]]:
     """What each examined specialised teacher teaches."""
     found: dict[str, dict[str, list[str] | None]] = {}
     for name in grid.teachers:
