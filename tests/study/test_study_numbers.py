@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.study import paper, plan
+from fewstep.study.folder import StudyFolder, begin, opened
+from fewstep.study.grid import grid
 from fewstep.study.intervals import Interval, crossed
 from fewstep.study.results import results
 from fewstep.study.takeaways import Claim, decided, in_paper, takeaways, together
@@ -202,13 +204,22 @@ def test_at_the_ceiling_nothing_is_decided(examined: Callable[..., Path]) -> Non
 
 def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
-    (folder / "examination" / "E5-seed0" / "000300" / "verdicts" / "probe.jsonl").unlink()
-    (folder / "examination" / "E5-seed1" / "000300" / "verdicts" / "probe.jsonl").unlink()
+    (folder / "examination" / "E5-seed0" / "000200" / "verdicts" / "probe.jsonl").unlink()
+    (folder / "examination" / "E5-seed1" / "000200" / "verdicts" / "probe.jsonl").unlink()
     found = results(folder)
     assert found["missing"] == ["E5-seed0", "E5-seed1"]
     claim = found["takeaways"][0]["claims"][0]
     assert (claim["verdict"], claim["why"], claim["found"]) == ("undecided", "not examined yet", None)
     assert found["takeaways"][1]["verdict"] == "reproduced"  # needs E1 to E3 alone
+
+
+def test_seeds_that_are_new_join_a_study(examined: Callable[..., Path]) -> None:
+    folder = examined("data-composition", like_the_paper, seeds=2)
+    study, begun = grid(plan.load("data-composition")[0], seeds=1), opened(folder)
+    begin(StudyFolder(folder), study.plan, study.described(), 200, (5,), {})
+    assert begun.seeds == (0, 1)
+    assert opened(folder).seeds == (0, 1, 5)
+    assert results(folder)["missing"] == [f"E{i}-seed5" for i in range(1, 6)]
 
 
 def test_specialists_together_answer_each_for_its_own(examined: Callable[..., Path]) -> None:
@@ -230,7 +241,7 @@ def test_moments_are_curves_and_can_be_claimed(examined: Callable[..., Path]) ->
     (takeaway,) = found["takeaways"]
     assert takeaway["verdict"] == "reproduced"
     curve = found["moments"][0]["cells"]["specialised-alone"]
-    assert [point["iteration"] for point in curve] == [8, 30, 60, 90, 128, 300]
+    assert [point["iteration"] for point in curve] == [5, 20, 40, 60, 85, 200]
     assert curve[1]["score"]["value"] > 4.1
     assert curve[-1]["score"]["value"] < 2.1
 

@@ -212,9 +212,7 @@ def lora(path: Path) -> Path:
     return path
 
 
-def test_specialised_teachers_are_examined_at_their_own_weights(
-    study_file: Callable[..., str], tmp_path: Path
-) -> None:
+def test_specialised_teachers_are_examined_at_their_own_weights(study_file: Callable[..., str], tmp_path: Path) -> None:
     named = {"mine": {"adapter": str(lora(tmp_path / "mine.safetensors")), "categories": ["portrait"]}}
     file = study_file(
         ("worlds/pocket/set/teachers.named", named),
@@ -235,9 +233,7 @@ def test_specialised_teachers_are_examined_at_their_own_weights(
     assert portrait["teacher:specialised"] == portrait["teacher:mine"]
 
 
-def test_an_embedded_teacher_that_is_not_there_is_refused_first(
-    study_file: Callable[..., str], tmp_path: Path
-) -> None:
+def test_an_embedded_teacher_that_is_not_there_is_refused_first(study_file: Callable[..., str], tmp_path: Path) -> None:
     named = {"mine": {"adapter": "pocket:nobody"}}
     file = study_file(("worlds/pocket/set/teachers.named", named))
     assert "pocket:nobody is no embedded LoRA" in refused("run", file, "--out", tmp_path / "out")

@@ -37,7 +37,7 @@ def results(folder: Path) -> dict[str, Any]:
         StudyError: no study there.
     """
     place, begun = StudyFolder(folder), opened(folder)
-    sat = Sat(place, begun, cache(verdicts))
+    sat, measured = Sat(place, begun, cache(verdicts)), Sat(place, begun, cache(measures))
     columns: dict[str, Sequence[str]] = {task: _categories(sat, task) for task in begun.plan.protocol.tasks}
     tables = begun.plan.tables or tuple(_usual_table(begun, task) for task in begun.plan.protocol.tasks)
     asked = [takeaway for takeaway in takeaways() if takeaway.study == begun.plan.name]
@@ -53,9 +53,9 @@ def results(folder: Path) -> dict[str, Any]:
         "judges": _judges(sat),
         "missing": _missing(sat),
         "tables": [_table(table, sat, columns[table.task]) for table in tables if table.task in columns],
-        "takeaways": [summary(t, [answered(claim, sat, columns) for claim in t.claims]) for t in asked],
+        "takeaways": [summary(t, [answered(claim, sat, measured, columns) for claim in t.claims]) for t in asked],
         "moments": [_moments(sat, task, columns[task]) for task in columns] if begun.plan.protocol.moments else [],
-        "measures": [_measured(place, begun, task) for task in columns],
+        "measures": [_measured(measured, task) for task in columns],
     }
 
 
@@ -193,17 +193,16 @@ def _moments(sat: Sat, task: str, categories: Sequence[str]) -> dict[str, Any]:
     return {"task": task, "judge": judges[0] if judges else None, "cells": curves}
 
 
-def _measured(place: StudyFolder, begun: Begun, task: str) -> dict[str, Any]:
+def _measured(sat: Sat, task: str) -> dict[str, Any]:
     """Means of what the probe measures and does not score, over the categories it applies to."""
-    sat = Sat(place, begun, cache(measures))
     found: dict[str, dict[str, Any]] = {}
-    for name in row_names(begun):
+    for name in row_names(sat.begun):
         row = sat.row(name)
         if row is not None:
             some = next(iter(row.answers.values()))
             by_name = {m: _told(_measure(row, some, m, task)) for m in MEASURES}
             found[name] = {m: told for m, told in by_name.items() if told is not None}
-    return {"task": task, "rows": {row_label(begun, name): told for name, told in found.items()}}
+    return {"task": task, "rows": {row_label(sat.begun, name): told for name, told in found.items()}}
 
 
 def _measure(row: Row, some: Answers, measure: str, task: str) -> Interval | None:

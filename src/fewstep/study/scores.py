@@ -24,7 +24,8 @@ NO_RUN = None  # in place of a run's seed
 Column = tuple[str, str]  # task, category
 Scores = Mapping[Column, Mapping[str, float]]  # by case
 Answers = Mapping[str, Scores]  # judge, or measure -> scores of one gallery
-MEASURES = ("exact_psnr", "preserved_psnr", "flat_noise")
+EXACT = "exact_psnr"
+MEASURES = (EXACT, "preserved_psnr", "flat_noise")
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ def _estimate(
 ) -> Interval | None:
     runs = [row.seeds for row in rows if row.seeds]
     seeds: list[int | None] = sorted(frozenset.intersection(*runs)) if runs else [NO_RUN]  # type: ignore[assignment]
+    if not rows:
+        return None
     groups = [_matrices(rows, seeds, judges, (task, category)) for category in categories]
     if not seeds or not judges or not groups or any(m is None for m in groups):
         return None

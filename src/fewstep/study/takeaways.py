@@ -14,7 +14,7 @@ from fewstep.plan import Plan
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan
-from fewstep.study.scores import Row, Sat, contrast, judges_of, level
+from fewstep.study.scores import EXACT, Row, Sat, contrast, judges_of, level
 
 Verdict = Literal["reproduced", "not reproduced", "undecided"]
 REPRODUCED: Verdict = "reproduced"
@@ -46,14 +46,19 @@ class Takeaway(Plan):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study says to a claim. found: None where its rows have not been examined. why: what kept it from being
-    decided, other than the interval. in_paper: the same difference in the paper's tables, where it prints both rows."""
+    """What a study says to a claim.
+
+    found: None where its rows have not been examined. why: what kept it from being decided, other than the interval.
+    in_paper: the same difference in the paper's tables, where it prints both rows. in_db: that of the dB to the exact
+    answer, which has no ceiling; no verdict is made of it.
+    """
 
     claim: Claim
     found: Interval | None
     verdict: Verdict
     why: str | None
     in_paper: float | None
+    in_db: Interval | None = None
 
 
 @cache
@@ -88,20 +93,28 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
     return REPRODUCED if set(verdicts) == {REPRODUCED} else UNDECIDED
 
 
-def answered(claim: Claim, sat: Sat, columns: Mapping[str, Sequence[str]]) -> Answer:
-    """columns: the categories of each task."""
+def answered(claim: Claim, sat: Sat, measured: Sat, columns: Mapping[str, Sequence[str]]) -> Answer:
+    """sat: the rows' scores; measured: their measurements; columns: the categories of each task."""
     categories = claim.categories or tuple(columns.get(claim.task, ()))
-    higher, lower = ([sat.row(name) for name in names] for names in (claim.higher, claim.lower))
-    rows = [row for row in (*higher, *lower) if row is not None]
     printed = in_paper(claim, sat.begun.plan)
-    if len(rows) < len(higher) + len(lower) or not categories:
+    higher, lower = _sides(claim, sat)
+    if not (higher and lower and categories):
         return Answer(claim, None, UNDECIDED, "not examined yet", printed)
-    split, judges = len(higher), judges_of(rows)
-    found = contrast(rows[:split], rows[split:], judges, claim.task, categories)
+    rows, judges = [*higher, *lower], judges_of([*higher, *lower])
+    found = contrast(higher, lower, judges, claim.task, categories)
+    in_db = contrast(*_sides(claim, measured), [EXACT], claim.task, categories)
     if found is not None and _at_ceiling(rows, judges, claim.task, categories):
         why = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
-        return Answer(claim, found, UNDECIDED, why, printed)
-    return Answer(claim, found, decided(claim, found), None, printed)
+        return Answer(claim, found, UNDECIDED, why, printed, in_db)
+    return Answer(claim, found, decided(claim, found), None, printed, in_db)
+
+
+def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
+    """The rows above and below; none on both sides where one of them has not been examined."""
+    higher, lower = ([sat.row(name) for name in names] for names in (claim.higher, claim.lower))
+    if None in (*higher, *lower):
+        return [], []
+    return [row for row in higher if row], [row for row in lower if row]
 
 
 def _at_ceiling(rows: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]) -> bool:
@@ -134,6 +147,7 @@ def summary(takeaway: Takeaway, answers: Sequence[Answer]) -> dict[str, Any]:
             "verdict": answer.verdict,
             "why": answer.why,
             "found": None if answer.found is None else answer.found.as_dict(),
+            "in_db": None if answer.in_db is None else answer.in_db.as_dict(),
             "paper": None if answer.in_paper is None else round(answer.in_paper, 4),
         }
         for answer in answers

@@ -99,6 +99,9 @@ def claim_words(claim: Mapping[str, Any]) -> str:
     parts = [f"difference {found['value']:+.3f} ({between(found, '{:+.3f}') or 'no interval'}), to be {wanted}"]
     if len(found["by_seed"]) > 1:
         parts.append("runs: " + ", ".join(f"{value:+.3f}" for value in found["by_seed"]))
+    if claim["in_db"] is not None:
+        told = claim["in_db"]
+        parts.append(f"to the exact answer {told['value']:+.2f} dB ({between(told, '{:+.2f}') or 'no interval'})")
     if claim["paper"] is not None:
         parts.append(f"in the paper {claim['paper']:+.3f}")
     return "; ".join([*parts, *([claim["why"]] if claim["why"] else [])])
