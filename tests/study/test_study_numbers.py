@@ -259,3 +259,15 @@ def test_two_judges_are_averaged_by_the_papers_rule(examined: Callable[..., Path
     ranks = {row["name"]: row["rank"] for row in found["tables"][0]["rows"]}
     assert ranks["E3"] == 1
     assert found["takeaways"][0]["verdict"] == "not reproduced"
+
+
+def test_what_judges_keep_beside_their_verdicts_is_no_verdict(examined: Callable[..., Path]) -> None:
+    folder = examined("data-composition", like_the_paper)
+    before = results(folder)
+    for file in folder.glob("examination/**/verdicts/probe.jsonl"):
+        file.with_name("probe.attempts.jsonl").write_text(file.read_text().replace('"probe"', '"attempt"'))
+        with file.open("a") as more:
+            more.write(
+                '{"judge": "probe", "status": "refused", "score": null, "case": "t2i-text-0", "seed": 7}\n{"torn'
+            )
+    assert results(folder) == before

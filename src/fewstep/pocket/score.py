@@ -2,21 +2,29 @@
 
     score = 1 + 4 x share, from 1 (nothing right) to 5 (everything)
 
-Text to image: share = things right / things asked. Every captioned attribute is one thing, the whole word another.
-Edits: share = (changes made / changes asked) x (rest right / rest), each where it applies. The product, because an edit
-that leaves its source as it was, or one that destroys it, has not been made: both score 1.
+Text to image: share = things right / things asked; every captioned attribute is one thing, the whole word another.
+Edits: the smallest of the shares that apply - changes made, rest right, and, where the whole picture may change
+(repairs, styles), how much of the distance from the source to the one exact answer is gone. The smallest, because an
+edit that leaves its source as it was, or one that destroys it, has not been made: both score 1.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fewstep.pocket.cases import PocketCase
+from fewstep.pocket.measure import pixels_of
+
 JUDGE = "probe"
-PROTOCOL = "pocket-probe-1"  # raise when the score of a picture could change
+PROTOCOL = "probe-v1"  # raise when the score of a picture could change
 LOWEST, HIGHEST = 1.0, 5.0
+WHOLE = ("perceptual", "style")  # kinds of edit that change every pixel
+
+Record = Mapping[str, Any]  # of pocket.probe.judged, with case, seed and task
 
 
 def score_of(share: float) -> float:
@@ -24,49 +32,49 @@ def score_of(share: float) -> float:
     return LOWEST + (HIGHEST - LOWEST) * share
 
 
-def shares(record: Mapping[str, Any], changed: tuple[str, ...]) -> dict[str, float]:
-    """What a record's score is made of: attributes and letters of T2I, changed and kept of an edit.
-
-    Args:
-        record: the probe's (`pocket.probe.judged`), with its task.
-        changed: the attributes (or "letters") that the edit asks to change.
-    """
+def shares(picture: Image.Image, case: PocketCase, record: Record) -> dict[str, float]:
+    """What the score is the smallest of, each in [0, 1]."""
     right = {name: bool(value) for name, value in record["right"].items()}
-    if record["letters_exact"] is not None:
+    if case.letters is not None:
         right["letters"] = bool(record["letters_exact"])
-    if record["task"] == "t2i":
-        names = {"attributes": [n for n in right if n != "letters"], "letters": [n for n in right if n == "letters"]}
-    else:
-        names = {"changed": [n for n in right if n in changed], "kept": [n for n in right if n not in changed]}
-    return {part: float(np.mean([right[n] for n in members])) for part, members in names.items() if members}
+    if case.task == "t2i":
+        return {"asked": fmean(right.values())}
+    sides = {
+        "changed": [good for name, good in right.items() if name in case.changed],
+        "kept": [good for name, good in right.items() if name not in case.changed],
+    }
+    found = {side: fmean(goods) for side, goods in sides.items() if goods}
+    return found | ({"closed": closed(picture, case)} if case.category in WHOLE else {})
 
 
-def share_right(record: Mapping[str, Any], changed: tuple[str, ...]) -> float:
-    """The share that the score is made of."""
-    parts = shares(record, changed)
-    if record["task"] != "t2i":
-        return float(np.prod(list(parts.values())))
-    right = [*record["right"].values(), *([record["letters_exact"]] if "letters" in parts else [])]
-    return float(np.mean([bool(value) for value in right]))
+def closed(picture: Image.Image, case: PocketCase) -> float:
+    """How much of the distance (RMS over pixels) from source to exact answer is gone: 0 for the source itself."""
+    answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
+    before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
+    return 1.0 if before == 0 else max(0.0, 1.0 - after / before)
 
 
-def verdict(
-    record: Mapping[str, Any], changed: tuple[str, ...], picture: Image.Image, prompt: str, model: str
-) -> dict[str, Any]:
+def verdict(picture: Image.Image, case: PocketCase, record: Record, model: str) -> dict[str, Any]:
     """The record as a line of verdicts/probe.jsonl. model: which probe."""
-    key = hashlib.blake2b(picture.convert("RGB").tobytes(), digest_size=16)
-    key.update(repr((prompt, PROTOCOL, model)).encode())
+    found = shares(picture, case, record)
     return {
-        "key": key.hexdigest(),
+        "key": _key([picture, *case.references], case.prompt, model),
         **{name: record[name] for name in ("case", "seed", "task", "category")},
         "judge": JUDGE,
         "model": model,
         "protocol": PROTOCOL,
         "repeat": 0,
         "status": "ok",
-        "score": round(score_of(share_right(record, changed)), 6),
-        "sub_scores": {part: round(score_of(share), 6) for part, share in shares(record, changed).items()},
-        "reasoning": None,
+        "score": round(score_of(min(found.values())), 4),
+        "sub_scores": {name: round(score_of(share), 4) for name, share in found.items()},
+        "reasoning": "",
         "failure_modes": [],
-        "rung": None,
     }
+
+
+def _key(pictures: Sequence[Image.Image], prompt: str, model: str) -> str:
+    """Of all that the verdict depends on."""
+    key = hashlib.blake2b(repr((prompt, PROTOCOL, model)).encode(), digest_size=16)
+    for picture in pictures:
+        key.update(picture.convert("RGB").tobytes())
+    return key.hexdigest()

@@ -28,7 +28,7 @@ from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket import score
 from fewstep.pocket.draw import SIZE
 from fewstep.pocket.exam import Paper, System, keep_sources, sat
-from fewstep.pocket.probe import Probe
+from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.systems import TASKS, Encoded, sampler_of
 from fewstep.pocket.watching import Examine, Watching
 from fewstep.roles.assemble import assemble
@@ -107,7 +107,7 @@ class Examination:
 
     @cached_property
     def _probe_name(self) -> str:
-        return f"pocket-probe {digest(module_identity(self._probe.reader))}"
+        return f"reader-{digest([(WEIGHTS / 'reader.safetensors').read_bytes()])}"
 
     def _encode(self, backbone: Backbone) -> Encoded:
         """All questions' conditionings, made by the first backbone that comes, while it still has its encoder."""
@@ -123,7 +123,7 @@ class Examination:
         with torch.no_grad():
             drawn, records = sat(system, self.questions, self.paper, self._probe, folder, advance=advance)
         lines = [
-            score.verdict(record, case.changed, picture, case.prompt, self._probe_name)
+            score.verdict(picture, case, record, self._probe_name)
             for record, picture, (case, _) in zip(records, drawn, self.questions, strict=True)
         ]
         durable.make_folder((folder / VERDICTS).parent)

@@ -19,6 +19,7 @@ from fewstep.study.intervals import Floats, Interval, crossed
 from fewstep.study.plan import BASE
 
 TEACHER, SPECIALISED = "teacher:", "specialised"
+ATTEMPTS = ".attempts.jsonl"  # what judges keep beside their verdicts
 NO_RUN = None  # in place of a run's seed
 
 Column = tuple[str, str]  # task, category
@@ -94,7 +95,8 @@ class Sat:
 
 def verdicts(folder: Path) -> Answers:
     """The scores of a gallery's judges. What a judge refused, or what is out of range, has no score here."""
-    lines = (line for file in sorted(folder.glob("verdicts/*.jsonl")) for line in durable.lines(file))
+    files = [file for file in sorted(folder.glob("verdicts/*.jsonl")) if not file.name.endswith(ATTEMPTS)]
+    lines = (line for file in files for line in durable.lines(file))
     return _by_judge(
         (line["judge"], line, float(line["score"]))
         for line in lines
