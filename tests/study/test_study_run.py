@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,14 +16,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from fewstep.backbones import tiny
 from fewstep.backbones.families import load_backbone
 from fewstep.errors import FewstepError, StudyError
 from fewstep.pocket import score
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
 from fewstep.study import forecast, plan
+from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Grid, grid
-from tests.commands.conftest import fewstep
+from tests.commands.conftest import fewstep, written
+from tests.study.conftest import judged
 
+DOCS = Path(__file__).parent.parent.parent / "docs"
 REPORT = ("results.json", "report.md", "report.html", "grid.png", "moments.png")
 
 
@@ -42,6 +47,12 @@ def refused(*words: str | Path) -> str:
 def reported(folder: Path) -> dict[str, bytes]:
     ran("report", folder)
     return {name: (folder / "report" / name).read_bytes() for name in REPORT}
+
+
+def ran_report(folder: Path) -> dict[str, Any]:
+    ran("report", folder)
+    found: dict[str, Any] = json.loads((folder / "report" / "results.json").read_text())
+    return found
 
 
 def told(file: str, **options: Any) -> Grid:
@@ -82,14 +93,11 @@ def test_one_number_of_the_plan_at_a_time(study_file: Callable[..., str], tmp_pa
     """Jobs of an array make together what one command makes alone; a report before that says what is missing."""
     file, jobs = study_file(("protocol/moments", []), ("figures", [])), tmp_path / "jobs"
     ran("run", file, "--out", jobs, "--cell", "1")
-    ran("report", jobs)
-    assert json.loads((jobs / "report" / "results.json").read_text())["missing"] == ["teacher:base", "none-seed0"]
+    assert ran_report(jobs)["missing"] == ["teacher:base", "none-seed0"]
     assert not (jobs / "runs" / "none-seed0").exists()
     for number in ("0", "2"):
         ran("run", file, "--out", jobs, "--cell", number)
-    found = json.loads((jobs / "report" / "results.json").read_text())
-    ran("report", jobs)
-    found = json.loads((jobs / "report" / "results.json").read_text())
+    found = ran_report(jobs)
     assert found["missing"] == []
     assert [row["name"] for row in found["tables"][0]["rows"]] == ["teacher:base", "none", "even"]
     stores = {path.parent.parent for path in jobs.glob("runs/**/store.json")}
@@ -197,6 +205,37 @@ def test_folders_that_are_no_study(study_file: Callable[..., str], tmp_path: Pat
     assert "did you mean task-mixture" in refused("plan", "task-mixtur")
 
 
+def test_the_documented_study_can_be_run(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(name: rank.*?)```", (DOCS / "studies.md").read_text(), re.DOTALL)
+    (tmp_path / "rank.yaml").write_text(block)
+    runs = told(str(tmp_path / "rank.yaml"))
+    assert [run.name for run in runs.runs][:2] == ["narrow-seed0", "wide-seed0"]
+    assert runs.moments == (30, 60, 120)
+
+
+# ---- another model than the pocket teacher
+
+
+def test_what_nothing_here_can_judge_waits_for_its_judges(study_file: Callable[..., str], tmp_path: Path) -> None:
+    """A recipe file beside the study's; runs end with their students, and verdicts from elsewhere make the report."""
+    tiny.pipeline(0).save_pretrained(tmp_path / "teacher")
+    sources = {"t2i": [{"source": "pocket:t2i:2"}], "edit": [{"source": "pocket:edit:2"}]}
+    learner = {"adapter": {"rank": 2, "alpha": 2}}
+    run = {"precision": "fp32", "device": "cpu", "examine_every_iterations": 0}
+    told = {"name": "mine", "model": str(tmp_path / "teacher"), "size": [64, 64], "run": run, "data": sources}
+    written(told | {"student": learner, "critic": learner | {"updates": 1}}, tmp_path)
+    world = {"recipe": "recipe.yaml", "budget": {"iterations": 1, "batch": 2}, "set": {}, "teachers": []}
+    file, out = study_file(("worlds", {"mine": world}), ("protocol/moments", []), ("figures", [])), tmp_path / "out"
+    ran("run", file, "--out", out)
+    assert (out / "runs" / "even-seed0" / "student" / "model_index.json").is_file()
+    assert "none-seed0 is done" in ran("run", file, "--out", out)
+    assert ran_report(out)["missing"] == ["none-seed0", "even-seed0"]
+    for run, value in (("none-seed0", 2.0), ("even-seed0", 3.0)):
+        judged(StudyFolder(out).student(run, 1), ["t2i"], 3, lambda task, category, case, value=value: value)
+    (table,) = ran_report(out)["tables"]
+    assert {row["name"]: row["rank"] for row in table["rows"]} == {"none": 2, "even": 1}
+
+
 # ---- teachers
 
 
@@ -227,8 +266,7 @@ def test_specialised_teachers_are_examined_at_their_own_weights(study_file: Call
     assert [path.name for path in galleries[0]] == [path.name for path in galleries[1]]
     drawn = [[Image.open(path).tobytes() for path in gallery] for gallery in galleries]
     assert all(one != other for one, other in zip(*drawn, strict=True))
-    ran("report", out)
-    rows = json.loads((out / "report" / "results.json").read_text())["tables"][0]["rows"]
+    rows = ran_report(out)["tables"][0]["rows"]
     assert [row["name"] for row in rows[:3]] == ["teacher:base", "teacher:specialised", "teacher:mine"]
     portrait = {row["name"]: row["judges"]["probe"]["portrait"]["value"] for row in rows[:3]}
     assert portrait["teacher:specialised"] == portrait["teacher:mine"]
