@@ -97,7 +97,7 @@ def test_two_runs_are_not_taken_for_many() -> None:
     assert found.high == pytest.approx(1 + 2**0.5)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 4), st.lists(st.integers(2, 12), min_size=1, max_size=3), st.integers(0, 2**16))
 def test_an_average_is_that_of_categories_and_inside_its_interval(runs: int, sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)

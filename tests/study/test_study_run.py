@@ -92,6 +92,7 @@ def test_killed_and_resumed_it_reports_the_same_to_the_byte(study_file: Callable
 def test_one_number_of_the_plan_at_a_time(study_file: Callable[..., str], tmp_path: Path) -> None:
     """Jobs of an array make together what one command makes alone; a report before that says what is missing."""
     file, jobs = study_file(("protocol/moments", []), ("figures", [])), tmp_path / "jobs"
+    assert "about" in ran("plan", file, "--out", jobs, "--measure")
     ran("run", file, "--out", jobs, "--cell", "1")
     assert ran_report(jobs)["missing"] == ["teacher:base", "none-seed0"]
     assert not (jobs / "runs" / "none-seed0").exists()

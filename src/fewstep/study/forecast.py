@@ -17,6 +17,7 @@ from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.study import costs
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Grid, Run
+from fewstep.study.run import claim
 
 MEASURED = 8  # iterations of a measurement; the median is taken
 
@@ -86,6 +87,7 @@ def measure(grid: Grid, to: Path, console: Console) -> None:
         weights = run.recipe.tasks.ratio.weights
         return abs(weights[0] - weights[1]) / sum(weights)
 
+    claim(grid, StudyFolder(to))
     recipe = min(grid.runs, key=unevenness).recipe
     raw = recipe.resolved()
     raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}

@@ -27,9 +27,7 @@ def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int
     console, place = console or Console(), StudyFolder(to)
     if only is not None and not 0 <= only <= len(grid.runs):
         raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
-    _refuse_missing_teachers(grid)
-    seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
-    begin(place, grid.plan, grid.described(), grid.recipe.run.iterations, seeds, covers(grid))
+    claim(grid, place)
     examination = Examination(grid, place, console) if grid.recipe.model == POCKET else None
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
@@ -37,6 +35,17 @@ def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int
         if only in (None, run.number):
             _run(run, grid, place, examination, console)
     return place
+
+
+def claim(grid: Grid, place: StudyFolder) -> None:
+    """Makes the folder this study's, once everything is there that its runs will want.
+
+    Raises:
+        StudyError: it is another study's. AdapterError, ModelError: a teacher's LoRA that cannot be read.
+    """
+    _refuse_missing_teachers(grid)
+    seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
+    begin(place, grid.plan, grid.described(), grid.recipe.run.iterations, seeds, covers(grid))
 
 
 def finished(run: Run, grid: Grid, place: StudyFolder) -> bool:
