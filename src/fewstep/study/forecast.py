@@ -84,8 +84,8 @@ def measure(grid: Grid, to: Path, console: Console) -> None:
     study's folder as a run called rate, and what they encode is the study's."""
 
     def unevenness(run: Run) -> float:
-        weights = run.recipe.tasks.ratio.weights
-        return abs(weights[0] - weights[1]) / sum(weights)
+        weights = shares(run.recipe)
+        return max(weights.values()) / sum(weights.values())
 
     claim(grid, StudyFolder(to))
     recipe = min(grid.runs, key=unevenness).recipe
