@@ -14,10 +14,8 @@ from rich.progress import Progress
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.conditioning import Task
-from fewstep.data.cases import Case
-from fewstep.data.mixture import TASKS
-from fewstep.data.sources import streams as read_streams
-from fewstep.data.streams import Stream
+from fewstep.data.composition import Composition
+from fewstep.data.sources import composed
 from fewstep.device import PRECISIONS, chosen_device
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
@@ -43,15 +41,14 @@ class Prepared:
     recipe: Recipe
     backbone: Backbone
     store: ConditioningStore
-    streams: Mapping[Task, list[Stream]]
+    composition: Composition
     negatives: Mapping[Task, tuple[str, ...]]
 
     def loader(self) -> Loader:
         r = self.recipe
         return Loader(
             self.store,
-            self.streams,
-            r.tasks.ratio,
+            self.composition,
             batch=r.run.batch,
             size=r.size,
             seed=r.run.seed,
@@ -66,34 +63,20 @@ def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     device = chosen_device(recipe.run.device, recipe.run.precision)
-    place = Path(recipe.store) if recipe.store else out.parent / "store"
-    used = [task for task, share in zip(TASKS, recipe.tasks.ratio.weights, strict=True) if share]
+    place = recipe.place(out)
     with console.status("reading cases"):
-        streams = {task: read_streams(recipe.data, task, place / "cases") for task in used}
+        composition = composed(recipe.data, recipe.mixture, place / "cases")
     with console.status(f"loading {recipe.model}"):
         backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device)
     backbone.layout_grid(recipe.size)
     store = ConditioningStore(place / backbone.fingerprint(), backbone.fingerprint())
-    negatives = _negatives(recipe, backbone, used)
-    cases: list[Case] = [case for task in used for stream in streams[task] for case in stream.cases]
+    negatives = recipe.negatives(composition.tasks, backbone.default_guidance)
+    cases = composition.cases()
     with Progress(console=console, transient=True) as progress:
         done = encode_cases(backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress)
     if done.new:
         console.print(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}", soft_wrap=True)
-    return Prepared(recipe, backbone, store, streams, negatives)
-
-
-def _negatives(recipe: Recipe, backbone: Backbone, used: list[Task]) -> dict[Task, tuple[str, ...]]:
-    """The negative prompts that some teacher's guidance asks for, by task."""
-    by_teacher = [recipe.teachers.base.guidance, *(spec.guidance for spec in recipe.teachers.named.values())]
-    found: dict[Task, set[str]] = {task: set() for task in used}
-    for given in by_teacher:
-        given = given or {}
-        for task in used:
-            guidance = given[task].guidance() if task in given else backbone.default_guidance
-            if guidance.active:
-                found[task].add(guidance.negative)
-    return {task: tuple(sorted(prompts)) for task, prompts in found.items()}
+    return Prepared(recipe, backbone, store, composition, negatives)
 
 
 def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch: Watching | None = None) -> Outcome:

@@ -13,9 +13,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
 from fewstep import strict_yaml
-from fewstep.data.mixture import TASKS
-from fewstep.data.plan import DataPlan, TasksPlan
+from fewstep.data.mixture import Ratio, Task
+from fewstep.data.phases import Phases
+from fewstep.data.plan import ONE_OR_SCHEDULE, DataPlan, TasksPlan, TasksSection, mixture_of, refuse_unreachable
 from fewstep.errors import RecipeError
+from fewstep.flow.guidance import Guidance
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.plan import Plan
 from fewstep.recipe_keys import NEAR, KeyNote, key_notes, refusals
@@ -55,7 +57,11 @@ class Recipe(Plan):
     size: tuple[int, int] = Field(description="[height, width] of the target in px, where a case names none")
     store: str | None = Field(None, description="folder of the conditioning store; null: `store` beside the run folder")
     run: RunPlan = Field(_usual(RunPlan), description="how long, how large, how often")
-    tasks: TasksPlan = Field(_usual(TasksPlan), description="the task mixture, in batches")
+    tasks: TasksSection = Field(
+        _usual(TasksPlan),
+        discriminator=ONE_OR_SCHEDULE,
+        description="the task mixture, in batches: one ratio, or a schedule of them",
+    )
     data: DataPlan = Field(_usual(DataPlan), description="where the cases come from")
     teachers: TeachersSpec = Field(_usual(TeachersSpec), description="who teaches at which student step")
     student: StudentPlan = Field(_usual(StudentPlan), description="the network that is shipped, and its grid")
@@ -78,17 +84,33 @@ class Recipe(Plan):
 
     @model_validator(mode="after")
     def _sources_for_tasks(self) -> "Recipe":
-        for task, batches in zip(TASKS, self.tasks.ratio.weights, strict=True):
-            if batches and not self.data.sources(task):
-                raise ValueError(
-                    f"tasks.{task} is {batches} but data.{task} names no source; name one, or set tasks.{task} to 0"
-                )
+        refuse_unreachable(self.tasks, self.data, self.run.iterations)
         return self
 
     @model_validator(mode="after")
     def _teachers_fit(self) -> "Recipe":
         teacher_plan(self.teachers, self.student.steps)
         return self
+
+    @property
+    def mixture(self) -> Phases[Ratio]:
+        """The task ratio over the run."""
+        return mixture_of(self.tasks)
+
+    def place(self, out: Path) -> Path:
+        """The folder that holds conditioning stores and drawn or unpacked cases, for a run folder `out`."""
+        return Path(self.store) if self.store else out.parent / "store"
+
+    def negatives(self, tasks: Sequence[Task], default: Guidance) -> dict[Task, tuple[str, ...]]:
+        """The negative prompts that some teacher's guidance asks for, by task. default: the family's guidance."""
+        by_teacher = [self.teachers.base.guidance, *(spec.guidance for spec in self.teachers.named.values())]
+        found: dict[Task, set[str]] = {task: set() for task in tasks}
+        for given in by_teacher:
+            for task in tasks:
+                guidance = given[task].guidance() if given and task in given else default
+                if guidance.active:
+                    found[task].add(guidance.negative)
+        return {task: tuple(sorted(prompts)) for task, prompts in found.items()}
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, as JSON types."""

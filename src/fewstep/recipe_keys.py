@@ -4,7 +4,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -37,10 +37,10 @@ def key_notes(plan: type[Plan], prefix: str = "") -> list[KeyNote]:
     notes: list[KeyNote] = []
     for name, field in plan.model_fields.items():
         key = f"{prefix}{name}"
-        inner, step = _inner(field.annotation)
-        if inner is None or step:
+        inners = _inners(field.annotation)
+        if not any(not step for _, step in inners):
             notes.append(KeyNote(key, _type_text(field.annotation), _default(field), field.description or ""))
-        if inner is not None:
+        for inner, step in inners:
             notes += key_notes(inner, f"{key}{step}.")
     return notes
 
@@ -123,25 +123,34 @@ def _dotted(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
     return ".".join(parts)
 
 
-def _inner(annotation: Any) -> tuple[type[Plan] | None, str]:
-    """The section that a key holds, and what stands between: nothing, a name of the user's, a task, or list entries."""
+def _inners(annotation: Any) -> list[tuple[type[Plan], str]]:
+    """The sections that a key may hold, and what stands between: nothing, a name of the user's, a task, or list
+    entries."""
+    found: list[tuple[type[Plan], str]] = []
     for option in _options(annotation):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
         if isinstance(option, type) and issubclass(option, Plan):
-            return option, ""
-        if origin is dict and _inner(arguments[1])[0] is not None:
-            return arguments[1], ".<task>" if typing.get_origin(arguments[0]) is Literal else ".<name>"
-        if origin is tuple and _inner(arguments[0])[0] is not None:
-            return arguments[0], "[]"
-    return None, ""
+            found.append((option, ""))
+        elif origin is dict:
+            step = ".<task>" if typing.get_origin(arguments[0]) is Literal else ".<name>"
+            found += [(inner, step) for inner, _ in _inners(arguments[1])]
+        elif origin is tuple:
+            found += [(inner, "[]") for inner, _ in _inners(arguments[0])]
+    return found
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """The branches of a union."""
-    return typing.get_args(annotation) if typing.get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    """The branches of a union, without what is only said about them."""
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    return tuple(map(_bare, typing.get_args(annotation))) if union else (_bare(annotation),)
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
 def _type_text(annotation: Any) -> str:
+    annotation = _bare(annotation)
     if annotation in PLAIN:
         return PLAIN[annotation]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)

@@ -1,8 +1,5 @@
 """What the commands print that answer a question and change nothing."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -12,31 +9,15 @@ from fewstep import rundir
 from fewstep.backbones.families import FAMILIES, POCKET, load_backbone, load_of, pocket_folder
 from fewstep.backbones.folder import folder_of, read_json
 from fewstep.conditioning import stack
-from fewstep.data import check as cases
 from fewstep.export.card import licence_of
 from fewstep.flow.noise import Draw
-
-
-def check_cases(files: Sequence[Path], console: Console) -> bool:
-    """Prints counts, duplicates and every problem; whether a run could use these files."""
-    report = cases.check(files)
-    table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
-    table.columns[2].justify = "right"
-    for (task, category), count in report.counts.items():
-        table.add_row(task, category, f"{count:,}")
-    console.print(table)
-    for group in report.duplicates:
-        console.print(f"[yellow]the same case:[/] {', '.join(group)}", highlight=False, soft_wrap=True)
-    for problem in report.problems:
-        console.print(f"[red]{problem}[/]", highlight=False, soft_wrap=True)
-    return report.passed
 
 
 def list_recipes(console: Console) -> None:
     table = Table("recipe", "model", "size", "iterations", "tasks t2i:edit")
     for name in recipes.shipped():
         r = recipes.load(name)
-        size, tasks = f"{r.size[0]} x {r.size[1]}", f"{r.tasks.t2i}:{r.tasks.edit}"
+        size, tasks = f"{r.size[0]} x {r.size[1]}", ", then ".join(map(str, r.mixture.values))
         table.add_row(name, r.model, size, f"{r.run.iterations:,}", tasks)
     console.print(table)
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from fewstep.conditioning import Conditioning, Layout
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Task
-from fewstep.data.streams import Stream, by_source
+from fewstep.data.composition import Composition, unchanging
+from fewstep.data.mixture import TASKS, Ratio, Task
+from fewstep.data.streams import by_source
 from fewstep.encode.encode import key_of
 from fewstep.encode.store import ConditioningStore
 
@@ -96,6 +97,7 @@ def filled(store: ConditioningStore, cases: list[Case], negatives: dict[Task, tu
     store.flush()
 
 
-def streams_of(cases: list[Case]) -> dict[Task, list[Stream]]:
-    tasks: tuple[Task, Task] = ("t2i", "edit")
-    return {task: by_source(task, [[case for case in cases if case.task == task]], [1]) for task in tasks}
+def composition_of(cases: list[Case], t2i: int, edit: int) -> Composition:
+    """All the cases of each task in one stream, at one ratio."""
+    streams = {task: by_source(task, [[case for case in cases if case.task == task]], [1]) for task in TASKS}
+    return unchanging(Ratio(t2i, edit), streams)

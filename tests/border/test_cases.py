@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewstep.data.cases import ALIASES, KNOWN, Case, record_of
+from fewstep.data.cases import ALIASES, KNOWN, Case, record_of, write_jsonl
 from fewstep.data.check import check
+from fewstep.data.formats.pocket import pocket_file
 from fewstep.data.pictures import open_picture
 from fewstep.data.plan import DataPlan
-from fewstep.data.sources import entries, pocket_file, read, streams, write_jsonl
+from fewstep.data.sources import entries, read, streams
 from fewstep.errors import CaseError, RecipeError
 
 T2I = {"prompt": "a red boat"}
@@ -221,10 +222,16 @@ def test_the_first_problems_are_named_and_the_rest_counted(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("gone.jsonl", "No such file"), ("cases.csv", "not as '.csv'"), (".", "not as 'a folder'"), ("e.txt", "no t2i")],
+    [
+        ("gone.jsonl", "No such file"),
+        ("cases.xls", "not as '.xls'"),
+        ("d", "no caption in this folder"),
+        ("e.txt", "no t2i"),
+    ],
 )
 def test_sources_that_cannot_be_read(tmp_path: Path, name: str, said: str) -> None:
-    (tmp_path / "cases.csv").write_text("prompt")
+    (tmp_path / "cases.xls").write_text("prompt")
+    (tmp_path / "d").mkdir()
     (tmp_path / "e.txt").write_text("\n\n")
     with pytest.raises(CaseError, match=said):
         read(str(tmp_path / name), "t2i", tmp_path)
@@ -309,7 +316,7 @@ def test_a_section_becomes_streams(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("one\ntwo\n")
     sources = [{"source": str(tmp_path / "cases.jsonl")}, {"source": str(tmp_path / "more.txt"), "category": "c"}]
     plan = {"t2i": sources, "category_weights": {"t2i": {"a": 1, "c": 2}}}
-    found = streams(DataPlan.model_validate(plan), "t2i", tmp_path)
+    (found,) = streams(DataPlan.model_validate(plan), "t2i", tmp_path).values
     assert [(stream.weight, len(stream.cases)) for stream in found] == [(1, 3), (1, 3), (1, 2)]
     with pytest.raises(RecipeError, match=r"data\.edit names no source"):
         streams(DataPlan.model_validate(plan), "edit", tmp_path)

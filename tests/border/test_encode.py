@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from made_up import SIZE, edit_cases, forked, patiently, streams_of, t2i_cases
+from made_up import SIZE, composition_of, edit_cases, forked, patiently, t2i_cases
 from rich.console import Console
 from rich.progress import Progress
 from safetensors import safe_open
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Ratio, Task
+from fewstep.data.mixture import Task
 from fewstep.data.pictures import open_picture
 from fewstep.encode import store as store_module
 from fewstep.encode.encode import encode_cases, key_of
@@ -123,7 +123,7 @@ def test_batches_go_straight_into_the_network(
     backbone: QwenImage21, cases: list[Case], store: ConditioningStore
 ) -> None:
     encode_cases(backbone, cases, store, size=SIZE, negatives=NEGATIVES)
-    loader = Loader(store, streams_of(cases), Ratio(1, 1), batch=3, size=SIZE, seed=0, negatives=NEGATIVES)
+    loader = Loader(store, composition_of(cases, 1, 1), batch=3, size=SIZE, seed=0, negatives=NEGATIVES)
     for i in range(2):
         batch = loader.batch(i)
         shape = backbone.noise_shape(batch.cond.layout)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import SIZE, edit_cases, filled, streams_of, t2i_cases
+from made_up import SIZE, composition_of, edit_cases, filled, t2i_cases
 
 from fewstep.data.cases import Case
+from fewstep.data.composition import unchanging
 from fewstep.data.mixture import Ratio, Task, task_at
 from fewstep.data.streams import by_category
 from fewstep.encode.loader import Batch, Loader
@@ -32,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def loader(made: World, ratio: tuple[int, int] = (5, 5), **options: int) -> Loader:
     store, cases = made
     usual = {"batch": 4, "seed": 0} | options
-    return Loader(store, streams_of(cases), Ratio(*ratio), size=SIZE, negatives=NEGATIVES, **usual)  # type: ignore[arg-type]
+    return Loader(store, composition_of(cases, *ratio), size=SIZE, negatives=NEGATIVES, **usual)  # type: ignore[arg-type]
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -94,7 +95,7 @@ def test_categories_are_exact_by_sample(world: World) -> None:
     store, cases = world
     prompts = [case for case in cases if case.task == "t2i"]
     streams = by_category("t2i", [prompts], [1], {"a": 1, "b": 2})
-    batches = Loader(store, {"t2i": streams}, Ratio(1, 0), batch=4, size=SIZE, seed=0)
+    batches = Loader(store, unchanging(Ratio(1, 0), {"t2i": streams}), batch=4, size=SIZE, seed=0)
     assert Counter(name for i in range(3) for name in batches.batch(i).categories) == {"a": 4, "b": 8}
 
 
@@ -125,10 +126,10 @@ def test_cases_that_are_not_encoded_are_counted_and_named(world: World) -> None:
     with pytest.raises(
         StoreError, match=r"1 conditionings are missing, the first for new\.jsonl:7; run fewstep encode"
     ):
-        Loader(store, streams_of(more), Ratio(1, 1), batch=4, size=SIZE, seed=0)
+        Loader(store, composition_of(more, 1, 1), batch=4, size=SIZE, seed=0)
     with pytest.raises(StoreError, match="22 conditionings are missing"):
         Loader(
-            store, streams_of(cases), Ratio(1, 1), batch=4, size=SIZE, seed=0, negatives={"t2i": ("x",), "edit": ("x",)}
+            store, composition_of(cases, 1, 1), batch=4, size=SIZE, seed=0, negatives={"t2i": ("x",), "edit": ("x",)}
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.pocket import build, corpus, draws, teach, vae
+from fewstep.pocket import build, corpus, draws, lessons, teach, vae
 from fewstep.pocket.muon import orthogonalised
 from fewstep.pocket.ranks import Ranks
 
@@ -65,8 +65,8 @@ def test_training_resumes_where_it_stopped(
     ids = torch.full((4, corpus.LONGEST), -1, dtype=torch.int16)
     ids[:, :3] = 40
     data = {
-        "t2i": teach.Corpus(torch.randn(4, 1, 16, 64).half(), ids),
-        "edit": teach.Corpus(torch.randn(4, 2, 16, 64).half(), ids),
+        "t2i": lessons.Corpus(torch.randn(4, 1, 16, 64).half(), ids),
+        "edit": lessons.Corpus(torch.randn(4, 2, 16, 64).half(), ids),
     }
     ended = []
     for stops in ((2,), (1, 1)):

@@ -100,7 +100,7 @@ def test_pictures_are_what_was_asked_for(sampler: exam.Sampler, probe: Probe) ->
 
 
 def test_the_encoder_says_each_token_nearly_the_same_anywhere(pipeline: build.QwenImage21Pipeline) -> None:
-    from fewstep.pocket.teach import embedding_table
+    from fewstep.pocket.lessons import embedding_table
 
     table = embedding_table(pipeline)
     prompt = cases.t2i_case(0, 1).prompt

@@ -77,7 +77,7 @@ def lived(folder: Path) -> RunDir:
                 told = {"phase": "distil", "iteration": i, "student_step": i % 4, "task": "t2i"}
                 told |= {
                     "tasks": {"t2i": 32 * (i + 1), "edit": 32 * (i + 1)},
-                    "categories": {"landscape": 11 * i, "scene": 5 * i},
+                    "categories": {"t2i/landscape": 11 * i, "edit/scene": 5 * i},
                 }
                 told |= {
                     "cosine": 1 - math.exp(-i / 20) * draw.random(),
@@ -147,7 +147,16 @@ def test_every_part_is_there(html: str) -> None:
         "network calls",
         "While it learnt",
     ]
-    parts += ["Samples by task", "3,840", "fewstep distill pocket", "name: pocket", "torch", "4.0 minutes"]
+    parts += [
+        "Declared and realised",
+        "50.0 % (3,840 of 7,680)",
+        "Samples by task",
+        "3,840",
+        "fewstep distill pocket",
+        "name: pocket",
+        "torch",
+        "4.0 minutes",
+    ]
     for part in parts:
         assert part in outline.text, part
     pictures = [attributes for tag, attributes in outline.tags if tag == "img"]

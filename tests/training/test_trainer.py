@@ -190,7 +190,7 @@ def test_every_iteration_has_its_line(tmp_path: Path) -> None:
     for i, line in enumerate(found):
         assert line["phase"] == "distil"
         assert line["tasks"] == {"t2i": 4 * (i + 1)}
-        assert line["categories"] == {"landscape": 2 * (i + 1), "portrait": 2 * (i + 1)}
+        assert line["categories"] == {"t2i/landscape": 2 * (i + 1), "t2i/portrait": 2 * (i + 1)}
         assert line["teacher_forwards"] == {"base": 1}
         for name in ("student_loss", "critic_loss", "student_norm", "critic_norm", "gradient", "cosine", "gap"):
             assert isinstance(line[name], float)

@@ -5,7 +5,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from fewstep.commands.shared import refusing
+from fewstep.commands.shared import out, refusing
+from fewstep.errors import RecipeError
 
 app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
 
@@ -42,3 +43,22 @@ def pocket_examine(
     from fewstep.demo import examine
 
     examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
+
+
+@app.command("specialise")
+@refusing
+def pocket_specialise(
+    kind: Annotated[str, typer.Argument(help="`portrait`, `text` or `edit`.")],
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Folder of the LoRA file; `runs/specialists/KIND` if not given."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Training minutes.", min=0.01)] = 5,
+) -> None:
+    """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
+    from fewstep.pocket.specialise import KINDS, specialise
+
+    if kind not in KINDS:
+        raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(KINDS)}")
+    folder = to or Path("runs/specialists") / kind
+    specialise(kind, folder, minutes, log=lambda text: out.print(text, highlight=False))

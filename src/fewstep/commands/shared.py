@@ -7,6 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from fewstep.errors import FewstepError
 
@@ -33,7 +34,7 @@ def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
         except FewstepError as error:
             if debug:
                 raise
-            err.print(f"[bold red]fewstep:[/] {error}", highlight=False, soft_wrap=True)
+            err.print(f"[bold red]fewstep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             if debug:

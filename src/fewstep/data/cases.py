@@ -3,7 +3,8 @@
 The canonical file is JSON Lines. What others write is read too: `ALIASES` says under which names.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 
+from fewstep import durable
 from fewstep.data.mixture import TASKS, Task
 from fewstep.data.pictures import verify_picture
 from fewstep.errors import CaseError
@@ -56,6 +58,7 @@ class Case:
         return default if self.height is None or self.width is None else (self.height, self.width)
 
 
+Entry = Case | CaseError  # what a line holds: a case, or the reason why it is none
 KNOWN = {f.name for f in fields(Case)} - {"where"} | {name for names in ALIASES.values() for name in names}
 
 
@@ -67,7 +70,7 @@ def case_of(record: Mapping[str, Any], folder: Path, where: str, name: str, thor
     Raises:
         CaseError: with `where` and the remedy.
     """
-    _refuse_slips(record, where)
+    refuse_slips(record, where)
     references = tuple(_picture(folder, text, where, thorough) for text in _texts(record, "references", where))
     task = _task(record, bool(references), where)
     height, width = _side(record, "height", where), _side(record, "width", where)
@@ -125,7 +128,26 @@ def prompt_of(value: object, where: str) -> str:
     return prompt
 
 
-def distinct(entries: Iterable[Case | CaseError]) -> Iterable[Case | CaseError]:
+def refuse_columns(names: Collection[str], where: str) -> None:
+    """
+    Raises:
+        CaseError: a table without a column of prompts, or with a column whose name looks like a slip.
+    """
+    refuse_slips(names, where)
+    if not any(name in names for name in ALIASES["prompt"]):
+        raise CaseError(
+            f"{where}: no column of prompts among {', '.join(names) or 'none'}; name it 'prompt' "
+            f"(or {', '.join(ALIASES['prompt'][1:])})"
+        )
+
+
+def write_jsonl(path: Path, cases: Iterable[Case]) -> None:
+    """The canonical file, whole or absent."""
+    records = (json.dumps(record_of(case, path.parent), ensure_ascii=False) for case in cases)
+    durable.write(path, "".join(f"{line}\n" for line in records))
+
+
+def distinct(entries: Iterable[Entry]) -> Iterable[Entry]:
     """The same entries, an id's second appearance replaced by an error that names both places."""
     first: dict[str, str] = {}
     for entry in entries:
@@ -231,11 +253,15 @@ def _refuse_unwritable(text: str, name: str, where: str) -> None:
         raise CaseError(f"{where}: {name} holds half a character or a NUL; write the file again as UTF-8")
 
 
-def _refuse_slips(record: Mapping[str, Any], where: str) -> None:
-    """A misspelt 'reference_images' would turn an edit into text-to-image without a word."""
-    for key in record:
+def refuse_slips(names: Collection[str], where: str) -> None:
+    """A misspelt 'reference_images' would turn an edit into text-to-image without a word.
+
+    Raises:
+        CaseError: a name that looks like one that is known, where that one is missing.
+    """
+    for key in names:
         meant = _meant(key)
-        if meant is not None and not any(name in record for name in _names_of(meant)):
+        if meant is not None and not any(name in names for name in _names_of(meant)):
             raise CaseError(f"{where}: key {key!r:.60} is not known; did you mean {meant!r}?")
 
 
@@ -253,4 +279,5 @@ def _names_of(name: str) -> tuple[str, ...]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path.absolute()).as_posix()
+    path, folder = path.absolute(), folder.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -1,25 +1,29 @@
 """`fewstep cases check`: what is in a set of cases, and what is wrong with it. Answers with data; prints nothing."""
 
+import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fewstep.data.cases import Case
 from fewstep.data.mixture import Task
+from fewstep.data.overlap import Overlap, overlaps, suite_prompts
 from fewstep.data.pictures import digest
-from fewstep.data.sources import entries
+from fewstep.data.sources import entries_of
 from fewstep.errors import CaseError
 
 
 @dataclass(frozen=True)
 class Report:
     """counts: usable cases by task and category. duplicates: places (file:line) of cases that say the same, in groups.
-    problems: one message for each line, or file, that cannot be used."""
+    overlap: cases that share words with a benchmark. problems: one message for each line, or file, that cannot be
+    used."""
 
     counts: dict[tuple[Task, str], int]
     duplicates: tuple[tuple[str, ...], ...]
+    overlap: tuple[Overlap, ...]
     problems: tuple[str, ...]
 
     @property
@@ -28,27 +32,43 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Duplicates are worth a look, and no failure."""
+        """Duplicates and overlap are worth a look, and no failure."""
         return self.usable > 0 and not self.problems
 
 
-def check(files: Sequence[Path]) -> Report:
-    """Reads every line, and every picture whole."""
+def check(
+    sources: Sequence[str | Path], against: Path | None = None, seen: Callable[[int], object] = lambda count: None
+) -> Report:
+    """Reads every line, and every picture whole. Pictures out of archives are unpacked for as long as that takes.
+    seen: told how many entries were read.
+
+    Raises:
+        CaseError: `against` holds no prompts.
+    """
+    suite = suite_prompts(against) if against is not None else []
+    with tempfile.TemporaryDirectory(prefix="fewstep-check-") as folder:
+        cases, problems = _read(sources, Path(folder), seen)
+        duplicates = _duplicates(cases)
+    if not cases and not problems:
+        problems.append(f"{', '.join(map(str, sources))}: no case in it; write one a line")
+    counts = Counter((case.task, case.category) for case in cases)
+    return Report(dict(sorted(counts.items())), duplicates, tuple(overlaps(cases, suite)), tuple(problems))
+
+
+def _read(sources: Sequence[str | Path], folder: Path, seen: Callable[[int], object]) -> tuple[list[Case], list[str]]:
     cases: list[Case] = []
     problems: list[str] = []
-    for path in files:
+    for source in sources:
         try:
-            for entry in entries(path, thorough=True):
+            for entry in entries_of(str(source), folder, thorough=True):
                 if isinstance(entry, Case):
                     cases.append(entry)
                 else:
                     problems.append(str(entry))
+                seen(len(cases) + len(problems))
         except CaseError as error:
             problems.append(str(error))
-    if not cases and not problems:
-        problems.append(f"{', '.join(map(str, files))}: no case in it; write one a line")
-    counts = Counter((case.task, case.category) for case in cases)
-    return Report(dict(sorted(counts.items())), _duplicates(cases), tuple(problems))
+    return cases, problems
 
 
 def _duplicates(cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:

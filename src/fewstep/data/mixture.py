@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from fewstep.data.phases import Phases
 from fewstep.errors import RecipeError
 
 Task = Literal["t2i", "edit"]
@@ -45,6 +46,19 @@ def place_at(i: int, weights: Sequence[int]) -> Place:
     return Place(first, rank)
 
 
+def turns(n: int, weights: Sequence[int], stream: int) -> int:
+    """How many of the positions 0 .. n - 1 belong to the stream; see `place_at`, whose halving this follows."""
+    first, last = 0, len(weights)
+    while last - first > 1 and n:
+        middle = (first + last) // 2
+        gone_right = n * sum(weights[middle:last]) // sum(weights[first:last])
+        if stream >= middle:
+            first, n = middle, gone_right
+        else:
+            last, n = middle, n - gone_right
+    return n
+
+
 def spread_at(i: int, weights: Sequence[int]) -> int:
     """The number of the stream that position i belongs to; see `place_at`."""
     return place_at(i, weights).stream
@@ -74,6 +88,25 @@ class Ratio:
 def task_at(i: int, ratio: Ratio) -> Task:
     """Batch i's task: any t2i + edit consecutive batches hold exactly `edit` edit batches, evenly spread."""
     return TASKS[spread_at(i, ratio.weights)]
+
+
+def task_turns(n: int, mixture: Phases[Ratio], task: Task) -> int:
+    """How many of the batches 0 .. n - 1 are the task's. Each phase begins its period anew, so that every period
+    within it is exact."""
+    number = TASKS.index(task)
+    return sum(turns(span.end - span.start, mixture.values[span.number].weights, number) for span in mixture.spans(n))
+
+
+def turn_at(i: int, mixture: Phases[Ratio]) -> tuple[Task, int]:
+    """Batch i's task, and how many batches of that task came before it, in all phases."""
+    *_, span = mixture.spans(i + 1)
+    task = TASKS[spread_at(i - span.start, mixture.values[span.number].weights)]
+    return task, task_turns(i, mixture, task)
+
+
+def used_tasks(mixture: Phases[Ratio]) -> tuple[Task, ...]:
+    """The tasks that have batches in some phase."""
+    return tuple(task for n, task in enumerate(TASKS) if any(ratio.weights[n] for ratio in mixture.values))
 
 
 def index_at(i: int, size: int, name: str, seed: int) -> int:

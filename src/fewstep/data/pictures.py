@@ -11,7 +11,17 @@ from PIL import Image, ImageOps
 from fewstep.errors import CaseError
 
 MAX_PIXELS = 100_000_000  # ours: far above any camera a reference comes from
+ORIENTATION = 0x0112  # the EXIF tag
 MAX_ASPECT = 16  # ours; the text encoder's own limit is 200
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)  # of files taken for pictures in folders and tars
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"}  # 8 bit or less
 
 
@@ -34,6 +44,18 @@ def verify_picture(path: Path, where: str, thorough: bool = False) -> tuple[int,
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise _unreadable(path, where, error) from error
     return height, width
+
+
+def upright_size(path: Path, where: str) -> tuple[int, int]:
+    """(height, width) as `open_picture` will give it, from the header alone.
+
+    Raises:
+        CaseError: as `verify_picture`.
+    """
+    height, width = verify_picture(path, where)
+    with _opened(path, where) as image:
+        turned = image.getexif().get(ORIENTATION, 1) >= 5  # by a quarter
+    return (width, height) if turned else (height, width)
 
 
 def open_picture(path: Path, where: str) -> Image.Image:

@@ -1,12 +1,31 @@
-"""The sections `tasks` and `data` of a recipe."""
+"""The sections `tasks` and `data` of a recipe. What may change over a run is either one value, or a list of phases."""
 
 from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from fewstep.data.mixture import Ratio, Task
+from fewstep.data.mixture import TASKS, Ratio, Task, used_tasks
+from fewstep.data.phases import Phases, both, constant, phases_of, refuse_beyond
 from fewstep.errors import RecipeError
 from fewstep.plan import Plan
+
+Preset = Literal["E1", "E2", "E3", "E4", "E5"]
+PRESETS: dict[str, dict[str, int]] = {  # paper, table 1: equal numbers of prompts of each category
+    "E1": {"landscape": 1},
+    "E2": {"portrait": 1},
+    "E3": {"text": 1},
+    "E4": {"landscape": 1, "portrait": 1},
+    "E5": {"landscape": 1, "portrait": 1, "text": 1},
+}
+UNTIL = "holds before this iteration; the last entry of a schedule has none"
+
+
+def _branch(value: Any) -> str:
+    return "schedule" if isinstance(value, list | tuple) else "one"
+
+
+ONE_OR_SCHEDULE = Discriminator(_branch)  # so that a slip in one form is not told as a slip in the other
 
 
 class TasksPlan(Plan):
@@ -25,29 +44,105 @@ class TasksPlan(Plan):
         return Ratio(self.t2i, self.edit)
 
 
+class TasksPhase(Plan):
+    """A ratio for a part of the run."""
+
+    until: int | None = Field(None, description=UNTIL)
+    t2i: int = Field(description="text-to-image batches out of every t2i + edit")
+    edit: int = Field(description="edit batches out of every t2i + edit")
+
+    @model_validator(mode="after")
+    def _refuse_nothing(self) -> "TasksPhase":
+        Ratio(self.t2i, self.edit)
+        return self
+
+    @property
+    def ratio(self) -> Ratio:
+        return Ratio(self.t2i, self.edit)
+
+
+TasksSection = (
+    Annotated[TasksPlan, Tag("one")] | Annotated[tuple[TasksPhase, ...], Tag("schedule")]
+)  # stands in Recipe with ONE_OR_SCHEDULE
+
+
+def mixture_of(tasks: TasksPlan | tuple[TasksPhase, ...]) -> Phases[Ratio]:
+    """The task ratio over the run.
+
+    Raises:
+        RecipeError: a schedule that is none.
+    """
+    if isinstance(tasks, TasksPlan):
+        return constant(tasks.ratio)
+    return phases_of([phase.ratio for phase in tasks], [phase.until for phase in tasks], "tasks")
+
+
+class WeightPhase(Plan):
+    """A source's weight for a part of the run."""
+
+    until: int | None = Field(None, description=UNTIL)
+    weight: int = Field(ge=0, description="its share of the task's samples, then")
+
+
 class SourcePlan(Plan):
     """Where cases come from."""
 
     source: str = Field(
         min_length=1,
-        description="a .jsonl file, a .txt file with one prompt a line, or pocket:t2i:N / pocket:edit:N; "
-        "of a file with both tasks, the cases of this task",
+        description="a .jsonl, .csv, .parquet or .tar file, a .txt file with one prompt a line, a folder of x.png + "
+        "x.txt, a pattern such as shards/*.tar, or pocket:t2i:N / pocket:edit:N (docs/cases.md); of a source with both "
+        "tasks, the cases of this task",
     )
     category: str | None = Field(None, description="the category of all its cases; null: each case's own")
-    weight: int = Field(1, ge=0, description="its share of the task's samples, beside the other sources' weights")
+    weight: Annotated[int, Field(ge=0), Tag("one")] | Annotated[tuple[WeightPhase, ...], Tag("schedule")] = Field(
+        1,
+        discriminator=ONE_OR_SCHEDULE,
+        description="its share of the task's samples, beside the other sources' weights; or a schedule of them",
+    )
+
+    def weights(self, where: str) -> Phases[int]:
+        if isinstance(self.weight, int):
+            return constant(self.weight)
+        return phases_of([p.weight for p in self.weight], [p.until for p in self.weight], f"{where}.weight")
+
+
+class CategoryPhase(Plan):
+    """Shares of the categories for a part of the run."""
+
+    until: int | None = Field(None, description=UNTIL)
+    weights: dict[str, int] = Field(min_length=1, description="category: share of the task's samples, then")
+
+
+Shares = Annotated[dict[str, int], Tag("one")] | Annotated[tuple[CategoryPhase, ...], Tag("schedule")]
 
 
 class CategoryWeights(Plan):
     """Shares of the categories, whole numbers. Empty: the sources' weights decide."""
 
-    t2i: dict[str, int] = Field(default_factory=dict, description="category: share of the t2i samples")
-    edit: dict[str, int] = Field(default_factory=dict, description="category: share of the edit samples")
+    t2i: Shares = Field(
+        default_factory=dict,
+        discriminator=ONE_OR_SCHEDULE,
+        description="category: share of the t2i samples; or a schedule of them",
+    )
+    edit: Shares = Field(
+        default_factory=dict,
+        discriminator=ONE_OR_SCHEDULE,
+        description="category: share of the edit samples; or a schedule of them",
+    )
 
     @model_validator(mode="after")
     def _refuse_nothing(self) -> "CategoryWeights":
-        for task, weights in (("t2i", self.t2i), ("edit", self.edit)):
-            _refuse_weights(list(weights.values()), f"data.category_weights.{task}")
+        for task in TASKS:
+            for weights in self.of(task).values:
+                _refuse_weights(list(weights.values()), f"data.category_weights.{task}")
         return self
+
+    def of(self, task: Task) -> Phases[dict[str, int]]:
+        given = self.t2i if task == "t2i" else self.edit
+        if isinstance(given, dict):
+            return constant(given)
+        where = f"data.category_weights.{task}"
+        return phases_of([phase.weights for phase in given], [phase.until for phase in given], where)
 
 
 class DataPlan(Plan):
@@ -55,30 +150,80 @@ class DataPlan(Plan):
 
     t2i: tuple[SourcePlan, ...] = Field((), description="sources of text-to-image prompts")
     edit: tuple[SourcePlan, ...] = Field((), description="sources of edits")
+    preset: Preset | None = Field(
+        None,
+        description="a composition of the paper's table 1, in place of category_weights.t2i: E1 landscape, "
+        "E2 portrait, E3 text, E4 landscape + portrait, E5 all three",
+    )
     category_weights: CategoryWeights = Field(
         default_factory=CategoryWeights, description="shares of the categories; empty: the sources' weights decide"
     )
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "DataPlan":
-        for task, sources, weights in (
-            ("t2i", self.t2i, self.category_weights.t2i),
-            ("edit", self.edit, self.category_weights.edit),
-        ):
-            _refuse_weights([source.weight for source in sources], f"data.{task}: the weights of the sources")
-            labels = {source.category for source in sources}
-            if missing := sorted(name for name in weights if labels and None not in labels and name not in labels):
-                raise RecipeError(
-                    f"data.category_weights.{task}.{missing[0]}: no source has this category; they have "
-                    f"{', '.join(sorted(label for label in labels if label))}"
-                )
+        if self.preset and self.category_weights.t2i:
+            raise RecipeError("data.preset and data.category_weights.t2i exclude each other; leave one of them out")
+        for task in TASKS:
+            self._refuse_sources_without_weight(task)
+            self._refuse_unknown_categories(task)
         return self
 
     def sources(self, task: Task) -> tuple[SourcePlan, ...]:
         return self.t2i if task == "t2i" else self.edit
 
-    def weights(self, task: Task) -> dict[str, int]:
-        return self.category_weights.t2i if task == "t2i" else self.category_weights.edit
+    def source_weights(self, task: Task) -> Phases[tuple[int, ...]]:
+        """Every source's weight, in the order of the sources."""
+        found: Phases[tuple[int, ...]] = constant(())
+        for number, source in enumerate(self.sources(task)):
+            merged = both(found, source.weights(f"data.{task}.{number}"))
+            found = Phases(tuple((*weights, weight) for weights, weight in merged.values), merged.ends)
+        return found
+
+    def category_shares(self, task: Task) -> Phases[dict[str, int]]:
+        """Categories and their shares; empty where the sources' weights decide."""
+        if task == "t2i" and self.preset:
+            return constant(PRESETS[self.preset])
+        return self.category_weights.of(task)
+
+    def name_of_shares(self, task: Task) -> str:
+        """The key that `category_shares` comes from."""
+        return f"data.preset {self.preset}" if task == "t2i" and self.preset else f"data.category_weights.{task}"
+
+    def refuse_beyond(self, iterations: int) -> None:
+        """
+        Raises:
+            RecipeError: a schedule that goes on after the run has ended.
+        """
+        for task in TASKS:
+            for number, source in enumerate(self.sources(task)):
+                where = f"data.{task}.{number}.weight"
+                refuse_beyond(source.weights(f"data.{task}.{number}"), iterations, where)
+            refuse_beyond(self.category_weights.of(task), iterations, f"data.category_weights.{task}")
+
+    def _refuse_sources_without_weight(self, task: Task) -> None:
+        weights = self.source_weights(task)
+        for start, values in zip((0, *weights.ends), weights.values, strict=True):
+            since = f" from iteration {start} on" if start else ""
+            _refuse_weights(values, f"data.{task}: the weights of the sources{since}")
+
+    def _refuse_unknown_categories(self, task: Task) -> None:
+        labels = {source.category for source in self.sources(task)}
+        if not labels or None in labels:
+            return  # the cases bring categories of their own: known once they are read
+        for shares in self.category_shares(task).values:
+            if missing := sorted(name for name in shares if name not in labels):
+                raise RecipeError(
+                    unknown_category(self.name_of_shares(task), missing[0], [label for label in labels if label])
+                )
+
+
+def unknown_category(where: str, name: str, known: Sequence[str]) -> str:
+    """What is said about a category that no source has."""
+    place = f"{where} needs {name}" if where.startswith("data.preset") else f"{where}.{name}"
+    return (
+        f"{place}: no source has this category; they have {', '.join(sorted(known))}. "
+        "Use one of these, or give a source this `category`"
+    )
 
 
 def _refuse_weights(weights: Sequence[int], where: str) -> None:
@@ -86,3 +231,19 @@ def _refuse_weights(weights: Sequence[int], where: str) -> None:
         raise RecipeError(f"{where} hold a negative number; shares are whole numbers from 0, such as 3 and 1")
     if weights and not any(weights):
         raise RecipeError(f"{where} sum to 0; give at least one of them a share")
+
+
+def refuse_unreachable(tasks: TasksPlan | tuple[TasksPhase, ...], data: DataPlan, iterations: int) -> None:
+    """
+    Raises:
+        RecipeError: a schedule that runs backwards or past the end, or a task without sources.
+    """
+    mixture = mixture_of(tasks)
+    refuse_beyond(mixture, iterations, "tasks")
+    data.refuse_beyond(iterations)
+    for task in used_tasks(mixture):
+        if not data.sources(task):
+            batches = max(ratio.weights[TASKS.index(task)] for ratio in mixture.values)
+            raise RecipeError(
+                f"tasks.{task} is {batches} but data.{task} names no source; name one, or set tasks.{task} to 0"
+            )

@@ -1,223 +1,185 @@
-"""Where cases come from: .jsonl files, .txt files with one prompt a line, and the pocket world.
+"""Where cases come from: files, folders and archives in the formats that people have, and the pocket world.
 
 Each format is one function from a path to entries, an entry being a case or the error in its place: so one reader
-serves both a run, which stops at errors, and `check`, which counts them. A further format is a further function.
+serves a run, which stops at errors, `check`, which counts them, and `convert`. A further format is a further function.
 """
 
+import glob
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 from fewstep import durable
-from fewstep.data.cases import Case, case_of, distinct, prompt_of, record_of
-from fewstep.data.mixture import TASKS, Task
+from fewstep.data.cases import Case, Entry, distinct, write_jsonl
+from fewstep.data.composition import Composition
+from fewstep.data.formats.csv_table import csv_table
+from fewstep.data.formats.lines import jsonl, txt
+from fewstep.data.formats.pairs import pairs
+from fewstep.data.formats.parquet import parquet
+from fewstep.data.formats.pocket import POCKET, pocket_file, task_of
+from fewstep.data.formats.tar import tar
+from fewstep.data.mixture import Ratio, Task, used_tasks
+from fewstep.data.phases import Phases, both
 from fewstep.data.plan import DataPlan
 from fewstep.data.streams import Stream, by_category, by_source
 from fewstep.errors import CaseError, RecipeError
-from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
 
 SHOWN = 5  # problems named in one message
-POCKET = "pocket:"
-POCKET_SEED = 0
-POCKET_LIMIT = 1_000_000
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
+UNPACKED = 1  # raise when an archive would be unpacked otherwise than before
+METADATA = ("metadata.jsonl", "metadata.csv")  # what Hugging Face's image folders say about their pictures
 
-Entry = Case | CaseError
+FILES: dict[str, Callable[[Path, bool], Iterator[Entry]]] = {
+    ".jsonl": jsonl,
+    ".ndjson": jsonl,
+    ".txt": txt,
+    ".csv": csv_table,
+    ".tsv": csv_table,
+}
+ARCHIVES: dict[str, Callable[[Path, Path, bool], Iterator[Entry]]] = {  # these hold pictures: unpacked into a folder
+    ".parquet": parquet,
+    ".tar": tar,
+    ".tar.gz": tar,
+    ".tgz": tar,
+}
 
 
 def read(source: str, task: Task, cache: Path) -> list[Case]:
-    """The source's cases of one task. `cache` is the folder that pocket cases are drawn into.
+    """The source's cases of one task. `cache` is the folder for pictures out of archives, and of the pocket world.
 
     Raises:
         CaseError: the source is missing, has bad lines (the first ones named), or none of this task.
     """
-    path = pocket_file(source, task, cache) if source.startswith(POCKET) else Path(source)
-    found = list(entries(path))
-    problems = [str(entry) for entry in found if isinstance(entry, CaseError)]
-    if problems:
-        more = f"\n... and {len(problems) - SHOWN} more: fewstep cases check {path}" if len(problems) > SHOWN else ""
-        raise CaseError("\n".join(problems[:SHOWN]) + more)
-    cases = [entry for entry in found if isinstance(entry, Case) and entry.task == task]
+    if source.startswith(POCKET):
+        found = cases_of(entries(pocket_file(source, task, cache)), source)
+    else:
+        found = cases_of(distinct(entry for path in paths_of(source) for entry in _cached(path, cache)), source)
+    cases = [case for case in found if case.task == task]
     if not cases:
         raise CaseError(
-            f"{path}: no {task} case in it; name another source under data.{task}, or set tasks.{task} to 0"
+            f"{source}: no {task} case in it; name another source under data.{task}, or set tasks.{task} to 0"
         )
     return cases
 
 
-def streams(data: DataPlan, task: Task, cache: Path) -> list[Stream]:
-    """What a recipe's `data` section gives one task: its sources read, and cut into streams with whole shares.
+def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator[Entry]:
+    """All cases and errors of a source, of both tasks; `thorough` reads pictures whole.
 
     Raises:
-        CaseError: as `read`.
-        RecipeError: no source for the task, or a category weight for a category that no source has.
+        CaseError: the source itself cannot be read.
+    """
+    if source.startswith(POCKET):
+        return entries(pocket_file(source, task_of(source), unpack_to), unpack_to, thorough)
+    return iter(distinct(entry for path in paths_of(source) for entry in entries(path, unpack_to, thorough)))
+
+
+def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -> Iterator[Entry]:
+    """All cases and errors of a file or folder, in order. Archives need a folder to unpack their pictures to.
+
+    Raises:
+        CaseError: the file itself cannot be read.
+    """
+    suffix = _suffix(path)
+    if path.is_dir():
+        stated = next((path / name for name in METADATA if (path / name).is_file()), None)
+        return iter(distinct(pairs(path, thorough))) if stated is None else entries(stated, unpack_to, thorough)
+    if suffix in FILES:
+        return iter(distinct(FILES[suffix](path, thorough)))
+    if suffix in ARCHIVES:
+        assert unpack_to is not None, path
+        return iter(distinct(ARCHIVES[suffix](path, unpack_to, thorough)))
+    if not path.exists():
+        raise CaseError(f"{path}: there is no such file or folder; name one that is there")
+    raise CaseError(
+        f"{path}: cases come as {', '.join((*FILES, *ARCHIVES))} (.txt with one prompt a line), or as a folder of "
+        f"pictures with captions, not as {suffix or 'a file without a suffix'!r}"
+    )
+
+
+def paths_of(source: str) -> list[Path]:
+    """The files that a source names: one, or all that fit a pattern such as shards/*.tar, in order.
+
+    Raises:
+        CaseError: a pattern that nothing fits.
+    """
+    if Path(source).exists() or not glob.has_magic(source):
+        return [Path(source)]
+    found = sorted(map(Path, glob.glob(source, recursive=True)))
+    if not found:
+        raise CaseError(f"{source}: no file fits this pattern; name files that are there")
+    return found
+
+
+def cases_of(found: Iterable[Entry], source: str) -> list[Case]:
+    """The entries, all of which have to be cases.
+
+    Raises:
+        CaseError: names the first ones that are not, and how many more there are.
+    """
+    cases: list[Case] = []
+    problems: list[str] = []
+    for entry in found:
+        if isinstance(entry, Case):
+            cases.append(entry)
+        else:
+            problems.append(str(entry))
+    if problems:
+        more = f"\n... and {len(problems) - SHOWN} more: fewstep cases check {source}" if len(problems) > SHOWN else ""
+        raise CaseError("\n".join(problems[:SHOWN]) + more)
+    return cases
+
+
+def _cached(path: Path, cache: Path) -> Iterator[Entry]:
+    """As `entries`; an archive is unpacked once, and read from there as long as it does not change."""
+    if _suffix(path) not in ARCHIVES or not path.is_file():
+        return entries(path, cache)
+    stat = path.stat()
+    mark = hashlib.blake2b(repr((UNPACKED, path.resolve(), stat.st_size, stat.st_mtime_ns)).encode(), digest_size=8)
+    folder = cache / f"{path.stem}-{mark.hexdigest()}"
+    if not (folder / "cases.jsonl").exists():
+        durable.make_folder(folder)
+        write_jsonl(folder / "cases.jsonl", cases_of(entries(path, folder / "pictures"), str(path)))
+    return entries(folder / "cases.jsonl")
+
+
+def _suffix(path: Path) -> str:
+    """The ending that tells the format: .tar.gz counts as one."""
+    return next((name for name in ARCHIVES if path.name.lower().endswith(name)), path.suffix.lower())
+
+
+def composed(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Composition:
+    """The sources of every task that has batches, read and cut into streams. Pictures out of archives, and those of
+    the pocket world, go into `cache`.
+
+    Raises:
+        CaseError: a source that cannot be used.
+        RecipeError: no source for a task, or a share for a category that no source has.
+    """
+    return Composition(mixture, {task: streams(data, task, cache) for task in used_tasks(mixture)})
+
+
+def streams(data: DataPlan, task: Task, cache: Path) -> Phases[tuple[Stream, ...]]:
+    """What the `data` section gives one task.
+
+    Raises:
+        CaseError, RecipeError: as `composed`.
     """
     plans = data.sources(task)
     if not plans:
         raise RecipeError(f"data.{task} names no source; name one, or set tasks.{task} to 0")
     sources = [[_labelled(case, plan.category) for case in read(plan.source, task, cache)] for plan in plans]
-    shares = [plan.weight for plan in plans]
-    categories = data.weights(task)
-    return by_category(task, sources, shares, categories) if categories else by_source(task, sources, shares)
+    phases = both(data.source_weights(task), data.category_shares(task))
+    cut = [_cut(task, sources, weights, shares, data.name_of_shares(task)) for weights, shares in phases.values]
+    return Phases(tuple(map(tuple, cut)), phases.ends)
+
+
+def _cut(
+    task: Task, sources: Sequence[Sequence[Case]], weights: Sequence[int], shares: Mapping[str, int], where: str
+) -> list[Stream]:
+    if not shares:
+        return by_source(task, sources, weights)
+    return by_category(task, sources, weights, shares, where)
 
 
 def _labelled(case: Case, category: str | None) -> Case:
     return case if category is None else replace(case, category=category)
-
-
-def entries(path: Path, thorough: bool = False) -> Iterator[Entry]:
-    """All cases and errors of a file, in order; `thorough` reads its pictures whole.
-
-    Raises:
-        CaseError: the file itself cannot be read.
-    """
-    match path.suffix.lower():
-        case ".jsonl" | ".ndjson":
-            return iter(distinct(_jsonl(path, thorough)))
-        case ".txt":
-            return iter(distinct(_txt(path)))
-        case suffix:
-            raise CaseError(
-                f"{path}: cases come as .jsonl, or as .txt with one prompt a line, not as {suffix or 'a folder'!r}"
-            )
-
-
-def write_jsonl(path: Path, cases: list[Case]) -> None:
-    """The canonical file, whole or absent."""
-    records = (json.dumps(record_of(case, path.parent), ensure_ascii=False) for case in cases)
-    durable.write(path, "".join(f"{line}\n" for line in records))
-
-
-def pocket_file(source: str, task: Task, cache: Path) -> Path:
-    """The canonical file of `pocket:TASK:N`: the first N training cases of the pocket world, drawn into `cache` where
-    they are not there yet. References are PNG files; the cases file is written last and makes the folder whole. The
-    folder's name changes with the world, so that cases of an older one are not taken for today's."""
-    count = _pocket_count(source, task)
-    draw = partial(t2i_case if task == "t2i" else edit_case, POCKET_SEED, split="train")
-    folder = cache / f"pocket-{task}-{count}-{_mark(draw)}"
-    path = folder / "cases.jsonl"
-    if not path.exists():
-        durable.make_folder(folder / "references")
-        write_jsonl(path, [_drawn(draw(index), folder, path) for index in range(count)])
-    return path
-
-
-def _mark(draw: Callable[[int], PocketCase]) -> str:
-    """A short hash of the first cases, every kind of edit among them."""
-    mark = hashlib.blake2b(digest_size=4)
-    for case in map(draw, range(6)):
-        mark.update(case.prompt.encode())
-        mark.update(b"".join(picture.tobytes() for picture in case.references))
-    return mark.hexdigest()
-
-
-def _pocket_count(source: str, task: Task) -> int:
-    parts = source.split(":")
-    if len(parts) != 3 or parts[1] not in TASKS or not parts[2].isdecimal():
-        raise CaseError(f"{source}: pocket sources read pocket:t2i:N or pocket:edit:N, such as pocket:{task}:3000")
-    if parts[1] != task:
-        raise CaseError(f"{source} stands under data.{task}; move it, or write pocket:{task}:{parts[2]}")
-    if not 0 < int(parts[2]) <= POCKET_LIMIT:
-        raise CaseError(f"{source}: ask for 1 to {POCKET_LIMIT:,} cases")
-    return int(parts[2])
-
-
-def _drawn(drawn: PocketCase, folder: Path, path: Path) -> Case:
-    """The case, its references on disk."""
-    references = []
-    for number, picture in enumerate(drawn.references):
-        reference = folder / "references" / f"{drawn.id}-{number}.png"
-        if not reference.exists():
-            durable.replace_by(reference, partial(_save, picture))
-        references.append(reference)
-    task: Task = "edit" if references else "t2i"
-    return Case(drawn.id, task, drawn.prompt, drawn.category, tuple(references), source="pocket", where=str(path))
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    picture.save(path, format="PNG")
-
-
-def _jsonl(path: Path, thorough: bool) -> Iterator[Entry]:
-    for number, line in _lines(path):
-        where = f"{path}:{number}"
-        if isinstance(line, CaseError):
-            yield line
-            continue
-        try:
-            record = _record(line, where)
-            yield case_of(record, path.parent, where, f"{path.stem}-{number}", thorough)
-        except CaseError as error:
-            yield error
-
-
-def _txt(path: Path) -> Iterator[Entry]:
-    for number, line in _lines(path):
-        where = f"{path}:{number}"
-        try:
-            if isinstance(line, CaseError):
-                raise line
-            yield Case(f"{path.stem}-{number}", "t2i", prompt_of(line, where), where=where)
-        except CaseError as error:
-            yield error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str | CaseError]]:
-    """Numbered lines that are not blank; an error where one is not UTF-8.
-
-    Raises:
-        CaseError: no such file, unreadable, or of another encoding as a whole.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read ({error.strerror}); name a file that is there") from error
-    if data.startswith(UTF16):
-        raise CaseError(f"{path}: is UTF-16; save it as UTF-8")
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            yield (
-                number,
-                CaseError(
-                    f"{path}:{number}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not UTF-8; "
-                    "save the whole file as UTF-8"
-                ),
-            )
-            continue
-        if text:
-            yield number, text
-
-
-def _record(line: str, where: str) -> dict[str, Any]:
-    """One line's JSON object, without doubled keys or numbers that JSON does not have."""
-    try:
-        record = json.loads(line, object_pairs_hook=_once, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        if line.startswith("[") and where.endswith(":1"):
-            raise CaseError(f"{where}: the file is one JSON array; write one object a line (JSON Lines)") from error
-        raise CaseError(f"{where}: torn or no JSON at column {error.colno} ({error.msg}); mend or remove it") from error
-    except (ValueError, RecursionError) as error:
-        raise CaseError(f"{where}: {error or 'nested too deeply'}; mend or remove the line") from error
-    if not isinstance(record, dict):
-        raise CaseError(f"{where}: a line holds one object in braces, not {line:.40}")
-    return record
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        twice = next(key for key in record if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f"key {twice!r:.60} stands there twice")
-    return record
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from fewstep.data.cases import Case
 from fewstep.data.mixture import index_at, place_at
+from fewstep.data.plan import unknown_category
 from fewstep.errors import RecipeError
 
 Group = TypeVar("Group", bound=Hashable)
@@ -15,11 +16,13 @@ Group = TypeVar("Group", bound=Hashable)
 
 @dataclass(frozen=True)
 class Stream:
-    """Cases that take turns in a shuffled order. weight: its share beside its siblings. name: keys the shuffle."""
+    """Cases that take turns in a shuffled order. weight: its share beside its siblings. name: keys the shuffle.
+    source: the number of the source they come from."""
 
     name: str
     weight: int
     cases: tuple[Case, ...]
+    source: int = 0
 
     def __post_init__(self) -> None:
         assert self.weight > 0, self.name
@@ -37,31 +40,35 @@ def by_source(task: str, sources: Sequence[Sequence[Case]], weights: Sequence[in
     """One stream a source, at the sources' own weights."""
     shares = whole([Fraction(weight) for weight in weights])
     numbered = enumerate(zip(shares, sources, strict=True))
-    return [Stream(f"{task}/{n}", share, tuple(cases)) for n, (share, cases) in numbered if share]
+    return [Stream(f"{task}/{n}", share, tuple(cases), n) for n, (share, cases) in numbered if share]
 
 
 def by_category(
-    task: str, sources: Sequence[Sequence[Case]], weights: Sequence[int], categories: Mapping[str, int]
+    task: str,
+    sources: Sequence[Sequence[Case]],
+    weights: Sequence[int],
+    categories: Mapping[str, int],
+    where: str | None = None,
 ) -> list[Stream]:
     """Streams such that each category has its share; sources that hold the same category split it by their weights.
-    A category that is not named, or weighs 0, is left out.
+    A category that is not named, or weighs 0, is left out. where: the key of the recipe that names them.
 
     Raises:
         RecipeError: a category that no source with a weight has.
     """
-    parts: list[tuple[str, Fraction, tuple[Case, ...]]] = []
+    parts: list[tuple[int, str, Fraction, tuple[Case, ...]]] = []
     for category, share in categories.items():
         held = [(n, tuple(case for case in cases if case.category == category)) for n, cases in enumerate(sources)]
         held = [(n, cases) for n, cases in held if cases and weights[n]]
         total = sum(weights[n] for n, _ in held)
         if share and not total:
             known = sorted({case.category for cases in sources for case in cases})
-            raise RecipeError(
-                f"data.category_weights.{task}.{category}: no source has this category; they have {', '.join(known)}"
-            )
-        parts += [(f"{task}/{n}/{category}", Fraction(share * weights[n], total), cases) for n, cases in held if share]
-    shares = whole([share for _, share, _ in parts])
-    return [Stream(name, share, cases) for (name, _, cases), share in zip(parts, shares, strict=True)]
+            raise RecipeError(unknown_category(where or f"data.category_weights.{task}", category, known))
+        parts += [
+            (n, f"{task}/{n}/{category}", Fraction(share * weights[n], total), cases) for n, cases in held if share
+        ]
+    shares = whole([share for _, _, share, _ in parts])
+    return [Stream(name, share, cases, n) for (n, name, _, cases), share in zip(parts, shares, strict=True)]
 
 
 def split(streams: Sequence[Stream], group: Callable[[Case], Group]) -> dict[Group, list[Stream]]:

@@ -7,11 +7,11 @@ from itertools import zip_longest
 
 from fewstep.conditioning import Conditioning, Layout, Task, stack
 from fewstep.data.cases import Case
-from fewstep.data.mixture import TASKS, Ratio, place_at, task_at
-from fewstep.data.streams import Stream, case_at, split
+from fewstep.data.composition import Composition
+from fewstep.data.order import Order, share
 from fewstep.encode.encode import key_of
 from fewstep.encode.store import ConditioningStore, Key, size_of
-from fewstep.errors import RecipeError, StoreError
+from fewstep.errors import StoreError
 
 CACHE_BYTES = 2 * 2**30  # ours: a pocket store as a whole, at 7 B the latest thousand
 
@@ -37,7 +37,7 @@ class Loader:
     """The batches of a run.
 
     Args:
-        streams: what each task draws from.
+        composition: the task ratio, and what each task draws from.
         batch: samples in a batch, over all ranks.
         negatives: the negative prompts whose unconditional branch a task's batches bring along.
 
@@ -49,8 +49,7 @@ class Loader:
     def __init__(
         self,
         store: ConditioningStore,
-        streams: Mapping[Task, Sequence[Stream]],
-        ratio: Ratio,
+        composition: Composition,
         *,
         batch: int,
         size: tuple[int, int],
@@ -60,27 +59,22 @@ class Loader:
         world: int = 1,
         cache_bytes: int = CACHE_BYTES,
     ):
-        if batch % world:
-            raise RecipeError(f"run.batch {batch} is not a multiple of the {world} ranks; make it one")
-        self.store, self.ratio, self.batch_size, self.seed = store, ratio, batch, seed
-        self.mine = slice(rank * batch // world, (rank + 1) * batch // world)
+        self.store, self.batch_size, self.tasks = store, batch, composition.tasks
+        self.mine = share(batch, rank, world)
         self.negatives = dict(negatives or {})
         self._cache: OrderedDict[Key, Conditioning] = OrderedDict()
         self._cache_room = cache_bytes
-        used = [task for task, weight in zip(TASKS, ratio.weights, strict=True) if weight]
         self._keys = {
             (case, prompt): key_of(case, prompt, store, size)
-            for task in used
-            for stream in streams[task]
-            for case in stream.cases
-            for prompt in (case.prompt, *self.negatives.get(task, ()))
+            for case in composition.cases()
+            for prompt in (case.prompt, *self.negatives.get(case.task, ()))
         }
         self._refuse_missing()
-        self._groups = {task: list(split(streams[task], self._layout).values()) for task in used}
+        self.order: Order[Layout] = Order(composition, self._layout, batch, seed)
 
     def batch(self, i: int) -> Batch:
         """Batch i, this rank's part of it."""
-        task, cases = self.cases(i)
+        task, cases = self.order.cases(i)
         mine = cases[self.mine]
         first = i * self.batch_size
         return Batch(
@@ -92,11 +86,6 @@ class Loader:
             categories=tuple(case.category for case in mine),
             case_ids=tuple(case.id for case in mine),
         )
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks that have batches."""
-        return tuple(self._groups)
 
     def first_cases(self, task: Task, count: int) -> list[Case]:
         """Cases to look at: in the order of the stream, every category once before any comes twice."""
@@ -110,16 +99,6 @@ class Loader:
     def conditioning(self, case: Case, negative: str | None = None) -> Conditioning:
         """What one case, or a negative prompt about its pictures, tells the model (batch of 1)."""
         return self._loaded(self._keys[case, case.prompt if negative is None else negative])
-
-    def cases(self, i: int) -> tuple[Task, tuple[Case, ...]]:
-        """Batch i's task, and its cases on all ranks. A layout's turn comes in proportion to its cases' shares."""
-        task = task_at(i, self.ratio)
-        turn = place_at(i, self.ratio.weights).rank
-        groups = self._groups[task]
-        number, rank = place_at(turn, [sum(stream.weight for stream in group) for group in groups])
-        first = rank * self.batch_size
-        positions = range(first, first + self.batch_size)
-        return task, tuple(case_at(position, groups[number], self.seed) for position in positions)
 
     def _layout(self, case: Case) -> Layout:
         return self.store.layout(self._keys[case, case.prompt])

@@ -96,13 +96,13 @@ def merged(weight: Tensor, update: Update, module: str) -> Tensor:
     return weight.float() + delta
 
 
-def write_lora(lora: Lora, folder: Path) -> Path:
-    """The file that pipe.load_lora_weights(folder) opens: float32 factors, keys transformer.<module>.lora_A.weight,
+def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """The file that pipe.load_lora_weights(folder) opens: factors of `dtype`, keys transformer.<module>.lora_A.weight,
     rank and alpha in the metadata, where diffusers reads them."""
     tensors: dict[str, Tensor] = {}
     for module, update in lora.updates.items():
-        tensors[f"transformer.{module}.lora_A.weight"] = update.a.detach().float().cpu().contiguous()
-        tensors[f"transformer.{module}.lora_B.weight"] = update.b.detach().float().cpu().contiguous()
+        tensors[f"transformer.{module}.lora_A.weight"] = update.a.detach().to(dtype).cpu().contiguous()
+        tensors[f"transformer.{module}.lora_B.weight"] = update.b.detach().to(dtype).cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(lora), sort_keys=True)}
     save_file(tensors, folder / WEIGHT_FILE, metadata=metadata)

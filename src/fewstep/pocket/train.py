@@ -15,8 +15,9 @@ from torch import nn
 
 from fewstep.pocket import corpus, vae
 from fewstep.pocket.build import Pipeline, build, load
+from fewstep.pocket.lessons import encode_corpus, read_corpus
 from fewstep.pocket.ranks import Ranks
-from fewstep.pocket.teach import Log, Plan, Teacher, encode_corpus, read_corpus
+from fewstep.pocket.teach import Log, Plan, Teacher
 
 
 def train_pocket(

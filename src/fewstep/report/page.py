@@ -99,6 +99,15 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What was declared and what came of it: (name, declared, realised) in words."""
+
+    title: str
+    rows: tuple[tuple[str, str, str], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Page:
     title: str
     summary: str
@@ -107,6 +116,7 @@ class Page:
     sheets: tuple[Sheet, ...] = ()
     charts: tuple[Chart, ...] = ()
     samples: tuple[Sheet, ...] = ()
+    shares: tuple[Shares, ...] = ()
     counts: tuple[Counts, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     texts: tuple[tuple[str, str], ...] = field(default=())  # longer ones, folded: the recipe, the command

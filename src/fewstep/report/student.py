@@ -4,11 +4,13 @@ Reads files only: the run's metrics, samples, recipe and environment, and the ex
 """
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+from fewstep.data.declared import declared_categories, declared_tasks
 from fewstep.report.charts import Series
 from fewstep.report.examined import Examined, cards, sheets, system_words, table
-from fewstep.report.page import Chart, Counts, Page, Picture, Sheet, Strip
+from fewstep.report.page import Chart, Counts, Page, Picture, Shares, Sheet, Strip
 from fewstep.rundir import RunDir
 
 CHARTS = (
@@ -35,6 +37,7 @@ def student_page(
         sheets=sheets(examined) if examined else (),
         charts=_charts(metrics),
         samples=_samples(run),
+        shares=_shares(run, trained),
         counts=_counts(trained),
         facts=_facts(run, command, spent, machine, found),
         texts=(("Recipe, resolved", run.recipe.resolved_yaml()),),
@@ -124,6 +127,27 @@ def _counts(trained: Sequence[Mapping[str, Any]]) -> tuple[Counts, ...]:
         Counts("Iterations by student step", dict(sorted(steps.items())), "Step 0 is the noisiest."),
     )
     return tuple(counts for counts in found if counts.counts)
+
+
+def _shares(run: RunDir, trained: Sequence[Mapping[str, Any]]) -> tuple[Shares, ...]:
+    """Declared and realised shares, of tasks and of the categories that the recipe gives shares to."""
+    if not trained:
+        return ()
+    r, last = run.recipe, trained[-1]
+    done = last["iteration"] + 1
+    tasks = declared_tasks(r.mixture, done)
+    rows = [_share_row(task, share, last["tasks"], task) for task, share in tasks.items()]
+    for task in tasks:
+        seen = {name: n for name, n in last["categories"].items() if name.startswith(f"{task}/")}
+        declared = declared_categories(r.mixture, r.data, task, done)
+        rows += [_share_row(f"{task}, {name}", share, seen, f"{task}/{name}") for name, share in declared.items()]
+    note = f"Shares of the samples after {done:,} iterations; categories as shares of their task."
+    return (Shares("Declared and realised", tuple(rows), note),)
+
+
+def _share_row(name: str, declared: Fraction, seen: Mapping[str, int], key: str) -> tuple[str, str, str]:
+    count, total = seen.get(key, 0), sum(seen.values())
+    return name, f"{100 * float(declared):.1f} %", f"{100 * count / max(total, 1):.1f} % ({count:,} of {total:,})"
 
 
 def _minutes(metrics: Sequence[Mapping[str, Any]]) -> float:

@@ -35,14 +35,18 @@ class Calls:
 
 def calls(recipe: Recipe) -> Calls:
     """What an update costs, whatever the model."""
-    weights = shares(recipe)
-    teachers = sum(_teachers(recipe, task) * weight for task, weight in weights.items()) / sum(weights.values())
+    teachers = sum(_teachers(recipe, task) * share for task, share in shares(recipe).items())
     return Calls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
 
 
-def shares(recipe: Recipe) -> dict[Task, int]:
-    """The tasks that have batches, with their weights."""
-    return {t: weight for t, weight in zip(TASKS, recipe.tasks.ratio.weights, strict=True) if weight}
+def shares(recipe: Recipe) -> dict[Task, float]:
+    """The tasks that have batches, each with its share of them over the whole run."""
+    iterations, found = recipe.run.iterations, dict[Task, float]()
+    for number, start, end in recipe.mixture.spans(iterations):
+        ratio = recipe.mixture.values[number].weights
+        for task, weight in zip(TASKS, ratio, strict=True):
+            found[task] = found.get(task, 0.0) + weight / sum(ratio) * (end - start) / iterations
+    return {task: share for task, share in found.items() if share}
 
 
 def _teachers(recipe: Recipe, task: Task) -> float:
@@ -72,11 +76,10 @@ def pictures(grid: Grid) -> int:
 
 def minutes(run: Run, rates: dict[str, float]) -> float | None:
     """Training time at these seconds an iteration of each task; None where one was not measured."""
-    weights = shares(run.recipe)
-    if not set(weights) <= set(rates):
+    mixture = shares(run.recipe)
+    if not set(mixture) <= set(rates):
         return None
-    each = sum(rates[task] * weight for task, weight in weights.items()) / sum(weights.values())
-    return run.recipe.run.iterations * each / 60
+    return run.recipe.run.iterations * sum(rates[task] * share for task, share in mixture.items()) / 60
 
 
 def measure(grid: Grid, to: Path, console: Console) -> None:
@@ -84,8 +87,7 @@ def measure(grid: Grid, to: Path, console: Console) -> None:
     study's folder as a run called rate, and what they encode is the study's."""
 
     def unevenness(run: Run) -> float:
-        weights = shares(run.recipe)
-        return max(weights.values()) / sum(weights.values())
+        return max(shares(run.recipe).values())
 
     claim(grid, StudyFolder(to))
     recipe = min(grid.runs, key=unevenness).recipe

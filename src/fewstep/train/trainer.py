@@ -83,7 +83,7 @@ class Trainer:
         self.position, self.best = Position(), None  # type: Position, Best | None
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
-        self.categories: Counter[str] = Counter()
+        self.categories: Counter[str] = Counter()  # samples by task and category, as t2i/portrait
 
     def train(self) -> Outcome:
         """All that is left to do.
@@ -115,7 +115,7 @@ class Trainer:
         k = exit_step(self.draw, batch.task, self.turns[batch.task], self.method.student.steps)
         self.turns[batch.task] += 1
         self.tasks[batch.task] += len(batch.samples)
-        self.categories.update(batch.categories)
+        self.categories.update(f"{batch.task}/{category}" for category in batch.categories)
         forwards = self.cast.teachers.forwards.copy()
         seen = self.method.iterate(i, k, batch)
         line: dict[str, Any] = {

@@ -1,0 +1,49 @@
+"""`fewstep cases convert`: any source as the canonical JSONL."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fewstep import durable
+from fewstep.data.cases import Case, Entry, write_jsonl
+from fewstep.data.sources import cases_of, entries_of
+from fewstep.errors import CaseError
+
+
+def convert(source: str, to: Path, seen: Callable[[int], object] = lambda count: None) -> list[Case]:
+    """Writes `to`, whole or not at all. Pictures stay where they are, named relative to `to` where they lie beside or
+    below it; those out of archives, and the pocket world's, go into a folder beside it. seen: told how many entries
+    were read.
+
+    Raises:
+        CaseError: `to` is there already or is no .jsonl, or the source has bad lines (the first ones named).
+    """
+    if to.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise CaseError(f"{to}: the canonical format is JSON Lines; name a file that ends in .jsonl")
+    if to.exists():
+        raise CaseError(f"{to}: is there already; choose another name, or remove it first")
+    to = to.absolute()
+    pictures = pictures_of(to)
+    held_before = pictures.exists()
+    try:
+        cases = cases_of(_counted(entries_of(source, pictures, thorough=True), seen), source)
+        if not cases:
+            raise CaseError(f"{source}: no case in it; name another source")
+    except CaseError:
+        if not held_before:
+            shutil.rmtree(pictures, ignore_errors=True)
+        raise
+    durable.make_folder(to.parent)
+    write_jsonl(to, cases)
+    return cases
+
+
+def pictures_of(to: Path) -> Path:
+    """The folder for pictures that have no file of their own: beside `to`, under its name."""
+    return to.with_name(f"{to.stem}-pictures")
+
+
+def _counted(found: Iterator[Entry], seen: Callable[[int], object]) -> Iterator[Entry]:
+    for count, entry in enumerate(found, start=1):
+        seen(count)
+        yield entry

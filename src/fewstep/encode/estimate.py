@@ -1,0 +1,65 @@
+"""How large a conditioning store will be, told before anything is encoded. Without torch."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fewstep.backbones.outline import Grid, Outline
+from fewstep.data.cases import Case
+from fewstep.data.mixture import Task
+from fewstep.data.pictures import digest, upright_size
+
+TEXT_BYTES = 2  # the store keeps text in bf16
+
+
+@dataclass(frozen=True)
+class StoreSize:
+    """conditionings: prompts, negative ones too, each about its pictures. references: sets of pictures, kept once for
+    all prompts about them."""
+
+    conditionings: int
+    references: int
+    text_bytes: int
+    reference_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.text_bytes + self.reference_bytes
+
+
+def kind_of(case: Case, outline: Outline, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[Grid, ...]]:
+    """What decides the case's layout: the target's size, and the grids of its references."""
+    target = case.size(size)
+    pictures = (upright_size(path, case.where) for path in case.references)
+    return target, tuple(outline.reference_grid(picture, target) for picture in pictures)
+
+
+def store_size(
+    cases: Iterable[Case],
+    outline: Outline,
+    *,
+    size: tuple[int, int],
+    negatives: Mapping[Task, Sequence[str]],
+    latent_bytes: int,
+) -> StoreSize:
+    """latent_bytes: of one number as the VAE gives it, 2 in bf16 and 4 in fp32. What a store holds already counts
+    too.
+
+    Raises:
+        CaseError: a picture that cannot be read.
+    """
+    texts: dict[tuple[object, ...], int] = {}
+    latents: dict[tuple[object, ...], int] = {}
+    for case in cases:
+        target, grids = kind_of(case, outline, size)
+        about = target, tuple(map(digest, case.references))
+        if grids:
+            latents[about] = sum(rows * columns for rows, columns in grids)
+        for prompt in (case.prompt, *negatives.get(case.task, ())):
+            if (prompt, *about) not in texts:
+                texts[prompt, *about] = outline.text_length(prompt, len(grids))
+    return StoreSize(
+        len(texts),
+        len(latents),
+        sum(texts.values()) * outline.text_width * TEXT_BYTES,
+        sum(latents.values()) * outline.latent_width * latent_bytes,
+    )
