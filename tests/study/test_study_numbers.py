@@ -202,6 +202,19 @@ def test_at_the_ceiling_nothing_is_decided(examined: Callable[..., Path]) -> Non
     assert "too easy" in found["takeaways"][0]["claims"][0]["why"]
 
 
+@pytest.mark.parametrize(("cases", "noise", "word"), [(19, 0.1, "fewer than 20 cases"), (40, 0.0, "no width")])
+def test_too_few_or_too_equal_cases_decide_nothing(
+    cases: int, noise: float, word: str, examined: Callable[..., Path]
+) -> None:
+    def apart(row: str, seed: int, task: str, category: str, case: int) -> float:
+        return 3.0 + (row == "E2") + noise * _noise(row, seed, category, case)
+
+    claim = results(examined("data-composition", apart, cases=cases))["takeaways"][0]["claims"][0]
+    assert claim["found"]["low"] > 0.5
+    assert claim["verdict"] == "undecided"
+    assert word in claim["why"]
+
+
 def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
     (folder / "examination" / "E5-seed0" / "000200" / "verdicts" / "probe.jsonl").unlink()

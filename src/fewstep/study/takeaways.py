@@ -20,6 +20,7 @@ Verdict = Literal["reproduced", "not reproduced", "undecided"]
 REPRODUCED: Verdict = "reproduced"
 NOT_REPRODUCED: Verdict = "not reproduced"
 UNDECIDED: Verdict = "undecided"
+FEWEST_CASES = 20  # ours: of a category
 CEILING = 4.9  # ours: where all rows are above it, the examination is too easy to tell them apart
 
 
@@ -103,10 +104,8 @@ def answered(claim: Claim, sat: Sat, measured: Sat, columns: Mapping[str, Sequen
     rows, judges = [*higher, *lower], judges_of([*higher, *lower])
     found = contrast(higher, lower, judges, claim.task, categories)
     in_db = contrast(*_sides(claim, measured), [EXACT], claim.task, categories)
-    if found is not None and _at_ceiling(rows, judges, claim.task, categories):
-        why = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
-        return Answer(claim, found, UNDECIDED, why, printed, in_db)
-    return Answer(claim, found, decided(claim, found), None, printed, in_db)
+    why = None if found is None else _unfit(found, rows, judges, claim.task, categories)
+    return Answer(claim, found, UNDECIDED if why else decided(claim, found), why, printed, in_db)
 
 
 def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
@@ -117,9 +116,18 @@ def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
     return [row for row in higher if row], [row for row in lower if row]
 
 
-def _at_ceiling(rows: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]) -> bool:
+def _unfit(
+    found: Interval, rows: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]
+) -> str | None:
+    """Why nothing may be concluded from this examination, whatever the interval says; None where something may."""
     means = [level(row, judge, task, categories) for row in rows for judge in judges]
-    return all(found is not None and found.value > CEILING for found in means)
+    if all(mean is not None and mean.value > CEILING for mean in means):
+        return f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
+    if found.cases < FEWEST_CASES * len(categories):
+        return f"fewer than {FEWEST_CASES} cases a category: too few for an interval to mean what it says"
+    if found.low == found.high:
+        return "every case came out the same: an interval of no width is no certainty; ask more cases"
+    return None
 
 
 def in_paper(claim: Claim, plan: StudyPlan) -> float | None:
