@@ -67,6 +67,7 @@ NEVER = [
     ("fewstep.roles", {"fewstep.data", "fewstep.train"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
     ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
+    ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.recipe"}),
 ]
 
 

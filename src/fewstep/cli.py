@@ -9,7 +9,7 @@ import typer
 
 from fewstep import __version__
 from fewstep.allocator import keep_freed_memory
-from fewstep.commands import bench, cases, judge, pocket, prompts, recipe
+from fewstep.commands import bench, cases, judge, pocket, prompts, recipe, study
 from fewstep.commands.shared import Overrides, RecipeName, out, refusing
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for _group, _commands in (
     ("judge", judge),
     ("bench", bench),
     ("prompts", prompts),
+    ("study", study),
 ):
     app.add_typer(_commands.app, name=_group)
 

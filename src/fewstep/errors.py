@@ -34,6 +34,10 @@ class RunError(FewstepError):
     """A run folder that belongs to another recipe, is locked, or cannot be written."""
 
 
+class StudyError(FewstepError, ValueError):
+    """A study whose file contradicts itself, whose cells differ off its axis, or whose folder is another study's."""
+
+
 class TrainingStopped(FewstepError):
     """Training ended by a declared limit (for example too many non-finite updates)."""
 

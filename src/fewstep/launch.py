@@ -25,7 +25,7 @@ from fewstep.export import card
 from fewstep.export.folder import export_student
 from fewstep.export.verify import verify
 from fewstep.flow.noise import Draw
-from fewstep.pocket.watching import watching
+from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
 from fewstep.roles.vetting import vet
@@ -80,9 +80,12 @@ def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
     return Prepared(recipe, backbone, store, composition, negatives)
 
 
-def distill(recipe: Recipe, out: Path, console: Console | None = None) -> Outcome:
+def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch: Watching | None = None) -> Outcome:
     """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
     the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
+
+    Args:
+        watch: makes the run's examiner, instead of the probe's usual one.
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
@@ -94,7 +97,8 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None) -> Outcom
         prepared = encode(recipe, out, console)
         loader = prepared.loader()
         backbone = prepared.backbone
-        examiner = watching(backbone) if recipe.model == POCKET else None  # encodes, so before the encoder goes
+        # encodes, so before the encoder goes
+        examiner = watch(backbone) if watch else watching(backbone) if recipe.model == POCKET else None
         backbone.release_encoder()
         draw = Draw(recipe.run.seed)
         cast = assemble(

@@ -53,6 +53,22 @@ def outline(source: str | Path) -> Outline:
     return Outline(str(read_json(folder / "model_index.json")["_class_name"]), shapes)
 
 
+def adapter_path(source: str) -> Path:
+    """Where a teacher's LoRA lies: pocket:NAME is one of the embedded ones, anything else a path.
+
+    Raises:
+        ModelError: no embedded one of that name.
+    """
+    if not source.startswith(f"{POCKET}:"):
+        return Path(source)
+    folder = pocket_folder().parent / "specialists"
+    path = folder / f"{source.removeprefix(f'{POCKET}:')}.safetensors"
+    if not path.is_file():
+        known = ", ".join(sorted(f"{POCKET}:{file.stem}" for file in folder.glob("*.safetensors")))
+        raise ModelError(f"{source} is no embedded LoRA; there are: {known or 'none in this installation'}")
+    return path
+
+
 def load_backbone(
     source: str | Path,
     *,

@@ -90,19 +90,14 @@ def examine(
     records: dict[str, list[Record]] = {}
     features: dict[str, Floats] = {}
     seen: dict[str, list[int | None]] = {}
-    _keep_sources(Gallery(to / "sources"), questions)
+    keep_sources(to / "sources", questions)
     for name, system in systems.items():
-        gallery = _opened(to / name, system, paper)
-        _draw(gallery, system, questions, paper.batch, advance)
-        drawn = [gallery.picture(case.id, seed) for case, seed in questions]
+        drawn, records[name] = sat(system, questions, paper, probe, to / name, paper.examined, advance)
         features[name] = np.asarray(probe.features(drawn), dtype=np.float64)
         seen[name] = [
             nearest(p, case.scene)[1] if case.task == "t2i" else None
             for p, (case, _) in zip(drawn, questions, strict=True)
         ]
-        records[name] = _judged(probe, drawn[: paper.examined], questions[: paper.examined])
-        lines = (json.dumps(record, allow_nan=False) + "\n" for record in records[name])
-        durable.write(to / name / "records.jsonl", "".join(lines))
     found = figures(records) | {
         "frechet": _frechet(features, questions, paper, probe),
         "diversity": _diversity(features, seen, questions, paper),
@@ -112,6 +107,37 @@ def examine(
     }
     durable.write(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
+
+
+def sat(
+    system: System,
+    questions: Sequence[tuple[PocketCase, int]],
+    paper: Paper,
+    probe: Probe,
+    folder: Path,
+    examined: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> tuple[list[Image.Image], list[Record]]:
+    """One system's pictures of all questions, and the records of the first `examined` (all where None); both are kept
+    in `folder`, the records last, as a whole file.
+
+    Raises:
+        RunError: `folder` holds pictures of another system or another paper.
+    """
+    gallery = _opened(folder, system, paper)
+    _draw(gallery, system, questions, paper.batch, advance)
+    drawn = [gallery.picture(case.id, seed) for case, seed in questions]
+    records = _judged(probe, drawn[:examined], questions[:examined])
+    durable.write(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records))
+    return drawn, records
+
+
+def keep_sources(folder: Path, questions: Sequence[tuple[PocketCase, int]]) -> None:
+    """The reference pictures of the edits, for who looks at the answers."""
+    gallery = Gallery(folder)
+    for case, _ in questions:
+        if case.references and (case.id, 0) not in gallery:
+            gallery.add(case.id, 0, case.references[0], {"prompt": case.prompt, "category": case.category})
 
 
 def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], probe: Probe) -> dict[str, float]:
@@ -169,13 +195,6 @@ def _draw(
             gallery.add(case.id, seed, picture.convert("RGB"), facts)
         if advance is not None:
             advance(len(part))
-
-
-def _keep_sources(gallery: Gallery, questions: Sequence[tuple[PocketCase, int]]) -> None:
-    """The reference pictures of the edits, for who looks at the answers."""
-    for case, _ in questions:
-        if case.references and (case.id, 0) not in gallery:
-            gallery.add(case.id, 0, case.references[0], {"prompt": case.prompt, "category": case.category})
 
 
 def _judged(probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[tuple[PocketCase, int]]) -> list[Record]:

@@ -1,12 +1,7 @@
 """`fewstep pocket judge`: the probe as one more judge of a gallery, in every judge's record and on its scale of 1 to 5.
+What the score is made of: `score.py`."""
 
-score = 1 + 4 x the share of what was asked that is right:
-- of a prompt: its attributes, and its word as one more;
-- of an edit, the worst of: what was to change, what was to stay, and - where the whole picture may change (repairs,
-  styles) - how much of the distance from the source to the one exact answer is gone. Doing nothing is worth 1.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +16,14 @@ from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.data.pictures import open_picture
 from fewstep.errors import GalleryError
 from fewstep.pocket.cases import PocketCase
-from fewstep.pocket.measure import pixels_of
 from fewstep.pocket.probe import WEIGHTS, Probe
+from fewstep.pocket.score import JUDGE, PROTOCOL, score_of, shares
 from fewstep.pocket.world import Landscape, Portrait, Scene, Sign
 
-JUDGE, PROTOCOL = "probe", "probe-v1"
 SCENES: dict[str, type[Scene]] = {"landscape": Landscape, "portrait": Portrait, "text": Sign}
 BATCH = 256
 
 Row = dict[str, Any]
-Shares = dict[str, float]
 
 
 def judge(folder: Path, advance: Callable[[int], object] = lambda count: None) -> list[Verdict]:
@@ -79,27 +72,6 @@ def pocket_case(suite: Suite, question: Question) -> PocketCase:
     )
 
 
-def shares(picture: Image.Image, case: PocketCase, record: Row) -> Shares:
-    """What the score is made of, each from 0 to 1. record: the probe's."""
-    right: dict[str, bool] = dict(record["right"])
-    if case.letters is not None:
-        right["letters"] = bool(record["letters_exact"])
-    if case.task == "t2i":
-        return {"asked": _mean(right.values())}
-    stayed = [good for name, good in right.items() if name not in case.changed]
-    found = {"changed": float(record["changed"])} if case.changed else {}
-    found |= {"kept": _mean(stayed)} if stayed else {}
-    whole = case.region is not None and bool(case.region.all()) and case.category in ("perceptual", "style")
-    return found | ({"closed": closed(picture, case)} if whole else {})
-
-
-def closed(picture: Image.Image, case: PocketCase) -> float:
-    """The share of the distance (RMS) from source to exact answer that is gone: 0 for the source, 1 for the answer."""
-    answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
-    before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
-    return 1.0 if before == 0 else max(0.0, 1 - after / before)
-
-
 def _asked(gallery: Gallery, suite: Suite) -> list[tuple[Row, Question]]:
     questions = {question.case.id: question for question in suite.questions}
     if not all("scene" in q.expect and q.expect.get("scene_category") in SCENES for q in suite.questions):
@@ -116,7 +88,7 @@ def _asked(gallery: Gallery, suite: Suite) -> list[tuple[Row, Question]]:
 
 
 def _verdict(
-    row: Row, question: Question, case: PocketCase, record: Row, found: Shares, key: str, model: str
+    row: Row, question: Question, case: PocketCase, record: Row, found: Mapping[str, float], key: str, model: str
 ) -> Verdict:
     return Verdict(
         key=key,
@@ -128,8 +100,8 @@ def _verdict(
         model=f"reader-{model}",
         protocol=PROTOCOL,
         status="ok",
-        score=round(1 + 4 * min(found.values()), 4),
-        sub_scores={name: round(1 + 4 * share, 4) for name, share in found.items()},
+        score=round(score_of(min(found.values())), 4),
+        sub_scores={name: round(score_of(share), 4) for name, share in found.items()},
         reasoning=_words(case, record),
         failure_modes=_failures(case, record, found),
     )
@@ -142,7 +114,7 @@ def _words(case: PocketCase, record: Row) -> str:
     return "; ".join(wrong) or "all read as asked"
 
 
-def _failures(case: PocketCase, record: Row, found: Shares) -> tuple[str, ...]:
+def _failures(case: PocketCase, record: Row, found: Mapping[str, float]) -> tuple[str, ...]:
     named = {
         "wrong_letters": record["letters_exact"] is False,
         "edit_not_done": found.get("changed", 1.0) == 0 or found.get("closed", 1.0) == 0,
@@ -156,7 +128,3 @@ def _key(gallery: Gallery, row: Row, question: Question, model: str) -> str:
     """Of pixels, words, protocol and weights; never of paths."""
     paths = (gallery.path(str(row["case"]), int(row["seed"])), *question.case.references)
     return digest(part.encode() for part in (*map(file_hash, paths), question.case.prompt, PROTOCOL, model))
-
-
-def _mean(values: Sequence[bool] | Any) -> float:
-    return float(np.mean(list(values)))

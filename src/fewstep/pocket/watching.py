@@ -18,6 +18,7 @@ from fewstep.pocket.systems import Encoded, sampler_of
 from fewstep.roles.network import Network
 
 Examine = Callable[[int], Mapping[str, float]]
+Watching = Callable[[Backbone], Callable[[Network, SigmaGrid, str], Examine]]
 
 SEED = 9  # of the cases; the examination's is another
 CASES = 12  # ours: 36 prompts and 72 edits, a few seconds

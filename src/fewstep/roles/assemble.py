@@ -2,13 +2,12 @@
 
 import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import load_backbone
+from fewstep.backbones.families import adapter_path, load_backbone
 from fewstep.conditioning import Task
 from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
@@ -67,7 +66,7 @@ def assemble(
     def specialised(name: str) -> Network:
         spec = teachers.named[name]
         if spec.adapter is not None:
-            adapters.load(f"teacher-{name}", lora_file.read(Path(spec.adapter)), spec.adapter)
+            adapters.load(f"teacher-{name}", lora_file.read(adapter_path(spec.adapter)), spec.adapter)
             return Network(name, backbone, base, adapters, f"teacher-{name}", precision)
         assert spec.model is not None
         device = backbone.device

@@ -5,9 +5,8 @@ Adapters are read (they are small); of models only the headers of their weight f
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from fewstep.backbones.families import Outline, outline
+from fewstep.backbones.families import Outline, adapter_path, outline
 from fewstep.errors import AdapterError, ModelError
 from fewstep.lora import file as lora_file
 from fewstep.lora.keys import fitted
@@ -22,17 +21,17 @@ def vet(spec: TeachersSpec, steps: int, base: str) -> None:
         AdapterError, ModelError: name the teacher's key in the recipe, the file, and what does not fit.
     """
     used = {name: spec.named[name] for name in teacher_plan(spec, steps).used[1:]}
-    adapters = {name: Path(one.adapter) for name, one in used.items() if one.adapter is not None}
+    adapters = {name: one.adapter for name, one in used.items() if one.adapter is not None}
     read = {}
-    for name, path in adapters.items():
+    for name, source in adapters.items():
         with _named(f"teachers.named.{name}.adapter"):
-            read[name] = lora_file.read(path)
+            read[name] = lora_file.read(adapter_path(source))
     if not used:
         return
     ours = outline(base)
     for name, factors in read.items():
         with _named(f"teachers.named.{name}.adapter"):
-            fitted(factors, ours.linear_shapes, str(adapters[name]))
+            fitted(factors, ours.linear_shapes, adapters[name])
     for name, one in used.items():
         if one.model is not None:
             with _named(f"teachers.named.{name}.model"):

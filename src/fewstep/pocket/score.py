@@ -1,0 +1,80 @@
+"""The probe as a judge: its records on the paper's scale, and in the form that all judges' verdicts have.
+
+    score = 1 + 4 x share, from 1 (nothing right) to 5 (everything)
+
+Text to image: share = things right / things asked; every captioned attribute is one thing, the whole word another.
+Edits: the smallest of the shares that apply - changes made, rest right, and, where the whole picture may change
+(repairs, styles), how much of the distance from the source to the one exact answer is gone. The smallest, because an
+edit that leaves its source as it was, or one that destroys it, has not been made: both score 1.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewstep.pocket.cases import PocketCase
+from fewstep.pocket.measure import pixels_of
+
+JUDGE = "probe"
+PROTOCOL = "probe-v1"  # raise when the score of a picture could change
+LOWEST, HIGHEST = 1.0, 5.0
+WHOLE = ("perceptual", "style")  # kinds of edit that change every pixel
+
+Record = Mapping[str, Any]  # of pocket.probe.judged, with case, seed and task
+
+
+def score_of(share: float) -> float:
+    """A share in [0, 1] on the scale of 1 to 5."""
+    return LOWEST + (HIGHEST - LOWEST) * share
+
+
+def shares(picture: Image.Image, case: PocketCase, record: Record) -> dict[str, float]:
+    """What the score is the smallest of, each in [0, 1]."""
+    right = {name: bool(value) for name, value in record["right"].items()}
+    if case.letters is not None:
+        right["letters"] = bool(record["letters_exact"])
+    if case.task == "t2i":
+        return {"asked": fmean(right.values())}
+    sides = {
+        "changed": [good for name, good in right.items() if name in case.changed],
+        "kept": [good for name, good in right.items() if name not in case.changed],
+    }
+    found = {side: fmean(goods) for side, goods in sides.items() if goods}
+    return found | ({"closed": closed(picture, case)} if case.category in WHOLE else {})
+
+
+def closed(picture: Image.Image, case: PocketCase) -> float:
+    """How much of the distance (RMS over pixels) from source to exact answer is gone: 0 for the source itself."""
+    answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
+    before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
+    return 1.0 if before == 0 else max(0.0, 1.0 - after / before)
+
+
+def verdict(picture: Image.Image, case: PocketCase, record: Record, model: str) -> dict[str, Any]:
+    """The record as a line of verdicts/probe.jsonl. model: which probe."""
+    found = shares(picture, case, record)
+    return {
+        "key": _key([picture, *case.references], case.prompt, model),
+        **{name: record[name] for name in ("case", "seed", "task", "category")},
+        "judge": JUDGE,
+        "model": model,
+        "protocol": PROTOCOL,
+        "repeat": 0,
+        "status": "ok",
+        "score": round(score_of(min(found.values())), 4),
+        "sub_scores": {name: round(score_of(share), 4) for name, share in found.items()},
+        "reasoning": "",
+        "failure_modes": [],
+    }
+
+
+def _key(pictures: Sequence[Image.Image], prompt: str, model: str) -> str:
+    """Of all that the verdict depends on."""
+    key = hashlib.blake2b(repr((prompt, PROTOCOL, model)).encode(), digest_size=16)
+    for picture in pictures:
+        key.update(picture.convert("RGB").tobytes())
+    return key.hexdigest()

@@ -1,0 +1,174 @@
+"""One examination for a whole study: the same held-out cases and noise for every cell, seed, moment and teacher.
+
+Cases are encoded once a process, sources are drawn once a study, and so are the teachers' answers. Only pocket worlds
+can be examined here, by the probe; galleries of other models wait for their judges in the same folders.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fewstep import durable
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.families import load_backbone
+from fewstep.backbones.identity import digest, module_identity
+from fewstep.conditioning import Task
+from fewstep.device import PRECISIONS, autocast, chosen_device
+from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.noise import Draw
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.pocket import score
+from fewstep.pocket.draw import SIZE
+from fewstep.pocket.exam import Paper, System, keep_sources, sat
+from fewstep.pocket.probe import WEIGHTS, Probe
+from fewstep.pocket.systems import TASKS, Encoded, sampler_of
+from fewstep.pocket.watching import Examine, Watching
+from fewstep.roles.assemble import assemble
+from fewstep.roles.network import Network
+from fewstep.roles.plan import TeachersSpec
+from fewstep.roles.teachers import Teacher
+from fewstep.sample.sampler import evaluations
+from fewstep.study.folder import StudyFolder
+from fewstep.study.grid import Grid, Run
+from fewstep.study.plan import BASE
+
+VERDICTS = f"verdicts/{score.JUDGE}.jsonl"
+UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NONE)
+
+
+class Examination:
+    """Puts the questions of `grid`'s protocol, and keeps the answers in `place`."""
+
+    def __init__(self, grid: Grid, place: StudyFolder, console: Console):
+        self.grid, self.place, self.console = grid, place, console
+        self.paper = Paper(cases=grid.plan.protocol.cases, diversity=0, seed=grid.plan.protocol.seed)
+        tasks = grid.plan.protocol.tasks
+        self.questions = [(case, seed) for case, seed in self.paper.questions() if case.task in tasks]
+        self._encoded: Encoded | None = None
+
+    def has(self, folder: Path) -> bool:
+        """Whether the answers in `folder` are there, and judged."""
+        return (folder / VERDICTS).is_file()
+
+    def watching(self, run: Run) -> Watching:
+        """The examiner of a run: looks at its student at the study's moments, and keeps what it finds."""
+
+        def with_backbone(backbone: Backbone) -> Callable[[Network, SigmaGrid, str], Examine]:
+            encoded = self._encode(backbone)
+
+            def for_student(student: Network, grid: SigmaGrid, precision: str) -> Examine:
+                system = _system(student, grid, UNGUIDED, encoded, {"recipe": run.recipe.fingerprint()})
+
+                def examine(iteration: int) -> dict[str, float]:
+                    if iteration not in self.grid.moments:
+                        return {}
+                    facts = {**system.facts, "iteration": iteration}
+                    folder = self.place.student(run.name, iteration)
+                    return {"score": self._sat(System(system.sampler, facts), folder)}
+
+                return examine
+
+            return for_student
+
+        return with_backbone
+
+    def teachers(self) -> None:
+        """Every teacher that the study names, at its full sampler and its own guidance; those that are there stay."""
+        missing = [name for name in self.grid.teachers if not self.has(self.place.teacher(name))]
+        keep_sources(self.place.sources, self.questions)
+        if not missing:
+            return
+        recipe = self.grid.recipe
+        device = chosen_device(recipe.run.device, recipe.run.precision)
+        backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device)
+        weights = digest(module_identity(backbone.transformer))
+        encoded = self._encode(backbone)
+        steps = self.grid.plan.protocol.teacher_steps or backbone.default_steps
+        levels = backbone.sampling_grid(steps, backbone.layout_grid((SIZE, SIZE)))
+        for name, teacher in _teachers(self.grid, backbone).items():
+            if name in missing:
+                spec = self.grid.teacher(name)
+                facts = {"base": weights, "teacher": None if spec is None else spec.adapter or spec.model}
+                system = _system(teacher.network, levels, teacher.guidance, encoded, facts)
+                with self._progress(f"teacher {name}") as advance:
+                    self._sat(system, self.place.teacher(name), advance)
+
+    @cached_property
+    def _probe(self) -> Probe:
+        return Probe.load()
+
+    @cached_property
+    def _probe_name(self) -> str:
+        return f"reader-{digest([(WEIGHTS / 'reader.safetensors').read_bytes()])}"
+
+    def _encode(self, backbone: Backbone) -> Encoded:
+        """All questions' conditionings, made by the first backbone that comes, while it still has its encoder."""
+        if self._encoded is None:
+            self._encoded = Encoded(backbone)
+            with self.console.status("encoding the held-out cases"):
+                for case, _ in self.questions:
+                    self._encoded(case)
+        return self._encoded
+
+    def _sat(self, system: System, folder: Path, advance: Callable[[int], object] | None = None) -> float:
+        """The system's answers and verdicts in `folder`, the verdicts last; its mean score."""
+        with torch.no_grad():
+            drawn, records = sat(system, self.questions, self.paper, self._probe, folder, advance=advance)
+        lines = [
+            score.verdict(picture, case, record, self._probe_name)
+            for record, picture, (case, _) in zip(records, drawn, self.questions, strict=True)
+        ]
+        durable.make_folder((folder / VERDICTS).parent)
+        durable.write(folder / VERDICTS, "".join(json.dumps(line) + "\n" for line in lines))
+        return float(np.mean([line["score"] for line in lines]))
+
+    @contextmanager
+    def _progress(self, what: str) -> Iterator[Callable[[int], object]]:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            bar = progress.add_task("", total=len(self.questions))
+            yield lambda count: progress.advance(bar, count)
+
+
+def _system(
+    network: Network, grid: SigmaGrid, guidance: Mapping[Task, Guidance], encoded: Encoded, facts: Mapping[str, Any]
+) -> System:
+    @contextmanager
+    def inside() -> Iterator[None]:
+        with network.active(), autocast(network.backbone.device, network.precision):
+            yield
+
+    told = {
+        **facts,
+        "precision": network.precision,
+        "sigmas": list(grid),
+        "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in guidance.items()},
+        "network_calls": {task: evaluations(grid, g) for task, g in guidance.items()},
+    }
+    return System(sampler_of(network.backbone, network.transformer, grid, guidance, encoded, inside), told)
+
+
+def _teachers(grid: Grid, backbone: Backbone) -> Mapping[str, Teacher]:
+    """The study's teachers over one backbone, each as a run would load it; whom it would teach does not matter here."""
+    specs = {name: spec for name in grid.teachers if (spec := grid.teacher(name)) is not None}
+    alone = {"anchor": False, "tasks": None, "categories": None}
+    named = {name: spec.model_copy(update=alone) for name, spec in specs.items()}
+    r = grid.recipe
+    everyone = TeachersSpec.model_validate(
+        {
+            "preset": "constant" if named else "base-only",
+            "lam_max": 0.5 / max(1, len(named)),  # any weight: a teacher without is not loaded
+            "base": r.teachers.base,
+            "named": named,
+        }
+    )
+    cast = assemble(backbone, r.student, r.critic, everyone, iterations=1, draw=Draw(0), precision=r.run.precision)
+    return {name: teacher for name, teacher in cast.teachers.teachers.items() if name in (BASE, *specs)}

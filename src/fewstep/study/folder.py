@@ -1,0 +1,147 @@
+"""A study's folder: where its parts lie, and whose it is. Files only; no model, no recipe.
+
+study.json                   the study as it was begun: its plan, its cells' recipes, its seeds
+runs/CELL-seedN/             run folders; runs/store is the conditioning store they share
+examination/sources/         the pictures that edits begin from
+examination/teachers/NAME/   galleries with verdicts/, one for each teacher
+examination/CELL-seedN/NNNNNN/   the same of a run after so many iterations
+report/                      what `fewstep study report` writes
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep import durable
+from fewstep.errors import StudyError
+from fewstep.study.plan import StudyPlan, checked
+
+FORMAT = 1
+SHOWN = 10  # differing keys in one message
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The paths of one study's folder."""
+
+    folder: Path
+
+    def run(self, name: str) -> Path:
+        return self.folder / "runs" / name
+
+    @property
+    def sources(self) -> Path:
+        return self.folder / "examination" / "sources"
+
+    def teacher(self, name: str) -> Path:
+        """A teacher's gallery."""
+        return self.folder / "examination" / "teachers" / name
+
+    def student(self, run: str, iteration: int) -> Path:
+        """A run's gallery after so many iterations."""
+        return self.folder / "examination" / run / f"{iteration:06d}"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "study.json"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What study.json says. described: name, world, protocol, teachers, and each cell's recipe by dotted key."""
+
+    plan: StudyPlan
+    world: str
+    iterations: int
+    described: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    covers: Mapping[str, Mapping[str, Any]]  # specialised teacher -> the tasks and categories it teaches; null: all
+
+    @property
+    def moments(self) -> tuple[int, ...]:
+        return self.plan.protocol.iterations_of(self.iterations)
+
+    def run(self, cell: str, seed: int) -> str:
+        return f"{cell}-seed{seed}"
+
+
+def begin(
+    place: StudyFolder,
+    plan: StudyPlan,
+    described: Mapping[str, Any],
+    iterations: int,
+    seeds: tuple[int, ...],
+    covers: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Makes the folder this study's, or goes on in it; seeds that are new join.
+
+    Raises:
+        StudyError: it holds another study, or something else.
+    """
+    described = json.loads(json.dumps(described))
+    known = seeds
+    if place.record.is_file():
+        held = opened(place.folder)
+        _refuse_other(place, held.described, described)
+        known = (*held.seeds, *(seed for seed in seeds if seed not in held.seeds))
+    elif place.folder.exists() and any(not path.name.endswith(".tmp") for path in _inside(place.folder)):
+        raise StudyError(f"{place.folder} is not empty and no study; choose another --out")
+    durable.make_folder(place.folder)
+    told = {
+        "format": FORMAT,
+        "plan": plan.model_dump(mode="json"),
+        "iterations": iterations,
+        "described": described,
+        "seeds": list(known),
+        "covers": {name: dict(cover) for name, cover in covers.items()},
+    }
+    durable.write(place.record, json.dumps(told, indent=1) + "\n")
+
+
+def opened(folder: Path) -> Begun:
+    """A study that was begun.
+
+    Raises:
+        StudyError: there is none, or it is of another version.
+    """
+    path = folder / "study.json"
+    if not path.is_file():
+        raise StudyError(f"{folder} is no study folder: it has no study.json. Name the --out of fewstep study run")
+    try:
+        told = json.loads(path.read_text())
+        form, raw = told["format"], told["plan"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} cannot be read ({error}); name another --out, or remove it") from error
+    if form != FORMAT:
+        raise StudyError(f"{path} has format {form}, this version reads {FORMAT}; run the study in another folder")
+    plan = checked(raw, str(path))
+    described = told["described"]
+    return Begun(plan, described["world"], told["iterations"], described, tuple(told["seeds"]), told["covers"])
+
+
+def _inside(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is a file; choose another --out")
+    return sorted(folder.iterdir())
+
+
+def _refuse_other(place: StudyFolder, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    left, right = _flat(held), _flat(wanted)
+    keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
+    if not keys:
+        return
+    shown = [f"{key}: {left.get(key, '(not there)')} -> {right.get(key, '(not there)')}" for key in keys[:SHOWN]]
+    more = [f"... and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
+    raise StudyError(
+        f"{place.folder} belongs to another study; choose another --out, or take these back:\n  "
+        + "\n  ".join([*shown, *more])
+    )
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {key: value}
+    prefix = f"{key}." if key else ""
+    return {k: v for name, part in value.items() for k, v in _flat(part, f"{prefix}{name}").items()}

@@ -1,0 +1,128 @@
+"""`fewstep study plan`: what a study will do, before it does it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fewstep import launch
+from fewstep import recipe as recipes
+from fewstep.conditioning import Task
+from fewstep.data.mixture import TASKS
+from fewstep.pocket.edits import EDITS
+from fewstep.pocket.world import CATEGORIES
+from fewstep.recipe import Recipe
+from fewstep.roles.teacher_plan import BASE, teacher_plan
+from fewstep.study import costs
+from fewstep.study.folder import StudyFolder
+from fewstep.study.grid import Grid, Run
+from fewstep.study.run import claim
+
+MEASURED = 8  # iterations of a measurement; the median is taken
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Network evaluations of one sample in one update, forward passes only: the student's and the critic's last ones
+    are followed by backward passes. teachers: the mean over student steps, once the ramp is over, of the category with
+    the most teachers."""
+
+    student: int
+    critic: int
+    teachers: float
+
+
+def calls(recipe: Recipe) -> Calls:
+    """What an update costs, whatever the model."""
+    teachers = sum(_teachers(recipe, task) * share for task, share in shares(recipe).items())
+    return Calls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
+
+
+def shares(recipe: Recipe) -> dict[Task, float]:
+    """The tasks that have batches, each with its share of them over the whole run."""
+    iterations, found = recipe.run.iterations, dict[Task, float]()
+    for number, start, end in recipe.mixture.spans(iterations):
+        ratio = recipe.mixture.values[number].weights
+        for task, weight in zip(TASKS, ratio, strict=True):
+            found[task] = found.get(task, 0.0) + weight / sum(ratio) * (end - start) / iterations
+    return {task: share for task, share in found.items() if share}
+
+
+def _teachers(recipe: Recipe, task: Task) -> float:
+    """Teacher calls of a sample, the mean over student steps; of the category with the most."""
+    plan, steps = teacher_plan(recipe.teachers, recipe.student.steps), range(recipe.student.steps)
+    branches = [_branches(recipe, name, task) for name in plan.names]
+    named = {category for column in plan.columns for category in column.categories or ()}
+
+    def of(category: str | None) -> float:
+        rows = [plan.row(k, 1.0, task, category) for k in steps]
+        return sum(n for row in rows for n, weight in zip(branches, row, strict=True) if weight) / len(steps)
+
+    return max(of(category) for category in (*sorted(named), None))
+
+
+def _branches(recipe: Recipe, name: str, task: Task) -> int:
+    """2 where the recipe guides the teacher, 1 otherwise; a guidance that is left to the family counts as none."""
+    given = (recipe.teachers.base if name == BASE else recipe.teachers.named[name]).guidance or {}
+    return 2 if task in given and given[task].guidance().active else 1
+
+
+def pictures(grid: Grid) -> int:
+    """Pictures of one examination."""
+    kinds = {"t2i": len(CATEGORIES), "edit": len(EDITS)}
+    return grid.plan.protocol.cases * sum(kinds[task] for task in grid.plan.protocol.tasks)
+
+
+def minutes(run: Run, rates: dict[str, float]) -> float | None:
+    """Training time at these seconds an iteration of each task; None where one was not measured."""
+    mixture = shares(run.recipe)
+    if not set(mixture) <= set(rates):
+        return None
+    return run.recipe.run.iterations * sum(rates[task] * share for task, share in mixture.items()) / 60
+
+
+def measure(grid: Grid, to: Path, console: Console) -> None:
+    """A few iterations of the cell with the evenest tasks, so that the rate is one of this machine. They stand in the
+    study's folder as a run called rate, and what they encode is the study's."""
+
+    def unevenness(run: Run) -> float:
+        return max(shares(run.recipe).values())
+
+    claim(grid, StudyFolder(to))
+    recipe = min(grid.runs, key=unevenness).recipe
+    raw = recipe.resolved()
+    raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}
+    launch.distill(recipes.checked(raw, "rate"), StudyFolder(to).run("rate"), console)
+
+
+def show(grid: Grid, to: Path, console: Console) -> None:
+    """The runs by number, and what they cost."""
+    rates = costs.rates(to)
+    table = Table("no.", "run", "updates", "batch", "calls", "minutes", title=f"{grid.plan.name}, {grid.world}")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    total = 0.0
+    for run in grid.runs:
+        spent = minutes(run, rates)
+        total += spent or 0
+        each, r = calls(run.recipe), run.recipe.run
+        told = f"{each.student} + {each.critic} + {each.teachers:.1f}"
+        took = "?" if spent is None else f"{spent:.0f}"
+        table.add_row(str(run.number), run.name, f"{r.iterations:,}", f"{r.batch}", told, took)
+    console.print(table)
+    asked, moments = pictures(grid), len(grid.moments)
+    console.print(
+        f"calls: network calls a sample and update, student + critic + teachers (at most). "
+        f"Job {len(grid.runs)}: the teachers ({', '.join(grid.teachers) or 'none'}), {asked:,} pictures each, once.\n"
+        f"Each run is examined {moments} time{'s' if moments > 1 else ''} on the same {asked:,} cases "
+        f"({asked * moments * len(grid.runs):,} pictures in all).",
+        highlight=False,
+    )
+    if rates:
+        told = ", ".join(f"{task} {seconds:.2f} s" for task, seconds in rates.items())
+        console.print(
+            f"Training in all about {total / 60:.1f} h, at the rate measured here: {told} an update.", highlight=False
+        )
+    else:
+        console.print("No rate was measured on this machine yet: add --measure for the hours.", highlight=False)

@@ -1,0 +1,213 @@
+"""From axes to runs: every cell's recipe, resolved, and proof that the cells differ in nothing but the axis."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+from fewstep import recipe as recipes
+from fewstep.errors import RecipeError, StudyError
+from fewstep.recipe import Recipe, flat
+from fewstep.roles.plan import TeacherSpec
+from fewstep.study.plan import BASE, StudyPlan, WorldPlan
+
+USUAL_WORLD = "pocket"
+BUDGET = ("run.iterations", "run.batch")
+OWN = ("name", "store", "run.seed")  # what runs of one study differ in by their place in it
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the study: a cell at a seed. number: its place in the plan, from 0."""
+
+    number: int
+    cell: str
+    seed: int
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Of its folder; the same whenever and wherever the study is run."""
+        return f"{self.cell}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A study in one world: all its runs. recipe: what all cells have in common; of the first cell at the first seed
+    where they differ."""
+
+    plan: StudyPlan
+    world: str
+    runs: tuple[Run, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.runs[0].recipe
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        return self.plan.worlds[self.world].teachers
+
+    @property
+    def moments(self) -> tuple[int, ...]:
+        """Iterations after which every run is examined."""
+        return self.plan.protocol.iterations_of(self.recipe.run.iterations)
+
+    def teacher(self, name: str) -> TeacherSpec | None:
+        """A specialised teacher as the recipes declare it; None for the base."""
+        found = [run.recipe.teachers.named[name] for run in self.runs if name in run.recipe.teachers.named]
+        return None if name == BASE else found[0]
+
+    def described(self) -> dict[str, Any]:
+        """All that makes this study what it is, as JSON: what a folder of another one differs in. Seeds may be added
+        to a study, so they are no part of it."""
+        first = {run.cell: run.recipe for run in reversed(self.runs)}
+        return {
+            "name": self.plan.name,
+            "world": self.world,
+            "protocol": self.plan.protocol.model_dump(mode="json"),
+            "teachers": list(self.teachers),
+            "cells": {cell: _without_own(first[cell]) for cell in self.plan.cells},
+        }
+
+
+def grid(
+    plan: StudyPlan,
+    beside: Path | None = None,
+    *,
+    world: str | None = None,
+    seeds: int | None = None,
+    cases: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Grid:
+    """The study's runs: all cells at the first seed, then at the next.
+
+    Args:
+        beside: the study file's folder; recipes are looked for there.
+        seeds: how many; more than the study names go on counting.
+        cases: held-out cases a category, instead of the protocol's.
+        overrides: `key=value` for all cells alike.
+
+    Raises:
+        StudyError: an unknown world, a cell that sets something off the axis, or cells that are the same recipe.
+        RecipeError: a recipe that contradicts itself; names the cell.
+    """
+    chosen = _world(plan, world)
+    if cases is not None:
+        plan = plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"cases": cases})})
+    _refuse_off_axis(plan, chosen, overrides)
+    numbers = _seeds(plan.seeds, seeds)
+    by_cell = {cell: _recipe(plan, chosen, beside, cell, overrides) for cell in plan.cells}
+    _refuse_unequal(plan, by_cell)
+    _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
+    runs = [Run(0, cell, seed, _seeded(by_cell[cell], seed)) for seed in numbers for cell in plan.cells]
+    return Grid(plan, chosen, tuple(replace(run, number=number) for number, run in enumerate(runs)))
+
+
+def _world(plan: StudyPlan, world: str | None) -> str:
+    name = world or (USUAL_WORLD if USUAL_WORLD in plan.worlds else next(iter(plan.worlds)))
+    if name not in plan.worlds:
+        raise StudyError(f"{plan.name} has no world '{name}'; --world is one of: {', '.join(plan.worlds)}")
+    return name
+
+
+def _seeds(named: Sequence[int], wanted: int | None) -> list[int]:
+    """The first `wanted` of the study's seeds, and the whole numbers after its largest where those do not suffice."""
+    if wanted is None:
+        return list(named)
+    if wanted < 1:
+        raise StudyError(f"--seeds {wanted}: a study needs one run a cell at least")
+    return [*named, *range(max(named) + 1, max(named) + 1 + wanted)][:wanted]
+
+
+def _on_axis(key: str, axis: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in axis)
+
+
+def _refuse_off_axis(plan: StudyPlan, world: str, overrides: Sequence[str]) -> None:
+    axis = ", ".join(plan.axis)
+    for cell, told in plan.cells.items():
+        strange = [key for key in told.set if not _on_axis(key, plan.axis)]
+        if strange:
+            raise StudyError(
+                f"{plan.name}: cells.{cell} sets {strange[0]}, which is not on the axis ({axis}); set it under "
+                "worlds for all cells alike, or make it an axis"
+            )
+    for key in plan.worlds[world].set:
+        if key in BUDGET:
+            raise StudyError(f"{plan.name}: worlds.{world}.set names {key}; write it under worlds.{world}.budget")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if _on_axis(key, plan.axis):
+            raise StudyError(f"--set {override}: {key} is what the cells differ in ({axis}); change the study file")
+        if key in OWN:
+            raise StudyError(f"--set {override}: {key} is each run's own; use --seeds, --out or the study file")
+
+
+def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]) -> Recipe:
+    """A cell's recipe at no particular seed. Every run keeps no more on the way than the study needs: its last
+    checkpoint, and examinations at the protocol's moments, whose common divisor is the period."""
+    told = plan.worlds[world]
+    budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
+    keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
+    given = {"name": f"{plan.name}-{cell}", **keeping, **budget, **told.set}
+    base = told.recipe if beside is None or told.recipe in recipes.shipped() else str(beside / told.recipe)
+    try:
+        found = recipes.load(base, [*_written(given), *overrides, *_written(plan.cells[cell].set)])
+        period = reduce(gcd, plan.protocol.iterations_of(found.run.iterations))
+        raw = found.resolved()
+        raw["run"] |= {"examine_every_iterations": period}
+        return recipes.checked(raw, base)
+    except RecipeError as error:
+        raise RecipeError(f"cell {cell}: {error}") from error
+
+
+def _written(keys: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    raw = recipe.resolved()
+    raw["name"] = f"{recipe.name}-seed{seed}"
+    raw["run"] |= {"seed": seed}
+    return recipes.checked(raw, recipe.name)
+
+
+def _without_own(recipe: Recipe) -> dict[str, Any]:
+    """The resolved recipe by dotted key, less what determines no weights."""
+    skip = (*OWN, *recipes.OPERATIONAL)
+    return {key: value for key, value in flat(recipe.resolved()).items() if key not in skip}
+
+
+def _refuse_unequal(plan: StudyPlan, by_cell: Mapping[str, Recipe]) -> None:
+    """Resolved recipes are compared, so that nothing a cell brings about by the way goes unseen."""
+    first, *others = by_cell
+    keys = {cell: _without_own(recipe) for cell, recipe in by_cell.items()}
+    for other in others:
+        off = [
+            key
+            for key in dict.fromkeys([*keys[first], *keys[other]])
+            if keys[first].get(key) != keys[other].get(key) and not _on_axis(key, plan.axis)
+        ]
+        if off:
+            raise StudyError(
+                f"{plan.name}: cells {first} and {other} differ in {off[0]}, which is not on the axis "
+                f"({', '.join(plan.axis)}); a difference between them could come from either"
+            )
+    seen: dict[str, str] = {}
+    for cell, recipe in by_cell.items():
+        same = seen.setdefault(recipe.fingerprint(), cell)
+        if same != cell:
+            raise StudyError(f"{plan.name}: cells {same} and {cell} are the same recipe; remove one of them")
+
+
+def _refuse_unknown_teachers(world: WorldPlan, by_cell: Mapping[str, Recipe]) -> None:
+    for name in world.teachers:
+        specs = [recipe.teachers.named[name] for recipe in by_cell.values() if name in recipe.teachers.named]
+        if name != BASE and not specs:
+            raise StudyError(f"teachers names {name}, which is not base, and no cell has it under teachers.named")
+        if any(spec != specs[0] for spec in specs):
+            raise StudyError(f"teachers names {name}, which is another teacher in some cells; give it two names")

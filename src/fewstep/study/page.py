@@ -1,0 +1,55 @@
+"""A study's results as one static HTML page, in the style of all our reports; pictures lie beside it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fewstep.report.charts import Series, interval, line_chart
+from fewstep.study import words
+from fewstep.study.plan import FigurePlan
+
+
+def rendered(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
+    """The page. figures: those drawn, each NAME.png beside it."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("fewstep.study"), PackageLoader("fewstep.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"words": words, "drawn": drawn, "curve": curve}
+    return environment.get_template("study.html").render(found=found, figures=figures)
+
+
+def drawn(claim: Mapping[str, Any], takeaway: Mapping[str, Any]) -> Markup:
+    """A claim's interval against the line it has to be above, on the common scale of its takeaway."""
+    found = claim["found"]
+    if found is None:
+        return Markup("")
+    return interval(found["value"], found["low"], found["high"], _span(takeaway), at=_bar(claim))
+
+
+def curve(told: Mapping[str, Any]) -> Markup:
+    """Every cell's mean score over the iterations."""
+    series = [
+        Series(cell, [(p["iteration"], p["score"]["value"]) for p in points if p["score"]])
+        for cell, points in told["cells"].items()
+    ]
+    return line_chart(series, "iteration", f"Mean score, {words.task_words(told['task'])}")
+
+
+def _bar(claim: Mapping[str, Any]) -> float:
+    return 0.0 if claim["kind"] == "more" else -float(claim["margin"])
+
+
+def _span(takeaway: Mapping[str, Any]) -> tuple[float, float]:
+    """Every interval and every bar within, a little wider."""
+    ends = [_bar(claim) for claim in takeaway["claims"]] + [0.0]
+    for claim in takeaway["claims"]:
+        if claim["found"] is not None:
+            ends += [v for v in (claim["found"][k] for k in ("value", "low", "high")) if v is not None]
+    pad = 0.08 * (max(ends) - min(ends)) or 0.1
+    return min(ends) - pad, max(ends) + pad

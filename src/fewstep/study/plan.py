@@ -1,0 +1,214 @@
+"""A study, as it is written down: cells that differ along one axis, seeds, an equal budget, one examination for all.
+
+worlds      where it can be run: a base recipe each, and what it changes there for all cells alike
+axis        the recipe keys that cells may differ in; everything else is equal by refusal
+cells       name -> what it sets on the axis
+protocol    how every cell is examined
+tables      which of the paper's tables the rows answer to
+figures     which grids of pictures are made
+"""
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from rapidfuzz import fuzz, process
+
+from fewstep import strict_yaml
+from fewstep.data.mixture import Task
+from fewstep.errors import StudyError
+from fewstep.plan import Plan
+from fewstep.recipe_keys import NEAR, key_notes, refusals
+from fewstep.study import paper
+
+BASE = "base"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}"
+NO_AXIS = ("name", "store", "run", "model", "size")  # budget and base are what cells have in common
+
+
+class BudgetPlan(Plan):
+    """What every cell may spend."""
+
+    iterations: int = Field(gt=0, description="student updates of every cell (paper: 2,000)")
+    batch: int = Field(gt=0, description="samples in an update")
+
+
+class WorldPlan(Plan):
+    """One model and its data that the study can be run on."""
+
+    recipe: str = Field(min_length=1, description="a shipped recipe, or a file beside the study's")
+    budget: BudgetPlan = Field(description="equal in all cells")
+    set: dict[str, Any] = Field({}, description="dotted recipe keys and values, for all cells alike")
+    teachers: tuple[str, ...] = Field((), description="teachers that are examined too: base, or one of teachers.named")
+
+
+class CellPlan(Plan):
+    """One row of the study."""
+
+    label: str | None = Field(None, description="what tables call it; left out: its name")
+    set: dict[str, Any] = Field({}, description="dotted recipe keys on the axis, and values")
+
+
+class ProtocolPlan(Plan):
+    """The examination, the same for all cells and teachers: same cases, same noise."""
+
+    cases: int = Field(gt=0, description="held-out cases of each category")
+    tasks: tuple[Task, ...] = Field(("t2i", "edit"), min_length=1, description="tasks that are examined")
+    seed: int = Field(1, ge=0, description="the held-out cases are a pure function of it")
+    moments: tuple[float, ...] = Field(
+        (), description="shares of the iterations after which every cell is examined too, beside its end"
+    )
+    teacher_steps: int | None = Field(None, gt=0, description="sampler steps of the teachers; null: the family's own")
+
+    @field_validator("moments")
+    @classmethod
+    def _shares(cls, moments: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < share < 1 for share in moments) or list(moments) != sorted(set(moments)):
+            raise ValueError(f"protocol.moments rise strictly between 0 and 1, not {list(moments)}; 1 is always there")
+        return moments
+
+    def iterations_of(self, iterations: int) -> tuple[int, ...]:
+        """The iterations after which a cell is examined, the last among them. None below 1, none twice."""
+        return tuple(sorted({max(1, round(share * iterations)) for share in (*self.moments, 1.0)}))
+
+
+class TablePlan(Plan):
+    """A table of results, and where the paper has one of its shape."""
+
+    task: Task = Field(description="whose categories are the columns")
+    paper: int | None = Field(default=None, description="number of the paper's table")
+    title: str = Field(description="what it shows")
+    rows: dict[str, str | None] = Field(
+        description="cell, or teacher as teacher:NAME (teacher:specialised: each category by its specialist) -> "
+        "the paper's row, or null"
+    )
+
+
+class FigurePlan(Plan):
+    """A grid of pictures. kind grid: prompts down, systems across; moments: one cell's iterations across."""
+
+    name: str = Field(pattern=NAME, description="of its file")
+    title: str = Field(description="what it shows")
+    kind: Literal["grid", "moments"] = Field(description="what its columns are")
+    task: Task = Field(description="which cases")
+    each: int = Field(2, gt=0, description="cases of each category")
+    cells: tuple[str, ...] = Field((), description="cells shown; left out: all")
+
+
+class StudyPlan(Plan):
+    """A whole study."""
+
+    name: str = Field(pattern=f"^{NAME}$", description="names the study's folder")
+    question: str = Field(description="what it asks, in a sentence")
+    worlds: dict[str, WorldPlan] = Field(min_length=1, description="where it can be run")
+    axis: tuple[str, ...] = Field(min_length=1, description="recipe keys, or sections, that cells may differ in")
+    cells: dict[str, CellPlan] = Field(min_length=2, description="at least two")
+    seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="run.seed of the runs of each cell")
+    protocol: ProtocolPlan = Field(description="the examination")
+    tables: tuple[TablePlan, ...] = Field((), description="left out: one of each task")
+    figures: tuple[FigurePlan, ...] = Field((), description="grids of pictures")
+
+    @field_validator("cells")
+    @classmethod
+    def _folder_names(cls, cells: dict[str, CellPlan]) -> dict[str, CellPlan]:
+        for name in cells:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"cells.{name} names a folder: use letters, digits, . _ and -, and a label for tables")
+        return cells
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds name {list(seeds)}: one of them twice; a run is made once")
+        return seeds
+
+    @field_validator("axis")
+    @classmethod
+    def _no_budget(cls, axis: tuple[str, ...]) -> tuple[str, ...]:
+        for key in axis:
+            if key.split(".")[0] in NO_AXIS:
+                raise ValueError(f"axis {key}: {', '.join(NO_AXIS)} are equal in all cells and can be no axis")
+        return axis
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "StudyPlan":
+        for table in self.tables:
+            self._known([row for row in table.rows if not row.startswith("teacher:")], f"tables.{table.title}")
+            _refuse_unprinted(table)
+        for figure in self.figures:
+            self._known(figure.cells, f"figures.{figure.name}")
+            if figure.kind == "moments" and not self.protocol.moments:
+                raise ValueError(f"figures.{figure.name} shows moments, but protocol.moments names none")
+        return self
+
+    def _known(self, names: Any, where: str) -> None:
+        for name in names:
+            if name not in self.cells:
+                raise ValueError(f"{where} names {name}, which is no cell; cells are: {', '.join(self.cells)}")
+
+    def label(self, cell: str) -> str:
+        return self.cells[cell].label or cell
+
+
+def _refuse_unprinted(table: TablePlan) -> None:
+    """A counterpart that the paper does not have."""
+    printed = paper.tables().get(table.paper) if table.paper is not None else None
+    if table.paper is not None and (printed is None or printed.task != table.task):
+        numbers = ", ".join(f"{number} ({t.task})" for number, t in paper.tables().items())
+        raise ValueError(f"tables.{table.title}: paper is {table.paper} for {table.task}; the paper has {numbers}")
+    strange = [row for row in table.rows.values() if row is not None and (printed is None or row not in printed.rows)]
+    if strange:
+        known = "none without a number under paper" if printed is None else ", ".join(printed.rows)
+        raise ValueError(f"tables.{table.title}: {strange[0]} is no row of the paper's; it has {known}")
+
+
+def load(name: str) -> tuple[StudyPlan, Path | None]:
+    """A shipped study, or a file's; and the file's folder, beside which its recipes lie.
+
+    Raises:
+        StudyError: one line for each thing that is wrong.
+    """
+    text, where = _text(name)
+    raw = strict_yaml.parse(text, name)
+    if not isinstance(raw, dict):
+        raise StudyError(f"{name}: holds no keys; see docs/studies.md for what a study file says")
+    return checked(raw, name), where
+
+
+def checked(raw: dict[str, Any], where: str) -> StudyPlan:
+    """The study that these keys give.
+
+    Raises:
+        StudyError: as `load`.
+    """
+    try:
+        return StudyPlan.model_validate(raw)
+    except ValidationError as error:
+        lines = refusals(error, raw, key_notes(StudyPlan), "a study file")
+        raise StudyError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def shipped() -> list[str]:
+    """The names of the studies that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+
+
+def _folder() -> Any:
+    return resources.files("fewstep") / "study" / "studies"
+
+
+def _text(name: str) -> tuple[str, Path | None]:
+    if name in shipped():
+        return (_folder() / f"{name}.yaml").read_text(encoding="utf-8"), None
+    path = Path(name)
+    if not path.is_file():
+        near = process.extractOne(name, shipped(), scorer=fuzz.ratio, score_cutoff=NEAR)
+        meant = f"did you mean {near[0]}?" if near else f"shipped are: {', '.join(shipped())}"
+        raise StudyError(f"{name} is no file and no shipped study; {meant}")
+    try:
+        return path.read_text(encoding="utf-8-sig"), path.parent
+    except (UnicodeDecodeError, OSError) as error:
+        raise StudyError(f"{name}: cannot be read as UTF-8 ({error})") from error

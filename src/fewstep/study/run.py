@@ -1,0 +1,99 @@
+"""A study from its grid to its folder: the teachers examined once, then one run after another. The same call goes on
+where the last one stopped: what is done is skipped, what is torn is resumed."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from fewstep import launch
+from fewstep.backbones.families import POCKET, adapter_path
+from fewstep.errors import RunError, StudyError
+from fewstep.lora import file as lora_file
+from fewstep.study.examination import VERDICTS, Examination
+from fewstep.study.folder import StudyFolder, begin
+from fewstep.study.grid import Grid, Run
+
+
+def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int | None = None) -> StudyFolder:
+    """All that is left to do, or one part of it.
+
+    Args:
+        only: the number of one run in the plan; the number after the last run stands for the teachers.
+
+    Raises:
+        StudyError: the folder is another study's, or `only` is no number of the plan.
+        FewstepError: whatever a run refuses; before the first run where it can be known.
+    """
+    console, place = console or Console(), StudyFolder(to)
+    if only is not None and not 0 <= only <= len(grid.runs):
+        raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
+    claim(grid, place)
+    examination = Examination(grid, place, console) if grid.recipe.model == POCKET else None
+    if examination is not None and only in (None, len(grid.runs)):
+        examination.teachers()
+    for run in grid.runs:
+        if only in (None, run.number):
+            _run(run, grid, place, examination, console)
+    return place
+
+
+def claim(grid: Grid, place: StudyFolder) -> None:
+    """Makes the folder this study's, once everything is there that its runs will want.
+
+    Raises:
+        StudyError: it is another study's. AdapterError, ModelError: a teacher's LoRA that cannot be read.
+    """
+    _refuse_missing_teachers(grid)
+    seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
+    begin(place, grid.plan, grid.described(), grid.recipe.run.iterations, seeds, covers(grid))
+
+
+def finished(run: Run, grid: Grid, place: StudyFolder) -> bool:
+    """Whether nothing is left of a run: its student is there, and every examination of it."""
+    student = place.run(run.name) / "student"
+    trained = student.is_dir() and any(student.iterdir())
+    return trained and not _unexamined(run, grid, place)
+
+
+def _unexamined(run: Run, grid: Grid, place: StudyFolder) -> list[int]:
+    """The moments of a run without verdicts; none for models that nothing here can examine."""
+    if grid.recipe.model != POCKET:
+        return []
+    return [i for i in grid.moments if not (place.student(run.name, i) / VERDICTS).is_file()]
+
+
+def _run(run: Run, grid: Grid, place: StudyFolder, examination: Examination | None, console: Console) -> None:
+    said = f"run {run.number + 1} of {len(grid.runs)}: [bold]{run.name}[/]"
+    if finished(run, grid, place):
+        console.print(f"{said} is done", highlight=False)
+        return
+    console.print(said, highlight=False)
+    watch = None if examination is None else examination.watching(run)
+    launch.distill(run.recipe, place.run(run.name), console, watch=watch)
+    if lost := _unexamined(run, grid, place):
+        raise RunError(
+            f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
+            "weights of then are not kept; remove the run's folder to make it again"
+        )
+
+
+def _refuse_missing_teachers(grid: Grid) -> None:
+    """Reads every LoRA that some run will want, which is quick, before the first run, which is not."""
+    named = {name: spec for run in grid.runs for name, spec in run.recipe.teachers.named.items()}
+    for spec in named.values():
+        if spec.adapter is not None:
+            lora_file.read(adapter_path(spec.adapter))
+
+
+def covers(grid: Grid) -> dict[str, dict[str, list[str] | None]]:
+    """What each examined specialised teacher teaches."""
+    found: dict[str, dict[str, list[str] | None]] = {}
+    for name in grid.teachers:
+        spec = grid.teacher(name)
+        if spec is not None:
+            tasks, categories = spec.tasks, spec.categories
+            found[name] = {
+                "tasks": None if tasks is None else list(tasks),
+                "categories": None if categories is None else list(categories),
+            }
+    return found

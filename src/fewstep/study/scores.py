@@ -1,0 +1,184 @@
+"""What verdicts and records say, as numbers that can be paired: files only.
+
+A row of a table is a cell (several runs), a teacher (no runs: its pictures are drawn once), or the specialised
+teachers together, each on what it teaches. How a row is named: CELL, CELL@SHARE (after that share of the iterations),
+teacher:NAME, teacher:specialised.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewstep import durable
+from fewstep.study.folder import Begun, StudyFolder
+from fewstep.study.intervals import Floats, Interval, crossed
+from fewstep.study.plan import BASE
+
+TEACHER, SPECIALISED = "teacher:", "specialised"
+ATTEMPTS = ".attempts.jsonl"  # what judges keep beside their verdicts
+NO_RUN = None  # in place of a run's seed
+
+Column = tuple[str, str]  # task, category
+Scores = Mapping[Column, Mapping[str, float]]  # by case
+Answers = Mapping[str, Scores]  # judge, or measure -> scores of one gallery
+EXACT = "exact_psnr"
+MEASURES = (EXACT, "preserved_psnr", "flat_noise")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row's answers: by run seed, or under NO_RUN alone."""
+
+    name: str
+    answers: Mapping[int | None, Answers]
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        return frozenset(seed for seed in self.answers if seed is not NO_RUN)
+
+    def at(self, seed: int | None) -> Answers:
+        """A run's answers; those of a teacher, whichever run it is compared with."""
+        return self.answers[NO_RUN] if NO_RUN in self.answers else self.answers[seed]
+
+
+@dataclass(frozen=True)
+class Sat:
+    """All rows of one study that have been examined. read: a gallery's folder -> its answers, none where there are
+    none."""
+
+    place: StudyFolder
+    begun: Begun
+    read: Callable[[Path], Answers]
+
+    def row(self, name: str) -> Row | None:
+        """None where it has not been examined, or is no row of this study."""
+        if name == f"{TEACHER}{SPECIALISED}":
+            return self._specialised()
+        if name.startswith(TEACHER):
+            found: Mapping[int | None, Answers] = {NO_RUN: self.read(self.place.teacher(name.removeprefix(TEACHER)))}
+        else:
+            found = self._runs(name)
+        answered = {seed: answers for seed, answers in found.items() if answers}
+        return Row(name, answered) if answered else None
+
+    def _runs(self, name: str) -> Mapping[int | None, Answers]:
+        cell, _, share = name.partition("@")
+        moment = max(1, round(float(share or 1) * self.begun.iterations))
+        if moment not in self.begun.moments or cell not in self.begun.plan.cells:
+            return {}
+        return {s: self.read(self.place.student(self.begun.run(cell, s), moment)) for s in self.begun.seeds}
+
+    def _specialised(self) -> Row | None:
+        """Every category by the teacher that teaches it, the others by the base."""
+        names = [BASE, *self.begun.covers]
+        rows = {name: self.row(f"{TEACHER}{name}") for name in names}
+        if len(names) < 2 or not all(rows.values()):
+            return None
+        told = {name: row.at(NO_RUN) for name, row in rows.items() if row is not None}
+        answers = {
+            judge: {column: told[self._teaching(column)].get(judge, {}).get(column, {}) for column in scores}
+            for judge, scores in told[BASE].items()
+        }
+        return Row(f"{TEACHER}{SPECIALISED}", {NO_RUN: answers})
+
+    def _teaching(self, column: Column) -> str:
+        task, category = column
+        for name, cover in self.begun.covers.items():
+            if task in (cover["tasks"] or [task]) and category in (cover["categories"] or [category]):
+                return name
+        return BASE
+
+
+def verdicts(folder: Path) -> Answers:
+    """The scores of a gallery's judges. What a judge refused, or what is out of range, has no score here."""
+    files = [file for file in sorted(folder.glob("verdicts/*.jsonl")) if not file.name.endswith(ATTEMPTS)]
+    lines = (line for file in files for line in durable.lines(file))
+    return _by_judge(
+        (line["judge"], line, float(line["score"]))
+        for line in lines
+        if line.get("status") == "ok" and line.get("score") is not None
+    )
+
+
+def measures(folder: Path) -> Answers:
+    """The probe's measurements that are no score: dB to the exact answer, and so on."""
+    return _by_judge(
+        (name, line, float(line[name]))
+        for line in durable.lines(folder / "records.jsonl")
+        for name in MEASURES
+        if line.get(name) is not None
+    )
+
+
+def _by_judge(told: Iterable[tuple[str, Mapping[str, Any], float]]) -> Answers:
+    """A case's several seeds and repeats are one number, their mean."""
+    found: dict[str, dict[Column, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for judge, line, value in told:
+        found[judge][line["task"], line["category"]][line["case"]].append(value)
+    return {
+        judge: {c: {case: float(np.mean(values)) for case, values in cases.items()} for c, cases in columns.items()}
+        for judge, columns in found.items()
+    }
+
+
+# ---- numbers
+
+
+def judges_of(rows: Sequence[Row]) -> list[str]:
+    """The judges that all rows have in all their runs."""
+    sets = [set(answers) for row in rows for answers in row.answers.values()]
+    return sorted(set.intersection(*sets)) if sets else []
+
+
+def level(row: Row, judge: str, task: str, categories: Sequence[str]) -> Interval | None:
+    """The row's mean score over categories; None where a category lacks scores."""
+    return _estimate([row], lambda matrices: matrices[0], [judge], task, categories)
+
+
+def contrast(
+    higher: Sequence[Row], lower: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]
+) -> Interval | None:
+    """The mean of `higher` less the mean of `lower`, paired by run seed and case; a case's score is its mean over the
+    judges. None where they have no run seed, or in some category no case, in common."""
+
+    def apart(matrices: Sequence[Floats]) -> Floats:
+        over, under = matrices[: len(higher)], matrices[len(higher) :]
+        return np.asarray(np.mean(over, axis=0) - np.mean(under, axis=0))
+
+    return _estimate([*higher, *lower], apart, judges, task, categories)
+
+
+def _estimate(
+    rows: Sequence[Row],
+    combined: Callable[[Sequence[Floats]], Floats],
+    judges: Sequence[str],
+    task: str,
+    categories: Sequence[str],
+) -> Interval | None:
+    runs = [row.seeds for row in rows if row.seeds]
+    seeds: list[int | None] = sorted(frozenset.intersection(*runs)) if runs else [NO_RUN]  # type: ignore[assignment]
+    if not rows:
+        return None
+    groups = [_matrices(rows, seeds, judges, (task, category)) for category in categories]
+    if not seeds or not judges or not groups or any(m is None for m in groups):
+        return None
+    return crossed([combined(m) for m in groups if m is not None])
+
+
+def _matrices(
+    rows: Sequence[Row], seeds: Sequence[int | None], judges: Sequence[str], column: Column
+) -> list[Floats] | None:
+    """A matrix for each row, runs down and cases across; the cases are those that everyone has from every judge."""
+    told = [[[row.at(s).get(judge, {}).get(column, {}) for judge in judges] for s in seeds] for row in rows]
+    everyone = [set(scores) for by_seed in told for by_judge in by_seed for scores in by_judge]
+    cases = sorted(set.intersection(*everyone)) if everyone else []
+    if not cases:
+        return None
+    return [
+        np.array([[np.mean([scores[case] for scores in by_judge]) for case in cases] for by_judge in by_seed])
+        for by_seed in told
+    ]

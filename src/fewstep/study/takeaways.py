@@ -1,0 +1,164 @@
+"""The paper's six takeaways, as contrasts, and what a study says to each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fewstep import strict_yaml
+from fewstep.data.mixture import Task
+from fewstep.plan import Plan
+from fewstep.study import paper
+from fewstep.study.intervals import Interval
+from fewstep.study.plan import StudyPlan
+from fewstep.study.scores import EXACT, Row, Sat, contrast, judges_of, level
+
+Verdict = Literal["reproduced", "not reproduced", "undecided"]
+REPRODUCED: Verdict = "reproduced"
+NOT_REPRODUCED: Verdict = "not reproduced"
+UNDECIDED: Verdict = "undecided"
+FEWEST_CASES = 20  # ours: of a category
+CEILING = 4.9  # ours: where all rows are above it, the examination is too easy to tell them apart
+
+
+class Claim(Plan):
+    """One contrast. Rows are named as in scores.py."""
+
+    says: str
+    task: Task
+    categories: tuple[str, ...] | None = None
+    higher: tuple[str, ...] = Field(min_length=1)
+    lower: tuple[str, ...] = Field(min_length=1)
+    kind: Literal["more", "not-less"]
+    margin: float = Field(gt=0)
+
+
+class Takeaway(Plan):
+    """One conclusion of the paper, and the study that answers it."""
+
+    number: int
+    study: str
+    says: str
+    claims: tuple[Claim, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a study says to a claim.
+
+    found: None where its rows have not been examined. why: what kept it from being decided, other than the interval.
+    in_paper: the same difference in the paper's tables, where it prints both rows. in_db: that of the dB to the exact
+    answer, which has no ceiling; no verdict is made of it.
+    """
+
+    claim: Claim
+    found: Interval | None
+    verdict: Verdict
+    why: str | None
+    in_paper: float | None
+    in_db: Interval | None = None
+
+
+@cache
+def takeaways() -> tuple[Takeaway, ...]:
+    """All six, in order."""
+    file = resources.files("fewstep") / "study" / "takeaways.yaml"
+    raw = strict_yaml.parse(file.read_text(encoding="utf-8"), "takeaways.yaml")
+    return tuple(Takeaway.model_validate(told) for told in raw)
+
+
+def decided(claim: Claim, found: Interval | None) -> Verdict:
+    """The word that the interval allows.
+
+    more: reproduced where the whole interval, and every run by itself, is above 0; not reproduced where the whole
+    interval is below the margin, so that whatever difference there is does not count; else undecided. not-less:
+    reproduced where the whole interval, and every run, is above -margin; not reproduced where it is all below.
+    """
+    if found is None or found.low is None or found.high is None:
+        return UNDECIDED
+    bar = 0.0 if claim.kind == "more" else -claim.margin
+    if found.low > bar and all(value > bar for value in found.by_seed):
+        return REPRODUCED
+    if found.high < (claim.margin if claim.kind == "more" else bar):
+        return NOT_REPRODUCED
+    return UNDECIDED
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """A takeaway stands with all its claims, and falls with any."""
+    if NOT_REPRODUCED in verdicts:
+        return NOT_REPRODUCED
+    return REPRODUCED if set(verdicts) == {REPRODUCED} else UNDECIDED
+
+
+def answered(claim: Claim, sat: Sat, measured: Sat, columns: Mapping[str, Sequence[str]]) -> Answer:
+    """sat: the rows' scores; measured: their measurements; columns: the categories of each task."""
+    categories = claim.categories or tuple(columns.get(claim.task, ()))
+    printed = in_paper(claim, sat.begun.plan)
+    higher, lower = _sides(claim, sat)
+    if not (higher and lower and categories):
+        return Answer(claim, None, UNDECIDED, "not examined yet", printed)
+    rows, judges = [*higher, *lower], judges_of([*higher, *lower])
+    found = contrast(higher, lower, judges, claim.task, categories)
+    in_db = contrast(*_sides(claim, measured), [EXACT], claim.task, categories)
+    why = None if found is None else _unfit(found, rows, judges, claim.task, categories)
+    return Answer(claim, found, UNDECIDED if why else decided(claim, found), why, printed, in_db)
+
+
+def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
+    """The rows above and below; none on both sides where one of them has not been examined."""
+    higher, lower = ([sat.row(name) for name in names] for names in (claim.higher, claim.lower))
+    if None in (*higher, *lower):
+        return [], []
+    return [row for row in higher if row], [row for row in lower if row]
+
+
+def _unfit(
+    found: Interval, rows: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]
+) -> str | None:
+    """Why nothing may be concluded from this examination, whatever the interval says; None where something may."""
+    means = [level(row, judge, task, categories) for row in rows for judge in judges]
+    if all(mean is not None and mean.value > CEILING for mean in means):
+        return f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
+    if found.cases < FEWEST_CASES * len(categories):
+        return f"fewer than {FEWEST_CASES} cases a category: too few for an interval to mean what it says"
+    if found.low == found.high:
+        return "every case came out the same: an interval of no width is no certainty; ask more cases"
+    return None
+
+
+def in_paper(claim: Claim, plan: StudyPlan) -> float | None:
+    """The claim's difference by the paper's own numbers, judges averaged; None where some row is not printed."""
+    for table in plan.tables:
+        if table.paper is None or table.task != claim.task:
+            continue
+        printed = paper.tables()[table.paper]
+        names = [[table.rows.get(name) for name in names] for names in (claim.higher, claim.lower)]
+        if any(name is None for side in names for name in side):
+            continue
+        categories = claim.categories or printed.columns
+        over, under = (sum(printed.score(str(name), categories) for name in side) / len(side) for side in names)
+        return over - under
+    return None
+
+
+def summary(takeaway: Takeaway, answers: Sequence[Answer]) -> dict[str, Any]:
+    """A takeaway with its answers, as JSON."""
+    claims = [
+        {
+            "says": answer.claim.says,
+            "kind": answer.claim.kind,
+            "margin": answer.claim.margin,
+            "verdict": answer.verdict,
+            "why": answer.why,
+            "found": None if answer.found is None else answer.found.as_dict(),
+            "in_db": None if answer.in_db is None else answer.in_db.as_dict(),
+            "paper": None if answer.in_paper is None else round(answer.in_paper, 4),
+        }
+        for answer in answers
+    ]
+    verdict = together([answer.verdict for answer in answers])
+    return {"number": takeaway.number, "says": takeaway.says, "verdict": verdict, "claims": claims}
