@@ -21,7 +21,7 @@ from fewstep.flow.guidance import NONE, Guidance
 from fewstep.pocket import exam
 from fewstep.pocket.exam import Paper, System
 from fewstep.pocket.probe import Probe
-from fewstep.pocket.systems import TASKS, Encoded, system_of
+from fewstep.pocket.systems import TASKS, Encoded, adapter_over, system_of
 from fewstep.report import page, student
 from fewstep.report.examined import Examined
 from fewstep.rundir import RunDir
@@ -81,25 +81,62 @@ def compare(student_folder: Path, paper: Paper, to: Path, console: Console) -> d
 
 
 def examine(
-    source: str, *, cases: int, steps: int | None, guidance: float | None, to: Path, console: Console | None = None
+    source: str,
+    *,
+    paper: Paper,
+    steps: int | None,
+    guidance: float | None,
+    to: Path,
+    adapter: str | None = None,
+    console: Console | None = None,
 ) -> dict[str, Any]:
-    """One model on held-out pocket cases: pictures, records and figures in `to`, the figures printed."""
+    """One model on held-out pocket cases, and beside it the same with `adapter` on (at the model's own guidance):
+    pictures, records and figures in `to`, the figures printed."""
     console = console or Console()
     model = open_model(source)
-    system = system_of(model, steps, _chosen_guidance(model, source, guidance))
-    found = _examined({"model": system}, Paper(cases=cases, diversity=0), to, console)
-    table = Table("figure", "value", "95 % interval", "n", title=f"{source} on held-out pocket cases")
-    for line in found["figures"]:
-        value = line["values"]["model"]
-        between = "" if value["low"] is None else f"{value['low']:.3f} to {value['high']:.3f}"
-        table.add_row(f"{line['group']}: {line['label']}", f"{value['value']:.3f}", between, str(value["n"]))
-    distance = found["frechet"]
-    table.add_row(
-        "Fréchet distance", f"{distance['values']['model']:.1f}", f"floor {distance['floor']:.1f}", str(distance["n"])
-    )
-    console.print(table)
+    encoded, chosen = Encoded(model.backbone), _chosen_guidance(model, source, guidance)
+    systems = {"model": system_of(model, steps, chosen, encoded)}
+    if adapter is not None:
+        systems["with adapter"] = system_of(model, steps, chosen, encoded, adapter_over(model, adapter))
+    found = _examined(systems, paper, to, console)
+    console.print(_table(found, f"{source} on held-out pocket cases"))
     console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
     return found
+
+
+def compare_and_show(student_folder: Path, paper: Paper, to: Path, console: Console) -> dict[str, Any]:
+    """`compare`, printed."""
+    found = compare(student_folder, paper, to, console)
+    console.print(_table(found, f"{student_folder} and its teacher on held-out pocket cases"))
+    console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
+    return found
+
+
+def _table(found: Mapping[str, Any], title: str) -> Table:
+    """Every figure of every system; and each but the first against the first, case by case."""
+    first, *others = found["systems"]
+    table = Table("figure", *(COLUMNS.get(name, name) for name in (first, *others)), "n", title=title)
+    for line in found["figures"]:
+        cells = [_estimate(line["values"][first])]
+        cells += [f"{_estimate(line['values'][n])}\n{_against(line['against'][n], line['compared'])}" for n in others]
+        table.add_row(f"{line['group']}: {line['label']}", *cells, str(line["values"][first]["n"]))
+    distance = found["frechet"]
+    values = [f"{distance['values'][name]:.1f}" for name in (first, *others)]
+    table.add_row(f"Fréchet distance (floor {distance['floor']:.1f})", *values, str(distance["n"]))
+    if spread := found["diversity"]:
+        cells = [_estimate(spread["values"][first])]
+        cells += [f"{_estimate(spread['values'][n])}\n{_against(spread['against'][n], 'ratio')}" for n in others]
+        table.add_row(f"Distance between {spread['seeds']} seeds", *cells, str(spread["prompts"]))
+    return table
+
+
+def _estimate(value: Mapping[str, Any]) -> str:
+    between = "" if value["low"] is None else f" ({value['low']:.3f} to {value['high']:.3f})"
+    return f"{value['value']:.3f}{between}"
+
+
+def _against(value: Mapping[str, Any], compared: str) -> str:
+    return ("x " if compared == "ratio" else "+ ") + _estimate(value) if value["value"] is not None else "-"
 
 
 def teacher_guidance() -> Mapping[Task, Guidance]:

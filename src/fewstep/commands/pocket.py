@@ -24,11 +24,16 @@ def pocket_train(
     train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher)
 
 
+Cases = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
+Diversity = Annotated[int, typer.Option(help="Prompts of each category that are drawn with 8 seeds.", min=0)]
+
+
 @app.command("examine")
 @refusing
 def pocket_examine(
     model: Annotated[str, typer.Argument(help="`pocket` (the teacher) or a student folder made from it.")] = "pocket",
-    cases: Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)] = 100,
+    cases: Cases = 100,
+    diversity: Diversity = 0,
     steps: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Sampler steps; the model's own if not given.", min=1),
@@ -37,12 +42,33 @@ def pocket_examine(
         Optional[float],  # noqa: UP045
         typer.Option(help="Guidance scale; the model's own if not given.", min=0),
     ] = None,
+    adapter: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A LoRA over it to examine beside it: a file, or `pocket:portrait|text|edit`."),
+    ] = None,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
 ) -> None:
     """Examine a model on held-out pocket cases with the probe."""
     from fewstep.demo import examine
+    from fewstep.pocket.exam import Paper
 
-    examine(model, cases=cases, steps=steps, guidance=guidance, to=to)
+    paper = Paper(cases=cases, diversity=diversity)
+    examine(model, paper=paper, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
+
+
+@app.command("compare")
+@refusing
+def pocket_compare(
+    student: Annotated[Path, typer.Argument(help="A student folder made from the pocket teacher.")],
+    cases: Cases = 100,
+    diversity: Diversity = 8,
+    to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-comparison"),
+) -> None:
+    """A student against its teacher at full steps with guidance, and at 4 steps without: same cases, same seeds."""
+    from fewstep.demo import compare_and_show
+    from fewstep.pocket.exam import Paper
+
+    compare_and_show(student, Paper(cases=cases, diversity=diversity), to, out)
 
 
 @app.command("specialise")

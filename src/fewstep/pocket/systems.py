@@ -2,19 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 from torch import nn
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.families import adapter_path
 from fewstep.backbones.identity import digest, module_identity
 from fewstep.conditioning import Conditioning, Task
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.lora.file import read
 from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.draw import SIZE
 from fewstep.pocket.exam import Sampler, System
+from fewstep.roles.adapters import Adapters
 from fewstep.sample.pictures import Model, draw
 from fewstep.sample.sampler import evaluations
 
@@ -64,13 +68,36 @@ def sampler_of(
     return sampler
 
 
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA over a model, off until it is asked for. name: what figures call it."""
+
+    name: str
+    fingerprint: str
+    active: Callable[[], AbstractContextManager[Any]]
+
+
+def adapter_over(model: Model, source: str) -> Adapter:
+    """The LoRA file `source` (or an embedded one, pocket:NAME), put over the model's transformer in place.
+
+    Raises:
+        AdapterError, ModelError: it cannot be read, or was trained on another base.
+    """
+    file = adapter_path(source)
+    adapters = Adapters(model.backbone.transformer)
+    adapters.load("examined", read(file), source)
+    return Adapter(source, digest([file.read_bytes()]), lambda: adapters.active("examined"))
+
+
 def system_of(
     model: Model,
     steps: int | None = None,
     guidance: Mapping[Task, Guidance] | None = None,
     encoded: Encoded | None = None,
+    adapter: Adapter | None = None,
 ) -> System:
-    """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own where None)."""
+    """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own where None), with an adapter
+    of it on."""
     grid, own = model.sampling(steps, size=(SIZE, SIZE))
     chosen: Mapping[Task, Guidance] = guidance or dict.fromkeys(TASKS, own)
     backbone = model.backbone
@@ -81,4 +108,7 @@ def system_of(
         "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in chosen.items()},
         "network_calls": {task: evaluations(grid, g) for task, g in chosen.items()},
     }
-    return System(sampler_of(backbone, backbone.transformer, grid, chosen, encoded), facts)
+    if adapter is not None:
+        facts["adapter"] = adapter.fingerprint
+    inside = nullcontext if adapter is None else adapter.active
+    return System(sampler_of(backbone, backbone.transformer, grid, chosen, encoded, inside), facts)
