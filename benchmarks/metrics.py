@@ -17,6 +17,7 @@ from PIL import Image
 from fewstep.bench import gallery, measuring
 from fewstep.bench.metrics.flat_noise import flat_noise
 from fewstep.bench.suites import Suite, carry, open_suite
+from fewstep.pocket.draw import render
 from fewstep.pocket.judge import judge, pocket_case
 
 
@@ -72,7 +73,9 @@ def drawn(suite: Suite, place: Path, side: int) -> Path:
     carry(suite, place)
     for question in suite.questions:
         for k, seed in enumerate(question.seeds):
-            exact = pocket_case(suite, question).target.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+            case = pocket_case(suite, question)
+            exact = case.target if case.task == "edit" else render(case.scene)
+            exact = exact.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
             noisy = np.clip(np.asarray(exact) + rng.normal(0, 1, (side, side, 3)), 0, 255).astype(np.uint8)
             facts = {"k": k, "task": question.case.task, "category": question.case.category}
             made.add(question.case.id, seed, Image.fromarray(noisy), facts | {"seconds": {"denoise": 0.1}, "nfe": 4})

@@ -54,6 +54,15 @@ def test_clipping_hides_no_noise(level: int) -> None:
         assert found(noisy(plain(level), sigma))["luma"] == pytest.approx((sigma**2 + ROUNDING) ** 0.5, rel=0.2)
 
 
+def test_a_steady_slope_is_flat_however_steep_up_to_its_borders() -> None:
+    """3 levels a px, in a small picture, with an edge across: nothing of the slope counts as noise."""
+    base = np.broadcast_to(20 + 3.0 * np.arange(72)[:, None, None], (72, 72, 3)).copy()
+    base[:, 60:] = 0
+    clean, noisy_ = found(noisy(base, 0)), found(noisy(base, 2))
+    assert clean["luma"] < 0.35
+    assert noisy_["luma"] == pytest.approx(2, rel=0.1)
+
+
 def test_monotone_in_sigma() -> None:
     for base in (plain(128), plain(255), gradient(), page()):
         values = [found(noisy(base, sigma))["luma"] for sigma in (0, 0.5, 1, 2, 4, 8)]

@@ -1,7 +1,7 @@
 """Noise left on flat areas, in 8-bit levels: what few-step students leave on white pages, skies and walls.
 
-1. Flat: where the picture, smoothed by 2 px, is nearly level, and the rest around it weak. Noise of up to 8 levels
-   passes; edges, text and texture do not, and neither does their neighbourhood.
+1. Flat: where the picture, smoothed by 2 px, is nearly level or slopes steadily, and the rest around it weak. Noise of
+   up to 8 levels passes; edges, text and texture do not, and neither does their neighbourhood.
 2. There, the picture less its mean at several scales gives the noise, whole and by band. Means are taken over flat
    pixels alone, so that nothing of an edge leaks in.
 3. Next to black or white half of the noise is cut off. The share of clipped pixels around says how much, and the
@@ -23,7 +23,8 @@ from fewstep.bench.metrics.metric import Mask, Metric, Pixels, Shot, Skipped, Va
 Plane = NDArray[np.float32]  # (height, width) or (height, width, channels), in 8-bit levels
 
 SMOOTH = 2.0  # px; sigma of what decides on flatness
-GRADIENT, STEEP = 1.0, 4.0  # levels a px: level below; an edge above. Between: an edge where it is no speck
+GRADIENT, STEEP = 1.0, 4.0  # levels a px: flat below; an edge above. Between: an edge, but for specks and steady slopes
+AROUND = 17  # px; the side of the window in which a slope is steady
 SPECK = 96  # px; noise of 8 levels makes specks of up to half of this
 CONTRAST = 12.0  # levels; a residual above this is texture
 MARGIN = 6  # px kept from everything that is not flat: three times SMOOTH
@@ -71,15 +72,21 @@ def flat_areas(planes: Plane) -> Mask:
     """Pixels at least MARGIN px from any edge, texture or text."""
     luma = planes @ LUMA
     smooth = ndimage.gaussian_filter(planes, (SMOOTH, SMOOTH, 0), truncate=3.0)
-    steepness = np.max([_steepness(smooth[..., c]) for c in range(3)], axis=0)
-    rough = _no_specks(steepness > GRADIENT) | (steepness > STEEP)
+    slopes = [np.gradient(smooth[..., c]) for c in range(3)]
+    uneven = np.any([_uneven(rows, columns) for rows, columns in slopes], axis=0)
+    steep = np.any([np.hypot(rows, columns) > STEEP for rows, columns in slopes], axis=0)
+    rough = _no_specks(uneven) | steep
     rough |= _contrast(luma - smooth @ LUMA) > CONTRAST
     return _distance(~rough) > MARGIN
 
 
-def _steepness(plane: Plane) -> Plane:
-    rows, columns = np.gradient(plane)
-    return np.hypot(rows, columns)
+def _uneven(rows: Plane, columns: Plane) -> Mask:
+    """Where a slope is neither small nor the slope of what lies around: a steady gradient is flat."""
+    sloping = np.hypot(rows, columns) > GRADIENT
+    if not sloping.any():
+        return sloping
+    apart = [part - ndimage.uniform_filter(part, AROUND) for part in (rows, columns)]
+    return sloping & (np.hypot(*apart) > GRADIENT)
 
 
 def _no_specks(mask: Mask) -> Mask:
@@ -177,9 +184,18 @@ def _masked_mean(planes: Plane, flat: Mask, scale: int) -> Plane:
 
 
 def _masked_mean_of(weighted: Plane, weight: Plane, sigma: float) -> Plane:
-    below = ndimage.gaussian_filter(weight, sigma, truncate=3.0)
-    above = ndimage.gaussian_filter(weighted, (sigma, sigma, 0), truncate=3.0)
-    return above / np.maximum(below, 1e-6)[..., None]
+    """On one side of a border there is less to take the mean of, and on a slope that shifts it: by the slope times the
+    distance to the middle of what there is. That is taken back."""
+    below = np.maximum(ndimage.gaussian_filter(weight, sigma, truncate=3.0), 1e-6)
+    mean = ndimage.gaussian_filter(weighted, (sigma, sigma, 0), truncate=3.0) / below[..., None]
+    if min(weight.shape) < 2:
+        return mean
+    for axis in (0, 1):
+        place = np.arange(weight.shape[axis], dtype=np.float32)
+        place = place[:, None] if axis == 0 else place[None, :]
+        offset = ndimage.gaussian_filter(weight * place, sigma, truncate=3.0) / below - place
+        mean = mean - offset[..., None] * np.gradient(mean, axis=axis)
+    return mean
 
 
 def _blocks(planes: Plane) -> Plane:
