@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from fewstep.backbones import tiny
 from fewstep.backbones.families import load_backbone
+from fewstep.bench.gallery import Gallery
 from fewstep.errors import FewstepError, StudyError
 from fewstep.pocket import score
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
@@ -263,9 +264,10 @@ def test_specialised_teachers_are_examined_at_their_own_weights(study_file: Call
     )
     out = tmp_path / "out"
     ran("run", file, "--out", out, "--cell", "2")
-    galleries = [sorted((out / "examination" / "teachers" / name / "pictures").iterdir()) for name in ("base", "mine")]
-    assert [path.name for path in galleries[0]] == [path.name for path in galleries[1]]
-    drawn = [[Image.open(path).tobytes() for path in gallery] for gallery in galleries]
+    galleries = [Gallery(out / "examination" / "teachers" / name) for name in ("base", "mine")]
+    asked = [(row["case"], row["seed"]) for row in galleries[0]]
+    assert asked == [(row["case"], row["seed"]) for row in galleries[1]]
+    drawn = [[gallery.picture(*key).tobytes() for key in asked] for gallery in galleries]
     assert all(one != other for one, other in zip(*drawn, strict=True))
     rows = ran_report(out)["tables"][0]["rows"]
     assert [row["name"] for row in rows[:3]] == ["teacher:base", "teacher:specialised", "teacher:mine"]

@@ -106,9 +106,9 @@ class Client:
                 self._step_down_or_stop(outcome, schema, rung)
                 continue
             pause = self._pause(outcome, tries)
-            if pause > self.endpoint.deadline_s:
+            if outcome.after and outcome.after > self.endpoint.deadline_s:
                 raise self._stop(
-                    f"{outcome.why}\nThe server asks for {pause:,.0f} s of patience, more than deadline_s "
+                    f"{outcome.why}\nThe server asks for {outcome.after:,.0f} s of patience, more than deadline_s "
                     f"{self.endpoint.deadline_s:g}. Come back later, or raise deadline_s; what was answered is kept"
                 )
             if outcome.crowded:
