@@ -147,9 +147,9 @@ def sample(
     to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
 ) -> None:
     """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
-    from fewstep import drawing
+    from fewstep.verbs import sample
 
-    written = drawing.sample(
+    written = sample.sample(
         model, prompt, image or [], seed=seed, steps=steps, guidance=guidance, size=size, device=device, to=to
     )
     for path in written:
@@ -189,9 +189,9 @@ def generate(
 
     Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
     """
-    from fewstep import generating
+    from fewstep.verbs import generate
 
-    whole = generating.fill(
+    whole = generate.fill(
         *(model, suite, to),
         steps=steps,
         guidance=guidance,
@@ -215,9 +215,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what this machine has, and whether a model can be used."""
-    from fewstep import tables
+    from fewstep.verbs import answers
 
-    tables.doctor(model, out)
+    answers.doctor(model, out)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from fewstep.backbones import stock
 from fewstep.backbones.scorers import Scorer
 from fewstep.errors import GalleryError, ModelError
-from fewstep.scoring import score
+from fewstep.verbs.score import score
 from tests.bench.test_measuring import drawn, picture, suite
 from tests.commands.conftest import fewstep
 

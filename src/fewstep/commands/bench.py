@@ -19,9 +19,9 @@ SuiteFolder = Annotated[Path, typer.Option("--to", help="The suite's folder; mus
 @refusing
 def bench_suites() -> None:
     """The shipped suites."""
-    from fewstep import suite_tables
+    from fewstep.verbs import suites
 
-    suite_tables.list_suites(out)
+    suites.list_suites(out)
 
 
 @app.command("check")
@@ -30,9 +30,9 @@ def bench_check(
     suite: Annotated[str, typer.Argument(help="A suite's folder, or the name of a shipped one.")],
 ) -> None:
     """Whether a suite is what its hash says, and what is in it."""
-    from fewstep import suite_tables
+    from fewstep.verbs import suites
 
-    if not suite_tables.check_suite(suite, out):
+    if not suites.check_suite(suite, out):
         raise typer.Exit(2)
 
 
@@ -59,9 +59,9 @@ def bench_adopt(
     ] = False,
 ) -> None:
     """Make a gallery of pictures made elsewhere: a competitor's, or another tool's."""
-    from fewstep import suite_tables
+    from fewstep.verbs import suites
 
-    suite_tables.adopt_folder(
+    suites.adopt_folder(
         folder, suite, to, system=system, names=names, table=table, allow_missing=allow_missing, console=out
     )
 
@@ -78,9 +78,9 @@ def bench_import(
     ] = None,
 ) -> None:
     """Make a suite of a published benchmark that you have downloaded."""
-    from fewstep import suite_tables
+    from fewstep.verbs import suites
 
-    suite_tables.import_suite(layout, source, to, language, out)
+    suites.import_suite(layout, source, to, language, out)
 
 
 @app.command("build")
@@ -110,9 +110,9 @@ def bench_build(
     ] = None,
 ) -> None:
     """Make a full-size suite with any OpenAI-compatible model. The same command resumes."""
-    from fewstep import suite_tables
+    from fewstep.verbs import suites
 
-    suite_tables.build_suite(
+    suites.build_suite(
         *(task, count, endpoint, to),
         against=against or [],
         pictures=pictures,
@@ -157,10 +157,10 @@ def bench_measure(
 
     What is measured is not measured again. Records go to GALLERY/metrics/.
     """
-    from fewstep import rank_tables
+    from fewstep.verbs import ranks
 
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
-    rank_tables.measure(gallery, against, names, workers, out)
+    ranks.measure(gallery, against, names, workers, out)
 
 
 @app.command("score")
@@ -175,9 +175,9 @@ def bench_score(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Score pictures with a model of pictures from a local folder; the records are a metric's."""
-    from fewstep import score_tables
+    from fewstep.verbs import scores
 
-    score_tables.score(gallery, model, name, device, out)
+    scores.score(gallery, model, name, device, out)
 
 
 @app.command("compare", cls=Answer)
@@ -200,11 +200,11 @@ def bench_compare(
 
     Exit code: 0 better, 1 not shown, 2 worse, 3 no answer (wrong use, different suites, missing scores).
     """
-    from fewstep import rank_tables
+    from fewstep.verbs import ranks
 
-    found = rank_tables.compare_galleries(a, b, margin, judge, metric, json_file, out)
+    found = ranks.compare_galleries(a, b, margin, judge, metric, json_file, out)
     passed = found.not_inferior if non_inferior else found.outcome == "better"
-    raise typer.Exit(0 if passed else rank_tables.OUTCOMES[found.outcome])
+    raise typer.Exit(0 if passed else ranks.OUTCOMES[found.outcome])
 
 
 @app.command("rank")
@@ -215,9 +215,9 @@ def bench_rank(
     json_file: JsonFile = None,
 ) -> None:
     """Rank systems by their judges' scores, with intervals and with bands of those that cannot be told apart."""
-    from fewstep import rank_tables
+    from fewstep.verbs import ranks
 
-    rank_tables.rank(galleries, judge, json_file, out)
+    ranks.rank(galleries, judge, json_file, out)
 
 
 # ---- report

@@ -27,7 +27,7 @@ def cases_check(
     ] = None,
 ) -> None:
     """Validate cases, count them by task and category, find duplicates, and name each bad line."""
-    from fewstep.case_tables import check_cases
+    from fewstep.verbs.cases import check_cases
 
     if not check_cases(sources, against, out):
         raise typer.Exit(2)
@@ -40,7 +40,7 @@ def cases_convert(
     to: Annotated[Path, typer.Option("--to", help="The .jsonl file to write; it must not exist.")],
 ) -> None:
     """Write any source as the canonical JSON Lines; pictures out of archives go into a folder beside it."""
-    from fewstep.case_tables import convert_cases
+    from fewstep.verbs.cases import convert_cases
 
     convert_cases(source, to, out)
 
@@ -57,8 +57,8 @@ def cases_plan(
 ) -> None:
     """What a recipe's run will see - batches by task, samples by category and source, epochs - and the size of its
     conditioning store, before anything is loaded or encoded."""
-    from fewstep.case_tables import plan_cases
     from fewstep.recipe import load
+    from fewstep.verbs.cases import plan_cases
 
     chosen = load(recipe, overrides or [])
     plan_cases(chosen, to or Path("runs") / chosen.name, out)

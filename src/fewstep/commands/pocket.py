@@ -96,7 +96,7 @@ def pocket_judge(
     gallery: Annotated[Path, typer.Argument(help="A gallery of a pocket suite (`fewstep generate`, `bench adopt`).")],
 ) -> None:
     """Judge a gallery with the probe: no network, no key, and the same record as any other judge."""
-    from fewstep import suite_tables
     from fewstep.pocket.judge import judge
+    from fewstep.verbs import suites
 
-    suite_tables.show_scores(judge(gallery), gallery, out)
+    suites.show_scores(judge(gallery), gallery, out)

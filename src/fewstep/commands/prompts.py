@@ -62,7 +62,7 @@ def prompts_build(
     The grammars need no network and give the same set for the same seed. An endpoint's answers are kept as they come:
     stop it at any time, the same command goes on.
     """
-    from fewstep import prompt_tables
+    from fewstep.verbs import prompts
 
     if (task == "edit") != (source is not None):
         raise CaseError(
@@ -70,12 +70,12 @@ def prompts_build(
             if task == "edit"
             else "--from gives pictures to edit; add --task edit, or leave it out"
         )
-    categories = prompt_tables.categories_of(task, category)
-    order = prompt_tables.Order(task, categories, count, seed, to, source, shows, not as_they_are, avoid)
+    categories = prompts.categories_of(task, category)
+    order = prompts.Order(task, categories, count, seed, to, source, shows, not as_they_are, avoid)
     if endpoint is None:
-        prompt_tables.build_prompts(order, out)
+        prompts.build_prompts(order, out)
     else:
-        prompt_tables.ask_prompts(order, endpoint, each, out)
+        prompts.ask_prompts(order, endpoint, each, out)
 
 
 @app.command("report")
@@ -86,6 +86,6 @@ def prompts_report(
     ],
 ) -> None:
     """Say how varied a set of prompts is: repeats, vocabulary, overlap of pairs, lengths."""
-    from fewstep import prompt_tables
+    from fewstep.verbs import prompts
 
-    prompt_tables.report_prompts(source, out)
+    prompts.report_prompts(source, out)

@@ -11,9 +11,9 @@ app = typer.Typer(no_args_is_help=True, help="What a run is made of.")
 @refusing
 def recipe_list() -> None:
     """The shipped recipes."""
-    from fewstep import tables
+    from fewstep.verbs import answers
 
-    tables.list_recipes(out)
+    answers.list_recipes(out)
 
 
 @app.command("show")
@@ -29,6 +29,6 @@ def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
 @refusing
 def recipe_schema() -> None:
     """Every key of a recipe: type, default, meaning."""
-    from fewstep import tables
+    from fewstep.verbs import answers
 
-    tables.show_schema(out)
+    answers.show_schema(out)

@@ -14,7 +14,7 @@ from fewstep.bench.metrics import scored
 from fewstep.bench.metrics.record import path_of
 from fewstep.device import chosen_device
 from fewstep.errors import ModelError
-from fewstep.scoring import score as scored_gallery
+from fewstep.verbs.score import score as scored_gallery
 
 
 def score(gallery: Path, model: Path, name: str | None, device: str, console: Console) -> None:
