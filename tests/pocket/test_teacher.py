@@ -9,6 +9,7 @@ import torch
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.pocket import build, cases, edits, exam, measure, systems, vae, world
 from fewstep.pocket.probe import Probe
+from fewstep.pocket.specialise import KINDS
 from fewstep.sample.pictures import open_model
 
 
@@ -119,3 +120,24 @@ def test_package_data_is_beside_the_code() -> None:
     assert isinstance(build.TEACHER, Path)
     assert (build.TEACHER / "model_index.json").exists()
     assert set(world.CATEGORIES) == {"landscape", "portrait", "text"}
+
+
+def test_a_specialist_is_the_base_when_off_and_another_teacher_when_on(probe: Probe) -> None:
+    model = open_model("pocket")
+    some = [cases.t2i_case(9, i, category_="portrait") for i in range(12)]
+    unguided = dict.fromkeys(systems.TASKS, NONE)
+    base = systems.system_of(model, steps=4, guidance=unguided)
+    before = base.sampler(some, range(12))
+    adapter = systems.adapter_over(model, "pocket:portrait")
+    special = systems.system_of(model, steps=4, guidance=unguided, adapter=adapter)
+    assert special.facts != base.facts
+    shown = special.sampler(some, range(12))
+    assert [p.tobytes() for p in base.sampler(some, range(12))] == [p.tobytes() for p in before]
+    right = [np.mean([r["attributes"] for r in probe.examine(pictures, some)]) for pictures in (before, shown)]
+    assert right[1] > right[0]
+
+
+def test_the_specialists_are_small_and_complete() -> None:
+    files = sorted((build.TEACHER.parent / "specialists").glob("*.safetensors"))
+    assert [path.stem for path in files] == sorted(KINDS)
+    assert all(path.stat().st_size < 1.5e6 for path in files)
