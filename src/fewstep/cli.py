@@ -107,15 +107,38 @@ def encode(
 @refusing
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    to: Annotated[Path, typer.Option("--to", help="The student folder to write; must not exist or be empty.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; must not exist or be empty.")],
     checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or an iteration.")] = "best",
-    dtype: Annotated[str, typer.Option(help="`bf16` or `fp32`.")] = "bf16",
+    form: Annotated[
+        str, typer.Option(help="`merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.")
+    ] = "merged",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`, of the weights; a merged student is bf16 and a LoRA fp32 if not given."),
+    ] = None,
+    lora: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose keys the LoRA has: `diffusers` (if not given), `comfyui` (with workflows) or `both`."),
+    ] = None,
+    svd_rank: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Cut the LoRA down to this rank (truncated SVD); the card says what that leaves out.", min=1),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
 ) -> None:
-    """Write a student folder that stock diffusers opens and samples right by default."""
-    from fewstep import launch
+    """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
+    from fewstep import exporting
 
-    launch.export_run(run, to, checkpoint=checkpoint, dtype=dtype, check=verify, console=out)
+    exporting.export_run(
+        *(run, to),
+        checkpoint=checkpoint,
+        form=form,
+        dtype=dtype,
+        lora=lora,
+        svd_rank=svd_rank,
+        check=verify,
+        console=out,
+    )
 
 
 @app.command()
