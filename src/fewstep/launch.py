@@ -25,7 +25,7 @@ from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
-from fewstep.roles.vetting import vet
+from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
@@ -86,6 +86,7 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None) -> Outcom
     console = console or Console()
     device = chosen_device(recipe.run.device, recipe.run.precision)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
+    vet_start(recipe.student, recipe.model)
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
         prepared = encode(recipe, out, console)
         loader = prepared.loader()

@@ -36,8 +36,13 @@ class Factors:
         return self.alpha / self.rank
 
     def rows(self, first: int, last: int) -> "Factors":
-        """The update of some rows of W alone: A is shared, and so is the scale."""
-        return Factors(self.a, self.b[first:last], self.alpha)
+        """The update of some rows of W alone, in the same scale; of a block form without the other parts' ranks."""
+        b = self.b[first:last]
+        used = b.any(0)
+        if used.all():
+            return Factors(self.a, b, self.alpha)
+        used[0] |= not used.any()  # rank 0 is no LoRA
+        return Factors(self.a[used], b[:, used], self.scale * int(used.sum()))
 
 
 def stacked(parts: Sequence[Factors]) -> Factors:
