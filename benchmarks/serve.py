@@ -37,7 +37,7 @@ async def serving(model: Model, limits: Limits) -> AsyncIterator[httpx.AsyncClie
 
 
 async def load(model: Model, limits: Limits, requests: int, clients: int) -> tuple[list[int], list[float], float]:
-    """(statuses, seconds of each request, seconds of all): `clients` ask one after another, until `requests` are made."""
+    """(statuses, seconds of each request, seconds of all): each client asks again until `requests` are made."""
     left = iter(range(requests))
     statuses: list[int] = []
     seconds: list[float] = []

@@ -34,7 +34,7 @@ def test_a_known_shift_is_found(by: tuple[float, float]) -> None:
     ]
     found = shifts(asked, results)
     assert len(found) > 6
-    assert np.median(found) == pytest.approx(np.hypot(*by), abs=0.15)
+    assert np.median(found) == pytest.approx(np.hypot(*by), abs=0.25)
 
 
 def test_the_largest_rectangle() -> None:

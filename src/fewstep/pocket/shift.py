@@ -1,7 +1,8 @@
 """How far an edit moved the picture as a whole: the commonest complaint about edits, in pixels.
 
 By phase correlation (scikit-image) between source and result, on the largest rectangle that the edit may not change: a
-mask's own outline would count as a feature that never moves. Flat rectangles say nothing and are passed over.
+mask's own outline would count as a feature that never moves. Flat rectangles say nothing and are passed over. The window
+that fades a rectangle's edges out stays in its place too, so shifts come out up to a tenth too short.
 """
 
 import numpy as np
@@ -36,17 +37,20 @@ def shift(source: Image.Image, result: Image.Image, region: np.ndarray) -> float
 def largest_rectangle(free: np.ndarray) -> tuple[slice, slice] | None:
     """Rows and columns of the largest all-true rectangle with sides of at least MIN_SIDE; None where there is none."""
     height, width = free.shape
+    left, right = np.arange(width)[:, None], np.arange(width)[None, :]
+    widths = np.where(right - left + 1 >= MIN_SIDE, right - left + 1, 0)
     best, place = 0, None
     heights = np.zeros(width, int)  # of the column of true pixels that ends in this row
     for row in range(height):
         heights = np.where(free[row], heights + 1, 0)
-        for left in range(width - MIN_SIDE + 1):
-            low = np.minimum.accumulate(heights[left:])
-            areas = np.where(low >= MIN_SIDE, low * np.arange(1, len(low) + 1), 0)
-            areas[: MIN_SIDE - 1] = 0
-            k = int(areas.argmax())
-            if areas[k] > best:
-                best, place = int(areas[k]), (slice(row - low[k] + 1, row + 1), slice(left, left + k + 1))
+        if heights.max() < MIN_SIDE:
+            continue
+        lowest = np.minimum.accumulate(np.where(right >= left, heights, height), axis=1)  # from left to right
+        areas = np.where(lowest >= MIN_SIDE, lowest * widths, 0)
+        if areas.max() > best:
+            best = int(areas.max())
+            start, end = divmod(int(areas.argmax()), width)
+            place = (slice(row - int(lowest[start, end]) + 1, row + 1), slice(start, end + 1))
     return place
 
 
