@@ -1,8 +1,8 @@
 """How far an edit moved the picture as a whole: the commonest complaint about edits, in pixels.
 
 By phase correlation (scikit-image) between source and result, on the largest rectangle that the edit may not change: a
-mask's own outline would count as a feature that never moves. Flat rectangles say nothing and are passed over. The window
-that fades a rectangle's edges out stays in its place too, so shifts come out up to a tenth too short.
+mask's own outline would count as a feature that never moves. Flat rectangles say nothing and are passed over. The
+window that fades a rectangle's edges out stays in its place too, so shifts come out up to a tenth too short.
 """
 
 import numpy as np
