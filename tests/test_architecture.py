@@ -62,6 +62,7 @@ NEVER = [
     ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train"}),
     ("fewstep.objective", {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train"}),
     ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
+    ("fewstep.serve", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
     ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
     ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket"}),
     ("fewstep.roles", {"fewstep.data", "fewstep.train"}),

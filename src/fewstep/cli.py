@@ -11,6 +11,7 @@ from fewstep import __version__
 from fewstep.allocator import keep_freed_memory
 from fewstep.commands import bench, cases, judge, pocket, prompts, recipe, study
 from fewstep.commands.shared import Overrides, RecipeName, out, refusing
+from fewstep.errors import EnvironmentRefused
 
 app = typer.Typer(
     name="fewstep",
@@ -108,15 +109,38 @@ def encode(
 @refusing
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    to: Annotated[Path, typer.Option("--to", help="The student folder to write; must not exist or be empty.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; must not exist or be empty.")],
     checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or an iteration.")] = "best",
-    dtype: Annotated[str, typer.Option(help="`bf16` or `fp32`.")] = "bf16",
+    form: Annotated[
+        str, typer.Option(help="`merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.")
+    ] = "merged",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`, of the weights; a merged student is bf16 and a LoRA fp32 if not given."),
+    ] = None,
+    lora: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose keys the LoRA has: `diffusers` (if not given), `comfyui` (with workflows) or `both`."),
+    ] = None,
+    svd_rank: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Cut the LoRA down to this rank (truncated SVD); the card says what that leaves out.", min=1),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
 ) -> None:
-    """Write a student folder that stock diffusers opens and samples right by default."""
-    from fewstep import launch
+    """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
+    from fewstep.verbs import export as exporting
 
-    launch.export_run(run, to, checkpoint=checkpoint, dtype=dtype, check=verify, console=out)
+    exporting.export_run(
+        *(run, to),
+        checkpoint=checkpoint,
+        form=form,
+        dtype=dtype,
+        lora=lora,
+        svd_rank=svd_rank,
+        check=verify,
+        console=out,
+    )
 
 
 @app.command()
@@ -204,6 +228,40 @@ def generate(
     )
     if not whole:
         raise typer.Exit(1)
+
+
+@app.command()
+@refusing
+def serve(
+    student: Annotated[str, typer.Argument(help="A student folder, as `fewstep export` writes it.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; more get status 429.", min=1)] = 32,
+    batch: Annotated[int, typer.Option(help="Pictures drawn together, where they are alike.", min=1)] = 8,
+    max_pixels: Annotated[int, typer.Option(help="Largest picture that may be asked for, in pixels.", min=1)] = 2048**2,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`; bf16 on a GPU and fp32 on a CPU if not given."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What clients call the model; the folder's name if not given."),
+    ] = None,
+) -> None:
+    """Serve a student to clients of the OpenAI images API: generations and edits.
+
+    Needs `pip install 'fewstep[serve]'`. Stop it with Ctrl-C: what is under way is answered first.
+    """
+    try:
+        from fewstep.serve.limits import Limits
+        from fewstep.verbs import serve as serving
+    except ModuleNotFoundError as error:
+        raise EnvironmentRefused(
+            f"{error.name} is not installed, and serving needs it: pip install 'fewstep[serve]'"
+        ) from error
+    limits = Limits(queue=queue, batch=batch, max_pixels=max_pixels)
+    serving.serve(student, host=host, port=port, limits=limits, device=device, dtype=dtype, name=name, console=out)
 
 
 @app.command()

@@ -20,19 +20,15 @@ from fewstep.device import PRECISIONS, chosen_device
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
-from fewstep.errors import RunError
-from fewstep.export import card
-from fewstep.export.folder import export_student
-from fewstep.export.verify import verify
 from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
-from fewstep.roles.vetting import vet
+from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
-from fewstep.train.checkpoint import Checkpoints, load, torn
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
+from fewstep.verbs.export import write_student
 
 
 @dataclass(frozen=True)
@@ -93,6 +89,7 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch:
     console = console or Console()
     device = chosen_device(recipe.run.device, recipe.run.precision)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
+    vet_start(recipe.student, recipe.model)
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
         prepared = encode(recipe, out, console)
         loader = prepared.loader()
@@ -136,70 +133,5 @@ def _finish(run: RunDir, outcome: Outcome, console: Console) -> None:
     """The student folder of the best checkpoint, once."""
     if not any(run.student.iterdir()):
         with console.status("writing the student folder"):
-            _export(run, run.student, "best" if outcome.best else "last", "bf16")
+            write_student(run, run.student, "best" if outcome.best else "last")
     console.print(f"student [bold]{run.student}[/], opens with DiffusionPipeline.from_pretrained", highlight=False)
-
-
-def export_run(
-    run: Path, to: Path, *, checkpoint: str, dtype: str, check: bool, console: Console | None = None
-) -> None:
-    """The student folder of a run's checkpoint: `best`, `last`, or an iteration's number."""
-    console = console or Console()
-    opened = RunDir.open(run)
-    _export(opened, to, checkpoint, dtype)
-    console.print(f"student [bold]{to}[/]", highlight=False)
-    if check:
-        with console.status("verifying with stock diffusers in a fresh process"):
-            found = verify(to, size=opened.recipe.size)
-        console.print(found.words(), highlight=False)
-
-
-def _export(run: RunDir, to: Path, which: str, dtype: str) -> None:
-    r = run.recipe
-    tensors, state = load(checkpoint_of(run, which))
-    about = card.About(
-        name=r.name,
-        size=r.size,
-        base_name=_base_name(r.model),
-        recipe_name=r.name,
-        tasks=state["tasks"],
-    )
-    export_student(
-        r.model,
-        tensors["student_average"],
-        r.student.mode,
-        r.student.grid,
-        to,
-        r.resolved_yaml(),
-        about=about,
-        alpha=r.student.adapter.alpha if r.student.mode == "adapter" else None,
-        dtype=dtype,
-    )
-
-
-def _base_name(model: str) -> str | None:
-    """The hub id, where the model has one."""
-    return None if model == POCKET or Path(model).is_dir() else model
-
-
-def checkpoint_of(run: RunDir, which: str) -> Path:
-    """A whole checkpoint by name: `last`, `best` (the last where no figure decided), or an iteration.
-
-    Raises:
-        RunError: there is none of that name.
-    """
-    last = Checkpoints(run.checkpoints, keep=1).latest()
-    if last is None:
-        raise RunError(f"{run.folder} has no whole checkpoint yet; let it train until the first is saved")
-    if which == "last":
-        return last
-    if which == "best":
-        best = load(last)[1]["best"]
-        return last if best is None else run.checkpoints / f"iteration-{best['iteration']:06d}"
-    if not which.isdecimal():
-        raise RunError(f"--checkpoint is best, last or an iteration's number, not '{which}'")
-    place = run.checkpoints / f"iteration-{int(which):06d}"
-    if torn(place) is not None:
-        kept = ", ".join(sorted(p.name.removeprefix("iteration-").lstrip("0") for p in run.checkpoints.glob("iter*")))
-        raise RunError(f"{run.folder} keeps no checkpoint of iteration {which}; it has: {kept}")
-    return place

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -72,6 +73,11 @@ class Backbone(ABC):
     @abstractmethod
     def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
         """Pictures of packed clean latents."""
+
+    def pixels(self, x0_BND: Tensor, target: Grid) -> Tensor:
+        """The same as numbers: (B, H, W, channels), float32 in [0, 1]. A family that decodes to floats gives them
+        unrounded; here they have the 8 bits of `decode`."""
+        return torch.from_numpy(np.stack([np.array(picture) for picture in self.decode(x0_BND, target)])) / 255
 
     @abstractmethod
     def release_encoder(self) -> None:

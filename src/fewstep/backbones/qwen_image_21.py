@@ -267,15 +267,22 @@ class QwenImage21(Backbone):
             raise LayoutError(f"pictures of one batch share a shape; these get the grids {sorted(grids)}")
         return torch.cat([self._latents(image, size) for image in images])
 
-    @torch.no_grad()
     def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
         """Pictures of packed clean latents: RGBA, as the pipeline gives them."""
-        pipeline = self._complete("decode latents")
-        vae = pipeline.vae
+        processor = self._complete("decode latents").image_processor
+        return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
+
+    def pixels(self, x0_BND: Tensor, target: Grid) -> Tensor:
+        processor = self._complete("decode latents").image_processor
+        return torch.from_numpy(processor.postprocess(self._decoded(x0_BND, target), output_type="np")).float()
+
+    @torch.no_grad()
+    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+        """The VAE's answer (B, 4, H, W) in [-1, 1]."""
+        vae = self._complete("decode latents").vae
         mean, std = self._statistics(vae.device, vae.dtype)
         latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(vae.device, vae.dtype)
-        pixels = vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
-        return pipeline.image_processor.postprocess(pixels, output_type="pil")
+        return vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
 
     def release_encoder(self) -> None:
         """The text encoder goes, the VAE moves to the CPU; a fingerprint taken from modules is remembered."""

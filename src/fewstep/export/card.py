@@ -8,7 +8,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewstep import __version__
-from fewstep.export.lora import Lora
+from fewstep.export import comfyui
+from fewstep.export.lora import Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
 
 FAILINGS = (
@@ -58,6 +59,19 @@ class Facts:
     lora: Lora | None
     rounding: float
     licence: Licence
+    files: LoraFiles
+
+    @property
+    def sigmas(self) -> str:
+        """As ComfyUI's ManualSigmas reads them."""
+        return comfyui.manual_sigmas(self.grid.sigmas)
+
+    @property
+    def ranks(self) -> str:
+        """The LoRA's rank, and what cutting it down to that cost."""
+        assert self.lora is not None
+        told, cut = ", ".join(map(str, self.lora.ranks)), self.lora.cut
+        return told if cut is None else f"{told} (cut down to {cut.words()})"
 
 
 def licence_of(base: Path) -> Licence:
@@ -95,7 +109,8 @@ def _written(template: str, facts: Facts, about: About) -> str:
     side = round((about.size[0] * about.size[1]) ** 0.5)
     head = _front_matter(facts, about, "lora" if template == "lora.md" else None)
     base = about.base_name or facts.base
-    words = {"head": head, "side": side, "base": base, "version": __version__}
+    comfyui_file = comfyui.LORA_FILE.format(name=about.name)
+    words = {"head": head, "side": side, "base": base, "version": __version__, "comfyui_file": comfyui_file}
     return environment.get_template(template).render(f=facts, a=about, **words)
 
 

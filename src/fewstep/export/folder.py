@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from fewstep import durable
-from fewstep.backbones.families import POCKET, pocket_folder
+from fewstep.backbones.families import POCKET, outline, pocket_folder
 from fewstep.backbones.folder import folder_of, read_json
 from fewstep.errors import ExportError, ModelError
-from fewstep.export import card
-from fewstep.export.lora import Lora, write_lora
+from fewstep.export import card, comfyui
+from fewstep.export.lora import Lora, LoraFiles, write_comfyui_lora, write_lora
 from fewstep.export.weights import write_full, write_merged
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.lora.keys import fitted
 
 Kind = Literal["adapter", "full"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -34,7 +35,8 @@ SCHEDULER = {
     "use_dynamic_shifting": False,
     "shift_terminal": None,
 }
-_NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", ".git", ".gitattributes", ".cache"}
+SIGMAS_FILE = "sample_sigmas.json"  # beside a LoRA alone, which has no model_index.json
+_NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", comfyui.FOLDER}
 
 
 def export_student(
@@ -48,15 +50,17 @@ def export_student(
     about: card.About,
     alpha: float | None = None,
     dtype: str = "bf16",
+    files: LoraFiles | None = None,
 ) -> Path:
     """The student folder: the base pipeline with the student's transformer, its grid, a model card and the recipe.
 
     Args:
         base: the base pipeline's folder (stock diffusers layout, safetensors) or hub id, or "pocket".
-        state: an adapter's factors in peft naming (kind "adapter", merged in float32 and also written to lora/), or
+        state: an adapter's factors in peft naming (kind "adapter", merged in float32 and also written as a LoRA), or
             the transformer's whole state dict (kind "full").
         alpha: the adapter's alpha; its scale is alpha / rank.
         dtype: of the stored transformer, "bf16" or "fp32".
+        files: of the adapter; None: one for diffusers. Where it is cut down, the merged weights have the same update.
 
     Raises:
         ExportError: `to` is not empty, the family cannot carry its grid, or the state is not of this base.
@@ -67,7 +71,12 @@ def export_student(
     index = pipeline_index(base)
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
-    lora = _adapter(state, alpha) if kind == "adapter" else None
+    if kind == "full" and files is not None:
+        raise ExportError(
+            "this student has weights of its own, so there is no LoRA to write; leave --lora and --svd-rank out"
+        )
+    files = files or LoraFiles()
+    lora = _adapter(state, alpha, files) if kind == "adapter" else None
     with _appearing(to) as folder:
         _carry(base, folder)
         if lora is None:
@@ -75,11 +84,11 @@ def export_student(
             rounding = 0.0
         else:
             rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype]).relative
-            write_lora(lora, folder / "lora")
+            _write_adapter(lora, folder, "lora", files, base, grid, about)
         _write_json(folder / "model_index.json", index | {"sample_sigmas": list(grid)})
         _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, rounding, card.licence_of(base))
+        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, rounding, card.licence_of(base), files)
         (folder / "README.md").write_text(card.student_card(facts, about))
     return to
 
@@ -93,18 +102,27 @@ def export_lora(
     *,
     about: card.About,
     alpha: float | None = None,
+    dtype: str = "fp32",
+    files: LoraFiles | None = None,
 ) -> Path:
-    """Only the adapter: a small folder with the LoRA file, the scheduler and the grid it needs, card and recipe. It is
-    run on the base with `load_lora_weights`, and `sigmas=` at every call."""
+    """Only the adapter: a small folder with the LoRA, the scheduler and the grid it needs, card and recipe. It is
+    run on the base with `load_lora_weights`, and `sigmas=` at every call.
+
+    Raises:
+        ExportError, AdapterError, ModelError: as `export_student`.
+    """
     name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
     index = pipeline_index(base)
-    lora = _adapter(state, alpha)
+    if dtype not in DTYPES:
+        raise ExportError(f"a LoRA is stored as {' or '.join(DTYPES)}, not {dtype}")
+    files = files or LoraFiles()
+    lora = _adapter(state, alpha, files)
     with _appearing(to) as folder:
-        write_lora(lora, folder)
+        _write_adapter(lora, folder, ".", files, base, grid, about, DTYPES[dtype])
         _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
-        _write_json(folder / "sample_sigmas.json", list(grid))
+        _write_json(folder / SIGMAS_FILE, list(grid))
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(name, index["_class_name"], grid, "fp32", lora, 0.0, card.licence_of(base))
+        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, 0.0, card.licence_of(base), files)
         (folder / "README.md").write_text(card.lora_card(facts, about))
         _copy_licences(base, folder)
     return to
@@ -126,10 +144,32 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _adapter(state: Mapping[str, Tensor], alpha: float | None) -> Lora:
+def _adapter(state: Mapping[str, Tensor], alpha: float | None, files: LoraFiles) -> Lora:
     if alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
-    return Lora.of(state, alpha)
+    whole = Lora.of(state, alpha)
+    return whole if files.svd_rank is None else whole.of_rank(files.svd_rank)
+
+
+def _write_adapter(
+    lora: Lora,
+    folder: Path,
+    place: str,
+    files: LoraFiles,
+    base: Path,
+    grid: SigmaGrid,
+    about: card.About,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """The LoRA for each program: diffusers' in `place`, ComfyUI's in a folder with its noise levels and its graphs."""
+    shapes = outline(base).linear_shapes
+    fitted(lora.updates, shapes, "the adapter")  # refuses what the base does not have
+    if "diffusers" in files.programs:
+        write_lora(lora, folder / place, dtype)
+    if "comfyui" in files.programs:
+        file = comfyui.LORA_FILE.format(name=about.name)
+        write_comfyui_lora(lora, folder / comfyui.FOLDER / file, shapes, dtype)
+        comfyui.write_workflows(folder / comfyui.FOLDER, file, grid.sigmas, about.size)
 
 
 @contextmanager

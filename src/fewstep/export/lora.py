@@ -1,4 +1,4 @@
-"""A student's low-rank update: from the naming peft gives it in training, to a LoRA file.
+"""A student's low-rank update: from the naming peft gives it in training, to LoRA files.
 
 alpha is always written: a file without it is loaded with alpha = rank, which is another model.
 """
@@ -15,16 +15,44 @@ from torch import Tensor
 
 from fewstep.errors import AdapterError
 from fewstep.lora.factors import Factors, factors_of
-from fewstep.lora.keys import parsed, written
+from fewstep.lora.keys import Part, Program, Shapes, fused, parsed, written
+from fewstep.lora.shrink import Shrunk, shrunk
 
 WEIGHT_FILE = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for in a folder
+PROGRAMS: dict[str, tuple[Program, ...]] = {
+    "diffusers": ("diffusers",),
+    "comfyui": ("comfyui",),
+    "both": ("diffusers", "comfyui"),
+}
+
+
+@dataclass(frozen=True)
+class LoraFiles:
+    """What is wanted of a student's LoRA. programs: whose keys; svd_rank: the rank it is cut down to."""
+
+    programs: tuple[Program, ...] = PROGRAMS["diffusers"]
+    svd_rank: int | None = None
+
+    @classmethod
+    def named(cls, programs: str | None, svd_rank: int | None) -> "LoraFiles | None":
+        """As the command line says it: diffusers, comfyui or both; None where nothing was said.
+
+        Raises:
+            AdapterError: another name.
+        """
+        if programs is None and svd_rank is None:
+            return None
+        if programs is not None and programs not in PROGRAMS:
+            raise AdapterError(f"a LoRA is written for {', '.join(PROGRAMS)}, not for '{programs}'")
+        return cls(PROGRAMS[programs or "diffusers"], svd_rank)
 
 
 @dataclass(frozen=True)
 class Lora:
-    """The updates by module name, as the transformer names its modules."""
+    """The updates by module name, as the transformer names its modules. cut: what was left out of what was trained."""
 
     updates: Mapping[str, Factors]
+    cut: Shrunk | None = None
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], alpha: float) -> "Lora":
@@ -51,6 +79,15 @@ class Lora:
             raise AdapterError("the adapter is empty: there is nothing to export")
         return cls({module: factors_of(module, pair, alpha) for module, pair in sorted(sides.items())})
 
+    def of_rank(self, rank: int) -> "Lora":
+        """The nearest update of at most this rank.
+
+        Raises:
+            AdapterError: it is of no higher rank.
+        """
+        cut = shrunk(self.updates, rank)
+        return Lora(cut.updates, cut)
+
     @property
     def ranks(self) -> tuple[int, ...]:
         return tuple(sorted({update.rank for update in self.updates.values()}))
@@ -59,14 +96,28 @@ class Lora:
 def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """The file that pipe.load_lora_weights(folder) opens: factors of `dtype`, keys transformer.<module>.lora_A.weight,
     rank and alpha in the metadata, where diffusers reads them."""
-    tensors: dict[str, Tensor] = {}
-    for module, update in lora.updates.items():
-        tensors[written(module, "A")] = update.a.detach().to(dtype).cpu().contiguous()
-        tensors[written(module, "B")] = update.b.detach().to(dtype).cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(lora), sort_keys=True)}
-    save_file(tensors, folder / WEIGHT_FILE, metadata=metadata)
+    save_file(_sides(lora.updates, "diffusers", dtype), folder / WEIGHT_FILE, metadata=metadata)
     return folder / WEIGHT_FILE
+
+
+def write_comfyui_lora(lora: Lora, file: Path, shapes: Shapes, dtype: torch.dtype = torch.float32) -> None:
+    """The file that ComfyUI's LoRA loaders open: keys diffusion_model.<module>.lora_A.weight, alpha beside each, the
+    layers that ComfyUI fuses in block form. shapes: the base's linear layers."""
+    updates = fused(lora.updates, shapes)
+    alphas = {written(m, "alpha", "comfyui"): torch.tensor(float(update.alpha)) for m, update in updates.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(_sides(updates, "comfyui", dtype) | alphas, file, metadata={"format": "pt"})
+
+
+def _sides(updates: Mapping[str, Factors], program: Program, dtype: torch.dtype) -> dict[str, Tensor]:
+    sides: tuple[tuple[Part, str], ...] = (("A", "a"), ("B", "b"))
+    return {
+        written(module, part, program): getattr(update, name).detach().to(dtype).cpu().contiguous()
+        for module, update in updates.items()
+        for part, name in sides
+    }
 
 
 def _config(lora: Lora) -> dict[str, object]:

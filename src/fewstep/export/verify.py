@@ -1,57 +1,63 @@
-"""Does a stranger get the student's pictures? The folder is opened by stock diffusers in a fresh process and called
-with nothing but prompt, size and seed; its network calls and its latents are held against our own sampler's."""
+"""Does a stranger get the student's pictures? What was exported is opened by stock diffusers in a fresh process; its
+network calls, latents and pictures are held against our own sampler's - on what was exported, and on the student as its
+run holds it."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.families import POCKET, load_backbone, pocket_folder
+from fewstep.backbones.folder import folder_of, header_of, read_json, weight_files
 from fewstep.errors import ExportError
-from fewstep.sample.pictures import Model, load_student
+from fewstep.export.held import Held
+from fewstep.export.stranger import Answer, Call, Request, answers, name_of, usual_calls
+from fewstep.export.weights import STEM
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.sample.pictures import load_student
 from fewstep.sample.sampler import sample, seeded_noise
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # ours; of latents with unit variance, after all steps
-PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
-_PROGRAM = "fewstep.backbones.stock_run"
+PIXEL_TOLERANCE = 1e-3  # ours; of float32 pixels in [0, 1], where nothing was rounded on the way
 
 
 @dataclass(frozen=True)
 class Check:
-    """One call of the stock pipeline. times: t at each network call. latent_error: largest difference to our sampler's
-    latents. levels: largest difference of a picture's value, of 255."""
+    """One call of the stock pipeline. times: t at each network call. Largest differences: latent_error and pixel_error
+    (float32, of 1) to our sampler on what was exported, levels (of 255) the same after rounding; run_error: pixel_error
+    to the run's own sampler, None where it was not asked."""
 
     task: str
     times: tuple[float, ...]
     latent_error: float
     levels: int
+    pixel_error: float = 0.0
+    run_error: float | None = None
+
+    def words(self) -> str:
+        run = "" if self.run_error is None else f", within {self.run_error:.1e} of 1 of the run's own"
+        return (
+            f"{self.task}: {len(self.times)} network calls at {', '.join(f'{t:.4g}' for t in self.times)}; "
+            f"latents within {self.latent_error:.1e} of our sampler's, pictures within {self.levels} of 255 levels{run}"
+        )
 
 
 @dataclass(frozen=True)
 class Verification:
+    """exact: nothing that was exported is rounded, so the run's own pictures must come out."""
+
     folder: Path
     sigmas: tuple[float, ...]
     dtype: str
     checks: tuple[Check, ...]
+    exact: bool = False
 
     def words(self) -> str:
         """One line for each call."""
-        lines = [
-            f"{c.task}: {len(c.times)} network calls at {', '.join(f'{t:.4g}' for t in c.times)}; "
-            f"latents within {c.latent_error:.1e} of our sampler's, pictures within {c.levels} of 255 levels"
-            for c in self.checks
-        ]
-        return "\n".join(lines)
+        return "\n".join(check.words() for check in self.checks)
 
 
 def verify(
@@ -62,8 +68,10 @@ def verify(
     size: tuple[int, int] | None = None,
     seed: int = 0,
     timeout_seconds: float = 3600,
+    run: tuple[str, Held] | None = None,
 ) -> Verification:
-    """Draws one picture and one edit in both ways.
+    """Draws one picture and one edit with a student folder in both ways. run: base and student of the run it is from,
+    to be held against too.
 
     Raises:
         ExportError: stock diffusers does not open the folder, calls the network at other times than `sample_sigmas`, or
@@ -74,63 +82,95 @@ def verify(
     if not sigmas:
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
     model = load_student(folder, dtype=dtype, device=device)
-    size = size or model.size
-    with tempfile.TemporaryDirectory() as work:
-        calls = _calls(size, seed, Path(work))
-        answer = _stock(folder, calls, dtype, device, Path(work), timeout_seconds)
-        checks = tuple(_held(model, call, i, answer, size) for i, call in enumerate(calls))
-    report = Verification(folder, tuple(sigmas), str(dtype).removeprefix("torch."), checks)
+    calls = usual_calls(size or model.size, seed)
+    found = answers(Request(str(folder.resolve()), name_of(dtype), device), calls, timeout_seconds)
+    grid, _ = model.sampling(size=size)
+    checks = [_held(model.backbone, model.backbone.transformer, grid, *each) for each in zip(calls, found, strict=True)]
+    stored = {
+        entry["dtype"] for file in weight_files(folder / "transformer", STEM) for entry in header_of(file).values()
+    }
+    del model  # the run's own is another whole model
+    if run is not None:
+        errors = _run_errors(*run, SigmaGrid.of(sigmas), dtype, device, calls, found)
+        checks = [replace(check, run_error=error) for check, error in zip(checks, errors, strict=True)]
+    exact = dtype == torch.float32 and stored == {"F32"}
+    report = Verification(folder, tuple(sigmas), name_of(dtype), tuple(checks), exact)
     refuse_differences(report)
     return report
 
 
-def _calls(size: tuple[int, int], seed: int, work: Path) -> list[dict[str, Any]]:
-    common = {"height": size[0], "width": size[1], "resolution": round((size[0] * size[1]) ** 0.5), "seed": seed}
-    source = work / "source.png"
-    ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
-    Image.fromarray(ramp).save(source)
-    return [{"prompt": PROMPT, **common}, {"prompt": INSTRUCTION, "image": str(source), **common}]
+def verify_lora(
+    folder: str | Path,
+    base: str | Path,
+    held: Held,
+    grid: SigmaGrid,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    size: tuple[int, int],
+    seed: int = 0,
+    timeout_seconds: float = 3600,
+) -> Verification:
+    """Draws one picture and one edit with the base and an exported LoRA on it, and with the run's own student.
+
+    Raises:
+        ExportError: as `verify`.
+    """
+    folder = Path(folder)
+    place = folder_of(pocket_folder() if base == POCKET else base)
+    calls = usual_calls(size, seed)
+    lora = str(folder.resolve())
+    request = Request(str(place.resolve()), name_of(dtype), device, lora, lora, list(grid))
+    found = answers(request, calls, timeout_seconds)
+    backbone = load_backbone(place, dtype=dtype, device=device)
+    with held.on(backbone) as transformer:
+        checks = [_held(backbone, transformer, grid, *each) for each in zip(calls, found, strict=True)]
+    checks = [replace(check, run_error=check.pixel_error) for check in checks]
+    exact = dtype == torch.float32
+    report = Verification(folder, tuple(grid), name_of(dtype), tuple(checks), exact)
+    refuse_differences(report)
+    return report
 
 
-def _stock(
-    folder: Path, calls: list[dict[str, Any]], dtype: torch.dtype, device: str, work: Path, timeout_seconds: float
-) -> dict[str, Tensor]:
-    """What the stock pipeline answers, in a process of its own and without network."""
-    asked = {
-        "folder": str(folder.resolve()),
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": device,
-        "calls": calls,
-    }
-    (work / "request.json").write_text(json.dumps(asked))
-    command = [sys.executable, "-m", _PROGRAM, str(work / "request.json"), str(work / "answer.safetensors")]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_seconds)
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(f"stock diffusers did not finish with {folder} in {timeout_seconds:.0f} s") from error
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ExportError(f"stock diffusers cannot run {folder}: {last[0]}. Export the student again")
-    return load_file(work / "answer.safetensors")
+def _run_errors(
+    base: str,
+    held: Held,
+    grid: SigmaGrid,
+    dtype: torch.dtype,
+    device: str,
+    calls: Sequence[Call],
+    found: Sequence[Answer],
+) -> list[float]:
+    backbone = load_backbone(base, dtype=dtype, device=device)
+    with held.on(backbone) as transformer:
+        return [
+            float((_drawn(backbone, transformer, grid, call)[1] - answer.pixels).abs().max())
+            for call, answer in zip(calls, found, strict=True)
+        ]
 
 
-def _held(model: Model, call: dict[str, Any], i: int, answer: dict[str, Tensor], size: tuple[int, int]) -> Check:
-    """Call i of the stock pipeline against our sampler."""
-    references = [Image.open(call["image"])] if "image" in call else None
-    backbone = model.backbone
-    cond = backbone.encode([call["prompt"]], references, size)[0]
-    grid, guidance = model.sampling(size=size)
-    target = cond.layout.target
-    noise_BND = seeded_noise([call["seed"]], target, backbone.latent_channels, cond.text_BLC.dtype)
-    x0_BND = sample(backbone, backbone.transformer, cond, noise_BND.to(backbone.device), grid, guidance)
-    ours = torch.from_numpy(np.array(backbone.decode(x0_BND, target)[0])).int()
+def _held(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: Call, answer: Answer) -> Check:
+    """A call of the stock pipeline against our sampler."""
+    latents, pixels = _drawn(backbone, transformer, grid, call)
+    levels = (255 * pixels).round() - (255 * answer.pixels).round()
     return Check(
-        task=cond.layout.task,
-        times=tuple(answer[f"{i}.times"].tolist()),
-        latent_error=float((x0_BND.float().cpu() - answer[f"{i}.latents"]).abs().max()),
-        levels=int((ours - answer[f"{i}.picture"].int()).abs().max()),
+        task="t2i" if call.image is None else "edit",
+        times=answer.times,
+        latent_error=float((latents - answer.latents).abs().max()),
+        levels=int(levels.abs().max()),
+        pixel_error=float((pixels - answer.pixels).abs().max()),
     )
+
+
+@torch.no_grad()
+def _drawn(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: Call) -> tuple[Tensor, Tensor]:
+    """Our sampler's last latents (1, N, D) and pixels (H, W, channels)."""
+    references = None if call.image is None else [call.image]
+    (cond,) = backbone.encode([call.prompt], references, call.size)
+    target = cond.layout.target
+    noise_BND = seeded_noise([call.seed], target, backbone.latent_channels, cond.text_BLC.dtype)
+    x0_BND = sample(backbone, transformer, cond, noise_BND.to(backbone.device), grid)
+    return x0_BND.float().cpu(), backbone.pixels(x0_BND, target)[0].float().cpu()
 
 
 def refuse_differences(report: Verification) -> None:
@@ -149,4 +189,10 @@ def refuse_differences(report: Verification) -> None:
             raise ExportError(
                 f"{report.folder}: stock diffusers' latents differ from our sampler's by {check.latent_error:.2g} "
                 f"({check.task}); {TOLERANCE[dtype]} is allowed in {report.dtype}"
+            )
+        if report.exact and not max(check.pixel_error, check.run_error or 0.0) <= PIXEL_TOLERANCE:
+            raise ExportError(
+                f"{report.folder}: stock diffusers' picture differs from the run's own by "
+                f"{max(check.pixel_error, check.run_error or 0.0):.2g} of 1 ({check.task}); {PIXEL_TOLERANCE} is "
+                "allowed where nothing is rounded. It was exported from another checkpoint, or its files were changed"
             )

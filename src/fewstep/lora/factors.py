@@ -1,9 +1,10 @@
 """One module's low-rank update: W' = W + (alpha / rank) B A with A (rank, in) and B (out, rank)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from fewstep.errors import AdapterError
@@ -28,11 +29,31 @@ class Factors:
 
     def delta(self) -> Tensor:
         """(alpha / rank) B A in float32."""
-        return (self.alpha / self.rank) * (self.b.float() @ self.a.float())
+        return self.scale * (self.b.float() @ self.a.float())
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
 
     def rows(self, first: int, last: int) -> "Factors":
-        """The update of some rows of W alone: A is shared, and so is the scale."""
-        return Factors(self.a, self.b[first:last], self.alpha)
+        """The update of some rows of W alone, in the same scale; of a block form without the other parts' ranks."""
+        b = self.b[first:last]
+        used = b.any(0)
+        if used.all():
+            return Factors(self.a, b, self.alpha)
+        used[0] |= not used.any()  # rank 0 is no LoRA
+        return Factors(self.a[used], b[:, used], self.scale * int(used.sum()))
+
+
+def stacked(parts: Sequence[Factors]) -> Factors:
+    """The update of a layer that holds the rows of several: A stacked, B block-diagonal, in the order of `parts`.
+
+    Ranks add up, and so do the alphas of parts of one scale: alpha / rank stays what it was. A part of another scale
+    than the first has the ratio of the two in its B.
+    """
+    scale = parts[0].scale
+    b = torch.block_diag(*(part.b if part.scale == scale else part.b * (part.scale / scale) for part in parts))
+    return Factors(torch.cat([part.a for part in parts]), b, scale * sum(part.rank for part in parts))
 
 
 def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: str = "") -> Factors:

@@ -41,6 +41,7 @@ def read(path: Path) -> dict[str, Factors]:
         ) from error
     sides, alphas = _sorted(file, tensors)
     config = _config(file, metadata)
+    _refuse_missing_alphas(file, sides, alphas, config)
     return {m: _factors(f"{file}: ", m, pair, alphas.get(m), config) for m, pair in sides.items()}
 
 
@@ -97,6 +98,18 @@ def _sorted(file: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[P
     if not sides:
         raise AdapterError(f"{file} holds no LoRA factors")
     return sides, alphas
+
+
+def _refuse_missing_alphas(
+    file: Path, sides: Mapping[str, Any], alphas: Mapping[str, float], config: Mapping[str, Any]
+) -> None:
+    """Without any alpha every program takes alpha = rank; with some, the others were lost, and so was their scale."""
+    missing = sorted(set(sides) - set(alphas))
+    if alphas and missing and not config:
+        raise AdapterError(
+            f"{file} gives alpha for {len(alphas)} of {len(sides)} modules, and none for {missing[0]}: how strongly it "
+            "changes that one is lost. Export it again, or write the missing alphas"
+        )
 
 
 def _config(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

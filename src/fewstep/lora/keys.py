@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewstep.errors import AdapterError
-from fewstep.lora.factors import Factors
+from fewstep.lora.factors import Factors, stacked
 
 Part = Literal["A", "B", "alpha"]
+Program = Literal["diffusers", "comfyui"]  # those whose files are written
 Shapes = Mapping[str, tuple[int, ...]]  # (out, in) by module name, as the transformer names its linear layers
 
 FUSED = {"img_mlp.gate_up": ("img_mlp.gate_layer", "img_mlp.proj")}  # Qwen-Image-2.1
@@ -50,9 +51,39 @@ def parsed(key: str) -> Key | None:
     return Key(match["module"], part, kohya is not None)
 
 
-def written(module: str, side: Literal["A", "B"]) -> str:
-    """The key that diffusers (and everything that reads its files) gives one side."""
-    return f"transformer.{module}.lora_{side}.weight"
+def written(module: str, part: Part, program: Program = "diffusers") -> str:
+    """The key that a program (and everything that reads its files) gives a side, or alpha."""
+    prefix = "transformer" if program == "diffusers" else "diffusion_model"
+    return f"{prefix}.{module}.alpha" if part == "alpha" else f"{prefix}.{module}.lora_{part}.weight"
+
+
+def fused(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
+    """The updates under ComfyUI's module names: what it fuses is put together in block form (`fitted` takes it apart).
+
+    A part that the update leaves alone is a block of zeros of rank 1, for its rows are there all the same.
+
+    Args:
+        factors: by the base's own module names.
+        shapes: the base's linear layers.
+    """
+    found = dict(factors)
+    for name, parts in FUSED.items():
+        stems = {m.removesuffix(part) for m in factors for part in parts if m == part or m.endswith(f".{part}")}
+        for stem in sorted(stems):
+            given = [found.pop(f"{stem}{part}", None) for part in parts]
+            some = next(one for one in given if one is not None)
+            blocks = [
+                _nothing(some, shapes[f"{stem}{part}"]) if one is None else one
+                for one, part in zip(given, parts, strict=True)
+            ]
+            found[f"{stem}{name}"] = stacked(blocks)
+    return dict(sorted(found.items()))
+
+
+def _nothing(like: Factors, shape: tuple[int, ...]) -> Factors:
+    """An update of rank 1 that changes nothing, in the scale of another."""
+    rows, columns = shape
+    return Factors(like.a.new_zeros(1, columns), like.a.new_zeros(rows, 1), like.scale)
 
 
 def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[str, Factors]:

@@ -52,7 +52,7 @@ class Adapters:
         Raises:
             AdapterError: it changes modules that this base lacks, or of other sizes.
         """
-        factors = fitted(factors, self._linear_shapes(), origin)
+        factors = fitted(factors, linear_shapes(self.transformer), origin)
         ranks = {f"^{module}": f.rank for module, f in factors.items()}
         alphas: Any = {f"^{module}": f.alpha for module, f in factors.items()}
         self._inject(name, LoraConfig(target_modules=list(factors), rank_pattern=ranks, alpha_pattern=alphas))
@@ -62,6 +62,19 @@ class Adapters:
                 assert math.isclose(self._layers[module].scaling[name], f.alpha / f.rank), module
                 own[f"{module}.lora_A.weight"].copy_(f.a)
                 own[f"{module}.lora_B.weight"].copy_(f.b)
+
+    def start_from(self, name: str, factors: Mapping[str, Factors]) -> None:
+        """A learning adapter, just added, becomes this update exactly. Factors of a lower rank fill its first rows;
+        the others keep their drawn A and zero B, so they change nothing yet and can learn.
+
+        factors: by the base's module names, each of a module that the adapter is on, of at most its rank.
+        """
+        own = self.parameters(name)
+        with torch.no_grad():
+            for module, f in factors.items():
+                ratio = f.scale / self._layers[module].scaling[name]
+                own[f"{module}.lora_A.weight"][: f.rank].copy_(f.a)
+                own[f"{module}.lora_B.weight"][:, : f.rank].copy_(f.b.float() * ratio)
 
     @contextmanager
     def active(self, name: str | None) -> Iterator[None]:
@@ -115,12 +128,12 @@ class Adapters:
                 for name, linear in half.items():
                     linear.float().requires_grad_(name in self._learning)
 
-    def _linear_shapes(self) -> dict[str, tuple[int, ...]]:
-        """(out, in) of everything that an adapter can change."""
-        inner = (".base_layer", ".lora_")  # of layers that carry adapters already
-        modules = self.transformer.named_modules()
-        plain = {name: _plain(module) for name, module in modules if not any(part in name for part in inner)}
-        return {name: tuple(m.weight.shape) for name, m in plain.items() if isinstance(m, nn.Linear)}
+
+def linear_shapes(transformer: nn.Module) -> dict[str, tuple[int, ...]]:
+    """(out, in) of everything that an adapter can change."""
+    inner = (".base_layer", ".lora_")  # of layers that carry adapters already
+    plain = {name: _plain(m) for name, m in transformer.named_modules() if not any(part in name for part in inner)}
+    return {name: tuple(m.weight.shape) for name, m in plain.items() if isinstance(m, nn.Linear)}
 
 
 def _plain(module: nn.Module | None) -> nn.Module | None:

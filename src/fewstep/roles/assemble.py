@@ -1,6 +1,7 @@
 """From plans to the cast of a run: student, critic and teachers."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,18 +14,21 @@ from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.noise import Draw
 from fewstep.lora import file as lora_file
-from fewstep.roles.adapters import Adapters
+from fewstep.lora.factors import Factors, merged
+from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import BASE, TASKS, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.trust import Trust
+from fewstep.roles.vetting import start
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who takes part. Student and critic begin as the base exactly: an adapter with B = 0, or a copy."""
+    """Who takes part. Student and critic begin as the base exactly: an adapter with B = 0, or a copy; the student of a
+    recipe with `init_from` as the base with that LoRA."""
 
     student: Network
     critic: Network
@@ -49,15 +53,20 @@ def assemble(
     """
     plan = teacher_plan(teachers, student.steps)
     base = backbone.transformer.requires_grad_(False)
+    begun = start(student, linear_shapes(base)) if student.init_from else {}
     # Copies are made before any adapter is put into the base.
     copies = {name: _copy(base) for name, p in (("student", student), ("critic", critic)) if p.mode == "full"}
+    if student.mode == "full":
+        _merge(begun, copies["student"])
     adapters = Adapters(base, autocast=precision != "fp32")
 
     def learner(name: str, p: LearnerPlan) -> Network:
         if p.mode == "full":
             network = Network(name, backbone, copies[name], precision=precision)
         else:
-            adapters.add(name, p.adapter, backbone.lora_targets, draw)
+            given = begun if name == "student" else {}
+            adapters.add(name, p.adapter, (*backbone.lora_targets, *given), draw)
+            adapters.start_from(name, given)
             network = Network(name, backbone, base, adapters, name, precision)
         if gradient_checkpointing:
             network.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
@@ -91,6 +100,13 @@ def assemble(
 def _copy(base: nn.Module) -> nn.Module:
     """fp32 masters: steps of 1e-6 are lost in bf16 weights."""
     return copy.deepcopy(base).float().requires_grad_(True)
+
+
+@torch.no_grad()
+def _merge(updates: Mapping[str, Factors], transformer: nn.Module) -> None:
+    for module, update in updates.items():
+        weight = transformer.get_parameter(f"{module}.weight")
+        weight.copy_(merged(weight, update, module))
 
 
 def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:

@@ -54,6 +54,11 @@ class LearnerPlan(Plan):
 class StudentPlan(LearnerPlan):
     """The network that is shipped, and the grid it is shipped with."""
 
+    init_from: str | None = Field(
+        None,
+        description="a LoRA to start from: file or folder (diffusers, peft, ComfyUI or kohya keys). Of rank up to "
+        "adapter.rank it becomes the adapter, of mode full it is merged into the copy; the critic starts as the base",
+    )
     steps: int = Field(4, gt=0, description="network evaluations per picture (paper: 4)")
     shift: float | None = Field(
         None, gt=0, description="static shift of the grid, 3 unless sigmas are given: 1, .9, .75, .5 (field: Lightning)"

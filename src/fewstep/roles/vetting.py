@@ -1,4 +1,4 @@
-"""Teachers looked at before anything is loaded: files whole, keys and shapes those of the base.
+"""Teachers, and the student's start, looked at before anything is loaded: files whole, keys and shapes the base's.
 
 Adapters are read (they are small); of models only the headers of their weight files are.
 """
@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from fewstep.backbones.families import Outline, adapter_path, outline
 from fewstep.errors import AdapterError, ModelError
 from fewstep.lora import file as lora_file
-from fewstep.lora.keys import fitted
-from fewstep.roles.plan import TeachersSpec
+from fewstep.lora.factors import Factors
+from fewstep.lora.keys import Shapes, fitted
+from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
 
 
@@ -36,6 +37,36 @@ def vet(spec: TeachersSpec, steps: int, base: str) -> None:
         if one.model is not None:
             with _named(f"teachers.named.{name}.model"):
                 refuse_other_model(outline(one.model), ours, one.model, base)
+
+
+def vet_start(student: StudentPlan, base: str) -> None:
+    """The LoRA that the student starts from, where it has one, against the model `base`.
+
+    Raises:
+        AdapterError: it cannot be read, does not fit the base, or is of a higher rank than the student's adapter.
+    """
+    if student.init_from is None:
+        return
+    with _named("student.init_from"):
+        start(student, outline(base).linear_shapes)
+
+
+def start(student: StudentPlan, shapes: Shapes) -> dict[str, Factors]:
+    """The update that the student starts with, by the base's module names; nothing where none is given.
+
+    Raises:
+        AdapterError: as `vet_start`.
+    """
+    if student.init_from is None:
+        return {}
+    found = fitted(lora_file.read(adapter_path(student.init_from)), shapes, student.init_from)
+    highest = max(update.rank for update in found.values())
+    if student.mode == "adapter" and highest > student.adapter.rank:
+        raise AdapterError(
+            f"{student.init_from} is of rank {highest}, the student's adapter of {student.adapter.rank}, which cannot "
+            f"hold it; set student.adapter.rank to {highest} or more"
+        )
+    return found
 
 
 def refuse_other_model(theirs: Outline, ours: Outline, origin: str, base: str) -> None:

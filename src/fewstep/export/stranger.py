@@ -1,0 +1,109 @@
+"""A user's own process: stock diffusers in a fresh Python, without network, asked for a few pictures.
+
+What is asked and answered is told in `backbones/stock_run.py`, the program that runs there.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fewstep.errors import ExportError
+
+PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
+_PROGRAM = "fewstep.backbones.stock_run"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A folder to open, and what is put onto it. lora: a folder with a LoRA file; scheduler: the folder above
+    scheduler/; sigmas: given at every call. Without them the folder is called as it is."""
+
+    folder: str
+    dtype: str
+    device: str
+    lora: str | None = None
+    scheduler: str | None = None
+    sigmas: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One picture: `image` makes it an edit. size: height and width in px."""
+
+    prompt: str
+    seed: int
+    size: tuple[int, int]
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """times: t at each network call; latents (1, N, D); pixels (H, W, channels), float32 in [0, 1]."""
+
+    times: tuple[float, ...]
+    latents: Tensor
+    pixels: Tensor = field(repr=False)
+
+
+def usual_calls(size: tuple[int, int], seed: int) -> list[Call]:
+    """A picture, and an edit of a colour ramp."""
+    ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
+    return [Call(PROMPT, seed, size), Call(INSTRUCTION, seed, size, Image.fromarray(ramp))]
+
+
+def answers(request: Request, calls: Sequence[Call], timeout_seconds: float) -> list[Answer]:
+    """
+    Raises:
+        ExportError: the process failed, or took too long.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        asked, answered = Path(work) / "request.json", Path(work) / "answer.safetensors"
+        asked.write_text(json.dumps(asdict(request) | {"calls": _told(calls, Path(work))}))
+        _run([sys.executable, "-m", _PROGRAM, str(asked), str(answered)], request, timeout_seconds)
+        found = load_file(answered)
+    return [
+        Answer(tuple(found[f"{i}.times"].tolist()), found[f"{i}.latents"], found[f"{i}.pixels"])
+        for i in range(len(calls))
+    ]
+
+
+def _told(calls: Sequence[Call], work: Path) -> list[dict[str, Any]]:
+    told = []
+    for i, call in enumerate(calls):
+        height, width = call.size
+        one: dict[str, Any] = {"prompt": call.prompt, "seed": call.seed, "height": height, "width": width}
+        one["resolution"] = round((height * width) ** 0.5)
+        if call.image is not None:
+            one["image"] = str(work / f"{i}.png")
+            call.image.save(one["image"])
+        told.append(one)
+    return told
+
+
+def _run(command: Sequence[str], request: Request, timeout_seconds: float) -> None:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    what = request.lora or request.folder
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_seconds)
+    except subprocess.TimeoutExpired as error:
+        raise ExportError(f"stock diffusers did not finish with {what} in {timeout_seconds:.0f} s") from error
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ExportError(f"stock diffusers cannot run {what}: {last[0]}. Export the student again")
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """As torch calls it: float32."""
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,120 @@
+"""A request's body, read within limits: JSON, or a form with pictures. No more bytes are read than may be there."""
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import anyio
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from fewstep.serve.limits import Limits, Refused
+from fewstep.serve.wish import FILES, reference
+
+READ_SECONDS = 60  # a body that takes longer is given up
+MAX_FIELDS = 32
+
+
+async def json_fields(request: Request, limits: Limits) -> dict[str, Any]:
+    """The fields of a JSON request.
+
+    Raises:
+        Refused: 415 another content type, 413 too long, 408 too slow, 400 no JSON object.
+    """
+    _refuse_type(request, "application/json")
+    with _in_time():
+        data = b"".join([part async for part in _limited(request, limits.max_json)])
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is no JSON ({error!s:.100})") from error
+    if not isinstance(fields, dict):
+        raise Refused(400, 'the body is a JSON object: {"prompt": ...}')
+    return fields
+
+
+async def form_fields(
+    request: Request, limits: Limits, max_references: int
+) -> tuple[dict[str, Any], list[Image.Image]]:
+    """The fields and the reference pictures of a form.
+
+    Raises:
+        Refused: as `json_fields`; 400 for a form that is torn or has no picture, 413 for pictures too large.
+    """
+    _refuse_type(request, "multipart/form-data")
+    parser = MultiPartParser(
+        request.headers,
+        _limited(request, limits.max_upload),
+        max_files=max_references,
+        max_fields=MAX_FIELDS,
+        max_part_size=limits.max_json,
+    )
+    try:
+        with _in_time():
+            form = await parser.parse()
+        return await _sorted(form.multi_items(), limits)
+    except MultiPartException as error:
+        raise Refused(400, f"the form cannot be read ({error.message}); at most {max_references} pictures") from error
+    except KeyError as error:
+        raise Refused(400, "the form cannot be read: its content type names no boundary") from error
+    finally:
+        for file in parser._files_to_close_on_error:  # of a form cut short nobody else knows them
+            file.close()
+
+
+async def _sorted(items: list[tuple[str, Any]], limits: Limits) -> tuple[dict[str, Any], list[Image.Image]]:
+    fields: dict[str, Any] = {}
+    pictures: list[Image.Image] = []
+    left = limits.max_reference_pixels
+    for name, value in items:
+        if name in FILES:
+            if not isinstance(value, UploadFile):
+                raise Refused(400, "image is an uploaded file; paths and addresses are never opened", "image")
+            pictures.append(await anyio.to_thread.run_sync(reference, await value.read(), left))
+            left -= pictures[-1].width * pictures[-1].height
+        elif name in fields:
+            raise Refused(400, f"{name!r:.60} is given twice", name[:60])
+        else:
+            fields[name] = "a file" if isinstance(value, UploadFile) else value
+    if not pictures:
+        raise Refused(400, "image is missing: upload the picture to edit as the form's file `image`", "image")
+    return fields, pictures
+
+
+def _refuse_type(request: Request, wanted: str) -> None:
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found != wanted:
+        raise Refused(415, f"send {wanted}, not {found or 'a body without a content type'!r:.80}")
+
+
+async def _limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
+    """The body's parts, until there are more than `most` bytes."""
+    declared = request.headers.get("content-length", "0")
+    got = 0
+    if declared.isdecimal() and int(declared) > most:
+        raise _too_long(most)
+    async for part in request.stream():
+        got += len(part)
+        if got > most:
+            raise _too_long(most)
+        yield part
+
+
+def _too_long(most: int) -> Refused:
+    return Refused(413, f"the request is longer than {most:,} bytes; shorten the prompt, or scale the pictures down")
+
+
+class _in_time:
+    """A body that does not come is 408."""
+
+    def __enter__(self) -> None:
+        self._scope = anyio.fail_after(READ_SECONDS)
+        self._scope.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        try:
+            return self._scope.__exit__(*error)
+        except TimeoutError as late:
+            raise Refused(408, f"the body did not come within {READ_SECONDS} s") from late

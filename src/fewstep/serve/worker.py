@@ -1,0 +1,185 @@
+"""One thread that draws. What waits is drawn in the order it came, and what is alike goes along in the same batch.
+
+A batch has one layout and one text length (`sample/pictures.py`), so a picture is the same whoever it was drawn with.
+Nobody waits for a batch to fill: while one is drawn, the next gathers.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+
+from fewstep.conditioning import Conditioning
+from fewstep.errors import FewstepError
+from fewstep.sample.pictures import Model, alike, draw, shape_of
+from fewstep.serve.limits import Limits, Refused
+from fewstep.serve.wish import Wish
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Picture:
+    """One picture that is waited for. cond: once it is encoded."""
+
+    wish: Wish
+    seed: int
+    size: tuple[int, int]
+    answer: "Future[Image.Image]" = field(default_factory=Future)
+    cond: Conditioning | None = None
+
+
+class Worker:
+    """The model's one user. `submit` from any thread."""
+
+    def __init__(self, model: Model, limits: Limits):
+        self._model, self._limits = model, limits
+        self._waiting: deque[Picture] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="fewstep-worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that nobody has begun."""
+        return len(self._waiting)
+
+    def submit(self, wish: Wish) -> "list[Future[Image.Image]]":
+        """A future for each picture. Cancelled before its turn, it costs nothing.
+
+        Raises:
+            Refused: 503 after `close`; 400 for a size that the model does not take.
+        """
+        size = wish.size or (shape_of(wish.references[-1], self._model) if wish.references else self._model.size)
+        self._refuse_size(size)
+        asked = [Picture(wish, wish.seed + i, size) for i in range(wish.count)]
+        with self._changed:
+            if self._closing:
+                raise Refused(503, "the server is shutting down")
+            self._waiting.extend(asked)
+            self._changed.notify()
+        return [picture.answer for picture in asked]
+
+    def close(self) -> None:
+        """What waits is still drawn; returns when it is."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _refuse_size(self, size: tuple[int, int]) -> None:
+        try:
+            self._model.backbone.layout_grid(size)
+        except FewstepError as error:
+            raise Refused(400, str(error), "size") from error
+
+    # ---- the thread
+
+    def _work(self) -> None:
+        while batch := self._next():
+            try:
+                self._answer(batch)
+            except Exception as error:  # whatever a library raises: the others' pictures must still be drawn
+                self._apart(batch, error)
+
+    def _next(self) -> list[Picture]:
+        """The picture that waits longest, and those that can share its batch; nothing when all is done."""
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return []
+                window = [self._waiting.popleft() for _ in range(min(len(self._waiting), 4 * self._limits.batch))]
+            ready = self._encoded([picture for picture in window if not picture.answer.done()])  # cancelled: gone
+            if not ready:
+                continue
+            first, *_ = alike([picture.cond for picture in ready if picture.cond is not None], None, self._limits.batch)
+            chosen = [ready[i] for i in first]
+            self._put_back([picture for picture in ready if picture not in chosen])
+            return chosen
+
+    def _put_back(self, rest: Sequence[Picture]) -> None:
+        """To the front, in order."""
+        with self._changed:
+            self._waiting.extendleft(reversed(rest))
+
+    def _encoded(self, pictures: Sequence[Picture]) -> list[Picture]:
+        """Those that could be encoded. Prompts without pictures are encoded together, a request's pictures once."""
+        known: dict[int, Conditioning] = {id(p.wish): p.cond for p in pictures if p.cond is not None}
+        new = {id(p.wish): p for p in pictures if id(p.wish) not in known}
+        together: dict[object, list[Picture]] = {}
+        for key, picture in new.items():
+            together.setdefault(key if picture.wish.references else picture.size, []).append(picture)
+        for group in together.values():
+            try:
+                known |= self._encode(group)
+            except Exception:  # one by one, so that it costs only who it belongs to
+                for picture in group:
+                    with self._failing(pictures, picture.wish):
+                        known |= self._encode([picture])
+        for picture in pictures:
+            picture.cond = known.get(id(picture.wish))
+        return [picture for picture in pictures if picture.cond is not None]
+
+    @torch.no_grad()
+    def _encode(self, pictures: Sequence[Picture]) -> dict[int, Conditioning]:
+        """By wish; several only where none has references."""
+        first = pictures[0]
+        prompts, references = [picture.wish.prompt for picture in pictures], list(first.wish.references) or None
+        conds = self._model.backbone.encode(prompts, references, first.size)
+        return {id(picture.wish): cond for picture, cond in zip(pictures, conds, strict=True)}
+
+    @contextmanager
+    def _failing(self, pictures: Sequence[Picture], wish: Wish) -> Iterator[None]:
+        """An error inside is the answer to all pictures of this wish."""
+        try:
+            yield
+        except Exception as error:
+            for picture in pictures:
+                if picture.wish is wish:
+                    self._fail(picture, error)
+
+    def _answer(self, batch: Sequence[Picture]) -> None:
+        backbone, size = self._model.backbone, batch[0].size
+        grid, _ = self._model.sampling(size=size)
+        conds = [picture.cond for picture in batch if picture.cond is not None]
+        drawn = draw(backbone, backbone.transformer, conds, [picture.seed for picture in batch], grid)
+        for picture, image in zip(batch, drawn, strict=True):
+            with suppress(InvalidStateError):
+                picture.answer.set_result(image)
+
+    def _apart(self, batch: Sequence[Picture], error: Exception) -> None:
+        """After an error one by one, so that it costs only who it belongs to."""
+        if len(batch) == 1:
+            self._fail(batch[0], error)
+            return
+        for picture in batch:
+            try:
+                self._answer([picture])
+            except Exception as own:
+                self._fail(picture, own)
+
+    def _fail(self, picture: Picture, error: Exception) -> None:
+        refused = (
+            Refused(400, str(error))
+            if isinstance(error, FewstepError)
+            else Refused(500, "drawing failed; see the server's log")
+        )
+        if refused.status == 500:
+            log.error("a picture failed", exc_info=error)
+        with suppress(InvalidStateError):
+            picture.answer.set_exception(refused)
