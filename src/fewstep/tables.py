@@ -6,7 +6,7 @@ from rich.table import Table
 
 from fewstep import recipe as recipes
 from fewstep import rundir
-from fewstep.backbones.families import FAMILIES, POCKET, load_backbone, load_of, pocket_folder
+from fewstep.backbones.families import FAMILIES, POCKET, family_of, load_backbone, pocket_folder
 from fewstep.backbones.folder import folder_of, read_json
 from fewstep.conditioning import stack
 from fewstep.export.card import licence_of
@@ -58,7 +58,7 @@ def _fast_bfloat16() -> bool:
 
 def _model(source: str, console: Console) -> None:
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    load_of(folder)
+    family_of(folder)
     index = read_json(folder / "model_index.json")
     backbone = load_backbone(source, dtype=torch.bfloat16)
     table = Table(show_header=False, title=source)

@@ -122,7 +122,9 @@ def _held(model: Model, call: dict[str, Any], i: int, answer: dict[str, Tensor],
     cond = backbone.encode([call["prompt"]], references, size)[0]
     grid, guidance = model.sampling(size=size)
     target = cond.layout.target
-    noise_BND = seeded_noise([call["seed"]], target, backbone.latent_channels, cond.text_BLC.dtype)
+    noise_BND = seeded_noise(
+        [call["seed"]], target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
+    )
     x0_BND = sample(backbone, backbone.transformer, cond, noise_BND.to(backbone.device), grid, guidance)
     ours = torch.from_numpy(np.array(backbone.decode(x0_BND, target)[0])).int()
     return Check(

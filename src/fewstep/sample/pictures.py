@@ -136,7 +136,7 @@ def draw(
         layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
         negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
         noise_BND = seeded_noise(
-            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype
+            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
         ).to(backbone.device)
         x0_BND = sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
         found |= dict(zip(part, backbone.decode(x0_BND, layout.target), strict=True))
