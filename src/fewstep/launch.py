@@ -22,7 +22,7 @@ from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.errors import RunError
 from fewstep.export import card
-from fewstep.export.folder import export_student
+from fewstep.export.folder import export_student, refuse_grid
 from fewstep.export.verify import verify
 from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import watching
@@ -90,6 +90,7 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None) -> Outcom
     console = console or Console()
     device = chosen_device(recipe.run.device, recipe.run.precision)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
+    refuse_grid(recipe.model, recipe.student.grid)
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
         prepared = encode(recipe, out, console)
         loader = prepared.loader()

@@ -100,6 +100,14 @@ class Backbone(ABC):
                 )
         return size[0] // self.pixels_per_token, size[1] // self.pixels_per_token
 
+    def refuse_references(self, count: int) -> None:
+        """
+        Raises:
+            LayoutError: so many references are more than the model takes.
+        """
+        if count > self.max_references:
+            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
+
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""
         return layout.target_tokens, self.latent_channels

@@ -34,6 +34,8 @@ class Flux2Klein(PipelineBackbone):
     pipelines: ClassVar[Mapping[str, Any]] = {"Flux2KleinPipeline": Flux2KleinPipeline}
     transformer_class: ClassVar[Any] = Flux2Transformer2DModel
     encoding: ClassVar[int] = 1
+    student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
+    usual_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit
@@ -45,8 +47,11 @@ class Flux2Klein(PipelineBackbone):
     ):
         super().__init__(transformer, scheduler, index, *rest, **named)
         self.lora_targets = _lora_targets(transformer)
-        if index.get("is_distilled"):
-            self.default_guidance, self.default_steps = NONE, 4
+        self.default_guidance, self.default_steps = self.sampled(index)
+
+    @classmethod
+    def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+        return (NONE, 4) if index.get("is_distilled") else super().sampled(index)
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "Flux2Klein":
@@ -96,8 +101,7 @@ class Flux2Klein(PipelineBackbone):
             ModelError: no text encoder was loaded.
         """
         pipeline, images, target = self._encoding(), list(references or ()), self.layout_grid(size)
-        if len(images) > self.max_references:
-            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {len(images)}")
+        self.refuse_references(len(images))
         prepared = [_prepared(pipeline, image) for image in images]
         grids = tuple(self.layout_grid((pixels.shape[2], pixels.shape[3])) for pixels in prepared)
         layout = Layout("edit" if images else "t2i", target, grids)

@@ -17,7 +17,9 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.folder import folder_of, read_json, weight_files
 from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
 from fewstep.backbones.placement import check_placement
+from fewstep.conditioning import Task
 from fewstep.errors import ModelError
+from fewstep.flow.guidance import Guidance
 
 Parts = Literal["all", "transformer"]
 
@@ -33,6 +35,8 @@ class PipelineBackbone(Backbone):
     transformer_class: ClassVar[Any]
     encoding: ClassVar[int]  # raise when template or image preparation change: stored conditionings are void then
     carries_sigmas: ClassVar[bool] = False  # whether the stock class reads `sample_sigmas` from its model_index.json
+    student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
+    usual_licence: ClassVar[str]  # of the makers' own weights, for folders that state none
 
     def __init__(
         self,
@@ -129,6 +133,23 @@ class PipelineBackbone(Backbone):
         finally:
             torch.set_default_dtype(usual)
         return cls(transformer, scheduler or {}, {}, source="random")
+
+    # ---- what its stock pipeline is to be asked
+
+    @classmethod
+    def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+        """Guidance and steps that the makers sample with, by the model_index.json."""
+        return cls.default_guidance, cls.default_steps
+
+    @classmethod
+    def classes_of(cls, pipeline: str) -> dict[Task, str]:
+        """The stock class that answers each task of a model of this pipeline class."""
+        return {"t2i": pipeline, "edit": pipeline}
+
+    @classmethod
+    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+        """What the stock call of a student must be told beside prompt, pictures and size (height, width)."""
+        return {"num_inference_steps": steps}
 
     # ---- the parts beside the transformer
 

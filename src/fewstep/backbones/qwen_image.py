@@ -25,11 +25,12 @@ from fewstep.backbones.stock import (
     QwenImageTransformer2DModel,
     pipeline_qwenimage_edit_plus,
 )
-from fewstep.conditioning import Conditioning, Grid, Layout
+from fewstep.conditioning import Conditioning, Grid, Layout, Task
 from fewstep.errors import LayoutError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 
+DRAWS, EDITS = "QwenImagePipeline", "QwenImageEditPlusPipeline"
 MAX_TEXT = 512  # positions of a prompt that the text-to-image pipeline's call keeps
 
 
@@ -37,12 +38,10 @@ class QwenImage(PipelineBackbone):
     """The family."""
 
     family: ClassVar[str] = "qwen-image"
-    pipelines: ClassVar[Mapping[str, Any]] = {
-        "QwenImagePipeline": QwenImagePipeline,
-        "QwenImageEditPlusPipeline": QwenImageEditPlusPipeline,
-    }
+    pipelines: ClassVar[Mapping[str, Any]] = {DRAWS: QwenImagePipeline, EDITS: QwenImageEditPlusPipeline}
     transformer_class: ClassVar[Any] = QwenImageTransformer2DModel
     encoding: ClassVar[int] = 1
+    usual_licence: ClassVar[str] = "Apache-2.0"
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
@@ -53,6 +52,17 @@ class QwenImage(PipelineBackbone):
     pixels_per_token: ClassVar[int] = 16
     size_multiple: ClassVar[int] = 16
     noise_patch: ClassVar[int] = 2
+
+    def __init__(
+        self, transformer: Any, scheduler: Mapping[str, Any], index: Mapping[str, Any], *rest: Any, **named: Any
+    ):
+        super().__init__(transformer, scheduler, index, *rest, **named)
+        if index.get("_class_name") == DRAWS:
+            self.max_references = 0
+
+    @classmethod
+    def classes_of(cls, pipeline: str) -> dict[Task, str]:
+        return {"t2i": DRAWS, "edit": EDITS} if pipeline == EDITS else {"t2i": DRAWS}
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "QwenImage":
@@ -101,10 +111,10 @@ class QwenImage(PipelineBackbone):
             ModelError: no text encoder was loaded.
         """
         pipeline, images, target = self._encoding(), list(references or ()), self.layout_grid(size)
+        self.refuse_references(len(images))
         if not images:
             layout = Layout("t2i", target)
             return [Conditioning(*encoded, layout) for encoded in self._prompts(pipeline, prompts)]
-        self._refuse_references(pipeline, len(images))
         layout = Layout("edit", target, tuple(self.layout_grid(reference_size(image)) for image in images))
         latents = torch.cat([self._latents(image.convert("RGB"), reference_size(image)) for image in images], dim=1)
         texts = self._instructions(pipeline, prompts, images)
@@ -163,14 +173,13 @@ class QwenImage(PipelineBackbone):
         mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1).to(vae.device, vae.dtype) for values in both)
         return mean, std
 
-    def _refuse_references(self, pipeline: Any, count: int) -> None:
-        if not isinstance(pipeline, QwenImageEditPlusPipeline):
+    def refuse_references(self, count: int) -> None:
+        if count and not self.max_references:
             raise LayoutError(
-                f"{self.source} is a {type(pipeline).__name__}: it draws from text and takes no references. For edits "
-                "give a model of QwenImageEditPlusPipeline (Qwen-Image-Edit-2509, -2511); it draws from text as well"
+                f"{self.source} is a {DRAWS}: it draws from text and takes no references. For edits give a model of "
+                f"{EDITS} (Qwen-Image-Edit-2509, -2511); it draws from text as well"
             )
-        if count > self.max_references:
-            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
+        super().refuse_references(count)
 
     def _vocabulary(self, pipeline: Any) -> list[bytes]:
         tokenizer = tokenizer_identity(pipeline.tokenizer)

@@ -47,6 +47,7 @@ class QwenImage21(PipelineBackbone):
     transformer_class: ClassVar[Any] = QwenImage21Transformer2DModel
     encoding: ClassVar[int] = 1
     carries_sigmas: ClassVar[bool] = True
+    usual_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0"),
         *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
@@ -56,6 +57,11 @@ class QwenImage21(PipelineBackbone):
     max_references = 10
     pixels_per_token: ClassVar[int] = 16
     size_multiple: ClassVar[int] = 32
+
+    @classmethod
+    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+        """References at the target's area; the folder itself says the steps."""
+        return {"output_resolution": reference_resolution(size)}
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "QwenImage21":
@@ -138,8 +144,7 @@ class QwenImage21(PipelineBackbone):
             ModelError: no text encoder was loaded, or its processor resizes references on its own.
         """
         pipeline, images = self._encoding(), list(references or ())
-        if len(images) > self.max_references:
-            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {len(images)}")
+        self.refuse_references(len(images))
         target, grids = self.layout_grid(size), tuple(self._reference_grid(image, size) for image in images)
         embeds_BSC, mask_BS, slots_BS = pipeline.encode_prompt(
             list(prompts),

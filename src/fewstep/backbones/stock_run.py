@@ -3,7 +3,8 @@ fewstep takes part (the torchvision remedy aside), so that `fewstep export --ver
 
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
-REQUEST: {"folder", "dtype", "device", "calls": [{"prompt", "seed", "height", "width", "resolution", "image"?}]}.
+REQUEST: {"folder", "dtype", "device", "calls": [{"class", "prompt", "seed", "options", "image"?}]}; class: of the
+pipeline that answers, the folder's own or one over the same parts.
 ANSWER: for call i the tensors i.latents (1, N, D), i.picture (H, W, channels) and i.times (t of each network call).
 """
 
@@ -16,6 +17,7 @@ from fewstep import _torchvision
 
 _torchvision.ensure()
 
+import diffusers  # noqa: E402
 import torch  # noqa: E402
 from diffusers import DiffusionPipeline  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -36,7 +38,7 @@ def main(request: Path, answer: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for i, call in enumerate(asked["calls"]):
         times.clear()
-        latents, picture = _drawn(pipe, call)
+        latents, picture = _drawn(_answering(pipe, call["class"], dtype), call)
         tensors |= {
             f"{i}.latents": latents.float().cpu().contiguous(),
             f"{i}.picture": pil_to_tensor(picture).permute(1, 2, 0).contiguous(),
@@ -45,23 +47,30 @@ def main(request: Path, answer: Path) -> None:
     save_file(tensors, answer)
 
 
+def _answering(pipe: Any, name: str, dtype: torch.dtype) -> Any:
+    """The pipeline itself, or that of another class over its parts."""
+    if type(pipe).__name__ == name:
+        return pipe
+    other = getattr(diffusers, name).from_pipe(pipe, dtype=dtype)  # without a dtype it casts the parts to float32
+    other.set_progress_bar_config(disable=True)
+    return other
+
+
 def _drawn(pipe: Any, call: dict[str, Any]) -> tuple[torch.Tensor, Image.Image]:
-    """The last latents and the picture of one plain call: no steps, no sigmas, no guidance are given."""
+    """The last latents and the picture of one plain call: no sigmas and no guidance are given."""
     last: list[torch.Tensor] = []
 
     def keep(pipe: Any, step: int, t: torch.Tensor, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         last[:] = [held["latents"]]
         return {}
 
-    options = {"image": Image.open(call["image"])} if "image" in call else {}
+    picture_of = {"image": Image.open(call["image"])} if "image" in call else {}
     picture = pipe(
-        call["prompt"],
-        height=call["height"],
-        width=call["width"],
-        output_resolution=call["resolution"],
+        prompt=call["prompt"],
         generator=torch.Generator().manual_seed(call["seed"]),
         callback_on_step_end=keep,
-        **options,
+        **picture_of,
+        **call["options"],
     ).images[0]
     return last[0], picture
 

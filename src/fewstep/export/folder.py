@@ -1,7 +1,6 @@
 """From trained weights to a student folder that the stock class opens and samples right by default.
 
-"Right" is the grid the student was trained on: `sample_sigmas` in model_index.json, and a scheduler that leaves it
-alone (shift 1, no dynamic shift, no terminal) - the base's own scheduler would shift the list once more.
+"Right" is the grid the student was trained on (`grids.py`): the base's own scheduler would walk another one.
 """
 
 import json
@@ -16,24 +15,17 @@ import torch
 from torch import Tensor
 
 from fewstep import durable
-from fewstep.backbones.families import POCKET, pocket_folder
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.families import POCKET, family_of, pocket_folder
+from fewstep.backbones.folder import SIGMAS_FILE, folder_of, read_json
 from fewstep.errors import ExportError, ModelError
 from fewstep.export import card
+from fewstep.export.grids import carried
 from fewstep.export.lora import Lora, write_lora
 from fewstep.export.weights import write_full, write_merged
 from fewstep.flow.sigmas import SigmaGrid
 
 Kind = Literal["adapter", "full"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-WITH_SAMPLE_SIGMAS = ("QwenImage21Pipeline",)  # stock classes that read their grid from the folder
-SCHEDULER = {
-    "_class_name": "FlowMatchEulerDiscreteScheduler",
-    "num_train_timesteps": 1000,
-    "shift": 1.0,
-    "use_dynamic_shifting": False,
-    "shift_terminal": None,
-}
 _NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", ".git", ".gitattributes", ".cache"}
 
 
@@ -64,7 +56,7 @@ def export_student(
         ModelError: the base folder is incomplete.
     """
     name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    index = pipeline_index(base)
+    index, told = pipeline_index(base), carried(family_of(base), grid)
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
     lora = _adapter(state, alpha) if kind == "adapter" else None
@@ -76,12 +68,24 @@ def export_student(
         else:
             rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype]).relative
             write_lora(lora, folder / "lora")
-        _write_json(folder / "model_index.json", index | {"sample_sigmas": list(grid)})
-        _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+        _write_json(folder / "model_index.json", index | told.index)
+        _write_json(folder / "scheduler" / "scheduler_config.json", told.scheduler)
+        for file, content in told.files.items():
+            _write_json(folder / file, content)
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, rounding, card.licence_of(base))
+        facts = _facts(base, name, grid, about, dtype, lora, rounding)
         (folder / "README.md").write_text(card.student_card(facts, about))
     return to
+
+
+def refuse_grid(base: str | Path, grid: SigmaGrid) -> None:
+    """Asked before a student is trained that could not be shipped.
+
+    Raises:
+        ExportError: a student of `base` cannot carry `grid`.
+        ModelError: the base is not there, or of no family of ours.
+    """
+    carried(family_of(folder_of(pocket_folder() if base == POCKET else base)), grid)
 
 
 def export_lora(
@@ -97,14 +101,14 @@ def export_lora(
     """Only the adapter: a small folder with the LoRA file, the scheduler and the grid it needs, card and recipe. It is
     run on the base with `load_lora_weights`, and `sigmas=` at every call."""
     name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    index = pipeline_index(base)
+    told = carried(family_of(base), grid)
     lora = _adapter(state, alpha)
     with _appearing(to) as folder:
         write_lora(lora, folder)
-        _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
-        _write_json(folder / "sample_sigmas.json", list(grid))
+        _write_json(folder / "scheduler" / "scheduler_config.json", told.scheduler)
+        _write_json(folder / SIGMAS_FILE, list(grid))
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(name, index["_class_name"], grid, "fp32", lora, 0.0, card.licence_of(base))
+        facts = _facts(base, name, grid, about, "fp32", lora, 0.0)
         (folder / "README.md").write_text(card.lora_card(facts, about))
         _copy_licences(base, folder)
     return to
@@ -115,15 +119,24 @@ def _named(base: str | Path) -> str:
 
 
 def pipeline_index(folder: Path) -> dict[str, Any]:
-    """model_index.json of a pipeline folder whose class reads `sample_sigmas`."""
-    index = read_json(folder / "model_index.json")
-    name = index.get("_class_name")
-    if name not in WITH_SAMPLE_SIGMAS:
-        raise ExportError(
-            f"{folder} is a {name}, which does not read sample_sigmas: a student would be sampled at other noise "
-            f"levels than it was trained on. Supported: {', '.join(WITH_SAMPLE_SIGMAS)}"
-        )
-    return index
+    """model_index.json of a pipeline folder.
+
+    Raises:
+        ModelError: missing, or of no family of ours.
+    """
+    family_of(folder)
+    return read_json(folder / "model_index.json")
+
+
+def _facts(
+    base: Path, name: str, grid: SigmaGrid, about: card.About, dtype: str, lora: Lora | None, rounding: float
+) -> card.Facts:
+    family, pipeline = family_of(base), pipeline_index(base)["_class_name"]
+    scheduler = carried(family, grid).scheduler
+    usage = card.Usage(
+        pipeline, family.classes_of(pipeline), family.student_call(len(grid), about.size), scheduler["shift"]
+    )
+    return card.Facts(name, usage, grid, dtype, lora, rounding, card.licence_of(base))
 
 
 def _adapter(state: Mapping[str, Tensor], alpha: float | None) -> Lora:

@@ -16,7 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.families import family_of
+from fewstep.backbones.folder import folder_of, read_json, sample_sigmas
+from fewstep.conditioning import Task
 from fewstep.errors import ExportError
 from fewstep.sample.pictures import Model, load_student
 from fewstep.sample.sampler import sample, seeded_noise
@@ -63,20 +65,20 @@ def verify(
     seed: int = 0,
     timeout_seconds: float = 3600,
 ) -> Verification:
-    """Draws one picture and one edit in both ways.
+    """Draws one picture, and one edit where the model edits, in both ways.
 
     Raises:
         ExportError: stock diffusers does not open the folder, calls the network at other times than `sample_sigmas`, or
             arrives elsewhere than our sampler.
     """
     folder = folder_of(folder)
-    sigmas = read_json(folder / "model_index.json").get("sample_sigmas")
+    sigmas = sample_sigmas(folder)
     if not sigmas:
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
     model = load_student(folder, dtype=dtype, device=device)
     size = size or model.size
     with tempfile.TemporaryDirectory() as work:
-        calls = _calls(size, seed, Path(work))
+        calls = _calls(folder, len(sigmas), size, seed, Path(work))
         answer = _stock(folder, calls, dtype, device, Path(work), timeout_seconds)
         checks = tuple(_held(model, call, i, answer, size) for i, call in enumerate(calls))
     report = Verification(folder, tuple(sigmas), str(dtype).removeprefix("torch."), checks)
@@ -84,12 +86,19 @@ def verify(
     return report
 
 
-def _calls(size: tuple[int, int], seed: int, work: Path) -> list[dict[str, Any]]:
-    common = {"height": size[0], "width": size[1], "resolution": round((size[0] * size[1]) ** 0.5), "seed": seed}
+def _calls(folder: Path, steps: int, size: tuple[int, int], seed: int, work: Path) -> list[dict[str, Any]]:
+    """One for each task, with nothing said that the model card does not say."""
+    family = family_of(folder)
+    options = {"height": size[0], "width": size[1]} | family.student_call(steps, size)
+    classes = family.classes_of(read_json(folder / "model_index.json")["_class_name"])
     source = work / "source.png"
     ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
     Image.fromarray(ramp).save(source)
-    return [{"prompt": PROMPT, **common}, {"prompt": INSTRUCTION, "image": str(source), **common}]
+    asked: dict[Task, dict[str, Any]] = {
+        "t2i": {"prompt": PROMPT},
+        "edit": {"prompt": INSTRUCTION, "image": str(source)},
+    }
+    return [asked[task] | {"class": name, "seed": seed, "options": options} for task, name in classes.items()]
 
 
 def _stock(
@@ -145,7 +154,7 @@ def refuse_differences(report: Verification) -> None:
         if len(found) != len(expected) or (found - expected).abs().max() > rounding:
             raise ExportError(
                 f"{report.folder}: stock diffusers calls the network at {list(check.times)} ({check.task}), not at the "
-                f"student's {list(report.sigmas)}. Its scheduler must have shift 1, no dynamic shift, no terminal"
+                f"student's {list(report.sigmas)}. Its scheduler must be the one that the export wrote"
             )
         if not check.latent_error <= TOLERANCE[dtype]:
             raise ExportError(
