@@ -12,6 +12,7 @@ from fewstep import tables
 from fewstep.backbones import tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.families import FAMILIES, KNOWN, load_backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.outline import outline_of
 from fewstep.backbones.qwen_image import QwenImage, reference_size
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
 from fewstep.errors import LayoutError, ModelError
@@ -59,6 +60,30 @@ def test_doctor_tells_of_a_model(family: Family, stock: Any, tmp_path: Path, mon
     monkeypatch.setattr(tables, "available_memory", lambda: 1000)
     tables._model(str(folder), console)
     assert "not made" in console.export_text()
+
+
+def test_an_outline_foretells_what_is_stored(family: Family, stock: Any, tmp_path: Path) -> None:
+    """Widths and reference grids exactly; the length of texts where it does not depend on the tokenizer."""
+    told = outline_of(str(saved(stock.pipeline, tmp_path)))
+    cond = EDIT.conditioning(stock)
+    assert told.text_width == cond.text_BLC.shape[2]
+    assert told.latent_width == stock.latent_channels
+    picture_size = EDIT.references[0].size[::-1]
+    if stock.family == "qwen-image":
+        assert told.reference_grid(picture_size, SIZE) == told.reference_grid(picture_size, (1024, 1024))
+    else:
+        assert told.reference_grid(picture_size, SIZE) == cond.layout.references[0]
+    if family.one_length:
+        assert told.text_length("x", 1) == cond.text_BLC.shape[1]
+
+
+def test_an_outline_of_a_model_that_is_not_here_goes_by_its_name() -> None:
+    for name, width in [("Qwen/Qwen-Image-2.1", 4096), ("Qwen/Qwen-Image-Edit-2511", 3584)]:
+        assert outline_of(name).text_width == width
+    klein = outline_of("black-forest-labs/FLUX.2-klein-base-4B")
+    assert (klein.text_width, klein.text_length("x", 0)) == (7680, 512)
+    assert klein.reference_grid((2048, 1024), (64, 64)) == (1448 // 16, 724 // 16)
+    assert outline_of("Qwen/Qwen-Image-Edit-2511").reference_grid((64, 64), (64, 64)) == (64, 64)
 
 
 # ---- Qwen-Image

@@ -42,12 +42,10 @@ class Flux2Klein(PipelineBackbone):
     pixels_per_token: ClassVar[int] = 16
     size_multiple: ClassVar[int] = 16
 
-    def __init__(
-        self, transformer: Any, scheduler: Mapping[str, Any], index: Mapping[str, Any], *rest: Any, **named: Any
-    ):
-        super().__init__(transformer, scheduler, index, *rest, **named)
-        self.lora_targets = _lora_targets(transformer)
-        self.default_guidance, self.default_steps = self.sampled(index)
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        self.lora_targets = _lora_targets(self.transformer)
+        self.default_guidance, self.default_steps = self.sampled(self._index)
 
     @classmethod
     def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:

@@ -42,7 +42,7 @@ class PipelineBackbone(Backbone):
         self,
         transformer: Any,
         scheduler: Mapping[str, Any],
-        index: Mapping[str, Any],
+        index: Mapping[str, Any] | None = None,
         pipeline: Any = None,
         source: str = "memory",
         folder: Path | None = None,
@@ -54,7 +54,7 @@ class PipelineBackbone(Backbone):
         self.latent_channels = transformer.config.in_channels
         self.folder = folder
         self._scheduler = scheduler
-        self._index = index
+        self._index: Mapping[str, Any] = index or {}
         self._fingerprint: str | None = None  # kept once the text encoder is gone
         for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
             module.eval().requires_grad_(False)
@@ -132,7 +132,7 @@ class PipelineBackbone(Backbone):
                 transformer = cls.transformer_class.from_config(dict(config))
         finally:
             torch.set_default_dtype(usual)
-        return cls(transformer, scheduler or {}, {}, source="random")
+        return cls(transformer, scheduler or {}, source="random")
 
     # ---- what its stock pipeline is to be asked
 

@@ -53,11 +53,9 @@ class QwenImage(PipelineBackbone):
     size_multiple: ClassVar[int] = 16
     noise_patch: ClassVar[int] = 2
 
-    def __init__(
-        self, transformer: Any, scheduler: Mapping[str, Any], index: Mapping[str, Any], *rest: Any, **named: Any
-    ):
-        super().__init__(transformer, scheduler, index, *rest, **named)
-        if index.get("_class_name") == DRAWS:
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        if self._index.get("_class_name") == DRAWS:
             self.max_references = 0
 
     @classmethod
