@@ -20,6 +20,7 @@ from fewstep.device import PRECISIONS, chosen_device
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.export.folder import refuse_grid
 from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
@@ -90,6 +91,7 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch:
     device = chosen_device(recipe.run.device, recipe.run.precision)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
+    refuse_grid(recipe.model, recipe.student.grid)
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
         prepared = encode(recipe, out, console)
         loader = prepared.loader()

@@ -3,9 +3,12 @@
 from functools import cache
 
 import pytest
-from specimens import BACKBONES, FAMILIES, Family
+from specimens import BACKBONES, FAMILIES, SIZE, Family
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
+
+CACHING = [family for family in FAMILIES if family.cache]
 
 _made = cache(lambda index: BACKBONES[index][1]())
 
@@ -25,3 +28,16 @@ def stock(family: Family) -> Backbone:
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     """Any backbone, the toy world included."""
     return _made(request.param)
+
+
+@pytest.fixture(params=CACHING, ids=lambda f: f.name)
+def caching(request: pytest.FixtureRequest) -> Family:
+    """A family whose text and references do not depend on t."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipelines that resize references to an area of their own resize to the size that tests draw at."""
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", SIZE[0] * SIZE[1])
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 64 * 64)

@@ -1,5 +1,7 @@
 """The families under contract. A further one is one more entry of FAMILIES: a tiny complete model of its real classes,
-and how its stock pipeline is asked to keep references at the target's area."""
+and how its stock pipeline is asked for what the contract is asked for."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,33 +14,14 @@ from PIL import Image
 from torch import Tensor
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
-from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
+from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler, QwenImagePipeline
 from fewstep.backbones.toy import ToyBackbone
 from fewstep.conditioning import Conditioning, stack
 
 SIZE = (64, 96)  # height, width
-
-
-@dataclass(frozen=True)
-class Family:
-    """`own_words(size)`: arguments of the stock call that make it treat references as `encode` does."""
-
-    name: str
-    make: Callable[[], Backbone]
-    load: Callable[..., Backbone]
-    own_words: Callable[[tuple[int, int]], dict[str, Any]]
-
-
-FAMILIES = [
-    Family(
-        "qwen-image-2.1",
-        QwenImage21.tiny,
-        QwenImage21.load,
-        lambda size: {"output_resolution": reference_resolution(size)},
-    )
-]
-BACKBONES: list[tuple[str, Callable[[], Backbone]]] = [(f.name, f.make) for f in FAMILIES] + [("toy", ToyBackbone)]
 
 
 @dataclass(frozen=True)
@@ -60,9 +43,9 @@ class Request:
 
 T2I = Request("t2i", ["a red boat"])
 T2I_UNEQUAL = Request("t2i, unequal prompts", ["a cat", "a much longer prompt about a cat in the sun", ""])
-EDIT = Request("edit", ["make it blue"], [(70, 50)])
-EDIT_TWO = Request("edit, two references", ["put the first beside the second"], [(96, 64), (33, 80)])
-EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(50, 50)], (64, 64))
+EDIT = Request("edit", ["make it blue"], [(90, 70)])
+EDIT_TWO = Request("edit, two references", ["put the first beside the second"], [(96, 64), (66, 160)])
+EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(70, 70)], (64, 64))
 REQUESTS = [T2I, T2I_UNEQUAL, EDIT, EDIT_TWO, EDIT_UNEQUAL]
 
 
@@ -76,11 +59,12 @@ def picture(width: int, height: int, seed: int = 0, mode: str = "RGB") -> Image.
 
 @dataclass
 class Step:
-    """What the stock pipeline hands its scheduler: velocity, timestep (1000 t), state."""
+    """What the stock pipeline hands its scheduler - velocity, time, state - and the state it gets back."""
 
     v_BND: Tensor
     t_B: Tensor
     z_BND: Tensor
+    after_BND: Tensor
 
 
 class Recorder(FlowMatchEulerDiscreteScheduler):
@@ -90,8 +74,10 @@ class Recorder(FlowMatchEulerDiscreteScheduler):
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, **named: Any) -> Any:
         t_B = (timestep / 1000).expand(len(sample))
-        self.steps.append(Step(model_output.clone(), t_B, sample.clone()))
-        return super().step(model_output, timestep, sample, **named)
+        before = sample.clone()
+        answer = super().step(model_output, timestep, sample, **named)
+        self.steps.append(Step(model_output.clone(), t_B, before, answer[0].clone()))
+        return answer
 
 
 @contextmanager
@@ -107,18 +93,123 @@ def recorded(pipeline: Any) -> Iterator[list[Step]]:
 
 
 def stock_call(family: Family, backbone: Any, request: Request, seed: int = 0, **named: Any) -> tuple[list[Step], Any]:
-    """The pipeline's own call: its steps, and what it returns as images."""
+    """The pipeline's own call: its steps, and what it returns as images. Prompts that it takes only one by one are
+    asked one by one and put together."""
+    if not family.one_by_one or not request.shapes or len(request.prompts) == 1:
+        return _one_call(family, backbone, request.prompts, request, seed, named)
+    calls = [_one_call(family, backbone, [prompt], request, seed, named) for prompt in request.prompts]
+    steps = [
+        Step(*map(torch.cat, zip(*(vars(step).values() for step in same), strict=True)))
+        for same in zip(*(c[0] for c in calls), strict=True)
+    ]
+    return steps, [image for _, images in calls for image in images]
+
+
+def _one_call(
+    family: Family, backbone: Any, prompts: Sequence[str], request: Request, seed: int, named: dict[str, Any]
+) -> tuple[list[Step], Any]:
     height, width = request.size
-    with recorded(backbone.pipeline) as steps:
-        images = backbone.pipeline(
-            list(request.prompts),
+    images = named.pop("image", request.references)
+    pipeline = family.pipeline(backbone, bool(images))
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = {"image": [family.given(image) for image in images]} if images else {}
+    with recorded(pipeline) as steps:
+        drawn = pipeline(
+            prompt=list(prompts),
             height=height,
             width=width,
             generator=torch.Generator().manual_seed(seed),
-            **{"num_inference_steps": 3, "image": request.references or None} | family.own_words(request.size) | named,
+            **{"num_inference_steps": 3} | pictures | family.words(request.size) | named,
         ).images
-    return steps, images
+    return steps, drawn
 
 
 def noise_for(backbone: Backbone, cond: Conditioning, seed: int = 0) -> Tensor:
     return torch.randn(len(cond), *backbone.noise_shape(cond.layout), generator=torch.Generator().manual_seed(seed))
+
+
+# ---- the families
+
+
+@dataclass(frozen=True)
+class Family:
+    """words(size): arguments of the stock call that make it treat references as `encode` does, and draw unguided.
+    guided(scale, negatives): those that guide it. pipeline(backbone, edits): the stock pipeline of a task. encoded:
+    what the stock pipeline makes of a request's prompts, (L, C) each. given: a picture as the stock call takes it.
+    one_by_one: whether it takes a batch of edits one at a time. cache(on): arguments that turn its cache on or off,
+    where the family has a prefix. one_length: whether every text has the same length, so that nothing is padded.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    load: Callable[..., Any]
+    encoded: Callable[[Any, Request], list[Tensor]]
+    guided: Callable[[float, list[str]], dict[str, Any]]
+    words: Callable[[tuple[int, int]], dict[str, Any]] = lambda size: {}
+    pipeline: Callable[[Any, bool], Any] = lambda backbone, edits: backbone.pipeline
+    given: Callable[[Image.Image], Image.Image] = lambda image: image
+    one_by_one: bool = False
+    cache: Callable[[bool], dict[str, Any]] | None = None
+    negative: str = "blurry, grey"
+    one_length: bool = False
+
+
+def _text_of_21(backbone: Any, asked: Request) -> list[Tensor]:
+    resized = [backbone._resized(image, asked.size) for image in asked.references]
+    embeds, mask, slots = backbone.pipeline.encode_prompt(list(asked.prompts), image=resized or None)
+    mask = torch.ones_like(slots) if mask is None else mask.bool()
+    return [embeds[row][mask[row] & ~slots[row]] for row in range(len(asked.prompts))]
+
+
+def _text_of_20b(backbone: Any, asked: Request) -> list[Tensor]:
+    pipeline = _of_task(backbone, bool(asked.shapes))
+    if asked.shapes:
+        seen = [backbone._seen(pipeline, image) for image in asked.references]
+        return [pipeline.encode_prompt([prompt], image=seen)[0][0] for prompt in asked.prompts]
+    embeds, mask = pipeline.encode_prompt(list(asked.prompts))
+    return [e if mask is None else e[mask[row].bool()] for row, e in enumerate(embeds)]
+
+
+def _of_task(backbone: Any, edits: bool) -> Any:
+    """An edit model's parts make a text-to-image pipeline too. Without a dtype, `from_pipe` casts them to float32."""
+    if edits:
+        return backbone.pipeline
+    return QwenImagePipeline.from_pipe(backbone.pipeline, dtype=backbone.pipeline.dtype)
+
+
+def _true_guidance(scale: float, negatives: list[str]) -> dict[str, Any]:
+    return {"true_cfg_scale": scale, "negative_prompt": negatives}
+
+
+FAMILIES = [
+    Family(
+        "qwen-image-2.1",
+        QwenImage21.tiny,
+        QwenImage21.load,
+        _text_of_21,
+        _true_guidance,
+        words=lambda size: {"output_resolution": reference_resolution(size)},
+        cache=lambda on: {"use_kv_cache": on},
+    ),
+    Family(
+        "qwen-image",
+        QwenImage.tiny,
+        QwenImage.load,
+        _text_of_20b,
+        _true_guidance,
+        pipeline=_of_task,
+        given=lambda image: image.convert("RGB"),
+        one_by_one=True,
+    ),
+    Family(
+        "flux2-klein",
+        Flux2Klein.tiny,
+        Flux2Klein.load,
+        lambda backbone, asked: list(backbone.pipeline.encode_prompt(list(asked.prompts))[0]),
+        lambda scale, negatives: {"guidance_scale": scale},
+        words=lambda size: {"guidance_scale": 1.0},
+        negative="",  # the pipeline knows no other
+        one_length=True,
+    ),
+]
+BACKBONES: list[tuple[str, Callable[[], Backbone]]] = [(f.name, f.make) for f in FAMILIES] + [("toy", ToyBackbone)]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from specimens import EDIT, EDIT_TWO, SIZE, T2I, T2I_UNEQUAL, Request, noise_for, picture
+from specimens import EDIT, EDIT_TWO, FAMILIES, SIZE, T2I, T2I_UNEQUAL, Request, noise_for, picture
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.conditioning import Conditioning, stack
@@ -29,7 +29,8 @@ def test_conditioning(backbone: Backbone, asked: Request) -> None:
         assert cond.mask_BL.dtype == torch.bool
         assert cond.layout.task == ("edit" if asked.shapes else "t2i")
         assert cond.layout.target == backbone.layout_grid(asked.size)
-        assert len(cond.layout.references) == len(cond.layout.slots) == len(asked.shapes)
+        assert len(cond.layout.references) == len(asked.shapes)
+        assert len(cond.layout.slots) in (0, len(asked.shapes)), "of all references, or not told"
         assert not cond.text_BLC.requires_grad
 
 
@@ -70,6 +71,9 @@ def test_each_sample_has_its_own_time(backbone: Backbone, asked: Request) -> Non
 
 def test_what_stands_in_the_padding_does_not_matter(backbone: Backbone) -> None:
     cond = T2I_UNEQUAL.conditioning(backbone)
+    if any(family.name == backbone.family and family.one_length for family in FAMILIES):
+        assert cond.mask_BL.all(), "texts of one length leave no padding"
+        return
     assert not cond.mask_BL.all()
     loud = replace(cond, text_BLC=cond.text_BLC.masked_fill(~cond.mask_BL[..., None], 30.0))
     torch.testing.assert_close(answer(backbone, loud), answer(backbone, cond), rtol=0, atol=1e-5)
@@ -83,7 +87,7 @@ def test_conditioning_matters(backbone: Backbone) -> None:
     for prompts, references, t in [
         (["another wish"], [first, second], 0.6),
         (EDIT_TWO.prompts, [picture(96, 64, 9), second], 0.6),
-        (EDIT_TWO.prompts, [first, picture(33, 80, 9)], 0.6),
+        (EDIT_TWO.prompts, [first, picture(66, 160, 9)], 0.6),
         (EDIT_TWO.prompts, [first, second], 0.3),
     ]:
         other = answer(backbone, stack(backbone.encode(prompts, references, SIZE)), t)

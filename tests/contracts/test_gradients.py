@@ -12,12 +12,22 @@ from fewstep.backbones.stock import QwenImage21KVCache
 ASKED = pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT_TWO], ids=lambda r: r.name)
 
 
-@pytest.fixture
-def open_model(family: Family) -> Any:
-    """A model of its own, all weights trainable."""
+def _opened(family: Family) -> Any:
     backbone = family.make()
     backbone.transformer.requires_grad_(True)
     return backbone
+
+
+@pytest.fixture
+def open_model(family: Family) -> Any:
+    """A model of its own, all weights trainable."""
+    return _opened(family)
+
+
+@pytest.fixture
+def with_prefix(caching: Family) -> Any:
+    """One that has a prefix."""
+    return _opened(caching)
 
 
 def gradients(backbone: Any, asked: Request, prefix: str) -> tuple[Tensor, dict[str, Tensor]]:
@@ -47,17 +57,17 @@ def assert_same(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
 
 
 @ASKED
-def test_full_prefix_gives_the_full_gradient(open_model: Any, asked: Request) -> None:
-    plain, want = gradients(open_model, asked, "none")
-    cached, got = gradients(open_model, asked, "full")
+def test_full_prefix_gives_the_full_gradient(with_prefix: Any, asked: Request) -> None:
+    plain, want = gradients(with_prefix, asked, "none")
+    cached, got = gradients(with_prefix, asked, "full")
     torch.testing.assert_close(cached, plain, rtol=0, atol=1e-5)
     assert_same(got, want)
 
 
 @ASKED
-def test_stopped_prefix_is_exact_forward_and_silent_backward(open_model: Any, asked: Request) -> None:
-    plain, want = gradients(open_model, asked, "none")
-    stopped, got = gradients(open_model, asked, "stopped")
+def test_stopped_prefix_is_exact_forward_and_silent_backward(with_prefix: Any, asked: Request) -> None:
+    plain, want = gradients(with_prefix, asked, "none")
+    stopped, got = gradients(with_prefix, asked, "stopped")
     torch.testing.assert_close(stopped, plain, rtol=0, atol=1e-5)
     text = [name for name in want if name.startswith("txt_in.")]
     assert text
@@ -68,11 +78,20 @@ def test_stopped_prefix_is_exact_forward_and_silent_backward(open_model: Any, as
 
 
 @ASKED
-@pytest.mark.parametrize("prefix", ["none", "full", "stopped"])
-def test_gradient_checkpointing_changes_nothing(open_model: Any, asked: Request, prefix: str) -> None:
-    plain, want = gradients(open_model, asked, prefix)
-    open_model.transformer.enable_gradient_checkpointing()
-    checkpointed, got = gradients(open_model, asked, prefix)
+def test_gradient_checkpointing_changes_nothing(open_model: Any, asked: Request) -> None:
+    _same_when_checkpointed(open_model, asked, "none")
+
+
+@ASKED
+@pytest.mark.parametrize("prefix", ["full", "stopped"])
+def test_nor_does_it_with_a_prefix(with_prefix: Any, asked: Request, prefix: str) -> None:
+    _same_when_checkpointed(with_prefix, asked, prefix)
+
+
+def _same_when_checkpointed(backbone: Any, asked: Request, prefix: str) -> None:
+    plain, want = gradients(backbone, asked, prefix)
+    backbone.transformer.enable_gradient_checkpointing()
+    checkpointed, got = gradients(backbone, asked, prefix)
     torch.testing.assert_close(checkpointed, plain, rtol=0, atol=0)
     assert_same(got, want)
 
@@ -98,16 +117,16 @@ def test_checkpointing_frees_activations(open_model: Any) -> None:
     assert kept() < before / 2
 
 
-def test_a_prefix_outlives_a_backward_under_checkpointing(open_model: Any) -> None:
+def test_a_prefix_outlives_a_backward_under_checkpointing(with_prefix: Any) -> None:
     """Recomputation must not write into a prefix that is used again, as the frozen critic's and the rollout's are."""
-    open_model.transformer.enable_gradient_checkpointing()
-    cond = EDIT.conditioning(open_model)
+    with_prefix.transformer.enable_gradient_checkpointing()
+    cond = EDIT.conditioning(with_prefix)
     with torch.no_grad():
-        held = open_model.prefix(open_model.transformer, cond)
-    z_BND = noise_for(open_model, cond)
+        held = with_prefix.prefix(with_prefix.transformer, cond)
+    z_BND = noise_for(with_prefix, cond)
 
     def once(t: float) -> Tensor:
-        return open_model.velocity(open_model.transformer, z_BND, torch.tensor([t]), cond, held)
+        return with_prefix.velocity(with_prefix.transformer, z_BND, torch.tensor([t]), cond, held)
 
     want = once(0.4).detach()
     for t in (0.9, 0.6):
@@ -115,15 +134,15 @@ def test_a_prefix_outlives_a_backward_under_checkpointing(open_model: Any) -> No
     assert torch.equal(once(0.4).detach(), want)
 
 
-def test_one_full_prefix_under_several_velocities(open_model: Any) -> None:
+def test_one_full_prefix_under_several_velocities(with_prefix: Any) -> None:
     """Gradients of two times through one prefix add up to those of two plain forwards, checkpointed or not."""
-    cond = EDIT.conditioning(open_model)
-    z_BND, transformer = noise_for(open_model, cond), open_model.transformer
+    cond = EDIT.conditioning(with_prefix)
+    z_BND, transformer = noise_for(with_prefix, cond), with_prefix.transformer
 
     def loss(shared: bool) -> dict[str, Tensor]:
         transformer.zero_grad()
-        held = open_model.prefix(transformer, cond) if shared else None
-        vs = [open_model.velocity(transformer, z_BND, torch.tensor([t]), cond, held) for t in (0.3, 0.8)]
+        held = with_prefix.prefix(transformer, cond) if shared else None
+        vs = [with_prefix.velocity(transformer, z_BND, torch.tensor([t]), cond, held) for t in (0.3, 0.8)]
         sum(v.square().mean() for v in vs).backward()
         return {name: p.grad.clone() for name, p in transformer.named_parameters()}
 
@@ -134,9 +153,9 @@ def test_one_full_prefix_under_several_velocities(open_model: Any) -> None:
 
 
 @ASKED
-def test_the_prefix_sees_neither_target_nor_time(family: Family, asked: Request) -> None:
+def test_the_prefix_sees_neither_target_nor_time(caching: Family, asked: Request) -> None:
     """Keys and values extracted beside the real target at any t are those extracted beside the smallest one."""
-    backbone: Any = family.make()
+    backbone: Any = caching.make()
     cond = asked.conditioning(backbone)
     small = backbone.prefix(backbone.transformer, cond).cache
     for t in (0.05, 1.0):

@@ -92,6 +92,22 @@ def test_reference_resolution(size: tuple[int, int], side: int) -> None:
     assert reference_resolution(size) == side
 
 
+def test_the_layout_knows_where_image_slots_stood(backbone: QwenImage21) -> None:
+    assert backbone.pipeline is not None
+    for asked in (T2I, EDIT, EDIT_TWO):
+        resized = [backbone._resized(image, asked.size) for image in asked.references]
+        slots = backbone.pipeline.encode_prompt(list(asked.prompts), image=resized or None)[2][0]
+        starts = [i for i in range(len(slots)) if slots[i] and not (i and slots[i - 1])]
+        assert list(asked.conditioning(backbone).layout.slots) == [int((~slots[:start]).sum()) for start in starts]
+
+
+def test_a_reference_of_the_targets_shape_gets_its_size(backbone: QwenImage21) -> None:
+    """Else every edit would shift. Sizes whose area is no square included."""
+    for size in [(64, 64), (64, 96), (832, 1216), (1664, 928), (96, 512)]:
+        grid = backbone._reference_grid(picture(size[1] // 2, size[0] // 2), size)
+        assert grid == backbone.layout_grid(size)
+
+
 # ---- grids
 
 

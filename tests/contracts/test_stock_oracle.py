@@ -1,5 +1,6 @@
 """The pipeline's own call is the oracle: what it hands its scheduler at every step is what `velocity` answers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,66 +22,88 @@ from specimens import (
 )
 
 from fewstep.conditioning import stack
-from fewstep.flow.guidance import Guidance, guided
+from fewstep.flow.guidance import guided
 from fewstep.flow.solver import trajectory
+from fewstep.sample.sampler import seeded_noise
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=lambda r: r.name)
+def test_velocity(family: Family, stock: Any, asked: Request) -> None:
+    steps, _ = stock_call(family, stock, asked)
+    cond = asked.conditioning(stock)
+    assert len(steps) == 3
+    for step in steps:
+        v = stock.velocity(stock.transformer, step.z_BND, step.t_B, cond)
+        torch.testing.assert_close(v, step.v_BND, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "uncached"])
 @pytest.mark.parametrize("asked", REQUESTS, ids=lambda r: r.name)
-def test_velocity(family: Family, stock: Any, asked: Request, cached: bool) -> None:
-    steps, _ = stock_call(family, stock, asked, use_kv_cache=cached)
-    cond = asked.conditioning(stock)
-    prefix = stock.prefix(stock.transformer, cond) if cached else None
-    assert len(steps) == 3
+def test_cached_velocity(caching: Family, asked: Request, cached: bool) -> None:
+    backbone = caching.make()
+    assert caching.cache is not None
+    steps, _ = stock_call(caching, backbone, asked, **caching.cache(cached))
+    cond = asked.conditioning(backbone)
+    prefix = backbone.prefix(backbone.transformer, cond)
+    assert prefix is not None
     for step in steps:
-        v = stock.velocity(stock.transformer, step.z_BND, step.t_B, cond, prefix)
+        v = backbone.velocity(backbone.transformer, step.z_BND, step.t_B, cond, prefix)
         torch.testing.assert_close(v, step.v_BND, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT_TWO], ids=lambda r: r.name)
 def test_guided_velocity(family: Family, stock: Any, asked: Request) -> None:
-    negatives = ["blurry, grey"] * len(asked.prompts)
-    steps, _ = stock_call(family, stock, asked, negative_prompt=negatives, true_cfg_scale=2.5)
+    negatives = [family.negative] * len(asked.prompts)
+    steps, _ = stock_call(family, stock, asked, **family.guided(2.5, negatives))
     cond = asked.conditioning(stock)
     null = Request("negative", negatives, asked.shapes, asked.size).conditioning(stock)
+    guidance = replace(stock.default_guidance, scale=2.5)
     for step in steps:
         v_c, v_u = (stock.velocity(stock.transformer, step.z_BND, step.t_B, c) for c in (cond, null))
-        torch.testing.assert_close(guided(v_c, v_u, Guidance(2.5)), step.v_BND, rtol=0, atol=1e-5)
+        torch.testing.assert_close(guided(v_c, v_u, guidance), step.v_BND, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("asked", [T2I, EDIT], ids=lambda r: r.name)
 def test_whole_trajectory(family: Family, stock: Any, asked: Request) -> None:
     """Our solver on our grid ends where the pipeline ends."""
-    steps, latents = stock_call(family, stock, asked, output_type="latent")
+    steps, _ = stock_call(family, stock, asked)
     cond = asked.conditioning(stock)
     grid = stock.sampling_grid(3, cond.layout.target)
     prefix = stock.prefix(stock.transformer, cond)
     end = trajectory(lambda z, t: stock.velocity(stock.transformer, z, t, cond, prefix), steps[0].z_BND, grid)[-1]
-    torch.testing.assert_close(end, latents, rtol=0, atol=1e-5)
+    torch.testing.assert_close(end, steps[-1].after_BND, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("asked", [T2I, EDIT], ids=lambda r: r.name)
+def test_the_noise_of_a_seed(family: Family, stock: Any, asked: Request, dtype: torch.dtype, tmp_path: Path) -> None:
+    """Ours is the pipeline's, to the bit: drawn in its shape and dtype, then packed."""
+    backbone = stock
+    if dtype != torch.float32:
+        stock.pipeline.save_pretrained(tmp_path)
+        backbone = family.load(tmp_path, dtype, "cpu")
+    steps, _ = stock_call(family, backbone, asked, seed=5)
+    target = backbone.layout_grid(asked.size)
+    ours = seeded_noise([5], target, backbone.latent_channels, dtype, backbone.noise_patch)
+    assert torch.equal(ours, steps[0].z_BND)
 
 
 @pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT], ids=lambda r: r.name)
 def test_decoded_pictures(family: Family, stock: Any, asked: Request) -> None:
-    _, latents = stock_call(family, stock, asked, output_type="latent")
-    _, pictures = stock_call(family, stock, asked)
-    ours = stock.decode(latents, asked.conditioning(stock).layout.target)
+    steps, pictures = stock_call(family, stock, asked)
+    ours = stock.decode(steps[-1].after_BND, asked.conditioning(stock).layout.target)
     assert [p.tobytes() for p in ours] == [p.tobytes() for p in pictures]
     assert all(p.mode == pictures[0].mode and p.size == asked.size[::-1] for p in ours)
 
 
 @pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT_TWO, EDIT_UNEQUAL], ids=lambda r: r.name)
-def test_encoded_prompts(stock: Any, asked: Request) -> None:
-    """encode is encode_prompt less the image slots, and the layout knows where those were."""
-    resized = [stock._resized(image, asked.size) for image in asked.references]
-    embeds, mask, slots = stock.pipeline.encode_prompt(list(asked.prompts), image=resized or None)
-    mask = torch.ones_like(slots) if mask is None else mask.bool()
-    for row, cond in enumerate(stock.encode(asked.prompts, asked.references or None, asked.size)):
-        text = embeds[row][mask[row] & ~slots[row]]
+def test_encoded_prompts(family: Family, stock: Any, asked: Request) -> None:
+    """encode is the pipeline's encode_prompt, less what is not text."""
+    made = stock.encode(asked.prompts, asked.references or None, asked.size)
+    for cond, text_LC in zip(made, family.encoded(stock, asked), strict=True):
         assert cond.text_BLC.shape[0] == 1
         assert cond.mask_BL.all()
-        torch.testing.assert_close(cond.text_BLC[0], text, rtol=0, atol=0)
-        starts = [i for i in range(slots.shape[1]) if slots[row, i] and not (i and slots[row, i - 1])]
-        assert list(cond.layout.slots) == [int((~slots[row, :start]).sum()) for start in starts]
+        torch.testing.assert_close(cond.text_BLC[0], text_LC, rtol=0, atol=0)
 
 
 def test_prompts_encoded_together_or_alone(stock: Any) -> None:
@@ -93,23 +116,16 @@ def test_prompts_encoded_together_or_alone(stock: Any) -> None:
 @pytest.mark.parametrize("mode", ["RGBA", "RGB", "L"])
 def test_references_of_any_mode(family: Family, stock: Any, mode: str) -> None:
     """Alpha reaches the VAE, and white stands behind it for the text encoder: as in the pipeline."""
-    image = picture(80, 48, 3, "RGBA").convert(mode)
+    image = picture(80, 64, 3, "RGBA").convert(mode)
     steps, _ = stock_call(family, stock, Request("", ["x"]), image=[image])
     cond = stack(stock.encode(["x"], [image], SIZE))
     v = stock.velocity(stock.transformer, steps[0].z_BND, steps[0].t_B, cond)
     torch.testing.assert_close(v, steps[0].v_BND, rtol=0, atol=1e-5)
 
 
-def test_a_reference_of_the_targets_shape_gets_its_size(stock: Any) -> None:
-    """Else every edit would shift. Sizes whose area is no square included."""
-    for size in [(64, 64), (64, 96), (832, 1216), (1664, 928), (96, 512)]:
-        grid = stock._reference_grid(picture(size[1] // 2, size[0] // 2), size)
-        assert grid == stock.layout_grid(size)
-
-
 @pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT], ids=lambda r: r.name)
 def test_bfloat16(family: Family, tmp_path: Path, asked: Request) -> None:
-    family.make().pipeline.save_pretrained(tmp_path)  # type: ignore[attr-defined]
+    family.make().pipeline.save_pretrained(tmp_path)
     loaded: Any = family.load(tmp_path, torch.bfloat16, "cpu")
     steps, _ = stock_call(family, loaded, asked)
     cond = asked.conditioning(loaded)

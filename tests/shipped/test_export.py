@@ -14,7 +14,7 @@ from torch import Tensor
 from fewstep.backbones import tiny
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21Pipeline
-from fewstep.errors import AdapterError, ExportError, FewstepError
+from fewstep.errors import AdapterError, ExportError, FewstepError, ModelError
 from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student
 from fewstep.export.verify import Check, Verification, refuse_differences, verify
@@ -255,5 +255,5 @@ def test_refusals(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_p
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
-    with pytest.raises(ExportError, match="does not read sample_sigmas"):
+    with pytest.raises(ModelError, match="the families that fewstep knows"):
         export_student(foreign, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)

@@ -37,12 +37,13 @@ class Backbone(ABC):
     """
 
     family: ClassVar[str]
-    lora_targets: ClassVar[tuple[str, ...]]  # module names (suffixes) that adapters attach to
-    default_guidance: ClassVar[Guidance]  # what the makers sample the teacher with
-    default_steps: ClassVar[int]
-    max_references: ClassVar[int]
+    lora_targets: tuple[str, ...]  # module names (suffixes) that adapters attach to
+    default_guidance: Guidance  # what the makers sample the teacher with
+    default_steps: int
+    max_references: int
     pixels_per_token: ClassVar[int]  # side of the square tile that one latent token stands for
     size_multiple: ClassVar[int]  # heights and widths are multiples of this, in pixels
+    noise_patch: ClassVar[int] = 1  # side of the patch of latents in a token, where noise is drawn before it is packed
 
     transformer: nn.Module
     source: str  # folder or hub id it was loaded from
@@ -104,6 +105,14 @@ class Backbone(ABC):
                     f"{self.family} takes sides that are multiples of {self.size_multiple} px, not {side}"
                 )
         return size[0] // self.pixels_per_token, size[1] // self.pixels_per_token
+
+    def refuse_references(self, count: int) -> None:
+        """
+        Raises:
+            LayoutError: so many references are more than the model takes.
+        """
+        if count > self.max_references:
+            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""

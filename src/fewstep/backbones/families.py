@@ -1,23 +1,23 @@
-"""Which family a model belongs to, by the class its model_index.json names."""
+"""Which family a model belongs to, by the class its model_index.json names. A new family is an entry of KNOWN."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 import fewstep
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.folder import folder_of, header_of, read_json, weight_files
+from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone
 from fewstep.backbones.placement import check_placement
+from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.errors import ModelError
 
-Parts = Literal["all", "transformer"]
-Load = Callable[[Path, torch.dtype, torch.device | str, Parts], Backbone]
-
-FAMILIES: dict[str, Load] = {"QwenImage21Pipeline": QwenImage21.load}
+KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)
+FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
 POCKET = "pocket"
 
 
@@ -28,7 +28,7 @@ def pocket_folder() -> Path:
 
 @dataclass(frozen=True)
 class Outline:
-    """A model as its files' headers tell it: its pipeline class, and the shape of every tensor of its transformer."""
+    """A model as its files' headers tell it: its family, and the shape of every tensor of its transformer."""
 
     family: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -47,10 +47,10 @@ def outline(source: str | Path) -> Outline:
         ModelError: as `load_backbone`.
     """
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    load_of(folder)  # a family of ours
+    family = family_of(folder)
     files = weight_files(folder / "transformer", "diffusion_pytorch_model")
     shapes = {name: tuple(entry["shape"]) for file in files for name, entry in header_of(file).items()}
-    return Outline(str(read_json(folder / "model_index.json")["_class_name"]), shapes)
+    return Outline(family.family, shapes)
 
 
 def adapter_path(source: str) -> Path:
@@ -86,13 +86,13 @@ def load_backbone(
     if source == POCKET and not pocket_folder().is_dir():
         raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    backbone = load_of(folder)(folder, dtype, device, parts)
+    backbone = family_of(folder).load(folder, dtype, device, parts)
     backbone.source = str(source)  # what the user called it, not where the hub's cache put it
     return backbone
 
 
-def load_of(folder: Path) -> Load:
-    """How to load the family whose pipeline class the folder names.
+def family_of(folder: Path) -> type[PipelineBackbone]:
+    """The family whose pipeline class the folder names.
 
     Raises:
         ModelError: none of ours.

@@ -15,6 +15,7 @@ from huggingface_hub import snapshot_download
 
 from fewstep.errors import ModelError
 
+SIGMAS_FILE = "sample_sigmas.json"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "README.md", "LICENSE*", "NOTICE*")
@@ -67,6 +68,23 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a JSON object. Copy or download it again")
     return content
+
+
+def sample_sigmas(folder: Path) -> tuple[float, ...] | None:
+    """The noise levels that make a folder a student: in its model_index.json where the stock class reads them there,
+    else in a file of their own. None: a teacher.
+
+    Raises:
+        ModelError: no model_index.json, or a list that is none.
+    """
+    sigmas = read_json(folder / "model_index.json").get("sample_sigmas")
+    beside = folder / SIGMAS_FILE
+    try:
+        if sigmas is None and beside.is_file():
+            sigmas = json.loads(beside.read_text(encoding="utf-8"))
+        return None if sigmas is None else tuple(float(sigma) for sigma in sigmas)
+    except (ValueError, TypeError, OSError) as error:
+        raise ModelError(f"the noise levels of {folder} are no list of numbers; export the student again") from error
 
 
 def weight_files(part: Path, stem: str) -> list[Path]:

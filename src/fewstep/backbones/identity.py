@@ -76,3 +76,10 @@ def module_identity(module: nn.Module) -> list[bytes]:
     outline = [(name, list(state[name].shape)) for name in sorted(state)]
     samples = [state[name].flatten()[:BYTES].to("cpu", torch.float32) for name in _spread(sorted(state))]
     return [json.dumps(outline).encode(), *(sample.numpy().tobytes() for sample in samples)]
+
+
+def tokenizer_identity(tokenizer: Any) -> bytes:
+    """A fast tokenizer in memory, and its chat template. Padding and truncation are of its last call, not its own."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = {key: value for key, value in content.items() if key not in ("padding", "truncation")}
+    return json.dumps([kept, tokenizer.chat_template], sort_keys=True).encode()

@@ -1,7 +1,7 @@
 """What can be said of a family's conditionings before any weight is loaded: from configs, and without torch.
 
-An outline is an estimate, and says what it rests on; `QwenImage21.encode` is what really happens. Every family that
-fewstep knows so far (Qwen-Image 2.1) has this one template and this one rule for references.
+An outline is an estimate, and says what it rests on; a family's `encode` is what really happens. Each family has a rule
+of its own for the length of a text and for the size of a reference.
 """
 
 import math
@@ -18,19 +18,24 @@ from fewstep.errors import ModelError
 
 Grid = tuple[int, int]  # rows, columns of latent tokens
 PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
+PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
 PIXELS_PER_TOKEN, STEP = 16, 32
+AREA = 1024 * 1024  # px of references of Qwen-Image 20 B; the most that FLUX.2 klein takes
 CHARACTERS_PER_TOKEN = 4.3  # ours: English captions under Qwen's tokenizer
 CHARACTERS_PER_TOKEN_DENSE = 1.5  # ours: Chinese, Japanese, Korean
 TEXT = "<|im_start|>user\n{references}{prompt}<|im_end|>\n<|im_start|>assistant\n"  # what is kept of the template
 REFERENCE = "<image{number}><|vision_start|><|vision_end|>"  # without its image slots
 TEMPLATE_TOKENS, REFERENCE_TOKENS = 8, 6  # of the two under Qwen's tokenizer
-FILES = ("transformer/config.json", "processor/tokenizer.json")
+TAIL = "<|im_end|>\n<|im_start|>assistant\n"  # what Qwen-Image 20 B keeps of its template behind a prompt
+TAIL_TOKENS, SEEN_TOKENS = 5, 188  # of it; of a reference at 384 x 384 px before the text encoder's eye
+KLEIN_TOKENS = 512  # whatever the prompt
+CONFIG, TOKENIZERS = "transformer/config.json", ("processor/tokenizer.json", "tokenizer/tokenizer.json")
 
 
 @dataclass(frozen=True)
 class Outline:
-    """text_width: channels of a text position. latent_width: channels of a reference's token. basis: what the numbers
-    were taken from, in words."""
+    """Of Qwen-Image 2.1, and what the others share. text_width: channels of a text position. latent_width: channels of
+    a reference's token. basis: what the numbers were taken from, in words."""
 
     text_width: int
     latent_width: int
@@ -53,6 +58,43 @@ class Outline:
         return rows, columns
 
 
+class Outline20B(Outline):
+    """Of Qwen-Image 20 B: the text encoder's image positions are stored, and references have an area of their own."""
+
+    def text_length(self, prompt: str, references: int) -> int:
+        pictures = "".join(f"Picture {n + 1}: <|vision_start|><|vision_end|>" for n in range(references))
+        if self.tokens is None:
+            return TAIL_TOKENS + (REFERENCE_TOKENS + SEEN_TOKENS) * references + _by_rule(prompt)
+        return self.tokens(pictures + prompt + TAIL) + SEEN_TOKENS * references
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> Grid:
+        return super().reference_grid(picture, (1024, 1024))
+
+
+class OutlineKlein(Outline):
+    """Of FLUX.2 klein: texts of one length; references as they are, cropped to the grid."""
+
+    def text_length(self, prompt: str, references: int) -> int:
+        return KLEIN_TOKENS
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> Grid:
+        scale = min(1.0, math.sqrt(AREA / (picture[0] * picture[1])))
+        return int(picture[0] * scale) // PIXELS_PER_TOKEN, int(picture[1] * scale) // PIXELS_PER_TOKEN
+
+
+def _kind(model: str) -> tuple[type[Outline], tuple[int, int]]:
+    """The outline of the model's family and its published widths: by its pipeline class where its index is here, else
+    by its name."""
+    index = _file(model, "model_index.json")
+    name = str(read_json(index).get("_class_name")) if index is not None else model.lower()
+    if name == "Flux2KleinPipeline" or "klein" in name:
+        return OutlineKlein, PUBLISHED_KLEIN
+    if name in ("QwenImagePipeline", "QwenImageEditPlusPipeline"):
+        return Outline20B, PUBLISHED_20B
+    twenty = "qwen-image" in name and "qwen-image-2.1" not in name
+    return (Outline20B, PUBLISHED_20B) if twenty else (Outline, PUBLISHED)
+
+
 def outline_of(model: str) -> Outline:
     """The outline of `pocket`, a folder, or a hub id. A hub id that is not on this machine is taken for the published
     model: nothing is fetched for an estimate.
@@ -60,17 +102,19 @@ def outline_of(model: str) -> Outline:
     Raises:
         ModelError: a folder whose transformer/config.json cannot be read.
     """
-    config, vocabulary = (_file(model, name) for name in FILES)
+    config = _file(model, CONFIG)
+    vocabulary = next((found for name in TOKENIZERS if (found := _file(model, name)) is not None), None)
     if config is None and Path(model).is_dir():
-        raise ModelError(f"{Path(model) / FILES[0]} is missing: the model folder is incomplete. Copy it again")
-    text_width, latent_width = PUBLISHED
+        raise ModelError(f"{Path(model) / CONFIG} is missing: the model folder is incomplete. Copy it again")
+    kind, (text_width, latent_width) = _kind(model)
     if config is not None:
         stated = read_json(config)
-        text_width = int(stated.get("context_in_dim", text_width))
+        text_width = int(stated.get("context_in_dim", stated.get("joint_attention_dim", text_width)))
         latent_width = int(stated.get("in_channels", latent_width))
-    widths = "its config" if config is not None else "the widths of Qwen-Image-2.1 (the model is not on this machine)"
+    published = {Outline: "Qwen-Image-2.1", Outline20B: "Qwen-Image", OutlineKlein: "FLUX.2 klein 4 B"}[kind]
+    widths = "its config" if config is not None else f"the widths of {published} (the model is not on this machine)"
     counted = "its tokenizer" if vocabulary is not None else f"{CHARACTERS_PER_TOKEN} characters a token"
-    return Outline(text_width, latent_width, _counter(vocabulary), f"{widths} and {counted}")
+    return kind(text_width, latent_width, _counter(vocabulary), f"{widths} and {counted}")
 
 
 def _file(model: str, name: str) -> Path | None:

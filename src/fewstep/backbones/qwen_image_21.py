@@ -7,7 +7,6 @@ every t. Source of all conventions: QwenImage21Pipeline of diffusers 0.42; the c
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,11 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewstep.backbones import tiny
-from fewstep.backbones.backbone import Backbone, Prefix
-from fewstep.backbones.folder import folder_of, read_json, weight_files
-from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
+from fewstep.backbones.backbone import Prefix
+from fewstep.backbones.identity import config_identity
 from fewstep.backbones.interleave import sequence_of, slot_positions, slots_of
-from fewstep.backbones.placement import check_placement
+from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
 from fewstep.backbones.stock import (
     QwenImage21KVCache,
     QwenImage21Pipeline,
@@ -28,13 +26,8 @@ from fewstep.backbones.stock import (
 )
 from fewstep.conditioning import Conditioning, Grid, Layout
 from fewstep.errors import LayoutError, ModelError
-from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.guidance import NONE
 from fewstep.flow.sigmas import SigmaGrid, dynamic_shift, shifted
-
-Parts = Literal["all", "transformer"]
-
-DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # names of weight files
-ENCODING = 1  # raise when the pipeline's template or its image preparation changes: stored conditionings are void then
 
 
 def reference_resolution(size: tuple[int, int]) -> int:
@@ -46,112 +39,29 @@ def reference_resolution(size: tuple[int, int]) -> int:
     return round(math.sqrt(size[0] * size[1]))
 
 
-class QwenImage21(Backbone):
-    """The family. `pipeline` is None where only the transformer was loaded, `folder` where it was made in memory. The
-    transformer arrives frozen and in eval mode; who trains it opens what it trains."""
+class QwenImage21(PipelineBackbone):
+    """The family."""
 
     family: ClassVar[str] = "qwen-image-2.1"
-    lora_targets: ClassVar[tuple[str, ...]] = (
+    pipelines: ClassVar[Mapping[str, Any]] = {"QwenImage21Pipeline": QwenImage21Pipeline}
+    transformer_class: ClassVar[Any] = QwenImage21Transformer2DModel
+    encoding: ClassVar[int] = 1
+    carries_sigmas: ClassVar[bool] = True
+    usual_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
+    lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0"),
         *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
     )
-    default_guidance: ClassVar[Guidance] = NONE
-    default_steps: ClassVar[int] = 40
-    max_references: ClassVar[int] = 10
+    default_guidance = NONE
+    default_steps = 40
+    max_references = 10
     pixels_per_token: ClassVar[int] = 16
     size_multiple: ClassVar[int] = 32
 
-    def __init__(
-        self,
-        transformer: QwenImage21Transformer2DModel,
-        scheduler: Mapping[str, Any],
-        sample_sigmas: Sequence[float] | None = None,
-        pipeline: QwenImage21Pipeline | None = None,
-        source: str = "memory",
-        folder: Path | None = None,
-    ):
-        self.transformer = transformer
-        self.pipeline = pipeline
-        self.source = source
-        self.latent_channels = _stock(transformer).config.in_channels
-        self._scheduler = scheduler
-        self._sample_sigmas = sample_sigmas
-        self.folder = folder
-        self._fingerprint: str | None = None  # kept once the text encoder is gone
-        for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
-            module.eval().requires_grad_(False)
-
-    # ---- making one
-
     @classmethod
-    def load(
-        cls,
-        source: str | Path,
-        dtype: torch.dtype = torch.bfloat16,
-        device: torch.device | str = "cpu",
-        parts: Parts = "all",
-    ) -> "QwenImage21":
-        """From a folder or a hub id, safetensors only.
-
-        Raises:
-            ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
-            EnvironmentRefused: the device or the dtype is not to be had here.
-        """
-        device = check_placement(dtype, device)
-        folder = folder_of(source)
-        index = cls.inspect(folder, parts)
-        how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-        if parts == "all":
-            pipeline = QwenImage21Pipeline.from_pretrained(folder, **how).to(device)
-            return cls.from_pipeline(pipeline, str(source), folder)
-        transformer = QwenImage21Transformer2DModel.from_pretrained(folder / "transformer", **how).to(device)
-        scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-        return cls(transformer, scheduler, index.get("sample_sigmas"), None, str(source), folder)
-
-    @classmethod
-    def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
-        """The folder's model_index.json, once every file that loading needs is known to be there and whole.
-
-        Raises:
-            ModelError: names the file that is missing, torn or pickled.
-        """
-        index = read_json(folder / "model_index.json")
-        read_json(folder / "scheduler" / "scheduler_config.json")
-        weights = {"transformer": DIFFUSERS}
-        if parts == "all":
-            weights |= {"vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
-            _check_processor(folder / "processor")
-        for part, stem in weights.items():
-            read_json(folder / part / "config.json")
-            weight_files(folder / part, stem)
-        return index
-
-    @classmethod
-    def from_pipeline(
-        cls, pipeline: QwenImage21Pipeline, source: str = "memory", folder: Path | None = None
-    ) -> "QwenImage21":
-        """Around a stock pipeline, whose modules are used as they are."""
-        pipeline.set_progress_bar_config(disable=True)
-        config = pipeline.scheduler.config
-        return cls(pipeline.transformer, config, pipeline.config.get("sample_sigmas"), pipeline, source, folder)
-
-    @classmethod
-    def random(
-        cls,
-        config: Mapping[str, Any],
-        scheduler: Mapping[str, Any] | None = None,
-        dtype: torch.dtype = torch.bfloat16,
-        device: torch.device | str = "cpu",
-    ) -> "QwenImage21":
-        """The transformer of a config ({} is the 7 B one) with random weights: to measure memory and speed with."""
-        usual = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)  # made in its dtype: in float32 first it would need twice the memory
-        try:
-            with check_placement(dtype, device):
-                transformer = QwenImage21Transformer2DModel.from_config(dict(config))
-        finally:
-            torch.set_default_dtype(usual)
-        return cls(transformer, scheduler or {}, source="random")
+    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+        """References at the target's area; the folder itself says the steps."""
+        return {"output_resolution": reference_resolution(size)}
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "QwenImage21":
@@ -175,9 +85,9 @@ class QwenImage21(Backbone):
 
         They see neither the target nor t, so they are extracted beside the smallest target there is, 2 x 2 tokens.
         """
-        if not _stock(transformer).config.causal_condition:
+        if not stock_of(transformer).config.causal_condition:
             return None
-        cache = QwenImage21KVCache(len(_stock(transformer).transformer_blocks))
+        cache = QwenImage21KVCache(len(stock_of(transformer).transformer_blocks))
         z_BND = cond.text_BLC.new_zeros(len(cond), 4, self.latent_channels)
         self._forward(transformer, z_BND, z_BND.new_ones(len(cond)), cond, (2, 2), cache, "extract")
         return Prefix(tuple((layer.k, layer.v) for layer in cache.layer_caches))
@@ -193,7 +103,7 @@ class QwenImage21(Backbone):
         mode: Literal["extract", "cached"] | None,
     ) -> Tensor:
         """The stock forward, whose sequence has references before the target."""
-        dtype = _stock(transformer).img_in.weight.dtype
+        dtype = stock_of(transformer).img_in.weight.dtype
         embeds_BSC, mask_BS, slots_BT = sequence_of(cond, target)
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         return transformer(
@@ -212,13 +122,14 @@ class QwenImage21(Backbone):
         """The pipeline's own grid: its `sample_sigmas` where there are so many, else even steps; either goes through
         the scheduler's shift."""
         tokens = target[0] * target[1]
-        if self._sample_sigmas is None or len(self._sample_sigmas) != steps:
+        sample_sigmas = self._index.get("sample_sigmas")
+        if sample_sigmas is None or len(sample_sigmas) != steps:
             return SigmaGrid.of_scheduler(self._scheduler, steps, tokens)
         if self._scheduler.get("shift_terminal"):
             raise ModelError(f"{self.source} has sample_sigmas and a shift_terminal; give the grid as a list of sigmas")
         dynamic = self._scheduler.get("use_dynamic_shifting", False)
         shift = dynamic_shift(tokens, self._scheduler) if dynamic else self._scheduler.get("shift", 1.0)
-        return SigmaGrid.of([shifted(sigma, shift) for sigma in self._sample_sigmas])
+        return SigmaGrid.of([shifted(sigma, shift) for sigma in sample_sigmas])
 
     # ---- encoding and decoding
 
@@ -232,11 +143,8 @@ class QwenImage21(Backbone):
             LayoutError: the size is off the grid, or there are more than 10 references.
             ModelError: no text encoder was loaded, or its processor resizes references on its own.
         """
-        pipeline, images = self._complete("encode prompts"), list(references or ())
-        if pipeline.text_encoder is None:
-            raise ModelError(f"the text encoder of {self.source} was released; load the model again to encode prompts")
-        if len(images) > self.max_references:
-            raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {len(images)}")
+        pipeline, images = self._encoding(), list(references or ())
+        self.refuse_references(len(images))
         target, grids = self.layout_grid(size), tuple(self._reference_grid(image, size) for image in images)
         embeds_BSC, mask_BS, slots_BS = pipeline.encode_prompt(
             list(prompts),
@@ -267,15 +175,6 @@ class QwenImage21(Backbone):
             raise LayoutError(f"pictures of one batch share a shape; these get the grids {sorted(grids)}")
         return torch.cat([self._latents(image, size) for image in images])
 
-    def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
-        """Pictures of packed clean latents: RGBA, as the pipeline gives them."""
-        processor = self._complete("decode latents").image_processor
-        return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
-
-    def pixels(self, x0_BND: Tensor, target: Grid) -> Tensor:
-        processor = self._complete("decode latents").image_processor
-        return torch.from_numpy(processor.postprocess(self._decoded(x0_BND, target), output_type="np")).float()
-
     @torch.no_grad()
     def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
         """The VAE's answer (B, 4, H, W) in [-1, 1]."""
@@ -283,19 +182,6 @@ class QwenImage21(Backbone):
         mean, std = self._statistics(vae.device, vae.dtype)
         latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(vae.device, vae.dtype)
         return vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
-
-    def release_encoder(self) -> None:
-        """The text encoder goes, the VAE moves to the CPU; a fingerprint taken from modules is remembered."""
-        if self.pipeline is None:
-            return
-        self._fingerprint = self.fingerprint()
-        self.pipeline.register_modules(text_encoder=None)
-        self.pipeline.vae.to("cpu")
-
-    def _complete(self, purpose: str) -> QwenImage21Pipeline:
-        if self.pipeline is None:
-            raise ModelError(f"to {purpose}, load {self.source} with parts='all'; only its transformer was loaded")
-        return self.pipeline
 
     def _reference_size(self, image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of a reference: its own shape at the target's area, in steps of 32 px."""
@@ -324,32 +210,9 @@ class QwenImage21(Backbone):
         mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
         return mean.to(device, dtype), std.to(device, dtype)
 
-    def fingerprint(self) -> str:
-        """Of text encoder, processor and VAE: from the folder where there is one, so that a run that loads only the
-        transformer finds its store; else from the modules."""
-        if self._fingerprint is not None:
-            return self._fingerprint
-        stamp = f"{self.family}/{ENCODING}".encode()
-        if self.folder is not None:
-            parts = part_identity(self.folder / "text_encoder", TRANSFORMERS)
-            parts += part_identity(self.folder / "vae", DIFFUSERS) + files_identity(self.folder / "processor")
-            return digest([stamp, *parts])
-        pipeline = self._complete("name what conditionings depend on")
+    def _vocabulary(self, pipeline: Any) -> list[bytes]:
         tokenizer = pipeline.processor.tokenizer.backend_tokenizer.to_str().encode()
-        images = config_identity(pipeline.processor.image_processor.to_dict())
-        modules = module_identity(pipeline.text_encoder) + module_identity(pipeline.vae)
-        return digest([stamp, tokenizer, images, config_identity(dict(pipeline.vae.config)), *modules])
-
-
-def _check_processor(part: Path) -> None:
-    read_json(part / "tokenizer_config.json")
-    if not any((part / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise ModelError(f"{part / 'tokenizer.json'} is missing: the model folder is incomplete. Download it again")
-
-
-def _stock(transformer: nn.Module) -> Any:
-    """The same module, for attributes that the type nn.Module does not know."""
-    return transformer
+        return [tokenizer, config_identity(pipeline.processor.image_processor.to_dict())]
 
 
 def _filled(prefix: Prefix) -> QwenImage21KVCache:

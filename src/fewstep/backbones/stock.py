@@ -7,8 +7,22 @@ from fewstep import _torchvision
 
 _torchvision.ensure()
 
-from diffusers.models import AutoencoderKLQwenImage21, QwenImage21Transformer2DModel  # noqa: E402
+from diffusers.models import (  # noqa: E402
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
+    Flux2Transformer2DModel,
+    QwenImage21Transformer2DModel,
+    QwenImageTransformer2DModel,
+)
 from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache  # noqa: E402
+from diffusers.pipelines.flux2 import Flux2KleinPipeline  # noqa: E402
+from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu  # noqa: E402
+from diffusers.pipelines.qwenimage import (  # noqa: E402
+    QwenImageEditPlusPipeline,
+    QwenImagePipeline,
+    pipeline_qwenimage_edit_plus,
+)
 from diffusers.pipelines.qwenimage21.pipeline_qwenimage21 import (  # noqa: E402
     QwenImage21Pipeline,
     calculate_dimensions,
@@ -19,7 +33,13 @@ from transformers import (  # noqa: E402
     AutoImageProcessor,
     AutoModel,
     AutoTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -36,10 +56,20 @@ __all__ = [
     "AutoImageProcessor",
     "AutoModel",
     "AutoTokenizer",
+    "AutoencoderKLFlux2",
+    "AutoencoderKLQwenImage",
     "AutoencoderKLQwenImage21",
     "FlowMatchEulerDiscreteScheduler",
+    "Flux2KleinPipeline",
+    "Flux2Transformer2DModel",
     "Qwen2Tokenizer",
     "Qwen2VLImageProcessorPil",
+    "Qwen2VLProcessor",
+    "Qwen2VLVideoProcessor",
+    "Qwen2_5_VLConfig",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3Config",
+    "Qwen3ForCausalLM",
     "Qwen3VLConfig",
     "Qwen3VLForConditionalGeneration",
     "Qwen3VLProcessor",
@@ -47,5 +77,10 @@ __all__ = [
     "QwenImage21KVCache",
     "QwenImage21Pipeline",
     "QwenImage21Transformer2DModel",
+    "QwenImageEditPlusPipeline",
+    "QwenImagePipeline",
+    "QwenImageTransformer2DModel",
     "calculate_dimensions",
+    "compute_empirical_mu",
+    "pipeline_qwenimage_edit_plus",
 ]

@@ -3,8 +3,10 @@ fewstep takes part (the torchvision remedy aside), so that `fewstep export --ver
 
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
-REQUEST: {"folder", "dtype", "device", "lora"?, "scheduler"?, "sigmas"?,
-          "calls": [{"prompt", "seed", "height", "width", "resolution", "image"?}]}.
+REQUEST: {"folder", "dtype", "device", "lora"?, "scheduler"?,
+          "calls": [{"class", "prompt", "seed", "options", "image"?}]};
+lora, scheduler: folders whose LoRA and scheduler are put onto the pipeline; class: of the pipeline that answers, the
+folder's own or one over the same parts.
 ANSWER: for call i the tensors i.latents (1, N, D), i.pixels (H, W, channels; float32 in [0, 1]) and i.times (t of each
 network call).
 """
@@ -18,6 +20,7 @@ from fewstep import _torchvision
 
 _torchvision.ensure()
 
+import diffusers  # noqa: E402
 import torch  # noqa: E402
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -26,7 +29,8 @@ from safetensors.torch import save_file  # noqa: E402
 
 def main(request: Path, answer: Path) -> None:
     asked = json.loads(request.read_text())
-    pipe = _opened(asked).to(asked["device"])
+    dtype = getattr(torch, asked["dtype"])
+    pipe = _opened(asked, dtype).to(asked["device"])
     pipe.set_progress_bar_config(disable=True)
     times: list[float] = []
     pipe.transformer.register_forward_pre_hook(
@@ -35,7 +39,7 @@ def main(request: Path, answer: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for i, call in enumerate(asked["calls"]):
         times.clear()
-        latents, pixels = _drawn(pipe, call, asked.get("sigmas"))
+        latents, pixels = _drawn(_answering(pipe, call["class"], dtype), call)
         tensors |= {
             f"{i}.latents": latents.float().cpu().contiguous(),
             f"{i}.pixels": pixels,
@@ -44,9 +48,8 @@ def main(request: Path, answer: Path) -> None:
     save_file(tensors, answer)
 
 
-def _opened(asked: dict[str, Any]) -> Any:
+def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
     """The pipeline; with a LoRA on it, as the card of a LoRA says."""
-    dtype = getattr(torch, asked["dtype"])
     pipe = DiffusionPipeline.from_pretrained(asked["folder"], dtype=dtype, local_files_only=True)
     if asked.get("scheduler"):
         pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
@@ -55,26 +58,31 @@ def _opened(asked: dict[str, Any]) -> Any:
     return pipe
 
 
-def _drawn(pipe: Any, call: dict[str, Any], sigmas: list[float] | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last latents and the pixels of one plain call: no steps, no guidance; sigmas for a LoRA alone."""
+def _answering(pipe: Any, name: str, dtype: torch.dtype) -> Any:
+    """The pipeline itself, or that of another class over its parts."""
+    if type(pipe).__name__ == name:
+        return pipe
+    other = getattr(diffusers, name).from_pipe(pipe, dtype=dtype)  # without a dtype it casts the parts to float32
+    other.set_progress_bar_config(disable=True)
+    return other
+
+
+def _drawn(pipe: Any, call: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last latents and the pixels of one call, told its options and nothing else."""
     last: list[torch.Tensor] = []
 
     def keep(pipe: Any, step: int, t: torch.Tensor, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         last[:] = [held["latents"]]
         return {}
 
-    options: dict[str, Any] = {"image": Image.open(call["image"])} if "image" in call else {}
-    if sigmas is not None:
-        options["sigmas"] = sigmas
+    picture_of = {"image": Image.open(call["image"])} if "image" in call else {}
     pixels = pipe(
-        call["prompt"],
-        height=call["height"],
-        width=call["width"],
-        output_resolution=call["resolution"],
+        prompt=call["prompt"],
         generator=torch.Generator().manual_seed(call["seed"]),
         callback_on_step_end=keep,
         output_type="np",
-        **options,
+        **picture_of,
+        **call["options"],
     ).images[0]
     return last[0], torch.from_numpy(pixels).float().contiguous()
 

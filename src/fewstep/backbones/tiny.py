@@ -123,13 +123,17 @@ def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
     return Qwen3VLForConditionalGeneration(config).eval()
 
 
-def _processor() -> Qwen3VLProcessor:
-    """Bytes as tokens (every string can be written), and an image size range that admits 32 x 32 px."""
+def byte_tokenizer() -> Qwen2Tokenizer:
+    """Bytes as tokens: every string can be written."""
     vocabulary = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
-    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=list(SPECIAL[1:]))
+    return Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=list(SPECIAL[1:]))
+
+
+def _processor() -> Qwen3VLProcessor:
+    """An image size range that admits 32 x 32 px."""
     sizes = {"shortest_edge": TILE * TILE, "longest_edge": 2048 * 2048}
     images = Qwen2VLImageProcessorPil(patch_size=TILE, merge_size=2, size=sizes)
     videos = Qwen3VLVideoProcessor(patch_size=TILE, merge_size=2, cap_pixels_per_frame=True)
     return Qwen3VLProcessor(
-        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
+        image_processor=images, tokenizer=byte_tokenizer(), video_processor=videos, chat_template=CHAT_TEMPLATE
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.conditioning import Conditioning, Grid, Layout
-from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.guidance import NONE
 from fewstep.flow.noise import Draw
 from fewstep.flow.sigmas import SigmaGrid
 
@@ -134,10 +134,10 @@ class ToyBackbone(Backbone):
     """
 
     family: ClassVar[str] = "toy"
-    lora_targets: ClassVar[tuple[str, ...]] = ()
-    default_guidance: ClassVar[Guidance] = NONE
-    default_steps: ClassVar[int] = 20
-    max_references: ClassVar[int] = 10
+    lora_targets = ()
+    default_guidance = NONE
+    default_steps = 20
+    max_references = 10
     pixels_per_token: ClassVar[int] = 16
     size_multiple: ClassVar[int] = 16
 

@@ -70,6 +70,7 @@ def encode_cases(
     """
     begun_s = time.perf_counter()
     backbone.layout_grid(size)
+    _refuse_too_many_references(backbone, cases)
     wanted, held = _wanted(cases, store, size, negatives or {})
     calls = _first_kinds(wanted[rank::world])
     kinds = {call.kind for call in calls}
@@ -85,6 +86,14 @@ def encode_cases(
     finally:
         store.flush()
     return Encoded(sum(len(call.prompts) for call in calls), held, time.perf_counter() - begun_s)
+
+
+def _refuse_too_many_references(backbone: Backbone, cases: Sequence[Case]) -> None:
+    for case in cases:
+        try:
+            backbone.refuse_references(len(case.references))
+        except LayoutError as error:
+            raise CaseError(f"{case.where}: {error}") from error
 
 
 def _wanted(

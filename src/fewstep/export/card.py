@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewstep import __version__
+from fewstep.conditioning import Task
 from fewstep.export import comfyui
 from fewstep.export.lora import Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
@@ -49,11 +51,51 @@ class About:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How stock diffusers is asked. classes: the stock class of each task. call: arguments of a call beside prompt,
+    pictures and size; lora_call: the same for a LoRA on the base. shift: of the folder's scheduler."""
+
+    pipeline: str
+    classes: Mapping[Task, str]
+    call: Mapping[str, Any]
+    lora_call: Mapping[str, Any]
+    shift: float
+
+    @property
+    def options(self) -> str:
+        """The call's arguments as Python writes them."""
+        return _arguments(self.call)
+
+    @property
+    def lora_options(self) -> str:
+        """Those of a LoRA's call."""
+        return _arguments(self.lora_call)
+
+    @property
+    def told_steps(self) -> bool:
+        """Whether a call says the number of steps, because the stock class does not read the grid."""
+        return "num_inference_steps" in self.call
+
+    @property
+    def edits(self) -> bool:
+        return "edit" in self.classes
+
+    @property
+    def apart(self) -> bool:
+        """Whether text to image is answered by another class than the folder's own."""
+        return self.classes["t2i"] != self.pipeline
+
+
+def _arguments(call: Mapping[str, Any]) -> str:
+    return "".join(f", {name}={value!r}" for name, value in call.items())
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the export itself knows. base: the base's name where it has no hub id."""
 
     base: str
-    pipeline: str
+    usage: Usage
     grid: SigmaGrid
     dtype: str
     lora: Lora | None
@@ -106,12 +148,11 @@ def _written(template: str, facts: Facts, about: About) -> str:
     environment = Environment(
         loader=PackageLoader("fewstep.export", "cards"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    side = round((about.size[0] * about.size[1]) ** 0.5)
     head = _front_matter(facts, about, "lora" if template == "lora.md" else None)
     base = about.base_name or facts.base
     comfyui_file = comfyui.LORA_FILE.format(name=about.name)
-    words = {"head": head, "side": side, "base": base, "version": __version__, "comfyui_file": comfyui_file}
-    return environment.get_template(template).render(f=facts, a=about, **words)
+    words = {"head": head, "base": base, "version": __version__, "comfyui_file": comfyui_file}
+    return environment.get_template(template).render(f=facts, u=facts.usage, a=about, **words)
 
 
 def _front_matter(facts: Facts, about: About, extra: str | None) -> str:

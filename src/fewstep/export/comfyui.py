@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fewstep.errors import ExportError
+
 FOLDER = "comfyui"
 LORA_FILE = "{name}-lora.safetensors"  # of what the student is called: models/loras/ holds many
+FAMILY = "qwen-image-2.1"  # whose keys, nodes and files are told here
 # field: the files of Comfy-Org/Qwen-Image-2.1; who has others chooses them in the three loaders
 UNET = "qwen_image_2.1_bf16.safetensors"
 TEXT_ENCODER = "qwen3vl_8b_bf16.safetensors"
@@ -19,6 +22,18 @@ VAE = "qwen_image_2.1_vae_bf16.safetensors"
 
 Graph = dict[str, dict[str, Any]]
 Link = Sequence[str | int]  # node, number of its output
+
+
+def refuse_family(family: str) -> None:
+    """
+    Raises:
+        ExportError: how ComfyUI names and fuses the layers of `family` is not known here.
+    """
+    if family != FAMILY:
+        raise ExportError(
+            f"a LoRA for ComfyUI is written for {FAMILY} alone; how ComfyUI names the layers of {family} is not known "
+            "here. Write the one for diffusers: --lora diffusers"
+        )
 
 
 def manual_sigmas(grid: Sequence[float]) -> str:

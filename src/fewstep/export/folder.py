@@ -1,7 +1,6 @@
 """From trained weights to a student folder that the stock class opens and samples right by default.
 
-"Right" is the grid the student was trained on: `sample_sigmas` in model_index.json, and a scheduler that leaves it
-alone (shift 1, no dynamic shift, no terminal) - the base's own scheduler would shift the list once more.
+"Right" is the grid the student was trained on (`grids.py`): the base's own scheduler would walk another one.
 """
 
 import json
@@ -16,10 +15,11 @@ import torch
 from torch import Tensor
 
 from fewstep import durable
-from fewstep.backbones.families import POCKET, outline, pocket_folder
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.families import POCKET, family_of, outline, pocket_folder
+from fewstep.backbones.folder import SIGMAS_FILE, folder_of, read_json
 from fewstep.errors import ExportError, ModelError
 from fewstep.export import card, comfyui
+from fewstep.export.grids import carried
 from fewstep.export.lora import Lora, LoraFiles, write_comfyui_lora, write_lora
 from fewstep.export.weights import write_full, write_merged
 from fewstep.flow.sigmas import SigmaGrid
@@ -27,15 +27,6 @@ from fewstep.lora.keys import fitted
 
 Kind = Literal["adapter", "full"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-WITH_SAMPLE_SIGMAS = ("QwenImage21Pipeline",)  # stock classes that read their grid from the folder
-SCHEDULER = {
-    "_class_name": "FlowMatchEulerDiscreteScheduler",
-    "num_train_timesteps": 1000,
-    "shift": 1.0,
-    "use_dynamic_shifting": False,
-    "shift_terminal": None,
-}
-SIGMAS_FILE = "sample_sigmas.json"  # beside a LoRA alone, which has no model_index.json
 _NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", comfyui.FOLDER}
 
 
@@ -63,12 +54,13 @@ def export_student(
         files: of the adapter; None: one for diffusers. Where it is cut down, the merged weights have the same update.
 
     Raises:
-        ExportError: `to` is not empty, the family cannot carry its grid, or the state is not of this base.
+        ExportError: `to` is not empty, the family cannot carry its grid, ComfyUI's keys of its LoRA are not known, or
+            the state is not of this base.
         AdapterError: the adapter's keys or shapes do not fit.
         ModelError: the base folder is incomplete.
     """
     name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    index = pipeline_index(base)
+    index, told = pipeline_index(base), carried(family_of(base), grid)
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
     if kind == "full" and files is not None:
@@ -76,7 +68,7 @@ def export_student(
             "this student has weights of its own, so there is no LoRA to write; leave --lora and --svd-rank out"
         )
     files = files or LoraFiles()
-    lora = _adapter(state, alpha, files) if kind == "adapter" else None
+    lora = _adapter(state, alpha, files, base) if kind == "adapter" else None
     with _appearing(to) as folder:
         _carry(base, folder)
         if lora is None:
@@ -85,12 +77,24 @@ def export_student(
         else:
             rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype]).relative
             _write_adapter(lora, folder, "lora", files, base, grid, about)
-        _write_json(folder / "model_index.json", index | {"sample_sigmas": list(grid)})
-        _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+        _write_json(folder / "model_index.json", index | told.index)
+        _write_json(folder / "scheduler" / "scheduler_config.json", told.scheduler)
+        for file, content in told.files.items():
+            _write_json(folder / file, content)
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, rounding, card.licence_of(base), files)
+        facts = _facts(base, name, grid, about, dtype, lora, rounding, files)
         (folder / "README.md").write_text(card.student_card(facts, about))
     return to
+
+
+def refuse_grid(base: str | Path, grid: SigmaGrid) -> None:
+    """Asked before a student is trained that could not be shipped.
+
+    Raises:
+        ExportError: a student of `base` cannot carry `grid`.
+        ModelError: the base is not there, or of no family of ours.
+    """
+    carried(family_of(folder_of(pocket_folder() if base == POCKET else base)), grid)
 
 
 def export_lora(
@@ -106,23 +110,23 @@ def export_lora(
     files: LoraFiles | None = None,
 ) -> Path:
     """Only the adapter: a small folder with the LoRA, the scheduler and the grid it needs, card and recipe. It is
-    run on the base with `load_lora_weights`, and `sigmas=` at every call.
+    run on the base with `load_lora_weights`, and what the card says at every call.
 
     Raises:
         ExportError, AdapterError, ModelError: as `export_student`.
     """
     name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    index = pipeline_index(base)
+    told = carried(family_of(base), grid)
     if dtype not in DTYPES:
         raise ExportError(f"a LoRA is stored as {' or '.join(DTYPES)}, not {dtype}")
     files = files or LoraFiles()
-    lora = _adapter(state, alpha, files)
+    lora = _adapter(state, alpha, files, base)
     with _appearing(to) as folder:
         _write_adapter(lora, folder, ".", files, base, grid, about, DTYPES[dtype])
-        _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+        _write_json(folder / "scheduler" / "scheduler_config.json", told.scheduler)
         _write_json(folder / SIGMAS_FILE, list(grid))
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = card.Facts(name, index["_class_name"], grid, dtype, lora, 0.0, card.licence_of(base), files)
+        facts = _facts(base, name, grid, about, dtype, lora, 0.0, files)
         (folder / "README.md").write_text(card.lora_card(facts, about))
         _copy_licences(base, folder)
     return to
@@ -133,18 +137,39 @@ def _named(base: str | Path) -> str:
 
 
 def pipeline_index(folder: Path) -> dict[str, Any]:
-    """model_index.json of a pipeline folder whose class reads `sample_sigmas`."""
-    index = read_json(folder / "model_index.json")
-    name = index.get("_class_name")
-    if name not in WITH_SAMPLE_SIGMAS:
-        raise ExportError(
-            f"{folder} is a {name}, which does not read sample_sigmas: a student would be sampled at other noise "
-            f"levels than it was trained on. Supported: {', '.join(WITH_SAMPLE_SIGMAS)}"
-        )
-    return index
+    """model_index.json of a pipeline folder.
+
+    Raises:
+        ModelError: missing, or of no family of ours.
+    """
+    family_of(folder)
+    return read_json(folder / "model_index.json")
 
 
-def _adapter(state: Mapping[str, Tensor], alpha: float | None, files: LoraFiles) -> Lora:
+def _facts(
+    base: Path,
+    name: str,
+    grid: SigmaGrid,
+    about: card.About,
+    dtype: str,
+    lora: Lora | None,
+    rounding: float,
+    files: LoraFiles,
+) -> card.Facts:
+    family, pipeline = family_of(base), pipeline_index(base)["_class_name"]
+    usage = card.Usage(
+        pipeline,
+        family.classes_of(pipeline),
+        family.student_call(len(grid), about.size),
+        family.lora_call(list(grid), about.size),
+        carried(family, grid).scheduler["shift"],
+    )
+    return card.Facts(name, usage, grid, dtype, lora, rounding, card.licence_of(base), files)
+
+
+def _adapter(state: Mapping[str, Tensor], alpha: float | None, files: LoraFiles, base: Path) -> Lora:
+    if "comfyui" in files.programs:
+        comfyui.refuse_family(family_of(base).family)
     if alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
     whole = Lora.of(state, alpha)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fewstep.conditioning import Task
 from fewstep.errors import ExportError
 
 PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
@@ -28,23 +29,25 @@ _PROGRAM = "fewstep.backbones.stock_run"
 @dataclass(frozen=True)
 class Request:
     """A folder to open, and what is put onto it. lora: a folder with a LoRA file; scheduler: the folder above
-    scheduler/; sigmas: given at every call. Without them the folder is called as it is."""
+    scheduler/. Without them the folder is called as it is."""
 
     folder: str
     dtype: str
     device: str
     lora: str | None = None
     scheduler: str | None = None
-    sigmas: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
 class Call:
-    """One picture: `image` makes it an edit. size: height and width in px."""
+    """One picture. pipeline: the stock class that answers; `image` makes it an edit. size: height and width in px.
+    options: what the call is told beside prompt, picture and size."""
 
+    pipeline: str
     prompt: str
     seed: int
     size: tuple[int, int]
+    options: Mapping[str, Any]
     image: Image.Image | None = None
 
 
@@ -57,10 +60,20 @@ class Answer:
     pixels: Tensor = field(repr=False)
 
 
-def usual_calls(size: tuple[int, int], seed: int) -> list[Call]:
-    """A picture, and an edit of a colour ramp."""
+def usual_calls(
+    classes: Mapping[Task, str], options: Mapping[str, Any], size: tuple[int, int], seed: int
+) -> list[Call]:
+    """A picture, and an edit of a colour ramp where the model edits. classes: the stock class of each task."""
     ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
-    return [Call(PROMPT, seed, size), Call(INSTRUCTION, seed, size, Image.fromarray(ramp))]
+    asked: dict[Task, tuple[str, Image.Image | None]] = {
+        "t2i": (PROMPT, None),
+        "edit": (INSTRUCTION, Image.fromarray(ramp)),
+    }
+    return [
+        Call(pipeline, prompt, seed, size, options, image)
+        for task, pipeline in classes.items()
+        for prompt, image in [asked[task]]
+    ]
 
 
 def answers(request: Request, calls: Sequence[Call], timeout_seconds: float) -> list[Answer]:
@@ -83,8 +96,8 @@ def _told(calls: Sequence[Call], work: Path) -> list[dict[str, Any]]:
     told = []
     for i, call in enumerate(calls):
         height, width = call.size
-        one: dict[str, Any] = {"prompt": call.prompt, "seed": call.seed, "height": height, "width": width}
-        one["resolution"] = round((height * width) ** 0.5)
+        one: dict[str, Any] = {"class": call.pipeline, "prompt": call.prompt, "seed": call.seed}
+        one["options"] = {"height": height, "width": width, **call.options}
         if call.image is not None:
             one["image"] = str(work / f"{i}.png")
             call.image.save(one["image"])

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET, load_backbone, pocket_folder
-from fewstep.backbones.folder import folder_of, header_of, read_json, weight_files
+from fewstep.backbones.families import POCKET, family_of, load_backbone, pocket_folder
+from fewstep.backbones.folder import folder_of, header_of, sample_sigmas, weight_files
+from fewstep.conditioning import Task
 from fewstep.errors import ExportError
+from fewstep.export.folder import pipeline_index
 from fewstep.export.held import Held
 from fewstep.export.stranger import Answer, Call, Request, answers, name_of, usual_calls
 from fewstep.export.weights import STEM
@@ -70,19 +72,20 @@ def verify(
     timeout_seconds: float = 3600,
     run: tuple[str, Held] | None = None,
 ) -> Verification:
-    """Draws one picture and one edit with a student folder in both ways. run: base and student of the run it is from,
-    to be held against too.
+    """Draws one picture, and one edit where the model edits, with a student folder in both ways. run: base and student
+    of the run it is from, to be held against too.
 
     Raises:
         ExportError: stock diffusers does not open the folder, calls the network at other times than `sample_sigmas`, or
             arrives elsewhere than our sampler.
     """
     folder = folder_of(folder)
-    sigmas = read_json(folder / "model_index.json").get("sample_sigmas")
+    sigmas = sample_sigmas(folder)
     if not sigmas:
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
     model = load_student(folder, dtype=dtype, device=device)
-    calls = usual_calls(size or model.size, seed)
+    size, family = size or model.size, family_of(folder)
+    calls = usual_calls(_classes(folder), family.student_call(len(sigmas), size), size, seed)
     found = answers(Request(str(folder.resolve()), name_of(dtype), device), calls, timeout_seconds)
     grid, _ = model.sampling(size=size)
     checks = [_held(model.backbone, model.backbone.transformer, grid, *each) for each in zip(calls, found, strict=True)]
@@ -111,17 +114,17 @@ def verify_lora(
     seed: int = 0,
     timeout_seconds: float = 3600,
 ) -> Verification:
-    """Draws one picture and one edit with the base and an exported LoRA on it, and with the run's own student.
+    """Draws one picture, and one edit where the model edits, with the base and an exported LoRA on it, and with
+    the run's own student.
 
     Raises:
         ExportError: as `verify`.
     """
     folder = Path(folder)
     place = folder_of(pocket_folder() if base == POCKET else base)
-    calls = usual_calls(size, seed)
+    calls = usual_calls(_classes(place), family_of(place).lora_call(list(grid), size), size, seed)
     lora = str(folder.resolve())
-    request = Request(str(place.resolve()), name_of(dtype), device, lora, lora, list(grid))
-    found = answers(request, calls, timeout_seconds)
+    found = answers(Request(str(place.resolve()), name_of(dtype), device, lora, lora), calls, timeout_seconds)
     backbone = load_backbone(place, dtype=dtype, device=device)
     with held.on(backbone) as transformer:
         checks = [_held(backbone, transformer, grid, *each) for each in zip(calls, found, strict=True)]
@@ -130,6 +133,11 @@ def verify_lora(
     report = Verification(folder, tuple(grid), name_of(dtype), tuple(checks), exact)
     refuse_differences(report)
     return report
+
+
+def _classes(folder: Path) -> dict[Task, str]:
+    """The stock class of each task of a pipeline folder."""
+    return family_of(folder).classes_of(pipeline_index(folder)["_class_name"])
 
 
 def _run_errors(
@@ -168,7 +176,8 @@ def _drawn(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: Ca
     references = None if call.image is None else [call.image]
     (cond,) = backbone.encode([call.prompt], references, call.size)
     target = cond.layout.target
-    noise_BND = seeded_noise([call.seed], target, backbone.latent_channels, cond.text_BLC.dtype)
+    channels, dtype, patch = backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
+    noise_BND = seeded_noise([call.seed], target, channels, dtype, patch)
     x0_BND = sample(backbone, transformer, cond, noise_BND.to(backbone.device), grid)
     return x0_BND.float().cpu(), backbone.pixels(x0_BND, target)[0].float().cpu()
 
@@ -183,7 +192,7 @@ def refuse_differences(report: Verification) -> None:
         if len(found) != len(expected) or (found - expected).abs().max() > rounding:
             raise ExportError(
                 f"{report.folder}: stock diffusers calls the network at {list(check.times)} ({check.task}), not at the "
-                f"student's {list(report.sigmas)}. Its scheduler must have shift 1, no dynamic shift, no terminal"
+                f"student's {list(report.sigmas)}. Its scheduler must be the one that the export wrote"
             )
         if not check.latent_error <= TOLERANCE[dtype]:
             raise ExportError(

@@ -55,15 +55,17 @@ class SigmaGrid:
         return cls(tuple(shifted(1 - i / steps, shift) for i in range(steps)))
 
     @classmethod
-    def of_scheduler(cls, config: Mapping[str, Any], steps: int, tokens: int) -> "SigmaGrid":
-        """What FlowMatchEulerDiscreteScheduler with `config` makes of `steps` steps for `tokens` latent tokens."""
+    def of_scheduler(cls, config: Mapping[str, Any], steps: int, tokens: int, mu: float | None = None) -> "SigmaGrid":
+        """What FlowMatchEulerDiscreteScheduler with `config` makes of `steps` steps for `tokens` latent tokens. mu: of
+        pipelines that do not take the scheduler's own rule for its dynamic shift."""
         for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
             if config.get(key):
                 raise RecipeError(f"schedulers with {key} are not supported; give the grid as a list of sigmas")
         if config.get("time_shift_type", "exponential") != "exponential":
             raise RecipeError("schedulers with a linear time shift are not supported; give the grid as a list")
         dynamic = config.get("use_dynamic_shifting", False)
-        shift = dynamic_shift(tokens, config) if dynamic else config.get("shift", 1.0)
+        dynamic_now = dynamic_shift(tokens, config) if mu is None else math.exp(mu)
+        shift = dynamic_now if dynamic else config.get("shift", 1.0)
         sigmas = cls.static(steps, shift).sigmas
         terminal = config.get("shift_terminal")
         return cls(_stretched(sigmas, terminal) if terminal else sigmas)

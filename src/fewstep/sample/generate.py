@@ -200,7 +200,9 @@ class Painter:
         negatives = [each.negative for each in ready if each.negative is not None]
         negative = stack(negatives).to(backbone.device) if negatives else None
         seeds, target = [each.ask.seed for each in ready], cond.layout.target
-        noise_BND = seeded_noise(seeds, target, backbone.latent_channels, cond.text_BLC.dtype).to(backbone.device)
+        noise_BND = seeded_noise(seeds, target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch).to(
+            backbone.device
+        )
         with self._counted.counting(backbone.transformer) as counted:
             x0_BND = sample(counted, backbone.transformer, cond, noise_BND, grid, self.guidance, negative)
             return x0_BND, dict(counted.calls)

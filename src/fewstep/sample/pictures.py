@@ -16,7 +16,7 @@ from torch import nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone, pocket_folder
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.folder import folder_of, sample_sigmas
 from fewstep.conditioning import Conditioning, Layout, stack
 from fewstep.errors import LayoutError, ModelError, RecipeError
 from fewstep.flow.guidance import NONE, Guidance
@@ -61,13 +61,14 @@ class Model:
 
 
 def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Model:
-    """A student folder, a teacher's folder or hub id, or "pocket". A folder with `sample_sigmas` is a student.
+    """A student folder, a teacher's folder or hub id, or "pocket". A folder that carries its noise
+    levels is a student.
 
     Raises:
         ModelError: not found, incomplete, or of an unknown family.
     """
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    sigmas = read_json(folder / "model_index.json").get("sample_sigmas")
+    sigmas = sample_sigmas(folder)
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NONE
     own_steps = None if sigmas is None else len(sigmas)
@@ -136,7 +137,7 @@ def draw(
         layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
         negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
         noise_BND = seeded_noise(
-            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype
+            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
         ).to(backbone.device)
         x0_BND = sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
         found |= dict(zip(part, backbone.decode(x0_BND, layout.target), strict=True))

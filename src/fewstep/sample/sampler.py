@@ -68,17 +68,18 @@ def evaluations(grid: SigmaGrid, guidance: Guidance = NONE) -> int:
     return len(grid) * (2 if guidance.active else 1)
 
 
-def seeded_noise(seeds: Sequence[int], target: Grid, channels: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def seeded_noise(
+    seeds: Sequence[int], target: Grid, channels: int, dtype: torch.dtype = torch.float32, patch: int = 1
+) -> Tensor:
     """Row i is the packed noise (1, N, D) that the stock pipeline draws with torch.Generator().manual_seed(seeds[i]).
 
-    The pipeline draws (1, 1, D, rows, columns) on the CPU in the dtype of its embeddings, and packs it as tokens. A
-    bfloat16 draw is another draw, not a rounded float32 one, hence `dtype`."""
+    The pipeline draws (1, 1, D / patch^2, patch rows, patch columns) on the CPU in the dtype of its embeddings, and
+    packs it as tokens, each of `patch` x `patch` places (`Backbone.noise_patch`). A bfloat16 draw is another draw, not
+    a rounded float32 one, hence `dtype`."""
     rows, columns = target
-    drawn = [
-        torch.randn(1, 1, channels, rows, columns, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-        for seed in seeds
-    ]
-    return torch.cat(drawn).view(len(drawn), channels, rows * columns).transpose(1, 2).contiguous()
+    shape = (1, channels // patch**2, rows, patch, columns, patch)
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in seeds]
+    return torch.cat(drawn).permute(0, 2, 4, 1, 3, 5).reshape(len(drawn), rows * columns, channels)
 
 
 def _bound(backbone: Answering, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:

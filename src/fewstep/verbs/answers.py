@@ -1,16 +1,23 @@
 """What the commands print that answer a question and change nothing."""
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from fewstep import recipe as recipes
 from fewstep import rundir
-from fewstep.backbones.families import FAMILIES, POCKET, load_backbone, load_of, pocket_folder
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.families import FAMILIES, POCKET, family_of, load_backbone, outline, pocket_folder
+from fewstep.backbones.folder import folder_of, read_json, sample_sigmas
 from fewstep.conditioning import stack
 from fewstep.export.card import licence_of
 from fewstep.flow.noise import Draw
+
+HEADROOM = 1.2  # ours: of the weights, for what a call holds beside them
 
 
 def list_recipes(console: Console) -> None:
@@ -57,29 +64,56 @@ def _fast_bfloat16() -> bool:
 
 
 def _model(source: str, console: Console) -> None:
+    """First what the files say, which costs nothing; then one network call."""
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    load_of(folder)
-    index = read_json(folder / "model_index.json")
-    backbone = load_backbone(source, dtype=torch.bfloat16)
+    family = family_of(folder)
+    index = family.inspect(folder)
     table = Table(show_header=False, title=source)
-    table.add_row("folder", str(folder))
-    table.add_row("family", f"{backbone.family} ({index['_class_name']}; known: {', '.join(sorted(FAMILIES))})")
-    table.add_row("licence", licence_of(folder).words)
-    count = sum(p.numel() for p in backbone.transformer.parameters())
-    table.add_row("transformer", f"{count / 1e6:,.1f} M parameters")
-    sigmas = index.get("sample_sigmas")
-    table.add_row(
-        "sampler", f"student at {sigmas}" if sigmas else f"teacher, {backbone.default_steps} steps by default"
-    )
-    guidance = backbone.default_guidance
-    table.add_row("guidance", f"{guidance.scale:g}" + (", kept norm" if guidance.keep_norm else ""))
+    table.add_row("folder", f"{folder}: complete")
+    table.add_row("family", f"{family.family} ({index['_class_name']}; known: {', '.join(sorted(FAMILIES))})")
+    table.add_row("tasks", ", ".join(family.classes_of(index["_class_name"])))
+    licence = licence_of(folder)
+    table.add_row("licence", licence.words if licence.id else f"not stated here; {family.usual_licence}")
+    shapes = outline(folder).shapes.values()
+    table.add_row("transformer", f"{sum(math.prod(shape) for shape in shapes) / 1e6:,.1f} M parameters")
+    guidance, steps = family.sampled(index)
+    sigmas = sample_sigmas(folder)
+    table.add_row("sampler", f"student at {list(sigmas)}" if sigmas else f"teacher, {steps} steps by default")
+    table.add_row("scheduler", _scheduler(read_json(folder / "scheduler" / "scheduler_config.json")))
+    words = f"{guidance.scale:g}" + (", kept norm" if guidance.keep_norm else "")
+    table.add_row("guidance", "none: a student" if sigmas else words)
+    table.add_row("one network call", _called(source, folder))
+    console.print(table)
+
+
+def _scheduler(config: Mapping[str, Any]) -> str:
+    dynamic = config.get("use_dynamic_shifting", False)
+    words = "shift by size" if dynamic else f"shift {config.get('shift', 1.0):g}"
+    terminal = config.get("shift_terminal")
+    return words + (f", ends at {terminal:g}" if terminal else "")
+
+
+def _called(source: str, folder: Path) -> str:
+    """One velocity at the smallest sensible size, in words. Not made where the weights would not fit."""
+    needed = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))  # bf16 weights, as they are stored
+    free = available_memory()
+    if free is not None and needed * HEADROOM > free:
+        return f"not made: {needed / 2**30:.0f} GiB of weights, {free / 2**30:.0f} GiB of memory are free here"
+    backbone = load_backbone(source, dtype=torch.bfloat16)
     side = backbone.size_multiple * 2
     cond = stack(backbone.encode(["a red house"], None, (side, side)))
     z_BND = Draw(0).normal((1, *backbone.noise_shape(cond.layout)), "doctor").to(cond.text_BLC.dtype)
     with torch.no_grad():
         v_BND = backbone.velocity(backbone.transformer, z_BND, torch.ones(1), cond)
     rms = v_BND.float().square().mean().sqrt().item()
-    table.add_row(
-        "one network call", f"answers, rms velocity {rms:.2f}" if rms == rms else "answers NaN: damaged weights"
-    )
-    console.print(table)
+    return f"answers, rms velocity {rms:.2f}" if rms == rms else "answers NaN: damaged weights"
+
+
+def available_memory() -> int | None:
+    """Bytes that this machine can give now; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0]) * 1024 if found else None

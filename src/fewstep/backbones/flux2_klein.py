@@ -1,0 +1,183 @@
+"""FLUX.2 klein: text to image and edits by one transformer of 4 B, small enough for a 24 GB card.
+
+Every prompt fills 512 text positions, padding included, and the transformer attends to all of them: that is how it was
+trained, so there is no mask. References keep their own size up to 1024 x 1024 px and are cropped, not resized, to the
+16 px grid. Latents are normalised by the VAE's running statistics. Source of all conventions: Flux2KleinPipeline of
+diffusers 0.42; the contract tests hold us to its own call.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fewstep.backbones import tiny_flux2_klein
+from fewstep.backbones.backbone import Prefix
+from fewstep.backbones.identity import tokenizer_identity
+from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
+from fewstep.backbones.stock import Flux2KleinPipeline, Flux2Transformer2DModel, compute_empirical_mu
+from fewstep.conditioning import Conditioning, Grid, Layout
+from fewstep.errors import LayoutError
+from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.sigmas import SigmaGrid
+
+MAX_AREA = 1024 * 1024  # px of a reference; a larger one is made smaller
+REFERENCE_STEP = 10  # of the time axis of positions, from one reference to the next
+
+
+class Flux2Klein(PipelineBackbone):
+    """The family. A model that its makers distilled already (`is_distilled`) is sampled without guidance."""
+
+    family: ClassVar[str] = "flux2-klein"
+    pipelines: ClassVar[Mapping[str, Any]] = {"Flux2KleinPipeline": Flux2KleinPipeline}
+    transformer_class: ClassVar[Any] = Flux2Transformer2DModel
+    encoding: ClassVar[int] = 1
+    student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
+    usual_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
+    default_guidance = Guidance(4.0)
+    default_steps = 50
+    max_references = 4  # ours; the pipeline sets no limit
+    pixels_per_token: ClassVar[int] = 16
+    size_multiple: ClassVar[int] = 16
+
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        self.lora_targets = _lora_targets(self.transformer)
+        self.default_guidance, self.default_steps = self.sampled(self._index)
+
+    @classmethod
+    def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+        return (NONE, 4) if index.get("is_distilled") else super().sampled(index)
+
+    @classmethod
+    def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+        """Without the student's `is_distilled`, the stock call guides unless it is told not to."""
+        return super().lora_call(grid, size) | {"guidance_scale": 1.0}
+
+    @classmethod
+    def tiny(cls, seed: int = 0) -> "Flux2Klein":
+        """A complete one with random weights that fits into a test."""
+        return cls.from_pipeline(tiny_flux2_klein.pipeline(seed), f"tiny:{seed}")
+
+    # ---- the transformer
+
+    def velocity(
+        self, transformer: nn.Module, z_BND: Tensor, t_B: Tensor, cond: Conditioning, prefix: Prefix | None = None
+    ) -> Tensor:
+        """v(z, t | cond), shape BND, in z's dtype; computed in the dtype of the weights."""
+        assert prefix is None, "attention is not causal: nothing is independent of t"
+        assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
+        assert bool(cond.mask_BL.all()), "this transformer knows no mask: every text has all its positions"
+        dtype = stock_of(transformer).x_embedder.weight.dtype
+        references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
+        v_BND = transformer(
+            hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
+            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            encoder_hidden_states=cond.text_BLC.to(dtype),
+            txt_ids=_text_positions(cond.text_BLC.shape[1], z_BND.device),
+            img_ids=_picture_positions(cond.layout, z_BND.device),
+            return_dict=False,
+        )[0]
+        return v_BND[:, : z_BND.shape[1]].to(z_BND.dtype)
+
+    def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
+        """None: text and references attend to the target."""
+        return None
+
+    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+        """Even steps through the scheduler's shift; a dynamic one follows the pipeline's own fit of size and steps."""
+        tokens = target[0] * target[1]
+        return SigmaGrid.of_scheduler(self._scheduler, steps, tokens, compute_empirical_mu(tokens, steps))
+
+    # ---- encoding and decoding
+
+    @torch.no_grad()
+    def encode(
+        self, prompts: Sequence[str], references: Sequence[Image.Image] | None, size: tuple[int, int]
+    ) -> list[Conditioning]:
+        """One Conditioning (batch of 1) for each prompt, all with the same references.
+
+        Raises:
+            LayoutError: the size is off the grid, there are more than 4 references, or one is too small or too narrow.
+            ModelError: no text encoder was loaded.
+        """
+        pipeline, images, target = self._encoding(), list(references or ()), self.layout_grid(size)
+        self.refuse_references(len(images))
+        prepared = [_prepared(pipeline, image) for image in images]
+        grids = tuple(self.layout_grid((pixels.shape[2], pixels.shape[3])) for pixels in prepared)
+        layout = Layout("edit" if images else "t2i", target, grids)
+        latents = torch.cat([self._latents(pixels) for pixels in prepared], dim=1) if images else None
+        embeds_BLC, _ = pipeline.encode_prompt(list(prompts), pipeline.text_encoder.device)
+        mask_1L = embeds_BLC.new_ones((1, embeds_BLC.shape[1]), dtype=torch.bool)
+        return [Conditioning(text_LC[None], mask_1L, layout, latents) for text_LC in embeds_BLC]
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
+        """Packed clean latents (BND) of pictures brought to `size` (height, width)."""
+        self.layout_grid(size)
+        processor, (height, width) = self._complete("encode pictures").image_processor, size
+        pixels = [processor.preprocess(i.convert("RGB").resize((width, height)), height, width) for i in images]
+        return torch.cat([self._latents(each) for each in pixels])
+
+    @torch.no_grad()
+    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+        """The VAE's answer (B, 3, H, W) in [-1, 1]."""
+        pipeline = self._complete("decode latents")
+        vae = pipeline.vae
+        latents = x0_BND.transpose(1, 2).unflatten(2, target).to(vae.device, vae.dtype)
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
+        std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).to(latents)
+        return vae.decode(pipeline._unpatchify_latents(latents * std + mean), return_dict=False)[0]
+
+    def _latents(self, pixels: Tensor) -> Tensor:
+        """The mode of the VAE's posterior, in patches of 2 x 2, normalised and packed, (1, N, D)."""
+        pipeline = self._complete("encode pictures")
+        vae = pipeline.vae
+        return pipeline._pack_latents(pipeline._encode_vae_image(pixels.to(vae.device, vae.dtype), None))
+
+    def _vocabulary(self, pipeline: Any) -> list[bytes]:
+        return [tokenizer_identity(pipeline.tokenizer)]
+
+
+def _prepared(pipeline: Any, image: Image.Image) -> Tensor:
+    """Pixels (1, 3, height, width) of a reference, as the pipeline's call prepares it.
+
+    Raises:
+        LayoutError: a picture that the pipeline refuses.
+    """
+    processor, step = pipeline.image_processor, pipeline.vae_scale_factor * 2
+    try:
+        processor.check_image_input(image)
+    except ValueError as error:
+        raise LayoutError(f"a reference cannot be used: {error}. Give a larger or less narrow picture") from error
+    image = processor._resize_if_exceeds_area(image, MAX_AREA)
+    height, width = image.height // step * step, image.width // step * step
+    return processor.preprocess(image, height=height, width=width, resize_mode="crop")
+
+
+def _text_positions(length: int, device: torch.device) -> Tensor:
+    """(L, 4): time, row and column 0, place in the text."""
+    ids_L4 = torch.zeros(length, 4, dtype=torch.long, device=device)
+    ids_L4[:, 3] = torch.arange(length, device=device)
+    return ids_L4
+
+
+def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
+    """(N + R, 4) of the target, then of each reference: time 0, 10, 20, ..; row; column; 0."""
+    axes = [
+        [torch.tensor([REFERENCE_STEP * number]), torch.arange(rows), torch.arange(columns), torch.arange(1)]
+        for number, (rows, columns) in enumerate((layout.target, *layout.references))
+    ]
+    return torch.cat([torch.cartesian_prod(*each) for each in axes]).to(device)
+
+
+def _lora_targets(transformer: Any) -> tuple[str, ...]:
+    """Suffixes that reach every linear layer of a block. `to_out` is a list in double blocks and a layer in single
+    ones, so these are named one by one."""
+    return (
+        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out", "to_qkv_mlp_proj"),
+        *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(len(transformer.single_transformer_blocks))),
+    )

@@ -1,0 +1,248 @@
+"""What families of stock diffusers pipelines have in common: found whole, loaded, put away, named for the store.
+
+A family adds what is its own: the forward, the layout of a sequence, how pictures become references. Source of every
+convention is the stock pipeline itself; the contract tests hold each family to its pipeline's own call.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.folder import folder_of, read_json, weight_files
+from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
+from fewstep.backbones.placement import check_placement
+from fewstep.conditioning import Grid, Task
+from fewstep.errors import ModelError
+from fewstep.flow.guidance import Guidance
+
+Parts = Literal["all", "transformer"]
+
+DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # names of weight files
+VOCABULARIES = ("tokenizer", "processor")  # parts without weights
+
+
+class PipelineBackbone(Backbone):
+    """`pipeline` is None where only the transformer was loaded, `folder` where it was made in memory. The transformer
+    arrives frozen and in eval mode; who trains it opens what it trains."""
+
+    pipelines: ClassVar[Mapping[str, Any]]  # stock class by the name that a model_index.json gives it
+    transformer_class: ClassVar[Any]
+    encoding: ClassVar[int]  # raise when template or image preparation change: stored conditionings are void then
+    carries_sigmas: ClassVar[bool] = False  # whether the stock class reads `sample_sigmas` from its model_index.json
+    student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
+    usual_licence: ClassVar[str]  # of the makers' own weights, for folders that state none
+
+    def __init__(
+        self,
+        transformer: Any,
+        scheduler: Mapping[str, Any],
+        index: Mapping[str, Any] | None = None,
+        pipeline: Any = None,
+        source: str = "memory",
+        folder: Path | None = None,
+    ):
+        """index: the content of model_index.json."""
+        self.transformer = transformer
+        self.pipeline = pipeline
+        self.source = source
+        self.latent_channels = transformer.config.in_channels
+        self.folder = folder
+        self._scheduler = scheduler
+        self._index: Mapping[str, Any] = index or {}
+        self._fingerprint: str | None = None  # kept once the text encoder is gone
+        for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
+            module.eval().requires_grad_(False)
+
+    # ---- making one
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+        parts: Parts = "all",
+    ) -> Self:
+        """From a folder or a hub id, safetensors only.
+
+        Raises:
+            ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
+            EnvironmentRefused: the device or the dtype is not to be had here.
+        """
+        device = check_placement(dtype, device)
+        folder = folder_of(source)
+        index = cls.inspect(folder, parts)
+        how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
+        if parts == "all":
+            pipeline = cls.pipelines[index["_class_name"]].from_pretrained(folder, **how).to(device)
+            return cls.from_pipeline(pipeline, str(source), folder)
+        transformer = cls.transformer_class.from_pretrained(folder / "transformer", **how).to(device)
+        scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+        return cls(transformer, scheduler, index, None, str(source), folder)
+
+    @classmethod
+    def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
+        """The folder's model_index.json, once every file that loading needs is known to be there and whole.
+
+        Raises:
+            ModelError: another family, or names the file that is missing, torn or pickled.
+        """
+        index = read_json(folder / "model_index.json")
+        name = str(index.get("_class_name"))
+        if name not in cls.pipelines:
+            raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
+        read_json(folder / "scheduler" / "scheduler_config.json")
+        weights = {"transformer": DIFFUSERS}
+        if parts == "all":
+            weights |= {"vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
+            for part in vocabularies(cls.pipelines[name]):
+                _check_vocabulary(folder / part)
+        for part, stem in weights.items():
+            read_json(folder / part / "config.json")
+            weight_files(folder / part, stem)
+        return index
+
+    @classmethod
+    def from_pipeline(cls, pipeline: Any, source: str = "memory", folder: Path | None = None) -> Self:
+        """Around a stock pipeline, whose modules are used as they are."""
+        pipeline.set_progress_bar_config(disable=True)
+        index = dict(pipeline.config) | {"_class_name": type(pipeline).__name__}
+        return cls(pipeline.transformer, pipeline.scheduler.config, index, pipeline, source, folder)
+
+    @classmethod
+    def random(
+        cls,
+        config: Mapping[str, Any],
+        scheduler: Mapping[str, Any] | None = None,
+        dtype: torch.dtype = torch.bfloat16,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """The transformer of a config ({} is the stock class's own) with random weights: to measure memory and speed
+        with."""
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)  # made in its dtype: in float32 first it would need twice the memory
+        try:
+            with check_placement(dtype, device):
+                transformer = cls.transformer_class.from_config(dict(config))
+        finally:
+            torch.set_default_dtype(usual)
+        return cls(transformer, scheduler or {}, source="random")
+
+    # ---- what its stock pipeline is to be asked
+
+    @classmethod
+    def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+        """Guidance and steps that the makers sample with, by the model_index.json."""
+        return cls.default_guidance, cls.default_steps
+
+    @classmethod
+    def classes_of(cls, pipeline: str) -> dict[Task, str]:
+        """The stock class that answers each task of a model of this pipeline class."""
+        return {"t2i": pipeline, "edit": pipeline}
+
+    @classmethod
+    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+        """What the stock call of a student must be told beside prompt, pictures and size (height, width)."""
+        return {"num_inference_steps": steps}
+
+    @classmethod
+    def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+        """The same of a base with a student's LoRA and scheduler on it, whose folder does not say that it is one."""
+        return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.carries_sigmas else {})
+
+    # ---- the parts beside the transformer
+
+    def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+        """Pictures of packed clean latents, with the channels that the pipeline gives them."""
+        processor = self._complete("decode latents").image_processor
+        return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
+
+    def pixels(self, x0_BND: Tensor, target: Grid) -> Tensor:
+        processor = self._complete("decode latents").image_processor
+        return torch.from_numpy(processor.postprocess(self._decoded(x0_BND, target), output_type="np")).float()
+
+    @abstractmethod
+    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+        """The VAE's answer (B, channels, H, W) in [-1, 1]."""
+
+    def release_encoder(self) -> None:
+        """The text encoder goes, the VAE moves to the CPU; a fingerprint taken from modules is remembered."""
+        if self.pipeline is None:
+            return
+        self._fingerprint = self.fingerprint()
+        self.pipeline.register_modules(text_encoder=None)
+        self.pipeline.vae.to("cpu")
+
+    def _complete(self, purpose: str) -> Any:
+        """The stock pipeline.
+
+        Raises:
+            ModelError: only the transformer was loaded.
+        """
+        if self.pipeline is None:
+            raise ModelError(f"to {purpose}, load {self.source} with parts='all'; only its transformer was loaded")
+        return self.pipeline
+
+    def _encoding(self) -> Any:
+        """The stock pipeline with its text encoder.
+
+        Raises:
+            ModelError: it was not loaded, or was released.
+        """
+        pipeline = self._complete("encode prompts")
+        if pipeline.text_encoder is None:
+            raise ModelError(f"the text encoder of {self.source} was released; load the model again to encode prompts")
+        return pipeline
+
+    def fingerprint(self) -> str:
+        """Of text encoder, processor and VAE: from the folder where there is one, so that a run that loads only the
+        transformer finds its store; else from the modules."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        stamp = f"{self.family}/{self.encoding}".encode()
+        if self.folder is not None:
+            parts = part_identity(self.folder / "text_encoder", TRANSFORMERS)
+            parts += part_identity(self.folder / "vae", DIFFUSERS)
+            for part in vocabularies(self.pipelines[self._index["_class_name"]]):
+                parts += files_identity(self.folder / part)
+            return digest([stamp, *parts])
+        pipeline = self._complete("name what conditionings depend on")
+        modules = module_identity(pipeline.text_encoder) + module_identity(pipeline.vae)
+        return digest([stamp, *self._vocabulary(pipeline), config_identity(dict(pipeline.vae.config)), *modules])
+
+    @abstractmethod
+    def _vocabulary(self, pipeline: Any) -> list[bytes]:
+        """What a pipeline in memory splits text and prepares pictures with."""
+
+
+def vocabularies(pipeline_class: Any) -> tuple[str, ...]:
+    """The parts without weights that a stock pipeline is made of."""
+    asked = signature(pipeline_class.__init__).parameters
+    return tuple(part for part in VOCABULARIES if part in asked)
+
+
+def _check_vocabulary(part: Path) -> None:
+    """
+    Raises:
+        ModelError: names the file that is missing.
+    """
+    read_json(part / "tokenizer_config.json")
+    if (part / "tokenizer.json").is_file():
+        return
+    pair = [part / "vocab.json", part / "merges.txt"]  # the older form of the same
+    lacking = [file for file in pair if not file.is_file()]
+    if lacking:
+        named = part / "tokenizer.json" if len(lacking) == len(pair) else lacking[0]
+        raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
+
+
+def stock_of(transformer: nn.Module) -> Any:
+    """The same module, for attributes that the type nn.Module does not know."""
+    return transformer

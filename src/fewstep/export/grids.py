@@ -1,0 +1,62 @@
+"""How a student's noise levels travel with its folder, so that the stock class samples at them.
+
+A class that reads `sample_sigmas` gets the list, and a scheduler that leaves it alone. Every other one makes even steps
+1, 1 - 1/n, .., 1/n itself when it is called with `num_inference_steps=n`, and its scheduler shifts them: a static shift
+carries exactly the grids that are even steps shifted once, such as 1, .9, .75, .5.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.backbones.folder import SIGMAS_FILE
+from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.errors import ExportError
+from fewstep.flow.sigmas import SigmaGrid
+
+TOLERANCE = 1e-6  # the stock scheduler works in float32
+SCHEDULER = {
+    "_class_name": "FlowMatchEulerDiscreteScheduler",
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+    "use_dynamic_shifting": False,
+    "shift_terminal": None,
+}
+
+
+@dataclass(frozen=True)
+class Carried:
+    """index: what model_index.json says beside the base's. files: further JSON files by name."""
+
+    scheduler: dict[str, Any]
+    index: dict[str, Any]
+    files: dict[str, list[float]]
+
+
+def carried(family: type[PipelineBackbone], grid: SigmaGrid) -> Carried:
+    """How a student of `family` carries `grid`.
+
+    Raises:
+        ExportError: its stock class cannot be made to sample at it.
+    """
+    index = dict(family.student_index)
+    if family.carries_sigmas:
+        return Carried(SCHEDULER, index | {"sample_sigmas": list(grid)}, {})
+    shift = static_shift(grid)
+    if shift is None:
+        raise ExportError(
+            f"a student of {family.family} cannot carry the noise levels {list(grid)}: its stock pipeline takes even "
+            "steps and shifts them once, so it samples only at grids of that form. Distil with student.shift (3 gives "
+            "1, .9, .75, .5 in four steps) and without student.sigmas"
+        )
+    return Carried(SCHEDULER | {"shift": shift}, index, {SIGMAS_FILE: list(grid)})
+
+
+def static_shift(grid: SigmaGrid) -> float | None:
+    """The shift that makes `grid` of even steps, to 1e-6; None where no shift does."""
+    steps = len(grid)
+    if steps == 1:
+        return 1.0 if grid[0] == 1 else None
+    even, second = 1 - 1 / steps, grid[1]
+    shift = round(second * (1 - even) / (even * (1 - second)), 9)
+    made = SigmaGrid.static(steps, shift)
+    return shift if all(abs(a - b) <= TOLERANCE for a, b in zip(made, grid, strict=True)) else None
