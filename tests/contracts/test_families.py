@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 from specimens import EDIT, SIZE, T2I, Family, noise_for, picture
 
-from fewstep import tables
 from fewstep.backbones import tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.families import FAMILIES, KNOWN, load_backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
@@ -21,6 +20,7 @@ from fewstep.flow.noise import Draw
 from fewstep.roles.assemble import assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.roles.vetting import vet
+from fewstep.verbs import answers
 
 SMALL = AdapterPlan(rank=2, alpha=2.0)
 
@@ -53,12 +53,12 @@ def test_each_missing_file_is_named(family: Family, stock: Any, tmp_path: Path) 
 def test_doctor_tells_of_a_model(family: Family, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(stock.pipeline, tmp_path)
     console = Console(record=True, width=240)
-    tables._model(str(folder), console)
+    answers._model(str(folder), console)
     words = console.export_text()
     for word in (stock.family, "complete", "t2i, edit", "not stated here", "answers, rms velocity", "shift"):
         assert word in words
     monkeypatch.setattr(tables, "available_memory", lambda: 1000)
-    tables._model(str(folder), console)
+    answers._model(str(folder), console)
     assert "not made" in console.export_text()
 
 

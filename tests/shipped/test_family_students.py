@@ -18,7 +18,9 @@ from fewstep.errors import ExportError
 from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student, refuse_grid
 from fewstep.export.grids import static_shift
-from fewstep.export.verify import verify
+from fewstep.export.held import Held
+from fewstep.export.lora import Lora, LoraFiles
+from fewstep.export.verify import verify, verify_lora
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.sample.pictures import load_student, open_model, pictures
 
@@ -31,10 +33,14 @@ BASES: dict[str, Callable[[], Any]] = {
 }
 
 
-def student_of(name: str, tmp_path: Path, grid: SigmaGrid = GRID) -> tuple[Path, dict[str, Any]]:
+def base_of(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     base = tmp_path / "base"
     BASES[name]().save_pretrained(base)
-    adapter = random_adapter(load_backbone(base, dtype=torch.float32, parts="transformer"))
+    return base, random_adapter(load_backbone(base, dtype=torch.float32, parts="transformer"))
+
+
+def student_of(name: str, tmp_path: Path, grid: SigmaGrid = GRID) -> tuple[Path, dict[str, Any]]:
+    base, adapter = base_of(name, tmp_path)
     told = About("Tiny", (64, 64), "someone/tiny")
     student = export_student(
         base, adapter, "adapter", grid, tmp_path / "s", RECIPE, about=told, alpha=6.0, dtype="fp32"
@@ -51,6 +57,33 @@ def test_a_fresh_process_samples_right(name: str, tmp_path: Path) -> None:
         assert check.times == pytest.approx(list(GRID), abs=1e-6)
         assert check.latent_error < 1e-4
         assert check.levels <= 1
+
+
+@pytest.mark.parametrize("name", ["qwen-image", "flux2-klein"])
+def test_a_lora_on_the_base_is_the_run_s_student(name: str, tmp_path: Path) -> None:
+    """klein's base is guided by its own call, where nothing tells it not to be."""
+    base, adapter = base_of(name, tmp_path)
+    told = About("Tiny", (64, 64), "someone/tiny")
+    lora = export_lora(base, adapter, GRID, tmp_path / "lora", RECIPE, about=told, alpha=6.0)
+    report = verify_lora(lora, base, Held({}, Lora.of(adapter, 6.0)), GRID, size=(64, 64))
+    assert report.exact
+    assert [check.task for check in report.checks] == (["t2i"] if name == "qwen-image" else ["t2i", "edit"])
+    for check in report.checks:
+        assert check.times == pytest.approx(list(GRID), abs=1e-6)
+        assert check.run_error is not None
+        assert check.run_error < 1e-4
+    assert ("guidance_scale=1.0).images" in (lora / "README.md").read_text()) == (name == "flux2-klein")
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_comfyui_s_keys_are_not_guessed(name: str, tmp_path: Path) -> None:
+    base, adapter = base_of(name, tmp_path)
+    told, both = About("Tiny", (64, 64)), LoraFiles.named("both", None)
+    with pytest.raises(ExportError, match="--lora diffusers"):
+        export_lora(base, adapter, GRID, tmp_path / "to", RECIPE, about=told, alpha=6.0, files=both)
+    with pytest.raises(ExportError, match="--lora diffusers"):
+        export_student(base, adapter, "adapter", GRID, tmp_path / "to", RECIPE, about=told, alpha=6.0, files=both)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 
 def test_an_edit_student_does_both_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from parts import batch, tiny
+from runs import lines, toy_trainer
 
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
@@ -18,7 +19,6 @@ from fewstep.roles.assemble import assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
-from runs import lines, toy_trainer
 
 KEPT = Path(__file__).parent / "golden.json"
 

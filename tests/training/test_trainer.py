@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from parts import batch, tiny
+from runs import assert_same_run, ending, examined, killed_until_through, lines, toy_trainer
 
 from fewstep.encode.loader import Batch
 from fewstep.errors import RecipeError, RunError, TrainingStopped
@@ -23,7 +24,6 @@ from fewstep.train.checkpoint import Position
 from fewstep.train.distill import exit_step
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Best, Trainer
-from runs import assert_same_run, ending, examined, killed_until_through, lines, toy_trainer
 
 
 class Interrupted(Exception):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts import batch, normal, tiny
+from runs import assert_same_run, ending, lines
 from test_teachers import lora
 
 from fewstep.errors import RunError, TrainingStopped
@@ -22,7 +23,6 @@ from fewstep.train.health import latents
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
 from fewstep.train.watch import Pulls, pulls_of
-from runs import assert_same_run, ending, lines
 
 SMALL = AdapterPlan(rank=2, alpha=2.0)
 
