@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fewstep.backbones.lpips import Lpips
 from fewstep.backbones.scorers import Features, Scorer
 from fewstep.bench import measuring
 from fewstep.bench.metrics import scored
@@ -17,17 +18,19 @@ VERSION = "1"
 
 
 def score(
-    gallery: Path, scorer: Scorer, name: str, advance: Callable[[int, int], object] = lambda done, of: None
+    gallery: Path, scorer: Scorer | Lpips, name: str, advance: Callable[[int, int], object] = lambda done, of: None
 ) -> list[Measured]:
     """similarity and logit: of a picture and its prompt (two towers, text to image; an instruction describes no
-    picture). spread: mean distance to the case's other seeds. to_source, to_target: of an edit.
+    picture). spread: mean distance to the case's other seeds. to_source, to_target: of an edit. LPIPS says the last
+    three as distances: far_from_seeds, far_from_source, far_from_target.
 
     Raises:
         GalleryError: no gallery, or a name that a metric has.
     """
     if name in measuring.METRICS:
         raise GalleryError(f"'{name}' is a metric of its own; give the model another --name")
-    return measuring.measure(gallery, [metric_of(scorer, name)], advance=advance)[name]
+    metric = distances_of(scorer, name) if isinstance(scorer, Lpips) else metric_of(scorer, name)
+    return measuring.measure(gallery, [metric], advance=advance)[name]
 
 
 def metric_of(scorer: Scorer, name: str) -> Metric:
@@ -65,3 +68,22 @@ def _fit(scorer: Scorer, shot: Shot, seen: Features) -> Values:
 def _nearness(scorer: Scorer, shot: Shot, seen: Features) -> Values:
     known = {"to_source": shot.source, "to_target": shot.target if shot.question.case.task == "edit" else None}
     return {name: float(seen @ scorer.features([image])[0]) for name, image in known.items() if image is not None}
+
+
+def distances_of(lpips: Lpips, name: str) -> Metric:
+    """LPIPS as a metric."""
+
+    def measure(shot: Shot) -> Values | Skipped:
+        pixels = shot.pixels
+        if isinstance(pixels, Skipped):
+            return pixels
+        picture = Image.fromarray(pixels)
+        target = shot.target if shot.question.case.task == "edit" else None
+        known = {"far_from_target": target, "far_from_source": shot.source}
+        found = {key: lpips.distance(picture, image) for key, image in known.items() if image is not None}
+        others = [Image.fromarray(other.pixels) for other in shot.siblings if not isinstance(other.pixels, Skipped)]
+        if others:
+            found["far_from_seeds"] = float(np.mean([lpips.distance(picture, other) for other in others]))
+        return found or Skipped("one picture alone is far from nothing")
+
+    return Metric(name, VERSION, "far_from_target", scored.VALUES, measure, of_case=True, tools=lambda: lpips.identity)

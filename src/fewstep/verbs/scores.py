@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fewstep.backbones.folder import read_json
+from fewstep.backbones.lpips import KIND, Lpips
 from fewstep.backbones.scorers import Scorer
 from fewstep.bench import statistics
 from fewstep.bench.gallery import open_gallery
@@ -22,7 +24,7 @@ def score(gallery: Path, model: Path, name: str | None, device: str, console: Co
     if not model.is_dir():
         raise ModelError(f"{model} is no folder; scorers are loaded from local folders, nothing is fetched")
     called = re.sub(r"[^\w-]", "-", name or model.resolve().name)
-    scorer = Scorer(model, chosen_device(device))
+    scorer = _opened(model, device)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(called, total=None)
@@ -38,3 +40,8 @@ def score(gallery: Path, model: Path, name: str | None, device: str, console: Co
             table.add_row(f"{called}.{value}", about.unit, f"{mean.value:.3f}{interval}", f"{mean.n:,}")
     console.print(table)
     console.print(f"Records: {path_of(gallery, called)}", highlight=False, soft_wrap=True)
+
+
+def _opened(folder: Path, device: str) -> Scorer | Lpips:
+    kind = read_json(folder / "config.json").get("model_type")
+    return (Lpips if kind == KIND else Scorer)(folder, chosen_device(device))
