@@ -57,7 +57,7 @@ def test_doctor_tells_of_a_model(family: Family, stock: Any, tmp_path: Path, mon
     words = console.export_text()
     for word in (stock.family, "complete", "t2i, edit", "not stated here", "answers, rms velocity", "shift"):
         assert word in words
-    monkeypatch.setattr(tables, "available_memory", lambda: 1000)
+    monkeypatch.setattr(answers, "available_memory", lambda: 1000)
     answers._model(str(folder), console)
     assert "not made" in console.export_text()
 
