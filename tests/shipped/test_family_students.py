@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import random_adapter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from fewstep.export.lora import Lora, LoraFiles
 from fewstep.export.verify import verify, verify_lora
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.sample.pictures import load_student, open_model, pictures
+from tests.shipped.conftest import random_adapter
 
 GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"

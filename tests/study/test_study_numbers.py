@@ -217,8 +217,8 @@ def test_too_few_or_too_equal_cases_decide_nothing(
 
 def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
-    (folder / "examination" / "E5-seed0" / "000200" / "verdicts" / "probe.jsonl").unlink()
-    (folder / "examination" / "E5-seed1" / "000200" / "verdicts" / "probe.jsonl").unlink()
+    (folder / "examination" / "E5-seed0" / "000100" / "verdicts" / "probe.jsonl").unlink()
+    (folder / "examination" / "E5-seed1" / "000100" / "verdicts" / "probe.jsonl").unlink()
     found = results(folder)
     assert found["missing"] == ["E5-seed0", "E5-seed1"]
     claim = found["takeaways"][0]["claims"][0]
@@ -229,7 +229,7 @@ def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> Non
 def test_seeds_that_are_new_join_a_study(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper, seeds=2)
     study, begun = grid(plan.load("data-composition")[0], seeds=1), opened(folder)
-    begin(StudyFolder(folder), study.plan, study.described(), 200, (5,), {})
+    begin(StudyFolder(folder), study.plan, study.described(), 100, (5,), {})
     assert begun.seeds == (0, 1)
     assert opened(folder).seeds == (0, 1, 5)
     assert results(folder)["missing"] == [f"E{i}-seed5" for i in range(1, 6)]
@@ -254,7 +254,7 @@ def test_moments_are_curves_and_can_be_claimed(examined: Callable[..., Path]) ->
     (takeaway,) = found["takeaways"]
     assert takeaway["verdict"] == "reproduced"
     curve = found["moments"][0]["cells"]["specialised-alone"]
-    assert [point["iteration"] for point in curve] == [5, 20, 40, 60, 85, 200]
+    assert [point["iteration"] for point in curve] == [2, 10, 20, 30, 42, 100]
     assert curve[1]["score"]["value"] > 4.1
     assert curve[-1]["score"]["value"] < 2.1
 
