@@ -10,7 +10,7 @@ demo: setup
 	@$(RUN)fewstep demo --out runs/demo
 
 test: setup
-	@$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy && $(RUN)python -m pytest -n 2
+	@$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy && OMP_NUM_THREADS=1 $(RUN)python -m pytest -n 2
 
 check: setup
 	@$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy

@@ -70,7 +70,9 @@ def test_killed_and_resumed_it_reports_the_same_to_the_byte(study_file: Callable
     ran("run", file, "--out", whole)
 
     command = [sys.executable, "-m", "fewstep", "study", "run", file, "--out", str(torn)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # One thread, as in this process (tests/conftest.py): sums in another number of threads round otherwise.
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=alone, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     in_the_middle = torn / "runs" / "even-seed0" / "checkpoints" / "iteration-000001" / "COMPLETE"
     deadline = time.monotonic() + 180
     while not in_the_middle.exists() and process.poll() is None:
