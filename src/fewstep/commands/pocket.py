@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 import typer
 
 from fewstep.commands.shared import out, refusing
-from fewstep.errors import RecipeError
+from fewstep.errors import ModelError, RecipeError
 
 app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
 
@@ -17,11 +17,19 @@ def pocket_train(
     to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
     minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder.")] = 20,
     minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.")] = 120,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A pocket pipeline to go on from: its folder, or `pocket`; from nothing if not given."),
+    ] = None,
 ) -> None:
     """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
+    from fewstep.pocket.build import TEACHER
     from fewstep.pocket.train import train_pocket
 
-    train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher)
+    begun = TEACHER if start == "pocket" else None if start is None else Path(start)
+    if begun is not None and not (begun / "model_index.json").is_file():
+        raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
+    train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher, start=begun)
 
 
 Cases = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
