@@ -87,3 +87,15 @@ def test_debug_shows_where(tmp_path: Path) -> None:
 )
 def test_sample_options(options: list[str], word: str) -> None:
     refused(fewstep("sample", "pocket", "-p", "a", *options), word)
+
+
+def test_a_teacher_to_go_on_from_that_is_not_there(tmp_path: Path) -> None:
+    out = tmp_path / "work"
+    refused(fewstep("pocket", "train", "--start", tmp_path / "nothing", "--out", out), "--start", "no pipeline folder")
+    assert not out.exists()
+
+
+def test_an_unknown_kind_of_specialist(tmp_path: Path) -> None:
+    out = tmp_path / "lora"
+    refused(fewstep("pocket", "specialise", "landscape", "--out", out), "landscape", "portrait, text, edit")
+    assert not out.exists()
