@@ -229,6 +229,16 @@ def test_rank_prints_withheld_ranks_and_writes_figures(suite: Suite, tmp_path: P
     assert found["first"]["p_rank"][0] == 1
 
 
+def test_rank_names_the_judges_it_leaves_out(suite: Suite, tmp_path: Path) -> None:
+    folders = [judged(suite, drawn(suite, tmp_path / name, picture), lambda i: 4.0) for name in ("one", "two")]
+    verdicts = folders[0] / "verdicts"
+    text = (verdicts / "probe.jsonl").read_text().replace('"judge": "probe"', '"judge": "other"')
+    (verdicts / "other.jsonl").write_text(text)
+    said = " ".join(fewstep("bench", "rank", *folders).output.split())
+    assert "Left out: judge other" in said
+    assert "Left out" not in fewstep("bench", "rank", *folders, "--judge", "probe").output
+
+
 def test_unknown_metrics_are_refused_before_work(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture)
     done = fewstep("bench", "measure", folder, "--metrics", "tonne")

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,13 @@ def rank(folders: Sequence[Path], judges: Sequence[str] | None, report: Path | N
     scores = shared_judges(galleries, judges)
     found, agreed = standings(scores), agreement(scores)
     console.print(_rank_table(found, galleries))
+    for name in _left_out(galleries, scores) if judges is None else ():
+        console.print(
+            f"[yellow]Left out: judge {name}, which has not seen every gallery.[/] Let it judge them all to rank by it "
+            "too; the report ranks by every judge, and withholds the rank of what one has not seen",
+            highlight=False,
+            soft_wrap=True,
+        )
     for each in found:
         if each.why:
             bounds = "; ".join(f"{j} {c.worst:.2f} .. {c.best:.2f}" for j, c in each.coverage.items() if c.worst)
@@ -232,6 +239,12 @@ def rank(folders: Sequence[Path], judges: Sequence[str] | None, report: Path | N
             "agreement": agreed,
         }
         durable.write(report, json.dumps(told_all, indent=1, allow_nan=False) + "\n")
+
+
+def _left_out(galleries: Sequence[Examined], scores: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The judges that some gallery has and another lacks."""
+    used = {judge for by_judge in scores.values() for judge in by_judge}
+    return sorted({judge for each in galleries for judge in each.judges()} - used)
 
 
 def _rank_table(found: Sequence[Standing], galleries: Sequence[Examined]) -> Table:
