@@ -103,6 +103,13 @@ def test_only_the_command_line_imports_inside_functions() -> None:
                 assert not inner, f"{module}.{node.name} imports inside the function"
 
 
+def test_only_the_command_line_reaches_for_what_prints() -> None:
+    may = {"fewstep.cli", *modules_of("fewstep.commands", "fewstep.verbs")}
+    for module in set(MODULES) - may:
+        printing = [name for name in imports(module) if name.startswith("fewstep.verbs")]
+        assert not printing, f"{module} imports {printing}"
+
+
 def test_packages_re_export_nothing() -> None:
     for module, path in MODULES.items():
         if path.name == "__init__.py" and module != "fewstep":

@@ -21,6 +21,7 @@ from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.export.folder import refuse_grid
+from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
@@ -29,7 +30,6 @@ from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
-from fewstep.verbs.export import write_student
 
 
 @dataclass(frozen=True)
