@@ -256,6 +256,15 @@ def test_the_budget_is_never_passed() -> None:
     assert len(server.calls) == 10
 
 
+def test_calls_that_began_on_an_estimate_hold_back_what_answers_turn_out_to_cost() -> None:
+    price = {"input": 1000.0}  # 1 a call, estimated at .004
+    with FaultServer([says("yes", pause=1.0)] * 3 + [says("yes")]) as server:
+        declared = endpoint(server, concurrency=4, price=price, budget=10.5)
+        with pytest.raises(BudgetSpent, match="10"):
+            asyncio.run(_replies(declared, 50))
+    assert len(server.calls) == 10
+
+
 def test_the_budget_counts_what_earlier_runs_spent() -> None:
     with FaultServer(says("yes")) as server:
 

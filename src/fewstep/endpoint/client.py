@@ -67,7 +67,7 @@ class Client:
                 in HTML, or too many calls failed in a row. BudgetSpent: as named.
         """
         self._go_on()
-        held = await self.purse.take(self.estimate(messages))
+        estimate = await self.purse.take(self.estimate(messages))
         cost = None
         try:
             reply = await self._until_answered(messages, schema)
@@ -76,7 +76,7 @@ class Client:
             cost = error.cost
             raise
         finally:
-            await self.purse.settle(held, cost)
+            await self.purse.settle(estimate, cost)
         self._count(reply)
         return reply
 

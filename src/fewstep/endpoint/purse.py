@@ -1,7 +1,8 @@
 """The budget, kept while calls run at once.
 
 A call begins only if what is spent, what the calls in flight may cost and what this one may cost fit the budget. What
-a call may cost is the dearest answer so far; before the first answer, an estimate.
+a call may cost is the dearest answer so far, also for calls that began before it came; before the first answer, an
+estimate.
 """
 
 import asyncio
@@ -14,34 +15,35 @@ class Purse:
         self.budget = budget
         self.spent = spent
         self.dearest = 0.0
-        self._held = 0.0
+        self._held: list[float] = []
         self._changed = asyncio.Condition()
 
     async def take(self, estimate: float) -> float:
-        """Holds back what one call may cost, and says how much that is; waits for calls in flight where only they
-        stand in the way.
+        """Holds back what one call may cost, and gives its estimate for `settle`; waits for calls in flight where only
+        they stand in the way.
 
         Raises:
             BudgetSpent: nothing is in flight and it still does not fit.
         """
         async with self._changed:
             while not self._fits(need := self.dearest or estimate):
-                if self._held <= 1e-12:
+                if not self._held:
                     raise BudgetSpent(
                         f"the budget of {self.budget:g} is spent: {self.spent:.4f} is gone, and one more call may cost "
                         f"{need:.4f}. Raise budget to go on; what was answered is kept"
                     )
                 await self._changed.wait()
-            self._held += need
-            return need
+            self._held.append(estimate)
+            return estimate
 
-    async def settle(self, held: float, cost: float | None) -> None:
-        """Ends a call that held back so much and cost so much (None: unknown, or nothing)."""
+    async def settle(self, estimate: float, cost: float | None) -> None:
+        """Ends a call that was estimated so and cost so much (None: unknown, or nothing)."""
         async with self._changed:
-            self._held = max(0.0, self._held - held)
+            self._held.remove(estimate)
             self.spent += cost or 0.0
             self.dearest = max(self.dearest, cost or 0.0)
             self._changed.notify_all()
 
     def _fits(self, need: float) -> bool:
-        return self.budget is None or self.spent + self._held + need <= self.budget + 1e-12
+        held = self.dearest * len(self._held) if self.dearest else sum(self._held)
+        return self.budget is None or self.spent + held + need <= self.budget + 1e-12
