@@ -164,8 +164,7 @@ class Teachers:
         cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active and not unguided else None
         if len(rows) < len(z_BND):
             z_BND, t_B = (_some(value, rows, len(asked_B)) for value in (z_BND, t_B))
-            index = placed(torch.tensor(rows), z_BND.device)
-            cond, uncond = cond.rows(index), None if uncond is None else uncond.rows(index)
+            cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)
         with self.teachers[name].network.active():  # held over both branches: weights may come and go with it
             v_cond, v_uncond = self._branches(name, z_BND, t_B, cond, uncond)
         v = v_cond if v_uncond is None else guided(v_cond, v_uncond, guidance)

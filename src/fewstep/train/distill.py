@@ -65,9 +65,11 @@ class Method:
         return first + exit_step(self.draw, task, turn, self.student.steps - first)
 
     def iterate(self, i: int, k: int, batch: Batch) -> Seen:
-        """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both."""
-        rollout, prefix = self.roll_out(batch, "rollout", i)
-        seen = self.follow_student(batch, rollout, k if self.critic.exit_step == "same" else None, "critic", i)
+        """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both, as
+        far as both look at it."""
+        followed = k if self.critic.exit_step == "same" else None
+        rollout, prefix = self.roll_out(batch, "rollout", i, last=followed)
+        seen = self.follow_student(batch, rollout, followed, "critic", i)
 
         z_k, t_k = rollout.states[k], rollout.time(k)
         kept = prefix if self.student.prefix_gradient == "stopped" else None
@@ -98,8 +100,11 @@ class Method:
         rollout, _ = self.roll_out(batch, "warm-up rollout", w)
         return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
-    def roll_out(self, batch: Batch, name: str, i: int) -> tuple[Rollout, Prefix | None]:
-        """The student's K states from fresh noise, and the prefix they share: valid until the student's update."""
+    def roll_out(
+        self, batch: Batch, name: str, i: int, last: int | None = None
+    ) -> tuple[Rollout, Prefix | None]:
+        """The student's states from fresh noise, and the prefix they share: valid until the student's update. Steps
+        past `last` are not run; None: all K are."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
             if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
@@ -108,7 +113,7 @@ class Method:
                     f"{self.cast.student.backbone.family} is none. Choose full"
                 )
             velocity = self.cast.student.bind(batch.cond, prefix)
-            return roll_out(velocity, self.noise(batch, name, i), self.student.grid), prefix
+            return roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), prefix
 
     def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
         """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew
