@@ -1,6 +1,6 @@
 """Seconds per student update against NVIDIA Model-Optimizer fastgen, and the same gradient from the same draws.
 
-One tiny QwenImageTransformer2DModel (the stock class) for both sides, full copies, the same batch, guidance, grid, p(t),
+One tiny QwenImageTransformer2DModel (the stock class) for both sides, full copies, same batch, guidance, grid, p(t),
 clipping, AdamW and average; one student update after `--critic` updates of the critic. Both sides take turns in one
 process. A round is four student updates, since an update's cost depends on the step that is drawn: ours takes each of
 the K = 4 once in four, theirs draws one anew for each update of either network.
@@ -157,8 +157,8 @@ def gradient_difference(k: int, size: int = 2) -> float:
 
     One equation on both sides but for the divisor: theirs is mean|x0 - x0_real| + 1e-6, ours max(mean|x0 - x0_real|,
     floor); at t above .1 the samples lie above our floor of .05. Times are whole 64ths: ours rounds t as the stock
-    pipeline does (t * 1000 / 1000), theirs does not, and for these both are exact. Networks in float64: what is compared
-    is the equation, not the order of sums.
+    pipeline does (t * 1000 / 1000), theirs does not, and for these both are exact. Networks in float64: compared is
+    the equation, not the order of sums.
     """
     config, pipeline = fastgen()
     method, batch = ours(1, transformer().double()), batch_of(size)

@@ -82,9 +82,7 @@ def stock(
     return answer[:, -layout.target_tokens :]
 
 
-def joint(
-    transformer: Any, layout: Layout, mask_BL: Tensor | None, cache: Any = None, mode: Any = None
-) -> Tensor:
+def joint(transformer: Any, layout: Layout, mask_BL: Tensor | None, cache: Any = None, mode: Any = None) -> Tensor:
     z_BND, references, text_BLC, t_B = given(transformer, layout)
     return forward_joint(transformer, z_BND, references, text_BLC, mask_BL, t_B, layout, TARGET, cache, mode)
 

@@ -10,7 +10,6 @@ from fewstep.backbones import tiny
 from fewstep.backbones.interleave import slot_positions
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
-from fewstep.conditioning import Conditioning, Layout
 from fewstep.errors import LayoutError, ModelError
 
 TURBO = (1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568)  # Qwen-Image-2.1-Turbo

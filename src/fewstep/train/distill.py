@@ -105,9 +105,7 @@ class Method:
         rollout, _ = self.roll_out(batch, "warm-up rollout", w)
         return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
-    def roll_out(
-        self, batch: Batch, name: str, i: int, last: int | None = None
-    ) -> tuple[Rollout, Prefix | None]:
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
         """The student's states from fresh noise, and the prefix they share: valid until the student's update. Steps
         past `last` are not run; None: all K are."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():

@@ -24,8 +24,8 @@ from fewstep.roles.teachers import Prefixes, Teachers
 
 @dataclass(frozen=True)
 class Moment:
-    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient; the
-    prefix that it was made from, where it was made apart; what the teachers keep of this batch."""
+    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient;
+    the prefix that it was made from, where that was made apart; what the teachers keep of this batch."""
 
     i: int
     k: int
