@@ -1,6 +1,7 @@
 """Where an iteration's time goes: by part, and by operation, on the pocket or on a larger transformer.
 
-Parts are those of metrics.jsonl, with forward, backward and optimiser of each learner apart; processor seconds, for CPUs.
+Parts are those of metrics.jsonl, with forward, backward and optimiser of each learner apart; processor
+seconds, for CPUs.
 
 python benchmarks/iteration_parts.py [--batch 16] [--iterations 8] [--wide] [--operations]
 """

@@ -1,8 +1,8 @@
 """Each saving of an iteration, on and off in one process: processor seconds of whole iterations, taken in turns.
 
 Off, each is left out of the same iteration of the same recipe (the shipped one, at a smaller batch); the ratios say
-what an iteration costs with it, to without it. Figures of the iteration stay what they were, up to rounding; where a rollout
-is done anew for each critic update its noise is too.
+what an iteration costs with it, to without it. Figures of the iteration stay what they were, up to rounding; where a
+rollout is done anew for each critic update its noise is too.
 
 python benchmarks/savings.py [MODEL] [--batch 16] [--rounds 6] [--task t2i]
 """
