@@ -47,10 +47,10 @@ def stopping_at(number: int) -> Any:
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_a_resumed_run_is_the_unbroken_one_to_the_last_bit(tmp_path: Path, stop: int) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    toy_trainer(whole).train()
+    toy_trainer(whole, student={"cooldown": 0.5}).train()
     with pytest.raises(Interrupted):
-        toy_trainer(broken, batch=stopping_at(stop)).train()
-    outcome = toy_trainer(broken).train()
+        toy_trainer(broken, student={"cooldown": 0.5}, batch=stopping_at(stop)).train()
+    outcome = toy_trainer(broken, student={"cooldown": 0.5}).train()
     assert outcome.iterations == 6
     assert_same_run(whole, broken)
 

@@ -123,6 +123,8 @@ class Trainer:
         self.tasks[batch.task] += len(batch.samples)
         self.categories.update(f"{batch.task}/{category}" for category in batch.categories)
         forwards = self.cast.teachers.forwards.copy()
+        for learner in (self.method.student_learner, self.method.critic_learner):
+            learner.pace(i, self.run.iterations)
         seen = self.method.iterate(i, k, batch)
         line: Line = {
             "student_step": k,
