@@ -35,6 +35,7 @@ OPERATIONAL = (
     "run.device",
     "run.examine_every_iterations",
     "run.gradient_checkpointing",
+    "run.keep_best",
     "run.keep_checkpoints",
     "run.max_skipped_updates",
     "run.sample_every_iterations",
