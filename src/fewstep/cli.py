@@ -74,6 +74,13 @@ def distill(
         typer.Option("--out", help="The run folder; `runs/NAME` if not given."),
     ] = None,
     overrides: Overrides = None,
+    fork: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="RUN[@WHICH]",
+            help="Go on from another run's checkpoint (an iteration, `best`, or `last` if not given) in a new --out.",
+        ),
+    ] = None,
 ) -> None:
     """Distil a teacher into a 4-step student, as a recipe says.
 
@@ -83,7 +90,7 @@ def distill(
     from fewstep.recipe import load
 
     chosen = load(recipe, overrides or [])
-    launch.distill(chosen, to or Path("runs") / chosen.name, out)
+    launch.distill(chosen, to or Path("runs") / chosen.name, out, fork=fork)
 
 
 @app.command()

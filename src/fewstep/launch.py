@@ -23,6 +23,7 @@ from fewstep.encode.store import ConditioningStore
 from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
+from fewstep.fork import begin, origin, refuse_half_begun
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
@@ -77,12 +78,20 @@ def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
     return Prepared(recipe, backbone, store, composition, negatives)
 
 
-def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch: Watching | None = None) -> Outcome:
+def distill(
+    recipe: Recipe,
+    out: Path,
+    console: Console | None = None,
+    *,
+    watch: Watching | None = None,
+    fork: str | None = None,
+) -> Outcome:
     """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
     the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
 
     Args:
         watch: makes the run's examiner, instead of the probe's usual one.
+        fork: another run's folder, or RUN@WHICH: go on from its checkpoint.
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
@@ -92,7 +101,11 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch:
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
+    start = origin(fork, recipe, out) if fork else None
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
+        if start:
+            begin(run, start, lambda text: console.print(text, highlight=False, markup=False))
+        refuse_half_begun(run)
         prepared = encode(recipe, out, console)
         loader = prepared.loader()
         backbone = prepared.backbone

@@ -180,6 +180,11 @@ def difference(a: Recipe, b: Recipe) -> list[str]:
     return [f"{key}: {old} -> {new}" for key, old, new in shown if old != new]
 
 
+def changes(held: Recipe, chosen: Recipe) -> list[str]:
+    """`difference`, of what determines the weights alone."""
+    return [line for line in difference(held, chosen) if line.partition(":")[0] not in OPERATIONAL]
+
+
 def flat(value: Any, key: str = "") -> dict[str, Any]:
     """Dotted keys and their values; lists count as one value."""
     if not isinstance(value, dict) or not value:

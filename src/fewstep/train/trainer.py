@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fewstep.encode.loader import Batch
-from fewstep.errors import RecipeError, RunError, TrainingStopped
+from fewstep.errors import Interrupted, RecipeError, RunError, TrainingStopped
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.assemble import Cast
@@ -88,7 +88,8 @@ class Trainer:
         """All that is left to do.
 
         Raises:
-            TrainingStopped: too many updates were not finite, or a signal asked to end; the same command goes on.
+            TrainingStopped: too many updates were not finite.
+            Interrupted: a signal asked to end. After both, the same command goes on.
         """
         if self.run.best_by and (self.examine is None or not self.run.examine_every_iterations):
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
@@ -219,8 +220,9 @@ class Trainer:
             self._save()
         if stopping.asked:
             where = self.checkpoints.folder / self.position.name
-            raise TrainingStopped(
-                f"stopped by {stopping.asked} and saved in {where}. The same command goes on from there"
+            raise Interrupted(
+                f"stopped by {stopping.asked.name} and saved in {where}. The same command goes on from there",
+                stopping.asked,
             )
 
     def _save(self) -> None:
