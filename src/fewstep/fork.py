@@ -153,9 +153,9 @@ def _take(place: Path, to: Path) -> None:
         shutil.copytree(place, beside, copy_function=_linked)
         shutil.rmtree(to, ignore_errors=True)
         os.rename(beside, to)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise durable.refusal(to, error if isinstance(error, OSError) else OSError(str(error))) from error
+        raise durable.refusal(to, error) from error
     if torn(to) is not None:
         raise RunError(f"{place} vanished while it was taken over; name another iteration")
 

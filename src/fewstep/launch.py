@@ -3,6 +3,7 @@
 cases -> conditioning store -> loader -> cast -> trainer -> student folder. Each command is one function here.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,8 @@ def distill(
 
 def _finish(run: RunDir, outcome: Outcome, console: Console) -> None:
     """The student folder of the best checkpoint, once."""
+    for left in run.folder.glob(f".{run.student.name}.*.tmp"):  # by a kill; the run is locked, so nobody writes there
+        shutil.rmtree(left, ignore_errors=True)
     if not any(run.student.iterdir()):
         with console.status("writing the student folder"):
             write_student(run, run.student, "best" if outcome.best else "last")

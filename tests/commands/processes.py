@@ -17,15 +17,22 @@ PATIENCE_S = 120
 
 
 class Command:
-    """`fewstep WORDS` in a process of its own; what it prints is in `said`."""
+    """`fewstep WORDS` in a process of its own, after `first`; what it prints is in `said`."""
 
-    def __init__(self, log: Path, *words: str | Path, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        log: Path,
+        *words: str | Path,
+        environment: Mapping[str, str] | None = None,
+        first: Callable[[], object] = lambda: None,
+    ):
         self.log = log
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the child needs none
             self.number = os.fork()
         if self.number == 0:
-            _run(log, [str(word) for word in words], environment or {})
+            os.environ.update(environment or {})
+            _run(log, [str(word) for word in words], first)
 
     def ended(self) -> bool:
         """Whether it has; its exit code stays for `wait`."""
@@ -51,11 +58,11 @@ class Command:
         return " ".join(self.log.read_text().split())
 
 
-def _run(log: Path, words: list[str], environment: Mapping[str, str]) -> None:
+def _run(log: Path, words: list[str], first: Callable[[], object]) -> None:
     code = 1
     try:
         sys.stdout = sys.stderr = log.open("w", buffering=1)
-        os.environ.update(environment)
+        first()
         torch.set_num_threads(1)
         app(words)
     except SystemExit as ended:

@@ -76,7 +76,7 @@ class Checkpoints:
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(beside, ignore_errors=True)
-            raise refusal(place, error if isinstance(error, OSError) else OSError(str(error))) from error
+            raise refusal(place, error) from error
         self._retain(best)
         return place
 
