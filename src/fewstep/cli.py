@@ -104,12 +104,13 @@ def encode(
     overrides: Overrides = None,
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
-    use another machine, or to see the size of it."""
+    use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
     from fewstep import launch
     from fewstep.recipe import load
+    from fewstep.share import Share
 
     chosen = load(recipe, overrides or [])
-    launch.encode(chosen, to or Path("runs") / chosen.name, out)
+    launch.encode(chosen, to or Path("runs") / chosen.name, out, Share.of_environment())
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Which device and which precision a run gets. Nothing falls back in silence: it is there as asked, or refused."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -10,13 +11,17 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def chosen_device(name: str, precision: str = "fp32") -> torch.device:
-    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word.
+    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word. Under torchrun
+    `cuda` is the GPU of the process's local rank.
 
     Raises:
         EnvironmentRefused: the device, or the precision on it, is not to be had here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    local = os.environ.get("LOCAL_RANK", "")
+    if name == "cuda" and local.isdecimal():
+        name = f"cuda:{local}"
     return check_placement(PRECISIONS[precision], name)
 
 

@@ -30,6 +30,7 @@ from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
+from fewstep.share import ALONE, Share
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
 
@@ -56,8 +57,8 @@ class Prepared:
         )
 
 
-def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
-    """The recipe's cases read and encoded into its store; what is there already stays.
+def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE) -> Prepared:
+    """The recipe's cases read and encoded into its store, or this process's share of them; what is there already stays.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
@@ -73,7 +74,9 @@ def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
     negatives = recipe.negatives(composition.tasks, backbone.default_guidance)
     cases = composition.cases()
     with Progress(console=console, transient=True) as progress:
-        done = encode_cases(backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress)
+        done = encode_cases(
+            backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress, share=share
+        )
     if done.new:
         console.print(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}", soft_wrap=True)
     return Prepared(recipe, backbone, store, composition, negatives)
