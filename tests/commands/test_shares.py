@@ -1,5 +1,5 @@
-"""encode and generate as torchrun starts them: several processes, one folder, killed and begun again. No case is missing
-and none is there twice. They need no collective, so two processes with torchrun's environment are the whole of it."""
+"""encode and generate as torchrun starts them: several processes, one folder, killed and begun again. No case is
+missing, none is there twice. They need no collective: two processes with torchrun's environment are the whole of it."""
 
 import json
 import signal

@@ -22,6 +22,7 @@ HEADROOM = 1.2  # ours: of the weights, for what a call holds beside them
 
 def list_recipes(console: Console) -> None:
     table = Table("recipe", "model", "size", "iterations", "tasks t2i:edit")
+    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
     for name in recipes.shipped():
         r = recipes.load(name)
         size, tasks = f"{r.size[0]} x {r.size[1]}", ", then ".join(map(str, r.mixture.values))
