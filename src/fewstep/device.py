@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from fewstep.backbones.placement import check_placement
+from fewstep.errors import EnvironmentRefused
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -23,6 +24,23 @@ def chosen_device(name: str, precision: str = "fp32") -> torch.device:
     if name == "cuda" and local.isdecimal():
         name = f"cuda:{local}"
     return check_placement(PRECISIONS[precision], name)
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU computes bfloat16 itself. torch does it in software elsewhere."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def refuse_software_bfloat16(device: torch.device, precision: str) -> None:
+    """
+    Raises:
+        EnvironmentRefused: bf16 on a CPU that does not know it.
+    """
+    if device.type == "cpu" and precision == "bf16" and not fast_bfloat16():
+        raise EnvironmentRefused(
+            "run.precision is bf16, which this CPU does not compute: torch would do it in software, many times slower. "
+            "Set run.precision: fp32, or run on a GPU"
+        )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -17,7 +17,8 @@ from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
 from fewstep.data.sources import composed
-from fewstep.device import PRECISIONS, chosen_device
+from fewstep.device import PRECISIONS, chosen_device, refuse_software_bfloat16
+from fewstep.encode.door import refuse_unfit
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
@@ -63,16 +64,16 @@ def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE) ->
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
-    device = chosen_device(recipe.run.device, recipe.run.precision)
+    device = _device(recipe)
     place = recipe.place(out)
     with console.status("reading cases"):
         composition = composed(recipe.data, recipe.mixture, place / "cases")
+    cases = composition.cases()
+    refuse_unfit(recipe.model, cases, recipe.size)
     with console.status(f"loading {recipe.model}"):
         backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device)
-    backbone.layout_grid(recipe.size)
     store = ConditioningStore(place / backbone.fingerprint(), backbone.fingerprint())
     negatives = recipe.negatives(composition.tasks, backbone.default_guidance)
-    cases = composition.cases()
     with Progress(console=console, transient=True) as progress:
         done = encode_cases(
             backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress, share=share
@@ -101,7 +102,7 @@ def distill(
         FewstepError: everything that can be refused is refused before the first long step.
     """
     console = console or Console()
-    device = chosen_device(recipe.run.device, recipe.run.precision)
+    device = _device(recipe)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
@@ -146,6 +147,19 @@ def distill(
         outcome = trainer.train()
         _finish(run, outcome, console)
         return outcome
+
+
+def _device(recipe: Recipe) -> torch.device:
+    """As the recipe asks for it. The pocket model is small enough for bf16 in software, and its recipe is the same on
+    every laptop.
+
+    Raises:
+        EnvironmentRefused: it, or the precision on it, is not to be had here.
+    """
+    device = chosen_device(recipe.run.device, recipe.run.precision)
+    if recipe.model != POCKET:
+        refuse_software_bfloat16(device, recipe.run.precision)
+    return device
 
 
 def _finish(run: RunDir, outcome: Outcome, console: Console) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from fewstep.backbones import tiny, tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.families import outline
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
+from fewstep.device import fast_bfloat16
 from fewstep.recipe import flat, load, shipped
 from tests.commands.conftest import fewstep
 
@@ -23,11 +24,11 @@ from tests.commands.conftest import fewstep
 SHRUNK = {
     "size": "[64, 64]",
     "run.iterations": 2,
-    "run.batch": 2,
+    "run.batch": 2,  # at most
     "run.save_every_iterations": 1,
     "run.sample_every_iterations": 2,
     "critic.warmup_iterations": 1,
-}
+} | ({} if fast_bfloat16() or torch.cuda.is_available() else {"run.precision": "fp32"})
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def cases(tmp_path: Path) -> None:
     """Where the shipped recipes look for them, from the folder that they are run in."""
     (tmp_path / "cases").mkdir()
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "cases" / "source.png")
-    t2i = [{"prompt": f"a red house number {i}", "category": "landscape"} for i in range(4)]
-    edit = [{"prompt": f"make it night {i}", "category": "scene", "reference_images": ["source.png"]} for i in range(4)]
+    t2i = [{"prompt": f"a red house number {i}", "category": "landscape"} for i in range(2)]
+    edit = [{"prompt": f"make it night {i}", "category": "scene", "reference_images": ["source.png"]} for i in range(2)]
     for name, records in (("t2i", t2i), ("edit", edit)):
         (tmp_path / "cases" / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
@@ -85,6 +86,7 @@ def lora_of(model: Path, to: Path) -> None:
 def overlay(name: str, folder: Path) -> list[str]:
     """--set options that put the twin in the model's place."""
     twin, sets = TWINS[name], dict(SHRUNK)
+    sets["run.batch"] = min(2, load(name).run.batch)
     twin.model().save_pretrained(folder / "base")
     sets["model"] = folder / "base"
     for teacher, made in twin.teachers:
