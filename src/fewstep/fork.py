@@ -58,15 +58,14 @@ def origin(asked: str, chosen: Recipe, out: Path) -> Origin | None:
     folder, which = _asked(asked)
     if folder.resolve() == out.resolve():
         raise RunError(f"a fork is a run of its own; choose another --out than {folder}")
-    begun = Checkpoints(out / "checkpoints", keep=1).latest() is not None
-    if begun or (out / "metrics.jsonl").exists():
-        held = _record(out)
+    held = _record(out)
+    if (out / "metrics.jsonl").exists():
         if held is None or (held["run"], held["which"]) != (str(folder.resolve()), which):
             raise RunError(
                 f"{out} is a run already, and no fork of {asked}. Leave --fork out to go on with it, or choose another "
                 "--out"
             )
-        if begun:
+        if _begun(out, held):
             return None
     run = RunDir.open(folder)
     place = checkpoint_of(run, which)
@@ -85,34 +84,42 @@ def origin(asked: str, chosen: Recipe, out: Path) -> Origin | None:
 
 
 def begin(run: RunDir, start: Origin, say: Callable[[str], None]) -> None:
-    """The fork's checkpoint and records put into a new run's folder. The checkpoint comes last: what was interrupted
-    before is begun again.
+    """The fork's checkpoints and records put into a new run's folder. Its record says so last: what was interrupted is
+    begun again.
 
     Raises:
         RunError: the checkpoint was dropped by its run meanwhile.
         EnvironmentRefused: no space, or no permission.
     """
-    durable.write(run.folder / RECORD, json.dumps(start.record(), indent=1) + "\n")
+    _write_record(run.folder, start, whole=False)
     durable.write(run.metrics_path, start.run.metrics_path.read_bytes())
     ranked = [one["iteration"] for one in _state(start.place).get("ranking", {}).get("ranked", [])]
-    places = [start.run.checkpoints / Position(iteration).name for iteration in ranked]
-    for place in (*(one for one in places if torn(one) is None), start.place):  # what is resumed from comes last
+    best = [start.run.checkpoints / Position(iteration).name for iteration in ranked]
+    for place in {start.place, *(one for one in best if torn(one) is None)}:
         _take(place, run.checkpoints / place.name)
+    _write_record(run.folder, start, whole=True)
     say(f"forked from {start.place}" + "".join(f"\n  {line}" for line in start.changed))
 
 
 def refuse_half_begun(run: RunDir) -> None:
-    """A fork that was interrupted before it had its checkpoint would begin as a run from nothing.
+    """A fork that was interrupted before it had its checkpoints would begin as another run, or from nothing.
 
     Raises:
         RunError: says how it goes on.
     """
     record = _record(run.folder)
-    if record is not None and Checkpoints(run.checkpoints, keep=1).latest() is None:
+    if record is not None and not _begun(run.folder, record):
         raise RunError(
-            f"{run.folder} is a fork without a whole checkpoint of its own. Give "
-            f"--fork {record['run']}@{record['which']} again"
+            f"{run.folder} is a fork without its checkpoint. Give --fork {record['run']}@{record['which']} again"
         )
+
+
+def _begun(folder: Path, record: dict[str, Any]) -> bool:
+    return record["whole"] and Checkpoints(folder / "checkpoints", keep=1).latest() is not None
+
+
+def _write_record(folder: Path, start: Origin, whole: bool) -> None:
+    durable.write(folder / RECORD, json.dumps(start.record() | {"whole": whole}, indent=1) + "\n")
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def test_where_it_came_from_and_what_was_changed_is_kept_and_said(old: Path, tmp
     assert "device" not in said
     assert json.loads((tmp_path / "new" / "fork.json").read_text()) == {
         "run": str(old), "which": "2", "checkpoint": "iteration-000002", "iteration": 2,
-        "changed": ["critic.updates: 2 -> 4"],
+        "changed": ["critic.updates: 2 -> 4"], "whole": True,
     }  # fmt: skip
     toy_trainer(tmp_path / "new", critic={"updates": 4}, **LONG).train()
     assert [line["iteration"] for line in lines(tmp_path / "new")] == list(range(6))
@@ -84,21 +84,35 @@ def test_the_same_command_goes_on_without_the_old_run(old: Path, tmp_path: Path)
         origin(str(tmp_path / "elsewhere"), chosen(), new)
 
 
-def test_an_interrupted_fork_is_begun_again_and_never_from_nothing(
-    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("taken", [0, 1])
+def test_an_interrupted_fork_is_begun_again_and_never_as_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    """The disk fills before the last of its checkpoints: neither the best alone nor nothing is what it goes on from."""
+    hooks = {"examine": lambda done: {"letters": -float(done)}}
+    run = {"save_every_iterations": 1, "keep_checkpoints": 1, "best_by": "letters"}
+    old, new = tmp_path / "old", tmp_path / "new"
+    with RunDir.open_or_create(old, chosen()):
+        toy_trainer(old, hooks=hooks, iterations=5, **run).train()
+    usual, left = shutil.copytree, [taken]
+
+    def filling(*given: Any, **named: Any) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        return usual(*given, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copytree", full)
+        patched.setattr(shutil, "copytree", filling)
         with pytest.raises(EnvironmentRefused, match="Free some space"):
-            forked(str(old), chosen(), tmp_path / "new")
-    with RunDir.open_or_create(tmp_path / "new", chosen()) as run:
+            forked(str(old), chosen(), new)
+    with RunDir.open_or_create(new, chosen()) as begun:
         with pytest.raises(RunError, match=f"Give --fork {old}@last again"):
-            refuse_half_begun(run)
-    assert len(forked(str(old), chosen(), tmp_path / "new")) == 1
-    assert (tmp_path / "new" / "checkpoints" / "iteration-000004" / "COMPLETE").is_file()
+            refuse_half_begun(begun)
+    assert len(forked(str(old), chosen(), new)) == 1
+    assert {place.name for place in (new / "checkpoints").iterdir()} == {Position(2).name, Position(5).name}
+    with RunDir.open_or_create(new, chosen()) as begun:
+        refuse_half_begun(begun)
 
 
 @pytest.mark.parametrize(
