@@ -19,7 +19,7 @@ KLEIN |= {"in_channels": 128, "guidance_embeds": False}
 MODELS: list[tuple[type[PipelineBackbone], dict[str, object], int]] = [
     (QwenImage21, {}, 64),
     (QwenImage, {}, 64),
-    (Flux2Klein, KLEIN, 32),
+    (Flux2Klein, KLEIN, 64),
 ]
 LEARNERS, HELD, KEPT = (
     2,
