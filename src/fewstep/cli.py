@@ -74,6 +74,13 @@ def distill(
         typer.Option("--out", help="The run folder; `runs/NAME` if not given."),
     ] = None,
     overrides: Overrides = None,
+    fork: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="RUN[@WHICH]",
+            help="Go on from another run's checkpoint (an iteration, `best`, or `last` if not given) in a new --out.",
+        ),
+    ] = None,
 ) -> None:
     """Distil a teacher into a 4-step student, as a recipe says.
 
@@ -83,7 +90,7 @@ def distill(
     from fewstep.recipe import load
 
     chosen = load(recipe, overrides or [])
-    launch.distill(chosen, to or Path("runs") / chosen.name, out)
+    launch.distill(chosen, to or Path("runs") / chosen.name, out, fork=fork)
 
 
 @app.command()
@@ -97,12 +104,13 @@ def encode(
     overrides: Overrides = None,
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
-    use another machine, or to see the size of it."""
+    use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
     from fewstep import launch
     from fewstep.recipe import load
+    from fewstep.share import Share
 
     chosen = load(recipe, overrides or [])
-    launch.encode(chosen, to or Path("runs") / chosen.name, out)
+    launch.encode(chosen, to or Path("runs") / chosen.name, out, Share.of_environment())
 
 
 @app.command()

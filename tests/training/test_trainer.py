@@ -23,7 +23,8 @@ from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
 from fewstep.train.checkpoint import Position
 from fewstep.train.distill import exit_step
 from fewstep.train.plan import RunPlan
-from fewstep.train.trainer import Best, Trainer
+from fewstep.train.retention import Best
+from fewstep.train.trainer import Trainer
 
 
 class Interrupted(Exception):

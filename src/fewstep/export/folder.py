@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fewstep import durable
@@ -210,7 +211,7 @@ def _appearing(to: Path) -> Iterator[Path]:
         if to.exists():
             to.rmdir()
         os.replace(beside, to)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise durable.refusal(to, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
