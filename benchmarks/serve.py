@@ -2,10 +2,10 @@
 
     python benchmarks/serve.py STUDENT [--requests 200] [--clients 200] [--endurance 2000]
 
-Losses and batching are measured on the application in this process (no sockets), so that those figures are of the server
-and not of the network. `--endurance` starts `fewstep serve` itself and asks it through sockets: memory is then that of the
-server's process alone, and the cost over the bare sampler holds everything that a client waits for. Machines that do other
-work at the same time give other figures: the load is printed.
+Losses and batching are measured on the application in this process (no sockets), so that those figures are of the
+server and not of the network. The rest is asked of `fewstep serve` itself, through sockets: memory is that of its
+process alone, and the cost over the bare sampler holds everything that a client waits for. Machines that do other work
+at the same time give other figures: the load is printed.
 """
 
 import argparse
@@ -33,7 +33,11 @@ from fewstep.serve.app import Server
 from fewstep.serve.limits import Limits
 
 PROMPT = "A sandy beach in fog with a red boat on the left."
-PROMPTS = (PROMPT, "a beach", "A snowy hill at night under many stars, with a wooden house and a blue sign that says OPEN.")
+PROMPTS = (
+    PROMPT,
+    "a beach",
+    "A snowy hill at night under many stars, with a wooden house and a blue sign that says OPEN.",
+)
 SAMPLES = 40  # of memory, over all requests
 SETTLED = 0.25  # the part of the requests after which memory must stand still
 
@@ -166,7 +170,8 @@ def over_the_sampler(process: Process, model: Model, count: int) -> None:
     p50, bare = statistics.median(served), statistics.median(alone)
     print(
         f"batch 1, one client: p50 {1000 * p50:.0f} ms, bare sampler {1000 * bare:.0f} ms: {p50 / bare:.2f} x "
-        f"(least {1000 * min(served):.0f} and {1000 * min(alone):.0f} ms: {min(served) / min(alone):.2f} x; {count} each)"
+        f"(least {1000 * min(served):.0f} and {1000 * min(alone):.0f} ms: {min(served) / min(alone):.2f} x; "
+        f"{count} of each, in turn)"
     )
 
 
