@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 
 from fewstep.backbones import tiny, tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.families import load_backbone, outline
+from fewstep.backbones.stock_run import refuse_other_weights
 from fewstep.errors import ExportError
 from fewstep.export import comfyui
 from fewstep.export.card import About
 from fewstep.export.folder import export_student
 from fewstep.export.lora import Lora, LoraFiles
-from fewstep.export.single_file import write_single_file
+from fewstep.export.single_file import single_file_of, write_single_file
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.file import read
 from fewstep.lora.keys import fitted
@@ -82,6 +83,15 @@ def test_the_single_file_is_the_folder_for_diffusers_own_reader(made: tuple[str,
     assert keys >= NATIVE[name]
     assert name != "flux2-klein" or keys == NATIVE[name]
     assert (ZERO in keys) == (name == "qwen-image-edit")
+
+
+def test_a_single_file_of_other_weights_is_refused(made: tuple[str, Path, Path, Lora], tmp_path: Path) -> None:
+    """By the process in which `--verify` opens the folder; the base's file instead of the student's."""
+    _, base, student, _ = made
+    transformer: Any = load_backbone(student, dtype=torch.float32, parts="transformer").transformer
+    refuse_other_weights(transformer, str(single_file_of(student)), str(student))
+    with pytest.raises(SystemExit, match=r"holds other weights than .* more"):
+        refuse_other_weights(transformer, str(written(base, tmp_path)), str(student))
 
 
 def test_a_lora_on_the_bases_file_is_the_students_file(made: tuple[str, Path, Path, Lora], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from fewstep.backbones.folder import header_of, read_json, weight_files
+from fewstep.export import comfyui
 from fewstep.export.weights import STEM
 from fewstep.lora.layout import modules_of, native
 
@@ -56,6 +57,12 @@ def write_single_file(transformer: Path, to: Path) -> Path:
             for rows in _ordered([readers[held[part][0]].get_tensor(part) for part in entry.parts], entry.swapped):
                 stream.write(rows.contiguous().view(torch.uint8).numpy().data)
     return to
+
+
+def single_file_of(student: Path) -> Path | None:
+    """The file in a student folder's comfyui/, where there is one beside the LoRA."""
+    found = (student / comfyui.FOLDER).glob(comfyui.MODEL_FILE.format(name="*"))
+    return next((file for file in found if not file.match(comfyui.LORA_FILE.format(name="*"))), None)
 
 
 def _entries(header: Mapping[str, Mapping[str, Any]]) -> dict[str, Entry]:
