@@ -134,6 +134,9 @@ def export(
         Optional[int],  # noqa: UP045
         typer.Option(help="Cut the LoRA down to this rank (truncated SVD); the card says what that leaves out.", min=1),
     ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="The whole transformer once more, as ComfyUI's one file.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
 ) -> None:
     """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
@@ -146,6 +149,7 @@ def export(
         dtype=dtype,
         lora=lora,
         svd_rank=svd_rank,
+        single_file=single_file,
         check=verify,
         console=out,
     )
