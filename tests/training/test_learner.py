@@ -93,6 +93,18 @@ def test_state_travels_and_continues_alike() -> None:
     assert all(torch.equal(value, other.state()[name]) for name, value in network.state().items())
 
 
+def test_weights_without_a_gradient_have_no_state_and_continue_alike() -> None:
+    network, learner = toy()
+    idle, moved = network.named_parameters()["log_var_ND"], network.named_parameters()["mean_ND"]
+    before = idle.detach().clone()
+    learner.update(moved.sum())
+    state = learner.state()
+    assert {name.split("/")[0] for name in state} == {"mean_ND"}
+    learner.load_state({name: value.clone() for name, value in state.items()})
+    learner.update(moved.sum())
+    assert torch.equal(idle, before)
+
+
 def test_before_the_first_update_there_is_no_state() -> None:
     network, learner = toy()
     assert learner.state() == {}

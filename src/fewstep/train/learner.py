@@ -52,7 +52,7 @@ class Learner:
         return {"norm": norm, "skipped": skipped}
 
     def state(self) -> dict[str, Tensor]:
-        """The moments as <parameter>/<moment>; empty before the first update."""
+        """The moments as <parameter>/<moment>, of what has had a gradient; empty before the first update."""
         held = self.optimiser.state
         return {f"{n}/{m}": held[p][m] for n, p in self.named.items() if p in held for m in _MOMENTS}
 
@@ -62,12 +62,14 @@ class Learner:
         Raises:
             RunError: moments of other parameters.
         """
-        expected = {f"{name}/{moment}" for name in self.named for moment in _MOMENTS}
-        if state and state.keys() != expected:
+        # Not all need have had a gradient: with a stopped prefix, say, the text's projections never do.
+        moved = {key.rsplit("/", 1)[0] for key in state}
+        if not moved <= self.named.keys() or state.keys() != {f"{name}/{m}" for name in moved for m in _MOMENTS}:
             raise RunError(
                 f"the optimiser of the {self.network.name} was saved for other parameters. "
                 "Start a new run folder, or restore the recipe this one began with"
             )
         self.optimiser.state.clear()
-        for name, parameter in self.named.items() if state else ():
+        for name in moved:
+            parameter = self.named[name]
             self.optimiser.state[parameter] = {m: state[f"{name}/{m}"].to(parameter.device) for m in _MOMENTS}
