@@ -19,6 +19,7 @@ from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
+from fewstep.roles.recomputation import Recomputation, recompute
 from fewstep.roles.teacher_plan import BASE, TASKS, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.trust import Trust
@@ -44,7 +45,7 @@ def assemble(
     iterations: int,
     draw: Draw,
     precision: str = "fp32",
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: Recomputation = "off",
 ) -> Cast:
     """The cast over `backbone`, whose transformer becomes the frozen base (and is changed in place by adapters).
 
@@ -68,8 +69,7 @@ def assemble(
             adapters.add(name, p.adapter, (*backbone.lora_targets, *given), draw)
             adapters.start_from(name, given)
             network = Network(name, backbone, base, adapters, name, precision)
-        if gradient_checkpointing:
-            network.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+        recompute(network.transformer, gradient_checkpointing)
         return network
 
     def specialised(name: str) -> Network:
