@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewstep.backbones.families import FAMILIES
@@ -55,6 +54,10 @@ class Size:
         """Number of blocks by the config's key for each kind."""
         whole = hollow(self).transformer.config
         return {key: int(whole[key]) for key in ("num_layers", "num_single_layers") if key in whole}
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in hollow(self).transformer.parameters())
 
 
 def size_of_model(model: str) -> Size:
@@ -126,21 +129,20 @@ class Indexed(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class AsOnGPU(TorchFunctionMode):
-    """Autocast of a CUDA device, on a machine without one: it takes norms and powers in float32, a CPU's does not."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _IN_FLOAT32 and torch.is_autocast_enabled("cpu"):
-            args = tuple(a.float() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in args)
-            kwargs = {
-                name: a.float() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
-                for name, a in (kwargs or {}).items()
-            }
-        return func(*args, **(kwargs or {}))
+def as_on_gpu(transformer: nn.Module) -> None:
+    """Autocast of a CUDA device on a machine without one: norms take and give float32 there, and bfloat16 on a CPU.
+    Powers, sums and the like differ too; these transformers take them in float32 by themselves."""
+    for module in transformer.modules():
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+            module.register_forward_pre_hook(_in_float32)
 
 
-_IN_FLOAT32 = {
-    *(torch.nn.functional.layer_norm, torch.nn.functional.rms_norm, torch.nn.functional.group_norm),
-    *(torch.pow, torch.Tensor.pow, torch.Tensor.__pow__, torch.rsqrt, torch.Tensor.rsqrt),
-    *(torch.nn.functional.softmax, torch.softmax, torch.Tensor.softmax),
-}
+def _in_float32(module: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(x.float() for x in given) if torch.is_autocast_enabled("cpu") else given
+
+
+def largest_block(size: Size, dtype: torch.dtype) -> int:
+    """Bytes of a block's weights."""
+    made = hollow(size, dict.fromkeys(size.depths, 1), dtype)
+    blocks = [block for child in made.transformer.children() if isinstance(child, nn.ModuleList) for block in child]
+    return max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in blocks)

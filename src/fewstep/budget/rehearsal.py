@@ -4,8 +4,8 @@ On a hollow backbone (`backbones/hollow.py`) no number is computed; on a real on
 are there from the beginning, as they are from the second iteration on.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,6 @@ from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import Cast, Sources, assemble
-from fewstep.roles.plan import LearnerPlan
 from fewstep.train.average import Average
 from fewstep.train.distill import Method
 from fewstep.train.health import Health
@@ -66,19 +65,21 @@ class Told:
         return Conditioning(text_BLC, mask_BL, layout, references)
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """calls: forwards by role, both guidance branches of a batch as one where they are one."""
+
+    phases: tuple[Phase, ...]
+    calls: Mapping[str, int]
+
+
 def rehearse(
     backbone: Backbone,
     recipe: Recipe,
     batch: Batch,
     sources: Sources,
-    *,
-    running: AbstractContextManager[object] | None = None,
-) -> list[Phase]:
-    """The phases of one iteration at the student's last step, where specialised teachers weigh most, after all ramps.
-
-    Args:
-        running: a context of the iteration.
-    """
+) -> Rehearsed:
+    """One iteration at the student's last step, where specialised teachers weigh most, after all ramps."""
     cast_ = assembled(backbone, recipe, sources)
     learners = Learner(cast_.student, recipe.student), Learner(cast_.critic, recipe.critic)
     average = Average(cast_.student, recipe.student.ema)
@@ -86,13 +87,33 @@ def rehearse(
         _prime(learner)
     ledger, draw = Ledger(), Draw(recipe.run.seed)
     _note(ledger, cast_, learners, average, batch)
+    terms = terms_of(recipe.objective, cast_, recipe.student.grid, draw)
     method = Method(
         cast_, recipe.student, _once(recipe.critic), recipe.objective, draw, *learners, average,
-        cast(Clock, ledger), Health(recipe.teachers.watch), terms_of(recipe.objective, cast_, recipe.student.grid, draw),
+        cast(Clock, ledger), Health(recipe.teachers.watch), terms,
     )  # fmt: skip
-    with running or nullcontext(), ledger:
+    calls = _counting(cast_)
+    with ledger:
         method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, batch)
-    return ledger.phases
+    return Rehearsed(tuple(ledger.phases), dict(calls))
+
+
+def _counting(cast_: Cast) -> Counter[str]:
+    """Filled as the cast's transformers are called."""
+    calls: Counter[str] = Counter()
+    hooked: set[int] = set()
+    networks = (cast_.student, cast_.critic, *(teacher.network for teacher in cast_.teachers.teachers.values()))
+    for network in networks:
+        if id(network.transformer) in hooked:
+            continue
+        hooked.add(id(network.transformer))
+        adapters, name = network.adapters, network.name
+
+        def count(*_: object, adapters: Any = adapters, name: str = name) -> None:
+            calls[name if adapters is None else adapters.on or "base"] += 1
+
+        network.transformer.register_forward_pre_hook(count)
+    return calls
 
 
 def assembled(backbone: Backbone, recipe: Recipe, sources: Sources) -> Cast:

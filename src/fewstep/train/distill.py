@@ -70,9 +70,8 @@ class Method:
         seen = self.follow_student(batch, rollout, k if self.critic.exit_step == "same" else None, "critic", i)
 
         z_k, t_k = rollout.states[k], rollout.time(k)
-        kept = prefix if self.student.prefix_gradient == "stopped" else None
         with self.clock.part("student"):  # the one forward with its gradient
-            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, kept)
+            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, prefix)
             x0_BND = path.clean(z_k, v_BND, t_k)
 
         t_B = self.times(batch, "time", i)
@@ -99,7 +98,8 @@ class Method:
         return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
     def roll_out(self, batch: Batch, name: str, i: int) -> tuple[Rollout, Prefix | None]:
-        """The student's K states from fresh noise, and the prefix they share: valid until the student's update."""
+        """The student's K states from fresh noise; and, where it counts as constant, the prefix they share: valid until the
+        student's update."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
             if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
@@ -108,7 +108,9 @@ class Method:
                     f"{self.cast.student.backbone.family} is none. Choose full"
                 )
             velocity = self.cast.student.bind(batch.cond, prefix)
-            return roll_out(velocity, self.noise(batch, name, i), self.student.grid), prefix
+            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid)
+            # Nobody else needs a prefix with gradient; kept through an iteration of edits it is gigabytes at 7 B.
+            return rollout, prefix if self.student.prefix_gradient == "stopped" else None
 
     def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
         """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew
