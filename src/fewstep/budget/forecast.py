@@ -47,11 +47,14 @@ class TaskForecast:
         return sum(phase.flops for phase in self.phases) + (self.updates - 1) * once
 
 
-def forecast(recipe: Recipe, told: Told, samples: int, on_gpu: bool, size: Size | None = None) -> TaskForecast:
-    """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU."""
+def forecast(
+    recipe: Recipe, told: Told, samples: int, on_gpu: bool, size: Size | None = None, whole: int = WHOLE
+) -> TaskForecast:
+    """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU. whole: up to so many
+    blocks of a kind are rehearsed as they are."""
     size = size or size_of_model(recipe.model)
     depths = size.depths
-    counted = {key: min(n, SHALLOW) if max(depths.values()) > WHOLE else n for key, n in depths.items()}
+    counted = {key: min(n, SHALLOW) if max(depths.values()) > whole else n for key, n in depths.items()}
     base = _rehearsed(recipe, told, samples, on_gpu, size, counted)
     slopes = []
     for key, n in depths.items():
