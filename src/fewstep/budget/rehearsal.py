@@ -167,11 +167,11 @@ def _note(ledger: Ledger, cast_: Cast, learners: tuple[Learner, Learner], averag
     ledger.note(average.mean.values(), "averaged student")
     for learner in learners:
         if learner.network.adapters is None:
-            ledger.note(learner.network.transformer.buffers(), f"weights of the {learner.network.name}")
+            ledger.note(_tables(learner.network.transformer), f"weights of the {learner.network.name}")
     base = cast_.teachers.teachers["base"].network.transformer
     own = {id(p) for one in (*learners,) for p in one.named.values()}
     frozen = [p for name, p in base.named_parameters() if id(p) not in own and ".lora_" not in name]
-    ledger.note([*frozen, *base.buffers()], "weights of the base")
+    ledger.note([*frozen, *_tables(base)], "weights of the base")
     ledger.note(_conditionings(batch), "conditioning")
 
 
@@ -184,7 +184,14 @@ def _naming(ledger: Ledger, purpose: str) -> Any:
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    return [*module.parameters(), *_tables(module)]
+
+
+def _tables(module: nn.Module) -> list[Tensor]:
+    """Buffers, and tensors that modules keep as plain attributes or in lists: rotary tables."""
+    kept = [value for one in module.modules() for value in vars(one).values()]
+    kept += [entry for value in kept if isinstance(value, list | tuple) for entry in value]
+    return [*module.buffers(), *(value for value in kept if isinstance(value, Tensor))]
 
 
 def _conditionings(batch: Batch) -> list[Tensor]:
