@@ -95,6 +95,57 @@ def distill(
 
 @app.command()
 @refusing
+def plan(
+    recipe: RecipeName,
+    gpu: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
+    ] = None,
+    gpus: Annotated[int, typer.Option(help="How many of them; weights and states are held in shares.", min=1)] = 1,
+    seconds: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--seconds-per-iteration", help="A rate to tell the hours by.", min=0),
+    ] = None,
+    measured: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A run folder whose metrics.jsonl tells the rate."),
+    ] = None,
+    tflops: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="A GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.", min=0),
+    ] = None,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder that it would have; `runs/NAME` if not given."),
+    ] = None,
+    in_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Say what a run needs before anything is loaded: memory by part, work, disk, hours.
+
+    Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
+    """
+    from fewstep.recipe import load
+    from fewstep.verbs import plan as planning
+
+    chosen = load(recipe, overrides or [])
+    place = chosen.place(to or Path("runs") / chosen.name)
+    fits = planning.plan(
+        *(chosen, place),
+        gpu=gpu,
+        gpus=gpus,
+        seconds=seconds,
+        measured=measured,
+        tflops=tflops,
+        in_json=in_json,
+        console=out,
+    )
+    if not fits:
+        raise typer.Exit(2)
+
+
+@app.command()
+@refusing
 def encode(
     recipe: RecipeName,
     to: Annotated[
