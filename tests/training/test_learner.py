@@ -41,6 +41,21 @@ def test_steps_are_adamws() -> None:
         torch.testing.assert_close(weight, twin.state()[name], rtol=1e-5, atol=1e-7)
 
 
+def test_the_step_size_cools_down_over_the_last_share_of_the_run() -> None:
+    _, learner = toy(learning_rate=1e-2, cooldown=0.5)
+    taken = []
+    for i in range(8):
+        learner.pace(i, 8)
+        taken.append(learner.optimiser.param_groups[0]["lr"])
+    assert taken == pytest.approx([1e-2] * 5 + [0.75e-2, 0.5e-2, 0.25e-2])
+
+
+def test_without_a_cooldown_the_step_size_is_constant() -> None:
+    _, learner = toy(learning_rate=1e-2)
+    learner.pace(7, 8)
+    assert learner.optimiser.param_groups[0]["lr"] == 1e-2
+
+
 def test_the_norm_is_reported_before_it_is_clipped() -> None:
     network, learner = toy(clip=0.5)
     number = sum(p.numel() for p in network.parameters())

@@ -55,8 +55,11 @@ class QwenImage(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        if self._index.get("_class_name") == DRAWS:
-            self.max_references = 0
+        self.max_references = self.most_references(self._index)
+
+    @classmethod
+    def most_references(cls, index: Mapping[str, Any]) -> int:
+        return 0 if index.get("_class_name") == DRAWS else cls.max_references
 
     @classmethod
     def classes_of(cls, pipeline: str) -> dict[Task, str]:

@@ -74,7 +74,7 @@ class Method:
 
         z_k, t_k = rollout.states[k], rollout.time(k)
         with self.clock.part("student"):  # the one forward with its gradient
-            kept = prefix if self.student.prefix_gradient == "stopped" else self.shared_prefix(batch)
+            kept = prefix if prefix is not None else self.shared_prefix(batch)
             v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, kept)
             x0_BND = path.clean(z_k, v_BND, t_k)
 
@@ -106,8 +106,8 @@ class Method:
         return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
     def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
-        """The student's states from fresh noise, and the prefix they share: valid until the student's update. Steps
-        past `last` are not run; None: all K are."""
+        """The student's states from fresh noise; and, where it counts as constant, the prefix they share: valid until
+        the student's update. Steps past `last` are not run; None: all K are."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
             if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
@@ -116,7 +116,9 @@ class Method:
                     f"{self.cast.student.backbone.family} is none. Choose full"
                 )
             velocity = self.cast.student.bind(batch.cond, prefix)
-            return roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), prefix
+            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid, last)
+            # Nobody else needs a prefix with gradient; kept through an iteration of edits it is gigabytes at 7 B.
+            return rollout, prefix if self.student.prefix_gradient == "stopped" else None
 
     def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
         """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew

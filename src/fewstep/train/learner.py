@@ -19,7 +19,7 @@ class Learner:
     """
 
     def __init__(self, network: Network, plan: LearnerPlan):
-        self.network, self.clip = network, plan.clip
+        self.network, self.plan = network, plan
         self.named = network.named_parameters()
         assert self.named, f"the {network.name} has nothing to learn"
         assert all(p.dtype == torch.float32 for p in self.named.values()), "masters are fp32"
@@ -31,12 +31,19 @@ class Learner:
             fused=True,
         )
 
+    def pace(self, i: int, iterations: int) -> None:
+        """Sets the step size of iteration i of so many: a function of the number alone, so that a resumed run has it."""
+        left = 1 - i / iterations
+        factor = min(1.0, left / self.plan.cooldown) if self.plan.cooldown else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.learning_rate * factor
+
     def update(self, loss: Tensor) -> dict[str, Tensor]:
         """Backward under this role (activations may be recomputed), clip, step. Returns the norm before clipping and
         whether the update was skipped."""
         with self.network.active():
             loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.plan.clip)
         skipped = (~(norm.isfinite() & loss.isfinite())).float()
         # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.
         self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
