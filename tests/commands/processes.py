@@ -60,6 +60,7 @@ class Command:
 
 def _run(log: Path, words: list[str], first: Callable[[], object]) -> None:
     code = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in a shell's background
     try:
         sys.stdout = sys.stderr = log.open("w", buffering=1)
         first()
