@@ -98,8 +98,8 @@ class Method:
         return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
     def roll_out(self, batch: Batch, name: str, i: int) -> tuple[Rollout, Prefix | None]:
-        """The student's K states from fresh noise; and, where it counts as constant, the prefix they share: valid until the
-        student's update."""
+        """The student's K states from fresh noise; and, where it counts as constant, the prefix they share: valid until
+        the student's update."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
             if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
