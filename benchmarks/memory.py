@@ -8,6 +8,7 @@ python benchmarks/memory.py [RECIPE] [--side 1024] [--batch 1] [--set KEY=VALUE 
 import argparse
 import gc
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -16,7 +17,7 @@ from fewstep.backbones.outline import outline_of
 from fewstep.budget.forecast import forecast
 from fewstep.budget.rehearsal import Told, rehearse
 from fewstep.device import PRECISIONS, chosen_device
-from fewstep.recipe import load
+from fewstep.recipe import Recipe, load
 from fewstep.roles.assemble import FILES
 
 TEXT = 256  # positions
@@ -31,25 +32,27 @@ def main() -> None:
     options = parser.parse_args()
     for how in ("off", "selective", "full"):
         recipe = load(options.recipe, [*options.overrides, f"run.gradient_checkpointing={how}"])
-        size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
+        size = size_of_model(recipe.model)
         device = chosen_device(recipe.run.device, recipe.run.precision)
         grid, width = (options.side // 16,) * 2, outline_of(recipe.model).text_width
         for task, references in (("t2i", ()), ("edit", (grid,))):
             told = Told(task, grid, TEXT, width, references)  # type: ignore[arg-type]
             foretold = forecast(recipe, told, options.batch, device.type == "cuda", size).peak.bytes
-
-            def run(told: Told = told) -> None:
-                with torch.device(device):
-                    backbone = size.family.random(size.config, dtype=dtype, device=device)
-                    negatives = recipe.negatives((told.task,), backbone.default_guidance)[told.task]
-                    batch = told.batch(options.batch, backbone.latent_channels, negatives, dtype)
-                rehearse(backbone, recipe, batch, FILES)
-
-            measured = most_bytes(run, device)
+            measured = most_bytes(partial(run, recipe, told, options.batch, device), device)
             print(
                 f"{recipe.model} {task} {how:9} told {foretold / 1e9:8.4f} GB, measured {measured / 1e9:8.4f} GB, "
                 f"{100 * (foretold / measured - 1):+.2f} %"
             )
+
+
+def run(recipe: Recipe, told: Told, samples: int, device: torch.device) -> None:
+    """One iteration, on random weights."""
+    size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
+    with torch.device(device):
+        backbone = size.family.random(size.config, dtype=dtype, device=device)
+        negatives = recipe.negatives((told.task,), backbone.default_guidance)[told.task]
+        batch = told.batch(samples, backbone.latent_channels, negatives, dtype)
+    rehearse(backbone, recipe, batch, FILES)
 
 
 def most_bytes(run: Callable[[], None], device: torch.device) -> int:
