@@ -59,13 +59,13 @@ def modules_of(*rooms: str) -> list[str]:
 
 NEVER = [
     ("fewstep.data", {"torch"}),
-    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train"}),
-    ("fewstep.objective", {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train"}),
+    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train", "fewstep.budget"}),
+    ("fewstep.objective", {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.budget"}),
     ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
     ("fewstep.serve", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
     ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
-    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket"}),
-    ("fewstep.roles", {"fewstep.data", "fewstep.train"}),
+    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.budget"}),
+    ("fewstep.roles", {"fewstep.data", "fewstep.train", "fewstep.budget"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
     ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
     ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.recipe"}),

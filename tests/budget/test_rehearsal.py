@@ -74,14 +74,14 @@ def most_bytes(plan: Recipe, family: str, what: Told, samples: int) -> int:
 
 
 CASES = [
-    ("qwen-image-2.1", task, side, samples, mode, how)
-    for task, side, samples in (("t2i", 16, 4), ("edit", 12, 2))
-    for mode in ("adapter", "full", "mixed")
-    for how in ("off", "selective", "full")
-] + [
-    ("qwen-image", "edit", 12, 2, "adapter", "selective"),
-    ("flux2-klein", "edit", 12, 2, "adapter", "full"),
-    ("flux2-klein", "t2i", 20, 1, "full", "off"),
+    ("qwen-image-2.1", "t2i", 12, 2, "adapter", "off"),
+    ("qwen-image-2.1", "t2i", 8, 4, "full", "full"),
+    ("qwen-image-2.1", "t2i", 8, 3, "mixed", "selective"),
+    ("qwen-image-2.1", "edit", 8, 2, "adapter", "full"),
+    ("qwen-image-2.1", "edit", 8, 1, "full", "off"),
+    ("qwen-image-2.1", "edit", 12, 1, "full", "selective"),
+    ("qwen-image", "edit", 8, 2, "adapter", "selective"),
+    ("flux2-klein", "edit", 8, 1, "adapter", "full"),
 ]
 
 
@@ -100,13 +100,15 @@ def test_memory_is_told_within_a_tenth(family: str, task: str, side: int, sample
 
 
 def test_so_it_is_in_bfloat16() -> None:
-    plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "edit", 16)
+    plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "edit", 8)
     foretold = forecast(plan, what, 2, on_gpu=False, size=size("qwen-image-2.1")).peak.bytes
     assert foretold == pytest.approx(most_bytes(plan, "qwen-image-2.1", what, 2), rel=0.1)
 
 
-@pytest.mark.parametrize("how", ["off", "full"])
-@pytest.mark.parametrize(("family", "task"), [("qwen-image-2.1", "edit"), ("qwen-image", "t2i"), ("flux2-klein", "t2i")])
+@pytest.mark.parametrize(
+    ("family", "task", "how"),
+    [("qwen-image-2.1", "edit", "full"), ("qwen-image", "t2i", "off"), ("flux2-klein", "t2i", "full")],
+)
 def test_operations_are_those_that_torch_counts(family: str, task: str, how: str) -> None:
     """torch has no formula for the CPU's own attention, so both are told to do it by plain products."""
     plan, what = recipe(f"run.gradient_checkpointing={how}", "critic.updates=1"), told(family, task, 8)
@@ -120,17 +122,16 @@ def test_operations_are_those_that_torch_counts(family: str, task: str, how: str
 
 def test_recomputing_takes_less_memory_and_more_work_the_more_it_is() -> None:
     plans = [recipe(f"run.gradient_checkpointing={how}") for how in ("off", "selective", "full")]
-    what = told("qwen-image-2.1", "t2i", 16)
+    what = told("qwen-image-2.1", "t2i", 12)
     off, selective, full = (forecast(plan, what, 4, on_gpu=False, size=size("qwen-image-2.1")) for plan in plans)
     assert off.peak.bytes > 1.2 * selective.peak.bytes > 1.4 * full.peak.bytes
     assert off.flops < selective.flops < full.flops
 
 
-@pytest.mark.parametrize("how", ["off", "full"])
-def test_two_depths_tell_of_a_deep_model(how: str) -> None:
-    deep = size("flux2-klein")
-    deep = Size(deep.family, deep.index, {**deep.config, "num_layers": 3, "num_single_layers": 4}, "deep")
-    plan, what = recipe(f"run.gradient_checkpointing={how}"), told("flux2-klein", "t2i", 12)
+def test_two_depths_tell_of_a_deep_model() -> None:
+    small = size("qwen-image-2.1")
+    deep = Size(small.family, small.index, {**small.config, "num_layers": 6}, "deep")
+    plan, what = recipe("run.gradient_checkpointing=full"), told("qwen-image-2.1", "edit", 8)
     led_on = forecast(plan, what, 2, on_gpu=False, size=deep, whole=2)
     whole = forecast(plan, what, 2, on_gpu=False, size=deep, whole=99)
     assert led_on.peak.bytes == pytest.approx(whole.peak.bytes, rel=0.02)
@@ -138,7 +139,7 @@ def test_two_depths_tell_of_a_deep_model(how: str) -> None:
 
 
 def test_a_gpu_takes_norms_in_float32() -> None:
-    plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "t2i", 16)
+    plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "t2i", 12)
     here, there = (forecast(plan, what, 4, on_gpu=on, size=size("qwen-image-2.1")).peak.bytes for on in (False, True))
     assert here < there < 1.5 * here
 

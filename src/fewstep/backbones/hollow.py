@@ -139,10 +139,3 @@ def as_on_gpu(transformer: nn.Module) -> None:
 
 def _in_float32(module: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return tuple(x.float() for x in given) if torch.is_autocast_enabled("cpu") else given
-
-
-def largest_block(size: Size, dtype: torch.dtype) -> int:
-    """Bytes of a block's weights."""
-    made = hollow(size, dict.fromkeys(size.depths, 1), dtype)
-    blocks = [block for child in made.transformer.children() if isinstance(child, nn.ModuleList) for block in child]
-    return max(sum(p.numel() * p.element_size() for p in block.parameters()) for block in blocks)

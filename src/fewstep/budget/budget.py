@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep.backbones.hollow import Size, largest_block, size_of_model
-from fewstep.budget.forecast import TaskForecast, forecast, sharded
+from fewstep.backbones.hollow import Size, size_of_model
+from fewstep.budget.forecast import TaskForecast, forecast
 from fewstep.budget.ledger import Phase
 from fewstep.budget.shapes import Shapes, shapes_of
 from fewstep.data.mixture import Task, task_turns
-from fewstep.device import PRECISIONS
 from fewstep.durable import lines
 from fewstep.encode.estimate import StoreSize
 from fewstep.errors import RecipeError, RunError
@@ -28,7 +27,6 @@ class Card:
     is left to the CUDA context, to libraries and to what the allocator cannot fill. Declared, not measured."""
 
     gigabytes: int
-    number: int = 1
 
     @property
     def bytes(self) -> int:
@@ -89,16 +87,11 @@ def budget_of(recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True) -
 
 
 def _budget(recipe: Recipe, size: Size, shapes: Shapes, gpus: int, on_gpu: bool) -> Budget:
-    samples = -(-recipe.run.batch // gpus)
+    samples = -(-recipe.run.batch // gpus)  # each GPU holds all weights, and a share of the batch
     tasks = tuple(forecast(recipe, told, samples, on_gpu, size) for told in shapes.told)
-    block = largest_block(size, PRECISIONS[recipe.run.precision])
-    peaks = {task.told.task: max((sharded(p, gpus, 2 * block) for p in task.phases), key=_bytes) for task in tasks}
+    peaks = {task.told.task: task.peak for task in tasks}
     iterations = {task: task_turns(recipe.run.iterations, recipe.mixture, task) for task in peaks}
     return Budget(recipe, size, shapes, tasks, peaks, iterations, gpus, on_gpu, size.parameters)
-
-
-def _bytes(phase: Phase) -> int:
-    return phase.bytes
 
 
 def changes(budget: Budget, card: Card) -> list[Change]:
@@ -112,17 +105,14 @@ def changes(budget: Budget, card: Card) -> list[Change]:
         tried = changed(recipe, keys)
         budget = _budget(tried, budget.size, budget.shapes, gpus, budget.on_gpu)
         words = ", ".join(f"{key}: {value}" for key, value in step.items())
+        if "run.batch" in step:
+            words += f" (or --gpus {gpus * recipe.run.batch // step['run.batch']} at the same batch)"
         made.append(Change(words, budget.bytes, budget.bytes <= card.bytes))
-    while budget.bytes > card.bytes and gpus < 64:
-        gpus *= 2
-        budget = _budget(budget.recipe, budget.size, budget.shapes, gpus, budget.on_gpu)
-        if budget.bytes <= card.bytes:
-            made.append(Change(f"--gpus {gpus}, weights and states in shares", budget.bytes, True))
     return made
 
 
 def _steps(budget: Budget) -> list[dict[str, Any]]:
-    """Cheapest in quality and speed first. Batches count over all GPUs."""
+    """Those that cost least quality and time first. A batch counts over all GPUs."""
     recipe = budget.recipe
     steps: list[dict[str, Any]] = []
     for name, teacher in recipe.teachers.named.items():

@@ -7,14 +7,14 @@ whole.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from fewstep.backbones.hollow import Indexed, Size, as_on_gpu, hollow, size_of_model
-from fewstep.budget.ledger import WORK, Phase
+from fewstep.budget.ledger import Phase
 from fewstep.budget.rehearsal import Rehearsed, Told, rehearse
 from fewstep.device import PRECISIONS
 from fewstep.lora.factors import Factors
@@ -50,8 +50,8 @@ class TaskForecast:
 def forecast(
     recipe: Recipe, told: Told, samples: int, on_gpu: bool, size: Size | None = None, whole: int = WHOLE
 ) -> TaskForecast:
-    """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU. whole: up to so many
-    blocks of a kind are rehearsed as they are."""
+    """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU. whole: up to so
+    many blocks of a kind are rehearsed as they are."""
     size = size or size_of_model(recipe.model)
     depths = size.depths
     counted = {key: min(n, SHALLOW) if max(depths.values()) > whole else n for key, n in depths.items()}
@@ -111,14 +111,3 @@ def _calls(base: Rehearsed, recipe: Recipe) -> dict[str, int]:
     calls = dict(base.calls)
     calls["critic"] = calls.get("critic", 0) + recipe.critic.updates - 1
     return calls
-
-
-def sharded(peak: Phase, gpus: int, gathered: int) -> Phase:
-    """The same on each of several GPUs that hold a share of all weights, gradients, moments and averages, and gather
-    a block's weights (`gathered` bytes) when they use it."""
-    if gpus == 1:
-        return peak
-    whole = (WORK, "rollout states, prefix", "conditioning")
-    shares = {name: n if name in whole else -(-n // gpus) for name, n in peak.peak.items()}
-    shares[WORK] = shares.get(WORK, 0) + gathered
-    return replace(peak, peak=Counter(shares))

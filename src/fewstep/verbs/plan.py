@@ -32,7 +32,7 @@ def plan(
     on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_one(recipe)
     with console.status("rehearsing an iteration"):
         budget = budget_of(recipe, place, gpus, on_gpu)
-        card = None if gpu is None else Card(gpu, gpus)
+        card = None if gpu is None else Card(gpu)
         fits = card is None or budget.bytes <= card.bytes
         made = changes(budget, card) if card is not None and not fits else []
     rate = rate_of(budget, seconds, measured, tflops)

@@ -1,0 +1,88 @@
+"""`fewstep plan`: on the tiny teacher's folder whose weights are gone, and for published models that are not here."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewstep.budget.budget import Card, budget_of, changed, changes, rate_of
+from fewstep.errors import RecipeError, RunError
+from fewstep.recipe import checked
+from tests.commands.conftest import fewstep, recipe, teacher, written  # noqa: F401 - fixtures
+
+
+@pytest.fixture
+def without_weights(recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:  # noqa: F811
+    folder = tmp_path / "bare"
+    shutil.copytree(recipe["model"], folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    return recipe | {"model": str(folder)}
+
+
+def test_it_tells_of_a_model_without_weights(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    result = fewstep(
+        "plan", written(without_weights, tmp_path), "--json", "--out", tmp_path / "run", "--seconds-per-iteration", "9"
+    )
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.output)
+    assert said["tasks"].keys() == {"t2i", "edit"}
+    assert said["tasks"]["edit"]["tokens"] > said["tasks"]["t2i"]["tokens"]
+    assert said["tasks"]["t2i"]["iterations"] == 2
+    assert said["hours"] == pytest.approx(4 * 9 / 3600, abs=1e-3)
+    parts = said["tasks"]["t2i"]["parts"]
+    assert parts["optimiser of the student"] == pytest.approx(2 * parts["weights of the student"], rel=0.01)
+    assert said["checkpoint_bytes"] == pytest.approx(7 * parts["weights of the student"], rel=0.01)
+    assert said["store_bytes"] > 0
+    assert said["fits"] is None
+
+
+def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    plan = checked(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
+    whole = budget_of(plan, tmp_path, on_gpu=False)
+
+    class Small(Card):
+        @property
+        def bytes(self) -> int:
+            return int(whole.bytes * 0.55)
+
+    made = changes(whole, Small(1))
+    assert made[0].keys == "run.gradient_checkpointing: selective"
+    assert made[-1].fits
+    assert [change.bytes for change in made] == sorted((change.bytes for change in made), reverse=True)
+    large = ["size=[256, 256]", "run.batch=512", "tasks={t2i: 1, edit: 0}", "run.gradient_checkpointing=full"]
+    words = [word for key in large for word in ("--set", key)]
+    result = fewstep("plan", written(without_weights, tmp_path), "--gpu", "1", "--out", tmp_path / "run", *words)
+    assert result.exit_code == 2, result.output
+    assert "does not fit" in result.output
+
+
+def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    budget = budget_of(checked(without_weights, "tiny"), tmp_path, on_gpu=False)
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"phase": "distil", "iteration": i, "task": task, "seconds": {"iteration": s}}) + "\n"
+            for i, (task, s) in enumerate([("t2i", 1.0), ("edit", 3.0), ("t2i", 2.0), ("t2i", 9.0)])
+        )
+    )
+    measured = rate_of(budget, None, tmp_path, None)
+    assert measured is not None
+    assert measured.seconds == {"t2i": 2.0, "edit": 3.0}
+    assert measured.hours(budget) == pytest.approx(10 / 3600)
+    with pytest.raises(RecipeError, match="give one"):
+        rate_of(budget, 1.0, tmp_path, None)
+    with pytest.raises(RunError, match="run folder"):
+        rate_of(budget, None, tmp_path / "nowhere", None)
+
+
+def test_an_unknown_model_is_refused_with_what_is_known() -> None:
+    result = fewstep("plan", "pocket", "--set", "model=someone/some-model")
+    assert result.exit_code == 2
+    assert "qwen-image-2.1" in result.output
+
+
+def test_a_changed_recipe_is_checked(without_weights: dict[str, Any]) -> None:
+    plan = checked(without_weights, "tiny")
+    assert changed(plan, {"run.batch": 1}).run.batch == 1
+    with pytest.raises(RecipeError):
+        changed(plan, {"run.batch": 0})
