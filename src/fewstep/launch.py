@@ -23,6 +23,7 @@ from fewstep.encode.store import ConditioningStore
 from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
+from fewstep.parallel import ALONE, Ranks, device_of, joined
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
@@ -42,7 +43,7 @@ class Prepared:
     composition: Composition
     negatives: Mapping[Task, tuple[str, ...]]
 
-    def loader(self) -> Loader:
+    def loader(self, ranks: Ranks = ALONE) -> Loader:
         r = self.recipe
         return Loader(
             self.store,
@@ -51,16 +52,18 @@ class Prepared:
             size=r.size,
             seed=r.run.seed,
             negatives=self.negatives,
+            rank=ranks.rank,
+            world=ranks.world,
         )
 
 
-def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
+def encode(recipe: Recipe, out: Path, console: Console, ranks: Ranks = ALONE) -> Prepared:
     """The recipe's cases read and encoded into its store; what is there already stays.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
-    device = chosen_device(recipe.run.device, recipe.run.precision)
+    device = chosen_device(device_of(recipe.run.device, ranks), recipe.run.precision)
     place = recipe.place(out)
     with console.status("reading cases"):
         composition = composed(recipe.data, recipe.mixture, place / "cases")
@@ -81,20 +84,28 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch:
     """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
     the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
 
+    Under torchrun the ranks share each batch; the first one writes, examines, exports and speaks.
+
     Args:
         watch: makes the run's examiner, instead of the probe's usual one.
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
     """
-    console = console or Console()
-    device = chosen_device(recipe.run.device, recipe.run.precision)
+    with joined(recipe.run.device) as ranks:
+        ranks.agree("recipe", recipe.resolved_yaml())
+        return _distill(recipe, out, (console or Console()) if ranks.first else Console(quiet=True), watch, ranks)
+
+
+def _distill(recipe: Recipe, out: Path, console: Console, watch: Watching | None, ranks: Ranks) -> Outcome:
+    device = chosen_device(device_of(recipe.run.device, ranks), recipe.run.precision)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
-    with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
-        prepared = encode(recipe, out, console)
-        loader = prepared.loader()
+    with _opened(recipe, out, device, ranks) as run:
+        prepared = _encoded(recipe, out, console, ranks)
+        loader = prepared.loader(ranks)
+        ranks.agree("cases", loader.identity())
         backbone = prepared.backbone
         # encodes, so before the encoder goes
         examiner = watch(backbone) if watch else watching(backbone) if recipe.model == POCKET else None
@@ -124,11 +135,32 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch:
             examine=examiner(cast.student, recipe.student.grid, recipe.run.precision) if examiner else None,
             render=showing.render,
             console=console,
+            ranks=ranks,
         )
         console.print(f"run folder [bold]{out}[/]: metrics.jsonl, checkpoints/, samples/", highlight=False)
         outcome = trainer.train()
-        _finish(run, outcome, console)
+        if ranks.first:
+            _finish(run, outcome, console)
+        ranks.wait()
         return outcome
+
+
+def _opened(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks) -> RunDir:
+    """The first rank makes and locks the run folder for all."""
+    facts = {"device": str(device), "threads": torch.get_num_threads(), "ranks": ranks.world}
+    run = RunDir.open_or_create(out, recipe, facts) if ranks.first else RunDir(out, recipe)
+    ranks.wait()
+    return run
+
+
+def _encoded(recipe: Recipe, out: Path, console: Console, ranks: Ranks) -> Prepared:
+    """The first rank encodes what is missing; the others then find all of it in the store."""
+    if not ranks.first:
+        ranks.wait()
+    prepared = encode(recipe, out, console, ranks)
+    if ranks.first:
+        ranks.wait()
+    return prepared
 
 
 def _finish(run: RunDir, outcome: Outcome, console: Console) -> None:
