@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,7 +89,10 @@ def on_ranks(world: int, job: object, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.start_processes(_rank, (world, port, job, folder), nprocs=world, start_method="spawn")
+    with warnings.catch_warnings():
+        # Python 3.12 on forking beside threads: none is needed here, and a child that imports nothing starts at once
+        warnings.simplefilter("ignore", DeprecationWarning)
+        mp.start_processes(_rank, (world, port, job, folder), nprocs=world, start_method="fork")
 
 
 def assert_alike(one: Path, other: Path) -> None:
