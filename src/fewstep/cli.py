@@ -74,6 +74,13 @@ def distill(
         typer.Option("--out", help="The run folder; `runs/NAME` if not given."),
     ] = None,
     overrides: Overrides = None,
+    fork: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="RUN[@WHICH]",
+            help="Go on from another run's checkpoint (an iteration, `best`, or `last` if not given) in a new --out.",
+        ),
+    ] = None,
 ) -> None:
     """Distil a teacher into a 4-step student, as a recipe says.
 
@@ -83,7 +90,58 @@ def distill(
     from fewstep.recipe import load
 
     chosen = load(recipe, overrides or [])
-    launch.distill(chosen, to or Path("runs") / chosen.name, out)
+    launch.distill(chosen, to or Path("runs") / chosen.name, out, fork=fork)
+
+
+@app.command()
+@refusing
+def plan(
+    recipe: RecipeName,
+    gpu: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
+    ] = None,
+    gpus: Annotated[int, typer.Option(help="How many of them; weights and states are held in shares.", min=1)] = 1,
+    seconds: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--seconds-per-iteration", help="A rate to tell the hours by.", min=0),
+    ] = None,
+    measured: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A run folder whose metrics.jsonl tells the rate."),
+    ] = None,
+    tflops: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="A GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.", min=0),
+    ] = None,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder that it would have; `runs/NAME` if not given."),
+    ] = None,
+    in_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Say what a run needs before anything is loaded: memory by part, work, disk, hours.
+
+    Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
+    """
+    from fewstep.recipe import load
+    from fewstep.verbs import plan as planning
+
+    chosen = load(recipe, overrides or [])
+    place = chosen.place(to or Path("runs") / chosen.name)
+    fits = planning.plan(
+        *(chosen, place),
+        gpu=gpu,
+        gpus=gpus,
+        seconds=seconds,
+        measured=measured,
+        tflops=tflops,
+        in_json=in_json,
+        console=out,
+    )
+    if not fits:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -97,12 +155,13 @@ def encode(
     overrides: Overrides = None,
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
-    use another machine, or to see the size of it."""
+    use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
     from fewstep import launch
     from fewstep.recipe import load
+    from fewstep.share import Share
 
     chosen = load(recipe, overrides or [])
-    launch.encode(chosen, to or Path("runs") / chosen.name, out)
+    launch.encode(chosen, to or Path("runs") / chosen.name, out, Share.of_environment())
 
 
 @app.command()
@@ -126,6 +185,9 @@ def export(
         Optional[int],  # noqa: UP045
         typer.Option(help="Cut the LoRA down to this rank (truncated SVD); the card says what that leaves out.", min=1),
     ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="The whole transformer once more, as ComfyUI's one file.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
 ) -> None:
     """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
@@ -138,6 +200,7 @@ def export(
         dtype=dtype,
         lora=lora,
         svd_rank=svd_rank,
+        single_file=single_file,
         check=verify,
         console=out,
     )

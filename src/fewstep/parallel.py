@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fewstep.errors import RunError
+from fewstep.errors import EnvironmentRefused, RecipeError, RunError
+from fewstep.share import Share
 
 Fact = TypeVar("Fact")
 PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank encodes, examines and exports
@@ -23,16 +24,20 @@ PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank enco
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `world`, the `local`-th of its machine."""
+    """`rank` of `world`."""
 
     rank: int = 0
     world: int = 1
-    local: int = 0
 
     @property
     def first(self) -> bool:
         """The rank that writes and speaks."""
         return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """This rank's part of the cases."""
+        return Share(self.rank, self.world)
 
     def gather(self, fact: Fact) -> list[Fact]:
         """What every rank holds, in the order of ranks. All ranks must ask."""
@@ -75,28 +80,30 @@ class Ranks:
 ALONE = Ranks()
 
 
-def device_of(name: str, ranks: Ranks) -> str:
-    """The recipe's device as this rank takes it: of several GPUs, its own."""
-    if ranks.world > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
-        return f"cuda:{ranks.local}"
-    if ranks.world > 1 and name.startswith("cuda:"):
-        raise RunError(f"run.device {name} would put all {ranks.world} ranks on one GPU; make it cuda")
-    return name
-
-
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The ranks that torchrun started, gloo on the CPU and nccl on GPUs; ALONE without torchrun."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """The ranks that torchrun started, gloo on the CPU and nccl on GPUs; ALONE without torchrun.
+
+    Args:
+        device: the recipe's. Under torchrun `cuda` is the GPU of the local rank.
+
+    Raises:
+        EnvironmentRefused: torchrun's environment is not whole.
+        RecipeError: one GPU named for several ranks.
+    """
+    share = Share.of_environment()
+    if share.world == 1:
         yield ALONE
         return
-    ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", "0")))
-    where = device_of(device, ranks)
-    on_gpu = where.startswith("cuda") and torch.cuda.is_available()
+    if "MASTER_ADDR" not in os.environ or "LOCAL_RANK" not in os.environ:
+        raise EnvironmentRefused("WORLD_SIZE is set, LOCAL_RANK or MASTER_ADDR is not; unset it, or use torchrun")
+    if device.startswith("cuda:"):
+        raise RecipeError(f"run.device {device} would put all {share.world} ranks on one GPU; make it cuda")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(ranks.local)
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
-        yield ranks
+        yield Ranks(share.rank, share.world)
     finally:
         dist.destroy_process_group()

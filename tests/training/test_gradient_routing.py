@@ -1,6 +1,8 @@
 """Where the gradient goes: each role's loss moves that role alone - as adapter and in full, with and without
 recomputed activations, after any switching. On the real transformer."""
 
+from typing import Any
+
 import pytest
 import torch
 from parts import batch, normal, tiny
@@ -12,17 +14,26 @@ from fewstep.objective.dmd import dmd_loss
 from fewstep.roles.assemble import Cast, assemble
 from fewstep.roles.network import Network
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.recomputation import Recomputation
 from fewstep.train.learner import Learner
 
 PLAN = AdapterPlan(rank=4, alpha=4.0)
 T = torch.tensor([0.7, 0.3])
-MODES = ["adapter", "full"]
+MODES = ["adapter", "full", "adapter-full", "full-adapter"]
+RECOMPUTED: list[Recomputation] = ["off", "selective", "full"]
+
+
+def modes(mode: str) -> tuple[Any, Any]:
+    """Of student and critic."""
+    return (mode, mode) if "-" not in mode else tuple(mode.split("-"))  # type: ignore[return-value]
 
 
 def cast_of(
-    mode: str, checkpointing: bool = False, precision: str = "fp32", dtype: torch.dtype = torch.float32
+    mode: str, checkpointing: Recomputation = "off", precision: str = "fp32", dtype: torch.dtype = torch.float32
 ) -> Cast:
-    student, critic = StudentPlan(mode=mode, adapter=PLAN), CriticPlan(mode=mode, adapter=PLAN)
+    """mode: of both, or as student-critic."""
+    of_student, of_critic = modes(mode)
+    student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
     cast = assemble(
         tiny(dtype), student, critic, TeachersSpec(), iterations=4, draw=Draw(0), precision=precision,
         gradient_checkpointing=checkpointing,
@@ -65,9 +76,9 @@ def gradients(network: Network, loss: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("role", ["student", "critic"])
-@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("checkpointing", RECOMPUTED)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: bool, role: str) -> None:
+def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: Recomputation, role: str) -> None:
     cast = cast_of(mode, checkpointing)
     network = cast.student if role == "student" else cast.critic
     moved = gradients(network, loss_of(cast, role))
@@ -78,19 +89,21 @@ def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: bool, role: s
     assert not [name for name, p in every(cast).items() if p.grad is not None and id(p) not in own]
 
 
+@pytest.mark.parametrize("how", RECOMPUTED[1:])
 @pytest.mark.parametrize("role", ["student", "critic"])
 @pytest.mark.parametrize("mode", MODES)
-def test_recomputed_activations_give_the_same_gradient(mode: str, role: str) -> None:
+def test_recomputed_activations_give_the_same_gradient(mode: str, role: str, how: Recomputation) -> None:
     """Recomputed under another role they would not: see the next test."""
-    kept, recomputed = (cast_of(mode, checkpointing) for checkpointing in (False, True))
+    kept, recomputed = (cast_of(mode, checkpointing) for checkpointing in ("off", how))
     grads = [gradients(c.student if role == "student" else c.critic, loss_of(c, role)) for c in (kept, recomputed)]
     for name, g in grads[0].items():
         torch.testing.assert_close(g, grads[1][name], rtol=1e-4, atol=1e-7)
 
 
-def test_recomputing_under_another_role_is_an_error_or_another_gradient() -> None:
+@pytest.mark.parametrize("how", RECOMPUTED[1:])
+def test_recomputing_under_another_role_is_an_error_or_another_gradient(how: Recomputation) -> None:
     """What Learner.update guards against by holding the role through backward."""
-    cast, careless = cast_of("adapter"), cast_of("adapter", checkpointing=True)
+    cast, careless = cast_of("adapter"), cast_of("adapter", checkpointing=how)
     right = gradients(cast.student, student_loss(cast))
     loss = student_loss(careless)
     with careless.critic.active():
@@ -101,10 +114,10 @@ def test_recomputing_under_another_role_is_an_error_or_another_gradient() -> Non
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_update_moves_its_own_role_alone(mode: str) -> None:
-    cast = cast_of(mode, checkpointing=True)
+    cast = cast_of(mode, checkpointing="full")
     learners = {
-        "student": Learner(cast.student, StudentPlan(mode=mode)),
-        "critic": Learner(cast.critic, CriticPlan(mode=mode)),
+        "student": Learner(cast.student, StudentPlan(mode=modes(mode)[0])),
+        "critic": Learner(cast.critic, CriticPlan(mode=modes(mode)[1])),
     }
     for role, learner in learners.items():
         before = {name: p.detach().clone() for name, p in every(cast).items()}
@@ -145,7 +158,8 @@ def test_autocast_without_gradient_leaves_the_next_gradient_whole(mode: str) -> 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_both_modes_learn_in_fp32_and_start_as_the_teacher(mode: str) -> None:
-    student, critic = StudentPlan(mode=mode, adapter=PLAN), CriticPlan(mode=mode, adapter=PLAN)
+    of_student, of_critic = modes(mode)
+    student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
     backbone = tiny(torch.bfloat16)
     cast = assemble(backbone, student, critic, TeachersSpec(), iterations=1, draw=Draw(0), precision="bf16")
     lesson, z = batch(1), normal(2, 4, 8)

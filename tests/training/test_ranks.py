@@ -17,10 +17,10 @@ from torch import Tensor
 
 from fewstep.data.order import share
 from fewstep.encode.loader import Batch
-from fewstep.errors import RunError
+from fewstep.errors import EnvironmentRefused, RecipeError, RunError
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.parallel import ALONE, Ranks, device_of, joined
+from fewstep.parallel import ALONE, Ranks, joined
 from fewstep.roles.assemble import assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.train.plan import RunPlan
@@ -197,7 +197,15 @@ def test_figures_are_weighted_by_samples_and_left_out_ones_counted() -> None:
     assert over_ranks([(0.5, {"loss": None}), (0.5, {"loss": 1.0})]) == {"loss": None}
 
 
-def test_one_gpu_named_for_many_ranks_is_refused() -> None:
-    assert device_of("cuda", Ranks(1, 2, 1)) == "cuda:1"
-    with pytest.raises(RunError, match="make it cuda"):
-        device_of("cuda:0", Ranks(1, 2, 1))
+def test_one_gpu_named_for_many_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(RecipeError, match="make it cuda"), joined("cuda:0"):
+        pass
+
+
+def test_a_launcher_that_tells_half_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(EnvironmentRefused, match="use torchrun"), joined("cpu"):
+        pass

@@ -85,7 +85,7 @@ class OutlineKlein(Outline):
 def _kind(model: str) -> tuple[type[Outline], tuple[int, int]]:
     """The outline of the model's family and its published widths: by its pipeline class where its index is here, else
     by its name."""
-    index = _file(model, "model_index.json")
+    index = file_of(model, "model_index.json")
     name = str(read_json(index).get("_class_name")) if index is not None else model.lower()
     if name == "Flux2KleinPipeline" or "klein" in name:
         return OutlineKlein, PUBLISHED_KLEIN
@@ -102,8 +102,8 @@ def outline_of(model: str) -> Outline:
     Raises:
         ModelError: a folder whose transformer/config.json cannot be read.
     """
-    config = _file(model, CONFIG)
-    vocabulary = next((found for name in TOKENIZERS if (found := _file(model, name)) is not None), None)
+    config = file_of(model, CONFIG)
+    vocabulary = next((found for name in TOKENIZERS if (found := file_of(model, name)) is not None), None)
     if config is None and Path(model).is_dir():
         raise ModelError(f"{Path(model) / CONFIG} is missing: the model folder is incomplete. Copy it again")
     kind, (text_width, latent_width) = _kind(model)
@@ -117,7 +117,8 @@ def outline_of(model: str) -> Outline:
     return kind(text_width, latent_width, _counter(vocabulary), f"{widths} and {counted}")
 
 
-def _file(model: str, name: str) -> Path | None:
+def file_of(model: str, name: str) -> Path | None:
+    """A file of a model that is on this machine; nothing is fetched."""
     folder = Path(fewstep.__file__).parent / "pocket" / "teacher" if model == "pocket" else Path(model).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None

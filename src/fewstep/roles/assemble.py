@@ -1,11 +1,11 @@
 """From plans to the cast of a run: student, critic and teachers."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import adapter_path, load_backbone
@@ -19,10 +19,27 @@ from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
+from fewstep.roles.recomputation import Recomputation, recompute
 from fewstep.roles.teacher_plan import BASE, TASKS, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.trust import Trust
 from fewstep.roles.vetting import start
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where specialised teachers come from. adapter(source): a LoRA's factors. model(source, dtype, device): the
+    transformer of a further model."""
+
+    adapter: Callable[[str], Mapping[str, Factors]]
+    model: Callable[[str, torch.dtype, torch.device], nn.Module]
+
+
+def _model(source: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    return load_backbone(source, dtype=dtype, device=device, parts="transformer").transformer
+
+
+FILES = Sources(lambda source: lora_file.read(adapter_path(source)), _model)
 
 
 @dataclass(frozen=True)
@@ -44,7 +61,8 @@ def assemble(
     iterations: int,
     draw: Draw,
     precision: str = "fp32",
-    gradient_checkpointing: bool = False,
+    gradient_checkpointing: Recomputation = "off",
+    sources: Sources = FILES,
 ) -> Cast:
     """The cast over `backbone`, whose transformer becomes the frozen base (and is changed in place by adapters).
 
@@ -68,20 +86,19 @@ def assemble(
             adapters.add(name, p.adapter, (*backbone.lora_targets, *given), draw)
             adapters.start_from(name, given)
             network = Network(name, backbone, base, adapters, name, precision)
-        if gradient_checkpointing:
-            network.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+        recompute(network.transformer, gradient_checkpointing)
         return network
 
     def specialised(name: str) -> Network:
         spec = teachers.named[name]
         if spec.adapter is not None:
-            adapters.load(f"teacher-{name}", lora_file.read(adapter_path(spec.adapter)), spec.adapter)
+            adapters.load(f"teacher-{name}", sources.adapter(spec.adapter), spec.adapter)
             return Network(name, backbone, base, adapters, f"teacher-{name}", precision)
         assert spec.model is not None
         device = backbone.device
         where = device if spec.place == "resident" else torch.device("cpu")
-        other = load_backbone(spec.model, dtype=next(base.parameters()).dtype, device=where, parts="transformer")
-        transformer = _fitting(other.transformer, base, spec.model)
+        other = sources.model(spec.model, next(base.parameters()).dtype, where)
+        transformer = _fitting(other, base, spec.model)
         if spec.place == "offloaded":
             return Offloaded(name, backbone, transformer, precision, device)
         return Network(name, backbone, transformer, precision=precision)
@@ -98,8 +115,15 @@ def assemble(
 
 
 def _copy(base: nn.Module) -> nn.Module:
-    """fp32 masters: steps of 1e-6 are lost in bf16 weights."""
-    return copy.deepcopy(base).float().requires_grad_(True)
+    """fp32 masters: steps of 1e-6 are lost in bf16 weights. Tensor by tensor, without a bf16 copy on the way."""
+    copied: dict[int, object] = {id(p): nn.Parameter(_master(p)) for p in base.parameters()}
+    copied |= {id(b): _master(b) for b in base.buffers()}
+    return copy.deepcopy(base, copied)
+
+
+def _master(tensor: Tensor) -> Tensor:
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(dtype, copy=True)
 
 
 @torch.no_grad()

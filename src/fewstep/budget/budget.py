@@ -1,0 +1,245 @@
+"""A recipe's needs on the GPUs it is meant for, and what to change where they do not suffice."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.backbones.hollow import Size, largest_block, size_of_model
+from fewstep.budget.forecast import TaskForecast, forecast, sharded
+from fewstep.budget.ledger import Phase
+from fewstep.budget.shapes import Shapes, shapes_of
+from fewstep.data.mixture import Task, task_turns
+from fewstep.device import PRECISIONS
+from fewstep.durable import lines
+from fewstep.encode.estimate import StoreSize
+from fewstep.errors import RecipeError, RunError
+from fewstep.recipe import Recipe, checked
+
+UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
+STATES = ("weights of the student", "weights of the critic", "optimiser of the", "averaged student")
+
+
+@dataclass(frozen=True)
+class Card:
+    """gigabytes: as cards are sold. A run may take 10^9 bytes of each; what such a card has beyond that (7 % of 2^30)
+    is left to the CUDA context, to libraries and to what the allocator cannot fill. Declared, not measured."""
+
+    gigabytes: int
+    number: int = 1
+
+    @property
+    def bytes(self) -> int:
+        return self.gigabytes * 10**9
+
+
+@dataclass(frozen=True)
+class Change:
+    """Keys that make a run smaller, together with those before it, and the bytes that it then takes."""
+
+    keys: str
+    bytes: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Budget:
+    """peaks: of each task, the moment at which one GPU holds most. checkpoint: bytes of one on disk."""
+
+    recipe: Recipe
+    size: Size
+    shapes: Shapes
+    tasks: tuple[TaskForecast, ...]
+    peaks: Mapping[Task, Phase]
+    iterations: Mapping[Task, int]
+    gpus: int
+    on_gpu: bool
+    parameters: int
+
+    @property
+    def bytes(self) -> int:
+        return max(peak.bytes for peak in self.peaks.values())
+
+    @property
+    def checkpoint(self) -> int:
+        peak = self.tasks[0].peak.peak
+        return sum(n for name, n in peak.items() if name.startswith(STATES))
+
+    @property
+    def store(self) -> StoreSize | None:
+        return self.shapes.store
+
+    @property
+    def flops(self) -> float:
+        """Of the mean iteration, on all GPUs together."""
+        total = sum(self.iterations[task.told.task] * task.flops for task in self.tasks)
+        return self.gpus * total / max(1, sum(self.iterations.values()))
+
+
+def budget_of(recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True) -> Budget:
+    """
+    Raises:
+        ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
+    """
+    size = size_of_model(recipe.model)
+    guidance, _ = size.family.sampled(size.index)
+    return _budget(recipe, size, shapes_of(recipe, place, guidance), gpus, on_gpu)
+
+
+def _budget(recipe: Recipe, size: Size, shapes: Shapes, gpus: int, on_gpu: bool) -> Budget:
+    samples = -(-recipe.run.batch // gpus)
+    tasks = tuple(forecast(recipe, told, samples, on_gpu, size) for told in shapes.told)
+    block = largest_block(size, PRECISIONS[recipe.run.precision])
+    peaks = {task.told.task: max((sharded(p, gpus, 2 * block) for p in task.phases), key=_bytes) for task in tasks}
+    iterations = {task: task_turns(recipe.run.iterations, recipe.mixture, task) for task in peaks}
+    return Budget(recipe, size, shapes, tasks, peaks, iterations, gpus, on_gpu, size.parameters)
+
+
+def _bytes(phase: Phase) -> int:
+    return phase.bytes
+
+
+def changes(budget: Budget, card: Card) -> list[Change]:
+    """What makes it fit, each on top of those before it, until it does; every one is forecast, not guessed."""
+    made: list[Change] = []
+    recipe, gpus, keys = budget.recipe, budget.gpus, dict[str, Any]()
+    for step in _steps(budget):
+        if budget.bytes <= card.bytes:
+            break
+        keys |= step
+        tried = changed(recipe, keys)
+        budget = _budget(tried, budget.size, budget.shapes, gpus, budget.on_gpu)
+        words = ", ".join(f"{key}: {value}" for key, value in step.items())
+        made.append(Change(words, budget.bytes, budget.bytes <= card.bytes))
+    while budget.bytes > card.bytes and gpus < 64:
+        gpus *= 2
+        budget = _budget(budget.recipe, budget.size, budget.shapes, gpus, budget.on_gpu)
+        if budget.bytes <= card.bytes:
+            made.append(Change(f"--gpus {gpus}, weights and states in shares", budget.bytes, True))
+    return made
+
+
+def _steps(budget: Budget) -> list[dict[str, Any]]:
+    """Cheapest in quality and speed first. Batches count over all GPUs."""
+    recipe = budget.recipe
+    steps: list[dict[str, Any]] = []
+    for name, teacher in recipe.teachers.named.items():
+        if teacher.model is not None and teacher.place == "resident":
+            steps.append({f"teachers.named.{name}.place": "offloaded"})
+    how = recipe.run.gradient_checkpointing
+    steps += [
+        {"run.gradient_checkpointing": one}
+        for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
+    ]
+    steps += [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
+    batch = recipe.run.batch
+    while batch > budget.gpus:
+        batch = max(budget.gpus, batch // 2)
+        steps.append({"run.batch": batch})
+    return steps
+
+
+def changed(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of these dotted keys."""
+    raw = recipe.resolved()
+    for key, value in keys.items():
+        *sections, leaf = key.split(".")
+        here = raw
+        for section in sections:
+            here = here[section]
+        here[leaf] = value
+    return checked(raw, recipe.name)
+
+
+# ---- time
+
+
+@dataclass(frozen=True)
+class Rate:
+    """seconds: of an iteration, by task. basis: where they come from, in words."""
+
+    seconds: Mapping[Task, float]
+    basis: str
+
+    def hours(self, budget: Budget) -> float:
+        """Of the whole run. A warm-up iteration is taken for a whole one."""
+        distil = sum(self.seconds[task] * n for task, n in budget.iterations.items())
+        warm_up = budget.recipe.critic.warmup_iterations * max(self.seconds.values())
+        return (distil + warm_up) / 3600
+
+
+def rate_of(budget: Budget, seconds: float | None, measured: Path | None, tflops: float | None) -> Rate | None:
+    """Of what was declared or measured; None where nothing was.
+
+    Raises:
+        RecipeError: two rates at once. RunError: a run without iterations.
+    """
+    if sum(value is not None for value in (seconds, measured, tflops)) > 1:
+        raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
+    tasks = tuple(budget.iterations)
+    if seconds is not None:
+        return Rate(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
+    if measured is not None:
+        return _measured(measured, tasks)
+    if tflops is not None:
+        speed = tflops * 1e12 * UTILISATION
+        by_task = {one.told.task: one.flops / speed for one in budget.tasks}
+        return Rate(
+            by_task,
+            f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
+        )
+    return None
+
+
+def _measured(run: Path, tasks: tuple[Task, ...]) -> Rate:
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise RunError(f"{path} is missing: --measured takes a run folder")
+    found: dict[str, list[float]] = {}
+    for line in lines(path):
+        if line["phase"] == "distil":
+            found.setdefault(line["task"], []).append(line["seconds"]["iteration"])
+    lacking = [task for task in tasks if task not in found]
+    if lacking:
+        raise RunError(
+            f"{path} has no iteration of the task {lacking[0]}; give a run that has all of the recipe's tasks"
+        )
+    return Rate({task: statistics.median(found[task]) for task in tasks}, f"medians of {path}")
+
+
+def as_json(budget: Budget, card: Card | None, made: list[Change], rate: Rate | None) -> str:
+    """Bytes and operations as whole numbers, for other programs."""
+    tasks = {
+        one.told.task: {
+            "tokens": one.told.tokens,
+            "samples_per_gpu": one.samples,
+            "peak_bytes": budget.peaks[one.told.task].bytes,
+            "peak_phase": budget.peaks[one.told.task].name,
+            "parts": dict(budget.peaks[one.told.task].peak),
+            "flops_per_iteration": one.flops,
+            "forwards": dict(one.calls),
+            "iterations": budget.iterations[one.told.task],
+        }
+        for one in budget.tasks
+    }
+    return json.dumps(
+        {
+            "recipe": budget.recipe.name,
+            "model": budget.recipe.model,
+            "basis": budget.size.basis,
+            "parameters": budget.parameters,
+            "gpus": budget.gpus,
+            "tasks": tasks,
+            "checkpoint_bytes": budget.checkpoint,
+            "store_bytes": None if budget.store is None else budget.store.bytes,
+            "flops_mean": round(budget.flops),
+            "hours": None if rate is None else round(rate.hours(budget), 3),
+            "notes": list(budget.shapes.notes),
+            "card_bytes": None if card is None else card.bytes,
+            "fits": None if card is None else budget.bytes <= card.bytes,
+            "changes": [vars(change) for change in made],
+        },
+        indent=1,
+    )

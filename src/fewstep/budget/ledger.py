@@ -1,0 +1,119 @@
+"""Bytes that are alive, by what they are for, and floating-point operations: counted at every operation of torch.
+
+Storages count, not tensors: a view costs nothing. A storage counts from the operation that made it to the moment it is
+freed. What a kernel takes and gives back inside is not seen, nor what an allocator rounds up.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+WORK = "activations"  # whatever is for nothing else: what backward needs, and what an operation is making
+_ATEN = torch.ops.aten
+
+
+def _attention_on_cpu(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def _its_backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
+
+
+# torch's own formulas lack the CPU's attention; fake tensors of a GPU's run go through it.
+_MORE: dict[Any, Callable[..., int]] = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _its_backward,
+}
+
+
+@dataclass
+class Phase:
+    """A part of an iteration. peak: bytes alive by purpose at the moment when most were. flops: of its operations."""
+
+    name: str
+    peak: Counter[str] = field(default_factory=Counter)
+    flops: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.peak.values())
+
+
+class Ledger(TorchDispatchMode):
+    """Counts while it is entered, and takes a `train.watch.Clock`'s place: `part` begins a phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases: list[Phase] = []
+        self._live: dict[int, tuple[int, str, Any]] = {}  # storage -> bytes, purpose, weak reference
+        self._now: Counter[str] = Counter()
+        self._total = self._most = 0
+
+    def note(self, tensors: Iterable[Tensor], purpose: str) -> None:
+        """These are alive already, or are for something else than thought."""
+        for tensor in tensors:
+            self._hold(tensor, purpose)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """A phase. What the rollout leaves alive is its states, and the prefix that they share."""
+        before = set(self._live)
+        self.phases.append(Phase(name, +self._now))
+        self._most = self._total
+        yield
+        if name == "rollout":
+            for key in self._live.keys() - before:
+                self._rename(key, "rollout states, prefix")
+
+    def seconds(self) -> dict[str, float]:
+        return {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        packet = func.overloadpacket
+        if self.phases:
+            if packet in _MORE:
+                self.phases[-1].flops += _MORE[packet](*args, **(kwargs or {}))
+            elif packet in flop_registry:
+                self.phases[-1].flops += flop_registry[packet](*args, **(kwargs or {}), out_val=made)
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor, None)
+        return made
+
+    def _hold(self, tensor: Tensor, purpose: str | None) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._live:
+            if purpose is not None:
+                self._rename(key, purpose)
+            return
+        size = storage.nbytes()
+        purpose = purpose or WORK
+        self._live[key] = size, purpose, weakref.ref(storage, lambda _: self._gone(key))
+        self._now[purpose] += size
+        self._total += size
+        if self._total > self._most and self.phases:
+            self._most = self._total
+            self.phases[-1].peak = +self._now
+
+    def _rename(self, key: int, purpose: str) -> None:
+        size, before, reference = self._live[key]
+        self._live[key] = size, purpose, reference
+        self._now[before] -= size
+        self._now[purpose] += size
+
+    def _gone(self, key: int) -> None:
+        size, purpose, _ = self._live.pop(key)
+        self._now[purpose] -= size
+        self._total -= size

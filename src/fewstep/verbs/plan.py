@@ -1,0 +1,110 @@
+"""What `fewstep plan` prints."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fewstep.budget.budget import Budget, Card, Change, Rate, as_json, budget_of, changes, rate_of
+from fewstep.recipe import Recipe
+
+GB = 1e9
+
+
+def plan(
+    recipe: Recipe,
+    place: Path,
+    *,
+    gpu: int | None,
+    gpus: int,
+    seconds: float | None,
+    measured: Path | None,
+    tflops: float | None,
+    in_json: bool,
+    console: Console,
+) -> bool:
+    """Prints it; whether the run fits the declared GPU (True where none was).
+
+    Raises:
+        ModelError, CaseError, RecipeError, RunError: as `budget_of` and `rate_of`.
+    """
+    on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_one(recipe)
+    with console.status("rehearsing an iteration"):
+        budget = budget_of(recipe, place, gpus, on_gpu)
+        card = None if gpu is None else Card(gpu, gpus)
+        fits = card is None or budget.bytes <= card.bytes
+        made = changes(budget, card) if card is not None and not fits else []
+    rate = rate_of(budget, seconds, measured, tflops)
+    if in_json:
+        console.print(as_json(budget, card, made, rate), highlight=False, markup=False, soft_wrap=True)
+        return fits
+    console.print(_memory(budget), _work(budget))
+    for line in _lines(budget, rate):
+        console.print(line, highlight=False, soft_wrap=True)
+    if card is not None:
+        console.print(_verdict(budget, card, made), highlight=False, soft_wrap=True)
+    return fits
+
+
+def _finds_one(recipe: Recipe) -> bool:
+    return recipe.run.device == "auto" and torch.cuda.is_available()
+
+
+def _memory(budget: Budget) -> Table:
+    where = "a GPU" if budget.on_gpu else "this machine's CPU"
+    each = "" if budget.gpus == 1 else f", each of {budget.gpus}"
+    table = Table(f"GB on {where}{each}", title="memory at the fullest moment of an iteration")
+    for task, peak in budget.peaks.items():
+        table.add_column(f"{task} ({peak.name})", justify="right")
+    names = dict.fromkeys(name for peak in budget.peaks.values() for name, _ in peak.peak.most_common())
+    for name in names:
+        table.add_row(name, *(f"{peak.peak[name] / GB:.2f}" for peak in budget.peaks.values()))
+    table.add_section()
+    table.add_row("together", *(f"[bold]{peak.bytes / GB:.2f}[/]" for peak in budget.peaks.values()))
+    return table
+
+
+def _work(budget: Budget) -> Table:
+    table = Table("one iteration", *budget.peaks, title="work, on each GPU")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    tasks = budget.tasks
+    table.add_row("iterations of the run", *(f"{budget.iterations[t.told.task]:,}" for t in tasks))
+    table.add_row("samples", *(f"{t.samples:,}" for t in tasks))
+    table.add_row("tokens of a sample, longest", *(f"{t.told.tokens:,}" for t in tasks))
+    for role in dict.fromkeys(role for task in tasks for role in task.calls):
+        table.add_row(f"forwards of {role}", *(str(t.calls.get(role, 0)) for t in tasks))
+    table.add_row("TFLOP, backward and recomputation too", *(f"{t.flops / 1e12:,.3g}" for t in tasks))
+    return table
+
+
+def _lines(budget: Budget, rate: Rate | None) -> list[str]:
+    run = budget.recipe.run
+    kept = budget.checkpoint * (run.keep_checkpoints + 1)
+    found = [f"{budget.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
+    if budget.store is not None:
+        size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
+        found.append(f"conditioning store: about {size}")
+    found.append(
+        f"a checkpoint: {budget.checkpoint / GB:.3g} GB; with the {run.keep_checkpoints} newest and the best kept, "
+        f"{kept / GB:.3g} GB"
+    )
+    if rate is None:
+        found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
+    else:
+        found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
+    return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.shapes.notes)]
+
+
+def _verdict(budget: Budget, card: Card, made: list[Change]) -> str:
+    taken, free = budget.bytes / GB, card.gigabytes
+    if not made and budget.bytes <= card.bytes:
+        return f"[bold green]fits[/] {free} GB: {taken:.1f} GB are taken"
+    lines = [
+        f"[bold red]does not fit[/] {free} GB: {taken:.1f} GB would be taken. One after another, these change it to:"
+    ]
+    lines += [f"  {change.bytes / GB:6.1f} GB  {change.keys}" for change in made]
+    if not made or not made[-1].fits:
+        lines.append("  nothing in the recipe makes it fit: take a larger GPU or a smaller model")
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""What is told of an iteration beforehand, against the same iteration run: bytes as the CPU's allocator gives them out,
+and operations as torch's own counter counts them. On tiny models of the real classes."""
+
+import gc
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fewstep.backbones import tiny, tiny_flux2_klein, tiny_qwen_image
+from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.hollow import Size, size_of_model
+from fewstep.backbones.qwen_image import EDITS, QwenImage
+from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.budget.forecast import forecast
+from fewstep.budget.rehearsal import Told, rehearse
+from fewstep.device import PRECISIONS
+from fewstep.recipe import Recipe, load
+from fewstep.roles.assemble import FILES
+
+MAKERS = {
+    "qwen-image-2.1": (QwenImage21, tiny.pipeline, "QwenImage21Pipeline"),
+    "qwen-image": (QwenImage, tiny_qwen_image.edit, EDITS),
+    "flux2-klein": (Flux2Klein, tiny_flux2_klein.pipeline, "Flux2KleinPipeline"),
+}
+GUIDED = [f"teachers.base.guidance.{task}={{scale: 3.0}}" for task in ("t2i", "edit")]
+
+
+@cache
+def size(family: str) -> Size:
+    kind, make, name = MAKERS[family]
+    config = {key: value for key, value in make().transformer.config.items() if not key.startswith("_")}
+    return Size(kind, {"_class_name": name}, config, "tiny")
+
+
+def recipe(*keys: str) -> Recipe:
+    small = ["student.adapter={rank: 4, alpha: 4}", "critic.adapter={rank: 4, alpha: 4}", "run.precision=fp32"]
+    return load("pocket", [*small, *GUIDED, *keys])
+
+
+def told(family: str, task: Any, side: int) -> Told:
+    config = size(family).config
+    width = config.get("context_in_dim", config.get("joint_attention_dim"))
+    padded = family != "flux2-klein"  # which knows no mask
+    return Told(task, (side, side), 24, width, ((side, side),) if task == "edit" else (), padded)
+
+
+def run(plan: Recipe, family: str, what: Told, samples: int) -> int:
+    """A real iteration of this plan. Bytes that were there before it, of weights and conditioning."""
+    kind, dtype = size(family), PRECISIONS[plan.run.precision]
+    backbone: Any = kind.family.random(kind.config, dtype=dtype)
+    batch = what.batch(samples, backbone.latent_channels, ("",), dtype)
+    held = [*backbone.transformer.parameters(), *backbone.transformer.buffers()]
+    for cond in (batch.cond, *batch.negatives.values()):
+        held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]
+    rehearse(backbone, plan, batch, FILES)
+    return sum(t.numel() * t.element_size() for t in held)
+
+
+def most_bytes(plan: Recipe, family: str, what: Told, samples: int) -> int:
+    """At the fullest moment, as the allocator reports."""
+    gc.collect()  # what earlier tests left is not given back meanwhile
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        now = run(plan, family, what, samples)
+    events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]  # making the model is among them
+    most = total = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        total += event.nbytes()
+        most = max(most, total)
+    assert most > now
+    return most
+
+
+CASES = [
+    ("qwen-image-2.1", task, side, samples, mode, how)
+    for task, side, samples in (("t2i", 16, 4), ("edit", 12, 2))
+    for mode in ("adapter", "full", "mixed")
+    for how in ("off", "selective", "full")
+] + [
+    ("qwen-image", "edit", 12, 2, "adapter", "selective"),
+    ("flux2-klein", "edit", 12, 2, "adapter", "full"),
+    ("flux2-klein", "t2i", 20, 1, "full", "off"),
+]
+
+
+def modes(mode: str) -> list[str]:
+    student = "full" if mode == "full" else "adapter"
+    critic = "adapter" if mode == "adapter" else "full"
+    return [f"student.mode={student}", f"critic.mode={critic}"]
+
+
+@pytest.mark.parametrize(("family", "task", "side", "samples", "mode", "how"), CASES)
+def test_memory_is_told_within_a_tenth(family: str, task: str, side: int, samples: int, mode: str, how: str) -> None:
+    plan = recipe(*modes(mode), f"run.gradient_checkpointing={how}")
+    what = told(family, task, side)
+    foretold = forecast(plan, what, samples, on_gpu=False, size=size(family)).peak.bytes
+    assert foretold == pytest.approx(most_bytes(plan, family, what, samples), rel=0.1)
+
+
+def test_so_it_is_in_bfloat16() -> None:
+    plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "edit", 16)
+    foretold = forecast(plan, what, 2, on_gpu=False, size=size("qwen-image-2.1")).peak.bytes
+    assert foretold == pytest.approx(most_bytes(plan, "qwen-image-2.1", what, 2), rel=0.1)
+
+
+@pytest.mark.parametrize("how", ["off", "full"])
+@pytest.mark.parametrize(
+    ("family", "task"), [("qwen-image-2.1", "edit"), ("qwen-image", "t2i"), ("flux2-klein", "t2i")]
+)
+def test_operations_are_those_that_torch_counts(family: str, task: str, how: str) -> None:
+    """torch has no formula for the CPU's own attention, so both are told to do it by plain products."""
+    plan, what = recipe(f"run.gradient_checkpointing={how}", "critic.updates=1"), told(family, task, 8)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        foretold = forecast(plan, what, 2, on_gpu=False, size=size(family)).flops
+        counter = FlopCounterMode(display=False)
+        with counter:
+            run(plan, family, what, 2)
+    assert foretold == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_recomputing_takes_less_memory_and_more_work_the_more_it_is() -> None:
+    plans = [recipe(f"run.gradient_checkpointing={how}") for how in ("off", "selective", "full")]
+    what = told("qwen-image-2.1", "t2i", 16)
+    off, selective, full = (forecast(plan, what, 4, on_gpu=False, size=size("qwen-image-2.1")) for plan in plans)
+    assert off.peak.bytes > 1.2 * selective.peak.bytes > 1.4 * full.peak.bytes
+    assert off.flops < selective.flops < full.flops
+
+
+@pytest.mark.parametrize("how", ["off", "full"])
+def test_two_depths_tell_of_a_deep_model(how: str) -> None:
+    deep = size("flux2-klein")
+    deep = Size(deep.family, deep.index, {**deep.config, "num_layers": 3, "num_single_layers": 4}, "deep")
+    plan, what = recipe(f"run.gradient_checkpointing={how}"), told("flux2-klein", "t2i", 12)
+    led_on = forecast(plan, what, 2, on_gpu=False, size=deep, whole=2)
+    whole = forecast(plan, what, 2, on_gpu=False, size=deep, whole=99)
+    assert led_on.peak.bytes == pytest.approx(whole.peak.bytes, rel=0.02)
+    assert led_on.flops == pytest.approx(whole.flops, rel=1e-3)
+
+
+def test_a_gpu_takes_norms_in_float32() -> None:
+    plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "t2i", 16)
+    here, there = (forecast(plan, what, 4, on_gpu=on, size=size("qwen-image-2.1")).peak.bytes for on in (False, True))
+    assert here < there < 1.5 * here
+
+
+def test_the_real_sizes_are_known_without_their_files() -> None:
+    told = {name: size_of_model(name).parameters / 1e9 for name in ("Qwen/Qwen-Image-2.1", "Qwen/Qwen-Image-Edit-2511")}
+    told["klein"] = size_of_model("black-forest-labs/FLUX.2-klein-base-4B").parameters / 1e9
+    assert [round(n, 1) for n in told.values()] == [7.1, 20.4, 3.9]
