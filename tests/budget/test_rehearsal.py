@@ -106,9 +106,7 @@ def test_so_it_is_in_bfloat16() -> None:
 
 
 @pytest.mark.parametrize("how", ["off", "full"])
-@pytest.mark.parametrize(
-    ("family", "task"), [("qwen-image-2.1", "edit"), ("qwen-image", "t2i"), ("flux2-klein", "t2i")]
-)
+@pytest.mark.parametrize(("family", "task"), [("qwen-image-2.1", "edit"), ("qwen-image", "t2i"), ("flux2-klein", "t2i")])
 def test_operations_are_those_that_torch_counts(family: str, task: str, how: str) -> None:
     """torch has no formula for the CPU's own attention, so both are told to do it by plain products."""
     plan, what = recipe(f"run.gradient_checkpointing={how}", "critic.updates=1"), told(family, task, 8)

@@ -33,7 +33,7 @@ class Learner:
         )
 
     def pace(self, i: int, iterations: int) -> None:
-        """Sets the step size of iteration i of so many: a function of the number alone, so that a resumed run has it."""
+        """Sets the step size of iteration i of so many: a function of the number alone, so a resumed run has it."""
         left = 1 - i / iterations
         factor = min(1.0, left / self.plan.cooldown) if self.plan.cooldown else 1.0
         for group in self.optimiser.param_groups:
