@@ -101,7 +101,9 @@ def plan(
         Optional[int],  # noqa: UP045
         typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
     ] = None,
-    gpus: Annotated[int, typer.Option(help="How many of them, if weights and states were held in shares (distill holds them whole).", min=1)] = 1,
+    gpus: Annotated[
+        int, typer.Option(help="How many, were weights and states in shares (distill holds them whole).", min=1)
+    ] = 1,
     seconds: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--seconds-per-iteration", help="A rate to tell the hours by.", min=0),
