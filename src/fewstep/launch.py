@@ -5,7 +5,7 @@ cases -> conditioning store -> loader -> cast -> trainer -> student folder. Each
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
+from fewstep.data.order import share as part
 from fewstep.data.sources import composed
 from fewstep.device import PRECISIONS, chosen_device, refuse_software_bfloat16
 from fewstep.encode.door import refuse_unfit
@@ -26,6 +27,7 @@ from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
 from fewstep.fork import begin, origin, refuse_half_begun
+from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
@@ -46,7 +48,7 @@ class Prepared:
     composition: Composition
     negatives: Mapping[Task, tuple[str, ...]]
 
-    def loader(self) -> Loader:
+    def loader(self, share: Share = ALONE) -> Loader:
         r = self.recipe
         return Loader(
             self.store,
@@ -55,6 +57,8 @@ class Prepared:
             size=r.size,
             seed=r.run.seed,
             negatives=self.negatives,
+            rank=share.rank,
+            world=share.world,
         )
 
 
@@ -94,6 +98,8 @@ def distill(
     """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
     the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
 
+    Under torchrun the ranks share each batch; the first one writes, examines, exports and speaks.
+
     Args:
         watch: makes the run's examiner, instead of the probe's usual one.
         fork: another run's folder, or RUN@WHICH: go on from its checkpoint.
@@ -101,18 +107,23 @@ def distill(
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
     """
-    console = console or Console()
+    with joined(recipe.run.device) as ranks:
+        ranks.agree("recipe", recipe.resolved_yaml())
+        return _distill(recipe, out, (console or Console()) if ranks.first else Console(quiet=True), watch, fork, ranks)
+
+
+def _distill(
+    recipe: Recipe, out: Path, console: Console, watch: Watching | None, fork: str | None, ranks: Ranks
+) -> Outcome:
     device = _device(recipe)
+    part(recipe.run.batch, ranks.rank, ranks.world)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
-    start = origin(fork, recipe, out) if fork else None
-    with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
-        if start:
-            begin(run, start, lambda text: console.print(text, highlight=False, markup=False))
-        refuse_half_begun(run)
-        prepared = encode(recipe, out, console)
-        loader = prepared.loader()
+    with _opened(recipe, out, fork, device, console, ranks) as run:
+        prepared = _encoded(recipe, out, console, ranks)
+        loader = prepared.loader(ranks.share)
+        ranks.agree("cases", loader.identity())
         backbone = prepared.backbone
         # encodes, so before the encoder goes
         examiner = watch(backbone) if watch else watching(backbone) if recipe.model == POCKET else None
@@ -142,11 +153,43 @@ def distill(
             examine=examiner(cast.student, recipe.student.grid, recipe.run.precision) if examiner else None,
             render=showing.render,
             console=console,
+            ranks=ranks,
         )
         console.print(f"run folder [bold]{out}[/]: metrics.jsonl, checkpoints/, samples/", highlight=False)
         outcome = trainer.train()
-        _finish(run, outcome, console)
+        if ranks.first:
+            _finish(run, outcome, console)
+        ranks.wait()
         return outcome
+
+
+def _opened(
+    recipe: Recipe, out: Path, fork: str | None, device: torch.device, console: Console, ranks: Ranks
+) -> RunDir:
+    """The first rank makes and locks the run folder for all, and begins a fork."""
+    if not ranks.first:
+        ranks.wait()
+        return RunDir(out, recipe)
+    start = origin(fork, recipe, out) if fork else None
+    facts = {"device": str(device), "threads": torch.get_num_threads(), "ranks": ranks.world}
+    run = RunDir.open_or_create(out, recipe, facts)
+    try:
+        if start:
+            begin(run, start, lambda text: console.print(text, highlight=False, markup=False))
+        refuse_half_begun(run)
+        ranks.wait()
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def _encoded(recipe: Recipe, out: Path, console: Console, ranks: Ranks) -> Prepared:
+    """Each rank encodes its share of what is missing; then every rank finds all of it in the store."""
+    prepared = encode(recipe, out, console, ranks.share)
+    ranks.wait()
+    held = prepared.store
+    return replace(prepared, store=ConditioningStore(held.folder, held.fingerprint)) if ranks.world > 1 else prepared
 
 
 def _device(recipe: Recipe) -> torch.device:

@@ -134,5 +134,5 @@ def test_cases_that_are_not_encoded_are_counted_and_named(world: World) -> None:
 
 
 def test_ranks_that_cannot_share_a_batch_are_refused(world: World) -> None:
-    with pytest.raises(RecipeError, match=r"run\.batch 4 is not a multiple of the 3 ranks"):
-        loader(world, world=3)
+    with pytest.raises(RecipeError, match=r"run\.batch 4 leaves some of the 5 ranks without a sample"):
+        loader(world, world=5)

@@ -174,12 +174,12 @@ def test_a_resumed_run_goes_on_as_the_unbroken_one(made: Composition, resumed_at
     assert [unbroken.cases(i) for i in range(resumed_at, 72)] == [fresh.cases(i) for i in range(resumed_at, 72)]
 
 
-@given(compositions(), st.integers(0, 10**6), st.sampled_from([1, 2, 4, 8]))
+@given(compositions(), st.integers(0, 10**6), st.integers(1, 8))
 def test_any_number_of_ranks_shares_the_same_global_batch(made: Composition, i: int, world: int) -> None:
     whole = Order(made, kind, 8, 0).cases(i)[1]
     parts = [Order(made, kind, 8, 0).cases(i)[1][share(8, rank, world)] for rank in range(world)]
     assert tuple(case for part in parts for case in part) == whole
-    assert {len(part) for part in parts} == {8 // world}
+    assert {len(part) for part in parts} <= {8 // world, -(-8 // world)}
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 200))

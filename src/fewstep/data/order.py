@@ -19,13 +19,16 @@ Kind = TypeVar("Kind", bound=Hashable)
 
 
 def share(batch: int, rank: int, world: int) -> slice:
-    """The part of a batch that one of `world` ranks has: together they have the batch, in order.
+    """The part of a batch that one of `world` ranks has: together they have the batch, in order. Parts differ by at
+    most one sample.
 
     Raises:
-        RecipeError: a batch that the ranks cannot share evenly.
+        RecipeError: a batch of fewer samples than ranks.
     """
-    if batch % world:
-        raise RecipeError(f"run.batch {batch} is not a multiple of the {world} ranks; make it one")
+    if batch < world:
+        raise RecipeError(
+            f"run.batch {batch} leaves some of the {world} ranks without a sample; make it {world} or more"
+        )
     return slice(rank * batch // world, (rank + 1) * batch // world)
 
 

@@ -1,5 +1,6 @@
 """Batches as pure functions of their number: task, layout, categories, cases, then their conditionings."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Batch:
     """One task, one layout.
 
     negatives: negative prompt -> the unconditional branch, about the same references. samples: global numbers, unique
-    over the run, the same on any number of ranks.
+    over the run, the same on any number of ranks. share: this rank's samples over those of the whole batch.
     """
 
     index: int
@@ -31,6 +32,7 @@ class Batch:
     samples: tuple[int, ...]
     categories: tuple[str, ...]
     case_ids: tuple[str, ...]
+    share: float = 1.0
 
 
 class Loader:
@@ -43,7 +45,7 @@ class Loader:
 
     Raises:
         StoreError: cases, or negative prompts about them, that the store lacks.
-        RecipeError: a batch that the ranks cannot share evenly.
+        RecipeError: a batch of fewer samples than ranks.
     """
 
     def __init__(
@@ -85,7 +87,13 @@ class Loader:
             samples=tuple(range(first, first + self.batch_size))[self.mine],
             categories=tuple(case.category for case in mine),
             case_ids=tuple(case.id for case in mine),
+            share=len(mine) / len(cases),
         )
+
+    def identity(self) -> str:
+        """A hash of the cases and of where each is in the store: ranks must see the same."""
+        told = sorted(f"{case.id} {prompt} {key}" for (case, prompt), key in self._keys.items())
+        return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
 
     def first_cases(self, task: Task, count: int) -> list[Case]:
         """Cases to look at: in the order of the stream, every category once before any comes twice."""

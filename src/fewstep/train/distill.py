@@ -96,7 +96,11 @@ class Method:
             for term in self.terms:  # none unless the recipe asks
                 more, told = term(Moment(i, k, batch, rollout, v_BND, x0_BND, kept, prefixes))
                 loss, what = loss + more, what | told
-            seen |= {"student_loss": loss.detach(), **what, **_of("student", self.student_learner.update(loss))}
+            seen |= {
+                "student_loss": loss.detach(),
+                **what,
+                **_of("student", self.student_learner.update(loss, batch.share)),
+            }
             self.average.update()
         return seen
 
@@ -132,7 +136,7 @@ class Method:
                 velocity = self.cast.critic.bind(batch.cond, self.critic_prefix(batch))
                 eps_BND, t_B = self.noise(batch, f"{name} noise", i, j), self.times(batch, f"{name} time", i, j)
                 loss, what = critic_loss(velocity, x0_BND, eps_BND, t_B)
-                updates.append({"loss": loss.detach(), **what, **self.critic_learner.update(loss)})
+                updates.append({"loss": loss.detach(), **what, **self.critic_learner.update(loss, batch.share)})
         seen = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
         return _of("critic", seen | {"skipped": seen["skipped"] * len(updates)})
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import RunError
+from fewstep.parallel import ALONE, Ranks
 from fewstep.roles.network import Network
 from fewstep.roles.plan import LearnerPlan
 
@@ -18,8 +19,8 @@ class Learner:
     Whether to skip is decided on the device, by the fused kernel's own switch: the loop waits for nothing.
     """
 
-    def __init__(self, network: Network, plan: LearnerPlan):
-        self.network, self.plan = network, plan
+    def __init__(self, network: Network, plan: LearnerPlan, ranks: Ranks = ALONE):
+        self.network, self.plan, self.ranks = network, plan, ranks
         self.named = network.named_parameters()
         assert self.named, f"the {network.name} has nothing to learn"
         assert all(p.dtype == torch.float32 for p in self.named.values()), "masters are fp32"
@@ -38,11 +39,19 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.learning_rate * factor
 
-    def update(self, loss: Tensor) -> dict[str, Tensor]:
+    def update(self, loss: Tensor, share: float = 1.0) -> dict[str, Tensor]:
         """Backward under this role (activations may be recomputed), clip, step. Returns the norm before clipping and
-        whether the update was skipped."""
+        whether the update was skipped.
+
+        share: this rank's samples over those of the whole batch. A loss is a mean over samples, so the batch's is the
+        sum of share x loss over ranks; norm and skipping follow from that sum and are the same on every rank.
+        """
+        if self.ranks.world > 1:
+            loss = share * loss
         with self.network.active():
             loss.backward()
+        gradients = [p.grad for p in self.named.values() if p.grad is not None]
+        loss = self.ranks.sum_gradients(gradients, loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.plan.clip)
         skipped = (~(norm.isfinite() & loss.isfinite())).float()
         # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.

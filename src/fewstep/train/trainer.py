@@ -14,6 +14,7 @@ from fewstep.encode.loader import Batch
 from fewstep.errors import Interrupted, RecipeError, RunError, TrainingStopped
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
+from fewstep.parallel import ALONE, Ranks
 from fewstep.roles.assemble import Cast
 from fewstep.roles.plan import CriticPlan, StudentPlan, WatchPlan
 from fewstep.train.average import Average
@@ -26,7 +27,7 @@ from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best, Ranking
 from fewstep.train.stopping import Stopping
 from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock, Pulls, Skips, pulls_of, read
+from fewstep.train.watch import Clock, Pulls, Skips, over_ranks, pulls_of, read
 
 Line = dict[str, Any]  # of metrics.jsonl
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
@@ -50,6 +51,7 @@ class Trainer:
         examine: figures of the student after so many iterations; its averaged weights are in place meanwhile.
         render: draws fixed prompts from fixed noise after so many iterations, likewise.
         console: where progress goes; None is silence.
+        ranks: who shares the work. All have all weights; the first alone looks at the student, writes and speaks.
     """
 
     def __init__(
@@ -67,12 +69,15 @@ class Trainer:
         examine: Callable[[int], Mapping[str, float]] | None = None,
         render: Callable[[int], object] | None = None,
         console: Console | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.cast, self.batch, self.run, self.draw = cast, batch, run, draw
-        self.examine, self.render, self.console = examine, render, console
+        self.examine, self.render, self.ranks = examine, render, ranks
+        self.console = console if ranks.first else None
         self.device = cast.student.backbone.device
         self.method = Method(
-            cast, student, critic, objective, draw, Learner(cast.student, student), Learner(cast.critic, critic),
+            cast, student, critic, objective, draw,
+            Learner(cast.student, student, ranks), Learner(cast.critic, critic, ranks),
             Average(cast.student, student.ema), Clock(self.device), Health(watch),
             terms_of(objective, cast, student.grid, draw),
         )  # fmt: skip
@@ -114,8 +119,9 @@ class Trainer:
         batch, begun_s = self._batch(i), time.perf_counter()
         k = self.method.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
-        self.tasks[batch.task] += len(batch.samples)
-        self.categories.update(f"{batch.task}/{category}" for category in batch.categories)
+        categories = [category for part in self.ranks.gather(batch.categories) for category in part]
+        self.tasks[batch.task] += len(categories)
+        self.categories.update(f"{batch.task}/{category}" for category in categories)
         forwards = self.cast.teachers.forwards.copy()
         for learner in (self.method.student_learner, self.method.critic_learner):
             learner.pace(i, self.run.iterations)
@@ -130,7 +136,7 @@ class Trainer:
         if self.cast.teachers.trust.shares:
             line["trust"] = dict(self.cast.teachers.trust.shares)
         self.position = replace(self.position, iteration=i + 1)
-        return self._record("distil", i, seen, line, begun_s)
+        return self._record("distil", i, seen, line, begun_s, batch.share)
 
     def _answer(self, i: int, line: Line) -> None:
         """To what iteration i measured of its teachers: the weight they get from now on, and the declared answer."""
@@ -152,7 +158,7 @@ class Trainer:
         measured = {key: line[f"{key}/{name}"] for key in ("pull", "ratio", "cosine")}
         event = {"teacher": name, "task": line["task"], "student_step": line["student_step"], **measured}
         event |= {"bound": plan.bound, "answer": plan.answer, "trust": trust.shares[name]}
-        self.metrics.append("event", i, event)
+        self._write("event", i, event)
         said = (
             f"iteration {i}: teacher {name} pulls {measured['pull']:.3g} times as hard as the base pulls back, above "
             f"{plan.bound:g} for {plan.patience} measurements; answer: {plan.answer}"
@@ -170,12 +176,12 @@ class Trainer:
         batch, begun_s = self._batch(w), time.perf_counter()
         seen = self.method.warm_up(w, batch)
         self.position = Position(0, w + 1)
-        self._record("warm-up", w, seen, {"task": batch.task}, begun_s)
+        self._record("warm-up", w, seen, {"task": batch.task}, begun_s, batch.share)
 
-    def _record(self, phase: str, number: int, seen: Seen, line: Line, begun_s: float) -> Line:
-        figures = read(seen)
+    def _record(self, phase: str, number: int, seen: Seen, line: Line, begun_s: float, share: float) -> Line:
+        figures = over_ranks(self.ranks.gather((share, read(seen))))
         seconds = {**self.method.clock.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
-        self.metrics.append(phase, number, {**line, **figures, "seconds": seconds})
+        self._write(phase, number, {**line, **figures, "seconds": seconds})
         self.skips.add(figures, f"{phase} iteration {number}")
         return {**line, **figures}
 
@@ -193,12 +199,15 @@ class Trainer:
         examining = self.examine if _due(done, self.run.examine_every_iterations) else None
         if rendering is None and examining is None:
             return False
-        with self.method.average.applied():
-            if rendering is not None:
-                rendering(done)
-            figures = dict(examining(done)) if examining is not None else {}
+        figures: dict[str, float] = {}
+        if self.ranks.first:
+            with self.method.average.applied():
+                if rendering is not None:
+                    rendering(done)
+                figures = dict(examining(done)) if examining is not None else {}
+        figures = self.ranks.gather(figures)[0]
         if figures:
-            self.metrics.append("examine", done, figures)
+            self._write("examine", done, figures)
             self._say(
                 f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             )
@@ -218,13 +227,13 @@ class Trainer:
 
     def _keep(self, stopping: Stopping, done: int, now: bool = False) -> None:
         """Save where due, and end the run where a signal asked for it."""
-        if now or stopping.asked or _due(done, self.run.save_every_iterations):
+        asked = next((signal for signal in self.ranks.gather(stopping.asked) if signal), None)
+        if now or asked or _due(done, self.run.save_every_iterations):
             self._save()
-        if stopping.asked:
+        if asked:
             where = self.checkpoints.folder / self.position.name
             raise Interrupted(
-                f"stopped by {stopping.asked.name} and saved in {where}. The same command goes on from there",
-                stopping.asked,
+                f"stopped by {asked.name} and saved in {where}. The same command goes on from there", asked
             )
 
     def _save(self) -> None:
@@ -250,10 +259,12 @@ class Trainer:
             "best": None if self.ranking.first is None else asdict(self.ranking.first),
             "ranking": self.ranking.state(),
         }
-        self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
+        if self.ranks.first:
+            self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
+        self.ranks.wait()
 
     def _resume(self) -> None:
-        place = self.checkpoints.latest()
+        place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
         if place is not None:
             tensors, state = load(place, self.device)
             if (state["format"], state["seed"]) != (FORMAT, self.draw.seed):
@@ -272,9 +283,14 @@ class Trainer:
             self.categories = Counter(state["categories"])
             self.ranking.load(state)
             self._say(f"going on from {place}")
-        self.metrics.cut(self.position)
+        if self.ranks.first:
+            self.metrics.cut(self.position)
 
     # ---- talking
+
+    def _write(self, phase: str, number: int, figures: Line) -> None:
+        if self.ranks.first:
+            self.metrics.append(phase, number, figures)
 
     def _say(self, text: str) -> None:
         if self.console is not None:

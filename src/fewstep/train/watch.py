@@ -7,7 +7,7 @@ clipping; an update whose loss or norm is not finite is skipped, and too many of
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from fewstep.errors import TrainingStopped
 from fewstep.roles.plan import WatchPlan
+
+COUNTED = "left_out"  # the one figure that counts samples
 
 
 class Clock:
@@ -53,6 +55,24 @@ def read(seen: Mapping[str, Tensor]) -> dict[str, float | None]:
     None stands for what is not finite, which JSON cannot say."""
     values = torch.stack([value.detach().float() for value in seen.values()]).tolist()
     return {name: value if math.isfinite(value) else None for name, value in zip(seen, values, strict=True)}
+
+
+def over_ranks(parts: Sequence[tuple[float, Mapping[str, float | None]]]) -> dict[str, float | None]:
+    """One iteration's figures of the whole batch, from each rank's share and figures: the mean weighted by samples, of
+    the ranks that have the figure (teachers that a rank's categories do not ask measure nothing there); counts add up.
+    For figures that are no means of samples (rms, ratios) it is the mean of the ranks' own."""
+    if len(parts) == 1:
+        return dict(parts[0][1])
+    told: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for _, figures in parts for name in figures):
+        held = [(share, figures[name]) for share, figures in parts if name in figures]
+        if any(value is None for _, value in held):
+            told[name] = None
+        elif name == COUNTED:
+            told[name] = sum(value or 0.0 for _, value in held)
+        else:
+            told[name] = sum(share * (value or 0.0) for share, value in held) / sum(share for share, _ in held)
+    return told
 
 
 class Skips:

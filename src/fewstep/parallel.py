@@ -1,0 +1,109 @@
+"""The ranks of a run: which of them this process is, and what they say to each other.
+
+torchrun starts one process a device; its environment says who each is. Without it a run is one rank, and nothing here
+communicates. Weights are whole on every rank; only gradients and small facts travel.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fewstep.errors import EnvironmentRefused, RecipeError, RunError
+from fewstep.share import Share
+
+Fact = TypeVar("Fact")
+PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank encodes, examines and exports
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """`rank` of `world`."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """The rank that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """This rank's part of the cases."""
+        return Share(self.rank, self.world)
+
+    def gather(self, fact: Fact) -> list[Fact]:
+        """What every rank holds, in the order of ranks. All ranks must ask."""
+        if self.world == 1:
+            return [fact]
+        facts: list[Fact | None] = [None] * self.world
+        dist.all_gather_object(facts, fact)
+        return facts  # type: ignore[return-value]
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        self.gather(None)
+
+    def agree(self, what: str, seen: str) -> None:
+        """
+        Raises:
+            RunError: on every rank, where some see another `what` than the first.
+        """
+        everyone = self.gather(seen)
+        others = [rank for rank, theirs in enumerate(everyone) if theirs != everyone[0]]
+        if others:
+            raise RunError(
+                f"ranks {', '.join(map(str, others))} see other {what} than rank 0. Give every machine the same files: "
+                "a shared disk, or copies that are equal"
+            )
+
+    @torch.no_grad()
+    def sum_gradients(self, gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
+        """Each gradient becomes its sum over ranks, in place; returns the loss's sum. One transfer for all."""
+        if self.world == 1:
+            return loss
+        flat = torch.cat([loss.reshape(1).float(), *(gradient.flatten() for gradient in gradients)])
+        dist.all_reduce(flat)
+        total, *summed = flat.split([1, *(gradient.numel() for gradient in gradients)])
+        for gradient, value in zip(gradients, summed, strict=True):
+            gradient.copy_(value.view_as(gradient))
+        return total[0]
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """The ranks that torchrun started, gloo on the CPU and nccl on GPUs; ALONE without torchrun.
+
+    Args:
+        device: the recipe's. Under torchrun `cuda` is the GPU of the local rank.
+
+    Raises:
+        EnvironmentRefused: torchrun's environment is not whole.
+        RecipeError: one GPU named for several ranks.
+    """
+    share = Share.of_environment()
+    if share.world == 1:
+        yield ALONE
+        return
+    if "MASTER_ADDR" not in os.environ or "LOCAL_RANK" not in os.environ:
+        raise EnvironmentRefused("WORLD_SIZE is set, LOCAL_RANK or MASTER_ADDR is not; unset it, or use torchrun")
+    if device.startswith("cuda:"):
+        raise RecipeError(f"run.device {device} would put all {share.world} ranks on one GPU; make it cuda")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    try:
+        yield Ranks(share.rank, share.world)
+    finally:
+        dist.destroy_process_group()
