@@ -1,10 +1,15 @@
 """torchvision built for another torch is made importable; a missing one is named; any other failure is left alone."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import fewstep
 from fewstep import _torchvision
+
+PACKAGE = Path(fewstep.__file__).parent
+IMPORTS_TORCHVISION = re.compile(r"(from|import) (diffusers|peft|transformers)\b")
 
 BROKEN = """
 import torch
@@ -69,3 +74,15 @@ def test_a_missing_torchvision_is_named(tmp_path: Path) -> None:
     done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, source))
     assert "EnvironmentRefused: torchvision is not installed" in done.stderr
     assert "pip install" in done.stderr
+
+
+def test_the_remedy_comes_before_what_needs_it() -> None:
+    """Whatever a process imports first: `fewstep export` once came to peft before anything had applied it."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        lines = path.read_text().splitlines()
+        first = next((n for n, line in enumerate(lines) if IMPORTS_TORCHVISION.match(line)), None)
+        if first is not None:
+            found[path.name] = any(line.startswith("_torchvision.ensure()") for line in lines[:first])
+    assert {"stock.py", "adapters.py"} <= set(found)
+    assert all(found.values()), found

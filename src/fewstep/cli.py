@@ -74,6 +74,13 @@ def distill(
         typer.Option("--out", help="The run folder; `runs/NAME` if not given."),
     ] = None,
     overrides: Overrides = None,
+    fork: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="RUN[@WHICH]",
+            help="Go on from another run's checkpoint (an iteration, `best`, or `last` if not given) in a new --out.",
+        ),
+    ] = None,
 ) -> None:
     """Distil a teacher into a 4-step student, as a recipe says.
 
@@ -83,7 +90,7 @@ def distill(
     from fewstep.recipe import load
 
     chosen = load(recipe, overrides or [])
-    launch.distill(chosen, to or Path("runs") / chosen.name, out)
+    launch.distill(chosen, to or Path("runs") / chosen.name, out, fork=fork)
 
 
 @app.command()
@@ -150,12 +157,13 @@ def encode(
     overrides: Overrides = None,
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
-    use another machine, or to see the size of it."""
+    use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
     from fewstep import launch
     from fewstep.recipe import load
+    from fewstep.share import Share
 
     chosen = load(recipe, overrides or [])
-    launch.encode(chosen, to or Path("runs") / chosen.name, out)
+    launch.encode(chosen, to or Path("runs") / chosen.name, out, Share.of_environment())
 
 
 @app.command()
@@ -179,6 +187,9 @@ def export(
         Optional[int],  # noqa: UP045
         typer.Option(help="Cut the LoRA down to this rank (truncated SVD); the card says what that leaves out.", min=1),
     ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="The whole transformer once more, as ComfyUI's one file.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
 ) -> None:
     """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
@@ -191,6 +202,7 @@ def export(
         dtype=dtype,
         lora=lora,
         svd_rank=svd_rank,
+        single_file=single_file,
         check=verify,
         console=out,
     )

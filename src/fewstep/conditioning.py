@@ -5,12 +5,13 @@ channels. Only text positions are held: a model that keeps image slots among its
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fewstep.device import placed
 from fewstep.errors import LayoutError
 
 Task = Literal["t2i", "edit"]
@@ -50,6 +51,7 @@ class Conditioning:
     mask_BL: Tensor
     layout: Layout
     references_BRD: Tensor | None = None
+    _lengths_B: tuple[int, ...] | None = field(default=None, repr=False)  # of the texts, once they have been asked for
 
     def __post_init__(self) -> None:
         if self.text_BLC.shape[:2] != self.mask_BL.shape:
@@ -61,6 +63,20 @@ class Conditioning:
     def __len__(self) -> int:
         return self.text_BLC.shape[0]
 
+    @property
+    def lengths_B(self) -> tuple[int, ...]:
+        """Valid text positions of each sample, on the host. Asking a mask on a device waits for all work before it, so
+        the answer is kept, and taken along by `to` and `rows`."""
+        if self._lengths_B is None:
+            object.__setattr__(self, "_lengths_B", tuple(self.mask_BL.sum(dim=1).tolist()))
+        assert self._lengths_B is not None
+        return self._lengths_B
+
+    @property
+    def padded(self) -> bool:
+        """Whether some text is shorter than the batch."""
+        return min(self.lengths_B) < self.mask_BL.shape[1]
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
         """On another device, and with another dtype of embeddings and latents (the mask stays bool)."""
         refs = self.references_BRD
@@ -69,18 +85,25 @@ class Conditioning:
             text_BLC=self.text_BLC.to(device=device, dtype=dtype),
             mask_BL=self.mask_BL.to(device=device),
             references_BRD=None if refs is None else refs.to(device=device, dtype=dtype),
+            _lengths_B=self.lengths_B,
         )
 
     def rows(self, index: Sequence[int] | Tensor | slice) -> "Conditioning":
-        """Some samples of the batch. The padding stays: the target's rotary position follows the padded length."""
+        """Some samples of the batch, by number. The padding stays: the target's rotary position follows the padded
+        length."""
+        if isinstance(index, Tensor):
+            index = index.tolist()
+        numbers = range(len(self))[index] if isinstance(index, slice) else index
+        lengths_B = tuple(self.lengths_B[b] for b in numbers)
         if not isinstance(index, slice):
-            index = torch.as_tensor(index, device=self.text_BLC.device)
+            index = placed(torch.tensor(index), self.text_BLC.device)
         refs = self.references_BRD
         return replace(
             self,
             text_BLC=self.text_BLC[index],
             mask_BL=self.mask_BL[index],
             references_BRD=None if refs is None else refs[index],
+            _lengths_B=lengths_B,
         )
 
 
@@ -100,7 +123,8 @@ def stack(conditions: Sequence[Conditioning]) -> Conditioning:
     texts = [_padded(c.text_BLC, length) for c in conditions]
     masks = [_padded(c.mask_BL, length) for c in conditions]
     refs = [c.references_BRD for c in conditions if c.references_BRD is not None]
-    return Conditioning(torch.cat(texts), torch.cat(masks), layouts.pop(), torch.cat(refs) if refs else None)
+    lengths_B = tuple(length for c in conditions for length in c.lengths_B)
+    return Conditioning(torch.cat(texts), torch.cat(masks), layouts.pop(), torch.cat(refs) if refs else None, lengths_B)
 
 
 def _padded(x: Tensor, length: int) -> Tensor:

@@ -1,23 +1,46 @@
 """Which device and which precision a run gets. Nothing falls back in silence: it is there as asked, or refused."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
 
 from fewstep.backbones.placement import check_placement
+from fewstep.errors import EnvironmentRefused
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def chosen_device(name: str, precision: str = "fp32") -> torch.device:
-    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word.
+    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word. Under torchrun
+    `cuda` is the GPU of the process's local rank.
 
     Raises:
         EnvironmentRefused: the device, or the precision on it, is not to be had here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    local = os.environ.get("LOCAL_RANK", "")
+    if name == "cuda" and local.isdecimal():
+        name = f"cuda:{local}"
     return check_placement(PRECISIONS[precision], name)
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU computes bfloat16 itself. torch does it in software elsewhere."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def refuse_software_bfloat16(device: torch.device, precision: str) -> None:
+    """
+    Raises:
+        EnvironmentRefused: bf16 on a CPU that does not know it.
+    """
+    if device.type == "cpu" and precision == "bf16" and not fast_bfloat16():
+        raise EnvironmentRefused(
+            "run.precision is bf16, which this CPU does not compute: torch would do it in software, many times slower. "
+            "Set run.precision: fp32, or run on a GPU"
+        )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

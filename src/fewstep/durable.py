@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def refusal(path: Path, error: OSError) -> EnvironmentRefused:
+def refusal(path: Path, error: Exception) -> EnvironmentRefused:
     """What the user is told when `path` cannot be written."""
+    error = system_error(error)
     if error.errno in _FULL:
         return EnvironmentRefused(
             f"{path} cannot be written: {error.strerror}. Free some space, or choose another disk"
@@ -28,6 +30,16 @@ def refusal(path: Path, error: OSError) -> EnvironmentRefused:
     if error.errno in _FORBIDDEN:
         return EnvironmentRefused(f"{path} cannot be written: {error.strerror}. Choose a folder you may write to")
     return EnvironmentRefused(f"{path} cannot be written: {error.strerror or error}")
+
+
+def system_error(error: Exception) -> OSError:
+    """The system's error that a library reports in words of its own, as safetensors ("... (os error 28)") and shutil
+    ("[Errno 28] ...") do."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    told = re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", str(error))
+    number = int(told[1] or told[2]) if told else None
+    return OSError(str(error)) if number is None else OSError(number, os.strerror(number))
 
 
 def make_folder(folder: Path) -> None:

@@ -42,6 +42,14 @@ class TrainingStopped(FewstepError):
     """Training ended by a declared limit (for example too many non-finite updates)."""
 
 
+class Interrupted(TrainingStopped):
+    """Training ended by a signal, and saved; the same command goes on. number: the signal's."""
+
+    def __init__(self, said: str, number: int):
+        super().__init__(said)
+        self.number = number
+
+
 class ExportError(FewstepError):
     """A student folder that cannot be written or does not pass its own verification."""
 

@@ -3,6 +3,7 @@
 cases -> conditioning store -> loader -> cast -> trainer -> student folder. Each command is one function here.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,21 @@ from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
 from fewstep.data.sources import composed
-from fewstep.device import PRECISIONS, chosen_device
+from fewstep.device import PRECISIONS, chosen_device, refuse_software_bfloat16
+from fewstep.encode.door import refuse_unfit
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
+from fewstep.fork import begin, origin, refuse_half_begun
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
+from fewstep.share import ALONE, Share
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
 
@@ -54,45 +58,59 @@ class Prepared:
         )
 
 
-def encode(recipe: Recipe, out: Path, console: Console) -> Prepared:
-    """The recipe's cases read and encoded into its store; what is there already stays.
+def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE) -> Prepared:
+    """The recipe's cases read and encoded into its store, or this process's share of them; what is there already stays.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
-    device = chosen_device(recipe.run.device, recipe.run.precision)
+    device = _device(recipe)
     place = recipe.place(out)
     with console.status("reading cases"):
         composition = composed(recipe.data, recipe.mixture, place / "cases")
+    cases = composition.cases()
+    refuse_unfit(recipe.model, cases, recipe.size)
     with console.status(f"loading {recipe.model}"):
         backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device)
-    backbone.layout_grid(recipe.size)
     store = ConditioningStore(place / backbone.fingerprint(), backbone.fingerprint())
     negatives = recipe.negatives(composition.tasks, backbone.default_guidance)
-    cases = composition.cases()
     with Progress(console=console, transient=True) as progress:
-        done = encode_cases(backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress)
+        done = encode_cases(
+            backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress, share=share
+        )
     if done.new:
         console.print(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}", soft_wrap=True)
     return Prepared(recipe, backbone, store, composition, negatives)
 
 
-def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch: Watching | None = None) -> Outcome:
+def distill(
+    recipe: Recipe,
+    out: Path,
+    console: Console | None = None,
+    *,
+    watch: Watching | None = None,
+    fork: str | None = None,
+) -> Outcome:
     """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
     the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
 
     Args:
         watch: makes the run's examiner, instead of the probe's usual one.
+        fork: another run's folder, or RUN@WHICH: go on from its checkpoint.
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
     """
     console = console or Console()
-    device = chosen_device(recipe.run.device, recipe.run.precision)
+    device = _device(recipe)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
+    start = origin(fork, recipe, out) if fork else None
     with RunDir.open_or_create(out, recipe, {"device": str(device), "threads": torch.get_num_threads()}) as run:
+        if start:
+            begin(run, start, lambda text: console.print(text, highlight=False, markup=False))
+        refuse_half_begun(run)
         prepared = encode(recipe, out, console)
         loader = prepared.loader()
         backbone = prepared.backbone
@@ -131,8 +149,23 @@ def distill(recipe: Recipe, out: Path, console: Console | None = None, *, watch:
         return outcome
 
 
+def _device(recipe: Recipe) -> torch.device:
+    """As the recipe asks for it. The pocket model is small enough for bf16 in software, and its recipe is the same on
+    every laptop.
+
+    Raises:
+        EnvironmentRefused: it, or the precision on it, is not to be had here.
+    """
+    device = chosen_device(recipe.run.device, recipe.run.precision)
+    if recipe.model != POCKET:
+        refuse_software_bfloat16(device, recipe.run.precision)
+    return device
+
+
 def _finish(run: RunDir, outcome: Outcome, console: Console) -> None:
     """The student folder of the best checkpoint, once."""
+    for left in run.folder.glob(f".{run.student.name}.*.tmp"):  # by a kill; the run is locked, so nobody writes there
+        shutil.rmtree(left, ignore_errors=True)
     if not any(run.student.iterdir()):
         with console.status("writing the student folder"):
             write_student(run, run.student, "best" if outcome.best else "last")

@@ -35,6 +35,7 @@ OPERATIONAL = (
     "run.device",
     "run.examine_every_iterations",
     "run.gradient_checkpointing",
+    "run.keep_best",
     "run.keep_checkpoints",
     "run.max_skipped_updates",
     "run.sample_every_iterations",
@@ -177,6 +178,11 @@ def difference(a: Recipe, b: Recipe) -> list[str]:
     keys = list(dict.fromkeys([*left, *right]))
     shown = [(key, left.get(key, "(not there)"), right.get(key, "(not there)")) for key in keys]
     return [f"{key}: {old} -> {new}" for key, old, new in shown if old != new]
+
+
+def changes(held: Recipe, chosen: Recipe) -> list[str]:
+    """`difference`, of what determines the weights alone."""
+    return [line for line in difference(held, chosen) if line.partition(":")[0] not in OPERATIONAL]
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

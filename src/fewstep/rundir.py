@@ -3,6 +3,7 @@
     recipe.yaml        the resolved recipe; its presence makes the folder a run
     environment.json   where each start of the run took place
     metrics.jsonl      one line an iteration
+    fork.json          of a fork: from where, and what was changed
     checkpoints/ samples/ student/
     lock               held by the process that works here
 
@@ -163,11 +164,11 @@ def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:
     held = _recipe_of(folder)
     if held.fingerprint() == chosen.fingerprint():
         return
-    changed = [line for line in recipe.difference(held, chosen) if line.partition(":")[0] not in recipe.OPERATIONAL]
+    changed = recipe.changes(held, chosen)
     more = [f"... and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
     raise RunError(
-        f"{folder} belongs to another recipe; choose another --out, or take these back:\n  "
-        + "\n  ".join([*changed[:SHOWN], *more])
+        f"{folder} belongs to another recipe; choose another --out (with --fork {folder} it goes on from this run's "
+        "last checkpoint), or take these back:\n  " + "\n  ".join([*changed[:SHOWN], *more])
     )
 
 

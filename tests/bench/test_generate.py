@@ -18,8 +18,9 @@ from fewstep.bench.suite_files import Draft
 from fewstep.bench.suites import Suite, open_suite, suite_of
 from fewstep.errors import EnvironmentRefused, GalleryError, LayoutError
 from fewstep.flow.guidance import Guidance
-from fewstep.sample.generate import MAX_FAILURES_IN_A_ROW, Painter, Share, generate
+from fewstep.sample.generate import MAX_FAILURES_IN_A_ROW, Painter, generate
 from fewstep.sample.pictures import Model, open_model, pictures
+from fewstep.share import Share
 from tests.bench.conftest import suite_of_drafts
 from tests.commands.conftest import fewstep
 

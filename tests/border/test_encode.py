@@ -22,6 +22,7 @@ from fewstep.encode.encode import encode_cases, key_of
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.errors import CaseError, EnvironmentRefused, LayoutError
+from fewstep.share import Share
 
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}
 
@@ -108,9 +109,22 @@ def test_a_case_of_its_own_size_keeps_it(backbone: QwenImage21, store: Condition
 
 def test_ranks_share_the_work_and_the_folder(backbone: QwenImage21, cases: list[Case], tmp_path: Path) -> None:
     stores = [ConditioningStore(tmp_path / "store", "print") for _ in range(2)]
-    parts = [encode_cases(backbone, cases, stores[r], size=SIZE, rank=r, world=2).new for r in range(2)]
+    parts = [encode_cases(backbone, cases, stores[r], size=SIZE, share=Share(r, 2)).new for r in range(2)]
     assert all(parts)
     assert sum(parts) == len(ConditioningStore(tmp_path / "store", "print")) == 24
+
+
+def test_a_rank_that_comes_late_still_has_its_own_share(
+    backbone: QwenImage21, cases: list[Case], tmp_path: Path
+) -> None:
+    """It sees what the others have stored meanwhile; the union is whole all the same, and nothing is there twice."""
+    done = []
+    for rank in (2, 0, 1):
+        store = ConditioningStore(tmp_path / "store", "print")
+        done.append(encode_cases(backbone, cases, store, size=SIZE, share=Share(rank, 3)))
+    assert sum(one.new for one in done) == 24
+    assert sum(one.held for one in done) == 0
+    assert len(ConditioningStore(tmp_path / "store", "print")) == 24
 
 
 def test_progress_counts_conditionings(backbone: QwenImage21, cases: list[Case], store: ConditioningStore) -> None:

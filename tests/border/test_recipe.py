@@ -28,24 +28,32 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 # ---- the shipped ones
 
 
+def written_out(name: str) -> str:
+    return (resources.files("fewstep") / "recipes" / f"{name}.yaml").read_text()
+
+
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_recipes_write_out_every_key(name: str) -> None:
-    text = (resources.files("fewstep") / "recipes" / f"{name}.yaml").read_text()
-    assert list(flat(strict_yaml.parse(text, name))) != []
-    assert set(flat(strict_yaml.parse(text, name))) == set(flat(load(name).resolved()))
+def test_shipped_recipes_write_out_every_key_or_what_differs_from_one_that_does(name: str) -> None:
+    keys = flat(strict_yaml.parse(written_out(name), name))
+    base = keys.pop("extends", None)
     assert load(name).name == name
+    if base is None:
+        assert set(keys) == set(flat(load(name).resolved()))
+    else:
+        assert "extends" not in flat(strict_yaml.parse(written_out(base), base))
+        assert 3 < len(keys) < 20
 
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_numbers_say_where_they_come_from(name: str) -> None:
-    text = (resources.files("fewstep") / "recipes" / f"{name}.yaml").read_text()
+    text = written_out(name)
     numbered = [line for line in text.splitlines() if re.search(r"(?<![\w.-])-?\d", line.split("#")[0])]
     stated = [line for line in numbered if re.search(r"# .*(paper|field|ours)", line)]
     open_ones = [line.split(":")[0].strip(" -{") for line in numbered if line not in stated]
-    assert len(stated) > 25
-    assert set(open_ones) <= {"seed", "source", "t2i", "edit"}, (
+    assert len(stated) >= (2 if "extends: " in text else 25)
+    assert set(open_ones) <= {"seed", "source", "t2i", "edit", "extends", "name", "model"}, (
         open_ones
-    )  # a seed is a seed; 1 of 1 source is all of it
+    )  # a seed is a seed; 1 of 1 source is all of it; a name is no number
 
 
 def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
@@ -54,6 +62,19 @@ def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
     assert (recipe.student.learning_rate, recipe.critic.learning_rate) == (2e-5, 5e-5)
     assert (recipe.critic.updates, recipe.critic.warmup_iterations) == (5, 50)
     assert recipe.tasks.ratio.weights == (5, 5)
+
+
+def test_what_the_recipes_are_for() -> None:
+    """The issue's list, and what of each its name promises."""
+    names = "qwen-image-2.1 qwen-image-2.1-48gb qwen-image-2.1-full qwen-image-unified flux2-klein-24gb my-lora pocket"
+    assert set(shipped()) == set(names.split())
+    full, unified, lora = load("qwen-image-2.1-full"), load("qwen-image-unified"), load("my-lora")
+    assert (full.student.mode, full.critic.mode) == ("full", "full")
+    assert 1e-6 <= full.student.learning_rate <= 2e-6
+    routed = unified.teachers.named["drawing"]
+    assert (unified.model, routed.model) == ("Qwen/Qwen-Image-Edit-2511", "Qwen/Qwen-Image-2512")
+    assert (routed.anchor, routed.tasks) == (True, ("t2i",))
+    assert lora.student.init_from == lora.teachers.named["mine"].adapter
 
 
 @pytest.mark.parametrize("name", shipped())

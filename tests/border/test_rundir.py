@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,3 +199,16 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
 )
 def test_each_failure_has_its_remedy(tmp_path: Path, number: int, said: str) -> None:
     assert said in str(durable.refusal(tmp_path, OSError(number, os.strerror(number))))
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EACCES, "x"), errno.EACCES),
+        (ValueError("Error while serializing: I/O error: No space left on device (os error 28)"), errno.ENOSPC),
+        (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), errno.ENOSPC),
+        (ValueError("invalid header"), None),
+    ],
+)
+def test_a_library_s_own_words_for_a_full_disk_are_understood(error: Exception, number: int | None) -> None:
+    assert durable.system_error(error).errno == number

@@ -61,6 +61,32 @@ def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) 
     assert "4 steps" in wrong.output
 
 
+def test_a_fork_goes_on_under_a_changed_recipe(recipe: dict[str, Any], tmp_path: Path) -> None:
+    file, old, new = written(recipe, tmp_path), tmp_path / "runs" / "old", tmp_path / "runs" / "new"
+    assert fewstep("distill", file, "--out", old).exit_code == 0
+    change = ("--set", "run.iterations=6", "--set", "critic.updates=2")
+    refused = fewstep("distill", file, "--out", old, *change)
+    assert refused.exit_code == 2
+    assert "critic.updates: 1 -> 2" in refused.output
+    assert f"with --fork {old} it goes on" in " ".join(refused.output.split())
+
+    forked = fewstep("distill", file, "--out", new, "--fork", f"{old}@2", *change)
+    assert forked.exit_code == 0, forked.output
+    assert "critic.updates: 1 -> 2" in forked.output
+    trained = [line for line in lines(new) if line["phase"] == "distil"]
+    assert [line["iteration"] for line in trained] == list(range(6))
+    assert trained[:2] == [line for line in lines(old) if line["phase"] == "distil"][:2]
+    assert trained[-1]["tasks"] == {"edit": 6, "t2i": 6}
+    assert (new / "student" / "model_index.json").is_file()
+    assert fewstep("distill", file, "--out", new, "--fork", f"{old}@2", *change).exit_code == 0
+    assert fewstep("distill", file, "--out", new, *change).exit_code == 0
+
+    other = fewstep("distill", file, "--out", tmp_path / "runs" / "x", "--fork", old, "--set", "student.adapter.rank=4")
+    assert other.exit_code == 2
+    assert "student.init_from: LORA" in other.output
+    assert not (tmp_path / "runs" / "x").exists()
+
+
 def test_killed_and_begun_again_it_ends_the_same(recipe: dict[str, Any], tmp_path: Path) -> None:
     file = written(recipe, tmp_path)
     whole, torn = tmp_path / "whole" / "run", tmp_path / "torn" / "run"

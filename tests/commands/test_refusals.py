@@ -1,11 +1,17 @@
 """Bad input at the command line: one clear message, exit code 2, no traceback, nothing half-written."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 
+from fewstep import device
+from fewstep.backbones import tiny_qwen_image
 from tests.commands.conftest import fewstep, written
 
 
@@ -46,13 +52,121 @@ def test_cuda_where_there_is_none(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_folder_without_its_weights(recipe: dict[str, Any], tmp_path: Path) -> None:
-    folder = tmp_path / "half"
-    (folder / "transformer").mkdir(parents=True)
-    (folder / "model_index.json").write_text('{"_class_name": "QwenImage21Pipeline"}')
+@pytest.fixture
+def model_must_stay_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading one fails the test: what is refused is refused before."""
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("fewstep.launch.load_backbone", loaded)
+
+
+@pytest.fixture
+def copied(teacher: Path, tmp_path: Path) -> Path:
+    """A model to break."""
+    return Path(shutil.copytree(teacher, tmp_path / "model"))
+
+
+def missing(folder: Path) -> list[str]:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    return ["vae/diffusion_pytorch_model.safetensors is missing", "download it again"]
+
+
+def half(folder: Path) -> list[str]:
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+    return ["transformer/diffusion_pytorch_model.safetensors is torn", "download it again"]
+
+
+def pickled(folder: Path) -> list[str]:
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").rename(folder / "transformer" / "model.bin")
+    return ["only pickled weights (model.bin)", "can run code when opened", "safe_serialization=True"]
+
+
+def unknown(folder: Path) -> list[str]:
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    return ["StableDiffusionPipeline", "fewstep knows", "QwenImage21Pipeline", "Flux2KleinPipeline"]
+
+
+@pytest.mark.parametrize("command", ["distill", "encode", "doctor", "sample"])
+@pytest.mark.parametrize("broken", [missing, half, pickled, unknown])
+def test_a_model_that_cannot_be_used(
+    broken: Callable[[Path], list[str]],
+    command: str,
+    recipe: dict[str, Any],
+    copied: Path,
+    tmp_path: Path,
+    model_must_stay_unloaded: None,
+) -> None:
+    words = broken(copied)
+    file, run = written(recipe | {"model": str(copied)}, tmp_path), ("--out", tmp_path / "runs" / "a")
+    asked = {
+        "distill": ("distill", file, *run),
+        "encode": ("encode", file, *run),
+        "doctor": ("doctor", copied),
+        "sample": ("sample", copied, "-p", "a", "--out", tmp_path / "a.png"),
+    }
+    refused(fewstep(*asked[command]), *words)
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("command", ["distill", "encode"])
+def test_a_hub_id_without_network(
+    command: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    file = written(recipe | {"model": "someone/no-such-model"}, tmp_path)
+    refused(fewstep(command, file, "--out", tmp_path / "runs" / "a"), "someone/no-such-model", "give a local folder")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": [80, 64]}, ["size: qwen-image-2.1 takes sides that are multiples of 32 px", "nearest is 64 x 64"]),
+        ({"case": {"height": 64, "width": 90}}, ["t2i.jsonl:1", "not 64 x 90; the nearest is 64 x 96"]),
+        ({"references": 11}, ["edit.jsonl:1", "takes at most 10 references, not 11"]),
+    ],
+    ids=["size of the recipe", "size of a case", "references"],
+)
+def test_what_the_family_does_not_take_is_told_before_it_is_loaded(
+    change: dict[str, Any],
+    words: list[str],
+    recipe: dict[str, Any],
+    tmp_path: Path,
+    model_must_stay_unloaded: None,
+) -> None:
+    if "case" in change:
+        (tmp_path / "t2i.jsonl").write_text(json.dumps({"prompt": "a house"} | change["case"]) + "\n")
+    if "references" in change:
+        record = {"prompt": "all of them", "reference_images": ["source.png"] * change["references"]}
+        (tmp_path / "edit.jsonl").write_text(json.dumps(record) + "\n")
+    recipe |= {"size": change.get("size", recipe["size"])}
+    for command in ("distill", "encode"):
+        refused(fewstep(command, written(recipe, tmp_path), "--out", tmp_path / "runs" / "a"), *words)
+
+
+def test_edits_of_a_model_that_draws_from_text_alone(
+    recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None
+) -> None:
+    tiny_qwen_image.t2i().save_pretrained(tmp_path / "draws")
+    file = written(recipe | {"model": str(tmp_path / "draws")}, tmp_path)
+    refused(fewstep("distill", file, "--out", tmp_path / "runs" / "a"), "edit.jsonl:1: an edit", "Qwen-Image-Edit-2509")
+
+
+@pytest.mark.parametrize("command", ["distill", "encode"])
+def test_bf16_on_a_cpu_that_does_not_know_it(
+    command: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "fast_bfloat16", lambda: False)
+    recipe["run"] |= {"precision": "bf16"}
     refused(
-        fewstep("distill", written(recipe | {"model": str(folder)}, tmp_path), "--out", tmp_path / "run"), "missing"
+        fewstep(command, written(recipe, tmp_path), "--out", tmp_path / "run"),
+        "run.precision is bf16, which this CPU does not compute",
+        "Set run.precision: fp32",
     )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_torn_case_is_named_by_its_line(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ import torch
 from specimens import EDIT, EDIT_TWO, SIZE, T2I, noise_for, picture
 
 from fewstep.backbones import tiny
-from fewstep.backbones.interleave import sequence_of, slot_positions, with_slots
+from fewstep.backbones.interleave import slot_positions
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
-from fewstep.conditioning import Conditioning, Layout
 from fewstep.errors import LayoutError, ModelError
 
 TURBO = (1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568)  # Qwen-Image-2.1-Turbo
@@ -28,32 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_slots_come_back_where_they_were() -> None:
+def test_slots_are_found_where_they_stand() -> None:
     """Two references, one with no text before it: 4 and 8 slots."""
     slots = [True] * 4 + [False] * 3 + [True] * 8 + [False] * 2
-    grids = [(4, 4), (4, 8)]
-    assert slot_positions(torch.tensor(slots), grids) == (0, 3)
-    layout = Layout("edit", (2, 2), tuple(grids), (0, 3))
-    text = torch.arange(1.0, 6.0)[None, :, None]
-    joint = with_slots(text, layout, 0.0)[0, :, 0]
-    assert (joint == 0).tolist() == slots
-    assert joint[joint != 0].tolist() == [1, 2, 3, 4, 5]
-
-
-def test_padding_stays_behind_the_text() -> None:
-    layout = Layout("edit", (2, 4), ((2, 2),), (1,))
-    mask = torch.tensor([[True, True, True], [True, True, False]])
-    cond = Conditioning(torch.zeros(2, 3, 5), mask, layout, torch.zeros(2, 4, 7))
-    embeds, joint_mask, marks = sequence_of(cond, layout.target)
-    assert embeds.shape == (2, 4, 5)
-    assert joint_mask is not None
-    assert joint_mask.tolist() == [[True] * 4, [True, True, True, False]]
-    assert marks.tolist() == [[False, True, False, False, True, True]] * 2
-
-
-def test_a_mask_that_says_nothing_is_left_out() -> None:
-    cond = Conditioning(torch.zeros(1, 3, 5), torch.ones(1, 3, dtype=torch.bool), Layout("t2i", (2, 2)))
-    assert sequence_of(cond, (2, 2))[1] is None
+    assert slot_positions(torch.tensor(slots), [(4, 4), (4, 8)]) == (0, 3)
 
 
 def test_lora_targets_are_all_linears_of_a_block(backbone: QwenImage21) -> None:

@@ -20,8 +20,9 @@ from torch import Tensor
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.errors import AdapterError, ExportError
 from fewstep.export.card import About
-from fewstep.export.comfyui import manual_sigmas, workflow
+from fewstep.export.comfyui import manual_sigmas
 from fewstep.export.folder import export_lora, export_student
+from fewstep.export.graphs import Base, graph
 from fewstep.export.held import Held
 from fewstep.export.lora import Lora, LoraFiles, write_comfyui_lora
 from fewstep.export.verify import verify, verify_lora
@@ -235,8 +236,8 @@ def test_a_workflow_leads_from_the_lora_to_a_picture(exported: Path, task: str) 
 
 
 def test_a_workflow_has_the_students_size() -> None:
-    graph = workflow("t2i", "x.safetensors", list(GRID), (768, 1344))
-    (size,) = (node["inputs"] for node in graph.values() if node["class_type"] == "EmptyLatentImage")
+    made = graph(Base("QwenImage21Pipeline"), "t2i", "1, 0", (768, 1344), lora="x.safetensors")
+    (size,) = (node["inputs"] for node in made.values() if node["class_type"] == "EmptyLatentImage")
     assert (size["height"], size["width"]) == (768, 1344)
 
 

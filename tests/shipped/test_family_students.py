@@ -18,7 +18,7 @@ from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student, refuse_grid
 from fewstep.export.grids import static_shift
 from fewstep.export.held import Held
-from fewstep.export.lora import Lora, LoraFiles
+from fewstep.export.lora import Lora
 from fewstep.export.verify import verify, verify_lora
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.sample.pictures import load_student, open_model, pictures
@@ -73,17 +73,6 @@ def test_a_lora_on_the_base_is_the_run_s_student(name: str, tmp_path: Path) -> N
         assert check.run_error is not None
         assert check.run_error < 1e-4
     assert ("guidance_scale=1.0).images" in (lora / "README.md").read_text()) == (name == "flux2-klein")
-
-
-@pytest.mark.parametrize("name", BASES)
-def test_comfyui_s_keys_are_not_guessed(name: str, tmp_path: Path) -> None:
-    base, adapter = base_of(name, tmp_path)
-    told, both = About("Tiny", (64, 64)), LoraFiles.named("both", None)
-    with pytest.raises(ExportError, match="--lora diffusers"):
-        export_lora(base, adapter, GRID, tmp_path / "to", RECIPE, about=told, alpha=6.0, files=both)
-    with pytest.raises(ExportError, match="--lora diffusers"):
-        export_student(base, adapter, "adapter", GRID, tmp_path / "to", RECIPE, about=told, alpha=6.0, files=both)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
 
 
 def test_an_edit_student_does_both_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_the_newest_is_the_furthest(tmp_path: Path) -> None:
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     checkpoints, _ = store(tmp_path, keep=2)
     for i in range(1, 7):
-        checkpoints.save(Position(i), TENSORS, {}, best=2 if i >= 2 else None)
+        checkpoints.save(Position(i), TENSORS, {}, best=[2] if i >= 2 else [])
     assert sorted(p.name for p in tmp_path.iterdir()) == [Position(i).name for i in (2, 5, 6)]
 
 

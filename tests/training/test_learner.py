@@ -41,6 +41,21 @@ def test_steps_are_adamws() -> None:
         torch.testing.assert_close(weight, twin.state()[name], rtol=1e-5, atol=1e-7)
 
 
+def test_the_step_size_cools_down_over_the_last_share_of_the_run() -> None:
+    _, learner = toy(learning_rate=1e-2, cooldown=0.5)
+    taken = []
+    for i in range(8):
+        learner.pace(i, 8)
+        taken.append(learner.optimiser.param_groups[0]["lr"])
+    assert taken == pytest.approx([1e-2] * 5 + [0.75e-2, 0.5e-2, 0.25e-2])
+
+
+def test_without_a_cooldown_the_step_size_is_constant() -> None:
+    _, learner = toy(learning_rate=1e-2)
+    learner.pace(7, 8)
+    assert learner.optimiser.param_groups[0]["lr"] == 1e-2
+
+
 def test_the_norm_is_reported_before_it_is_clipped() -> None:
     network, learner = toy(clip=0.5)
     number = sum(p.numel() for p in network.parameters())
@@ -76,6 +91,18 @@ def test_state_travels_and_continues_alike() -> None:
     for both, of in ((network, learner), (other, its)):
         of.update(pull(both, 0.3))
     assert all(torch.equal(value, other.state()[name]) for name, value in network.state().items())
+
+
+def test_weights_without_a_gradient_have_no_state_and_continue_alike() -> None:
+    network, learner = toy()
+    idle, moved = network.named_parameters()["log_var_ND"], network.named_parameters()["mean_ND"]
+    before = idle.detach().clone()
+    learner.update(moved.sum())
+    state = learner.state()
+    assert {name.split("/")[0] for name in state} == {"mean_ND"}
+    learner.load_state({name: value.clone() for name, value in state.items()})
+    learner.update(moved.sum())
+    assert torch.equal(idle, before)
 
 
 def test_before_the_first_update_there_is_no_state() -> None:

@@ -23,7 +23,8 @@ from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
 from fewstep.train.checkpoint import Position
 from fewstep.train.distill import exit_step
 from fewstep.train.plan import RunPlan
-from fewstep.train.trainer import Best, Trainer
+from fewstep.train.retention import Best
+from fewstep.train.trainer import Trainer
 
 
 class Interrupted(Exception):
@@ -47,10 +48,10 @@ def stopping_at(number: int) -> Any:
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 def test_a_resumed_run_is_the_unbroken_one_to_the_last_bit(tmp_path: Path, stop: int) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    toy_trainer(whole).train()
+    toy_trainer(whole, student={"cooldown": 0.5}).train()
     with pytest.raises(Interrupted):
-        toy_trainer(broken, batch=stopping_at(stop)).train()
-    outcome = toy_trainer(broken).train()
+        toy_trainer(broken, student={"cooldown": 0.5}, batch=stopping_at(stop)).train()
+    outcome = toy_trainer(broken, student={"cooldown": 0.5}).train()
     assert outcome.iterations == 6
     assert_same_run(whole, broken)
 

@@ -12,7 +12,7 @@ from parts import batch, normal, tiny
 from runs import assert_same_run, ending, lines
 from test_teachers import lora
 
-from fewstep.errors import RunError, TrainingStopped
+from fewstep.errors import TrainingStopped
 from fewstep.flow import path
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
@@ -141,9 +141,11 @@ def test_a_resumed_run_trusts_as_the_unbroken_one(tmp_path: Path, teachers: dict
         assert len(set(trusts)) > 1
 
 
-def test_a_checkpoint_of_other_teachers_is_refused() -> None:
-    with pytest.raises(RunError, match="other teachers"):
-        Trust(["a"]).load({"b": 1.0})
+def test_teachers_that_only_a_fork_names_begin_as_in_a_new_run() -> None:
+    """The same run folder cannot name other ones: its recipe is held to the first start's."""
+    trust = Trust(["a", "b"], AdaptivePlan())
+    trust.load({"b": 0.7, "dropped": 0.3})
+    assert trust.shares == {"a": AdaptivePlan().start, "b": 0.7}
 
 
 @given(st.lists(st.floats(0, 100), max_size=200))

@@ -19,6 +19,7 @@ from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
 from fewstep.backbones.stock import Flux2KleinPipeline, Flux2Transformer2DModel, compute_empirical_mu
 from fewstep.conditioning import Conditioning, Grid, Layout
+from fewstep.device import placed
 from fewstep.errors import LayoutError
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
@@ -69,7 +70,7 @@ class Flux2Klein(PipelineBackbone):
         """v(z, t | cond), shape BND, in z's dtype; computed in the dtype of the weights."""
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
-        assert bool(cond.mask_BL.all()), "this transformer knows no mask: every text has all its positions"
+        assert not cond.padded, "this transformer knows no mask: every text has all its positions"
         dtype = stock_of(transformer).x_embedder.weight.dtype
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
@@ -170,7 +171,7 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
         [torch.tensor([REFERENCE_STEP * number]), torch.arange(rows), torch.arange(columns), torch.arange(1)]
         for number, (rows, columns) in enumerate((layout.target, *layout.references))
     ]
-    return torch.cat([torch.cartesian_prod(*each) for each in axes]).to(device)
+    return placed(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
 
 
 def _lora_targets(transformer: Any) -> tuple[str, ...]:

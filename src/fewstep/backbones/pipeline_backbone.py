@@ -143,6 +143,11 @@ class PipelineBackbone(Backbone):
         return cls.default_guidance, cls.default_steps
 
     @classmethod
+    def most_references(cls, index: Mapping[str, Any]) -> int:
+        """How many references an edit may have, by the model_index.json; 0: the model draws from text alone."""
+        return cls.max_references
+
+    @classmethod
     def classes_of(cls, pipeline: str) -> dict[Task, str]:
         """The stock class that answers each task of a model of this pipeline class."""
         return {"t2i": pipeline, "edit": pipeline}

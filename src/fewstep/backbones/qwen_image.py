@@ -55,8 +55,11 @@ class QwenImage(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        if self._index.get("_class_name") == DRAWS:
-            self.max_references = 0
+        self.max_references = self.most_references(self._index)
+
+    @classmethod
+    def most_references(cls, index: Mapping[str, Any]) -> int:
+        return 0 if index.get("_class_name") == DRAWS else cls.max_references
 
     @classmethod
     def classes_of(cls, pipeline: str) -> dict[Task, str]:
@@ -81,7 +84,7 @@ class QwenImage(PipelineBackbone):
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
             timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
             encoder_hidden_states=cond.text_BLC.to(dtype),
-            encoder_hidden_states_mask=None if bool(cond.mask_BL.all()) else cond.mask_BL,
+            encoder_hidden_states_mask=cond.mask_BL if cond.padded else None,
             img_shapes=[[(1, *grid) for grid in (cond.layout.target, *cond.layout.references)]] * len(cond),
             return_dict=False,
         )[0]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from fewstep.backbones import tiny
 from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.identity import config_identity
-from fewstep.backbones.interleave import sequence_of, slot_positions, slots_of
+from fewstep.backbones.interleave import slot_positions, slots_of
+from fewstep.backbones.joint_sequence import forward_joint
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
 from fewstep.backbones.stock import (
     QwenImage21KVCache,
@@ -78,7 +79,7 @@ class QwenImage21(PipelineBackbone):
         target = cond.layout.target
         cache = None if prefix is None else _filled(prefix)
         v_BND = self._forward(transformer, z_BND, t_B, cond, target, cache, None if cache is None else "cached")
-        return v_BND[:, -z_BND.shape[1] :].to(z_BND.dtype)
+        return v_BND.to(z_BND.dtype)
 
     def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
         """Keys and values of text and references; None for a model without `causal_condition`.
@@ -102,21 +103,20 @@ class QwenImage21(PipelineBackbone):
         cache: QwenImage21KVCache | None,
         mode: Literal["extract", "cached"] | None,
     ) -> Tensor:
-        """The stock forward, whose sequence has references before the target."""
         dtype = stock_of(transformer).img_in.weight.dtype
-        embeds_BSC, mask_BS, slots_BT = sequence_of(cond, target)
-        references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
-        return transformer(
-            hidden_states=torch.cat([*references, z_BND.to(dtype)], dim=1),
-            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
-            encoder_hidden_states=embeds_BSC.to(dtype),
-            encoder_hidden_states_mask=mask_BS,
-            img_shapes=[[(1, *grid) for grid in (*cond.layout.references, target)]] * len(cond),
-            img_mask=slots_BT,
-            kv_cache=cache,
-            kv_cache_mode=mode,
-            return_dict=False,
-        )[0]
+        references_BRD = None if cond.references_BRD is None else cond.references_BRD.to(dtype)
+        return forward_joint(
+            transformer,
+            z_BND.to(dtype),
+            references_BRD,
+            cond.text_BLC.to(dtype),
+            cond.mask_BL if cond.padded else None,
+            (t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            cond.layout,
+            target,
+            cache,
+            mode,
+        )
 
     def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
         """The pipeline's own grid: its `sample_sigmas` where there are so many, else even steps; either goes through

@@ -15,7 +15,10 @@ from diffusers.models import (  # noqa: E402
     QwenImage21Transformer2DModel,
     QwenImageTransformer2DModel,
 )
-from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache  # noqa: E402
+from diffusers.models.transformers.transformer_qwenimage21 import (  # noqa: E402
+    QwenImage21KVCache,
+    QwenImage21Rope,
+)
 from diffusers.pipelines.flux2 import Flux2KleinPipeline  # noqa: E402
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu  # noqa: E402
 from diffusers.pipelines.qwenimage import (  # noqa: E402
@@ -76,6 +79,7 @@ __all__ = [
     "Qwen3VLVideoProcessor",
     "QwenImage21KVCache",
     "QwenImage21Pipeline",
+    "QwenImage21Rope",
     "QwenImage21Transformer2DModel",
     "QwenImageEditPlusPipeline",
     "QwenImagePipeline",

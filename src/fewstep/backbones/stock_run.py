@@ -3,10 +3,10 @@ fewstep takes part (the torchvision remedy aside), so that `fewstep export --ver
 
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
-REQUEST: {"folder", "dtype", "device", "lora"?, "scheduler"?,
+REQUEST: {"folder", "dtype", "device", "lora"?, "scheduler"?, "single_file"?,
           "calls": [{"class", "prompt", "seed", "options", "image"?}]};
-lora, scheduler: folders whose LoRA and scheduler are put onto the pipeline; class: of the pipeline that answers, the
-folder's own or one over the same parts.
+lora, scheduler: folders whose LoRA and scheduler are put onto the pipeline; single_file: a transformer in ComfyUI's
+layout, which must be the folder's; class: of the pipeline that answers, the folder's own or one over the same parts.
 ANSWER: for call i the tensors i.latents (1, N, D), i.pixels (H, W, channels; float32 in [0, 1]) and i.times (t of each
 network call).
 """
@@ -55,7 +55,20 @@ def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
         pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
     if asked.get("lora"):
         pipe.load_lora_weights(asked["lora"])
+    if asked.get("single_file"):
+        refuse_other_weights(pipe.transformer, asked["single_file"], asked["folder"])
     return pipe
+
+
+def refuse_other_weights(transformer: Any, file: str, folder: str) -> None:
+    """Ends the process where diffusers' own reader of ComfyUI's files finds other weights in `file`."""
+    read = type(transformer).from_single_file(
+        file, config=folder, subfolder="transformer", dtype=transformer.dtype, local_files_only=True
+    )
+    found = read.state_dict()
+    other = [name for name, value in transformer.state_dict().items() if not torch.equal(value, found[name])]
+    if other:
+        sys.exit(f"{file} holds other weights than {folder}/transformer, of {other[0]} and {len(other) - 1} more")
 
 
 def _answering(pipe: Any, name: str, dtype: torch.dtype) -> Any:

@@ -1,6 +1,7 @@
 """What all commands share: how they print, how they refuse, and the arguments that several take."""
 
 import inspect
+import signal
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any, Optional
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from fewstep.errors import FewstepError
+from fewstep.errors import FewstepError, Interrupted
+from fewstep.signals import Terminated, as_ctrl_c, exit_code
 
 out = Console()
 err = Console(stderr=True)
@@ -29,7 +31,8 @@ NO_ANSWER = 3
 
 
 def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A user's error is one clear message and exit code 2; Ctrl-C is 130; `--debug` shows the traceback."""
+    """A user's error is one clear message and exit code 2; a signal 128 + its number, 130 for Ctrl-C and 143 for
+    SIGTERM; `--debug` shows the traceback."""
     return _guarded(command, code=2)
 
 
@@ -57,17 +60,19 @@ def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
         try:
-            command(*args, **options)
+            with as_ctrl_c():
+                command(*args, **options)
         except FewstepError as error:
             if debug:
                 raise
             err.print(f"[bold red]fewstep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(code) from None
-        except KeyboardInterrupt:
+            raise typer.Exit(exit_code(error.number) if isinstance(error, Interrupted) else code) from None
+        except KeyboardInterrupt as stopped:
             if debug:
                 raise
             err.print("[bold]Stopped.[/] The same command goes on where this left off.")
-            raise typer.Exit(130) from None
+            number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
+            raise typer.Exit(exit_code(number)) from None
         except typer.Exit:
             raise
         except Exception:

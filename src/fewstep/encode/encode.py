@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from fewstep.data.cases import Case
 from fewstep.data.pictures import digest, open_picture
 from fewstep.encode.store import ConditioningStore, Key, size_of
 from fewstep.errors import CaseError, EnvironmentRefused, LayoutError
+from fewstep.share import ALONE, Share
 
 PROMPTS_A_CALL = 16  # ours
 HEADROOM = 1.05  # ours: index and file headers
@@ -58,11 +59,10 @@ def encode_cases(
     size: tuple[int, int],
     negatives: Mapping[Task, Sequence[str]] | None = None,
     progress: Progress | None = None,
-    rank: int = 0,
-    world: int = 1,
+    share: Share = ALONE,
 ) -> Encoded:
     """Encodes the cases' prompts, and the negative prompts of their task: once for t2i, once for each set of pictures
-    for edits. Several ranks share the calls and the store's folder.
+    for edits. Several processes share the calls and the store's folder.
 
     Raises:
         CaseError: a picture that cannot be read, or a size or number of pictures that the model does not take.
@@ -71,8 +71,11 @@ def encode_cases(
     begun_s = time.perf_counter()
     backbone.layout_grid(size)
     _refuse_too_many_references(backbone, cases)
-    wanted, held = _wanted(cases, store, size, negatives or {})
-    calls = _first_kinds(wanted[rank::world])
+    # Shared first and sifted then: what another process has stored meanwhile must not shift anybody's share.
+    mine = share.of(_calls(cases, store, size, negatives or {}))
+    asked = sum(len(call.prompts) for call in mine)
+    calls = _first_kinds([left for call in mine if (left := _left_of(call, store)).prompts])
+    held = asked - sum(len(call.prompts) for call in calls)
     kinds = {call.kind for call in calls}
     bar = progress.add_task("encode", total=sum(len(call.prompts) for call in calls)) if progress else None
     measured: dict[tuple[int, tuple[int, int]], float] = {}
@@ -96,13 +99,12 @@ def _refuse_too_many_references(backbone: Backbone, cases: Sequence[Case]) -> No
             raise CaseError(f"{case.where}: {error}") from error
 
 
-def _wanted(
+def _calls(
     cases: Sequence[Case], store: ConditioningStore, size: tuple[int, int], negatives: Mapping[Task, Sequence[str]]
-) -> tuple[list[Call], int]:
-    """The calls that are left to make, and the number of conditionings that are there already."""
+) -> list[Call]:
+    """All calls that the cases make on an empty store, each prompt about the same pictures once."""
     calls: list[Call] = []
     seen: set[Key] = set()
-    held = 0
     filling: dict[tuple[tuple[Path, ...], tuple[int, int]], Call] = {}
     for case in cases:
         about = case.references, case.size(size)
@@ -111,15 +113,17 @@ def _wanted(
             if key in seen:
                 continue
             seen.add(key)
-            if store.has(key):
-                held += 1
-                continue
             call = filling.get(about)
             if call is None or len(call.prompts) >= PROMPTS_A_CALL:
                 call = filling[about] = Call(*about, case.where)
                 calls.append(call)
             call.prompts[key] = prompt
-    return calls, held
+    return calls
+
+
+def _left_of(call: Call, store: ConditioningStore) -> Call:
+    """The call without the prompts that are in the store."""
+    return replace(call, prompts={key: prompt for key, prompt in call.prompts.items() if not store.has(key)})
 
 
 def _first_kinds(calls: Sequence[Call]) -> list[Call]:

@@ -92,7 +92,8 @@ def _arguments(call: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the export itself knows. base: the base's name where it has no hub id."""
+    """What the export itself knows. base: the base's name where it has no hub id. single_file: whether ComfyUI's file
+    of the whole transformer is there too."""
 
     base: str
     usage: Usage
@@ -102,11 +103,16 @@ class Facts:
     rounding: float
     licence: Licence
     files: LoraFiles
+    single_file: bool = False
 
     @property
     def sigmas(self) -> str:
         """As ComfyUI's ManualSigmas reads them."""
         return comfyui.manual_sigmas(self.grid.sigmas)
+
+    @property
+    def comfyui_lora(self) -> bool:
+        return self.lora is not None and "comfyui" in self.files.programs
 
     @property
     def ranks(self) -> str:
@@ -150,8 +156,13 @@ def _written(template: str, facts: Facts, about: About) -> str:
     )
     head = _front_matter(facts, about, "lora" if template == "lora.md" else None)
     base = about.base_name or facts.base
-    comfyui_file = comfyui.LORA_FILE.format(name=about.name)
-    words = {"head": head, "base": base, "version": __version__, "comfyui_file": comfyui_file}
+    words = {
+        "head": head,
+        "base": base,
+        "version": __version__,
+        "comfyui_lora": comfyui.LORA_FILE.format(name=about.name),
+        "comfyui_model": comfyui.MODEL_FILE.format(name=about.name),
+    }
     return environment.get_template(template).render(f=facts, u=facts.usage, a=about, **words)
 
 

@@ -8,10 +8,12 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fewstep import durable
@@ -19,8 +21,10 @@ from fewstep.backbones.families import POCKET, family_of, outline, pocket_folder
 from fewstep.backbones.folder import SIGMAS_FILE, folder_of, read_json
 from fewstep.errors import ExportError, ModelError
 from fewstep.export import card, comfyui
+from fewstep.export.graphs import Base
 from fewstep.export.grids import carried
 from fewstep.export.lora import Lora, LoraFiles, write_comfyui_lora, write_lora
+from fewstep.export.single_file import write_single_file
 from fewstep.export.weights import write_full, write_merged
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.keys import fitted
@@ -42,6 +46,7 @@ def export_student(
     alpha: float | None = None,
     dtype: str = "bf16",
     files: LoraFiles | None = None,
+    single_file: bool = False,
 ) -> Path:
     """The student folder: the base pipeline with the student's transformer, its grid, a model card and the recipe.
 
@@ -52,10 +57,11 @@ def export_student(
         alpha: the adapter's alpha; its scale is alpha / rank.
         dtype: of the stored transformer, "bf16" or "fp32".
         files: of the adapter; None: one for diffusers. Where it is cut down, the merged weights have the same update.
+        single_file: whether the transformer is written once more, as the one file that ComfyUI loads.
 
     Raises:
-        ExportError: `to` is not empty, the family cannot carry its grid, ComfyUI's keys of its LoRA are not known, or
-            the state is not of this base.
+        ExportError: `to` is not empty, the family cannot carry its grid, ComfyUI's names for it are not known, or the
+            state is not of this base.
         AdapterError: the adapter's keys or shapes do not fit.
         ModelError: the base folder is incomplete.
     """
@@ -65,9 +71,12 @@ def export_student(
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
     if kind == "full" and files is not None:
         raise ExportError(
-            "this student has weights of its own, so there is no LoRA to write; leave --lora and --svd-rank out"
+            "this student has weights of its own, so there is no LoRA to write; leave --lora and --svd-rank out "
+            "(for ComfyUI there is --single-file)"
         )
     files = files or LoraFiles()
+    if single_file:
+        comfyui.refuse_unknown(outline(base).linear_shapes, family_of(base).family)
     lora = _adapter(state, alpha, files, base) if kind == "adapter" else None
     with _appearing(to) as folder:
         _carry(base, folder)
@@ -82,7 +91,11 @@ def export_student(
         for file, content in told.files.items():
             _write_json(folder / file, content)
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = _facts(base, name, grid, about, dtype, lora, rounding, files)
+        if single_file:
+            unet = comfyui.MODEL_FILE.format(name=about.name)
+            write_single_file(folder / "transformer", folder / comfyui.FOLDER / unet)
+            _write_workflows(base, folder, grid, about, unet=unet)
+        facts = replace(_facts(base, name, grid, about, dtype, lora, rounding, files), single_file=single_file)
         (folder / "README.md").write_text(card.student_card(facts, about))
     return to
 
@@ -169,7 +182,7 @@ def _facts(
 
 def _adapter(state: Mapping[str, Tensor], alpha: float | None, files: LoraFiles, base: Path) -> Lora:
     if "comfyui" in files.programs:
-        comfyui.refuse_family(family_of(base).family)
+        comfyui.refuse_unknown(outline(base).linear_shapes, family_of(base).family)
     if alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
     whole = Lora.of(state, alpha)
@@ -194,7 +207,15 @@ def _write_adapter(
     if "comfyui" in files.programs:
         file = comfyui.LORA_FILE.format(name=about.name)
         write_comfyui_lora(lora, folder / comfyui.FOLDER / file, shapes, dtype)
-        comfyui.write_workflows(folder / comfyui.FOLDER, file, grid.sigmas, about.size)
+        _write_workflows(base, folder, grid, about, lora=file)
+
+
+def _write_workflows(base: Path, folder: Path, grid: SigmaGrid, about: card.About, **weights: str) -> None:
+    """weights: `lora` or `unet`, by the name of its file."""
+    pipeline = pipeline_index(base)["_class_name"]
+    told = Base(pipeline, bool(read_json(base / "transformer" / "config.json").get("zero_cond_t")))
+    tasks = family_of(base).classes_of(pipeline)
+    comfyui.write_workflows(folder / comfyui.FOLDER, told, tasks, grid.sigmas, about.size, **weights)
 
 
 @contextmanager
@@ -210,7 +231,7 @@ def _appearing(to: Path) -> Iterator[Path]:
         if to.exists():
             to.rmdir()
         os.replace(beside, to)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise durable.refusal(to, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

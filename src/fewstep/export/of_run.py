@@ -19,6 +19,7 @@ def write_student(
     form: str = "merged",
     dtype: str | None = None,
     files: LoraFiles | None = None,
+    single_file: bool = False,
 ) -> Held:
     """Writes it, and returns the student as the run holds it (cut down where that was asked for)."""
     r = run.recipe
@@ -32,7 +33,13 @@ def write_student(
     )
     weights, grid, yaml = tensors["student_average"], r.student.grid, r.resolved_yaml()
     if r.student.mode == "full":
-        export_student(*(r.model, weights, "full", grid, to, yaml), about=about, dtype=dtype or "bf16", files=files)
+        export_student(
+            *(r.model, weights, "full", grid, to, yaml),
+            about=about,
+            dtype=dtype or "bf16",
+            files=files,
+            single_file=single_file,
+        )
         return Held(weights, None)
     alpha = r.student.adapter.alpha
     if form == "adapter":
@@ -44,6 +51,7 @@ def write_student(
             alpha=alpha,
             dtype=dtype or "bf16",
             files=files,
+            single_file=single_file,
         )
     lora = Lora.of(weights, alpha)
     return Held({}, lora if files is None or files.svd_rank is None else lora.of_rank(files.svd_rank))

@@ -29,13 +29,14 @@ _PROGRAM = "fewstep.backbones.stock_run"
 @dataclass(frozen=True)
 class Request:
     """A folder to open, and what is put onto it. lora: a folder with a LoRA file; scheduler: the folder above
-    scheduler/. Without them the folder is called as it is."""
+    scheduler/. Without them the folder is called as it is. single_file: ComfyUI's, which must hold the same weights."""
 
     folder: str
     dtype: str
     device: str
     lora: str | None = None
     scheduler: str | None = None
+    single_file: str | None = None
 
 
 @dataclass(frozen=True)

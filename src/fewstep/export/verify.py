@@ -16,6 +16,7 @@ from fewstep.conditioning import Task
 from fewstep.errors import ExportError
 from fewstep.export.folder import pipeline_index
 from fewstep.export.held import Held
+from fewstep.export.single_file import single_file_of
 from fewstep.export.stranger import Answer, Call, Request, answers, name_of, usual_calls
 from fewstep.export.weights import STEM
 from fewstep.flow.sigmas import SigmaGrid
@@ -56,10 +57,14 @@ class Verification:
     dtype: str
     checks: tuple[Check, ...]
     exact: bool = False
+    single_file: Path | None = None  # held against transformer/ too
 
     def words(self) -> str:
-        """One line for each call."""
-        return "\n".join(check.words() for check in self.checks)
+        """One line for each call, and for ComfyUI's file."""
+        told = [check.words() for check in self.checks]
+        if self.single_file is not None:
+            told.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
+        return "\n".join(told)
 
 
 def verify(
@@ -77,7 +82,7 @@ def verify(
 
     Raises:
         ExportError: stock diffusers does not open the folder, calls the network at other times than `sample_sigmas`, or
-            arrives elsewhere than our sampler.
+            arrives elsewhere than our sampler; ComfyUI's single file holds other weights than the folder.
     """
     folder = folder_of(folder)
     sigmas = sample_sigmas(folder)
@@ -86,7 +91,11 @@ def verify(
     model = load_student(folder, dtype=dtype, device=device)
     size, family = size or model.size, family_of(folder)
     calls = usual_calls(_classes(folder), family.student_call(len(sigmas), size), size, seed)
-    found = answers(Request(str(folder.resolve()), name_of(dtype), device), calls, timeout_seconds)
+    single = single_file_of(folder)
+    request = Request(
+        str(folder.resolve()), name_of(dtype), device, single_file=None if single is None else str(single.resolve())
+    )
+    found = answers(request, calls, timeout_seconds)
     grid, _ = model.sampling(size=size)
     checks = [_held(model.backbone, model.backbone.transformer, grid, *each) for each in zip(calls, found, strict=True)]
     stored = {
@@ -97,7 +106,7 @@ def verify(
         errors = _run_errors(*run, SigmaGrid.of(sigmas), dtype, device, calls, found)
         checks = [replace(check, run_error=error) for check, error in zip(checks, errors, strict=True)]
     exact = dtype == torch.float32 and stored == {"F32"}
-    report = Verification(folder, tuple(sigmas), name_of(dtype), tuple(checks), exact)
+    report = Verification(folder, tuple(sigmas), name_of(dtype), tuple(checks), exact, single)
     refuse_differences(report)
     return report
 

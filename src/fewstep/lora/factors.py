@@ -56,6 +56,11 @@ def stacked(parts: Sequence[Factors]) -> Factors:
     return Factors(torch.cat([part.a for part in parts]), b, scale * sum(part.rank for part in parts))
 
 
+def turned(factors: Factors) -> Factors:
+    """The update of a layer that holds the same rows, the two halves the other way round."""
+    return Factors(factors.a, torch.cat(factors.b.chunk(2)[::-1]), factors.alpha)
+
+
 def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: str = "") -> Factors:
     """The update from its two sides, "A" and "B". `where` is put before what is said.
 

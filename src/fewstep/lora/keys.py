@@ -7,24 +7,23 @@
 | ComfyUI | diffusion_model.<module>.lora_A.weight (or lora_down) | diffusion_model.<module>.alpha | alpha = rank |
 | kohya | lora_unet_<module, "_" for ".">.lora_down.weight | lora_unet_<module>.alpha | alpha = rank; 0 counts as none |
 
-ComfyUI (and programs that train on its files) fuses what diffusers keeps apart: FUSED says into what, first rows first.
-kohya's names cannot be taken apart by themselves - "_" also stands within names - so they are looked up among the
-base's own.
+ComfyUI (and programs that train on its files) renames and fuses modules: `layout.py` says which. kohya's names cannot
+be taken apart by themselves - "_" also stands within names - so they are looked up among the base's own, and ComfyUI's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from fewstep.errors import AdapterError
-from fewstep.lora.factors import Factors, stacked
+from fewstep.lora.factors import Factors, stacked, turned
+from fewstep.lora.layout import Native, native
 
 Part = Literal["A", "B", "alpha"]
 Program = Literal["diffusers", "comfyui"]  # those whose files are written
 Shapes = Mapping[str, tuple[int, ...]]  # (out, in) by module name, as the transformer names its linear layers
 
-FUSED = {"img_mlp.gate_up": ("img_mlp.gate_layer", "img_mlp.proj")}  # Qwen-Image-2.1
 SHOWN = 3  # unknown modules that are named in one message
 _SIDES: dict[str, Part] = {"A": "A", "down": "A", "B": "B", "up": "B"}
 _TAIL = r"(?:lora[._](?P<side>A|B|down|up)(?:\.(?!weight$)[^.]+)?\.weight|(?P<alpha>alpha))$"
@@ -66,17 +65,17 @@ def fused(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
         factors: by the base's own module names.
         shapes: the base's linear layers.
     """
-    found = dict(factors)
-    for name, parts in FUSED.items():
-        stems = {m.removesuffix(part) for m in factors for part in parts if m == part or m.endswith(f".{part}")}
-        for stem in sorted(stems):
-            given = [found.pop(f"{stem}{part}", None) for part in parts]
-            some = next(one for one in given if one is not None)
-            blocks = [
-                _nothing(some, shapes[f"{stem}{part}"]) if one is None else one
-                for one, part in zip(given, parts, strict=True)
-            ]
-            found[f"{stem}{name}"] = stacked(blocks)
+    found: dict[str, Factors] = {}
+    for name, one in native(shapes).items():
+        given = [factors.get(part) for part in one.parts]
+        some = next((each for each in given if each is not None), None)
+        if some is None:
+            continue
+        blocks = [
+            _nothing(some, shapes[part]) if each is None else each for each, part in zip(given, one.parts, strict=True)
+        ]
+        whole = blocks[0] if len(blocks) == 1 else stacked(blocks)
+        found[name] = turned(whole) if one.swapped else whole
     return dict(sorted(found.items()))
 
 
@@ -97,12 +96,14 @@ def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[
     Raises:
         AdapterError: modules that the base lacks (how many, and the first), of another size, or changed twice.
     """
-    flat = _flat_names(shapes)
-    places = {name: _place(name, shapes, flat) for name in factors}
-    _refuse_unknown([name for name, place in places.items() if not place], len(factors), origin)
+    theirs = native(shapes)
+    flat = _flat_names([*shapes, *theirs])
+    places = {name: _place(name, shapes, theirs, flat) for name in factors}
+    _refuse_unknown([name for name, place in places.items() if place is None], len(factors), origin)
     found: dict[str, Factors] = {}
-    for name, modules in places.items():
-        for module, part in zip(modules, _split(factors[name], modules, shapes), strict=True):
+    for name, place in places.items():
+        assert place is not None
+        for module, part in zip(place.parts, _split(factors[name], place, shapes), strict=True):
             if part.shape != tuple(shapes[module]):
                 raise AdapterError(
                     f"{origin}: {name} is of shape {factors[name].shape}, the base's {module} is "
@@ -114,30 +115,18 @@ def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[
     return found
 
 
-def _place(name: str, shapes: Shapes, flat: Mapping[str, str]) -> tuple[str, ...]:
-    """The base's modules that `name` stands for: one, the parts of a fused one, or none."""
-    if name in shapes:
-        return (name,)
+def _place(name: str, shapes: Shapes, theirs: Mapping[str, Native], flat: Mapping[str, str]) -> Native | None:
+    """The base's modules that `name` stands for: one, those that ComfyUI fuses under it, or none."""
     if "." not in name:
         name = flat.get(name, name)
-    for fused, parts in FUSED.items():
-        inner = tuple(name.removesuffix(fused) + part for part in parts)
-        if name.endswith(fused) and all(part in shapes for part in inner):
-            return inner
-    return (name,) if name in shapes else ()
+    return Native((name,)) if name in shapes else theirs.get(name)
 
 
-def _flat_names(shapes: Shapes) -> dict[str, str]:
-    """kohya's spelling -> the base's, fused modules included. Spellings that two modules share are left out."""
-    fused = {
-        module.removesuffix(parts[0]) + name
-        for name, parts in FUSED.items()
-        for module in shapes
-        if module.endswith(parts[0])
-    }
+def _flat_names(modules: Iterable[str]) -> dict[str, str]:
+    """kohya's spelling -> the module's. Spellings that two modules share are left out."""
     flat: dict[str, str] = {}
     twice: set[str] = set()
-    for module in [*shapes, *fused]:
+    for module in dict.fromkeys(modules):
         spelling = module.replace(".", "_")
         if spelling in flat:
             twice.add(spelling)
@@ -145,11 +134,13 @@ def _flat_names(shapes: Shapes) -> dict[str, str]:
     return {spelling: module for spelling, module in flat.items() if spelling not in twice}
 
 
-def _split(factors: Factors, modules: tuple[str, ...], shapes: Shapes) -> list[Factors]:
+def _split(factors: Factors, place: Native, shapes: Shapes) -> list[Factors]:
     """The rows of each module, in the order in which they are fused."""
-    if len(modules) == 1:
+    if place.swapped and factors.shape[0] % 2 == 0:
+        factors = turned(factors)
+    if len(place.parts) == 1:
         return [factors]
-    ends = [sum(shapes[m][0] for m in modules[: n + 1]) for n in range(len(modules))]
+    ends = [sum(shapes[m][0] for m in place.parts[: n + 1]) for n in range(len(place.parts))]
     ends[-1] = max(ends[-1], factors.shape[0])  # rows too many show as a part of another size
     return [factors.rows(first, last) for first, last in zip([0, *ends], ends, strict=False)]
 

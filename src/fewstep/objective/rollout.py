@@ -11,7 +11,8 @@ from fewstep.flow.solver import Velocity, trajectory
 
 @dataclass(frozen=True)
 class Rollout:
-    """All K + 1 states of a walk along `grid`, none with a gradient. states[k] is what student step k is given."""
+    """The states of a walk along `grid`, none with a gradient: all K + 1, or those up to the step that was asked for.
+    states[k] is what student step k is given."""
 
     grid: SigmaGrid
     states: tuple[Tensor, ...]
@@ -32,12 +33,13 @@ class Rollout:
         return torch.lerp(self.states[k], self.states[k + 1], here / (here - there))
 
     def clean_at(self, steps_B: Tensor) -> Tensor:
-        """Row b is sample b's clean estimate at student step steps_B[b]."""
+        """Row b is sample b's clean estimate at student step steps_B[b], of a whole walk."""
         estimates_KBND = torch.stack([self.clean(k) for k in range(len(self.grid))])
         return estimates_KBND[steps_B, torch.arange(len(steps_B), device=steps_B.device)]
 
 
-def roll_out(velocity: Velocity, eps_BND: Tensor, grid: SigmaGrid) -> Rollout:
-    """K steps without gradient from the noise eps_BND (sigma of the first step is 1 on every shipped grid)."""
+def roll_out(velocity: Velocity, eps_BND: Tensor, grid: SigmaGrid, last: int | None = None) -> Rollout:
+    """Steps without gradient from the noise eps_BND (sigma of the first step is 1 on every shipped grid): all K, or
+    those up to student step `last` and through it."""
     with torch.no_grad():
-        return Rollout(grid, tuple(trajectory(velocity, eps_BND, grid)))
+        return Rollout(grid, tuple(trajectory(velocity, eps_BND, grid, None if last is None else last + 1)))

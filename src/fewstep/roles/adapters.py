@@ -12,14 +12,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from fewstep import _torchvision
 from fewstep.flow.noise import Draw
 from fewstep.lora.factors import Factors
 from fewstep.lora.keys import fitted
 from fewstep.roles.plan import AdapterPlan
+
+_torchvision.ensure()  # peft imports transformers
+
+from peft import LoraConfig, inject_adapter_in_model  # noqa: E402
+from peft.tuners.lora import LoraLayer  # noqa: E402
 
 
 class Adapters:

@@ -37,7 +37,10 @@ class LearnerPlan(Plan):
 
     mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
     adapter: AdapterPlan = Field(default=AdapterPlan(rank=32, alpha=32.0), description="the LoRA of mode adapter")
-    learning_rate: float = Field(gt=0, description="AdamW step size, constant")
+    learning_rate: float = Field(gt=0, description="AdamW step size")
+    cooldown: float = Field(
+        0.0, ge=0, le=1, description="share of the run, at its end, over which the step size falls linearly to 0"
+    )
     betas: tuple[float, float] = Field((0.0, 0.999), description="AdamW momenta (field: DMD2)")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
     clip: float = Field(1.0, gt=0, description="largest gradient norm (field: DMD2)")
@@ -66,7 +69,7 @@ class StudentPlan(LearnerPlan):
     sigmas: tuple[float, ...] | None = Field(
         None, description="the grid as a list instead, strictly decreasing in (0, 1], closing 0 implied"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW step size, constant (field: 1e-5..5e-5 at 7 B)")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW step size (field: 1e-5..5e-5 at 7 B)")
     ema: float = Field(
         0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
     )
@@ -99,7 +102,7 @@ class StudentPlan(LearnerPlan):
 class CriticPlan(LearnerPlan):
     """The network that learns the student's distribution."""
 
-    learning_rate: float = Field(2e-3, gt=0, description="AdamW step size, constant (field: 1..2 times the student's)")
+    learning_rate: float = Field(2e-3, gt=0, description="AdamW step size (field: 1..2 times the student's)")
     updates: int = Field(2, gt=0, description="updates per student update (field: 5 in DMD2, 3 on small budgets)")
     exit_step: Literal["same", "drawn"] = Field(
         "same",

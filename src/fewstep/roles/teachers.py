@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fewstep.backbones.backbone import Prefix
 from fewstep.conditioning import Conditioning, Task, stack
 from fewstep.device import placed
 from fewstep.flow.guidance import NONE, Guidance, guided
@@ -72,6 +73,11 @@ class Answer:
         return [row for row in self.said[name].rows if row in base]
 
 
+Prefixes = dict[tuple[object, ...], Prefix | None]
+"""Prefixes of teachers by teacher, samples and branch; of one batch. Teachers are frozen, so whoever asks them several
+times about one batch may keep what does not depend on t."""
+
+
 class Teachers:
     """v_real: every teacher guided by itself, then mixed - guidance and its kept norm are not linear."""
 
@@ -81,7 +87,8 @@ class Teachers:
         self.teachers = dict(teachers)
         self.iterations = iterations
         self.trust = trust or Trust(plan.weighted)
-        self.forwards: Counter[str] = Counter()  # forward passes by teacher since the start of this process
+        self.forwards: Counter[str] = Counter()  # evaluations by teacher since the start of this process
+        self.stacked = True  # both branches of guidance in one forward, where their texts are of one length
 
     def of_task(self, task: Task) -> Teacher:
         """Who teaches a whole task: an anchor that stands in for the base on all of it, else the base."""
@@ -90,9 +97,11 @@ class Teachers:
                 return self.teachers[column.name]
         return self.teachers[BASE]
 
-    def velocity(self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int) -> Tensor:
+    def velocity(
+        self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int, prefixes: Prefixes | None = None
+    ) -> Tensor:
         """sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32."""
-        return self.answer(z_BND, t_B, batch, k, iteration).v_real_BND
+        return self.answer(z_BND, t_B, batch, k, iteration, prefixes=prefixes).v_real_BND
 
     @torch.no_grad()
     def answer(
@@ -105,19 +114,21 @@ class Teachers:
         *,
         unguided: bool = False,
         base_too: bool = False,
+        prefixes: Prefixes | None = None,
     ) -> Answer:
         """v_real and its parts. A teacher runs for the samples it has weight on.
 
         Args:
             unguided: leave guidance out; it has a term of its own.
             base_too: run the base for every sample that a specialised teacher has weight on, to compare them.
+            prefixes: what to keep and to use of this batch; None where it is asked about once.
         """
         lam_MB = self._weights(batch, k, iteration)
         asked_MB = lam_MB > 0
         if base_too:
             asked_MB[0] |= asked_MB[1:].any(dim=0)
         said = {
-            name: self._said(name, z_BND, t_B, batch, asked_B, lam_B, unguided)
+            name: self._said(name, z_BND, t_B, batch, asked_B, lam_B, unguided, prefixes)
             for name, asked_B, lam_B in zip(self.plan.names, asked_MB, lam_MB, strict=True)
             if asked_B.any()
         }
@@ -127,7 +138,9 @@ class Teachers:
         return Answer(v_real_BND, said)
 
     @torch.no_grad()
-    def guidance_term(self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int) -> tuple[Tensor, Tensor]:
+    def guidance_term(
+        self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int, prefixes: Prefixes | None = None
+    ) -> tuple[Tensor, Tensor]:
         """What guidance adds, sum_m lambda_m (guided_m - v_m), and the velocity it adds to: the mean of the guided
         teachers' v_m by the same weights. Both are 0 for samples without a guided teacher; unguided ones do not run."""
         term_BND, v_cond_BND = (torch.zeros_like(z_BND, dtype=torch.float32) for _ in range(2))
@@ -137,7 +150,7 @@ class Teachers:
         total_B = (lam_MB * asked_MB).sum(dim=0).clamp_min(1e-12)
         for name, asked_B, lam_B in zip(self.plan.names, asked_MB, lam_MB, strict=True):
             if asked_B.any():
-                one = self._said(name, z_BND, t_B, batch, asked_B, lam_B, False)
+                one = self._said(name, z_BND, t_B, batch, asked_B, lam_B, False, prefixes)
                 _add(term_BND, one.rows, one.lam_R, one.v_RND - one.v_cond_RND)
                 _add(v_cond_BND, one.rows, (lam_B / total_B)[list(one.rows)], one.v_cond_RND)
         return term_BND, v_cond_BND
@@ -158,34 +171,52 @@ class Teachers:
         asked_B: Tensor,
         lam_B: Tensor,
         unguided: bool,
+        prefixes: Prefixes | None,
     ) -> Said:
         rows = asked_B.nonzero().flatten().tolist()
         guidance = self._guidance(name, batch)
         cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active and not unguided else None
         if len(rows) < len(z_BND):
             z_BND, t_B = (_some(value, rows, len(asked_B)) for value in (z_BND, t_B))
-            index = placed(torch.tensor(rows), z_BND.device)
-            cond, uncond = cond.rows(index), None if uncond is None else uncond.rows(index)
+            cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)
         with self.teachers[name].network.active():  # held over both branches: weights may come and go with it
-            v_cond, v_uncond = self._branches(name, z_BND, t_B, cond, uncond)
+            v_cond, v_uncond = self._branches(_Asked(name, tuple(rows), prefixes), z_BND, t_B, cond, uncond)
         v = v_cond if v_uncond is None else guided(v_cond, v_uncond, guidance)
         return Said(tuple(rows), lam_B[rows], v, v_cond)
 
     def _branches(
-        self, name: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning, uncond: Conditioning | None
+        self, asked: "_Asked", z_BND: Tensor, t_B: Tensor, cond: Conditioning, uncond: Conditioning | None
     ) -> tuple[Tensor, Tensor | None]:
         if uncond is None:
-            return self._forward(name, z_BND, t_B, cond), None
-        if cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
+            return self._forward(asked, "cond", z_BND, t_B, cond), None
+        if self.stacked and cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
             # Of one length only: padding the shorter one would move the target's rotary positions.
-            both = self._forward(name, z_BND.repeat(2, 1, 1), t_B.repeat(2), stack([cond, uncond]))
+            both = self._forward(asked, "both", z_BND.repeat(2, 1, 1), t_B.repeat(2), stack([cond, uncond]))
             v_cond_BND, v_uncond_BND = both.chunk(2)
             return v_cond_BND, v_uncond_BND
-        return self._forward(name, z_BND, t_B, cond), self._forward(name, z_BND, t_B, uncond)
+        return self._forward(asked, "cond", z_BND, t_B, cond), self._forward(asked, "uncond", z_BND, t_B, uncond)
 
-    def _forward(self, name: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
-        self.forwards[name] += 1
-        return self.teachers[name].network.velocity(z_BND, t_B, cond).float()
+    def _forward(self, asked: "_Asked", branch: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
+        self.forwards[asked.name] += 1
+        network = self.teachers[asked.name].network
+        return network.velocity(z_BND, t_B, cond, asked.prefix(network, branch, cond)).float()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which teacher is asked about which samples, and what is kept of it."""
+
+    name: str
+    rows: tuple[int, ...]
+    prefixes: Prefixes | None
+
+    def prefix(self, network: Network, branch: str, cond: Conditioning) -> Prefix | None:
+        if self.prefixes is None:
+            return None
+        key = (self.name, self.rows, branch)
+        if key not in self.prefixes:
+            self.prefixes[key] = network.prefix(cond)
+        return self.prefixes[key]
 
 
 def _add(to_BND: Tensor, rows: Sequence[int], lam_R: Tensor, v_RND: Tensor) -> None:

@@ -4,7 +4,6 @@ Each picture is the one that the stock pipeline draws for its case and seed alon
 batch, nor the number of processes, nor an interruption can change it. What fails is a row, and the rest goes on.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -20,43 +19,19 @@ from fewstep.bench.gallery import Gallery, begin
 from fewstep.bench.suites import Question, Suite, carry
 from fewstep.conditioning import Conditioning, stack
 from fewstep.data.pictures import open_picture
-from fewstep.errors import EnvironmentRefused, GalleryError
+from fewstep.errors import GalleryError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.sample.pictures import Model, alike, shape_of
 from fewstep.sample.sampler import evaluations, sample, seeded_noise
 from fewstep.sample.watched import Counted, forget_peak, now_s, peak_mb
+from fewstep.share import Share
 
 MAX_FAILURES_IN_A_ROW = 10  # ours: by then it is not the case
 AHEAD = 4  # batches encoded together: more of one text length meet
 PACKAGES = ("fewstep", "torch", "diffusers", "transformers")
 
 Told = Callable[[int, int], object]  # pictures drawn, pictures failed
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of the pictures this process draws: every `world`-th from `rank`."""
-
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def of_environment(cls) -> "Share":
-        """What torchrun says; all of it where nobody says anything.
-
-        Raises:
-            EnvironmentRefused: RANK and WORLD_SIZE that do not fit.
-        """
-        told = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not all(number.isdecimal() for number in told) or not int(told[0]) < int(told[1]):
-            raise EnvironmentRefused(f"RANK={told[0]} and WORLD_SIZE={told[1]} do not fit; unset them, or use torchrun")
-        return cls(int(told[0]), int(told[1]))
-
-    @property
-    def manifest(self) -> int | None:
-        """The number of this process's own manifest; None where it is alone."""
-        return None if self.world == 1 else self.rank
 
 
 @dataclass(frozen=True)
@@ -245,7 +220,7 @@ def generate(
     suite = painter.suite
     gallery = begin(to, system, suite.identity, painter.facts, "generated", share.manifest)
     carry(suite, to)
-    asks = [Ask(q, k) for q in suite.questions[:limit] for k in range(suite.seeds)][share.rank :: share.world]
+    asks = list(share.of([Ask(q, k) for q in suite.questions[:limit] for k in range(suite.seeds)]))
     missing = [ask for ask in asks if (ask.case, ask.seed) not in gallery]
     told(len(asks) - len(missing), 0)
     painter.paint(missing, gallery, told)

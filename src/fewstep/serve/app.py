@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fewstep.sample.pictures import Model
-from fewstep.serve.body import form_fields, json_fields
+from fewstep.serve.body import dropped, form_fields, json_fields
 from fewstep.serve.limits import Limits, Refused
 from fewstep.serve.wish import Served, Wish, wish
 from fewstep.serve.worker import Worker
@@ -85,6 +85,7 @@ class Server:
 
         async def admitted(request: Request) -> Response:
             if self._taken >= self.limits.queue:
+                await dropped(request.stream())
                 raise Refused(429, f"{self._taken} requests are waiting already; try again in {RETRY_SECONDS} s")
             self._taken += 1
             try:

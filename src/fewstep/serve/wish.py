@@ -61,6 +61,8 @@ def wish(fields: Mapping[str, Any], references: Sequence[Image.Image], served: S
     prompt = fields.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise Refused(400, "prompt is missing: say in words what to draw, or how to edit", "prompt")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise Refused(400, "prompt is no text: it holds half of a surrogate pair; send it as UTF-8", "prompt")
     if len(prompt) > limits.max_prompt:
         raise Refused(400, f"prompt has {len(prompt):,} characters; at most {limits.max_prompt:,} are read", "prompt")
     if fields.get("model") not in (None, served.name):

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fewstep.durable import make_folder, refusal
 from fewstep.errors import RunError
+from fewstep.train.retention import outlived
 
 MARKER = "COMPLETE"
 STATE = "state.json"
@@ -49,8 +50,8 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None):
         self.folder, self.keep, self.say = folder, keep, say
 
-    def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: int | None = None) -> Path:
-        """Write one, then drop what is neither among the newest `keep` nor of the best iteration.
+    def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
+        """Write one, then drop what is neither among the newest `keep` nor of the best iterations.
 
         Raises:
             EnvironmentRefused: no space, or no permission. The earlier checkpoints are untouched.
@@ -75,7 +76,7 @@ class Checkpoints:
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(beside, ignore_errors=True)
-            raise refusal(place, error if isinstance(error, OSError) else OSError(str(error))) from error
+            raise refusal(place, error) from error
         self._retain(best)
         return place
 
@@ -100,11 +101,10 @@ class Checkpoints:
     def _entries(self) -> list[Path]:
         return list(self.folder.iterdir()) if self.folder.is_dir() else []
 
-    def _retain(self, best: int | None) -> None:
-        spared = {Position(best).name} if best else set()
-        for place in self._places()[: -self.keep]:
-            if place.name not in spared:
-                shutil.rmtree(place, ignore_errors=True)  # half gone is torn: the marker lists all files
+    def _retain(self, best: Collection[int]) -> None:
+        spared = {Position(iteration).name for iteration in best}
+        for name in outlived([place.name for place in self._places()], self.keep, spared):
+            shutil.rmtree(self.folder / name, ignore_errors=True)  # half gone is torn: the marker lists all files
         for left in self.folder.glob("*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 

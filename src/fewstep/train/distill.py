@@ -23,6 +23,7 @@ from fewstep.objective.rollout import Rollout, roll_out
 from fewstep.objective.times import times
 from fewstep.roles.assemble import Cast
 from fewstep.roles.plan import CriticPlan, StudentPlan
+from fewstep.roles.teachers import Prefixes
 from fewstep.train.average import Average
 from fewstep.train.health import USUAL_HEALTH, Health
 from fewstep.train.learner import Learner
@@ -65,20 +66,27 @@ class Method:
         return first + exit_step(self.draw, task, turn, self.student.steps - first)
 
     def iterate(self, i: int, k: int, batch: Batch) -> Seen:
-        """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both."""
-        rollout, prefix = self.roll_out(batch, "rollout", i)
-        seen = self.follow_student(batch, rollout, k if self.critic.exit_step == "same" else None, "critic", i)
+        """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both, as
+        far as both look at it."""
+        followed = k if self.critic.exit_step == "same" else None
+        rollout, prefix = self.roll_out(batch, "rollout", i, last=followed)
+        seen = self.follow_student(batch, rollout, followed, "critic", i)
 
         z_k, t_k = rollout.states[k], rollout.time(k)
         with self.clock.part("student"):  # the one forward with its gradient
-            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, prefix)
+            kept = prefix if prefix is not None else self.shared_prefix(batch)
+            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, kept)
             x0_BND = path.clean(z_k, v_BND, t_k)
 
         t_B = self.times(batch, "time", i)
         z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
         unguided, base_too = self.objective.decoupled_guidance, self.health.base_too(i)
+        prefixes: Prefixes = {}
         with self.clock.part("teachers"):
-            answer = self.cast.teachers.answer(z_BND, t_B, batch, k, i, unguided=unguided, base_too=base_too)
+            answer = self.cast.teachers.answer(
+                z_BND, t_B, batch, k, i,
+                unguided=unguided, base_too=base_too, prefixes=prefixes if self.terms else None,
+            )  # fmt: skip
         with self.clock.part("critic"), torch.no_grad():
             v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
 
@@ -86,7 +94,7 @@ class Method:
             loss, what = dmd_loss(x0_BND, z_BND, t_B, answer.v_real_BND, v_fake_BND, self.objective.normaliser_floor)
             what |= self.health.seen(answer, x0_BND, z_BND, t_B, v_fake_BND)
             for term in self.terms:  # none unless the recipe asks
-                more, told = term(Moment(i, k, batch, rollout, v_BND, x0_BND))
+                more, told = term(Moment(i, k, batch, rollout, v_BND, x0_BND, kept, prefixes))
                 loss, what = loss + more, what | told
             seen |= {"student_loss": loss.detach(), **what, **_of("student", self.student_learner.update(loss))}
             self.average.update()
@@ -97,9 +105,9 @@ class Method:
         rollout, _ = self.roll_out(batch, "warm-up rollout", w)
         return self.follow_student(batch, rollout, None, "warm-up critic", w)
 
-    def roll_out(self, batch: Batch, name: str, i: int) -> tuple[Rollout, Prefix | None]:
-        """The student's K states from fresh noise; and, where it counts as constant, the prefix they share: valid until
-        the student's update."""
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
+        """The student's states from fresh noise; and, where it counts as constant, the prefix they share: valid until
+        the student's update. Steps past `last` are not run; None: all K are."""
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
             if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
@@ -108,7 +116,7 @@ class Method:
                     f"{self.cast.student.backbone.family} is none. Choose full"
                 )
             velocity = self.cast.student.bind(batch.cond, prefix)
-            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid)
+            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid, last)
             # Nobody else needs a prefix with gradient; kept through an iteration of edits it is gigabytes at 7 B.
             return rollout, prefix if self.student.prefix_gradient == "stopped" else None
 
@@ -132,6 +140,11 @@ class Method:
         """Clean estimates of each sample at a step of its own."""
         exit_B = (self.draw.uniform_of(batch.samples, name, *counters) * self.student.steps).long()
         return rollout.clean_at(_placed(exit_B, batch))
+
+    def shared_prefix(self, batch: Batch) -> Prefix | None:
+        """The student's prefix with its gradient, where a term asks the student a second time; one forward alone is
+        cheaper whole."""
+        return self.cast.student.prefix(batch.cond) if self.objective.first_step_anchor is not None else None
 
     @torch.no_grad()
     def critic_prefix(self, batch: Batch) -> Prefix | None:

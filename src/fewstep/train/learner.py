@@ -19,7 +19,7 @@ class Learner:
     """
 
     def __init__(self, network: Network, plan: LearnerPlan):
-        self.network, self.clip = network, plan.clip
+        self.network, self.plan = network, plan
         self.named = network.named_parameters()
         assert self.named, f"the {network.name} has nothing to learn"
         assert all(p.dtype == torch.float32 for p in self.named.values()), "masters are fp32"
@@ -31,12 +31,19 @@ class Learner:
             fused=True,
         )
 
+    def pace(self, i: int, iterations: int) -> None:
+        """Sets the step size of iteration i of so many: a function of the number alone, so that a resumed run has it."""
+        left = 1 - i / iterations
+        factor = min(1.0, left / self.plan.cooldown) if self.plan.cooldown else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.learning_rate * factor
+
     def update(self, loss: Tensor) -> dict[str, Tensor]:
         """Backward under this role (activations may be recomputed), clip, step. Returns the norm before clipping and
         whether the update was skipped."""
         with self.network.active():
             loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.plan.clip)
         skipped = (~(norm.isfinite() & loss.isfinite())).float()
         # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.
         self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
@@ -45,7 +52,7 @@ class Learner:
         return {"norm": norm, "skipped": skipped}
 
     def state(self) -> dict[str, Tensor]:
-        """The moments as <parameter>/<moment>; empty before the first update."""
+        """The moments as <parameter>/<moment>, of what has had a gradient; empty before the first update."""
         held = self.optimiser.state
         return {f"{n}/{m}": held[p][m] for n, p in self.named.items() if p in held for m in _MOMENTS}
 
@@ -55,12 +62,14 @@ class Learner:
         Raises:
             RunError: moments of other parameters.
         """
-        expected = {f"{name}/{moment}" for name in self.named for moment in _MOMENTS}
-        if state and state.keys() != expected:
+        # Not all need have had a gradient: with a stopped prefix, say, the text's projections never do.
+        moved = {key.rsplit("/", 1)[0] for key in state}
+        if not moved <= self.named.keys() or state.keys() != {f"{name}/{m}" for name in moved for m in _MOMENTS}:
             raise RunError(
                 f"the optimiser of the {self.network.name} was saved for other parameters. "
                 "Start a new run folder, or restore the recipe this one began with"
             )
         self.optimiser.state.clear()
-        for name, parameter in self.named.items() if state else ():
+        for name in moved:
+            parameter = self.named[name]
             self.optimiser.state[parameter] = {m: state[f"{name}/{m}"].to(parameter.device) for m in _MOMENTS}

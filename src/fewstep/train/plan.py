@@ -18,7 +18,8 @@ class RunPlan(Plan):
     save_every_iterations: int = Field(
         25, gt=0, description="checkpoints; a killed run loses at most so many iterations"
     )
-    keep_checkpoints: int = Field(3, gt=0, description="newest checkpoints that are kept, beside the best one")
+    keep_checkpoints: int = Field(3, gt=0, description="newest checkpoints that are kept, beside the best")
+    keep_best: int = Field(1, gt=0, description="best checkpoints by best_by that are kept, beside the newest")
     sample_every_iterations: int = Field(25, ge=0, description="pictures of fixed prompts and noise; 0 for none")
     examine_every_iterations: int = Field(25, ge=0, description="figures of the examiner; 0 for none")
     best_by: str | None = Field(None, description="the examiner's figure that decides which checkpoint is the best")

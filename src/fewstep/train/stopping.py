@@ -11,7 +11,7 @@ class Stopping:
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self.asked: str | None = None
+        self.asked: signal.Signals | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Stopping":
@@ -25,5 +25,5 @@ class Stopping:
         self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = signal.Signals(number).name
+        self.asked = signal.Signals(number)
         self.__exit__()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewstep.backbones.backbone import Prefix
 from fewstep.device import placed
 from fewstep.encode.loader import Batch
 from fewstep.flow import path
@@ -18,12 +19,13 @@ from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan, SegmentGu
 from fewstep.objective.rollout import Rollout
 from fewstep.objective.segment_guidance import segment_loss
 from fewstep.roles.assemble import Cast
-from fewstep.roles.teachers import Teachers
+from fewstep.roles.teachers import Prefixes, Teachers
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient."""
+    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient;
+    the prefix that it was made from, where that was made apart; what the teachers keep of this batch."""
 
     i: int
     k: int
@@ -31,6 +33,8 @@ class Moment:
     rollout: Rollout
     v_BND: Tensor
     x0_BND: Tensor
+    prefix: Prefix | None
+    prefixes: Prefixes
 
 
 Term = Callable[[Moment], tuple[Tensor, dict[str, Tensor]]]
@@ -57,8 +61,7 @@ class FirstStepAnchor:
     grid: SigmaGrid
 
     def __call__(self, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-        student = self.cast.student.bind(at.batch.cond)
-        teacher = _bound(self.cast.teachers, at.batch, 0, at.i)
+        student, teacher = self.cast.student.bind(at.batch.cond, at.prefix), _bound(self.cast.teachers, at, 0)
         loss, seen = anchor_loss(student, teacher, at.rollout.states[0], self.grid, self.plan.teacher_steps)
         return self.plan.weight * loss, {"anchor_loss": loss.detach(), "anchor_target": seen["target"]}
 
@@ -72,7 +75,7 @@ class SegmentGuidance:
     grid: SigmaGrid
 
     def __call__(self, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
-        teacher, z_BND = _bound(self.teachers, at.batch, at.k, at.i), at.rollout.states[at.k]
+        teacher, z_BND = _bound(self.teachers, at, at.k), at.rollout.states[at.k]
         loss, seen = segment_loss(at.v_BND, teacher, z_BND, self.grid, at.k, self.plan.teacher_steps)
         return self.plan.weight * loss, {"segment_loss": loss.detach(), "segment_target": seen["target"]}
 
@@ -92,16 +95,16 @@ class DecoupledGuidance:
         t_B = placed(guidance_times(u_B, self.grid[at.k]), x0.device)
         eps_BND = placed(self.draw.normal_of(samples, x0.shape[1:], "guidance noise", at.i), x0.device)
         z_BND = path.noised(x0, eps_BND, t_B)
-        added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, at.batch, at.k, at.i)
+        added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, at.batch, at.k, at.i, at.prefixes)
         loss, seen = guidance_loss(at.x0_BND, z_BND, t_B, v_cond_BND, added_BND, self.floor)
         return loss, {"guidance_gradient": seen["gradient"]}
 
 
-def _bound(teachers: Teachers, batch: Batch, k: int, i: int) -> Velocity:
+def _bound(teachers: Teachers, at: Moment, k: int) -> Velocity:
     """The teachers as the plan mixes them at student step k."""
 
     @torch.no_grad()
     def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
-        return teachers.velocity(z_BND, t_B, batch, k, i)
+        return teachers.velocity(z_BND, t_B, at.batch, k, at.i, at.prefixes)
 
     return velocity

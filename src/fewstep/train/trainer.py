@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fewstep.encode.loader import Batch
-from fewstep.errors import RecipeError, RunError, TrainingStopped
+from fewstep.errors import Interrupted, RecipeError, RunError, TrainingStopped
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.assemble import Cast
@@ -23,20 +23,13 @@ from fewstep.train.health import USUAL_WATCH, Health
 from fewstep.train.learner import Learner
 from fewstep.train.metrics import Metrics
 from fewstep.train.plan import RunPlan
+from fewstep.train.retention import Best, Ranking
 from fewstep.train.stopping import Stopping
 from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock, Pulls, Skips, pulls_of, read
 
 Line = dict[str, Any]  # of metrics.jsonl
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
-
-
-@dataclass(frozen=True)
-class Best:
-    """The iteration whose student had the best figure so far."""
-
-    iteration: int
-    value: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ class Trainer:
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.checkpoints = Checkpoints(folder / "checkpoints", run.keep_checkpoints, self._say)
         self.skips, self.pulls = Skips(run.max_skipped_updates), Pulls(watch)
-        self.position, self.best = Position(), None  # type: Position, Best | None
+        self.position, self.ranking = Position(), Ranking(run)
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
         self.categories: Counter[str] = Counter()  # samples by task and category, as t2i/portrait
@@ -95,7 +88,8 @@ class Trainer:
         """All that is left to do.
 
         Raises:
-            TrainingStopped: too many updates were not finite, or a signal asked to end; the same command goes on.
+            TrainingStopped: too many updates were not finite.
+            Interrupted: a signal asked to end. After both, the same command goes on.
         """
         if self.run.best_by and (self.examine is None or not self.run.examine_every_iterations):
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
@@ -112,7 +106,7 @@ class Trainer:
                 advance()
                 better = self._look(i + 1)
                 self._keep(stopping, i + 1, better or i + 1 == self.run.iterations)
-        return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.best)
+        return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.ranking.first)
 
     # ---- one turn of the loop
 
@@ -123,6 +117,8 @@ class Trainer:
         self.tasks[batch.task] += len(batch.samples)
         self.categories.update(f"{batch.task}/{category}" for category in batch.categories)
         forwards = self.cast.teachers.forwards.copy()
+        for learner in (self.method.student_learner, self.method.critic_learner):
+            learner.pace(i, self.run.iterations)
         seen = self.method.iterate(i, k, batch)
         line: Line = {
             "student_step": k,
@@ -192,7 +188,7 @@ class Trainer:
     # ---- looking at the student
 
     def _look(self, done: int) -> bool:
-        """Render and examine the averaged student where due. Whether it is the best so far."""
+        """Render and examine the averaged student where due. Whether it is one of the best so far."""
         rendering = self.render if _due(done, self.run.sample_every_iterations) else None
         examining = self.examine if _due(done, self.run.examine_every_iterations) else None
         if rendering is None and examining is None:
@@ -206,9 +202,9 @@ class Trainer:
             self._say(
                 f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             )
-        return self._is_best(done, figures)
+        return self._is_one_of_the_best(done, figures)
 
-    def _is_best(self, done: int, figures: Mapping[str, float]) -> bool:
+    def _is_one_of_the_best(self, done: int, figures: Mapping[str, float]) -> bool:
         name = self.run.best_by
         if name is None or not figures:
             return False
@@ -216,13 +212,7 @@ class Trainer:
             raise RecipeError(f"run.best_by is '{name}', but the examiner's figures are: {', '.join(sorted(figures))}")
         if done == 0:
             return False
-        value = figures[name]
-        if self.best is not None:
-            better = value > self.best.value if self.run.best_is == "highest" else value < self.best.value
-            if not better:
-                return False
-        self.best = Best(done, value)
-        return True
+        return self.ranking.enter(done, figures[name])
 
     # ---- keeping
 
@@ -232,8 +222,9 @@ class Trainer:
             self._save()
         if stopping.asked:
             where = self.checkpoints.folder / self.position.name
-            raise TrainingStopped(
-                f"stopped by {stopping.asked} and saved in {where}. The same command goes on from there"
+            raise Interrupted(
+                f"stopped by {stopping.asked.name} and saved in {where}. The same command goes on from there",
+                stopping.asked,
             )
 
     def _save(self) -> None:
@@ -256,9 +247,10 @@ class Trainer:
             "turns": self.turns,
             "tasks": self.tasks,
             "categories": self.categories,
-            "best": None if self.best is None else {"iteration": self.best.iteration, "value": self.best.value},
+            "best": None if self.ranking.first is None else asdict(self.ranking.first),
+            "ranking": self.ranking.state(),
         }
-        self.checkpoints.save(self.position, tensors, state, None if self.best is None else self.best.iteration)
+        self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
 
     def _resume(self) -> None:
         place = self.checkpoints.latest()
@@ -278,7 +270,7 @@ class Trainer:
             self.pulls.over = Counter(state.get("pulls_over", {}))
             self.turns, self.tasks = Counter(state["turns"]), Counter(state["tasks"])
             self.categories = Counter(state["categories"])
-            self.best = None if state["best"] is None else Best(**state["best"])
+            self.ranking.load(state)
             self._say(f"going on from {place}")
         self.metrics.cut(self.position)
 

@@ -14,6 +14,7 @@ from fewstep import rundir
 from fewstep.backbones.families import FAMILIES, POCKET, family_of, load_backbone, outline, pocket_folder
 from fewstep.backbones.folder import folder_of, read_json, sample_sigmas
 from fewstep.conditioning import stack
+from fewstep.device import fast_bfloat16
 from fewstep.export.card import licence_of
 from fewstep.flow.noise import Draw
 
@@ -22,6 +23,7 @@ HEADROOM = 1.2  # ours: of the weights, for what a call holds beside them
 
 def list_recipes(console: Console) -> None:
     table = Table("recipe", "model", "size", "iterations", "tasks t2i:edit")
+    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
     for name in recipes.shipped():
         r = recipes.load(name)
         size, tasks = f"{r.size[0]} x {r.size[1]}", ", then ".join(map(str, r.mixture.values))
@@ -48,7 +50,7 @@ def doctor(model: str | None, console: Console) -> None:
         table.add_row(name, version)
     table.add_row("python", facts["python"])
     table.add_row("processors", f"{facts['processors']} ({torch.get_num_threads()} threads for torch)")
-    table.add_row("bfloat16 on the CPU", "fast" if _fast_bfloat16() else "slow here: set run.precision=fp32")
+    table.add_row("bfloat16 on the CPU", "fast" if fast_bfloat16() else "slow here: set run.precision=fp32")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         table.add_row(f"cuda:{index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB")
@@ -57,10 +59,6 @@ def doctor(model: str | None, console: Console) -> None:
     console.print(table)
     if model is not None:
         _model(model, console)
-
-
-def _fast_bfloat16() -> bool:
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _model(source: str, console: Console) -> None:

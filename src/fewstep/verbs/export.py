@@ -24,6 +24,7 @@ def export_run(
     dtype: str | None = None,
     lora: str | None = None,
     svd_rank: int | None = None,
+    single_file: bool = False,
     check: bool,
     console: Console | None = None,
 ) -> None:
@@ -40,9 +41,11 @@ def export_run(
         raise ExportError(f"--form is {' or '.join(FORMS)}, not '{form}'")
     if form == "adapter" and opened.recipe.student.mode == "full":
         raise ExportError(f"{run} trained all weights (student.mode full), so it has no adapter; leave --form out")
+    if form == "adapter" and single_file:
+        raise ExportError("--single-file is the whole model, and --form adapter writes none; leave one of them out")
     if check and form == "adapter" and files is not None and "diffusers" not in files.programs:
         raise ExportError("--verify opens the LoRA with stock diffusers; write that one too: --lora both")
-    held = write_student(opened, to, checkpoint, form, dtype, files)
+    held = write_student(opened, to, checkpoint, form, dtype, files, single_file)
     console.print(f"{'LoRA' if form == 'adapter' else 'student'} [bold]{to}[/]", highlight=False, soft_wrap=True)
     if held.lora is not None and held.lora.cut is not None:
         console.print(f"rank {held.lora.cut.words()}", highlight=False, soft_wrap=True)

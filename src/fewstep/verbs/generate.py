@@ -1,6 +1,5 @@
 """`fewstep generate`: a model's answers to a suite, as a gallery."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from fewstep.bench.suites import open_suite
 from fewstep.demo import teacher_guidance
 from fewstep.device import PRECISIONS, chosen_device
 from fewstep.errors import EnvironmentRefused
-from fewstep.sample.generate import Painter, Share, generate
+from fewstep.sample.generate import Painter, generate
 from fewstep.sample.pictures import open_model
+from fewstep.share import Share
 
 
 def fill(
@@ -69,15 +69,11 @@ def fill(
 
 
 def _device(name: str, dtype: str | None) -> torch.device:
-    """The device as asked for; under torchrun each process has the GPU of its local rank.
+    """The device as asked for.
 
     Raises:
         EnvironmentRefused: not to be had here, or a dtype of another name.
     """
     if dtype is not None and dtype not in PRECISIONS:
         raise EnvironmentRefused(f"--dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
-    found = chosen_device(name, dtype or "fp32")
-    local = os.environ.get("LOCAL_RANK", "")
-    if found.type == "cuda" and found.index is None and local.isdecimal():
-        return chosen_device(f"cuda:{local}", dtype or "fp32")
-    return found
+    return chosen_device(name, dtype or "fp32")

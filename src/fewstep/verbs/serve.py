@@ -1,6 +1,7 @@
 """`fewstep serve`: a student behind an address."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -52,7 +53,8 @@ def serve(
         config = uvicorn.Config(
             server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is answered
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _bound(host: str, port: int) -> socket.socket:

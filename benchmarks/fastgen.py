@@ -1,0 +1,274 @@
+"""Seconds per student update against NVIDIA Model-Optimizer fastgen, and the same gradient from the same draws.
+
+One tiny QwenImageTransformer2DModel (the stock class) for both sides, full copies, same batch, guidance, grid, p(t),
+clipping, AdamW and average; one student update after `--critic` updates of the critic. Both sides take turns in one
+process. A round is four student updates, since an update's cost depends on the step that is drawn: ours takes each of
+the K = 4 once in four, theirs draws one anew for each update of either network.
+
+  theirs, simulated   `backward_simulation: true`: each update rolls the student out anew, up to the step drawn for it
+  theirs, real        `backward_simulation: false`, as its Qwen-Image recipe has it: the student starts from noised REAL
+                      latents and never sees its own states; no rollout at all, and pictures are needed to train
+  ours                one rollout for the whole iteration
+  ours, critic 2      the same at the ratio that our recipes ship
+
+Needs the extra `peers` (pip install 'fewstep[peers]').
+python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--gradient]
+"""
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.allocator import keep_freed_memory
+from fewstep.backbones.qwen_image import QwenImage
+from fewstep.backbones.stock import QwenImageTransformer2DModel
+from fewstep.conditioning import Conditioning, Layout
+from fewstep.encode.loader import Batch
+from fewstep.flow import path
+from fewstep.flow.noise import Draw
+from fewstep.objective.dmd import dmd_loss
+from fewstep.objective.plan import ObjectivePlan
+from fewstep.roles.assemble import assemble
+from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.train.average import Average
+from fewstep.train.distill import Method
+from fewstep.train.learner import Learner
+from fewstep.train.watch import Clock
+
+CONFIG = {
+    "in_channels": 64, "out_channels": 16, "num_layers": 4, "num_attention_heads": 6, "attention_head_dim": 64,
+    "joint_attention_dim": 512, "axes_dims_rope": (16, 24, 24),
+}  # fmt: skip
+SIDE = 12  # rows and columns of the target's tokens, each 2 x 2 latents of 16 channels
+WORDS, NEGATIVE_WORDS = 24, 8  # text positions of the prompts and of the negative prompt
+STEPS, SCALE, NEGATIVE, DECAY, CLIP = 4, 4.0, " ", 0.98, 1.0
+RATES, BETAS = {"student": 2e-6, "critic": 2e-6}, (0.0, 0.999)
+DRAW = Draw(0)
+
+
+def transformer(seed: int = 0) -> nn.Module:
+    """Random weights, from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return QwenImageTransformer2DModel(**CONFIG).eval()
+
+
+def batch_of(size: int) -> Batch:
+    """Prompts of one length, a shorter negative prompt, text drawn at random."""
+    layout = Layout("t2i", (SIDE, SIDE))
+
+    def told(words: int, name: str) -> Conditioning:
+        text_BLC = DRAW.normal((size, words, CONFIG["joint_attention_dim"]), name)
+        return Conditioning(text_BLC, torch.ones(size, words, dtype=torch.bool), layout)
+
+    cond, negatives = told(WORDS, "text"), {NEGATIVE: told(NEGATIVE_WORDS, "negative")}
+    return Batch(0, "t2i", cond, negatives, tuple(range(size)), ("any",) * size, ("case",) * size)
+
+
+def ours(updates: int, base: nn.Module | None = None) -> Method:
+    """Full copies of one base, guided as theirs."""
+    backbone = QwenImage(base if base is not None else transformer(), {"shift": 1.0})
+    student = StudentPlan(mode="full", steps=STEPS, shift=1.0, learning_rate=RATES["student"], ema=DECAY, clip=CLIP)
+    critic = CriticPlan(mode="full", learning_rate=RATES["critic"], updates=updates, clip=CLIP)
+    guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
+    teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
+    cast = assemble(backbone, student, critic, teachers, iterations=1000, draw=DRAW)
+    learners = Learner(cast.student, student), Learner(cast.critic, critic)
+    objective, average = ObjectivePlan(), Average(cast.student, student.ema)
+    return Method(cast, student, critic, objective, DRAW, *learners, average, Clock(torch.device("cpu")))
+
+
+class Older(nn.Module):
+    """The stock transformer as diffusers before 0.39 took its arguments: `txt_seq_lens`, which the mask replaced."""
+
+    def __init__(self, stock: nn.Module):
+        super().__init__()
+        self.stock = stock
+
+    def forward(self, *, txt_seq_lens: list[int] | None = None, **given: Any) -> Any:
+        return self.stock(**given)
+
+
+def fastgen() -> tuple[Any, Any]:
+    """Its configuration and its Qwen-Image pipeline."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it names the versions of other packages that it was tested with
+        from modelopt.torch.fastgen import DMDConfig
+        from modelopt.torch.fastgen.plugins.qwen_image import QwenImageDMDPipeline
+    return DMDConfig, QwenImageDMDPipeline
+
+
+class Theirs:
+    """The training loop that its pipeline leaves to the caller."""
+
+    def __init__(self, updates: int, simulated: bool, batch: Batch):
+        config, pipeline = fastgen()
+        grid = [1.0 - k / STEPS for k in range(STEPS)]
+        student, teacher, critic = (Older(transformer()) for _ in range(3))
+        teacher.requires_grad_(False)
+        self.pipeline = pipeline(
+            student, teacher, critic,
+            config(
+                pred_type="flow", fake_score_pred_type="flow", guidance_scale=SCALE, student_sample_steps=STEPS,
+                student_update_freq=updates, backward_simulation=simulated,
+                sample_t_cfg={"time_dist_type": "uniform", "min_t": 0.02, "max_t": 0.98, "t_list": [*grid, 0.0]},
+                ema={"decay": DECAY, "fsdp2": False},
+            ),
+        )  # fmt: skip
+        self.updates, self.nets = updates, {"student": student, "critic": critic}
+        self.optimisers = {
+            name: torch.optim.AdamW(net.parameters(), lr=RATES[name], betas=BETAS, weight_decay=0.0, fused=True)
+            for name, net in self.nets.items()
+        }
+        self.told = {
+            "encoder_hidden_states": batch.cond.text_BLC,
+            "encoder_hidden_states_mask": batch.cond.mask_BL,
+        }
+        negative = batch.negatives[NEGATIVE]
+        self.negative = {
+            "negative_encoder_hidden_states": negative.text_BLC,
+            "negative_encoder_hidden_states_mask": negative.mask_BL,
+        }
+        self.latents = torch.randn(len(batch.samples), 16, 2 * SIDE, 2 * SIDE)
+
+    def iterate(self) -> None:
+        for _ in range(self.updates):
+            noise = torch.randn_like(self.latents)
+            self._step("critic", self.pipeline.compute_fake_score_loss(self.latents, noise, **self.told))
+        noise = torch.randn_like(self.latents)
+        self._step("student", self.pipeline.compute_student_loss(self.latents, noise, **self.told, **self.negative))
+        self.pipeline.update_ema()
+
+    def _step(self, name: str, losses: dict[str, Tensor]) -> None:
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(self.nets[name].parameters(), CLIP)
+        self.optimisers[name].step()
+        self.optimisers[name].zero_grad(set_to_none=True)
+
+
+def gradient_difference(k: int, size: int = 2) -> float:
+    """max |ours - theirs| / max |ours| over the student's gradients, from the same z_k, t, noise, teacher and critic.
+
+    One equation on both sides but for the divisor: theirs is mean|x0 - x0_real| + 1e-6, ours max(mean|x0 - x0_real|,
+    floor); at t above .1 the samples lie above our floor of .05. Times are whole 64ths: ours rounds t as the stock
+    pipeline does (t * 1000 / 1000), theirs does not, and for these both are exact. Networks in float64: compared is
+    the equation, not the order of sums.
+    """
+    config, pipeline = fastgen()
+    method, batch = ours(1, transformer().double()), batch_of(size)
+    for net in (method.cast.student, method.cast.critic):
+        net.transformer.double()
+    shaken(method.cast.student.transformer, "student")
+    shaken(method.cast.critic.transformer, "critic")
+    noise = torch.Generator().manual_seed(k)
+    latents = torch.randn(size, 16, 2 * SIDE, 2 * SIDE, generator=noise).double()
+    t_B = (torch.rand(size, generator=noise) * 54 + 8).round() / 64
+    t_k = torch.full((size,), method.student.grid[k])
+
+    class SameDraws(pipeline):  # type: ignore[misc, valid-type]
+        def _build_student_input(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+            return latents, t_k
+
+        def sample_timesteps(self, *_: Any, **__: Any) -> Tensor:
+            return t_B
+
+    nets = [method.cast.student, method.cast.teachers.teachers["base"].network, method.cast.critic]
+    grid = {"t_list": [*method.student.grid, 0.0], "min_t": 0.02, "max_t": 0.98}
+    told = config(guidance_scale=SCALE, student_sample_steps=STEPS, sample_t_cfg=grid)
+    theirs = SameDraws(*(Older(net.transformer) for net in nets), told)
+    cond, negative = batch.cond.to(dtype=torch.float64), batch.negatives[NEGATIVE].to(dtype=torch.float64)
+    torch.manual_seed(k)
+    losses = theirs.compute_student_loss(
+        latents, latents, cond.text_BLC, encoder_hidden_states_mask=cond.mask_BL,
+        negative_encoder_hidden_states=negative.text_BLC, negative_encoder_hidden_states_mask=negative.mask_BL,
+    )  # fmt: skip
+    theirs_by_name = gradients(method, losses["total"])
+
+    torch.manual_seed(k)  # its only draw left is the noise
+    eps_BND, z_k = packed(torch.randn_like(latents)), packed(latents)
+    x0_BND = path.clean(z_k, method.cast.student.velocity(z_k, t_k, batch.cond), t_k)
+    z_BND = path.noised(x0_BND.detach(), eps_BND, t_B)
+    v_real_BND = method.cast.teachers.velocity(z_BND, t_B, batch, k, 0)
+    with torch.no_grad():
+        v_fake_BND = method.cast.critic.velocity(z_BND, t_B, batch.cond)
+    loss, _ = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, method.objective.normaliser_floor)
+    ours_by_name = gradients(method, loss)
+    largest = max(float(g.abs().max()) for g in ours_by_name.values())
+    return max(float((g - theirs_by_name[name]).abs().max()) for name, g in ours_by_name.items()) / largest
+
+
+def packed(latents: Tensor) -> Tensor:
+    """B x 16 x H x W as tokens of 2 x 2 latents, by the stock pipeline's rule."""
+    B, C, H, W = latents.shape
+    return latents.view(B, C, H // 2, 2, W // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(B, H * W // 4, 4 * C)
+
+
+def shaken(net: nn.Module, name: str) -> None:
+    """Weights moved by 2 %, so that student, critic and teacher differ."""
+    with torch.no_grad():
+        for key, weight in net.named_parameters():
+            weight += 0.02 * weight.std(correction=0) * DRAW.normal(weight.shape, f"{name} {key}")
+
+
+def gradients(method: Method, loss: Tensor) -> dict[str, Tensor]:
+    """Of the student's weights that the loss reaches (the last block's text side has none)."""
+    named = method.cast.student.named_parameters()
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {name: g for name, g in zip(named, found, strict=True) if g is not None}
+
+
+def interleaved(runs: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
+    """Processor seconds per student update, of rounds of four; the first, uncounted, warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for r in range(rounds + 1):
+        for name in runs if r % 2 else reversed(runs):
+            begun = time.process_time()
+            for k in range(STEPS):
+                runs[name](STEPS * r + k)
+            if r:
+                seconds[name].append((time.process_time() - begun) / STEPS)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--critic", type=int, default=5, help="critic updates for one of the student")
+    parser.add_argument("--gradient", action="store_true", help="only the gradients")
+    options = parser.parse_args()
+    keep_freed_memory()
+    for k in range(STEPS):
+        print(f"student step {k}: largest difference of the gradients {gradient_difference(k):.1e} of the largest")
+    if options.gradient:
+        return
+    batch = batch_of(options.batch)
+    same, shipped = ours(options.critic), ours(2)
+    simulated, real = (Theirs(options.critic, how, batch) for how in (True, False))
+    runs: dict[str, Callable[[int], object]] = {
+        "theirs, simulated": lambda i: simulated.iterate(),
+        "theirs, real": lambda i: real.iterate(),
+        "ours": lambda i: same.iterate(i, i % STEPS, batch),
+        "ours, critic 2": lambda i: shipped.iterate(i, i % STEPS, batch),
+    }
+    weights = sum(p.numel() for p in transformer().parameters())
+    print(f"{weights / 1e6:.0f} M weights, batch {options.batch}, critic {options.critic} : 1, K = {STEPS}, fp32, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+    seconds = interleaved(runs, options.rounds)
+    peer = seconds["theirs, simulated"]
+    for name, spent in seconds.items():
+        pairs = statistics.median(s / p for s, p in zip(spent, peer, strict=True))
+        print(
+            f"{name:18} {min(spent):.2f} s least, {statistics.median(spent):.2f} median per student update; "
+            f"to 'theirs, simulated': minima {min(spent) / min(peer):.2f}, median of pairs {pairs:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Each saving of an iteration, on and off in one process: processor seconds of whole iterations, taken in turns.
+
+Off, each is left out of the same iteration of the same recipe (the shipped one, at a smaller batch); the ratios say
+what an iteration costs with it, to without it. Figures of the iteration stay what they were, up to rounding; where a
+rollout is done anew for each critic update its noise is too.
+
+python benchmarks/savings.py [MODEL] [--batch 16] [--rounds 6] [--task t2i]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fewstep.allocator import keep_freed_memory
+from fewstep.backbones.backbone import Backbone, Prefix
+from fewstep.backbones.families import load_backbone
+from fewstep.conditioning import Conditioning, stack
+from fewstep.device import autocast
+from fewstep.encode.loader import Batch
+from fewstep.flow.noise import Draw
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.solver import trajectory
+from fewstep.objective.rollout import Rollout, roll_out
+from fewstep.recipe import load
+from fewstep.roles.assemble import assemble
+from fewstep.roles.teachers import Prefixes
+from fewstep.train.average import Average
+from fewstep.train.distill import Method, Seen
+from fewstep.train.learner import Learner
+from fewstep.train.terms import terms_of
+from fewstep.train.watch import Clock
+
+PROMPTS = {
+    "t2i": 'A sign shaped as a board painted red with white letters reading "HEY" before a teal wall.',
+    "edit": "Show the person in a blue shirt",
+}
+SIZE = (64, 64)
+
+
+class RolloutEach(Method):
+    """A rollout for each critic update."""
+
+    def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
+        for j in range(self.critic.updates - 1):
+            rollout, _ = self.roll_out(batch, f"{name} rollout {j}", i, k)
+        return super().follow_student(batch, rollout, k, name, i)
+
+
+class WholeWalk(Method):
+    """All K steps, whichever is improved."""
+
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
+        return super().roll_out(batch, name, i, None)
+
+
+class NoCache(Method):
+    """The rollout without a cached prefix."""
+
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
+        with torch.no_grad(), self.cast.student.active():
+            velocity = self.cast.student.bind(batch.cond, None)
+            return roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None
+
+
+class PrefixEach(Method):
+    """Terms ask teachers and student as if nothing of the batch were known."""
+
+    def shared_prefix(self, batch: Batch) -> Prefix | None:
+        return None
+
+
+def made(
+    kind: type[Method],
+    model: str,
+    settings: list[str],
+    optimiser: dict[str, bool] | None = None,
+    transformer: Backbone | None = None,
+) -> Method:
+    recipe = load("pocket", settings)
+    draw, backbone = Draw(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
+    cast = assemble(
+        backbone, recipe.student, recipe.critic, recipe.teachers,
+        iterations=1000, draw=draw, precision=recipe.run.precision,
+    )  # fmt: skip
+    learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
+    if optimiser is not None:
+        for learner in learners:
+            plain = learner.optimiser.param_groups[0]
+            learner.optimiser = torch.optim.AdamW(
+                plain["params"], lr=plain["lr"], betas=plain["betas"], weight_decay=plain["weight_decay"], **optimiser
+            )
+    return kind(
+        cast, recipe.student, recipe.critic, recipe.objective, draw, *learners,
+        Average(cast.student, recipe.student.ema), Clock(backbone.device),
+        terms=terms_of(recipe.objective, cast, recipe.student.grid, draw),
+    )  # fmt: skip
+
+
+def batch_of(backbone: Backbone, task: str, size: int) -> Batch:
+    """One prompt; its negative prompt as long as it, so that both branches can go together."""
+    references = [Image.new("RGB", SIZE, "teal")] if task == "edit" else None
+    cond = stack(backbone.encode([PROMPTS[task]], references, SIZE) * size)
+    negative = replace(cond, text_BLC=cond.text_BLC.flip(1))
+    return Batch(0, task, cond, {"": negative}, tuple(range(size)), ("any",) * size, ("case",) * size)  # type: ignore[arg-type]
+
+
+def interleaved(runs: dict[str, Callable[[int], object]], rounds: int, each: int = 4) -> dict[str, list[float]]:
+    """Processor seconds of rounds of `each` iterations (all K exit steps); the first, uncounted, warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for r in range(rounds + 1):
+        for name in runs if r % 2 else reversed(runs):
+            begun = time.process_time()
+            for k in range(each):
+                runs[name](k)
+            if r:
+                seconds[name].append((time.process_time() - begun) / each)
+    return seconds
+
+
+def told(title: str, seconds: dict[str, list[float]]) -> None:
+    on, off = (seconds[name] for name in ("on", "off"))
+    pairs = statistics.median(a / b for a, b in zip(on, off, strict=True))
+    print(
+        f"{title:44} on {1e3 * min(on):6.0f} ms (median {1e3 * statistics.median(on):.0f}), off {1e3 * min(off):6.0f} "
+        f"({1e3 * statistics.median(off):.0f}); on/off: minima {min(on) / min(off):.2f}, median of pairs {pairs:.2f}",
+        flush=True,
+    )
+
+
+def rollouts(backbone: Backbone, rounds: int, size: int) -> None:
+    """The prefix cache in a 4-step rollout, by reference tokens."""
+    grid = SigmaGrid.static(4)
+    for count in (0, 1, 2, 4):
+        references = [Image.new("RGB", SIZE, "teal")] * count or None
+        cond = stack(backbone.encode([PROMPTS["edit" if count else "t2i"]], references, SIZE) * size)
+        noise_BND = torch.randn(size, *backbone.noise_shape(cond.layout))
+        seconds = interleaved(
+            {"off": _walk(backbone, cond, noise_BND, grid, False), "on": _walk(backbone, cond, noise_BND, grid, True)},
+            rounds, 1,
+        )  # fmt: skip
+        texts, tokens = cond.text_BLC.shape[1], cond.layout.reference_tokens
+        told(f"rollout: {texts} text + {tokens} reference tokens cached", seconds)
+
+
+def _walk(
+    backbone: Backbone, cond: Conditioning, noise_BND: torch.Tensor, grid: SigmaGrid, cache: bool
+) -> Callable[[int], object]:
+    def walk(_: int) -> object:
+        with torch.no_grad(), autocast(noise_BND.device, "bf16"):
+            net = backbone.transformer
+            prefix = backbone.prefix(net, cond) if cache else None
+            return trajectory(lambda z, t: backbone.velocity(net, z, t, cond, prefix), noise_BND, grid)
+
+    return walk
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="pocket")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--task", default="t2i", choices=sorted(PROMPTS))
+    options = parser.parse_args()
+    keep_freed_memory()
+    backbone = load_backbone(options.model, dtype=torch.bfloat16)
+    batch = batch_of(backbone, options.task, options.batch)
+    print(f"{options.model}, {options.task}, batch {options.batch}, bf16, {torch.get_num_threads()} threads")
+    rollouts(backbone, options.rounds, options.batch)
+
+    def against(title: str, off: Method, on: Method) -> None:
+        def run(method: Method) -> Callable[[int], object]:
+            return lambda k: method.iterate(k, max(k, method.objective.first_matched), batch)
+
+        told(title, interleaved({"off": run(off), "on": run(on)}, options.rounds))
+
+    usual = made(Method, options.model, [])
+    against("one rollout for 2 critic updates", made(RolloutEach, options.model, []), usual)
+    five = ["critic.updates=5"]
+    against(
+        "one rollout for 5 critic updates", made(RolloutEach, options.model, five), made(Method, options.model, five)
+    )
+    against("the rollout ends at the improved step", made(WholeWalk, options.model, []), usual)
+    against("prefix cache in the rollout", made(NoCache, options.model, []), usual)
+    against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
+    apart = made(Method, options.model, [])
+    apart.cast.teachers.stacked = False
+    against("both branches of guidance in one forward", apart, usual)
+    # Fused alone can skip an update without asking the device; the others are timed without that.
+    against("fused AdamW, to a loop", made(Method, options.model, [], {"foreach": False, "fused": False}), usual)
+    full = ["student.mode=full", "critic.mode=full"]
+    loop = made(Method, options.model, full, {"foreach": False, "fused": False})
+    against("fused AdamW, to a loop, full copies", loop, made(Method, options.model, full))
+
+
+def _forgetful(method: Method) -> Method:
+    """Its teachers keep no prefixes either."""
+    teachers = method.cast.teachers
+    answer = teachers.answer
+
+    def forgetting(*given: Any, prefixes: Prefixes | None = None, **named: Any) -> Any:
+        return answer(*given, prefixes=None, **named)
+
+    teachers.answer = forgetting  # type: ignore[method-assign]
+    return method
+
+
+if __name__ == "__main__":
+    main()

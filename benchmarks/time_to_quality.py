@@ -1,0 +1,162 @@
+"""Time until the probe's score: the shipped schedule against plain DMD2, on the pocket teacher.
+
+  ours    the recipe as shipped: one rollout for the whole iteration, on cached prefixes; the critic learns the step
+          that is about to be improved, `critic.updates` times; the recipe's terms
+  plain   DMD2: every critic update and every student update rolls out anew, up to a step drawn for it, without a cache;
+          five critic updates for one of the student; no further term
+
+Same model, cases, learning rates, batch, guidance, averages and loss. Both sides take turns in one process, whichever
+has used less processor time goes next, so that at any moment both have had the same; on a shared machine with one
+thread these seconds are the measure. Looking at the student is not counted.
+
+OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seconds 900] [--set run.batch=64]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from fewstep.allocator import keep_freed_memory
+from fewstep.backbones.families import load_backbone
+from fewstep.encode.loader import Batch
+from fewstep.flow import path
+from fewstep.flow.noise import Draw
+from fewstep.launch import encode
+from fewstep.objective.critic import critic_loss
+from fewstep.objective.dmd import dmd_loss
+from fewstep.objective.rollout import Rollout
+from fewstep.pocket.watching import watching
+from fewstep.recipe import Recipe, load
+from fewstep.roles.assemble import assemble
+from fewstep.train.average import Average
+from fewstep.train.distill import Method
+from fewstep.train.learner import Learner
+from fewstep.train.terms import terms_of
+from fewstep.train.watch import Clock
+
+PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anchor=null")
+
+
+class PlainDMD2(Method):
+    """One student update as DMD2 has it: `critic.updates` of the critic before, each on a rollout of its own."""
+
+    def iterate(self, i: int, k: int, batch: Batch) -> dict[str, torch.Tensor]:
+        for j in range(self.critic.updates):
+            step = self.draw.integer(self.student.steps, "plain critic exit", i, j)
+            x0_BND = self.walked(batch, step, "plain critic rollout", i, j).clean(step)
+            eps_BND, t_B = self.noise(batch, "critic noise", i, j), self.times(batch, "critic time", i, j)
+            loss, _ = critic_loss(self.cast.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
+            self.critic_learner.update(loss)
+        step = self.draw.integer(self.student.steps, "plain exit", i)
+        rollout = self.walked(batch, step, "plain rollout", i, last=False)
+        z_k, t_k = rollout.states[step], rollout.time(step)
+        x0_BND = path.clean(z_k, self.cast.student.velocity(z_k, t_k, batch.cond), t_k)
+        t_B = self.times(batch, "time", i)
+        z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
+        v_real_BND = self.cast.teachers.velocity(z_BND, t_B, batch, step, i)
+        with torch.no_grad():
+            v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
+        loss, seen = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
+        self.student_learner.update(loss)
+        self.average.update()
+        return seen
+
+    def walked(self, batch: Batch, step: int, name: str, *counters: int, last: bool = True) -> Rollout:
+        """The student's walk up to the state that `step` is given, or (last) through that step."""
+        grid, velocity = self.student.grid, self.cast.student.bind(batch.cond)
+        states = [self.noise(batch, name, *counters)]
+        with torch.no_grad():
+            for k in range(step + last):
+                v = velocity(states[-1], states[-1].new_full((len(states[-1]),), grid[k]))
+                states.append(path.euler_step(states[-1], v, grid[k], grid.after(k)))
+        return Rollout(grid, tuple(states))
+
+
+class Side:
+    """One run that is iterated by hand, with the processor seconds that it has used and what was seen of it."""
+
+    def __init__(self, recipe: Recipe, batch: Callable[[int], Batch], examine_every: int, plain: bool):
+        draw = Draw(recipe.run.seed)
+        backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
+        cast = assemble(
+            backbone, recipe.student, recipe.critic, recipe.teachers,
+            iterations=recipe.run.iterations, draw=draw, precision=recipe.run.precision,
+        )  # fmt: skip
+        self.method = (PlainDMD2 if plain else Method)(
+            cast, recipe.student, recipe.critic, recipe.objective, draw,
+            Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic),
+            Average(cast.student, recipe.student.ema), Clock(backbone.device),
+            terms=terms_of(recipe.objective, cast, recipe.student.grid, draw),
+        )  # fmt: skip
+        self.batch, self.every = batch, examine_every
+        self.iteration, self.seconds, self.seen = 0, 0.0, []  # type: int, float, list[dict[str, float]]
+        self.turns = {"t2i": 0, "edit": 0}
+
+    def examined_by(self, examiner: Callable[..., Callable[[int], object]], recipe: Recipe) -> None:
+        self.examine = examiner(self.method.cast.student, recipe.student.grid, recipe.run.precision)
+
+    def go_on(self) -> None:
+        batch = self.batch(self.iteration)
+        k = self.method.exit_step(batch.task, self.turns[batch.task])
+        self.turns[batch.task] += 1
+        begun = time.process_time()
+        self.method.iterate(self.iteration, k, batch)
+        self.seconds += time.process_time() - begun
+        self.iteration += 1
+        if self.iteration % self.every == 0:
+            with self.method.average.applied():
+                found = dict(self.examine(self.iteration))  # type: ignore[call-overload]
+            self.seen.append({"iteration": self.iteration, "seconds": round(self.seconds, 1), **found})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=900, help="processor seconds of each side")
+    parser.add_argument("--set", action="append", default=[])
+    options = parser.parse_args()
+    keep_freed_memory()
+    ours = load("pocket", options.set)
+    plain = load("pocket", [*options.set, *PLAIN])
+    options.out.mkdir(parents=True, exist_ok=True)
+    prepared = encode(ours, options.out, Console())
+    examiner, loader = watching(prepared.backbone), prepared.loader()
+    sides = {"ours": Side(ours, loader.batch, 2, False), "plain": Side(plain, loader.batch, 2, True)}
+    for name, side in sides.items():
+        side.examined_by(examiner, ours if name == "ours" else plain)
+    while True:
+        name, side = min(sides.items(), key=lambda one: one[1].seconds)
+        if side.seconds >= options.seconds:
+            break
+        side.go_on()
+        (options.out / "seen.json").write_text(json.dumps({n: s.seen for n, s in sides.items()}, indent=1))
+        print(f"{name} {side.iteration}: {side.seconds:.0f} s {side.seen[-1] if side.seen else ''}", flush=True)
+    report({name: side.seen for name, side in sides.items()})
+
+
+def report(seen: dict[str, list[dict[str, float]]]) -> None:
+    """Seconds until each score is first reached and held over two looks."""
+    print("score   ours s   plain s   ratio")
+    for score in (0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999):
+        at = {name: reached(looks, score) for name, looks in seen.items()}
+        told = [f"{at[name]:9.0f}" if at[name] else "    never" for name in ("ours", "plain")]
+        ratio = f"{at['ours'] / at['plain']:.2f}" if at["ours"] and at["plain"] else "-"
+        print(f"{score:.3f} {told[0]} {told[1]}   {ratio}")
+
+
+def reached(looks: list[dict[str, float]], score: float) -> float | None:
+    """The seconds of the first of two looks in a row that are at least `score`."""
+    for look, after in pairwise(looks):
+        if min(look["score"], after["score"]) >= score:
+            return look["seconds"]
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What a run holds besides activations, by the shapes of the stock classes: nothing is loaded or computed.
+
+    python benchmarks/weights.py
+
+A learner has its weights, their gradients and AdamW's two moments in fp32; a checkpoint has weights and moments of both
+learners and the student's average.
+"""
+
+import torch
+from torch import nn
+
+from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.backbones.qwen_image import QwenImage
+from fewstep.backbones.qwen_image_21 import QwenImage21
+
+KLEIN = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}  # of 4 B
+KLEIN |= {"in_channels": 128, "guidance_embeds": False}
+MODELS: list[tuple[type[PipelineBackbone], dict[str, object], int]] = [
+    (QwenImage21, {}, 64),
+    (QwenImage, {}, 64),
+    (Flux2Klein, KLEIN, 64),
+]
+LEARNERS, HELD, KEPT = (
+    2,
+    4 * 4,
+    4 * 3,
+)  # student and critic; bytes of a parameter that learns, on the device and on disk
+
+
+def adapter_size(transformer: nn.Module, targets: tuple[str, ...], rank: int) -> int:
+    """Parameters of a LoRA on every module that adapters attach to."""
+    named = transformer.named_modules()
+    linear = [module for name, module in named if isinstance(module, nn.Linear) and name.endswith(targets)]
+    return sum(rank * (module.in_features + module.out_features) for module in linear)
+
+
+def main() -> None:
+    print("GB                    base bf16  learners  average  checkpoint   full: learners  average  checkpoint")
+    for family, config, rank in MODELS:
+        targets = family.tiny().lora_targets  # type: ignore[attr-defined]
+        with torch.device("meta"):
+            transformer = family.transformer_class.from_config(dict(config))
+        whole = sum(parameter.numel() for parameter in transformer.parameters())
+        lora = adapter_size(transformer, targets, rank)
+        parts = [2 * whole]
+        for size in (lora, whole):
+            parts += [LEARNERS * HELD * size, 4 * size, (LEARNERS * KEPT + 4) * size]
+        print(f"{family.family:15} r{rank} " + "".join(f"{part / 1e9:12.1f}" for part in parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The forward of Qwen-Image 2.1 for a sequence that is known on the host.
+
+The stock forward reads the layout of its sequence off a mask on the device, which waits for all work before it several
+times in each call: `repeat_interleave`, indexing by masks, a sum as a number, a list for the segments. Our layouts are
+values on the host, so here the sequence is put together from its pieces, and what depends on the layout alone - rotary
+positions, segments, which tokens are the target's - is made once for each layout and kept. With a cached prefix only
+the target is taken in. The stock blocks do the work, under the stock module's own call, so hooks on it still run; the
+contract tests hold this to the stock forward.
+
+Shapes: B batch, L text positions, C text channels, S tokens of the joint sequence, D latent channels.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from types import MethodType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fewstep.backbones.stock import QwenImage21KVCache, QwenImage21Rope
+from fewstep.conditioning import Grid, Layout
+from fewstep.device import placed
+
+KEPT = 256  # layouts: a run meets one for each length of its padded texts; 2 MB each at 1024 x 1024 px
+
+Segment = tuple[int, int, bool]  # first token, end, whether it is text
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One sequence. cuts: text positions between which the references stand, one more than there are references, with 0
+    before; segments: runs of text, and references, up to the target; rotary_SE complex."""
+
+    cuts: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    prefix_tokens: int
+    is_target_S: Tensor
+    rotary_SE: Tensor
+
+
+@lru_cache(maxsize=KEPT)
+def joint_of(
+    layout: Layout, texts: int, target: Grid, theta: int, axes: tuple[int, ...], device: torch.device
+) -> Joint:
+    """The sequence of `texts` text positions, the layout's references and a target.
+
+    theta, axes: of the rotary embedding.
+    """
+    assert len(layout.slots) == len(layout.references), "a layout with references says where their slots are"
+    cuts = (0, *layout.slots, texts)
+    is_image: list[bool] = []
+    segments: list[Segment] = []
+    for number, (start, end) in enumerate(pairwise(cuts)):
+        _append(is_image, segments, end - start, True)
+        if number < len(layout.references):
+            _append(is_image, segments, math.prod(layout.references[number]), False)
+    prefix_tokens, target_tokens = len(is_image), math.prod(target)
+    is_image += [True] * target_tokens
+    shapes = [(1, *grid) for grid in (*layout.references, target)]
+    rotary_SE = _rope(theta, axes)(shapes, torch.tensor(is_image), torch.device("cpu"))
+    is_target_S = torch.arange(len(is_image)) >= prefix_tokens
+    return Joint(cuts, tuple(segments), prefix_tokens, placed(is_target_S, device), placed(rotary_SE, device))
+
+
+def _append(is_image: list[bool], segments: list[Segment], tokens: int, is_text: bool) -> None:
+    if tokens:
+        segments.append((len(is_image), len(is_image) + tokens, is_text))
+        is_image += [not is_text] * tokens
+
+
+@lru_cache
+def _rope(theta: int, axes: tuple[int, ...]) -> QwenImage21Rope:
+    """The stock rotary embedding, with its tables on the CPU."""
+    return QwenImage21Rope(theta, list(axes))
+
+
+def forward_joint(
+    transformer: Any,
+    target_BND: Tensor,
+    references_BRD: Tensor | None,
+    text_BLC: Tensor,
+    mask_BL: Tensor | None,
+    t_B: Tensor,
+    layout: Layout,
+    target: Grid,
+    cache: QwenImage21KVCache | None = None,
+    mode: Literal["extract", "cached"] | None = None,
+) -> Tensor:
+    """The transformer's answer at the target's tokens, (B, N, D).
+
+    mask_BL: None where no text is padded.
+    """
+    rope = transformer.pos_embed
+    joint = joint_of(layout, text_BLC.shape[1], target, rope.theta, tuple(rope.axes_dim), target_BND.device)
+    _install(transformer)
+    answer_BSD = transformer(
+        hidden_states=target_BND,
+        encoder_hidden_states=text_BLC,
+        timestep=t_B,
+        references_BRD=references_BRD,
+        mask_BL=mask_BL,
+        joint=joint,
+        kv_cache=cache,
+        kv_cache_mode=mode,
+    )
+    return answer_BSD[:, -target_BND.shape[1] :]
+
+
+def _install(transformer: Any) -> None:
+    """Give this module a forward that knows both kinds of call; deep copies of it get their own."""
+    if "forward" not in vars(transformer):
+        transformer.forward = MethodType(_either, transformer)
+
+
+def _either(self: Any, *given: Any, joint: Joint | None = None, **named: Any) -> Any:
+    """The stock forward for stock arguments."""
+    return type(self).forward(self, *given, **named) if joint is None else _forward(self, joint, **named)
+
+
+def _forward(
+    self: Any,
+    joint: Joint,
+    hidden_states: Tensor,
+    encoder_hidden_states: Tensor,
+    timestep: Tensor,
+    references_BRD: Tensor | None,
+    mask_BL: Tensor | None,
+    kv_cache: QwenImage21KVCache | None,
+    kv_cache_mode: str | None,
+) -> Tensor:
+    """As the stock forward, without its questions to the device."""
+    cached, causal = kv_cache_mode == "cached", self.config.causal_condition
+    if cached:
+        x_BSD, first = self.img_in(hidden_states), joint.prefix_tokens
+    else:
+        x_BSD, first = _together(self, joint, hidden_states, references_BRD, encoder_hidden_states), 0
+    t = timestep.to(x_BSD.dtype)
+    if causal:  # one row more, t = 0, which text and references are modulated from
+        t = torch.cat([t, t.new_zeros(1)])
+    temb = self.time_text_embed(t, x_BSD)
+    modulation, is_target_S = self.modulation(temb), joint.is_target_S[first:] if causal else None
+    valid_BS = None if mask_BL is None else _valid(joint, mask_BL)
+    told = (
+        modulation,
+        joint.rotary_SE[first:],
+        valid_BS[:, None, None, :] if cached and valid_BS is not None else None,
+        is_target_S,
+    )
+    written = slice(0, joint.prefix_tokens) if kv_cache_mode == "extract" else None
+    segments = None if cached else list(joint.segments)
+    for number, block in enumerate(self.transformer_blocks):
+        layer = None if kv_cache is None else kv_cache.get_layer(number)
+        given = (x_BSD, *told, layer, kv_cache_mode, written, segments, None if cached else valid_BS)
+        if torch.is_grad_enabled() and self.gradient_checkpointing:
+            x_BSD = self._gradient_checkpointing_func(block, *given)
+        else:
+            x_BSD = block(*given)
+    return self.proj_out(self.norm_out(x_BSD, temb, is_target_S))
+
+
+def _together(self: Any, joint: Joint, target_BND: Tensor, references_BRD: Tensor | None, text_BLC: Tensor) -> Tensor:
+    """Text with the references where their slots are, then the target: (B, S, width)."""
+    text = self.txt_in(text_BLC)
+    if references_BRD is None:
+        return torch.cat([text, self.img_in(target_BND)], dim=1)
+    images = self.img_in(torch.cat([references_BRD, target_BND], dim=1))
+    return torch.cat(_alternating(joint, text, images), dim=1)
+
+
+def _alternating(joint: Joint, text: Tensor, images: Tensor) -> list[Tensor]:
+    """Pieces along the second axis: text up to a cut, the reference that stands there, ..; what is left of `images` is
+    the target."""
+    references = [end - start for start, end, is_text in joint.segments if not is_text]
+    pieces, done = [], 0
+    for number, (start, end) in enumerate(pairwise(joint.cuts)):
+        tokens = references[number] if number < len(references) else images.shape[1] - done
+        pieces += [text[:, start:end], images[:, done : done + tokens]]
+        done += tokens
+    return pieces
+
+
+def _valid(joint: Joint, mask_BL: Tensor) -> Tensor:
+    """Which keys of the joint sequence count, (B, S): all but padded text."""
+    images = mask_BL.new_ones(len(mask_BL), len(joint.is_target_S) - mask_BL.shape[1])
+    return torch.cat(_alternating(joint, mask_BL, images), dim=1)

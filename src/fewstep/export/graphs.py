@@ -1,0 +1,160 @@
+"""ComfyUI's graph of each base: its files, its nodes for a prompt, for a picture to edit, for an empty latent.
+
+Nodes, their inputs and the names of files are those of ComfyUI's own published templates and node pages;
+`tests/shipped/test_comfyui_published.py` holds the graphs against both. What is ours is the sampling: the student's
+noise levels, plain Euler, no guidance.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fewstep.conditioning import Task
+
+Graph = dict[str, dict[str, Any]]
+Size = tuple[int, int]  # height, width
+PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
+VAE = ["vae", 0]
+
+
+@dataclass(frozen=True)
+class Files:
+    """The published files of a base; who has others chooses them in the loaders. encoder_type: of the CLIPLoader."""
+
+    unet: str
+    text_encoder: str
+    encoder_type: str
+    vae: str
+
+
+_TWENTY = ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", "qwen_image_vae.safetensors")
+FILES = {  # by the stock class of the base
+    "QwenImage21Pipeline": Files(
+        "qwen_image_2.1_bf16.safetensors",
+        "qwen3vl_8b_bf16.safetensors",
+        "qwen_image",
+        "qwen_image_2.1_vae_bf16.safetensors",
+    ),
+    "QwenImagePipeline": Files("qwen_image_2512_fp8_e4m3fn.safetensors", *_TWENTY),
+    "QwenImageEditPlusPipeline": Files("qwen_image_edit_2511_bf16.safetensors", *_TWENTY),
+    "Flux2KleinPipeline": Files(
+        "flux-2-klein-base-4b-fp8.safetensors", "qwen_3_4b.safetensors", "flux2", "flux2-vae.safetensors"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """pipeline: its stock class. zero_cond_t: whether its references are told t = 0 (Qwen-Image-Edit-2511)."""
+
+    pipeline: str
+    zero_cond_t: bool = False
+
+
+def graph(
+    base: Base, task: Task, sigmas: str, size: Size, *, lora: str | None = None, unet: str | None = None
+) -> Graph:
+    """The graph of one task, nodes by what they are. A list of a name and a number is a link to that output.
+
+    Args:
+        sigmas: as ManualSigmas reads them.
+        lora: the student's LoRA in models/loras/, on the base's file.
+        unet: the student's own file in models/diffusion_models/ instead.
+    """
+    files = FILES[base.pipeline]
+    own = _edit(base, size) if task == "edit" else _t2i(base, size)
+    found: Graph = {
+        "base": node("UNETLoader", unet_name=unet or files.unet, weight_dtype="default"),
+        "text encoder": node("CLIPLoader", clip_name=files.text_encoder, type=files.encoder_type, device="default"),
+        "vae": node("VAELoader", vae_name=files.vae),
+        "noise": node("RandomNoise", noise_seed=0),
+        "sampler": node("KSamplerSelect", sampler_name="euler"),
+        "sigmas": node("ManualSigmas", sigmas=sigmas),
+        "guider": node("BasicGuider", model=["student" if lora else "base", 0], conditioning=["prompt", 0]),
+        "sample": node(
+            "SamplerCustomAdvanced",
+            noise=["noise", 0],
+            guider=["guider", 0],
+            sampler=["sampler", 0],
+            sigmas=["sigmas", 0],
+            latent_image=["latent", 0] if "latent" in own else ["prompt", 2],
+        ),
+        "decode": node("VAEDecode", samples=["sample", 0], vae=VAE),
+        "save": node("SaveImage", images=["decode", 0], filename_prefix=_stem(lora or unet or files.unet)),
+    }
+    if lora:
+        found["student"] = node("LoraLoaderModelOnly", model=["base", 0], lora_name=lora, strength_model=1.0)
+    return found | own
+
+
+def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def _stem(file: str) -> str:
+    return file.removesuffix(".safetensors")
+
+
+def _t2i(base: Base, size: Size) -> Graph:
+    """Nodes "prompt" and "latent"."""
+    if base.pipeline == "QwenImage21Pipeline":
+        return {"prompt": _prompt_21(PROMPT, size), "latent": _empty("EmptyLatentImage", size)}
+    kind = "EmptyFlux2LatentImage" if base.pipeline == "Flux2KleinPipeline" else "EmptySD3LatentImage"
+    return {"prompt": _words(PROMPT), "latent": _empty(kind, size)}
+
+
+def _edit(base: Base, size: Size) -> Graph:
+    """The latent has the shape of the reference as the model sees it: any other would shift the picture."""
+    own = {
+        "QwenImage21Pipeline": lambda: _edit_21(size),
+        "QwenImageEditPlusPipeline": lambda: _edit_20b(base.zero_cond_t),
+        "Flux2KleinPipeline": lambda: _edit_klein(size),
+    }[base.pipeline]()
+    return {"picture": node("LoadImage", image="example.png"), **own}
+
+
+def _edit_21(size: Size) -> Graph:
+    """The prompt's node makes the latent too: its third output."""
+    return {"prompt": _prompt_21(INSTRUCTION, size, {"vae": VAE, "images.image_1": ["picture", 0]})}
+
+
+def _edit_20b(zero_cond_t: bool) -> Graph:
+    asked = node("TextEncodeQwenImageEditPlus", clip=["text encoder", 0], prompt=INSTRUCTION, vae=VAE)
+    asked["inputs"]["image1"] = ["scaled", 0]
+    told: Graph = {"prompt": asked}
+    if zero_cond_t:
+        method = node("FluxKontextMultiReferenceLatentMethod", conditioning=["instruction", 0])
+        method["inputs"]["reference_latents_method"] = "index_timestep_zero"
+        told = {"instruction": asked, "prompt": method}
+    return {
+        "scaled": node("FluxKontextImageScale", image=["picture", 0]),
+        "latent": node("VAEEncode", pixels=["scaled", 0], vae=VAE),
+        **told,
+    }
+
+
+def _edit_klein(size: Size) -> Graph:
+    """References are cut to a grid of 16 px by the model: scaled onto it here, nothing is cut off."""
+    area = {"upscale_method": "lanczos", "megapixels": round(size[0] * size[1] / 2**20, 2), "resolution_steps": 16}
+    return {
+        "scaled": node("ImageScaleToTotalPixels", image=["picture", 0], **area),
+        "reference": node("VAEEncode", pixels=["scaled", 0], vae=VAE),
+        "instruction": _words(INSTRUCTION),
+        "prompt": node("ReferenceLatent", conditioning=["instruction", 0], latent=["reference", 0]),
+        "shape": node("GetImageSize", image=["scaled", 0]),
+        "latent": node("EmptyFlux2LatentImage", width=["shape", 0], height=["shape", 1], batch_size=1),
+    }
+
+
+def _words(prompt: str) -> dict[str, Any]:
+    return node("CLIPTextEncode", clip=["text encoder", 0], text=prompt)
+
+
+def _empty(kind: str, size: Size) -> dict[str, Any]:
+    return node(kind, width=size[1], height=size[0], batch_size=1)
+
+
+def _prompt_21(words: str, size: Size, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    side = round((size[0] * size[1]) ** 0.5 / 32) * 32  # the node takes multiples of 32
+    made = node("TextEncodeQwenImage21", clip=["text encoder", 0], prompt=words, negative_prompt="", resolution=side)
+    return {**made, "inputs": {**made["inputs"], **(more or {})}}

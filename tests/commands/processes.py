@@ -1,0 +1,71 @@
+"""The command line in processes of their own, which can be killed. They are forked from this one, so that twenty of
+them need not import torch twenty times; what runs in them is the whole program."""
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from fewstep.cli import app
+
+PATIENCE_S = 120
+
+
+class Command:
+    """`fewstep WORDS` in a process of its own, after `first`; what it prints is in `said`."""
+
+    def __init__(
+        self,
+        log: Path,
+        *words: str | Path,
+        environment: Mapping[str, str] | None = None,
+        first: Callable[[], object] = lambda: None,
+    ):
+        self.log = log
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the child needs none
+            self.number = os.fork()
+        if self.number == 0:
+            os.environ.update(environment or {})
+            _run(log, [str(word) for word in words], first)
+
+    def ended(self) -> bool:
+        """Whether it has; its exit code stays for `wait`."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.number, flags) is not None
+
+    def wait(self) -> int:
+        """Its exit code; of a process that a signal ended, minus the signal's number."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        os.kill(self.number, number)
+
+    def until(self, true: Callable[[], object]) -> None:
+        """Waits until it is true, or the process has ended."""
+        end_s = time.monotonic() + PATIENCE_S
+        while not true() and not self.ended():
+            assert time.monotonic() < end_s, f"nothing happened; it said: {self.said}"
+            time.sleep(0.001)
+
+    @property
+    def said(self) -> str:
+        return " ".join(self.log.read_text().split())
+
+
+def _run(log: Path, words: list[str], first: Callable[[], object]) -> None:
+    code = 1
+    try:
+        sys.stdout = sys.stderr = log.open("w", buffering=1)
+        first()
+        torch.set_num_threads(1)
+        app(words)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    finally:
+        os._exit(code)

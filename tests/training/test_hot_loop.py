@@ -1,0 +1,114 @@
+"""What an iteration does not do twice, and that it asks the device for nothing on its way."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from parts import batch, tiny
+from torch import Tensor, nn
+
+from benchmarks.host_reads import HostReads
+from fewstep.encode.loader import Batch
+from fewstep.flow.noise import Draw
+from fewstep.objective.plan import ObjectivePlan
+from fewstep.roles.assemble import assemble
+from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.teachers import _Asked
+from fewstep.train.average import Average
+from fewstep.train.distill import Method
+from fewstep.train.learner import Learner
+from fewstep.train.terms import terms_of
+from fewstep.train.watch import Clock
+
+ALL_TERMS = {"first_step_anchor": {"teacher_steps": 2}, "segment_guidance": {}, "decoupled_guidance": True}
+GUIDED = {task: {"scale": 2.5, "keep_norm": True} for task in ("t2i", "edit")}
+
+
+def method(terms: dict[str, Any] | None = None, **critic: Any) -> Method:
+    small, draw = AdapterPlan(rank=4, alpha=8.0), Draw(0)
+    plans = StudentPlan(adapter=small), CriticPlan(adapter=small, **critic)
+    spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
+    objective = ObjectivePlan.model_validate(terms or {})
+    cast = assemble(tiny(), *plans, spec, iterations=5, draw=draw)
+    learners = Learner(cast.student, plans[0]), Learner(cast.critic, plans[1])
+    with torch.no_grad():  # B = 0 has no gradient for A, and all roles agree
+        for role in (cast.student, cast.critic):
+            for name, weight in role.named_parameters().items():
+                weight += 0.05 * draw.normal(weight.shape, f"{role.name} {name}")
+    return Method(
+        cast, *plans, objective, draw, *learners, Average(cast.student, 0.9), Clock(torch.device("cpu")),
+        terms=terms_of(objective, cast, plans[0].grid, draw),
+    )  # fmt: skip
+
+
+def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
+    """What a GPU run would hold on its device, the lengths of texts being known."""
+    found = list(transformer.parameters())
+    for cond in (given.cond, *given.negatives.values()):
+        assert min(cond.lengths_B) > 0
+        found += [cond.text_BLC, cond.mask_BL, *([] if cond.references_BRD is None else [cond.references_BRD])]
+    return found
+
+
+@pytest.mark.parametrize("task", ["t2i", "edit"])
+def test_the_host_reads_nothing_in_the_hot_loop(task: Any) -> None:
+    made, given = method(ALL_TERMS), batch(0, size=3, task=task)
+    made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
+    with HostReads(held(made.cast.student.transformer, given)) as reads:
+        made.iterate(1, 2, given)
+    assert not Counter(reads.found)
+
+
+def test_a_read_would_be_seen() -> None:
+    weight = torch.rand(4)
+    with HostReads([weight]) as reads:
+        bool(weight.sum() > 0)
+        (2 * weight).tolist()
+        weight[weight > 0.5]
+        torch.tensor([1.0], device="cpu")
+        torch.rand(3).tolist()  # the host's own
+    assert [line.split(" ")[0] for line in reads.found] == ["_local_scalar_dense", "tolist", "index", "tensor"]
+
+
+@pytest.mark.parametrize(("exit_step", "walked"), [("same", 2), ("drawn", 4)])
+def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, walked: int) -> None:
+    made, modes = method(exit_step=exit_step), []
+    made.cast.student.transformer.register_forward_pre_hook(
+        lambda module, args, named: modes.append(named["kv_cache_mode"]), with_kwargs=True
+    )
+    made.iterate(0, 1, batch(task="t2i"))
+    assert modes.count("cached") == walked
+
+
+def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Student and teachers are asked again by the anchor: the same figures and gradients, with one prefix each."""
+    given, found, extracted = batch(task="edit"), [], []
+    for apart in (False, True):
+        if apart:
+            monkeypatch.setattr(Method, "shared_prefix", lambda self, batch: None)
+            monkeypatch.setattr(_Asked, "prefix", lambda self, network, branch, cond: None)
+        made, modes = method(ALL_TERMS), []
+        made.cast.student.transformer.register_forward_pre_hook(
+            lambda module, args, named, modes=modes: modes.append(named["kv_cache_mode"]), with_kwargs=True
+        )
+        found.append(made.iterate(0, 2, given))
+        extracted.append(modes.count("extract"))
+    assert extracted[0] > extracted[1] == 1  # the rollout's alone
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_both_branches_of_guidance_in_one_forward() -> None:
+    made = method()
+    whole = batch(task="t2i")
+    alike = replace(whole, negatives={"": replace(whole.cond, text_BLC=whole.cond.text_BLC.flip(0))})
+    z_BND, t_B = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8])
+    teachers, said = made.cast.teachers, []
+    for stacked in (True, False):
+        teachers.stacked = stacked
+        before = sum(teachers.forwards.values())
+        said.append(teachers.velocity(z_BND, t_B, alike, 0, 0))
+        assert sum(teachers.forwards.values()) - before == (1 if stacked else 2)
+    torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)
