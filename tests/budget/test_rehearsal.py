@@ -111,13 +111,28 @@ def test_so_it_is_in_bfloat16() -> None:
 )
 def test_operations_are_those_that_torch_counts(family: str, task: str, how: str) -> None:
     """torch has no formula for the CPU's own attention, so both are told to do it by plain products."""
-    plan, what = recipe(f"run.gradient_checkpointing={how}", "critic.updates=1"), told(family, task, 8)
+    plan, what = (
+        recipe(f"run.gradient_checkpointing={how}", "critic.updates=1", "critic.exit_step=drawn"),
+        told(family, task, 8),
+    )
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         foretold = forecast(plan, what, 2, on_gpu=False, size=size(family)).flops
         counter = FlopCounterMode(display=False)
         with counter:
             run(plan, family, what, 2)
     assert foretold == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_steps_that_are_not_rolled_out_are_not_counted() -> None:
+    what = told("qwen-image-2.1", "edit", 8)
+    same, drawn = (
+        forecast(recipe(f"critic.exit_step={exit_step}"), what, 2, on_gpu=False, size=size("qwen-image-2.1"))
+        for exit_step in ("same", "drawn")
+    )
+    # The pocket recipe anchors the first step: exits are at 1, 2 and 3, so one step is left out in the mean.
+    assert drawn.calls["student"] - same.calls["student"] == 1
+    assert drawn.flops - same.flops == same.phases[0].last_call
+    assert 3.5 < same.phases[0].flops / same.phases[0].last_call < 5.5
 
 
 def test_recomputing_takes_less_memory_and_more_work_the_more_it_is() -> None:

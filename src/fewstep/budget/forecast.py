@@ -28,13 +28,15 @@ WHOLE = 6  # up to so many blocks of a kind a model is rehearsed as it is
 
 @dataclass(frozen=True)
 class TaskForecast:
-    """One iteration of a task on one GPU. calls: forwards of each role."""
+    """One iteration of a task on one GPU, at the student's last step. unrun: steps of the rollout that are not run
+    in the mean over the steps that are improved. calls: forwards of each role, in that mean."""
 
     told: Told
     samples: int
     phases: tuple[Phase, ...]
-    calls: Mapping[str, int]
+    calls: Mapping[str, float]
     updates: int
+    unrun: float
 
     @property
     def peak(self) -> Phase:
@@ -42,9 +44,10 @@ class TaskForecast:
 
     @property
     def flops(self) -> int:
-        """Of an iteration: the critic's update is rehearsed once."""
+        """Of the mean iteration. The critic's update is rehearsed once; all steps of a rollout are alike."""
         once = next(phase.flops for phase in self.phases if phase.name == "critic")
-        return sum(phase.flops for phase in self.phases) + (self.updates - 1) * once
+        step = next(phase.last_call for phase in self.phases if phase.name == "rollout")
+        return round(sum(phase.flops for phase in self.phases) + (self.updates - 1) * once - self.unrun * step)
 
 
 def forecast(
@@ -62,7 +65,14 @@ def forecast(
             deeper = _rehearsed(recipe, told, samples, on_gpu, size, {**counted, key: counted[key] + STEP})
             slopes.append((deeper, (n - counted[key]) / STEP))
     phases = tuple(_led_on(number, base, slopes) for number in range(len(base.phases)))
-    return TaskForecast(told, samples, phases, _calls(base, recipe), recipe.critic.updates)
+    unrun = _unrun(recipe)
+    return TaskForecast(told, samples, phases, _calls(base, recipe, unrun), recipe.critic.updates, unrun)
+
+
+def _unrun(recipe: Recipe) -> float:
+    """Steps of the rollout that are not run, in the mean over exit steps: those after the one that is improved."""
+    last, first = recipe.student.steps - 1, recipe.objective.first_matched
+    return (last - first) / 2 if recipe.critic.exit_step == "same" else 0.0
 
 
 def _rehearsed(
@@ -98,16 +108,18 @@ def _sources(recipe: Recipe, backbone: Any, size: Size, depths: Mapping[str, int
 def _led_on(number: int, base: Rehearsed, slopes: list[tuple[Rehearsed, float]]) -> Phase:
     at = base.phases[number]
     peak: Counter[str] = Counter(at.peak)
-    flops = float(at.flops)
+    flops, last_call = float(at.flops), float(at.last_call)
     for deeper, times in slopes:
         for purpose in deeper.phases[number].peak | at.peak:
             peak[purpose] += round(times * (deeper.phases[number].peak[purpose] - at.peak[purpose]))
         flops += times * (deeper.phases[number].flops - at.flops)
-    return Phase(at.name, +peak, round(flops))
+        last_call += times * (deeper.phases[number].last_call - at.last_call)
+    return Phase(at.name, +peak, round(flops), round(last_call))
 
 
-def _calls(base: Rehearsed, recipe: Recipe) -> dict[str, int]:
+def _calls(base: Rehearsed, recipe: Recipe, unrun: float) -> dict[str, float]:
     """Forwards of an iteration by role; of the critic's, one is to ask it, the others are updates."""
-    calls = dict(base.calls)
-    calls["critic"] = calls.get("critic", 0) + recipe.critic.updates - 1
+    calls: dict[str, float] = dict(base.calls)
+    calls["student"] -= unrun
+    calls["critic"] += recipe.critic.updates - 1
     return calls

@@ -38,11 +38,13 @@ _MORE: dict[Any, Callable[..., int]] = {
 
 @dataclass
 class Phase:
-    """A part of an iteration. peak: bytes alive by purpose at the moment when most were. flops: of its operations."""
+    """A part of an iteration. peak: bytes alive by purpose at the moment when most were. flops: of its operations;
+    last_call: of those since a network was last called."""
 
     name: str
     peak: Counter[str] = field(default_factory=Counter)
     flops: int = 0
+    last_call: int = 0
 
     @property
     def bytes(self) -> int:
@@ -75,21 +77,31 @@ class Ledger(TorchDispatchMode):
             for key in self._live.keys() - before:
                 self._rename(key, "rollout states, prefix")
 
+    def call(self) -> None:
+        """A network is called now."""
+        if self.phases:
+            self.phases[-1].last_call = 0
+
     def seconds(self) -> dict[str, float]:
         return {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        packet = func.overloadpacket
-        if self.phases:
-            if packet in _MORE:
-                self.phases[-1].flops += _MORE[packet](*args, **(kwargs or {}))
-            elif packet in flop_registry:
-                self.phases[-1].flops += flop_registry[packet](*args, **(kwargs or {}), out_val=made)
+        self._work(func.overloadpacket, args, kwargs or {}, made)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._hold(tensor, None)
         return made
+
+    def _work(self, packet: Any, args: Any, kwargs: Any, made: Any) -> None:
+        flops = 0
+        if packet in _MORE:
+            flops = _MORE[packet](*args, **kwargs)
+        elif packet in flop_registry:
+            flops = flop_registry[packet](*args, **kwargs, out_val=made)
+        if flops and self.phases:
+            self.phases[-1].flops += flops
+            self.phases[-1].last_call += flops
 
     def _hold(self, tensor: Tensor, purpose: str | None) -> None:
         storage = tensor.untyped_storage()

@@ -92,13 +92,13 @@ def rehearse(
         cast_, recipe.student, _once(recipe.critic), recipe.objective, draw, *learners, average,
         cast(Clock, ledger), Health(recipe.teachers.watch), terms,
     )  # fmt: skip
-    calls = _counting(cast_)
+    calls = _counting(cast_, ledger)
     with ledger:
         method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, batch)
     return Rehearsed(tuple(ledger.phases), dict(calls))
 
 
-def _counting(cast_: Cast) -> Counter[str]:
+def _counting(cast_: Cast, ledger: Ledger) -> Counter[str]:
     """Filled as the cast's transformers are called."""
     calls: Counter[str] = Counter()
     hooked: set[int] = set()
@@ -110,6 +110,7 @@ def _counting(cast_: Cast) -> Counter[str]:
         adapters, name = network.adapters, network.name
 
         def count(*_: object, adapters: Any = adapters, name: str = name) -> None:
+            ledger.call()
             calls[name if adapters is None else adapters.on or "base"] += 1
 
         network.transformer.register_forward_pre_hook(count)

@@ -74,22 +74,20 @@ def _work(budget: Budget) -> Table:
     table.add_row("samples", *(f"{t.samples:,}" for t in tasks))
     table.add_row("tokens of a sample, longest", *(f"{t.told.tokens:,}" for t in tasks))
     for role in dict.fromkeys(role for task in tasks for role in task.calls):
-        table.add_row(f"forwards of {role}", *(str(t.calls.get(role, 0)) for t in tasks))
+        table.add_row(f"forwards of {role}", *(f"{t.calls.get(role, 0):g}" for t in tasks))
     table.add_row("TFLOP, backward and recomputation too", *(f"{t.flops / 1e12:,.3g}" for t in tasks))
     return table
 
 
 def _lines(budget: Budget, rate: Rate | None) -> list[str]:
     run = budget.recipe.run
-    kept = budget.checkpoint * (run.keep_checkpoints + 1)
+    kept = budget.checkpoint * (run.keep_checkpoints + run.keep_best)
     found = [f"{budget.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
         found.append(f"conditioning store: about {size}")
-    found.append(
-        f"a checkpoint: {budget.checkpoint / GB:.3g} GB; with the {run.keep_checkpoints} newest and the best kept, "
-        f"{kept / GB:.3g} GB"
-    )
+    held = f"the {run.keep_checkpoints} newest and {run.keep_best} best"
+    found.append(f"a checkpoint: {budget.checkpoint / GB:.3g} GB; {held} kept, {kept / GB:.3g} GB")
     if rate is None:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
