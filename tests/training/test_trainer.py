@@ -70,10 +70,10 @@ def test_a_warm_up_is_resumed_alike(tmp_path: Path, stop: int) -> None:
     assert "student_loss" not in lines(whole)[0]
 
 
-@pytest.mark.parametrize("mode", ["adapter", "full"])
-def test_the_real_transformer_resumes_to_the_last_bit(tmp_path: Path, mode: Any) -> None:
+@pytest.mark.parametrize(("mode", "critics"), [("adapter", "adapter"), ("full", "full"), ("adapter", "full")])
+def test_the_real_transformer_resumes_to_the_last_bit(tmp_path: Path, mode: Any, critics: Any) -> None:
     def trainer(folder: Path, iterations: int) -> Trainer:
-        student, critic = StudentPlan(mode=mode, steps=2, prefix_gradient="stopped"), CriticPlan(mode=mode)
+        student, critic = StudentPlan(mode=mode, steps=2, prefix_gradient="stopped"), CriticPlan(mode=critics)
         draw, run = Draw(0), RunPlan(iterations=iterations, save_every_iterations=1)
         spec = TeachersSpec.model_validate({"base": {"guidance": {"t2i": {"scale": 2}}}})
         cast = assemble(tiny(), student, critic, spec, iterations=3, draw=draw, precision="bf16")
