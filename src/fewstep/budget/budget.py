@@ -50,11 +50,13 @@ class Budget:
     size: Size
     shapes: Shapes
     tasks: tuple[TaskForecast, ...]
-    peaks: Mapping[Task, Phase]
     iterations: Mapping[Task, int]
     gpus: int
     on_gpu: bool
-    parameters: int
+
+    @property
+    def peaks(self) -> dict[Task, Phase]:
+        return {task.told.task: task.peak for task in self.tasks}
 
     @property
     def bytes(self) -> int:
@@ -89,9 +91,8 @@ def budget_of(recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True) -
 def _budget(recipe: Recipe, size: Size, shapes: Shapes, gpus: int, on_gpu: bool) -> Budget:
     samples = -(-recipe.run.batch // gpus)  # each GPU holds all weights, and a share of the batch
     tasks = tuple(forecast(recipe, told, samples, on_gpu, size) for told in shapes.told)
-    peaks = {task.told.task: task.peak for task in tasks}
-    iterations = {task: task_turns(recipe.run.iterations, recipe.mixture, task) for task in peaks}
-    return Budget(recipe, size, shapes, tasks, peaks, iterations, gpus, on_gpu, size.parameters)
+    iterations = {told.task: task_turns(recipe.run.iterations, recipe.mixture, told.task) for told in shapes.told}
+    return Budget(recipe, size, shapes, tasks, iterations, gpus, on_gpu)
 
 
 def changes(budget: Budget, card: Card) -> list[Change]:
@@ -219,7 +220,7 @@ def as_json(budget: Budget, card: Card | None, made: list[Change], rate: Rate | 
             "recipe": budget.recipe.name,
             "model": budget.recipe.model,
             "basis": budget.size.basis,
-            "parameters": budget.parameters,
+            "parameters": budget.size.parameters,
             "gpus": budget.gpus,
             "tasks": tasks,
             "checkpoint_bytes": budget.checkpoint,
