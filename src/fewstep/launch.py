@@ -31,6 +31,7 @@ from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
+from fewstep.roles.sharding import lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
@@ -138,8 +139,9 @@ def _distill(
             draw=draw,
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
+            lay=lay_of(recipe.run.sharding, ranks, device, recipe.run.precision),
         )
-        showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples)
+        showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples, ranks)
         trainer = Trainer(
             run.folder,
             cast,

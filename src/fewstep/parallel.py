@@ -1,11 +1,11 @@
 """The ranks of a run: which of them this process is, and what they say to each other.
 
 torchrun starts one process a device; its environment says who each is. Without it a run is one rank, and nothing here
-communicates. Weights are whole on every rank; only gradients and small facts travel.
+communicates. Weights are whole on every rank, or lie in parts on all of them (`roles/sharding.py`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,8 +14,9 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from fewstep.errors import EnvironmentRefused, RecipeError, RunError
+from fewstep.errors import EnvironmentRefused, FewstepError, RecipeError, RunError
 from fewstep.share import Share
 
 Fact = TypeVar("Fact")
@@ -24,10 +25,11 @@ PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank enco
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `world`."""
+    """`rank` of `world`. per_machine: ranks of this machine."""
 
     rank: int = 0
     world: int = 1
+    per_machine: int = 1
 
     @property
     def first(self) -> bool:
@@ -47,6 +49,21 @@ class Ranks:
         dist.all_gather_object(facts, fact)
         return facts  # type: ignore[return-value]
 
+    def from_first(self, make: Callable[[], Fact]) -> Fact:
+        """What the first rank makes, on every rank; where it refuses, its refusal."""
+        if self.world == 1:
+            return make()
+        made: list[Fact | FewstepError | None] = [None]
+        if self.first:
+            try:
+                made = [make()]
+            except FewstepError as error:
+                made = [error]
+        dist.broadcast_object_list(made)
+        if isinstance(made[0], FewstepError):
+            raise made[0]
+        return made[0]  # type: ignore[return-value]
+
     def wait(self) -> None:
         """Until every rank is here."""
         self.gather(None)
@@ -65,6 +82,14 @@ class Ranks:
             )
 
     @torch.no_grad()
+    def sum(self, value: Tensor) -> Tensor:
+        """Of all ranks."""
+        total = value.clone()
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total
+
+    @torch.no_grad()
     def sum_gradients(self, gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
         """Each gradient becomes its sum over ranks, in place; returns the loss's sum. One transfer for all."""
         if self.world == 1:
@@ -78,6 +103,42 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+@torch.no_grad()
+def part(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor: the same memory, all of it where the tensor is not split."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(value: Tensor, layout: Tensor) -> Tensor:
+    """This rank's part of a value that is whole, or lies as `layout` does."""
+    if isinstance(layout, DTensor) and not isinstance(value, DTensor):
+        value = distribute_tensor(value, layout.device_mesh, layout.placements, src_data_rank=None)
+    return part(value)
+
+
+def joined_as(layout: Tensor, own: Tensor) -> Tensor:
+    """The tensor that `own` is this rank's part of, lying as `layout` does; `own` itself where that is not split."""
+    if not isinstance(layout, DTensor):
+        return own
+    return DTensor.from_local(
+        own, layout.device_mesh, layout.placements, run_check=False, shape=layout.shape, stride=layout.stride()
+    )
+
+
+@torch.no_grad()
+def norm(layouts: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
+    """Of all `parts` together with those of the other ranks, each lying as its layout."""
+    total = torch.nn.utils.get_total_norm(parts)
+    split = next((tensor for tensor in layouts if isinstance(tensor, DTensor)), None)
+    if split is None:
+        return total
+    assert all(isinstance(tensor, DTensor) for tensor in layouts), "a role's weights are all split, or none"
+    axis = next(i for i, placement in enumerate(split.placements) if isinstance(placement, Shard))
+    squared = total.square()
+    dist.all_reduce(squared, group=split.device_mesh.get_group(axis))
+    return squared.sqrt()
 
 
 @contextmanager
@@ -104,6 +165,6 @@ def joined(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
-        yield Ranks(share.rank, share.world)
+        yield Ranks(share.rank, share.world, int(os.environ.get("LOCAL_WORLD_SIZE", share.world)))
     finally:
         dist.destroy_process_group()

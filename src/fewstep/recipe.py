@@ -40,6 +40,7 @@ OPERATIONAL = (
     "run.max_skipped_updates",
     "run.sample_every_iterations",
     "run.save_every_iterations",
+    "run.sharding",
     "teachers.watch.latents",
 )
 

@@ -147,8 +147,10 @@ class Method:
 
     def shared_prefix(self, batch: Batch) -> Prefix | None:
         """The student's prefix with its gradient, where a term asks the student a second time; one forward alone is
-        cheaper whole."""
-        return self.cast.student.prefix(batch.cond) if self.objective.first_step_anchor is not None else None
+        cheaper whole. Split weights are gathered for a block's backward by the gradient of what the block returns, and
+        a prefix is no such thing."""
+        shared = self.objective.first_step_anchor is not None and not self.cast.student.runs_split
+        return self.cast.student.prefix(batch.cond) if shared else None
 
     @torch.no_grad()
     def critic_prefix(self, batch: Batch) -> Prefix | None:

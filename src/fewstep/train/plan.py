@@ -25,6 +25,12 @@ class RunPlan(Plan):
     best_by: str | None = Field(None, description="the examiner's figure that decides which checkpoint is the best")
     best_is: Literal["highest", "lowest"] = Field("highest", description="which value of best_by is the best")
     max_skipped_updates: int = Field(10, ge=0, description="updates skipped as not finite before the run stops")
+    sharding: Literal["off", "full", "hybrid"] = Field(
+        "off",
+        description="of weights over the GPUs of a torchrun (FSDP2). off: whole on each; full: each holds a part of "
+        "every block, and gathers a block while it runs; hybrid: full inside a machine, copies between machines "
+        "(HSDP). Adapters are whole on each. On one GPU it changes nothing",
+    )
     gradient_checkpointing: Literal["off", "selective", "full"] = Field(
         "off",
         description="what the backward pass computes again. off: nothing; selective: all but large products and "
