@@ -23,6 +23,7 @@ from fewstep.encode.door import refuse_unfit
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.errors import RankLost
 from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
@@ -35,6 +36,7 @@ from fewstep.roles.sharding import lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
+from fewstep.train.checkpoint import Checkpoints
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
 
@@ -107,10 +109,17 @@ def distill(
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
+        RankLost: another rank has ended.
     """
-    with joined(recipe.run.device) as ranks:
-        ranks.agree("recipe", recipe.resolved_yaml())
-        return _distill(recipe, out, (console or Console()) if ranks.first else Console(quiet=True), watch, fork, ranks)
+    try:
+        with joined(recipe.run.device) as ranks:
+            ranks.agree("recipe", recipe.resolved_yaml())
+            spoken = (console or Console()) if ranks.first else Console(quiet=True)
+            return _distill(recipe, out, spoken, watch, fork, ranks)
+    except RankLost as lost:
+        held = Checkpoints(out / "checkpoints", keep=1).latest()
+        where = f"The same command goes on from {held}" if held else "No checkpoint was whole yet: start it again"
+        raise RankLost(f"{lost}. {where}") from lost
 
 
 def _distill(

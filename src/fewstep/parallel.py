@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from fewstep.errors import EnvironmentRefused, FewstepError, RecipeError, RunError
+from fewstep.errors import EnvironmentRefused, FewstepError, RankLost, RecipeError, RunError
 from fewstep.share import Share
+from fewstep.speaking import agent_store
 
 Fact = TypeVar("Fact")
 PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank encodes, examines and exports
@@ -151,6 +152,7 @@ def joined(device: str) -> Iterator[Ranks]:
     Raises:
         EnvironmentRefused: torchrun's environment is not whole.
         RecipeError: one GPU named for several ranks.
+        RankLost: inside, another rank has ended.
     """
     share = Share.of_environment()
     if share.world == 1:
@@ -163,8 +165,28 @@ def joined(device: str) -> Iterator[Ranks]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE, **_of_this_life(share))
     try:
         yield Ranks(share.rank, share.world, int(os.environ.get("LOCAL_WORLD_SIZE", share.world)))
+    except (dist.DistError, RuntimeError) as error:
+        if not _is_of_the_line(error):
+            raise
+        raise RankLost(
+            f"rank {share.rank} of {share.world} lost another rank: its process has ended, or its machine cannot be "
+            "reached. What that process said, or what torchrun says of it below, is why"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _of_this_life(share: Share) -> dict[str, Any]:
+    """torchrun starts ranks again when one was lost, and may keep its store: what the dead left there is not for us."""
+    store = agent_store()
+    return {} if store is None else {"store": store, "rank": share.rank, "world_size": share.world}
+
+
+def _is_of_the_line(error: Exception) -> bool:
+    """Whether the line between ranks broke. gloo reports that as a plain RuntimeError."""
+    if isinstance(error, FewstepError):
+        return False
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "onnection closed by peer"))

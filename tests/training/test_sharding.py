@@ -1,5 +1,7 @@
 """Weights that lie in parts on several ranks do what whole ones do: FSDP2 over gloo, each rank a process of its own."""
 
+import resource
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from fewstep.backbones.toy import ToyBackbone
-from fewstep.errors import ModelError
+from fewstep.errors import EnvironmentRefused, ModelError
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan
 from fewstep.parallel import ALONE, Ranks, part_of
@@ -22,7 +24,9 @@ from fewstep.parallel import part as own_part
 from fewstep.roles.assemble import Cast, Sources, assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.roles.sharding import blocks, hollowed, lay_of
+from fewstep.train.checkpoint import Position, load, torn
 from fewstep.train.plan import RunPlan
+from fewstep.train.sharded_checkpoint import ShardedCheckpoints
 from fewstep.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -199,6 +203,50 @@ def test_a_hollow_twin_has_everything_but_the_weights() -> None:
     assert all(p.is_meta for p in hollow.parameters())
     assert [b.tolist() for b in hollow.buffers()] == [b.tolist() for b in transformer.buffers()]
     assert hollow.config == transformer.config
+
+
+# ---- writing while training goes on
+
+
+def changing(folder: Path, ranks: Ranks) -> None:
+    """What is saved is what was there when it was; then a save that one rank cannot do."""
+    lay = lay_of("full", ranks, CPU, "fp32")
+    network = lay.masters(tiny().transformer, {})
+    named = {name: weight.detach() for name, weight in network.named_parameters()}
+    kept = ShardedCheckpoints(folder, 3, print, ranks)
+    counts, best = {"turns": 1}, [1]
+    place = kept.save(Position(1), {"student": named}, counts, best)
+    assert torn(place) is not None
+    for weight in named.values():
+        own_part(weight).zero_()
+    counts["turns"], best[0] = 2, 2
+    kept.finish()
+    assert kept.latest() == place
+    kept.save(Position(2), {"student": named}, counts, best)
+    while torn(folder / "iteration-000002") is not None:
+        kept.tend()
+    if ranks.rank == 1:
+        full_disk()
+    kept.save(Position(3), {"student": named}, counts, best)
+    with pytest.raises(EnvironmentRefused, match="iteration-000003 cannot be written: File too large"):
+        kept.finish()
+    assert kept.latest() == folder / "iteration-000002"
+
+
+def full_disk() -> None:
+    """No file of this process grows beyond a few bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+
+
+def test_what_is_saved_is_what_was_there(tmp_path: Path) -> None:
+    on_ranks(2, changing, tmp_path)
+    (one, its_state), (other, _) = load(tmp_path / "iteration-000001"), load(tmp_path / "iteration-000002")
+    assert its_state == {"turns": 1}
+    for name, weight in tiny().transformer.named_parameters():
+        assert torch.equal(one["student"][name], weight)
+        assert not other["student"][name].any()
+    assert load(tmp_path / "iteration-000001", stems=["critic"])[0] == {}
 
 
 # ---- refusals reach all

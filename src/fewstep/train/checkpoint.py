@@ -74,7 +74,7 @@ class Checkpoints:
         with self._refusing(position):
             for stem, named in tensors.items():
                 save_file({n: t.detach().contiguous() for n, t in named.items()}, beside / f"{stem}.safetensors")
-        self._seal(position, state, best)
+        self._seal(position, as_text(state), best)
 
     def _begun(self, position: Position) -> Path:
         """An empty folder beside the checkpoint's place."""
@@ -85,11 +85,11 @@ class Checkpoints:
             beside.mkdir()
         return beside
 
-    def _seal(self, position: Position, state: Mapping[str, Any], best: Collection[int]) -> None:
-        """What was written beside becomes the checkpoint."""
+    def _seal(self, position: Position, state: str, best: Collection[int]) -> None:
+        """What was written beside becomes the checkpoint. state: as `as_text` gives it."""
         beside, place = self._beside(position), self.folder / position.name
         with self._refusing(position):
-            (beside / STATE).write_text(json.dumps(state, indent=1) + "\n")
+            (beside / STATE).write_text(state)
             files = [file for file in sorted(beside.rglob("*")) if file.is_file()]
             for path in (*files, *{file.parent for file in files}):
                 _sync(path)
@@ -140,6 +140,10 @@ class Checkpoints:
             shutil.rmtree(self.folder / name, ignore_errors=True)  # half gone is torn: the marker lists all files
         for left in self.folder.glob("*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def as_text(state: Mapping[str, Any]) -> str:
+    return json.dumps(state, indent=1) + "\n"
 
 
 def torn(place: Path) -> str | None:

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from fewstep.durable import refusal
 from fewstep.parallel import Ranks
 from fewstep.train import shards
-from fewstep.train.checkpoint import Checkpoints, Position, Tensors
+from fewstep.train.checkpoint import Checkpoints, Position, Tensors, as_text
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class _UnderWay:
     """A checkpoint whose files are being written."""
 
     position: Position
-    state: Mapping[str, Any]
-    best: Collection[int]
+    state: str  # as it was then: its counters go on counting
+    best: tuple[int, ...]
     written: Future[Any]
 
 
@@ -39,7 +39,7 @@ class ShardedCheckpoints(Checkpoints):
         self.finish()
         self.ranks.from_first(lambda: self._begun(position))
         written = shards.write(self._beside(position), tensors, self._line)
-        self._under_way = _UnderWay(position, state, best, written)
+        self._under_way = _UnderWay(position, as_text(state), tuple(best), written)
         return self.folder / position.name
 
     def tend(self) -> None:
