@@ -5,7 +5,7 @@ communicates. Weights are whole on every rank, or lie in parts on all of them (`
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +18,9 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from fewstep.errors import EnvironmentRefused, FewstepError, RankLost, RecipeError, RunError
 from fewstep.share import Share
-from fewstep.speaking import agent_store
 
 Fact = TypeVar("Fact")
+STORE_PATIENCE = timedelta(seconds=30)  # ours: the store is on this network, or it is gone
 PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank encodes, examines and exports
 
 
@@ -177,6 +177,18 @@ def joined(device: str) -> Iterator[Ranks]:
         ) from error
     finally:
         dist.destroy_process_group()
+
+
+def agent_store(environment: Mapping[str, str] = os.environ) -> Any:
+    """The store of torchrun's own process, kept apart for each life of its workers; None outside torchrun.
+
+    Raises:
+        RuntimeError: it cannot be reached.
+    """
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), timeout=STORE_PATIENCE)
+    return dist.PrefixStore(f"fewstep {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _of_this_life(share: Share) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch.distributed import TCPStore
 
-from fewstep.speaking import speaks
+from fewstep.commands.speaking import speaks
 from fewstep.train.checkpoint import load
 from tests.commands.conftest import written
 from tests.commands.processes import Command

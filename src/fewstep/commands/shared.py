@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
+from fewstep.commands.speaking import speaks
 from fewstep.errors import FewstepError, Interrupted
 from fewstep.signals import Terminated, as_ctrl_c, exit_code
-from fewstep.speaking import speaks
 
 out = Console()
 err = Console(stderr=True)

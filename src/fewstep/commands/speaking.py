@@ -6,25 +6,13 @@ process keeps a store that outlives its workers; whoever counts to one in it spe
 
 import os
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
-
-PATIENCE = timedelta(seconds=30)  # ours: the store is on this network, or it is gone
-
-
-def agent_store(environment: Mapping[str, str] = os.environ) -> Any:
-    """The store of torchrun's own process, kept apart for each life of its workers; None outside torchrun."""
-    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    from torch.distributed import PrefixStore, TCPStore
-
-    store = TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), timeout=PATIENCE)
-    return PrefixStore(f"fewstep {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def speaks(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is the one; True outside torchrun, and where its store cannot be asked. The others of a
     torchrun are told no. To be asked once, at the end."""
+    from fewstep.parallel import agent_store
+
     try:
         store = agent_store(environment)
     except (RuntimeError, KeyError, ValueError):
