@@ -3,9 +3,9 @@
 import os
 import socket
 import warnings
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +15,6 @@ from parts import tiny
 from runs import ending, examined, lines, toy_trainer
 from torch import Tensor
 
-from fewstep.data.order import share
 from fewstep.encode.loader import Batch
 from fewstep.errors import EnvironmentRefused, RecipeError, RunError
 from fewstep.flow.noise import Draw
@@ -32,19 +31,10 @@ SIZE = 4  # shared by 3 ranks: parts of 1, 1 and 2
 
 def part(whole: Batch, ranks: Ranks) -> Batch:
     """A rank's samples, as the loader gives them."""
-    mine = share(len(whole.samples), ranks.rank, ranks.world)
-    return replace(
-        whole,
-        cond=whole.cond.rows(mine),
-        negatives={prompt: cond.rows(mine) for prompt, cond in whole.negatives.items()},
-        samples=whole.samples[mine],
-        categories=whole.categories[mine],
-        case_ids=whole.case_ids[mine],
-        share=len(whole.samples[mine]) / len(whole.samples),
-    )
+    return whole.parts(ranks.world)[ranks.rank]
 
 
-def full(folder: Path, ranks: Ranks, iterations: int = 3) -> None:
+def full(folder: Path, ranks: Ranks, iterations: int = 3, **run: Any) -> None:
     """Copies of a Gaussian world; examined, so that the best checkpoint has to be agreed on."""
     trainer = toy_trainer(
         folder,
@@ -54,6 +44,7 @@ def full(folder: Path, ranks: Ranks, iterations: int = 3) -> None:
         save_every_iterations=1,
         best_by="size",
         sample_every_iterations=0,
+        **run,
     )
     trainer.examine = examined(trainer)
     trainer.train()
