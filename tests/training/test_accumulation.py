@@ -16,6 +16,7 @@ from fewstep.budget.ledger import ROLLOUT, WORK, Ledger
 from fewstep.encode.loader import Batch
 from fewstep.errors import RecipeError, TrainingStopped
 from fewstep.flow.noise import Draw
+from fewstep.launch import _distill
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import load
@@ -64,6 +65,14 @@ def test_more_parts_than_samples_are_refused() -> None:
         load("pocket", ["run.batch=4", "run.gradient_accumulation=8"])
     with pytest.raises(RecipeError, match=r"cannot be accumulated in 3 parts"):
         tiny_batch(0, 2).parts(3)
+
+
+def test_ranks_with_fewer_samples_than_parts_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    recipe = load("pocket", ["run.batch=5", "run.gradient_accumulation=3"])
+    said = r"batch 5 on 2 ranks, 2 on some of them, cannot .* in 3 parts; .*_accumulation 2 or less, or run.batch 6"
+    with pytest.raises(RecipeError, match=said):
+        _distill(recipe, tmp_path / "run", Console(quiet=True), None, None, Ranks(0, 2))
+    assert not any(tmp_path.iterdir())
 
 
 # ---- whole runs
