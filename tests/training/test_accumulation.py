@@ -8,6 +8,7 @@ import pytest
 import torch
 from parts import batch as tiny_batch
 from parts import tiny
+from rich.console import Console
 from runs import lines, toy_trainer
 from test_ranks import apart, assert_alike, flat, full, on_ranks
 from torch import Tensor
