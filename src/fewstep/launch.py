@@ -16,7 +16,7 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
-from fewstep.data.order import share as part
+from fewstep.data.order import refuse_few_samples
 from fewstep.data.sources import composed
 from fewstep.device import PRECISIONS, chosen_device, refuse_software_bfloat16
 from fewstep.encode.door import refuse_unfit
@@ -126,7 +126,7 @@ def _distill(
     recipe: Recipe, out: Path, console: Console, watch: Watching | None, fork: str | None, ranks: Ranks
 ) -> Outcome:
     device = _device(recipe)
-    part(recipe.run.batch, ranks.rank, ranks.world)
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)

@@ -34,6 +34,7 @@ OPERATIONAL = (
     "run.best_is",
     "run.device",
     "run.examine_every_iterations",
+    "run.gradient_accumulation",
     "run.gradient_checkpointing",
     "run.keep_best",
     "run.keep_checkpoints",

@@ -3,7 +3,6 @@
 import os
 import socket
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,23 +11,13 @@ import torch.multiprocessing as mp
 from runs import ending, lines
 from torch import Tensor
 
-from fewstep.data.order import share
 from fewstep.encode.loader import Batch
 from fewstep.parallel import Ranks, joined
 
 
 def part(whole: Batch, ranks: Ranks) -> Batch:
     """A rank's samples, as the loader gives them."""
-    mine = share(len(whole.samples), ranks.rank, ranks.world)
-    return replace(
-        whole,
-        cond=whole.cond.rows(mine),
-        negatives={prompt: cond.rows(mine) for prompt, cond in whole.negatives.items()},
-        samples=whole.samples[mine],
-        categories=whole.categories[mine],
-        case_ids=whole.case_ids[mine],
-        share=len(whole.samples[mine]) / len(whole.samples),
-    )
+    return whole.parts(ranks.world)[ranks.rank]
 
 
 def _rank(rank: int, world: int, port: int, job: object, folder: Path, per_machine: int) -> None:

@@ -34,6 +34,7 @@ def toy_trainer(
     batch: Callable[[Callable[[int], Batch]], Callable[[int], Batch]] = lambda plain: plain,
     student: dict[str, Any] | None = None,
     critic: dict[str, Any] | None = None,
+    objective: dict[str, Any] | None = None,
     hooks: dict[str, Any] | None = None,
     lay: Lay = WHOLE,
     **run: Any,
@@ -48,7 +49,7 @@ def toy_trainer(
     backbone, draw = ToyBackbone(), Draw(seed)
     cast = assemble(backbone, *plans, TeachersSpec(), iterations=plan.iterations, draw=draw, lay=lay)
     batches = batch(toy_batches(backbone, size=4, side=16))
-    return Trainer(folder, cast, batches, draw, plan, *plans, ObjectivePlan(), **(hooks or {}))
+    return Trainer(folder, cast, batches, draw, plan, *plans, ObjectivePlan(**(objective or {})), **(hooks or {}))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

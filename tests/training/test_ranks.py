@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from fewstep.train.watch import over_ranks
 SIZE = 4  # shared by 3 ranks: parts of 1, 1 and 2
 
 
-def full(folder: Path, ranks: Ranks, iterations: int = 3) -> None:
+def full(folder: Path, ranks: Ranks, iterations: int = 3, **run: Any) -> None:
     """Copies of a Gaussian world; examined, so that the best checkpoint has to be agreed on."""
     trainer = toy_trainer(
         folder,
@@ -33,6 +34,7 @@ def full(folder: Path, ranks: Ranks, iterations: int = 3) -> None:
         save_every_iterations=1,
         best_by="size",
         sample_every_iterations=0,
+        **run,
     )
     trainer.examine = examined(trainer)
     trainer.train()

@@ -96,6 +96,7 @@ def iterated(
     teachers: TeachersSpec = TeachersSpec(),
     prefix: str = "full",
     checkpointing: Any = "off",
+    parts: int = 1,
 ) -> None:
     """Three iterations, T2I and edits in turn, at weights held still: steps below their resolution. Both networks begin
     far from the base, since the rounding of two that agree is all that is left of their difference."""
@@ -114,7 +115,7 @@ def iterated(
     )
     strayed(cast)
     batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
-    run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0)
+    run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0, gradient_accumulation=parts)
     Trainer(folder, cast, batches, Draw(0), run, student, critic, objective, ranks=ranks).train()
 
 
@@ -143,6 +144,7 @@ MODEL_TEACHER = TeachersSpec.model_validate({"preset": "constant", "ramp": 0, "n
         {"checkpointing": "full"},
         {"checkpointing": "selective", "sharding": "hybrid"},
         {"objective": ANCHORED},
+        {"parts": 2},
         {"prefix": "stopped", "teachers": MODEL_TEACHER},
         {"mode": "adapter", "teachers": MODEL_TEACHER},
         {"mode": "adapter", "sharding": "hybrid", "prefix": "stopped"},
@@ -151,8 +153,8 @@ MODEL_TEACHER = TeachersSpec.model_validate({"preset": "constant", "ramp": 0, "n
 )
 def test_gradients_in_parts_are_one_process_s(tmp_path: Path, given: dict[str, Any]) -> None:
     iterated(tmp_path / "one", ALONE, **given)
-    hybrid = given.get("sharding") == "hybrid"
-    on_ranks(4 if hybrid else 3, partial(iterated, **given), tmp_path / "many", per_machine=2)
+    ranks = 4 if given.get("sharding") == "hybrid" else 2 if "parts" in given else 3
+    on_ranks(ranks, partial(iterated, **given), tmp_path / "many", per_machine=2)
     (one, _), (many, _) = ending(tmp_path / "one"), ending(tmp_path / "many")
     for role, bound in (("critic", 2e-6), ("student", 3e-5)):  # test_ranks.py says why they differ
         for moment in ("/exp_avg", "/exp_avg_sq"):

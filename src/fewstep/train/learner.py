@@ -36,6 +36,7 @@ class Learner:
             weight_decay=plan.weight_decay,
             fused=True,
         )
+        self._loss: Tensor | None = None  # of what was added since the last step
 
     def pace(self, i: int, iterations: int) -> None:
         """Sets the step size of iteration i of so many: a function of the number alone, so a resumed run has it."""
@@ -44,24 +45,29 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.learning_rate * factor
 
-    def update(self, loss: Tensor, share: float = 1.0) -> dict[str, Tensor]:
-        """Backward under this role (activations may be recomputed), clip, step. Returns the norm before clipping and
-        whether the update was skipped.
+    def add(self, loss: Tensor, share: float = 1.0) -> None:
+        """Backward under this role (activations may be recomputed). Gradients add up until the next step.
 
-        share: this rank's samples over those of the whole batch. A loss is a mean over samples, so the batch's is the
-        sum of share x loss over ranks; norm and skipping follow from that sum and are the same on every rank.
+        share: the samples of this loss over those of the whole batch. A loss is a mean over samples, so the batch's is
+        the sum of share x loss over parts and ranks.
         """
-        if self.ranks.world > 1:
-            loss = share * loss
+        loss = share * loss
         with self.network.active():
             loss.backward()
-        loss, norm = self._summed(loss.detach())
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+
+    def step(self) -> dict[str, Tensor]:
+        """One step down what was added. Returns the norm before clipping and whether the step was skipped; both follow
+        from the sum over ranks and are the same on every one."""
+        assert self._loss is not None, "nothing was added"
+        loss, norm = self._summed(self._loss)
         skipped = (~(norm.isfinite() & loss.isfinite())).float()
         # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.
         self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
         self.optimiser.step()
         for weight in (*self.named.values(), *self.parts.values()):
             weight.grad = None
+        self._loss = None
         return {"norm": norm, "skipped": skipped}
 
     def _summed(self, loss: Tensor) -> tuple[Tensor, Tensor]:

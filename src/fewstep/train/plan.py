@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from fewstep.data.order import refuse_few_samples
 from fewstep.plan import Plan
 
 
@@ -13,6 +14,12 @@ class RunPlan(Plan):
     iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 150)")
     seed: int = Field(0, description="of every random draw")
     batch: int = Field(64, gt=0, description="samples per iteration, over all ranks")
+    gradient_accumulation: int = Field(
+        1,
+        gt=0,
+        description="parts of each rank's share of a batch that are run through one after another, for one update: "
+        "memory is that of one part",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="of forwards; weights that learn stay fp32")
     save_every_iterations: int = Field(
@@ -36,6 +43,11 @@ class RunPlan(Plan):
         description="what the backward pass computes again. off: nothing; selective: all but large products and "
         "attention; full (or true): whole blocks: least memory, about a third more time",
     )
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> "RunPlan":
+        refuse_few_samples(self.batch, 1, self.gradient_accumulation)
+        return self
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod

@@ -138,7 +138,7 @@ class Trainer:
         forwards = self.cast.teachers.forwards.copy()
         for learner in (self.method.student_learner, self.method.critic_learner):
             learner.pace(i, self.run.iterations)
-        seen = self.method.iterate(i, k, batch)
+        seen = self.method.iterate(i, k, *batch.parts(self.run.gradient_accumulation))
         line: Line = {
             "student_step": k,
             "task": batch.task,
@@ -187,7 +187,7 @@ class Trainer:
 
     def _warm_up(self, w: int) -> None:
         batch, begun_s = self._batch(w), time.perf_counter()
-        seen = self.method.warm_up(w, batch)
+        seen = self.method.warm_up(w, *batch.parts(self.run.gradient_accumulation))
         self.position = Position(0, w + 1)
         self._record("warm-up", w, seen, {"task": batch.task}, begun_s, batch.share)
 
