@@ -93,6 +93,36 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
     ]
 
 
+def test_weights_are_split_before_anything_is_given_up(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
+    run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
+    plan = checked(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    whole = budget_of(plan, tmp_path, gpus=2, on_gpu=False)
+
+    class Less(Card):
+        @property
+        def bytes(self) -> int:
+            return whole.bytes - 1
+
+    first = changes(whole, Less(1))[0]
+    assert (first.keys, first.fits) == ("run.sharding: full", True)
+    split = budget_of(changed(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
+    assert split.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
+    assert split.shares("weights of the base") == split.shares("gradients of the critic") == 2
+    assert split.shares("activations") == 1
+
+
+def test_hybrid_says_what_it_took_for_a_machine(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    hybrid = {"run": without_weights["run"] | {"batch": 6, "sharding": "hybrid"}, "tasks": {"t2i": 1, "edit": 0}}
+    words = ("plan", written(without_weights | hybrid, tmp_path), "--out", tmp_path / "run", "--json", "--gpus")
+    said = json.loads(fewstep(*words, "2").output)
+    assert "2 GPUs a machine" in " ".join(said["notes"])
+    assert said["tasks"]["t2i"]["split_over"]["weights of the base"] == 2
+    result = fewstep(*words, "3", "--per-machine", "2")
+    assert result.exit_code == 2
+    assert "--per-machine" in " ".join(result.output.split())
+
+
 def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:
     budget = budget_of(checked(without_weights, "tiny"), tmp_path, on_gpu=False)
     (tmp_path / "metrics.jsonl").write_text(
