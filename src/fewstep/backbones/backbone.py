@@ -32,8 +32,7 @@ class Prefix:
 class Backbone(ABC):
     """One loaded model: a transformer, and what is needed to encode into it and decode from it.
 
-    Only the transformer is needed to train; `encode`, `encode_images` and `decode` raise ModelError where the part they
-    need was not loaded.
+    Any of these parts may be absent, the transformer too: whatever needs one that was not loaded raises ModelError.
     """
 
     family: ClassVar[str]
