@@ -33,7 +33,7 @@ from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Examiner, Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
-from fewstep.roles.sharding import lay_of
+from fewstep.roles.sharding import Lay, lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
@@ -150,7 +150,8 @@ def _distill(
         prepared = _encoded(recipe, out, console, ranks)
         loader = prepared.loader(ranks.share)
         ranks.agree("cases", loader.identity())
-        backbone, examiner = _loaded(recipe, device, watch, console)
+        lay = lay_of(recipe.run.sharding, ranks, device, recipe.run.precision)
+        backbone, examiner = _loaded(recipe, device, lay, watch, console)
         draw = Draw(recipe.run.seed)
         cast = assemble(
             backbone,
@@ -161,7 +162,7 @@ def _distill(
             draw=draw,
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
-            lay=lay_of(recipe.run.sharding, ranks, device, recipe.run.precision),
+            lay=lay,
         )
         showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples, ranks)
         trainer = Trainer(
@@ -188,14 +189,23 @@ def _distill(
 
 
 def _loaded(
-    recipe: Recipe, device: torch.device, watch: Watching | None, console: Console
+    recipe: Recipe, device: torch.device, lay: Lay, watch: Watching | None, console: Console
 ) -> tuple[Backbone, Examiner | None]:
-    """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own, so for
-    it the pocket model, which is tiny, is loaded whole."""
+    """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own and
+    decodes, so for it the pocket model, which is tiny, is loaded whole by every rank."""
     watch = watch or (watching if recipe.model == POCKET else None)
+    dtype = PRECISIONS[recipe.run.precision]
+
+    def load(where: torch.device) -> Backbone:
+        return load_backbone(recipe.model, dtype=dtype, device=where, parts="decoder")
+
     with console.status(f"loading {recipe.model}"):
-        parts: Parts = "all" if watch else "decoder"
-        backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device, parts=parts)
+        if watch is None:
+            backbone = lay.model(
+                lambda to: load_backbone(recipe.model, dtype=dtype, device=to, parts="decoder"), device
+            )
+        else:
+            backbone = load_backbone(recipe.model, dtype=dtype, device=device)
     examiner = watch(backbone) if watch else None
     backbone.release_encoder()
     return backbone, examiner

@@ -15,6 +15,7 @@ from runs import ending, examined, toy_trainer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from fewstep.backbones.bare import hollowed
 from fewstep.backbones.toy import ToyBackbone
 from fewstep.errors import EnvironmentRefused, ModelError
 from fewstep.flow.noise import Draw
@@ -23,7 +24,7 @@ from fewstep.parallel import ALONE, Ranks, part_of
 from fewstep.parallel import part as own_part
 from fewstep.roles.assemble import Cast, Sources, assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.sharding import blocks, hollowed, lay_of
+from fewstep.roles.sharding import blocks, lay_of
 from fewstep.train.checkpoint import Position, load, torn
 from fewstep.train.plan import RunPlan
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
@@ -104,7 +105,7 @@ def iterated(
     student, critic = StudentPlan(steps=2, **usual), CriticPlan(updates=2, **usual)
     backbone = tiny()
     if not ranks.first and sharding != "off":
-        backbone.transformer = hollowed(backbone.transformer)
+        backbone = backbone.bare()
     cast = assemble(
         *(backbone, student, critic, teachers),
         iterations=3,
