@@ -31,6 +31,7 @@ from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
+from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
@@ -116,6 +117,8 @@ def _distill(
     recipe: Recipe, out: Path, console: Console, watch: Watching | None, fork: str | None, ranks: Ranks
 ) -> Outcome:
     device = _device(recipe)
+    if recipe.run.compile:
+        refuse_without_compiler(device)
     part(recipe.run.batch, ranks.rank, ranks.world)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
@@ -138,6 +141,7 @@ def _distill(
             draw=draw,
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
+            compile=recipe.run.compile,
         )
         showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples)
         trainer = Trainer(

@@ -57,6 +57,20 @@ def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict
     assert "does not fit" in result.output
 
 
+def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operations(
+    without_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = checked(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
+    told = budget_of(plan, tmp_path, on_gpu=False)
+
+    class Smaller(Card):
+        @property
+        def bytes(self) -> int:
+            return told.bytes - 1
+
+    assert changes(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+
+
 def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:
     budget = budget_of(checked(without_weights, "tiny"), tmp_path, on_gpu=False)
     (tmp_path / "metrics.jsonl").write_text(

@@ -123,6 +123,7 @@ def _steps(budget: Budget) -> list[dict[str, Any]]:
     steps += [
         {"run.gradient_checkpointing": one}
         for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
+        if not (recipe.run.compile and one == "selective")
     ]
     steps += [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
     batch = recipe.run.batch

@@ -16,6 +16,7 @@ from fewstep.flow.noise import Draw
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors, merged
 from fewstep.roles.adapters import Adapters, linear_shapes
+from fewstep.roles.compilation import compiled
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
@@ -51,6 +52,10 @@ class Cast:
     critic: Network
     teachers: Teachers
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return self.student, self.critic, *(teacher.network for teacher in self.teachers.teachers.values())
+
 
 def assemble(
     backbone: Backbone,
@@ -62,6 +67,7 @@ def assemble(
     draw: Draw,
     precision: str = "fp32",
     gradient_checkpointing: Recomputation = "off",
+    compile: bool = False,
     sources: Sources = FILES,
 ) -> Cast:
     """The cast over `backbone`, whose transformer becomes the frozen base (and is changed in place by adapters).
@@ -111,7 +117,10 @@ def assemble(
     for name in plan.used[1:]:
         by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
     trust = Trust(plan.weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
-    return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
+    cast = Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
+    for network in cast.networks if compile else ():
+        compiled(network.transformer)
+    return cast
 
 
 def _copy(base: nn.Module) -> nn.Module:
