@@ -16,13 +16,14 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
-from fewstep.data.order import share as part
+from fewstep.data.order import refuse_few_samples
 from fewstep.data.sources import composed
 from fewstep.device import PRECISIONS, chosen_device, refuse_software_bfloat16
 from fewstep.encode.door import refuse_unfit
 from fewstep.encode.encode import encode_cases
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.errors import RankLost
 from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
@@ -32,9 +33,11 @@ from fewstep.pocket.watching import Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
 from fewstep.roles.compilation import refuse_without_compiler
+from fewstep.roles.sharding import lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
+from fewstep.train.checkpoint import Checkpoints
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
 
@@ -107,10 +110,17 @@ def distill(
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
+        RankLost: another rank has ended.
     """
-    with joined(recipe.run.device) as ranks:
-        ranks.agree("recipe", recipe.resolved_yaml())
-        return _distill(recipe, out, (console or Console()) if ranks.first else Console(quiet=True), watch, fork, ranks)
+    try:
+        with joined(recipe.run.device) as ranks:
+            ranks.agree("recipe", recipe.resolved_yaml())
+            spoken = (console or Console()) if ranks.first else Console(quiet=True)
+            return _distill(recipe, out, spoken, watch, fork, ranks)
+    except RankLost as lost:
+        held = Checkpoints(out / "checkpoints", keep=1).latest()
+        where = f"The same command goes on from {held}" if held else "No checkpoint was whole yet: start it again"
+        raise RankLost(f"{lost}. {where}") from lost
 
 
 def _distill(
@@ -119,7 +129,7 @@ def _distill(
     device = _device(recipe)
     if recipe.run.compile:
         refuse_without_compiler(device)
-    part(recipe.run.batch, ranks.rank, ranks.world)
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
@@ -142,8 +152,9 @@ def _distill(
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
             compile=recipe.run.compile,
+            lay=lay_of(recipe.run.sharding, ranks, device, recipe.run.precision),
         )
-        showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples)
+        showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples, ranks)
         trainer = Trainer(
             run.folder,
             cast,

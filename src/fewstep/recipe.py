@@ -35,12 +35,14 @@ OPERATIONAL = (
     "run.compile",
     "run.device",
     "run.examine_every_iterations",
+    "run.gradient_accumulation",
     "run.gradient_checkpointing",
     "run.keep_best",
     "run.keep_checkpoints",
     "run.max_skipped_updates",
     "run.sample_every_iterations",
     "run.save_every_iterations",
+    "run.sharding",
     "teachers.watch.latents",
 )
 

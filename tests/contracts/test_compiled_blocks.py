@@ -8,7 +8,8 @@ import torch
 from specimens import T2I, Family, Request
 from test_gradients import assert_same, gradients
 
-from fewstep.roles.compilation import blocks, compiled
+from fewstep.roles.compilation import compiled
+from fewstep.roles.sharding import blocks
 
 EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(64, 64)], (64, 64))
 
@@ -54,8 +55,7 @@ def test_texts_of_all_lengths_share_what_was_compiled(caching: Family) -> None:
     """Twice at most: for the first length, and for all others."""
     backbone: Any = caching.make()
     counted = torch._dynamo.testing.CompileCounter()
-    for block in blocks(backbone.transformer):
-        block.compile(backend=counted, fullgraph=True)
+    compiled(backbone.transformer, counted)
     frames = []
     with torch.no_grad():
         for words in range(2, 7):

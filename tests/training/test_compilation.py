@@ -14,7 +14,7 @@ from test_gradient_routing import T, cast_of, gradients, loss_of
 from fewstep.errors import EnvironmentRefused, RecipeError
 from fewstep.launch import distill
 from fewstep.recipe import load
-from fewstep.roles.compilation import blocks, compiled, refuse_without_compiler
+from fewstep.roles.compilation import compiled, refuse_without_compiler
 
 # torch looks at inner tensors' gradients as it traces, and hides its own word on that only where words are no errors.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -43,8 +43,7 @@ def test_roles_in_any_order_have_the_gradient_of_blocks_that_are_not_compiled() 
 
 def test_a_switch_of_roles_compiles_once_for_each_role() -> None:
     cast, counted = cast_of("adapter"), torch._dynamo.testing.CompileCounter()
-    for block in blocks(cast.student.transformer):
-        block.compile(backend=counted, fullgraph=True)
+    compiled(cast.student.transformer, counted)
     cond = batch(0).cond
     frames = []
     for _ in range(2):

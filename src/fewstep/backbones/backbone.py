@@ -114,6 +114,10 @@ class Backbone(ABC):
         if count > self.max_references:
             raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
 
+    def adopt(self, transformer: nn.Module) -> None:
+        """This one instead of its own, of which nothing is kept."""
+        self.transformer = transformer
+
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""
         return layout.target_tokens, self.latent_channels

@@ -185,6 +185,11 @@ class PipelineBackbone(Backbone):
         self.pipeline.register_modules(text_encoder=None)
         self.pipeline.vae.to("cpu")
 
+    def adopt(self, transformer: nn.Module) -> None:
+        super().adopt(transformer)
+        if self.pipeline is not None:
+            self.pipeline.register_modules(transformer=transformer)
+
     def _complete(self, purpose: str) -> Any:
         """The stock pipeline.
 

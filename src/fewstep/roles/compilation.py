@@ -1,13 +1,13 @@
 """Transformer blocks compiled by torch: what lies between their products is fused, the products stay what they are.
 
-Blocks are compiled one by one and in place (`Module.compile`): modules, parameters and hooks keep their names, a deep
-copy is uncompiled, and blocks of one class share what was compiled for one of them. torch guards each compiled forward
-by what it read: which adapters are on (the one list that all LoRA layers share), whether gradients are recorded, the
-precision, which prefix is given, how many references there are. So each role gets code of its own at its first forward,
-and a switch of roles finds it. Sizes that are met a second time with another value become dynamic; a run over many
-lengths of text compiles twice, not once for each.
+Blocks are compiled one by one, their forward alone: hooks on a block (those that gather split weights, say) run outside
+of it, and modules and parameters keep their names. Blocks of one class share what was compiled for one of them. torch
+guards each compiled forward by what it read: which adapters are on (the one list that all LoRA layers share), whether
+gradients are recorded, the precision, which prefix is given, how many references there are. So each role gets code of
+its own at its first forward, and a switch of roles finds it. Sizes that are met a second time with another value become
+dynamic; a run over many lengths of text compiles twice, not once for each.
 
-Recomputation of whole blocks stays outside: a compiled block runs a second time. The selective one counts single
+Recomputation of whole blocks stays outside: a compiled forward runs a second time. The selective one chooses single
 operations, which a compiled block no longer has; it keeps its products and computes the cheap rest again anyway.
 """
 
@@ -16,7 +16,7 @@ import shutil
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,25 @@ from torch import nn
 from torch.utils._triton import has_triton
 
 from fewstep.errors import EnvironmentRefused
+from fewstep.roles.sharding import blocks
+
+Backend = Callable[..., Any]
 
 # Of one block: roles, with and without gradient, kinds of prefix, numbers of references. Past it torch raises.
 VARIANTS = 256
 
 
-def compiled(transformer: nn.Module, backend: str = "inductor") -> None:
+def compiled(transformer: nn.Module, backend: str | Backend = "inductor") -> None:
     """From now on its blocks run compiled; each variant is compiled when it is first met. Twice is once.
 
     backend: torch's; others than the usual one trace and guard alike, and make no code.
     """
     # Rotary positions are complex numbers, which inductor leaves to torch's own kernels.
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
+    torch._dynamo.config.recompile_limit = VARIANTS
     for block in blocks(transformer):
-        if block._compiled_call_impl is None:
-            block.compile(backend=backend, fullgraph=True, recompile_limit=VARIANTS)
-
-
-def blocks(transformer: nn.Module) -> Iterator[nn.Module]:
-    """Those that diffusers names as repeated."""
-    names: Any = transformer._repeated_blocks
-    return (module for module in transformer.modules() if type(module).__name__ in names)
+        if "forward" not in vars(block):
+            block.forward = torch.compile(block.forward, backend=backend, fullgraph=True)  # type: ignore[method-assign]
 
 
 def refuse_without_compiler(device: torch.device) -> None:
