@@ -33,6 +33,7 @@ from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Examiner, Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
+from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.sharding import Lay, lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
@@ -142,6 +143,8 @@ def _distill(
     recipe: Recipe, out: Path, console: Console, watch: Watching | None, fork: str | None, ranks: Ranks
 ) -> Outcome:
     device = _device(recipe)
+    if recipe.run.compile:
+        refuse_without_compiler(device)
     refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
@@ -162,6 +165,7 @@ def _distill(
             draw=draw,
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
+            compile=recipe.run.compile,
             lay=lay,
         )
         showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples, ranks)

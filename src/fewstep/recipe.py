@@ -32,6 +32,7 @@ OPERATIONAL = (
     "store",
     "run.best_by",
     "run.best_is",
+    "run.compile",
     "run.device",
     "run.examine_every_iterations",
     "run.gradient_accumulation",
