@@ -148,8 +148,8 @@ class TeacherSpec(Plan):
     model: str | None = Field(None, description="a further model of the same family: folder or hub id")
     place: Place = Field(
         "resident",
-        description="of a model's weights. resident: on the device all the time; offloaded: on the CPU, copied to the "
-        "device for each of its forwards",
+        description="of a model's weights. resident: on the device all the time, split as run.sharding says; "
+        "offloaded: on the CPU, copied to the device for each of its forwards",
     )
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
     tasks: tuple[Task, ...] | None = Field(None, description="tasks it teaches; left out: all")
