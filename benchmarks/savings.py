@@ -198,6 +198,7 @@ def main() -> None:
     against("the rollout ends at the improved step", made(WholeWalk, options.model, []), usual)
     against("prefix cache in the rollout", made(NoCache, options.model, []), usual)
     against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
+    against("the improved step's forward once", usual, made(Method, options.model, ["student.forward_once=true"]))
     apart = made(Method, options.model, [])
     apart.cast.teachers.stacked = False
     against("both branches of guidance in one forward", apart, usual)

@@ -11,7 +11,7 @@ import torch
 from parts import batch, normal
 from test_gradient_routing import T, cast_of, gradients, loss_of
 
-from fewstep.errors import EnvironmentRefused, RecipeError
+from fewstep.errors import EnvironmentRefused
 from fewstep.launch import distill
 from fewstep.recipe import load
 from fewstep.roles.compilation import compiled, refuse_without_compiler
@@ -54,9 +54,7 @@ def test_a_switch_of_roles_compiles_once_for_each_role() -> None:
     assert frames == [1, 2, 3, 3, 3, 3]
 
 
-def test_recipes_refuse_to_compile_and_choose_operations() -> None:
-    with pytest.raises(RecipeError, match=r"set run\.gradient_checkpointing to off or full"):
-        load("pocket", ["run.compile=true", "run.gradient_checkpointing=selective"])
+def test_compiling_is_no_other_recipe() -> None:
     assert load("pocket", ["run.compile=true"]).fingerprint() == load("pocket").fingerprint()
 
 

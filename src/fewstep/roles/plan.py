@@ -73,6 +73,11 @@ class StudentPlan(LearnerPlan):
     ema: float = Field(
         0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
     )
+    forward_once: bool = Field(
+        False,
+        description="the step that is improved is run once, with its gradient, in the rollout: a forward less, and its "
+        "activations are held through the critic's updates",
+    )
 
     @model_validator(mode="before")
     @classmethod
