@@ -26,7 +26,6 @@ from fewstep.device import PRECISIONS, chosen_device
 from fewstep.parallel import ALONE, Ranks, joined
 from fewstep.recipe import Recipe, load
 from fewstep.roles.assemble import FILES
-from fewstep.roles.sharding import hollowed
 
 TEXT = 256  # positions
 
@@ -65,7 +64,7 @@ def run(recipe: Recipe, told: Told, samples: int, device: torch.device, ranks: R
         negatives = recipe.negatives((told.task,), backbone.default_guidance)[told.task]
         batch = told.batch(samples, backbone.latent_channels, negatives, dtype)
     if not ranks.first:
-        backbone.transformer = hollowed(backbone.transformer)
+        backbone = backbone.bare()
     rehearse(backbone, recipe, batch, FILES, ranks=ranks)
 
 

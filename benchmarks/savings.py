@@ -29,6 +29,7 @@ from fewstep.flow.solver import trajectory
 from fewstep.objective.rollout import roll_out
 from fewstep.recipe import load
 from fewstep.roles.assemble import assemble
+from fewstep.roles.recomputation import Recomputation
 from fewstep.roles.teachers import Prefixes
 from fewstep.train.average import Average
 from fewstep.train.distill import Method, Seen, Walk
@@ -89,12 +90,13 @@ def made(
     settings: list[str],
     loop: bool = False,
     transformer: Backbone | None = None,
+    recomputed: Recomputation = "off",
 ) -> Method:
     recipe = load("pocket", settings)
     draw, backbone = Draw(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
     cast = assemble(
         backbone, recipe.student, recipe.critic, recipe.teachers,
-        iterations=1000, draw=draw, precision=recipe.run.precision,
+        iterations=1000, draw=draw, precision=recipe.run.precision, gradient_checkpointing=recomputed,
     )  # fmt: skip
     learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
     if loop:
@@ -196,6 +198,7 @@ def main() -> None:
     against("the rollout ends at the improved step", made(WholeWalk, options.model, []), usual)
     against("prefix cache in the rollout", made(NoCache, options.model, []), usual)
     against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
+    against("the improved step's forward once", usual, made(Method, options.model, ["student.forward_once=true"]))
     apart = made(Method, options.model, [])
     apart.cast.teachers.stacked = False
     against("both branches of guidance in one forward", apart, usual)

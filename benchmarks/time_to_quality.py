@@ -129,7 +129,7 @@ def main() -> None:
     plain = load("pocket", [*options.set, *PLAIN])
     options.out.mkdir(parents=True, exist_ok=True)
     prepared = encode(ours, options.out, Console())
-    examiner, loader = watching(prepared.backbone), prepared.loader()
+    examiner, loader = watching(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
     sides = {"ours": Side(ours, loader.batch, 2, False), "plain": Side(plain, loader.batch, 2, True)}
     for name, side in sides.items():
         side.examined_by(examiner, ours if name == "ours" else plain)

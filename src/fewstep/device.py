@@ -1,5 +1,6 @@
 """Which device and which precision a run gets. Nothing falls back in silence: it is there as asked, or refused."""
 
+import gc
 import os
 from contextlib import AbstractContextManager
 
@@ -41,6 +42,14 @@ def refuse_software_bfloat16(device: torch.device, precision: str) -> None:
             "run.precision is bf16, which this CPU does not compute: torch would do it in software, many times slower. "
             "Set run.precision: fp32, or run on a GPU"
         )
+
+
+def free_unused(device: torch.device) -> None:
+    """What no variable holds any more goes back: modules sit in circles of references, and CUDA's allocator keeps what
+    it once had."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

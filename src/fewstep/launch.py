@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET, load_backbone
+from fewstep.backbones.families import POCKET, load_backbone, told
+from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
 from fewstep.data.order import refuse_few_samples
 from fewstep.data.sources import composed
-from fewstep.device import PRECISIONS, chosen_device, refuse_software_bfloat16
+from fewstep.device import PRECISIONS, chosen_device, free_unused, refuse_software_bfloat16
 from fewstep.encode.door import refuse_unfit
-from fewstep.encode.encode import encode_cases
+from fewstep.encode.encode import encode_cases, lacks
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.errors import RankLost
@@ -29,10 +30,11 @@ from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
 from fewstep.fork import begin, origin, refuse_half_begun
 from fewstep.parallel import Ranks, joined
-from fewstep.pocket.watching import Watching, watching
+from fewstep.pocket.watching import Examiner, Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
-from fewstep.roles.sharding import lay_of
+from fewstep.roles.compilation import refuse_without_compiler
+from fewstep.roles.sharding import Lay, lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
@@ -43,10 +45,9 @@ from fewstep.train.trainer import Outcome, Trainer
 
 @dataclass(frozen=True)
 class Prepared:
-    """What training starts from: the model, and every case encoded."""
+    """What training starts from: every case encoded. No part of the model is in memory."""
 
     recipe: Recipe
-    backbone: Backbone
     store: ConditioningStore
     composition: Composition
     negatives: Mapping[Task, tuple[str, ...]]
@@ -65,8 +66,12 @@ class Prepared:
         )
 
 
-def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE) -> Prepared:
+def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE, needed: Parts = "encoder") -> Prepared:
     """The recipe's cases read and encoded into its store, or this process's share of them; what is there already stays.
+    Only what encodes is loaded, and only if something is missing.
+
+    Args:
+        needed: of the model's folder, must be whole; more than "encoder" where more will be loaded later.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
@@ -75,19 +80,31 @@ def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE) ->
     place = recipe.place(out)
     with console.status("reading cases"):
         composition = composed(recipe.data, recipe.mixture, place / "cases")
-    cases = composition.cases()
-    refuse_unfit(recipe.model, cases, recipe.size)
-    with console.status(f"loading {recipe.model}"):
-        backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device)
-    store = ConditioningStore(place / backbone.fingerprint(), backbone.fingerprint())
-    negatives = recipe.negatives(composition.tasks, backbone.default_guidance)
+    refuse_unfit(recipe.model, composition.cases(), recipe.size, needed)
+    model = told(recipe.model)
+    store = ConditioningStore(place / model.fingerprint, model.fingerprint)
+    prepared = Prepared(recipe, store, composition, recipe.negatives(composition.tasks, model.guidance))
+    if lacks(composition.cases(), store, size=recipe.size, negatives=prepared.negatives, share=share):
+        _encode(prepared, device, console, share)
+        free_unused(device)
+    return prepared
+
+
+def _encode(prepared: Prepared, device: torch.device, console: Console, share: Share) -> None:
+    recipe, store = prepared.recipe, prepared.store
+    with console.status(f"loading the encoder of {recipe.model}"):
+        encoder = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device, parts="encoder")
     with Progress(console=console, transient=True) as progress:
         done = encode_cases(
-            backbone, cases, store, size=recipe.size, negatives=negatives, progress=progress, share=share
+            encoder,
+            prepared.composition.cases(),
+            store,
+            size=recipe.size,
+            negatives=prepared.negatives,
+            progress=progress,
+            share=share,
         )
-    if done.new:
-        console.print(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}", soft_wrap=True)
-    return Prepared(recipe, backbone, store, composition, negatives)
+    console.print(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}", soft_wrap=True)
 
 
 def distill(
@@ -126,6 +143,8 @@ def _distill(
     recipe: Recipe, out: Path, console: Console, watch: Watching | None, fork: str | None, ranks: Ranks
 ) -> Outcome:
     device = _device(recipe)
+    if recipe.run.compile:
+        refuse_without_compiler(device)
     refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
@@ -134,10 +153,8 @@ def _distill(
         prepared = _encoded(recipe, out, console, ranks)
         loader = prepared.loader(ranks.share)
         ranks.agree("cases", loader.identity())
-        backbone = prepared.backbone
-        # encodes, so before the encoder goes
-        examiner = watch(backbone) if watch else watching(backbone) if recipe.model == POCKET else None
-        backbone.release_encoder()
+        lay = lay_of(recipe.run.sharding, ranks, device, recipe.run.precision)
+        backbone, examiner = _loaded(recipe, device, lay, watch, console)
         draw = Draw(recipe.run.seed)
         cast = assemble(
             backbone,
@@ -148,7 +165,8 @@ def _distill(
             draw=draw,
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
-            lay=lay_of(recipe.run.sharding, ranks, device, recipe.run.precision),
+            compile=recipe.run.compile,
+            lay=lay,
         )
         showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples, ranks)
         trainer = Trainer(
@@ -174,6 +192,29 @@ def _distill(
         return outcome
 
 
+def _loaded(
+    recipe: Recipe, device: torch.device, lay: Lay, watch: Watching | None, console: Console
+) -> tuple[Backbone, Examiner | None]:
+    """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own and
+    decodes, so for it the pocket model, which is tiny, is loaded whole by every rank."""
+    watch = watch or (watching if recipe.model == POCKET else None)
+    dtype = PRECISIONS[recipe.run.precision]
+
+    def load(where: torch.device) -> Backbone:
+        return load_backbone(recipe.model, dtype=dtype, device=where, parts="decoder")
+
+    with console.status(f"loading {recipe.model}"):
+        if watch is None:
+            backbone = lay.model(
+                lambda to: load_backbone(recipe.model, dtype=dtype, device=to, parts="decoder"), device
+            )
+        else:
+            backbone = load_backbone(recipe.model, dtype=dtype, device=device)
+    examiner = watch(backbone) if watch else None
+    backbone.release_encoder()
+    return backbone, examiner
+
+
 def _opened(
     recipe: Recipe, out: Path, fork: str | None, device: torch.device, console: Console, ranks: Ranks
 ) -> RunDir:
@@ -197,7 +238,7 @@ def _opened(
 
 def _encoded(recipe: Recipe, out: Path, console: Console, ranks: Ranks) -> Prepared:
     """Each rank encodes its share of what is missing; then every rank finds all of it in the store."""
-    prepared = encode(recipe, out, console, ranks.share)
+    prepared = encode(recipe, out, console, ranks.share, needed="all")
     ranks.wait()
     held = prepared.store
     return replace(prepared, store=ConditioningStore(held.folder, held.fingerprint)) if ranks.world > 1 else prepared

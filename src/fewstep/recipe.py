@@ -30,8 +30,10 @@ MAX_SIDE = 16_384  # px, ours
 OPERATIONAL = (
     "name",
     "store",
+    "student.forward_once",
     "run.best_by",
     "run.best_is",
+    "run.compile",
     "run.device",
     "run.examine_every_iterations",
     "run.gradient_accumulation",
@@ -102,6 +104,16 @@ class Recipe(Plan):
             raise ValueError(
                 "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
                 "set student.steps to 2 or more, or detach to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _activations_of_one_part(self) -> "Recipe":
+        if self.student.forward_once and (self.run.gradient_accumulation > 1 or self.run.sharding != "off"):
+            raise ValueError(
+                "student.forward_once holds the student's activations through the critic's updates: with "
+                "run.gradient_accumulation those of all parts, and with run.sharding split weights would have to be "
+                "gathered for them out of turn; set it to false"
             )
         return self
 

@@ -145,6 +145,11 @@ POCKET = "extends: pocket\n"
     [
         ("studnet: {steps: 4}", "studnet is no key of a recipe; did you mean student?"),
         ("run: {iteration: 4}", "run.iteration is no key of a recipe; did you mean run.iterations?"),
+        (
+            "run: {gradient_accumulation: 2}\nstudent: {forward_once: true}",
+            "student.forward_once holds the student's activations",
+        ),
+        ("run: {compile: true, gradient_checkpointing: selective}", "set run.gradient_checkpointing to off or full"),
         ("iterations: 4", "iterations is no key of a recipe; did you mean run.iterations?"),
         ("student: {lr: 4}", "student.lr is no key of a recipe; did you mean student.learning_rate?"),
         ("student: {adapter: {rnk: 4}}", "did you mean student.adapter.rank?"),

@@ -61,6 +61,20 @@ def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict
     assert "does not fit" in result.output
 
 
+def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operations(
+    without_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = checked(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
+    told = budget_of(plan, tmp_path, on_gpu=False)
+
+    class Smaller(Card):
+        @property
+        def bytes(self) -> int:
+            return told.bytes - 1
+
+    assert changes(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+
+
 def test_samples_are_those_of_a_part_on_one_gpu(without_weights: dict[str, Any], tmp_path: Path) -> None:
     words = ("plan", written(without_weights, tmp_path), "--out", tmp_path / "run", "--gpus", "2", "--set")
     result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=3", "--json")

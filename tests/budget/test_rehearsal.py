@@ -20,7 +20,6 @@ from fewstep.device import PRECISIONS
 from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import Recipe, load
 from fewstep.roles.assemble import FILES
-from fewstep.roles.sharding import hollowed
 
 MAKERS = {
     "qwen-image-2.1": (QwenImage21, tiny.pipeline, "QwenImage21Pipeline"),
@@ -54,7 +53,7 @@ def run(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE
     dtype = PRECISIONS[plan.run.precision]
     backbone: Any = kind.family.random(kind.config, dtype=dtype)
     if not ranks.first:
-        backbone.transformer = hollowed(backbone.transformer)
+        backbone = backbone.bare()
     batch = what.batch(samples, backbone.latent_channels, ("",), dtype)
     held = [*backbone.transformer.parameters(), *backbone.transformer.buffers()]
     for cond in (batch.cond, *batch.negatives.values()):

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fewstep.backbones.families import load_backbone
 from tests.commands.conftest import fewstep, written
 
 
@@ -59,6 +63,41 @@ def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) 
     wrong = fewstep("sample", to, "-p", "a house", "--steps", "9", "--out", tmp_path / "c.png")
     assert wrong.exit_code == 2
     assert "4 steps" in wrong.output
+
+
+def test_text_encoder_and_transformer_are_never_in_memory_together(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty store: the encoder comes and goes before the transformer. A full one: no text encoder at all, and the
+    same run to the last bit."""
+    held: list[weakref.ref[Any]] = []
+    seen: list[tuple[set[str], int]] = []
+
+    def noting(*given: Any, **named: Any) -> Any:
+        backbone = load_backbone(*given, **named)
+        modules = {name: m for name, m in backbone.pipeline.components.items() if isinstance(m, torch.nn.Module)}  # type: ignore[attr-defined]
+        seen.append((set(modules), sum(ref() is not None for ref in held)))
+        held.extend(map(weakref.ref, modules.values()))
+        return backbone
+
+    monkeypatch.setattr("fewstep.launch.load_backbone", noting)
+    file = written(recipe | {"store": str(tmp_path / "store")}, tmp_path)
+    first, second = tmp_path / "runs" / "first", tmp_path / "runs" / "second"
+    assert fewstep("distill", file, "--out", first).exit_code == 0
+    assert seen == [({"text_encoder", "vae"}, 0), ({"vae", "transformer"}, 0)]
+    seen.clear()
+    assert fewstep("encode", file, "--out", second).exit_code == 0
+    assert seen == [], "everything is there"
+    held.clear()
+    assert fewstep("distill", file, "--out", second).exit_code == 0
+    assert seen == [({"vae", "transformer"}, 0)]
+    assert weights(first) == weights(second)
+    assert lines(first) == lines(second)
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """The files of the last checkpoint."""
+    return {file.name: file.read_bytes() for file in (run / "checkpoints" / "iteration-000004").glob("*.safetensors")}
 
 
 def test_a_fork_goes_on_under_a_changed_recipe(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from torch.distributed import TCPStore
 
+from fewstep.backbones.stock import QwenImage21Transformer2DModel
 from fewstep.commands.speaking import speaks
 from fewstep.train.checkpoint import load
 from tests.commands.conftest import written
@@ -24,6 +25,15 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def weightless() -> None:
+    """Whoever gets the transformer from the first rank reads no weights of it."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("the transformer was loaded")
+
+    QwenImage21Transformer2DModel.from_pretrained = refused  # type: ignore[method-assign]
+
+
 def started(file: str, run: Path) -> list[Command]:
     """The command as torchrun starts it, full copies in parts."""
     told = {"WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
@@ -31,6 +41,7 @@ def started(file: str, run: Path) -> list[Command]:
         Command(
             run.parent / f"log-{rank}", "distill", file, "--out", run,
             environment=told | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(WORLD)},
+            first=weightless if rank else lambda: None,
         )
         for rank in range(WORLD)
     ]  # fmt: skip

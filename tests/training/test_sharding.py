@@ -15,6 +15,7 @@ from runs import ending, examined, toy_trainer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from fewstep.backbones.bare import hollowed
 from fewstep.backbones.toy import ToyBackbone
 from fewstep.errors import EnvironmentRefused, ModelError
 from fewstep.flow.noise import Draw
@@ -22,8 +23,9 @@ from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan
 from fewstep.parallel import ALONE, Ranks, part_of
 from fewstep.parallel import part as own_part
 from fewstep.roles.assemble import Cast, Sources, assemble
+from fewstep.roles.compilation import compiled
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.sharding import blocks, hollowed, lay_of
+from fewstep.roles.sharding import blocks, lay_of
 from fewstep.train.checkpoint import Position, load, torn
 from fewstep.train.plan import RunPlan
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
@@ -97,6 +99,7 @@ def iterated(
     prefix: str = "full",
     checkpointing: Any = "off",
     parts: int = 1,
+    precision: str = "fp32",
 ) -> None:
     """Three iterations, T2I and edits in turn, at weights held still: steps below their resolution. Both networks begin
     far from the base, since the rounding of two that agree is all that is left of their difference."""
@@ -104,14 +107,15 @@ def iterated(
     student, critic = StudentPlan(steps=2, **usual), CriticPlan(updates=2, **usual)
     backbone = tiny()
     if not ranks.first and sharding != "off":
-        backbone.transformer = hollowed(backbone.transformer)
+        backbone = backbone.bare()
     cast = assemble(
         *(backbone, student, critic, teachers),
         iterations=3,
         draw=Draw(0),
+        precision=precision,
         gradient_checkpointing=checkpointing,
         sources=Sources(adapter=lambda source: {}, model=lambda *_: another(ranks)),
-        lay=lay_of(sharding, ranks, CPU, "fp32"),
+        lay=lay_of(sharding, ranks, CPU, precision),
     )
     strayed(cast)
     batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
@@ -159,6 +163,37 @@ def test_gradients_in_parts_are_one_process_s(tmp_path: Path, given: dict[str, A
     for role, bound in (("critic", 2e-6), ("student", 3e-5)):  # test_ranks.py says why they differ
         for moment in ("/exp_avg", "/exp_avg_sq"):
             assert apart(flat(one[f"{role}_optimiser"], moment), flat(many[f"{role}_optimiser"], moment)) < bound
+
+
+def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> None:
+    """In bf16 a gathered weight is what autocast makes of the master, norms' and modulation's too. Gradients then agree
+    as two forwards in bf16 do."""
+    iterated(tmp_path / "one", ALONE, precision="bf16")
+    on_ranks(2, partial(iterated, precision="bf16"), tmp_path / "many")
+    (one, _), (many, _) = ending(tmp_path / "one"), ending(tmp_path / "many")
+    for role in ("critic", "student"):
+        distance = apart(flat(one[f"{role}_optimiser"], "/exp_avg"), flat(many[f"{role}_optimiser"], "/exp_avg"))
+        assert 1e-6 < distance < 0.1
+
+
+def compiling(folder: Path, ranks: Ranks) -> None:
+    """A block's weights are gathered outside of what was compiled of it."""
+    backbone, lay, cond = tiny(), lay_of("full", ranks, CPU, "fp32"), tiny_batch(0, SIZE).cond
+    transformer = lay.masters(backbone.transformer, {})
+    z_BND, t_B = Draw(0).normal((SIZE, *backbone.noise_shape(cond.layout)), "z"), torch.full((SIZE,), 0.5)
+    found = []
+    for _ in range(2):
+        v_BND = backbone.velocity(transformer, z_BND, t_B, cond)
+        v_BND.square().mean().backward()
+        found.append([v_BND.detach(), *(_whole(p.grad) for p in transformer.parameters() if p.grad is not None)])
+        transformer.zero_grad()
+        compiled(transformer, "eager")
+    for plain, its in zip(*found, strict=True):
+        torch.testing.assert_close(its, plain)
+
+
+def test_split_blocks_may_be_compiled(tmp_path: Path) -> None:
+    on_ranks(2, compiling, tmp_path)
 
 
 def laid_out(folder: Path, ranks: Ranks) -> None:

@@ -15,6 +15,7 @@ from fewstep.backbones.placement import check_placement
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.errors import ModelError
+from fewstep.flow.guidance import Guidance
 
 KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
@@ -51,6 +52,26 @@ def outline(source: str | Path) -> Outline:
     files = weight_files(folder / "transformer", "diffusion_pytorch_model")
     shapes = {name: tuple(entry["shape"]) for file in files for name, entry in header_of(file).items()}
     return Outline(family.family, shapes)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model's files tell of conditioning, no weight loaded. fingerprint: keys the store. guidance: what its
+    makers sample with."""
+
+    fingerprint: str
+    guidance: Guidance
+
+
+def told(source: str | Path) -> Told:
+    """Of a folder, a hub id, or "pocket": the same as of its backbone.
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    folder = folder_of(pocket_folder() if source == POCKET else source)
+    family = family_of(folder)
+    return Told(family.fingerprint_in(folder), family.sampled(read_json(folder / "model_index.json"))[0])
 
 
 def adapter_path(source: str) -> Path:

@@ -45,7 +45,7 @@ class Flux2Klein(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self.lora_targets = _lora_targets(self.transformer)
+        self.lora_targets = _lora_targets(self._config["num_single_layers"])
         self.default_guidance, self.default_steps = self.sampled(self._index)
 
     @classmethod
@@ -174,11 +174,11 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
     return placed(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
 
 
-def _lora_targets(transformer: Any) -> tuple[str, ...]:
+def _lora_targets(single_blocks: int) -> tuple[str, ...]:
     """Suffixes that reach every linear layer of a block. `to_out` is a list in double blocks and a layer in single
     ones, so these are named one by one."""
     return (
         *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out", "to_qkv_mlp_proj"),
-        *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(len(transformer.single_transformer_blocks))),
+        *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(single_blocks)),
     )

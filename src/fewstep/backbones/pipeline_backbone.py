@@ -4,6 +4,7 @@ A family adds what is its own: the forward, the layout of a sequence, how pictur
 convention is the stock pipeline itself; the contract tests hold each family to its pipeline's own call.
 """
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.bare import hollowed
 from fewstep.backbones.folder import folder_of, read_json, weight_files
 from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
 from fewstep.backbones.placement import check_placement
@@ -22,15 +24,23 @@ from fewstep.conditioning import Grid, Task
 from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
 
-Parts = Literal["all", "transformer"]
+Parts = Literal["all", "encoder", "decoder", "transformer"]
 
 DIFFUSERS, TRANSFORMERS = "diffusion_pytorch_model", "model"  # names of weight files
+STEMS = {"text_encoder": TRANSFORMERS, "vae": DIFFUSERS, "transformer": DIFFUSERS}
+# The parts with weights that each of Parts loads; "transformer" is that module alone, without a stock pipeline.
+LOADED: Mapping[Parts, tuple[str, ...]] = {
+    "all": ("text_encoder", "vae", "transformer"),
+    "encoder": ("text_encoder", "vae"),
+    "decoder": ("vae", "transformer"),
+    "transformer": ("transformer",),
+}
 VOCABULARIES = ("tokenizer", "processor")  # parts without weights
 
 
 class PipelineBackbone(Backbone):
-    """`pipeline` is None where only the transformer was loaded, `folder` where it was made in memory. The transformer
-    arrives frozen and in eval mode; who trains it opens what it trains."""
+    """`pipeline` is None where only the transformer was loaded, `folder` where it was made in memory. Every module
+    arrives frozen and in eval mode; who trains one opens what it trains."""
 
     pipelines: ClassVar[Mapping[str, Any]]  # stock class by the name that a model_index.json gives it
     transformer_class: ClassVar[Any]
@@ -48,17 +58,24 @@ class PipelineBackbone(Backbone):
         source: str = "memory",
         folder: Path | None = None,
     ):
-        """index: the content of model_index.json."""
-        self.transformer = transformer
+        """transformer: None for a model that encodes and decodes only; `folder` then tells its config. index: the
+        content of model_index.json."""
+        self._transformer = transformer
+        if transformer is not None:
+            self._config: Mapping[str, Any] = transformer.config
+        else:
+            assert folder is not None
+            self._config = self._config_in(folder)
         self.pipeline = pipeline
         self.source = source
-        self.latent_channels = transformer.config.in_channels
+        self.latent_channels = self._config["in_channels"]
         self.folder = folder
         self._scheduler = scheduler
         self._index: Mapping[str, Any] = index or {}
         self._fingerprint: str | None = None  # kept once the text encoder is gone
         for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
-            module.eval().requires_grad_(False)
+            if module is not None:
+                module.eval().requires_grad_(False)
 
     # ---- making one
 
@@ -72,6 +89,9 @@ class PipelineBackbone(Backbone):
     ) -> Self:
         """From a folder or a hub id, safetensors only.
 
+        Args:
+            parts: all; the encoder: text encoder, processor and VAE; the decoder: transformer and VAE; the transformer.
+
         Raises:
             ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
             EnvironmentRefused: the device or the dtype is not to be had here.
@@ -80,8 +100,9 @@ class PipelineBackbone(Backbone):
         folder = folder_of(source)
         index = cls.inspect(folder, parts)
         how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-        if parts == "all":
-            pipeline = cls.pipelines[index["_class_name"]].from_pretrained(folder, **how).to(device)
+        if parts != "transformer":
+            left_out = dict.fromkeys(set(STEMS) - set(LOADED[parts]))
+            pipeline = cls.pipelines[index["_class_name"]].from_pretrained(folder, **left_out, **how).to(device)
             return cls.from_pipeline(pipeline, str(source), folder)
         transformer = cls.transformer_class.from_pretrained(folder / "transformer", **how).to(device)
         scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
@@ -99,15 +120,24 @@ class PipelineBackbone(Backbone):
         if name not in cls.pipelines:
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
         read_json(folder / "scheduler" / "scheduler_config.json")
-        weights = {"transformer": DIFFUSERS}
-        if parts == "all":
-            weights |= {"vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
+        if parts != "transformer":  # a stock pipeline is not made without its vocabularies
             for part in vocabularies(cls.pipelines[name]):
                 _check_vocabulary(folder / part)
-        for part, stem in weights.items():
+        cls._config_in(folder)
+        for part in LOADED[parts]:
             read_json(folder / part / "config.json")
-            weight_files(folder / part, stem)
+            weight_files(folder / part, STEMS[part])
         return index
+
+    @classmethod
+    def _config_in(cls, folder: Path) -> dict[str, Any]:
+        """The transformer's config in a model folder; what the file does not say has the stock class's default.
+
+        Raises:
+            ModelError: it is missing or torn.
+        """
+        usual = signature(cls.transformer_class.__init__).parameters.items()
+        return {name: p.default for name, p in usual} | read_json(folder / "transformer" / "config.json")
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, source: str = "memory", folder: Path | None = None) -> Self:
@@ -162,7 +192,19 @@ class PipelineBackbone(Backbone):
         """The same of a base with a student's LoRA and scheduler on it, whose folder does not say that it is one."""
         return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.carries_sigmas else {})
 
-    # ---- the parts beside the transformer
+    # ---- its parts
+
+    @property
+    def transformer(self) -> Any:  # type: ignore[override]  # of the contract it is an attribute; nobody sets this one
+        """
+        Raises:
+            ModelError: it was not loaded.
+        """
+        if self._transformer is None:
+            raise ModelError(
+                f"{self.source} was loaded to encode, without its transformer; load it with parts='all' or 'decoder'"
+            )
+        return self._transformer
 
     def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
         """Pictures of packed clean latents, with the channels that the pipeline gives them."""
@@ -185,8 +227,13 @@ class PipelineBackbone(Backbone):
         self.pipeline.register_modules(text_encoder=None)
         self.pipeline.vae.to("cpu")
 
+    def bare(self) -> Self:
+        twin = copy.copy(self)
+        twin.pipeline, twin._transformer = None, hollowed(self.transformer)
+        return twin
+
     def adopt(self, transformer: nn.Module) -> None:
-        super().adopt(transformer)
+        self._transformer = transformer
         if self.pipeline is not None:
             self.pipeline.register_modules(transformer=transformer)
 
@@ -208,7 +255,10 @@ class PipelineBackbone(Backbone):
         """
         pipeline = self._complete("encode prompts")
         if pipeline.text_encoder is None:
-            raise ModelError(f"the text encoder of {self.source} was released; load the model again to encode prompts")
+            raise ModelError(
+                f"the text encoder of {self.source} was released, or not loaded; to encode prompts, load the model "
+                "with parts='encoder'"
+            )
         return pipeline
 
     def fingerprint(self) -> str:
@@ -216,16 +266,28 @@ class PipelineBackbone(Backbone):
         transformer finds its store; else from the modules."""
         if self._fingerprint is not None:
             return self._fingerprint
-        stamp = f"{self.family}/{self.encoding}".encode()
         if self.folder is not None:
-            parts = part_identity(self.folder / "text_encoder", TRANSFORMERS)
-            parts += part_identity(self.folder / "vae", DIFFUSERS)
-            for part in vocabularies(self.pipelines[self._index["_class_name"]]):
-                parts += files_identity(self.folder / part)
-            return digest([stamp, *parts])
+            return self.fingerprint_in(self.folder)
         pipeline = self._complete("name what conditionings depend on")
         modules = module_identity(pipeline.text_encoder) + module_identity(pipeline.vae)
-        return digest([stamp, *self._vocabulary(pipeline), config_identity(dict(pipeline.vae.config)), *modules])
+        vae = config_identity(dict(pipeline.vae.config))
+        return digest([self._stamp(), *self._vocabulary(pipeline), vae, *modules])
+
+    @classmethod
+    def fingerprint_in(cls, folder: Path) -> str:
+        """That of a folder's model, no weight loaded.
+
+        Raises:
+            ModelError: a file of text encoder, processor or VAE is missing or torn.
+        """
+        parts = part_identity(folder / "text_encoder", TRANSFORMERS) + part_identity(folder / "vae", DIFFUSERS)
+        for part in vocabularies(cls.pipelines[read_json(folder / "model_index.json")["_class_name"]]):
+            parts += files_identity(folder / part)
+        return digest([cls._stamp(), *parts])
+
+    @classmethod
+    def _stamp(cls) -> bytes:
+        return f"{cls.family}/{cls.encoding}".encode()
 
     @abstractmethod
     def _vocabulary(self, pipeline: Any) -> list[bytes]:

@@ -176,6 +176,7 @@ def _steps(budget: Budget, card: Card) -> list[dict[str, Any]]:
     recomputed = [
         {"run.gradient_checkpointing": one}
         for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
+        if not (recipe.run.compile and one == "selective")
     ]
     accumulated = list[dict[str, Any]]()
     while parts < least:

@@ -4,19 +4,23 @@ from collections.abc import Sequence
 
 from fewstep.backbones.families import POCKET, family_of, pocket_folder
 from fewstep.backbones.folder import folder_of
+from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
 from fewstep.errors import CaseError, RecipeError
 
 
-def refuse_unfit(model: str, cases: Sequence[Case], size: tuple[int, int]) -> None:
+def refuse_unfit(model: str, cases: Sequence[Case], size: tuple[int, int], parts: Parts) -> None:
     """
+    Args:
+        parts: what will be loaded of the model, in the end.
+
     Raises:
-        ModelError: the model's folder is not whole, or of an unknown family.
+        ModelError: the model's folder lacks something of them, or is of an unknown family.
         RecipeError: a `size` off the family's grid. CaseError: a case of such a size, or of too many references.
     """
     folder = folder_of(pocket_folder() if model == POCKET else model)
     family = family_of(folder)
-    most = family.most_references(family.inspect(folder))
+    most = family.most_references(family.inspect(folder, parts))
     if fault := _off_grid(size, family.size_multiple):
         raise RecipeError(f"size: {family.family} {fault}")
     for case in cases:

@@ -50,6 +50,22 @@ def key_of(case: Case, prompt: str, store: ConditioningStore, size: tuple[int, i
     return store.key(prompt, [digest(path) for path in case.references], case.size(size))
 
 
+def lacks(
+    cases: Sequence[Case],
+    store: ConditioningStore,
+    *,
+    size: tuple[int, int],
+    negatives: Mapping[Task, Sequence[str]] | None = None,
+    share: Share = ALONE,
+) -> bool:
+    """Whether `encode_cases` would have anything to encode.
+
+    Raises:
+        CaseError: a picture that cannot be read.
+    """
+    return any(_left_of(call, store).prompts for call in share.of(_calls(cases, store, size, negatives or {})))
+
+
 @torch.no_grad()
 def encode_cases(
     backbone: Backbone,

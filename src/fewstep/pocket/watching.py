@@ -18,14 +18,15 @@ from fewstep.pocket.systems import Encoded, sampler_of
 from fewstep.roles.network import Network
 
 Examine = Callable[[int], Mapping[str, float]]
-Watching = Callable[[Backbone], Callable[[Network, SigmaGrid, str], Examine]]
+Examiner = Callable[[Network, SigmaGrid, str], Examine]
+Watching = Callable[[Backbone], Examiner]
 
 SEED = 9  # of the cases; the examination's is another
 CASES = 12  # ours: 36 prompts and 72 edits, a few seconds
 GUIDANCE: Mapping[Task, Guidance] = {"t2i": NONE, "edit": NONE}
 
 
-def watching(backbone: Backbone) -> Callable[[Network, SigmaGrid, str], Examine]:
+def watching(backbone: Backbone) -> Examiner:
     """Encodes the cases while `backbone` still can; then, handed the student's network, its grid and precision, the
     examiner: mean figures of the student, and `score`, the mean of those in [0, 1], to choose the best by."""
     questions = Paper(cases=CASES, diversity=0, seed=SEED).questions()

@@ -15,6 +15,7 @@ from fewstep.flow.noise import Draw
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters, linear_shapes
+from fewstep.roles.compilation import compiled
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
@@ -52,6 +53,10 @@ class Cast:
     teachers: Teachers
 
     @property
+    def networks(self) -> tuple[Network, ...]:
+        return self.student, self.critic, *(teacher.network for teacher in self.teachers.teachers.values())
+
+    @property
     def runs_split(self) -> bool:
         """Whether all ranks must run together whatever one of them looks at."""
         networks = (self.student, *(teacher.network for teacher in self.teachers.teachers.values()))
@@ -68,6 +73,7 @@ def assemble(
     draw: Draw,
     precision: str = "fp32",
     gradient_checkpointing: Recomputation = "off",
+    compile: bool = False,
     sources: Sources = FILES,
     lay: Lay = WHOLE,
 ) -> Cast:
@@ -124,7 +130,10 @@ def assemble(
     for name in plan.used[1:]:
         by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
     trust = Trust(plan.weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
-    return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
+    cast = Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
+    for network in cast.networks if compile else ():
+        compiled(network.transformer)
+    return cast
 
 
 def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.bare import copied, hollowed, materialise, own_buffers
 from fewstep.errors import RecipeError
 from fewstep.lora.factors import Factors, merged
 from fewstep.parallel import Ranks, part, part_of
@@ -29,6 +31,10 @@ SPLITS = (
 
 class Lay(Protocol):
     """How the weights of a run lie on its ranks."""
+
+    def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
+        """The model that is distilled, as `frozen` takes its transformer, from a loader that is told where to."""
+        ...
 
     def frozen(self, transformer: nn.Module) -> nn.Module:
         """A model that nobody trains."""
@@ -50,13 +56,16 @@ class Lay(Protocol):
 class Whole:
     """Everything on every rank."""
 
+    def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
+        return load(device)
+
     def frozen(self, transformer: nn.Module) -> nn.Module:
         return transformer.requires_grad_(False)
 
     def masters(self, transformer: nn.Module, updates: Mapping[str, Factors]) -> nn.Module:
         """Tensor by tensor, without a bf16 copy on the way."""
-        copied: dict[int, object] = {id(p): nn.Parameter(_master(p)) for p in transformer.parameters()}
-        made = copy.deepcopy(transformer, copied | _own_buffers(transformer, torch.float32))
+        masters: dict[int, object] = {id(p): nn.Parameter(copied(p, torch.float32)) for p in transformer.parameters()}
+        made = copy.deepcopy(transformer, masters | own_buffers(transformer, torch.float32))
         with torch.no_grad():
             for module, update in updates.items():
                 weight = made.get_parameter(f"{module}.weight")
@@ -86,6 +95,18 @@ class Split:
     device: torch.device
     compute: torch.dtype | None = None
 
+    def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
+        """The first rank alone opens the folder, in CPU memory. Others get the model without weights, and without what
+        decodes; a refusal of the first is every rank's."""
+        made: list[Backbone] = []
+
+        def bare() -> Backbone:
+            made.append(load(torch.device("cpu")))
+            return made[0].bare()
+
+        others = self.ranks.from_first(bare)
+        return made[0] if self.ranks.first else others
+
     def frozen(self, transformer: nn.Module) -> nn.Module:
         # Without gradients copies have nothing to tell each other: each is split on its own.
         mesh = self.mesh[SPLITS]
@@ -95,7 +116,7 @@ class Split:
         values = _values(transformer)
 
         def value(name: str) -> Tensor:
-            whole, update = _master(values(name)), updates.get(name.removesuffix(".weight"))
+            whole, update = copied(values(name), torch.float32), updates.get(name.removesuffix(".weight"))
             return whole if update is None else merged(whole, update, name)
 
         made = hollowed(transformer, torch.float32).requires_grad_(True)
@@ -122,7 +143,7 @@ class Split:
             assert isinstance(module, FSDPModule)
             module.set_gradient_divide_factor(1.0)  # losses are weighted by samples already: sums, not means
             module.set_force_sum_reduction_for_comms(True)
-        self._materialise(hollow)
+        materialise(hollow, self.device)
         with torch.no_grad():
             for name, parameter in hollow.named_parameters():
                 whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=self.device)
@@ -131,13 +152,6 @@ class Split:
                 dist.broadcast(whole, 0)
                 part(parameter).copy_(part_of(whole, parameter))
         return hollow
-
-    def _materialise(self, hollow: nn.Module) -> None:
-        """Memory for this rank's part; buffers are whole and keep their values."""
-        buffers = {name: buffer.clone() for name, buffer in hollow.named_buffers()}
-        hollow.to_empty(device=self.device)
-        for name, buffer in hollow.named_buffers():
-            buffer.copy_(buffers[name])
 
 
 def lay_of(sharding: Sharding, ranks: Ranks, device: torch.device, precision: str) -> Lay:
@@ -159,23 +173,6 @@ def lay_of(sharding: Sharding, ranks: Ranks, device: torch.device, precision: st
 def blocks(transformer: nn.Module) -> list[nn.Module]:
     """What is gathered together: the members of the lists that a transformer is made of."""
     return [block for child in transformer.children() if isinstance(child, nn.ModuleList) for block in child]
-
-
-def hollowed(transformer: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """The same module without its weights (parameters on the meta device), with its buffers. dtype: of both."""
-    empty: dict[int, object] = {
-        id(p): nn.Parameter(torch.empty_like(p, dtype=dtype, device="meta"), p.requires_grad)
-        for p in transformer.parameters()
-    }
-    return copy.deepcopy(transformer, empty | _own_buffers(transformer, dtype))
-
-
-def _own_buffers(transformer: nn.Module, dtype: torch.dtype | None) -> dict[int, object]:
-    return {id(b): _master(b, dtype or b.dtype) for b in transformer.buffers()}
-
-
-def _master(tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
 
 
 def _values(transformer: nn.Module) -> Callable[[str], Tensor]:

@@ -6,6 +6,7 @@ the iteration's number, and each sample its own noise: a resumed run and another
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -46,13 +47,22 @@ def exit_step(draw: Draw, task: Task, turn: int, steps: int) -> int:
 
 
 @dataclass(frozen=True)
+class Forward:
+    """The student's velocity at the step that is improved, with its gradient, and the prefix that it was given."""
+
+    v_BND: Tensor
+    prefix: Prefix | None
+
+
+@dataclass(frozen=True)
 class Walk:
-    """A part of the batch, the student's states on it, and the prefix they share where that is kept: valid until the
-    student's update."""
+    """A part of the batch, the student's states on it, and where they are kept the prefix that they share and the one
+    forward with its gradient: valid until the student's update."""
 
     batch: Batch
     rollout: Rollout
     prefix: Prefix | None
+    forward: Forward | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,8 @@ class Method:
         """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both, as
         far as both look at it. parts: the batch, in as many as memory asks for; networks run on one at a time."""
         followed = k if self.critic.exit_step == "same" else None
-        walks = [self.roll_out(part, "rollout", i, last=followed, keep=len(parts) == 1) for part in parts]
+        once = k if self.student.forward_once else None
+        walks = [self.roll_out(part, "rollout", i, last=followed, keep=len(parts) == 1, once=once) for part in parts]
         return self.follow_student(walks, followed, "critic", i) | self.follow_teachers(walks, k, i)
 
     def warm_up(self, w: int, *parts: Batch) -> Seen:
@@ -88,9 +99,15 @@ class Method:
         walks = [self.roll_out(part, "warm-up rollout", w) for part in parts]
         return self.follow_student(walks, None, "warm-up critic", w)
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False) -> Walk:
-        """The student's states from fresh noise. Steps past `last` are not run; None: all K are. keep: also the prefix
-        they share, where it counts as constant."""
+    def roll_out(
+        self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, once: int | None = None
+    ) -> Walk:
+        """The student's states from fresh noise. Steps past `last` are not run; None: all K are.
+
+        Args:
+            keep: also the prefix that they share, where it counts as constant.
+            once: the step whose forward is run with its gradient, and kept: the student's update needs no other.
+        """
         with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
             prefix = self.cast.student.prefix(batch.cond)
             if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
@@ -98,11 +115,20 @@ class Method:
                     f"prefix_gradient: stopped is for families whose text and references do not depend on t; "
                     f"{self.cast.student.backbone.family} is none. Choose full"
                 )
-            velocity = self.cast.student.bind(batch.cond, prefix)
-            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid, last)
             # Nobody else needs a prefix with gradient; kept through an iteration of edits it is gigabytes at 7 B, and
             # as much again for every further part of a batch.
-            return Walk(batch, rollout, prefix if keep and self.student.prefix_gradient == "stopped" else None)
+            kept = prefix if keep and self.student.prefix_gradient == "stopped" else None
+            plain, steps, forwards = self.cast.student.bind(batch.cond, prefix), count(), list[Forward]()
+
+            def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
+                if next(steps) != once:
+                    return plain(z_BND, t_B)
+                with torch.enable_grad():
+                    forwards.append(self.forward(batch, z_BND, t_B, kept))
+                return forwards[0].v_BND.detach()
+
+            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid, last)
+            return Walk(batch, rollout, kept, next(iter(forwards), None))
 
     def follow_student(self, walks: Sequence[Walk], k: int | None, name: str, i: int) -> Seen:
         """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew
@@ -139,9 +165,8 @@ class Method:
         batch, rollout = walk.batch, walk.rollout
         z_k, t_k = rollout.states[k], rollout.time(k)
         with self.clock.part("student"):  # the one forward with its gradient
-            prefix = walk.prefix if walk.prefix is not None else self.shared_prefix(batch)
-            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, prefix)
-            x0_BND = path.clean(z_k, v_BND, t_k)
+            forward = walk.forward or self.forward(batch, z_k, t_k, walk.prefix)
+            x0_BND = path.clean(z_k, forward.v_BND, t_k)
 
         t_B = self.times(batch, "time", i)
         z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
@@ -159,10 +184,15 @@ class Method:
             loss, what = dmd_loss(x0_BND, z_BND, t_B, answer.v_real_BND, v_fake_BND, self.objective.normaliser_floor)
             what |= self.health.seen(answer, x0_BND, z_BND, t_B, v_fake_BND)
             for term in self.terms:  # none unless the recipe asks
-                more, told = term(Moment(i, k, batch, rollout, v_BND, x0_BND, prefix, prefixes))
+                more, told = term(Moment(i, k, batch, rollout, forward.v_BND, x0_BND, forward.prefix, prefixes))
                 loss, what = loss + more, what | told
             self.student_learner.add(loss, batch.share)
         return {"student_loss": loss.detach(), **what}
+
+    def forward(self, batch: Batch, z_BND: Tensor, t_B: Tensor, prefix: Prefix | None) -> Forward:
+        """The student at the step that is improved. prefix: a constant one that is there already."""
+        prefix = prefix if prefix is not None else self.shared_prefix(batch)
+        return Forward(self.cast.student.velocity(z_BND, t_B, batch.cond, prefix), prefix)
 
     def clean_anywhere(self, rollout: Rollout, batch: Batch, name: str, *counters: int) -> Tensor:
         """Clean estimates of each sample at a step of its own."""

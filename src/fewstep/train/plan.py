@@ -43,6 +43,9 @@ class RunPlan(Plan):
         description="what the backward pass computes again. off: nothing; selective: all but large products and "
         "attention; full (or true): whole blocks: least memory, about a third more time",
     )
+    compile: bool = Field(
+        False, description="torch.compile of the transformers' blocks: minutes once, then faster; needs a compiler"
+    )
 
     @model_validator(mode="after")
     def _enough_samples(self) -> "RunPlan":
@@ -54,3 +57,12 @@ class RunPlan(Plan):
     def _yes_or_no(cls, given: Any) -> Any:
         """What recipes said before there was a choice."""
         return {True: "full", False: "off"}[given] if isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _recomputed_or_compiled(self) -> "RunPlan":
+        if self.compile and self.gradient_checkpointing == "selective":
+            raise ValueError(
+                "compiled blocks have no single operations to choose from, and compute again what is cheap on their "
+                "own; with run.compile set run.gradient_checkpointing to off or full"
+            )
+        return self
