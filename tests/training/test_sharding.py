@@ -23,6 +23,7 @@ from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan
 from fewstep.parallel import ALONE, Ranks, part_of
 from fewstep.parallel import part as own_part
 from fewstep.roles.assemble import Cast, Sources, assemble
+from fewstep.roles.compilation import compiled
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.roles.sharding import blocks, lay_of
 from fewstep.train.checkpoint import Position, load, torn
@@ -173,6 +174,26 @@ def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> No
     for role in ("critic", "student"):
         distance = apart(flat(one[f"{role}_optimiser"], "/exp_avg"), flat(many[f"{role}_optimiser"], "/exp_avg"))
         assert 1e-6 < distance < 0.1
+
+
+def compiling(folder: Path, ranks: Ranks) -> None:
+    """A block's weights are gathered outside of what was compiled of it."""
+    backbone, lay, cond = tiny(), lay_of("full", ranks, CPU, "fp32"), tiny_batch(0, SIZE).cond
+    transformer = lay.masters(backbone.transformer, {})
+    z_BND, t_B = Draw(0).normal((SIZE, *backbone.noise_shape(cond.layout)), "z"), torch.full((SIZE,), 0.5)
+    found = []
+    for _ in range(2):
+        v_BND = backbone.velocity(transformer, z_BND, t_B, cond)
+        v_BND.square().mean().backward()
+        found.append([v_BND.detach(), *(_whole(p.grad) for p in transformer.parameters() if p.grad is not None)])
+        transformer.zero_grad()
+        compiled(transformer, "eager")
+    for plain, its in zip(*found, strict=True):
+        torch.testing.assert_close(its, plain)
+
+
+def test_split_blocks_may_be_compiled(tmp_path: Path) -> None:
+    on_ranks(2, compiling, tmp_path)
 
 
 def laid_out(folder: Path, ranks: Ranks) -> None:

@@ -40,6 +40,8 @@ def compiled(transformer: nn.Module, backend: str | Backend = "inductor") -> Non
     """
     # Rotary positions are complex numbers, which inductor leaves to torch's own kernels.
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
+    # The tracer looks at a block's inputs, which are no leaves where weights are split.
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
     torch._dynamo.config.recompile_limit = VARIANTS
     for block in blocks(transformer):
         if "forward" not in vars(block):
