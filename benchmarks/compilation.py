@@ -21,6 +21,7 @@ from torch import Tensor
 from fewstep.allocator import keep_freed_memory
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
+from fewstep.device import PRECISIONS
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
 from fewstep.recipe import Recipe, load
@@ -69,9 +70,13 @@ def difference(plain: Method, fast: Method, batch: Batch) -> float:
     )
 
 
-def fast_of(model: str, settings: list[str]) -> Method:
-    method = made(Method, model, settings)
-    for network in method.cast.networks:
+def method_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> Method:
+    """precision: another than the recipe's, of base and forwards."""
+    whose = [] if precision is None else [f"run.precision={precision}"]
+    dtype = PRECISIONS[precision or "bf16"]
+    backbone = load_backbone(model, dtype=dtype, parts="transformer")
+    method = made(Method, model, [*settings, *whose], transformer=backbone)
+    for network in method.cast.networks if compile else ():
         compiled(network.transformer)
     return method
 
@@ -130,7 +135,7 @@ def main() -> None:
         return
     batch = batch_of(backbone, options.task, options.batch)
     print(f"{options.model}, {options.task}, batch {options.batch}, {torch.get_num_threads()} threads", flush=True)
-    plain, fast = made(Method, options.model, settings), fast_of(options.model, settings)
+    plain, fast = method_of(options.model, settings), method_of(options.model, settings, compile=True)
 
     def iterate(method: Method, k: int) -> None:
         method.iterate(k, max(k, method.objective.first_matched), batch)
@@ -146,9 +151,8 @@ def main() -> None:
     kept = [kept_bytes(method, batch) for method in (plain, fast)]
     print(f"kept for backward: {kept[0] / 1e6:.1f} MB, compiled {kept[1] / 1e6:.1f} MB", flush=True)
     for precision in ("fp32", "bf16"):
-        pair = [*settings, f"run.precision={precision}"]
-        apart = difference(made(Method, options.model, pair), fast_of(options.model, pair), batch)
-        print(f"gradient of the critic, {precision}: {apart:.1e} of the largest", flush=True)
+        pair = (method_of(options.model, settings, precision, compile) for compile in (False, True))
+        print(f"gradient of the critic, {precision}: {difference(*pair, batch):.1e} of the largest", flush=True)
 
 
 if __name__ == "__main__":
