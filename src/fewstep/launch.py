@@ -183,8 +183,13 @@ def _loaded(
     it the pocket model, which is tiny, is loaded whole."""
     watch = watch or (watching if recipe.model == POCKET else None)
     with console.status(f"loading {recipe.model}"):
-        parts: Parts = "all" if watch else "decoder"
-        backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device, parts=parts)
+        backbone = load_backbone(
+            recipe.model,
+            dtype=PRECISIONS[recipe.run.precision],
+            device=device,
+            parts="all" if watch else "decoder",
+            int8=recipe.run.base_weights == "int8",
+        )
     examiner = watch(backbone) if watch else None
     backbone.release_encoder()
     return backbone, examiner

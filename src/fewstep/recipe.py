@@ -95,6 +95,16 @@ class Recipe(Plan):
         return self
 
     @model_validator(mode="after")
+    def _base_stays_whole_for_copies(self) -> "Recipe":
+        full = [role for role in ("student", "critic") if getattr(self, role).mode == "full"]
+        if self.run.base_weights == "int8" and full:
+            raise ValueError(
+                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full: such a copy "
+                f"begins as the base itself. Set {full[0]}.mode: adapter, or run.base_weights: precision"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _steps_left_to_match(self) -> "Recipe":
         if self.objective.first_matched >= self.student.steps:
             raise ValueError(

@@ -49,6 +49,7 @@ def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict
     made = changes(whole, Small(1))
     assert made[0].keys == "run.gradient_checkpointing: selective"
     assert made[-1].fits
+    assert "run.base_weights: int8" in [change.keys for change in made]
     assert [change.bytes for change in made] == sorted((change.bytes for change in made), reverse=True)
     large = ["size=[256, 256]", "run.batch=512", "tasks={t2i: 1, edit: 0}", "run.gradient_checkpointing=full"]
     words = [word for key in large for word in ("--set", key)]

@@ -2,6 +2,7 @@
 and operations as torch's own counter counts them. On tiny models of the real classes."""
 
 import gc
+import math
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from fewstep.budget.forecast import forecast
 from fewstep.budget.rehearsal import Told, rehearse
 from fewstep.device import PRECISIONS
 from fewstep.recipe import Recipe, load
+from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.assemble import FILES
 
 MAKERS = {
@@ -55,8 +57,10 @@ def run(plan: Recipe, family: str, what: Told, samples: int) -> int:
     held = [*backbone.transformer.parameters(), *backbone.transformer.buffers()]
     for cond in (batch.cond, *batch.negatives.values()):
         held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]
+    there = sum(t.numel() * t.element_size() for t in held)
+    del held  # a base in int8 lets its first weights go
     rehearse(backbone, plan, batch, FILES)
-    return sum(t.numel() * t.element_size() for t in held)
+    return there
 
 
 def most_bytes(plan: Recipe, family: str, what: Told, samples: int) -> int:
@@ -103,6 +107,19 @@ def test_so_it_is_in_bfloat16() -> None:
     plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "edit", 8)
     foretold = forecast(plan, what, 2, on_gpu=False, size=size("qwen-image-2.1")).peak.bytes
     assert foretold == pytest.approx(most_bytes(plan, "qwen-image-2.1", what, 2), rel=0.1)
+
+
+@pytest.mark.parametrize(("family", "how"), [("qwen-image-2.1", "full"), ("flux2-klein", "off")])
+def test_and_over_a_base_in_int8(family: str, how: str) -> None:
+    """Whose blocks take a quarter of their bytes in float32; what a product takes back counts while it is there."""
+    keys, what = (f"run.gradient_checkpointing={how}", "student.adapter.rank=2"), told(family, "edit", 8)
+    plan, usual = recipe("run.base_weights=int8", *keys), recipe(*keys)
+    foretold, whole = (forecast(one, what, 1, on_gpu=False, size=size(family)).peak for one in (plan, usual))
+    shapes = linear_shapes(size(family).family.random(size(family).config).transformer)
+    elements = sum(math.prod(shape) for name, shape in shapes.items() if "blocks." in name)
+    saved = whole.peak["weights of the base"] - foretold.peak["weights of the base"]
+    assert saved == pytest.approx(3 * elements, rel=0.05)  # and a scale for each row
+    assert foretold.bytes == pytest.approx(most_bytes(plan, family, what, 1), rel=0.1)
 
 
 @pytest.mark.parametrize(

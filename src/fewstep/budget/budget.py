@@ -125,6 +125,8 @@ def _steps(budget: Budget) -> list[dict[str, Any]]:
         for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
     ]
     steps += [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
+    if recipe.run.base_weights != "int8":
+        steps.append({"run.base_weights": "int8"})  # no learner has a copy any more
     batch = recipe.run.batch
     while batch > budget.gpus:
         batch = max(budget.gpus, batch // 2)

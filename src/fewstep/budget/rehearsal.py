@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.hollow import copied_freely, emptied, is_hollow
+from fewstep.backbones.int8 import to_int8
 from fewstep.budget.ledger import Ledger, Phase
 from fewstep.conditioning import Conditioning, Layout, Task
 from fewstep.encode.loader import Batch
@@ -118,6 +119,9 @@ def _counting(cast_: Cast, ledger: Ledger) -> Counter[str]:
 
 
 def assembled(backbone: Backbone, recipe: Recipe, sources: Sources) -> Cast:
+    """The cast of a run over a backbone in the run's precision."""
+    if recipe.run.base_weights == "int8":
+        to_int8(backbone.transformer)
     with copied_freely():
         made = assemble(
             backbone,
