@@ -1,5 +1,5 @@
-"""One thread a test process: the suite runs in several, and tiny networks gain nothing from more. `--slow` also runs the
-tests that are marked so."""
+"""One thread a test process: the suite runs in several, and tiny networks gain nothing from more. `--slow` also runs
+the tests that are marked so."""
 
 import pytest
 import torch
