@@ -182,15 +182,14 @@ def test_two_depths_tell_of_a_deep_model() -> None:
 def test_a_specialised_teacher_counts_with_its_weights_and_its_forwards(of: str) -> None:
     what, kind = told("qwen-image-2.1", "edit", 8), size("qwen-image-2.1")
     alone = forecast(recipe(), what, 2, on_gpu=False, size=kind)
-    taught = forecast(
-        recipe(f"teachers={{preset: constant, named: {{other: {{{of}: other}}}}}}"), what, 2, on_gpu=False, size=kind
-    )
+    keys = ("teachers.preset=constant", f"teachers.named.other={{{of}: other}}")
+    taught = forecast(recipe(*keys), what, 2, on_gpu=False, size=kind)
     held = taught.peak.peak["weights of teacher other"]
     # An adapter teacher is taken to have the student's rank.
     like = "student" if of == "adapter" else "base"
     assert held == pytest.approx(taught.peak.peak[f"weights of the {like}"])
     assert taught.peak.bytes > alone.peak.bytes
-    assert taught.calls["teacher-other" if of == "adapter" else "other"] == taught.calls["base"] == 2
+    assert taught.calls["teacher-other" if of == "adapter" else "other"] == alone.calls["base"]
     assert taught.flops > alone.flops
 
 
