@@ -198,18 +198,13 @@ def _loaded(
     """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own and
     decodes, so for it the pocket model, which is tiny, is loaded whole by every rank."""
     watch = watch or (watching if recipe.model == POCKET else None)
-    dtype = PRECISIONS[recipe.run.precision]
+    dtype, int8 = PRECISIONS[recipe.run.precision], recipe.run.base_weights == "int8"
 
-    def load(where: torch.device) -> Backbone:
-        return load_backbone(recipe.model, dtype=dtype, device=where, parts="decoder")
+    def loaded(to: torch.device, parts: Parts) -> Backbone:
+        return load_backbone(recipe.model, dtype=dtype, device=to, parts=parts, int8=int8)
 
     with console.status(f"loading {recipe.model}"):
-        if watch is None:
-            backbone = lay.model(
-                lambda to: load_backbone(recipe.model, dtype=dtype, device=to, parts="decoder"), device
-            )
-        else:
-            backbone = load_backbone(recipe.model, dtype=dtype, device=device)
+        backbone = loaded(device, "all") if watch else lay.model(lambda to: loaded(to, "decoder"), device)
     examiner = watch(backbone) if watch else None
     backbone.release_encoder()
     return backbone, examiner

@@ -99,6 +99,23 @@ class Recipe(Plan):
         return self
 
     @model_validator(mode="after")
+    def _base_stays_whole_for_copies(self) -> "Recipe":
+        if self.run.base_weights != "int8":
+            return self
+        full = [role for role in ("student", "critic") if getattr(self, role).mode == "full"]
+        if full:
+            raise ValueError(
+                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full. "
+                f"Set {full[0]}.mode: adapter, or run.base_weights: precision"
+            )
+        if self.run.sharding != "off":
+            raise ValueError(
+                "run.base_weights: int8 is for weights that lie whole on each GPU, and run.sharding is "
+                f"{self.run.sharding}. Set one of the two back: run.sharding: off, or run.base_weights: precision"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _steps_left_to_match(self) -> "Recipe":
         if self.objective.first_matched >= self.student.steps:
             raise ValueError(

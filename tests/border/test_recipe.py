@@ -171,6 +171,11 @@ POCKET = "extends: pocket\n"
         ("student: {learning_rate: fast}", "student.learning_rate should be a number, not 'fast'"),
         ("student: {learning_rate: .nan}", "student.learning_rate should be a finite number"),
         ("student: {learning_rate: 0}", "student.learning_rate should be greater than 0"),
+        (
+            "run: {base_weights: int8}\ncritic: {mode: full}",
+            "run.base_weights: int8 is for a base that only adapters share, and critic.mode is full",
+        ),
+        ("run: {base_weights: int8, sharding: full}", "run.base_weights: int8 is for weights that lie whole"),
         ("student: {mode: lora}", "student.mode should be 'adapter' or 'full', not 'lora'"),
         ("tasks: {t2i: 0, edit: 0}", "tasks 0:0 leave nothing to learn"),
         ("tasks: {t2i: -1}", "tasks -1:5 leave nothing to learn"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.budget.budget import Card, budget_of, changed, changes, rate_of
+from fewstep.budget.budget import Card, _steps, budget_of, changed, changes, rate_of
 from fewstep.errors import RecipeError, RunError
 from fewstep.recipe import checked
 from tests.commands.conftest import fewstep, recipe, teacher, written  # noqa: F401 - fixtures
@@ -75,6 +75,15 @@ def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operati
     assert changes(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
 
 
+def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    """After whatever costs less; never for several GPUs, where weights are split first."""
+    full = without_weights | {"student": without_weights["student"] | {"mode": "full"}}
+    budgets = [budget_of(checked(full, "tiny"), tmp_path, gpus, on_gpu=False) for gpus in (1, 2)]
+    one, two = ([key for step in _steps(budget, Card(0)) for key in step] for budget in budgets)
+    assert one.index("student.mode") < one.index("run.base_weights")
+    assert "run.base_weights" not in two
+
+
 def test_samples_are_those_of_a_part_on_one_gpu(without_weights: dict[str, Any], tmp_path: Path) -> None:
     words = ("plan", written(without_weights, tmp_path), "--out", tmp_path / "run", "--gpus", "2", "--set")
     result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=3", "--json")
@@ -103,6 +112,7 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
         "critic.mode: adapter",
         "student.mode: adapter",
         "run.gradient_accumulation: 2 (or --gpus 2)",
+        "run.base_weights: int8",
         "run.batch: 1, run.gradient_accumulation: 1",
     ]
 

@@ -2,6 +2,7 @@
 and operations as torch's own counter counts them. On tiny models of the real classes."""
 
 import gc
+import math
 from functools import cache
 from typing import Any
 
@@ -15,10 +16,12 @@ from fewstep.backbones.hollow import Size, size_of_model
 from fewstep.backbones.qwen_image import EDITS, QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.budget.forecast import forecast
+from fewstep.budget.ledger import ROLLOUT
 from fewstep.budget.rehearsal import Told, rehearse
 from fewstep.device import PRECISIONS
 from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import Recipe, load
+from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.assemble import FILES
 
 MAKERS = {
@@ -59,7 +62,7 @@ def run(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE
     for cond in (batch.cond, *batch.negatives.values()):
         held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]
     now = sum(t.numel() * t.element_size() for t in held)
-    del held
+    del held  # a base in int8 lets its first weights go
     rehearse(backbone, plan, batch, FILES, plan.run.gradient_accumulation, ranks)
     return now
 
@@ -130,6 +133,19 @@ def test_so_it_is_in_bfloat16() -> None:
     assert foretold == pytest.approx(most_bytes(plan, size("qwen-image-2.1"), what, 2), rel=0.1)
 
 
+@pytest.mark.parametrize(("family", "how"), [("qwen-image-2.1", "full"), ("flux2-klein", "off")])
+def test_and_over_a_base_in_int8(family: str, how: str) -> None:
+    """Whose blocks take a quarter of their bytes in float32; what a product takes back counts while it is there."""
+    keys, what = (f"run.gradient_checkpointing={how}", "student.adapter.rank=2"), told(family, "edit", 8)
+    plan, usual = recipe("run.base_weights=int8", *keys), recipe(*keys)
+    foretold, whole = (forecast(one, what, 1, on_gpu=False, size=size(family)).peak for one in (plan, usual))
+    shapes = linear_shapes(size(family).family.random(size(family).config).transformer)
+    elements = sum(math.prod(shape) for name, shape in shapes.items() if "blocks." in name)
+    saved = whole.peak["weights of the base"] - foretold.peak["weights of the base"]
+    assert saved == pytest.approx(3 * elements, rel=0.05)  # and a scale for each row
+    assert foretold.bytes == pytest.approx(most_bytes(plan, size(family), what, 1), rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("family", "task", "how"),
     [("qwen-image-2.1", "edit", "full"), ("qwen-image", "t2i", "off"), ("flux2-klein", "t2i", "full")],
@@ -182,14 +198,18 @@ def test_two_depths_tell_of_a_deep_model() -> None:
 def test_a_specialised_teacher_counts_with_its_weights_and_its_forwards(of: str) -> None:
     what, kind = told("qwen-image-2.1", "edit", 8), size("qwen-image-2.1")
     alone = forecast(recipe(), what, 2, on_gpu=False, size=kind)
-    keys = ("teachers.preset=constant", f"teachers.named.other={{{of}: other}}")
-    taught = forecast(recipe(*keys), what, 2, on_gpu=False, size=kind)
+    teacher = "teachers.preset=constant", f"teachers.named={{other: {{{of}: other}}}}"
+    taught = forecast(recipe(*teacher), what, 2, on_gpu=False, size=kind)
     held = taught.peak.peak["weights of teacher other"]
     # An adapter teacher is taken to have the student's rank.
     like = "student" if of == "adapter" else "base"
     assert held == pytest.approx(taught.peak.peak[f"weights of the {like}"])
-    assert taught.peak.bytes > alone.peak.bytes
-    assert taught.calls["teacher-other" if of == "adapter" else "other"] == alone.calls["base"]
+    # Beside rollouts: the first of a process makes a rotary table that later ones find.
+    beside = [each.peak.bytes - each.peak.peak[ROLLOUT] for each in (taught, alone)]
+    assert beside[0] > beside[1]
+    assert (
+        taught.calls["teacher-other" if of == "adapter" else "other"] == taught.calls["base"] == alone.calls["base"] > 0
+    )
     assert taught.flops > alone.flops
 
 

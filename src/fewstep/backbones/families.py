@@ -96,8 +96,9 @@ def load_backbone(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     parts: Parts = "all",
+    int8: bool = False,
 ) -> Backbone:
-    """The model of a folder, a hub id, or "pocket" (the embedded one).
+    """The model of a folder, a hub id, or "pocket" (the embedded one). int8: its blocks are held in a byte a weight.
 
     Raises:
         ModelError: not found, of an unknown family, incomplete, or pickled.
@@ -107,7 +108,7 @@ def load_backbone(
     if source == POCKET and not pocket_folder().is_dir():
         raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    backbone = family_of(folder).load(folder, dtype, device, parts)
+    backbone = family_of(folder).load(folder, dtype, device, parts, int8)
     backbone.source = str(source)  # what the user called it, not where the hub's cache put it
     return backbone
 

@@ -19,6 +19,7 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.bare import hollowed
 from fewstep.backbones.folder import folder_of, read_json, weight_files
 from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
+from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.placement import check_placement
 from fewstep.conditioning import Grid, Task
 from fewstep.errors import ModelError
@@ -86,11 +87,13 @@ class PipelineBackbone(Backbone):
         dtype: torch.dtype = torch.bfloat16,
         device: torch.device | str = "cpu",
         parts: Parts = "all",
+        int8: bool = False,
     ) -> Self:
         """From a folder or a hub id, safetensors only.
 
         Args:
             parts: all; the encoder: text encoder, processor and VAE; the decoder: transformer and VAE; the transformer.
+            int8: the transformer's blocks in a byte a weight, made so before anything is on the device.
 
         Raises:
             ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
@@ -102,9 +105,14 @@ class PipelineBackbone(Backbone):
         how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
         if parts != "transformer":
             left_out = dict.fromkeys(set(STEMS) - set(LOADED[parts]))
-            pipeline = cls.pipelines[index["_class_name"]].from_pretrained(folder, **left_out, **how).to(device)
-            return cls.from_pipeline(pipeline, str(source), folder)
-        transformer = cls.transformer_class.from_pretrained(folder / "transformer", **how).to(device)
+            pipeline = cls.pipelines[index["_class_name"]].from_pretrained(folder, **left_out, **how)
+            if int8:
+                to_int8(pipeline.transformer)
+            return cls.from_pipeline(pipeline.to(device), str(source), folder)
+        transformer = cls.transformer_class.from_pretrained(folder / "transformer", **how)
+        if int8:
+            to_int8(transformer)
+        transformer.to(device)
         scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
         return cls(transformer, scheduler, index, None, str(source), folder)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.hollow import copied_freely, emptied, fake_mode
+from fewstep.backbones.int8 import to_int8
 from fewstep.budget.company import Unfilled
 from fewstep.budget.ledger import CONDITIONING, Ledger, Phase
 from fewstep.conditioning import Conditioning, Layout, Task
@@ -127,6 +128,9 @@ def _counting(cast_: Cast, ledger: Ledger) -> Counter[str]:
 
 
 def assembled(backbone: Backbone, recipe: Recipe, sources: Sources, lay: Lay = WHOLE) -> Cast:
+    """The cast of a run over a backbone in the run's precision."""
+    if recipe.run.base_weights == "int8":
+        to_int8(backbone.transformer)
     fake = fake_mode(backbone.transformer)
     with copied_freely():
         made = assemble(

@@ -42,6 +42,8 @@ def compiled(transformer: nn.Module, backend: str | Backend = "inductor") -> Non
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
     # The tracer looks at a block's inputs, which are no leaves where weights are split.
     warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+    # It makes one of each autograd function that it traces (int8 weights have one), which torch itself discourages.
+    warnings.filterwarnings("ignore", message=".*should not be instantiated")
     torch._dynamo.config.recompile_limit = VARIANTS
     for block in blocks(transformer):
         if "forward" not in vars(block):

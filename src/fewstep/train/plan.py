@@ -22,6 +22,11 @@ class RunPlan(Plan):
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="of forwards; weights that learn stay fp32")
+    base_weights: Literal["precision", "int8"] = Field(
+        "precision",
+        description="how the frozen base is held. precision: in that of the run; int8: its blocks in a byte a weight, "
+        "for student and critic of mode adapter. Every role over the base then sees the rounded one, the teacher too",
+    )
     save_every_iterations: int = Field(
         25, gt=0, description="checkpoints; a killed run loses at most so many iterations"
     )
