@@ -2,8 +2,8 @@
 
 On a GPU the peak is torch.cuda.max_memory_allocated; on a CPU, what the allocator reports to torch's profiler.
 
-With --ranks N the batch is one rank's, and every rank is a process of its own on this CPU (gloo); of the
-fullest, the least of three measurements counts.
+With --ranks N the batch is one rank's, and every rank is a process of its own on this CPU (gloo). Each takes the least
+of three measurements, and the fullest rank counts.
 
 python benchmarks/memory.py [RECIPE] [--side 1024] [--batch 1] [--ranks N] [--set KEY=VALUE ...]
 """
