@@ -9,10 +9,14 @@ the K = 4 once in four, theirs draws one anew for each update of either network.
   theirs, real        `backward_simulation: false`, as its Qwen-Image recipe has it: the student starts from noised REAL
                       latents and never sees its own states; no rollout at all, and pictures are needed to train
   ours                one rollout for the whole iteration
-  ours, critic 2      the same at the ratio that our recipes ship
+  ours, forward once  with `student.forward_once`
+  ours, critic 2      one rollout, at the ratio that our recipes ship
+
+With --compile, ours and theirs run beside themselves with compiled blocks (`run.compile`; its loop is the caller's, who
+can compile as well).
 
 Needs the extra `peers` (pip install 'fewstep[peers]').
-python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--gradient]
+python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--compile] [--gradient]
 """
 
 import argparse
@@ -35,6 +39,7 @@ from fewstep.flow.noise import Draw
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.assemble import assemble
+from fewstep.roles.compilation import compiled
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
 from fewstep.train.average import Average
 from fewstep.train.distill import Method
@@ -71,14 +76,16 @@ def batch_of(size: int) -> Batch:
     return Batch(0, "t2i", cond, negatives, tuple(range(size)), ("any",) * size, ("case",) * size)
 
 
-def ours(updates: int, base: nn.Module | None = None) -> Method:
-    """Full copies of one base, guided as theirs."""
+def ours(updates: int, base: nn.Module | None = None, compile: bool = False, once: bool = False) -> Method:
+    """Full copies of one base, guided as theirs. once: `student.forward_once`."""
     backbone = QwenImage(base if base is not None else transformer(), {"shift": 1.0})
-    student = StudentPlan(mode="full", steps=STEPS, shift=1.0, learning_rate=RATES["student"], ema=DECAY, clip=CLIP)
+    student = StudentPlan(
+        mode="full", steps=STEPS, shift=1.0, learning_rate=RATES["student"], ema=DECAY, clip=CLIP, forward_once=once
+    )
     critic = CriticPlan(mode="full", learning_rate=RATES["critic"], updates=updates, clip=CLIP)
     guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
     teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
-    cast = assemble(backbone, student, critic, teachers, iterations=1000, draw=DRAW)
+    cast = assemble(backbone, student, critic, teachers, iterations=1000, draw=DRAW, compile=compile)
     learners = Learner(cast.student, student), Learner(cast.critic, critic)
     objective, average = ObjectivePlan(), Average(cast.student, student.ema)
     return Method(cast, student, critic, objective, DRAW, *learners, average, Clock(torch.device("cpu")))
@@ -107,11 +114,13 @@ def fastgen() -> tuple[Any, Any]:
 class Theirs:
     """The training loop that its pipeline leaves to the caller."""
 
-    def __init__(self, updates: int, simulated: bool, batch: Batch):
+    def __init__(self, updates: int, simulated: bool, batch: Batch, compile: bool = False):
         config, pipeline = fastgen()
         grid = [1.0 - k / STEPS for k in range(STEPS)]
         student, teacher, critic = (Older(transformer()) for _ in range(3))
         teacher.requires_grad_(False)
+        for net in (student, teacher, critic) if compile else ():
+            compiled(net.stock)
         self.pipeline = pipeline(
             student, teacher, critic,
             config(
@@ -236,11 +245,20 @@ def interleaved(runs: dict[str, Callable[[int], object]], rounds: int) -> dict[s
     return seconds
 
 
+def _iterating(peer: Theirs) -> Callable[[int], object]:
+    return lambda _: peer.iterate()
+
+
+def _improving(method: Method, batch: Batch) -> Callable[[int], object]:
+    return lambda i: method.iterate(i, i % STEPS, batch)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--critic", type=int, default=5, help="critic updates for one of the student")
+    parser.add_argument("--compile", action="store_true", help="compiled blocks too, on both sides")
     parser.add_argument("--gradient", action="store_true", help="only the gradients")
     options = parser.parse_args()
     keep_freed_memory()
@@ -249,14 +267,24 @@ def main() -> None:
     if options.gradient:
         return
     batch = batch_of(options.batch)
-    same, shipped = ours(options.critic), ours(2)
-    simulated, real = (Theirs(options.critic, how, batch) for how in (True, False))
-    runs: dict[str, Callable[[int], object]] = {
-        "theirs, simulated": lambda i: simulated.iterate(),
-        "theirs, real": lambda i: real.iterate(),
-        "ours": lambda i: same.iterate(i, i % STEPS, batch),
-        "ours, critic 2": lambda i: shipped.iterate(i, i % STEPS, batch),
+    methods = {
+        "ours": ours(options.critic),
+        "ours, forward once": ours(options.critic, once=True),
+        "ours, critic 2": ours(2),
     }
+    peers = {
+        "theirs, simulated": Theirs(options.critic, True, batch),
+        "theirs, real": Theirs(options.critic, False, batch),
+    }
+    if options.compile:
+        peers["theirs, simulated, compiled"] = Theirs(options.critic, True, batch, compile=True)
+        methods |= {
+            "ours, compiled": ours(options.critic, compile=True),
+            "ours, compiled, forward once": ours(options.critic, compile=True, once=True),
+            "ours, critic 2, compiled": ours(2, compile=True),
+        }
+    runs: dict[str, Callable[[int], object]] = {name: _iterating(peer) for name, peer in peers.items()}
+    runs |= {name: _improving(method, batch) for name, method in methods.items()}
     weights = sum(p.numel() for p in transformer().parameters())
     print(f"{weights / 1e6:.0f} M weights, batch {options.batch}, critic {options.critic} : 1, K = {STEPS}, fp32, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
@@ -265,7 +293,7 @@ def main() -> None:
     for name, spent in seconds.items():
         pairs = statistics.median(s / p for s, p in zip(spent, peer, strict=True))
         print(
-            f"{name:18} {min(spent):.2f} s least, {statistics.median(spent):.2f} median per student update; "
+            f"{name:28} {min(spent):.2f} s least, {statistics.median(spent):.2f} median per student update; "
             f"to 'theirs, simulated': minima {min(spent) / min(peer):.2f}, median of pairs {pairs:.2f}"
         )
 

@@ -4,7 +4,7 @@ Text to image and edits (one reference) at 1024 x 1024 px, LoRA of rank 64; batc
 as many until memory ends. MFU: the iteration's matmul FLOPs (counted by torch) over what a plain bf16 matmul reaches on
 the same device in the same process. No weights, no text encoder, no network needed.
 
-python benchmarks/full_size.py [--updates 2] [--rank 64] [--no-checkpointing]
+python benchmarks/full_size.py [--updates 2] [--rank 64] [--no-checkpointing] [--compile] [--forward-once]
 python benchmarks/full_size.py --tiny      the same code on a small twin, on a CPU: that it runs, nothing more
 """
 
@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--side", type=int, default=1024, help="pixels")
     parser.add_argument("--no-checkpointing", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="run.compile")
+    parser.add_argument("--forward-once", action="store_true", help="student.forward_once")
     options = parser.parse_args()
     if not options.tiny and not torch.cuda.is_available():
         parser.error("the full size needs a GPU; --tiny runs the same code on a CPU")
@@ -65,11 +67,12 @@ def main() -> None:
 def made(options: argparse.Namespace, device: torch.device) -> Method:
     torch.manual_seed(0)
     small = AdapterPlan(rank=options.rank, alpha=options.rank)
-    student, critic = StudentPlan(adapter=small), CriticPlan(adapter=small, updates=options.updates)
+    student = StudentPlan(adapter=small, forward_once=options.forward_once)
+    critic = CriticPlan(adapter=small, updates=options.updates)
     backbone = QwenImage21.random(TINY if options.tiny else {}, {"shift": 1.0}, torch.bfloat16, device)
     cast = assemble(
         backbone, student, critic, TeachersSpec(), iterations=1000, draw=DRAW, precision="bf16",
-        gradient_checkpointing=not options.no_checkpointing,
+        gradient_checkpointing="off" if options.no_checkpointing else "full", compile=options.compile,
     )  # fmt: skip
     learners = Learner(cast.student, student), Learner(cast.critic, critic)
     return Method(
@@ -91,11 +94,12 @@ def batch_of(method: Method, task: str, size: int, side: int, device: torch.devi
 
 
 def measured(method: Method, batch: Batch, device: torch.device, peak_rate: float) -> None:
-    """Three iterations timed, one counted."""
+    """One iteration counted, without compiled blocks, whose operations cannot be; one to warm up; three timed."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with FlopCounterMode(display=False) as counted:
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counted:
         read(method.iterate(0, 1, batch))
+    read(method.iterate(0, 1, batch))
     seconds = []
     for i in range(3):
         begun = time.perf_counter()

@@ -10,7 +10,7 @@ python benchmarks/savings.py [MODEL] [--batch 16] [--rounds 6] [--task t2i]
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,12 +26,13 @@ from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import trajectory
-from fewstep.objective.rollout import Rollout, roll_out
+from fewstep.objective.rollout import roll_out
 from fewstep.recipe import load
 from fewstep.roles.assemble import assemble
+from fewstep.roles.recomputation import Recomputation
 from fewstep.roles.teachers import Prefixes
 from fewstep.train.average import Average
-from fewstep.train.distill import Method, Seen
+from fewstep.train.distill import Method, Seen, Walk
 from fewstep.train.learner import Learner
 from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock
@@ -46,26 +47,26 @@ SIZE = (64, 64)
 class RolloutEach(Method):
     """A rollout for each critic update."""
 
-    def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
+    def follow_student(self, walks: Sequence[Walk], k: int | None, name: str, i: int) -> Seen:
         for j in range(self.critic.updates - 1):
-            rollout, _ = self.roll_out(batch, f"{name} rollout {j}", i, k)
-        return super().follow_student(batch, rollout, k, name, i)
+            walks = [self.roll_out(walk.batch, f"{name} rollout {j}", i, k) for walk in walks]
+        return super().follow_student(walks, k, name, i)
 
 
 class WholeWalk(Method):
     """All K steps, whichever is improved."""
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
-        return super().roll_out(batch, name, i, None)
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False) -> Walk:
+        return super().roll_out(batch, name, i, None, keep)
 
 
 class NoCache(Method):
     """The rollout without a cached prefix."""
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False) -> Walk:
         with torch.no_grad(), self.cast.student.active():
             velocity = self.cast.student.bind(batch.cond, None)
-            return roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None
+            return Walk(batch, roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None)
 
 
 class PrefixEach(Method):
@@ -89,12 +90,13 @@ def made(
     settings: list[str],
     loop: bool = False,
     transformer: Backbone | None = None,
+    recomputed: Recomputation = "off",
 ) -> Method:
     recipe = load("pocket", settings)
     draw, backbone = Draw(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
     cast = assemble(
         backbone, recipe.student, recipe.critic, recipe.teachers,
-        iterations=1000, draw=draw, precision=recipe.run.precision,
+        iterations=1000, draw=draw, precision=recipe.run.precision, gradient_checkpointing=recomputed,
     )  # fmt: skip
     learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
     if loop:
@@ -196,6 +198,7 @@ def main() -> None:
     against("the rollout ends at the improved step", made(WholeWalk, options.model, []), usual)
     against("prefix cache in the rollout", made(NoCache, options.model, []), usual)
     against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
+    against("the improved step's forward once", usual, made(Method, options.model, ["student.forward_once=true"]))
     apart = made(Method, options.model, [])
     apart.cast.teachers.stacked = False
     against("both branches of guidance in one forward", apart, usual)

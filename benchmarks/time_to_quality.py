@@ -46,13 +46,15 @@ PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anc
 class PlainDMD2(Method):
     """One student update as DMD2 has it: `critic.updates` of the critic before, each on a rollout of its own."""
 
-    def iterate(self, i: int, k: int, batch: Batch) -> dict[str, torch.Tensor]:
+    def iterate(self, i: int, k: int, *parts: Batch) -> dict[str, torch.Tensor]:
+        (batch,) = parts
         for j in range(self.critic.updates):
             step = self.draw.integer(self.student.steps, "plain critic exit", i, j)
             x0_BND = self.walked(batch, step, "plain critic rollout", i, j).clean(step)
             eps_BND, t_B = self.noise(batch, "critic noise", i, j), self.times(batch, "critic time", i, j)
             loss, _ = critic_loss(self.cast.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
-            self.critic_learner.update(loss)
+            self.critic_learner.add(loss)
+            self.critic_learner.step()
         step = self.draw.integer(self.student.steps, "plain exit", i)
         rollout = self.walked(batch, step, "plain rollout", i, last=False)
         z_k, t_k = rollout.states[step], rollout.time(step)
@@ -63,7 +65,8 @@ class PlainDMD2(Method):
         with torch.no_grad():
             v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
         loss, seen = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
-        self.student_learner.update(loss)
+        self.student_learner.add(loss)
+        self.student_learner.step()
         self.average.update()
         return seen
 

@@ -34,6 +34,10 @@ class RunError(FewstepError):
     """A run folder that belongs to another recipe, is locked, or cannot be written."""
 
 
+class RankLost(RunError):
+    """Another process of the same run has ended, so that this one cannot go on."""
+
+
 class StudyError(FewstepError, ValueError):
     """A study whose file contradicts itself, whose cells differ off its axis, or whose folder is another study's."""
 

@@ -17,13 +17,14 @@ from fewstep.backbones.families import POCKET, load_backbone, told
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.conditioning import Task
 from fewstep.data.composition import Composition
-from fewstep.data.order import share as part
+from fewstep.data.order import refuse_few_samples
 from fewstep.data.sources import composed
 from fewstep.device import PRECISIONS, chosen_device, free_unused, refuse_software_bfloat16
 from fewstep.encode.door import refuse_unfit
 from fewstep.encode.encode import encode_cases, lacks
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.errors import RankLost
 from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
@@ -32,9 +33,12 @@ from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Examiner, Watching, watching
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
+from fewstep.roles.compilation import refuse_without_compiler
+from fewstep.roles.sharding import Lay, lay_of
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
+from fewstep.train.checkpoint import Checkpoints
 from fewstep.train.showing import Showing
 from fewstep.train.trainer import Outcome, Trainer
 
@@ -122,17 +126,26 @@ def distill(
 
     Raises:
         FewstepError: everything that can be refused is refused before the first long step.
+        RankLost: another rank has ended.
     """
-    with joined(recipe.run.device) as ranks:
-        ranks.agree("recipe", recipe.resolved_yaml())
-        return _distill(recipe, out, (console or Console()) if ranks.first else Console(quiet=True), watch, fork, ranks)
+    try:
+        with joined(recipe.run.device) as ranks:
+            ranks.agree("recipe", recipe.resolved_yaml())
+            spoken = (console or Console()) if ranks.first else Console(quiet=True)
+            return _distill(recipe, out, spoken, watch, fork, ranks)
+    except RankLost as lost:
+        held = Checkpoints(out / "checkpoints", keep=1).latest()
+        where = f"The same command goes on from {held}" if held else "No checkpoint was whole yet: start it again"
+        raise RankLost(f"{lost}. {where}") from lost
 
 
 def _distill(
     recipe: Recipe, out: Path, console: Console, watch: Watching | None, fork: str | None, ranks: Ranks
 ) -> Outcome:
     device = _device(recipe)
-    part(recipe.run.batch, ranks.rank, ranks.world)
+    if recipe.run.compile:
+        refuse_without_compiler(device)
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
@@ -140,7 +153,8 @@ def _distill(
         prepared = _encoded(recipe, out, console, ranks)
         loader = prepared.loader(ranks.share)
         ranks.agree("cases", loader.identity())
-        backbone, examiner = _loaded(recipe, device, watch, console)
+        lay = lay_of(recipe.run.sharding, ranks, device, recipe.run.precision)
+        backbone, examiner = _loaded(recipe, device, lay, watch, console)
         draw = Draw(recipe.run.seed)
         cast = assemble(
             backbone,
@@ -151,8 +165,10 @@ def _distill(
             draw=draw,
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
+            compile=recipe.run.compile,
+            lay=lay,
         )
-        showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples)
+        showing = Showing.of_loader(cast, loader, recipe.student.grid, recipe.run.precision, run.samples, ranks)
         trainer = Trainer(
             run.folder,
             cast,
@@ -177,19 +193,18 @@ def _distill(
 
 
 def _loaded(
-    recipe: Recipe, device: torch.device, watch: Watching | None, console: Console
+    recipe: Recipe, device: torch.device, lay: Lay, watch: Watching | None, console: Console
 ) -> tuple[Backbone, Examiner | None]:
-    """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own, so for
-    it the pocket model, which is tiny, is loaded whole."""
+    """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own and
+    decodes, so for it the pocket model, which is tiny, is loaded whole by every rank."""
     watch = watch or (watching if recipe.model == POCKET else None)
+    dtype, int8 = PRECISIONS[recipe.run.precision], recipe.run.base_weights == "int8"
+
+    def loaded(to: torch.device, parts: Parts) -> Backbone:
+        return load_backbone(recipe.model, dtype=dtype, device=to, parts=parts, int8=int8)
+
     with console.status(f"loading {recipe.model}"):
-        backbone = load_backbone(
-            recipe.model,
-            dtype=PRECISIONS[recipe.run.precision],
-            device=device,
-            parts="all" if watch else "decoder",
-            int8=recipe.run.base_weights == "int8",
-        )
+        backbone = loaded(device, "all") if watch else lay.model(lambda to: loaded(to, "decoder"), device)
     examiner = watch(backbone) if watch else None
     backbone.release_encoder()
     return backbone, examiner

@@ -1,33 +1,36 @@
 """The ranks of a run: which of them this process is, and what they say to each other.
 
 torchrun starts one process a device; its environment says who each is. Without it a run is one rank, and nothing here
-communicates. Weights are whole on every rank; only gradients and small facts travel.
+communicates. Weights are whole on every rank, or lie in parts on all of them (`roles/sharding.py`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from fewstep.errors import EnvironmentRefused, RecipeError, RunError
+from fewstep.errors import EnvironmentRefused, FewstepError, RankLost, RecipeError, RunError
 from fewstep.share import Share
 
 Fact = TypeVar("Fact")
+STORE_PATIENCE = timedelta(seconds=30)  # ours: the store is on this network, or it is gone
 PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank encodes, examines and exports
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `world`."""
+    """`rank` of `world`. per_machine: ranks of this machine."""
 
     rank: int = 0
     world: int = 1
+    per_machine: int = 1
 
     @property
     def first(self) -> bool:
@@ -47,6 +50,21 @@ class Ranks:
         dist.all_gather_object(facts, fact)
         return facts  # type: ignore[return-value]
 
+    def from_first(self, make: Callable[[], Fact]) -> Fact:
+        """What the first rank makes, on every rank; where it refuses, its refusal."""
+        if self.world == 1:
+            return make()
+        made: list[Fact | FewstepError | None] = [None]
+        if self.first:
+            try:
+                made = [make()]
+            except FewstepError as error:
+                made = [error]
+        dist.broadcast_object_list(made)
+        if isinstance(made[0], FewstepError):
+            raise made[0]
+        return made[0]  # type: ignore[return-value]
+
     def wait(self) -> None:
         """Until every rank is here."""
         self.gather(None)
@@ -65,6 +83,14 @@ class Ranks:
             )
 
     @torch.no_grad()
+    def sum(self, value: Tensor) -> Tensor:
+        """Of all ranks."""
+        total = value.clone()
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total
+
+    @torch.no_grad()
     def sum_gradients(self, gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
         """Each gradient becomes its sum over ranks, in place; returns the loss's sum. One transfer for all."""
         if self.world == 1:
@@ -80,6 +106,42 @@ class Ranks:
 ALONE = Ranks()
 
 
+@torch.no_grad()
+def part(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor: the same memory, all of it where the tensor is not split."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(value: Tensor, layout: Tensor) -> Tensor:
+    """This rank's part of a value that is whole, or lies as `layout` does."""
+    if isinstance(layout, DTensor) and not isinstance(value, DTensor):
+        value = distribute_tensor(value, layout.device_mesh, layout.placements, src_data_rank=None)
+    return part(value)
+
+
+def joined_as(layout: Tensor, own: Tensor) -> Tensor:
+    """The tensor that `own` is this rank's part of, lying as `layout` does; `own` itself where that is not split."""
+    if not isinstance(layout, DTensor):
+        return own
+    return DTensor.from_local(
+        own, layout.device_mesh, layout.placements, run_check=False, shape=layout.shape, stride=layout.stride()
+    )
+
+
+@torch.no_grad()
+def norm(layouts: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
+    """Of all `parts` together with those of the other ranks, each lying as its layout."""
+    total = torch.nn.utils.get_total_norm(parts)
+    split = next((tensor for tensor in layouts if isinstance(tensor, DTensor)), None)
+    if split is None:
+        return total
+    assert all(isinstance(tensor, DTensor) for tensor in layouts), "a role's weights are all split, or none"
+    axis = next(i for i, placement in enumerate(split.placements) if isinstance(placement, Shard))
+    squared = total.square()
+    dist.all_reduce(squared, group=split.device_mesh.get_group(axis))
+    return squared.sqrt()
+
+
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
     """The ranks that torchrun started, gloo on the CPU and nccl on GPUs; ALONE without torchrun.
@@ -90,6 +152,7 @@ def joined(device: str) -> Iterator[Ranks]:
     Raises:
         EnvironmentRefused: torchrun's environment is not whole.
         RecipeError: one GPU named for several ranks.
+        RankLost: inside, another rank has ended.
     """
     share = Share.of_environment()
     if share.world == 1:
@@ -102,8 +165,40 @@ def joined(device: str) -> Iterator[Ranks]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE, **_of_this_life(share))
     try:
-        yield Ranks(share.rank, share.world)
+        yield Ranks(share.rank, share.world, int(os.environ.get("LOCAL_WORLD_SIZE", share.world)))
+    except (dist.DistError, RuntimeError) as error:
+        if not _is_of_the_line(error):
+            raise
+        raise RankLost(
+            f"rank {share.rank} of {share.world} lost another rank: its process has ended, or its machine cannot be "
+            "reached. What that process said, or what torchrun says of it below, is why"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def agent_store(environment: Mapping[str, str] = os.environ) -> Any:
+    """The store of torchrun's own process, kept apart for each life of its workers; None outside torchrun.
+
+    Raises:
+        RuntimeError: it cannot be reached.
+    """
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), timeout=STORE_PATIENCE)
+    return dist.PrefixStore(f"fewstep {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _of_this_life(share: Share) -> dict[str, Any]:
+    """torchrun starts ranks again when one was lost, and may keep its store: what the dead left there is not for us."""
+    store = agent_store()
+    return {} if store is None else {"store": store, "rank": share.rank, "world_size": share.world}
+
+
+def _is_of_the_line(error: Exception) -> bool:
+    """Whether the line between ranks broke. gloo reports that as a plain RuntimeError."""
+    if isinstance(error, FewstepError):
+        return False
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "onnection closed by peer"))

@@ -30,16 +30,20 @@ MAX_SIDE = 16_384  # px, ours
 OPERATIONAL = (
     "name",
     "store",
+    "student.forward_once",
     "run.best_by",
     "run.best_is",
+    "run.compile",
     "run.device",
     "run.examine_every_iterations",
+    "run.gradient_accumulation",
     "run.gradient_checkpointing",
     "run.keep_best",
     "run.keep_checkpoints",
     "run.max_skipped_updates",
     "run.sample_every_iterations",
     "run.save_every_iterations",
+    "run.sharding",
     "teachers.watch.latents",
 )
 
@@ -96,11 +100,18 @@ class Recipe(Plan):
 
     @model_validator(mode="after")
     def _base_stays_whole_for_copies(self) -> "Recipe":
+        if self.run.base_weights != "int8":
+            return self
         full = [role for role in ("student", "critic") if getattr(self, role).mode == "full"]
-        if self.run.base_weights == "int8" and full:
+        if full:
             raise ValueError(
-                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full: such a copy "
-                f"begins as the base itself. Set {full[0]}.mode: adapter, or run.base_weights: precision"
+                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full. "
+                f"Set {full[0]}.mode: adapter, or run.base_weights: precision"
+            )
+        if self.run.sharding != "off":
+            raise ValueError(
+                "run.base_weights: int8 is for weights that lie whole on each GPU, and run.sharding is "
+                f"{self.run.sharding}. Set one of the two back: run.sharding: off, or run.base_weights: precision"
             )
         return self
 
@@ -110,6 +121,16 @@ class Recipe(Plan):
             raise ValueError(
                 "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
                 "set student.steps to 2 or more, or detach to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _activations_of_one_part(self) -> "Recipe":
+        if self.student.forward_once and (self.run.gradient_accumulation > 1 or self.run.sharding != "off"):
+            raise ValueError(
+                "student.forward_once holds the student's activations through the critic's updates: with "
+                "run.gradient_accumulation those of all parts, and with run.sharding split weights would have to be "
+                "gathered for them out of turn; set it to false"
             )
         return self
 

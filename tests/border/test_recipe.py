@@ -145,6 +145,11 @@ POCKET = "extends: pocket\n"
     [
         ("studnet: {steps: 4}", "studnet is no key of a recipe; did you mean student?"),
         ("run: {iteration: 4}", "run.iteration is no key of a recipe; did you mean run.iterations?"),
+        (
+            "run: {gradient_accumulation: 2}\nstudent: {forward_once: true}",
+            "student.forward_once holds the student's activations",
+        ),
+        ("run: {compile: true, gradient_checkpointing: selective}", "set run.gradient_checkpointing to off or full"),
         ("iterations: 4", "iterations is no key of a recipe; did you mean run.iterations?"),
         ("student: {lr: 4}", "student.lr is no key of a recipe; did you mean student.learning_rate?"),
         ("student: {adapter: {rnk: 4}}", "did you mean student.adapter.rank?"),
@@ -170,6 +175,7 @@ POCKET = "extends: pocket\n"
             "run: {base_weights: int8}\ncritic: {mode: full}",
             "run.base_weights: int8 is for a base that only adapters share, and critic.mode is full",
         ),
+        ("run: {base_weights: int8, sharding: full}", "run.base_weights: int8 is for weights that lie whole"),
         ("student: {mode: lora}", "student.mode should be 'adapter' or 'full', not 'lora'"),
         ("tasks: {t2i: 0, edit: 0}", "tasks 0:0 leave nothing to learn"),
         ("tasks: {t2i: -1}", "tasks -1:5 leave nothing to learn"),

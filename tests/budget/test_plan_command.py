@@ -47,15 +47,65 @@ def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict
             return int(whole.bytes * 0.55)
 
     made = changes(whole, Small(1))
-    assert made[0].keys == "run.gradient_checkpointing: selective"
+    assert [change.keys for change in made[:3]] == [
+        "run.gradient_checkpointing: selective",
+        "run.gradient_checkpointing: full",
+        "run.gradient_accumulation: 2 (or --gpus 2)",
+    ]
     assert made[-1].fits
-    assert "run.base_weights: int8" in [change.keys for change in made]
     assert [change.bytes for change in made] == sorted((change.bytes for change in made), reverse=True)
     large = ["size=[256, 256]", "run.batch=512", "tasks={t2i: 1, edit: 0}", "run.gradient_checkpointing=full"]
     words = [word for key in large for word in ("--set", key)]
     result = fewstep("plan", written(without_weights, tmp_path), "--gpu", "1", "--out", tmp_path / "run", *words)
     assert result.exit_code == 2, result.output
     assert "does not fit" in result.output
+
+
+def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operations(
+    without_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = checked(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
+    told = budget_of(plan, tmp_path, on_gpu=False)
+
+    class Smaller(Card):
+        @property
+        def bytes(self) -> int:
+            return told.bytes - 1
+
+    assert changes(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+
+
+def test_samples_are_those_of_a_part_on_one_gpu(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    words = ("plan", written(without_weights, tmp_path), "--out", tmp_path / "run", "--gpus", "2", "--set")
+    result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=3", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.output)["tasks"]["t2i"]
+    assert (told["samples_per_gpu"], told["samples_at_once"]) == (4, 2)
+    result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=4")
+    assert result.exit_code == 2
+    assert "on 2 ranks, 3 on some of them, cannot be accumulated in 4 parts" in " ".join(result.output.split())
+
+
+def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
+    without_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
+    run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
+    plan = checked(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    whole = budget_of(plan, tmp_path, on_gpu=False)
+
+    class Tiny(Card):
+        @property
+        def bytes(self) -> int:
+            return 1
+
+    assert [change.keys for change in changes(whole, Tiny(1))] == [
+        "critic.mode: adapter",
+        "student.mode: adapter",
+        "run.gradient_accumulation: 2 (or --gpus 2)",
+        "run.base_weights: int8",
+        "run.batch: 1, run.gradient_accumulation: 1",
+    ]
 
 
 def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:

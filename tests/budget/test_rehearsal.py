@@ -59,7 +59,7 @@ def run(plan: Recipe, family: str, what: Told, samples: int) -> int:
         held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]
     there = sum(t.numel() * t.element_size() for t in held)
     del held  # a base in int8 lets its first weights go
-    rehearse(backbone, plan, batch, FILES)
+    rehearse(backbone, plan, batch, FILES, plan.run.gradient_accumulation)
     return there
 
 
@@ -101,6 +101,26 @@ def test_memory_is_told_within_a_tenth(family: str, task: str, side: int, sample
     what = told(family, task, side)
     foretold = forecast(plan, what, samples, on_gpu=False, size=size(family)).peak.bytes
     assert foretold == pytest.approx(most_bytes(plan, family, what, samples), rel=0.1)
+
+
+@pytest.mark.parametrize(("mode", "samples", "parts"), [("adapter", 4, 2), ("full", 4, 4), ("mixed", 5, 3)])
+def test_so_it_is_of_a_batch_in_parts(mode: str, samples: int, parts: int) -> None:
+    """Gradients wait beside the activations of a later part."""
+    plan, what = recipe(*modes(mode), f"run.gradient_accumulation={parts}"), told("qwen-image-2.1", "edit", 8)
+    foretold = forecast(plan, what, samples, on_gpu=False, size=size("qwen-image-2.1")).peak.bytes
+    assert foretold == pytest.approx(most_bytes(plan, "qwen-image-2.1", what, samples), rel=0.1)
+
+
+def test_parts_take_less_memory_for_the_same_work() -> None:
+    what = told("qwen-image-2.1", "edit", 8)
+    whole, parted = (
+        forecast(recipe(f"run.gradient_accumulation={parts}"), what, 8, on_gpu=False, size=size("qwen-image-2.1"))
+        for parts in (1, 4)
+    )
+    assert (whole.at_once, parted.at_once) == (8, 2)
+    assert parted.peak.bytes < 0.5 * whole.peak.bytes
+    assert parted.flops == pytest.approx(whole.flops, rel=0.01)
+    assert parted.calls == {role: 4 * calls for role, calls in whole.calls.items()}
 
 
 def test_so_it_is_in_bfloat16() -> None:

@@ -44,7 +44,6 @@ def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> 
     refused("merged or adapter", "export", run, "--to", bad, "--form", "gguf")
     refused("diffusers, comfyui, both", "export", run, "--to", bad, "--lora", "a1111")
     refused("shrinks nothing", "export", run, "--to", bad, "--svd-rank", 99)
-    refused("--lora both", "export", run, "--to", bad, "--form", "adapter", "--lora", "comfyui", "--verify")
     refused("writes none", "export", run, "--to", bad, "--form", "adapter", "--single-file")
     refused("bf16 or fp32", "export", run, "--to", bad, "--dtype", "int8")
     assert not bad.exists()

@@ -1,5 +1,6 @@
 """What is loaded of a model folder: what encodes, what trains and decodes, and nothing beside it."""
 
+import pickle
 import shutil
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from specimens import EDIT_TWO, FAMILIES, SIZE, T2I_UNEQUAL, Family, noise_for, picture
 
+from fewstep.backbones.bare import materialise
 from fewstep.backbones.families import load_backbone, told
 from fewstep.conditioning import Conditioning
 from fewstep.errors import ModelError
@@ -95,3 +97,18 @@ def test_weights_of_other_parts_may_be_missing(folder: Path, parts: str, unneede
     (copy / "transformer" / "config.json").unlink()
     with pytest.raises(ModelError, match=r"config\.json is missing"):
         loaded(copy, parts)
+
+
+def test_a_bare_twin_is_the_model_once_it_has_its_weights(folder: Path) -> None:
+    """What other processes get of a model whose weights lie in parts: sent as bytes, filled weight by weight."""
+    whole = loaded(folder, "decoder")
+    twin = pickle.loads(pickle.dumps(whole.bare()))
+    assert twin.pipeline is None
+    assert all(p.is_meta and not p.requires_grad for p in twin.transformer.parameters())
+    materialise(twin.transformer, torch.device("cpu"))
+    twin.transformer.load_state_dict(whole.transformer.state_dict())
+    cond = EDIT_TWO.conditioning(loaded(folder, "all"))
+    z_BND, t_B = noise_for(whole, cond), torch.full((len(cond),), 0.7)
+    assert torch.equal(
+        twin.velocity(twin.transformer, z_BND, t_B, cond), whole.velocity(whole.transformer, z_BND, t_B, cond)
+    )

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
@@ -134,10 +134,11 @@ def test_half_of_a_fused_layer(tmp_path: Path) -> None:
 
 
 def test_the_run_s_own_pictures_with_stock_diffusers(exported: Path, base: Path, adapter: Mapping[str, Tensor]) -> None:
-    """Base, load_lora_weights, scheduler and sigmas in a fresh process: the same float32 pixels, T2I and edit."""
+    """Base, each program's LoRA, scheduler and sigmas in a fresh process: the same float32 pixels, T2I and edit."""
     held = Held({}, Lora.of(adapter, ALPHA))
     report = verify_lora(exported, str(base), held, GRID, size=(64, 64))
-    assert [check.task for check in report.checks] == ["t2i", "edit"]
+    theirs = [f"{task}, Tiny-lora.safetensors" for task in ("t2i", "edit")]
+    assert [check.task for check in report.checks] == ["t2i", "edit", *theirs]
     assert report.exact
     for check in report.checks:
         assert check.times == pytest.approx(list(GRID), abs=1e-7)
@@ -254,6 +255,18 @@ def test_a_lora_for_comfyui_alone(base: Path, adapter: Mapping[str, Tensor], abo
     assert "load_lora_weights" not in (to / "README.md").read_text()
     stored = load_file(to / "comfyui" / "Tiny student-lora.safetensors")
     assert {value.dtype for key, value in stored.items() if ".lora_" in key} == {torch.bfloat16}
+
+
+def test_a_comfyui_lora_of_another_strength_is_found(
+    base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path
+) -> None:
+    files = LoraFiles.named("comfyui", None)
+    to = export_lora(base, adapter, GRID, tmp_path / "x", RECIPE, about=about, alpha=ALPHA, files=files)
+    (file,) = (to / "comfyui").glob("*.safetensors")
+    tensors = load_file(file)
+    save_file({k: 1.5 * v if k.endswith(".alpha") else v for k, v in tensors.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ExportError, match=rf"differ.*{file.name}"):
+        verify_lora(to, str(base), Held({}, Lora.of(adapter, ALPHA)), GRID, size=(64, 64))
 
 
 def test_refusals(base: Path, about: About, tmp_path: Path) -> None:

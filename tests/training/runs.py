@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from parts import toy_batches
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from fewstep.backbones.toy import ToyBackbone
 from fewstep.encode.loader import Batch
@@ -20,6 +21,7 @@ from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.assemble import assemble
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.sharding import WHOLE, Lay
 from fewstep.train.checkpoint import Checkpoints, load
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
@@ -32,7 +34,9 @@ def toy_trainer(
     batch: Callable[[Callable[[int], Batch]], Callable[[int], Batch]] = lambda plain: plain,
     student: dict[str, Any] | None = None,
     critic: dict[str, Any] | None = None,
+    objective: dict[str, Any] | None = None,
     hooks: dict[str, Any] | None = None,
+    lay: Lay = WHOLE,
     **run: Any,
 ) -> Trainer:
     """A run of few iterations; what is not given is small."""
@@ -43,9 +47,9 @@ def toy_trainer(
     usual = {"iterations": 6, "save_every_iterations": 2, "examine_every_iterations": 2, "sample_every_iterations": 3}
     plan = RunPlan(**{**usual, **run})
     backbone, draw = ToyBackbone(), Draw(seed)
-    cast = assemble(backbone, *plans, TeachersSpec(), iterations=plan.iterations, draw=draw)
+    cast = assemble(backbone, *plans, TeachersSpec(), iterations=plan.iterations, draw=draw, lay=lay)
     batches = batch(toy_batches(backbone, size=4, side=16))
-    return Trainer(folder, cast, batches, draw, plan, *plans, ObjectivePlan(), **(hooks or {}))
+    return Trainer(folder, cast, batches, draw, plan, *plans, ObjectivePlan(**(objective or {})), **(hooks or {}))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -74,7 +78,11 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def examined(trainer: Trainer) -> Callable[[int], dict[str, float]]:
     """A figure of the student's weights as they are when it is asked."""
-    return lambda done: {"size": float(sum(w.abs().sum() for w in trainer.cast.student.state().values()))}
+    return lambda done: {"size": float(sum(w.abs().sum() for w in _whole(trainer.cast.student.state())))}
+
+
+def _whole(state: dict[str, Tensor]) -> list[Tensor]:
+    return [value.full_tensor() if isinstance(value, DTensor) else value for value in state.values()]
 
 
 def killed_until_through(folder: Path, seed: int, most: int, span_s: float) -> int:

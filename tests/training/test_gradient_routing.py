@@ -102,7 +102,7 @@ def test_recomputed_activations_give_the_same_gradient(mode: str, role: str, how
 
 @pytest.mark.parametrize("how", RECOMPUTED[1:])
 def test_recomputing_under_another_role_is_an_error_or_another_gradient(how: Recomputation) -> None:
-    """What Learner.update guards against by holding the role through backward."""
+    """What Learner.add guards against by holding the role through backward."""
     cast, careless = cast_of("adapter"), cast_of("adapter", checkpointing=how)
     right = gradients(cast.student, student_loss(cast))
     loss = student_loss(careless)
@@ -121,7 +121,8 @@ def test_an_update_moves_its_own_role_alone(mode: str) -> None:
     }
     for role, learner in learners.items():
         before = {name: p.detach().clone() for name, p in every(cast).items()}
-        learner.update(loss_of(cast, role))
+        learner.add(loss_of(cast, role))
+        learner.step()
         own = {id(p) for p in learner.network.parameters()}
         for name, p in every(cast).items():
             assert (id(p) in own) == bool((p != before[name]).any()), name

@@ -26,9 +26,9 @@ ALL_TERMS = {"first_step_anchor": {"teacher_steps": 2}, "segment_guidance": {}, 
 GUIDED = {task: {"scale": 2.5, "keep_norm": True} for task in ("t2i", "edit")}
 
 
-def method(terms: dict[str, Any] | None = None, **critic: Any) -> Method:
+def method(terms: dict[str, Any] | None = None, student: dict[str, Any] | None = None, **critic: Any) -> Method:
     small, draw = AdapterPlan(rank=4, alpha=8.0), Draw(0)
-    plans = StudentPlan(adapter=small), CriticPlan(adapter=small, **critic)
+    plans = StudentPlan(adapter=small, **(student or {})), CriticPlan(adapter=small, **critic)
     spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
     objective = ObjectivePlan.model_validate(terms or {})
     cast = assemble(tiny(), *plans, spec, iterations=5, draw=draw)
@@ -80,6 +80,28 @@ def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, walked: in
     )
     made.iterate(0, 1, batch(task="t2i"))
     assert modes.count("cached") == walked
+
+
+@pytest.mark.parametrize("prefix", ["full", "stopped"])
+@pytest.mark.parametrize("exit_step", ["same", "drawn"])
+@pytest.mark.parametrize("terms", [None, ALL_TERMS], ids=["bare", "terms"])
+def test_the_improved_step_is_run_once_where_asked(terms: Any, exit_step: str, prefix: str) -> None:
+    """The same figures and the same weights after, for one student forward less."""
+    given, found, called, ended = batch(task="edit"), [], [], []
+    for once in (False, True):
+        made = method(terms, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
+        calls: Counter[str | None] = Counter()
+        made.cast.student.transformer.register_forward_pre_hook(
+            lambda *_, made=made, calls=calls: calls.update([made.cast.student.adapters.on])
+        )
+        found.append(made.iterate(0, 2, given))
+        called.append(calls["student"])
+        ended.append(made.cast.student.state())
+    assert called[1] == called[0] - 1
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-6)
+    for name, weight in ended[0].items():
+        torch.testing.assert_close(ended[1][name], weight, rtol=0, atol=1e-6 + 0.02 * made.student.learning_rate)
 
 
 def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,12 +28,18 @@ def pull(network: Network, strength: float = 1.0) -> torch.Tensor:
     return strength * torch.stack([p.sum() for p in network.parameters()]).sum()
 
 
+def updated(learner: Learner, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """An update by one loss."""
+    learner.add(loss)
+    return learner.step()
+
+
 def test_steps_are_adamws() -> None:
     network, learner = toy(learning_rate=1e-2, betas=(0.5, 0.9), weight_decay=0.1, clip=1e9)
     twin, _ = toy()
     plain = torch.optim.AdamW(twin.parameters(), lr=1e-2, betas=(0.5, 0.9), weight_decay=0.1, foreach=False)
     for i in range(3):
-        learner.update(pull(network, 1 + i))
+        updated(learner, pull(network, 1 + i))
         plain.zero_grad()
         pull(twin, 1 + i).backward()
         plain.step()
@@ -59,7 +65,7 @@ def test_without_a_cooldown_the_step_size_is_constant() -> None:
 def test_the_norm_is_reported_before_it_is_clipped() -> None:
     network, learner = toy(clip=0.5)
     number = sum(p.numel() for p in network.parameters())
-    seen = learner.update(pull(network, 2.0))
+    seen = updated(learner, pull(network, 2.0))
     assert float(seen["norm"]) == pytest.approx(2 * number**0.5, rel=1e-5)
     assert seen["skipped"] == 0
     moments = [value for name, value in learner.state().items() if name.endswith("exp_avg_sq")]
@@ -70,26 +76,26 @@ def test_the_norm_is_reported_before_it_is_clipped() -> None:
 @pytest.mark.parametrize("fault", ["loss", "gradient"])
 def test_an_update_that_is_not_finite_changes_nothing(fault: str) -> None:
     network, learner = toy(weight_decay=0.1)
-    learner.update(pull(network))
+    updated(learner, pull(network))
     weights = {name: value.clone() for name, value in network.state().items()}
     moments = {name: value.clone() for name, value in learner.state().items()}
     loss = pull(network)
-    seen = learner.update(loss + torch.nan if fault == "loss" else loss * torch.inf)
+    seen = updated(learner, loss + torch.nan if fault == "loss" else loss * torch.inf)
     assert seen["skipped"] == 1
     for before, after in ((weights, network.state()), (moments, learner.state())):
         assert all(torch.equal(before[name], after[name]) for name in before)
-    assert learner.update(pull(network))["skipped"] == 0
+    assert updated(learner, pull(network))["skipped"] == 0
     assert all((weights[name] != value).any() for name, value in network.state().items())
 
 
 def test_state_travels_and_continues_alike() -> None:
     network, learner = toy()
     other, its = toy()
-    learner.update(pull(network))
+    updated(learner, pull(network))
     other.load_state(network.state())
     its.load_state({name: value.clone() for name, value in learner.state().items()})
     for both, of in ((network, learner), (other, its)):
-        of.update(pull(both, 0.3))
+        updated(of, pull(both, 0.3))
     assert all(torch.equal(value, other.state()[name]) for name, value in network.state().items())
 
 
@@ -97,25 +103,25 @@ def test_weights_without_a_gradient_have_no_state_and_continue_alike() -> None:
     network, learner = toy()
     idle, moved = network.named_parameters()["log_var_ND"], network.named_parameters()["mean_ND"]
     before = idle.detach().clone()
-    learner.update(moved.sum())
+    updated(learner, moved.sum())
     state = learner.state()
     assert {name.split("/")[0] for name in state} == {"mean_ND"}
     learner.load_state({name: value.clone() for name, value in state.items()})
-    learner.update(moved.sum())
+    updated(learner, moved.sum())
     assert torch.equal(idle, before)
 
 
 def test_before_the_first_update_there_is_no_state() -> None:
     network, learner = toy()
     assert learner.state() == {}
-    learner.update(pull(network))
+    updated(learner, pull(network))
     learner.load_state({})
     assert learner.state() == {}
 
 
 def test_the_state_of_other_parameters_is_refused() -> None:
     network, learner = toy()
-    learner.update(pull(network))
+    updated(learner, pull(network))
     state = dict(learner.state())
     state.popitem()
     with pytest.raises(RunError, match="other parameters"):
@@ -147,7 +153,7 @@ def test_the_average_is_exponential() -> None:
 def test_no_decay_is_the_raw_student() -> None:
     network, learner = toy()
     average = Average(network, 0.0)
-    learner.update(pull(network))
+    updated(learner, pull(network))
     average.update()
     assert all(torch.equal(value, network.state()[name]) for name, value in average.mean.items())
 
@@ -155,7 +161,7 @@ def test_no_decay_is_the_raw_student() -> None:
 def test_the_student_has_its_own_weights_again_after_being_looked_at() -> None:
     network, learner = toy()
     average = Average(network, 0.9)
-    learner.update(pull(network))
+    updated(learner, pull(network))
     average.update()
     own = {name: value.clone() for name, value in network.state().items()}
     with average.applied():

@@ -1,22 +1,16 @@
 """Several ranks do what one process does: gloo on the CPU, each rank a process of its own."""
 
-import os
-import socket
-import warnings
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from parts import batch as tiny_batch
 from parts import tiny
-from runs import ending, examined, lines, toy_trainer
-from torch import Tensor
+from ranks import apart, assert_alike, flat, on_ranks, part
+from runs import ending, examined, toy_trainer
 
-from fewstep.data.order import share
-from fewstep.encode.loader import Batch
 from fewstep.errors import EnvironmentRefused, RecipeError, RunError
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
@@ -30,21 +24,7 @@ from fewstep.train.watch import over_ranks
 SIZE = 4  # shared by 3 ranks: parts of 1, 1 and 2
 
 
-def part(whole: Batch, ranks: Ranks) -> Batch:
-    """A rank's samples, as the loader gives them."""
-    mine = share(len(whole.samples), ranks.rank, ranks.world)
-    return replace(
-        whole,
-        cond=whole.cond.rows(mine),
-        negatives={prompt: cond.rows(mine) for prompt, cond in whole.negatives.items()},
-        samples=whole.samples[mine],
-        categories=whole.categories[mine],
-        case_ids=whole.case_ids[mine],
-        share=len(whole.samples[mine]) / len(whole.samples),
-    )
-
-
-def full(folder: Path, ranks: Ranks, iterations: int = 3) -> None:
+def full(folder: Path, ranks: Ranks, iterations: int = 3, **run: Any) -> None:
     """Copies of a Gaussian world; examined, so that the best checkpoint has to be agreed on."""
     trainer = toy_trainer(
         folder,
@@ -54,6 +34,7 @@ def full(folder: Path, ranks: Ranks, iterations: int = 3) -> None:
         save_every_iterations=1,
         best_by="size",
         sample_every_iterations=0,
+        **run,
     )
     trainer.examine = examined(trainer)
     trainer.train()
@@ -98,52 +79,10 @@ def disagreeing(folder: Path, ranks: Ranks) -> None:
         ranks.agree("recipe", "a" if ranks.rank != 1 else "b")
 
 
-def _rank(rank: int, world: int, port: int, job: object, folder: Path) -> None:
-    torch.set_num_threads(1)
-    own = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in own.items()}
-    with joined("cpu") as ranks:
-        job(folder, ranks)  # type: ignore[operator]
-
-
-def on_ranks(world: int, job: object, folder: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with warnings.catch_warnings():
-        # Python 3.12 on forking beside threads: none is needed here, and a child that imports nothing starts at once
-        warnings.simplefilter("ignore", DeprecationWarning)
-        mp.start_processes(_rank, (world, port, job, folder), nprocs=world, start_method="fork")
-
-
-def assert_alike(one: Path, other: Path) -> None:
-    (tensors, state), (its_tensors, its_state) = ending(one), ending(other)
-    for key in ("iteration", "turns", "tasks", "categories", "skipped"):
-        assert state[key] == its_state[key]
-    for stem, named in tensors.items():
-        assert named.keys() == its_tensors[stem].keys() != set()
-        for name, value in named.items():
-            torch.testing.assert_close(its_tensors[stem][name], value, rtol=1e-5, atol=1e-6, msg=f"{stem} {name}")
-    for line, its in zip(lines(one), lines(other), strict=True):
-        assert {k: line[k] for k in ("phase", "iteration")} == {k: its[k] for k in ("phase", "iteration")}
-        for name in ("critic_loss", "student_loss", "student_norm", "size"):
-            if name in line:
-                assert its[name] == pytest.approx(line[name], rel=1e-4)
-
-
 def test_three_ranks_that_share_unevenly_end_as_one_process(tmp_path: Path) -> None:
     full(tmp_path / "one", ALONE)
     on_ranks(3, full, tmp_path / "three")
     assert_alike(tmp_path / "one", tmp_path / "three")
-
-
-def flat(named: dict[str, Tensor], moment: str = "") -> Tensor:
-    return torch.cat([value.double().flatten() for name, value in sorted(named.items()) if name.endswith(moment)])
-
-
-def apart(one: Tensor, other: Tensor) -> float:
-    """Their distance, in lengths of the first."""
-    return float((one - other).norm() / one.norm())
 
 
 # The student's gradient carries critic minus teachers, here a thousandth of either: their rounding weighs more in it.

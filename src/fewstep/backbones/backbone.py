@@ -5,16 +5,18 @@ normalised space the transformer sees. The module is an argument of `velocity`, 
 (base, full copies) and several adapters over one base go through the same code.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fewstep.backbones.bare import hollowed
 from fewstep.conditioning import Conditioning, Grid, Layout
 from fewstep.errors import LayoutError
 from fewstep.flow.guidance import Guidance
@@ -112,6 +114,16 @@ class Backbone(ABC):
         """
         if count > self.max_references:
             raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
+
+    def bare(self) -> Self:
+        """The same without weights (`bare.hollowed`), and without what encodes and decodes."""
+        twin = copy.copy(self)
+        twin.adopt(hollowed(self.transformer))
+        return twin
+
+    def adopt(self, transformer: nn.Module) -> None:
+        """This one instead of its own, of which nothing is kept."""
+        self.transformer = transformer
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""

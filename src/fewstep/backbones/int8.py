@@ -66,8 +66,8 @@ def taken_back(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 def to_int8(transformer: nn.Module) -> None:
     """Every linear layer of the blocks, in place, one after another: never two copies of more than one."""
-    for name, blocks in transformer.named_children():
-        if not name.endswith("blocks"):
+    for blocks in transformer.children():
+        if not isinstance(blocks, nn.ModuleList):
             continue
         for path, layer in list(blocks.named_modules()):
             if type(layer) is nn.Linear:

@@ -149,7 +149,7 @@ def _forward(
         valid_BS[:, None, None, :] if cached and valid_BS is not None else None,
         is_target_S,
     )
-    written = slice(0, joint.prefix_tokens) if kv_cache_mode == "extract" else None
+    written = slice(None) if kv_cache_mode == "extract" else None  # a number in it would be one compiled block each
     segments = None if cached else list(joint.segments)
     for number, block in enumerate(self.transformer_blocks):
         layer = None if kv_cache is None else kv_cache.get_layer(number)
@@ -158,6 +158,9 @@ def _forward(
             x_BSD = self._gradient_checkpointing_func(block, *given)
         else:
             x_BSD = block(*given)
+    if kv_cache is not None and written is not None:
+        for layer in kv_cache.layer_caches:
+            layer.store(*(kept[:, : joint.prefix_tokens] for kept in layer.get()))
     return self.proj_out(self.norm_out(x_BSD, temb, is_target_S))
 
 

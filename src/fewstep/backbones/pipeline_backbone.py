@@ -4,6 +4,7 @@ A family adds what is its own: the forward, the layout of a sequence, how pictur
 convention is the stock pipeline itself; the contract tests hold each family to its pipeline's own call.
 """
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.bare import hollowed
 from fewstep.backbones.folder import folder_of, read_json, weight_files
 from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
 from fewstep.backbones.int8 import to_int8
@@ -232,6 +234,16 @@ class PipelineBackbone(Backbone):
         self._fingerprint = self.fingerprint()
         self.pipeline.register_modules(text_encoder=None)
         self.pipeline.vae.to("cpu")
+
+    def bare(self) -> Self:
+        twin = copy.copy(self)
+        twin.pipeline, twin._transformer = None, hollowed(self.transformer)
+        return twin
+
+    def adopt(self, transformer: nn.Module) -> None:
+        self._transformer = transformer
+        if self.pipeline is not None:
+            self.pipeline.register_modules(transformer=transformer)
 
     def _complete(self, purpose: str) -> Any:
         """The stock pipeline.

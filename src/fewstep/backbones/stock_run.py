@@ -1,12 +1,14 @@
 """What a user's own process does with a student folder: open it with stock diffusers and call it. Nothing else of
-fewstep takes part (the torchvision remedy aside), so that `fewstep export --verify` tests the folder and not us.
+fewstep takes part (the torchvision remedy aside), so that `fewstep export --verify` tests the folder and not us. A LoRA
+in ComfyUI's keys is the exception: our own reader, which takes fused layers apart, puts it onto the stock weights.
 
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
-REQUEST: {"folder", "dtype", "device", "lora"?, "scheduler"?, "single_file"?,
+REQUEST: {"folder", "dtype", "device", "lora"?, "comfyui_lora"?, "scheduler"?, "single_file"?,
           "calls": [{"class", "prompt", "seed", "options", "image"?}]};
-lora, scheduler: folders whose LoRA and scheduler are put onto the pipeline; single_file: a transformer in ComfyUI's
-layout, which must be the folder's; class: of the pipeline that answers, the folder's own or one over the same parts.
+lora, scheduler: folders whose LoRA and scheduler are put onto the pipeline; comfyui_lora: a file, likewise;
+single_file: a transformer in ComfyUI's layout, which must be the folder's; class: of the pipeline that answers, the
+folder's own or one over the same parts.
 ANSWER: for call i the tensors i.latents (1, N, D), i.pixels (H, W, channels; float32 in [0, 1]) and i.times (t of each
 network call).
 """
@@ -25,6 +27,10 @@ import torch  # noqa: E402
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler  # noqa: E402
 from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
+
+from fewstep.lora.factors import merged  # noqa: E402
+from fewstep.lora.file import read  # noqa: E402
+from fewstep.lora.keys import fitted  # noqa: E402
 
 
 def main(request: Path, answer: Path) -> None:
@@ -55,9 +61,20 @@ def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
         pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
     if asked.get("lora"):
         pipe.load_lora_weights(asked["lora"])
+    if asked.get("comfyui_lora"):
+        add_lora(pipe.transformer, asked["comfyui_lora"])
     if asked.get("single_file"):
         refuse_other_weights(pipe.transformer, asked["single_file"], asked["folder"])
     return pipe
+
+
+@torch.no_grad()
+def add_lora(transformer: Any, file: str) -> None:
+    """The updates of a file added to the weights, layers that ComfyUI fuses taken apart."""
+    shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, torch.nn.Linear)}
+    for module, update in fitted(read(Path(file)), shapes, file).items():
+        weight = transformer.get_parameter(f"{module}.weight")
+        weight.copy_(merged(weight, update, module))
 
 
 def refuse_other_weights(transformer: Any, file: str, folder: str) -> None:

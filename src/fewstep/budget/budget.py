@@ -12,6 +12,7 @@ from fewstep.budget.forecast import TaskForecast, forecast
 from fewstep.budget.ledger import Phase
 from fewstep.budget.shapes import Shapes, shapes_of
 from fewstep.data.mixture import Task, task_turns
+from fewstep.data.order import refuse_few_samples
 from fewstep.durable import lines
 from fewstep.encode.estimate import StoreSize
 from fewstep.errors import RecipeError, RunError
@@ -68,6 +69,12 @@ class Budget:
         return sum(n for name, n in peak.items() if name.startswith(STATES))
 
     @property
+    def lasting(self) -> int:
+        """Bytes that do not follow the number of samples: weights, moments, the average."""
+        peak = self.tasks[0].peak.peak
+        return sum(n for name, n in peak.items() if name.startswith(("weights", "optimiser", "averaged")))
+
+    @property
     def store(self) -> StoreSize | None:
         return self.shapes.store
 
@@ -81,7 +88,8 @@ class Budget:
 def budget_of(recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True) -> Budget:
     """
     Raises:
-        ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
+        RecipeError: fewer samples than GPUs and parts. ModelError: of a size that is not known. CaseError, LayoutError:
+            cases that are here and cannot be used.
     """
     size = size_of_model(recipe.model)
     guidance, _ = size.family.sampled(size.index)
@@ -89,6 +97,7 @@ def budget_of(recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True) -
 
 
 def _budget(recipe: Recipe, size: Size, shapes: Shapes, gpus: int, on_gpu: bool) -> Budget:
+    refuse_few_samples(recipe.run.batch, gpus, recipe.run.gradient_accumulation)
     samples = -(-recipe.run.batch // gpus)  # each GPU holds all weights, and a share of the batch
     tasks = tuple(forecast(recipe, told, samples, on_gpu, size) for told in shapes.told)
     iterations = {told.task: task_turns(recipe.run.iterations, recipe.mixture, told.task) for told in shapes.told}
@@ -99,39 +108,50 @@ def changes(budget: Budget, card: Card) -> list[Change]:
     """What makes it fit, each on top of those before it, until it does; every one is forecast, not guessed."""
     made: list[Change] = []
     recipe, gpus, keys = budget.recipe, budget.gpus, dict[str, Any]()
-    for step in _steps(budget):
+    for step in _steps(budget, card):
         if budget.bytes <= card.bytes:
             break
         keys |= step
         tried = changed(recipe, keys)
         budget = _budget(tried, budget.size, budget.shapes, gpus, budget.on_gpu)
         words = ", ".join(f"{key}: {value}" for key, value in step.items())
-        if "run.batch" in step:
-            words += f" (or --gpus {gpus * recipe.run.batch // step['run.batch']} at the same batch)"
+        parts = step.get("run.gradient_accumulation", 1)
+        if parts > 1:  # as many GPUs more leave as few samples at once
+            words += f" (or --gpus {-(-gpus * parts // recipe.run.gradient_accumulation)})"
         made.append(Change(words, budget.bytes, budget.bytes <= card.bytes))
     return made
 
 
-def _steps(budget: Budget) -> list[dict[str, Any]]:
+def _steps(budget: Budget, card: Card) -> list[dict[str, Any]]:
     """Those that cost least quality and time first. A batch counts over all GPUs."""
-    recipe = budget.recipe
-    steps: list[dict[str, Any]] = []
-    for name, teacher in recipe.teachers.named.items():
-        if teacher.model is not None and teacher.place == "resident":
-            steps.append({f"teachers.named.{name}.place": "offloaded"})
-    how = recipe.run.gradient_checkpointing
-    steps += [
+    recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
+    how, parts = recipe.run.gradient_checkpointing, recipe.run.gradient_accumulation
+    offloaded = [
+        {f"teachers.named.{name}.place": "offloaded"}
+        for name, teacher in recipe.teachers.named.items()
+        if teacher.model is not None and teacher.place == "resident"
+    ]
+    recomputed = [
         {"run.gradient_checkpointing": one}
         for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
+        if not (recipe.run.compile and one == "selective")
     ]
-    steps += [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
-    if recipe.run.base_weights != "int8":
-        steps.append({"run.base_weights": "int8"})  # no learner has a copy any more
-    batch = recipe.run.batch
-    while batch > budget.gpus:
-        batch = max(budget.gpus, batch // 2)
-        steps.append({"run.batch": batch})
-    return steps
+    accumulated = list[dict[str, Any]]()
+    while parts < least:
+        parts = min(2 * parts, least)
+        accumulated.append({"run.gradient_accumulation": parts})
+    modes = [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
+    # Fewer samples at once are no help where weights and moments are too much by themselves.
+    later = [*modes, *accumulated] if budget.lasting > card.bytes else [*accumulated, *modes]
+    # Rounding is of the teacher too, so it comes after all that costs time alone. No learner has a copy by then.
+    rounded = (
+        [{"run.base_weights": "int8"}] if recipe.run.base_weights != "int8" and recipe.run.sharding == "off" else []
+    )
+    # Without parts, gradients are there only as the activations go.
+    single: list[dict[str, Any]] = (
+        [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
+    )
+    return [*offloaded, *recomputed, *later, *rounded, *single]
 
 
 def changed(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
@@ -208,6 +228,7 @@ def as_json(budget: Budget, card: Card | None, made: list[Change], rate: Rate | 
         one.told.task: {
             "tokens": one.told.tokens,
             "samples_per_gpu": one.samples,
+            "samples_at_once": one.at_once,
             "peak_bytes": budget.peaks[one.told.task].bytes,
             "peak_phase": budget.peaks[one.told.task].name,
             "parts": dict(budget.peaks[one.told.task].peak),

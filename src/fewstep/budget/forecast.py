@@ -7,14 +7,14 @@ whole.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from fewstep.backbones.hollow import Indexed, Size, as_on_gpu, hollow, size_of_model
-from fewstep.budget.ledger import Phase
+from fewstep.budget.ledger import CONDITIONING, ROLLOUT, Phase
 from fewstep.budget.rehearsal import Rehearsed, Told, rehearse
 from fewstep.device import PRECISIONS
 from fewstep.lora.factors import Factors
@@ -22,21 +22,30 @@ from fewstep.recipe import Recipe
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.assemble import Sources
 
+PARTS = 2  # of a batch that are rehearsed: the second is run through beside the gradients of the first, as all later
 SHALLOW, STEP = 2, 2  # blocks of each kind, and how many more the second rehearsal has
 WHOLE = 6  # up to so many blocks of a kind a model is rehearsed as it is
 
 
 @dataclass(frozen=True)
 class TaskForecast:
-    """One iteration of a task on one GPU, at the student's last step. unrun: steps of the rollout that are not run
-    in the mean over the steps that are improved. calls: forwards of each role, in that mean."""
+    """One iteration of a task on one GPU, at the student's last step. parts: that the samples are run through in.
+    phases: of the rehearsal, with all that is held for all parts. rehearsed: its samples. unrun: steps of the rollout
+    that are not run in the mean over the steps that are improved. calls: forwards of each role, in that mean."""
 
     told: Told
     samples: int
+    parts: int
+    rehearsed: int
     phases: tuple[Phase, ...]
     calls: Mapping[str, float]
     updates: int
     unrun: float
+
+    @property
+    def at_once(self) -> int:
+        """Samples of the largest part."""
+        return -(-self.samples // self.parts)
 
     @property
     def peak(self) -> Phase:
@@ -46,8 +55,9 @@ class TaskForecast:
     def flops(self) -> int:
         """Of the mean iteration. The critic's update is rehearsed once; all steps of a rollout are alike."""
         once = next(phase.flops for phase in self.phases if phase.name == "critic")
-        step = next(phase.last_call for phase in self.phases if phase.name == "rollout")
-        return round(sum(phase.flops for phase in self.phases) + (self.updates - 1) * once - self.unrun * step)
+        step = sum(phase.last_call for phase in self.phases if phase.name == "rollout")
+        every = sum(phase.flops for phase in self.phases) + (self.updates - 1) * once - self.unrun * step
+        return round(every * self.samples / self.rehearsed)
 
 
 def forecast(
@@ -55,18 +65,24 @@ def forecast(
 ) -> TaskForecast:
     """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU. whole: up to so
     many blocks of a kind are rehearsed as they are."""
+    parts = recipe.run.gradient_accumulation
+    some = min(parts, PARTS)
+    rehearsed = some * -(-samples // parts)
     size = size or size_of_model(recipe.model)
     depths = size.depths
     counted = {key: min(n, SHALLOW) if max(depths.values()) > whole else n for key, n in depths.items()}
-    base = _rehearsed(recipe, told, samples, on_gpu, size, counted)
+    base = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, counted)
     slopes = []
     for key, n in depths.items():
         if n > counted[key]:
-            deeper = _rehearsed(recipe, told, samples, on_gpu, size, {**counted, key: counted[key] + STEP})
+            deeper = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, {**counted, key: counted[key] + STEP})
             slopes.append((deeper, (n - counted[key]) / STEP))
-    phases = tuple(_led_on(number, base, slopes) for number in range(len(base.phases)))
-    unrun = _unrun(recipe)
-    return TaskForecast(told, samples, phases, _calls(base, recipe, unrun), recipe.critic.updates, unrun)
+    phases = [_led_on(number, base, slopes) for number in range(len(base.phases))]
+    unrun, updates = _unrun(recipe), recipe.critic.updates
+    return TaskForecast(
+        told, samples, parts, rehearsed, tuple(_holding(phase, samples / rehearsed) for phase in phases),
+        _calls(base, updates, unrun, parts, some), updates, unrun,
+    )  # fmt: skip
 
 
 def _unrun(recipe: Recipe) -> float:
@@ -76,7 +92,7 @@ def _unrun(recipe: Recipe) -> float:
 
 
 def _rehearsed(
-    recipe: Recipe, told: Told, samples: int, on_gpu: bool, size: Size, depths: Mapping[str, int]
+    recipe: Recipe, told: Told, samples: int, parts: int, on_gpu: bool, size: Size, depths: Mapping[str, int]
 ) -> Rehearsed:
     dtype = PRECISIONS[recipe.run.precision]
     backbone = hollow(size, depths, dtype)
@@ -85,7 +101,7 @@ def _rehearsed(
     if on_gpu:
         as_on_gpu(backbone.transformer)
     with Indexed():
-        return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths))
+        return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths), parts)
 
 
 def _sources(recipe: Recipe, backbone: Any, size: Size, depths: Mapping[str, int]) -> Sources:
@@ -117,9 +133,15 @@ def _led_on(number: int, base: Rehearsed, slopes: list[tuple[Rehearsed, float]])
     return Phase(at.name, +peak, round(flops), round(last_call))
 
 
-def _calls(base: Rehearsed, recipe: Recipe, unrun: float) -> dict[str, float]:
+def _holding(phase: Phase, batches: float) -> Phase:
+    """With what is held of all samples, of which `batches` times as many were rehearsed."""
+    held = {purpose: round(phase.peak[purpose] * batches) for purpose in (CONDITIONING, ROLLOUT)}
+    return replace(phase, peak=+Counter({**phase.peak, **held}))
+
+
+def _calls(base: Rehearsed, updates: int, unrun: float, parts: int, rehearsed: int) -> dict[str, float]:
     """Forwards of an iteration by role; of the critic's, one is to ask it, the others are updates."""
-    calls: dict[str, float] = dict(base.calls)
-    calls["student"] -= unrun
-    calls["critic"] += recipe.critic.updates - 1
+    calls: dict[str, float] = {role: n * parts / rehearsed for role, n in base.calls.items()}
+    calls["student"] -= unrun * parts
+    calls["critic"] += (updates - 1) * parts
     return calls

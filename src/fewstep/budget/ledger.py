@@ -17,6 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+CONDITIONING = "conditioning"
+ROLLOUT = "rollout states, prefix"
 WORK = "activations"  # whatever is for nothing else: what backward needs, and what an operation is making
 _ATEN = torch.ops.aten
 
@@ -75,7 +77,7 @@ class Ledger(TorchDispatchMode):
         yield
         if name == "rollout":
             for key in self._live.keys() - before:
-                self._rename(key, "rollout states, prefix")
+                self._rename(key, ROLLOUT)
 
     def call(self) -> None:
         """A network is called now."""

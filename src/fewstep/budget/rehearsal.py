@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.hollow import copied_freely, emptied, is_hollow
 from fewstep.backbones.int8 import to_int8
-from fewstep.budget.ledger import Ledger, Phase
+from fewstep.budget.ledger import CONDITIONING, Ledger, Phase
 from fewstep.conditioning import Conditioning, Layout, Task
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
@@ -59,7 +59,7 @@ class Told:
         layout = Layout(self.task, self.target, self.references, slots)
         mask_BL = torch.ones(samples, self.text, dtype=torch.bool)
         if self.padded and samples > 1:
-            mask_BL[0, -1] = False
+            mask_BL[-1, -1] = False  # in the last part, where the gradients of those before it are there too
         text_BLC = torch.zeros(samples, self.text, self.text_width, dtype=torch.bfloat16)
         tokens = layout.reference_tokens
         references = torch.zeros(samples, tokens, channels, dtype=dtype) if tokens else None
@@ -79,8 +79,10 @@ def rehearse(
     recipe: Recipe,
     batch: Batch,
     sources: Sources,
+    parts: int = 1,
 ) -> Rehearsed:
-    """One iteration at the student's last step, where specialised teachers weigh most, after all ramps."""
+    """One iteration at the student's last step, where specialised teachers weigh most, after all ramps. parts: of the
+    batch, one after another."""
     cast_ = assembled(backbone, recipe, sources)
     learners = Learner(cast_.student, recipe.student), Learner(cast_.critic, recipe.critic)
     average = Average(cast_.student, recipe.student.ema)
@@ -95,7 +97,7 @@ def rehearse(
     )  # fmt: skip
     calls = _counting(cast_, ledger)
     with ledger:
-        method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, batch)
+        method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.parts(parts))
     return Rehearsed(tuple(ledger.phases), dict(calls))
 
 
@@ -177,7 +179,7 @@ def _note(ledger: Ledger, cast_: Cast, learners: tuple[Learner, Learner], averag
     own = {id(p) for one in (*learners,) for p in one.named.values()}
     frozen = [p for name, p in base.named_parameters() if id(p) not in own and ".lora_" not in name]
     ledger.note([*frozen, *_tables(base)], "weights of the base")
-    ledger.note(_conditionings(batch), "conditioning")
+    ledger.note(_conditionings(batch), CONDITIONING)
 
 
 def _naming(ledger: Ledger, purpose: str) -> Any:

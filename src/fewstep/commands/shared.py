@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
+from fewstep.commands.speaking import speaks
 from fewstep.errors import FewstepError, Interrupted
 from fewstep.signals import Terminated, as_ctrl_c, exit_code
 
@@ -65,12 +66,14 @@ def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
         except FewstepError as error:
             if debug:
                 raise
-            err.print(f"[bold red]fewstep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            if speaks():
+                err.print(f"[bold red]fewstep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(exit_code(error.number) if isinstance(error, Interrupted) else code) from None
         except KeyboardInterrupt as stopped:
             if debug:
                 raise
-            err.print("[bold]Stopped.[/] The same command goes on where this left off.")
+            if speaks():
+                err.print("[bold]Stopped.[/] The same command goes on where this left off.")
             number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
             raise typer.Exit(exit_code(number)) from None
         except typer.Exit:

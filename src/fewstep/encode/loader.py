@@ -3,13 +3,13 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from fewstep.conditioning import Conditioning, Layout, Task, stack
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
-from fewstep.data.order import Order, share
+from fewstep.data.order import Order, refuse_few_samples, share
 from fewstep.encode.encode import key_of
 from fewstep.encode.store import ConditioningStore, Key, size_of
 from fewstep.errors import StoreError
@@ -33,6 +33,29 @@ class Batch:
     categories: tuple[str, ...]
     case_ids: tuple[str, ...]
     share: float = 1.0
+
+    def parts(self, number: int) -> tuple["Batch", ...]:
+        """It in so many parts, by samples and in order; they differ by at most one sample.
+
+        Raises:
+            RecipeError: fewer samples than parts.
+        """
+        if number == 1:
+            return (self,)
+        refuse_few_samples(len(self.samples), 1, number)
+        return tuple(self._rows(share(len(self.samples), n, number)) for n in range(number))
+
+    def _rows(self, rows: slice) -> "Batch":
+        samples = self.samples[rows]
+        return replace(
+            self,
+            cond=self.cond.rows(rows),
+            negatives={prompt: cond.rows(rows) for prompt, cond in self.negatives.items()},
+            samples=samples,
+            categories=self.categories[rows],
+            case_ids=self.case_ids[rows],
+            share=self.share * len(samples) / len(self.samples),
+        )
 
 
 class Loader:

@@ -23,7 +23,7 @@ def write_student(
 ) -> Held:
     """Writes it, and returns the student as the run holds it (cut down where that was asked for)."""
     r = run.recipe
-    tensors, state = load(checkpoint_of(run, which))
+    tensors, state = load(checkpoint_of(run, which), stems=["student_average"])
     about = card.About(
         name=r.name,
         size=r.size,
@@ -74,7 +74,7 @@ def checkpoint_of(run: RunDir, which: str) -> Path:
     if which == "last":
         return last
     if which == "best":
-        best = load(last)[1]["best"]
+        best = load(last, stems=[])[1]["best"]
         return last if best is None else run.checkpoints / f"iteration-{best['iteration']:06d}"
     if not which.isdecimal():
         raise RunError(f"--checkpoint is best, last or an iteration's number, not '{which}'")

@@ -28,14 +28,16 @@ _PROGRAM = "fewstep.backbones.stock_run"
 
 @dataclass(frozen=True)
 class Request:
-    """A folder to open, and what is put onto it. lora: a folder with a LoRA file; scheduler: the folder above
-    scheduler/. Without them the folder is called as it is. single_file: ComfyUI's, which must hold the same weights."""
+    """A folder to open, and what is put onto it. lora: a folder with a LoRA file; comfyui_lora: a file in ComfyUI's
+    keys; scheduler: the folder above scheduler/. Without them the folder is called as it is. single_file: ComfyUI's,
+    which must hold the same weights."""
 
     folder: str
     dtype: str
     device: str
     lora: str | None = None
     scheduler: str | None = None
+    comfyui_lora: str | None = None
     single_file: str | None = None
 
 
@@ -108,7 +110,7 @@ def _told(calls: Sequence[Call], work: Path) -> list[dict[str, Any]]:
 
 def _run(command: Sequence[str], request: Request, timeout_seconds: float) -> None:
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    what = request.lora or request.folder
+    what = request.lora or request.comfyui_lora or request.folder
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_seconds)
     except subprocess.TimeoutExpired as error:

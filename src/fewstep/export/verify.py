@@ -14,8 +14,10 @@ from fewstep.backbones.families import POCKET, family_of, load_backbone, pocket_
 from fewstep.backbones.folder import folder_of, header_of, sample_sigmas, weight_files
 from fewstep.conditioning import Task
 from fewstep.errors import ExportError
+from fewstep.export import comfyui
 from fewstep.export.folder import pipeline_index
 from fewstep.export.held import Held
+from fewstep.export.lora import WEIGHT_FILE
 from fewstep.export.single_file import single_file_of
 from fewstep.export.stranger import Answer, Call, Request, answers, name_of, usual_calls
 from fewstep.export.weights import STEM
@@ -29,9 +31,9 @@ PIXEL_TOLERANCE = 1e-3  # ours; of float32 pixels in [0, 1], where nothing was r
 
 @dataclass(frozen=True)
 class Check:
-    """One call of the stock pipeline. times: t at each network call. Largest differences: latent_error and pixel_error
-    (float32, of 1) to our sampler on what was exported, levels (of 255) the same after rounding; run_error: pixel_error
-    to the run's own sampler, None where it was not asked."""
+    """One call of the stock pipeline. task: with the LoRA's file, where it is ComfyUI's. times: t at each network call.
+    Largest differences: latent_error and pixel_error (float32, of 1) to our sampler on what was exported, levels (of
+    255) the same after rounding; run_error: pixel_error to the run's own sampler, None where it was not asked."""
 
     task: str
     times: tuple[float, ...]
@@ -97,7 +99,8 @@ def verify(
     )
     found = answers(request, calls, timeout_seconds)
     grid, _ = model.sampling(size=size)
-    checks = [_held(model.backbone, model.backbone.transformer, grid, *each) for each in zip(calls, found, strict=True)]
+    drawn = [_drawn(model.backbone, model.backbone.transformer, grid, call) for call in calls]
+    checks = list(map(_held, calls, found, drawn))
     stored = {
         entry["dtype"] for file in weight_files(folder / "transformer", STEM) for entry in header_of(file).values()
     }
@@ -123,8 +126,8 @@ def verify_lora(
     seed: int = 0,
     timeout_seconds: float = 3600,
 ) -> Verification:
-    """Draws one picture, and one edit where the model edits, with the base and an exported LoRA on it, and with
-    the run's own student.
+    """Draws one picture, and one edit where the model edits, with the base and each exported LoRA on it, and with the
+    run's own student. A LoRA in ComfyUI's keys is put onto the stock class by our own reader.
 
     Raises:
         ExportError: as `verify`.
@@ -132,16 +135,30 @@ def verify_lora(
     folder = Path(folder)
     place = folder_of(pocket_folder() if base == POCKET else base)
     calls = usual_calls(_classes(place), family_of(place).lora_call(list(grid), size), size, seed)
-    lora = str(folder.resolve())
-    found = answers(Request(str(place.resolve()), name_of(dtype), device, lora, lora), calls, timeout_seconds)
+    asked = Request(str(place.resolve()), name_of(dtype), device, scheduler=str(folder.resolve()))
+    found = {
+        name: answers(replace(asked, **{key: str(path.resolve())}), calls, timeout_seconds)
+        for name, key, path in _loras(folder)
+    }
     backbone = load_backbone(place, dtype=dtype, device=device)
     with held.on(backbone) as transformer:
-        checks = [_held(backbone, transformer, grid, *each) for each in zip(calls, found, strict=True)]
-    checks = [replace(check, run_error=check.pixel_error) for check in checks]
+        drawn = [_drawn(backbone, transformer, grid, call) for call in calls]
+    checks = [
+        replace(check, task=f"{check.task}{name}", run_error=check.pixel_error)
+        for name, answered in found.items()
+        for check in map(_held, calls, answered, drawn)
+    ]
     exact = dtype == torch.float32
     report = Verification(folder, tuple(grid), name_of(dtype), tuple(checks), exact)
     refuse_differences(report)
     return report
+
+
+def _loras(folder: Path) -> list[tuple[str, str, Path]]:
+    """The LoRA files of an exported folder: what is said of each, whose it is, and where."""
+    found = [("", "lora", folder)] if (folder / WEIGHT_FILE).is_file() else []
+    theirs = sorted((folder / comfyui.FOLDER).glob(comfyui.LORA_FILE.format(name="*")))
+    return found + [(f", {file.name}", "comfyui_lora", file) for file in theirs]
 
 
 def _classes(folder: Path) -> dict[Task, str]:
@@ -166,9 +183,9 @@ def _run_errors(
         ]
 
 
-def _held(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: Call, answer: Answer) -> Check:
-    """A call of the stock pipeline against our sampler."""
-    latents, pixels = _drawn(backbone, transformer, grid, call)
+def _held(call: Call, answer: Answer, drawn: tuple[Tensor, Tensor]) -> Check:
+    """A call of the stock pipeline against what our sampler drew."""
+    latents, pixels = drawn
     levels = (255 * pixels).round() - (255 * answer.pixels).round()
     return Check(
         task="t2i" if call.image is None else "edit",

@@ -1,11 +1,10 @@
 """From plans to the cast of a run: student, critic and teachers."""
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import adapter_path, load_backbone
@@ -14,12 +13,14 @@ from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.noise import Draw
 from fewstep.lora import file as lora_file
-from fewstep.lora.factors import Factors, merged
+from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters, linear_shapes
+from fewstep.roles.compilation import compiled
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, LearnerPlan, StudentPlan, TeachersSpec
 from fewstep.roles.recomputation import Recomputation, recompute
+from fewstep.roles.sharding import WHOLE, Lay
 from fewstep.roles.teacher_plan import BASE, TASKS, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.trust import Trust
@@ -51,6 +52,16 @@ class Cast:
     critic: Network
     teachers: Teachers
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        return self.student, self.critic, *(teacher.network for teacher in self.teachers.teachers.values())
+
+    @property
+    def runs_split(self) -> bool:
+        """Whether all ranks must run together whatever one of them looks at."""
+        networks = (self.student, *(teacher.network for teacher in self.teachers.teachers.values()))
+        return any(network.runs_split for network in networks)
+
 
 def assemble(
     backbone: Backbone,
@@ -62,29 +73,36 @@ def assemble(
     draw: Draw,
     precision: str = "fp32",
     gradient_checkpointing: Recomputation = "off",
+    compile: bool = False,
     sources: Sources = FILES,
+    lay: Lay = WHOLE,
 ) -> Cast:
     """The cast over `backbone`, whose transformer becomes the frozen base (and is changed in place by adapters).
+
+    Args:
+        lay: how the weights of base, copies and resident teachers lie on the ranks. Adapters are whole on each.
 
     Raises:
         RecipeError: a teacher plan that contradicts itself. AdapterError, ModelError: a teacher that does not fit.
     """
     plan = teacher_plan(teachers, student.steps)
-    base = backbone.transformer.requires_grad_(False)
-    begun = start(student, linear_shapes(base)) if student.init_from else {}
+    given = backbone.transformer
+    begun = start(student, linear_shapes(given)) if student.init_from else {}
     # Copies are made before any adapter is put into the base.
-    copies = {name: _copy(base) for name, p in (("student", student), ("critic", critic)) if p.mode == "full"}
-    if student.mode == "full":
-        _merge(begun, copies["student"])
+    changed: dict[str, Mapping[str, Factors]] = {"student": begun, "critic": {}}
+    learners: tuple[tuple[str, LearnerPlan], ...] = (("student", student), ("critic", critic))
+    copies = {name: lay.masters(given, changed[name]) for name, p in learners if p.mode == "full"}
+    bare = lay.bare(given)
+    base = lay.frozen(given)
+    backbone.adopt(base)
     adapters = Adapters(base, autocast=precision != "fp32")
 
     def learner(name: str, p: LearnerPlan) -> Network:
         if p.mode == "full":
             network = Network(name, backbone, copies[name], precision=precision)
         else:
-            given = begun if name == "student" else {}
-            adapters.add(name, p.adapter, (*backbone.lora_targets, *given), draw)
-            adapters.start_from(name, given)
+            adapters.add(name, p.adapter, (*backbone.lora_targets, *changed[name]), draw)
+            adapters.start_from(name, changed[name])
             network = Network(name, backbone, base, adapters, name, precision)
         recompute(network.transformer, gradient_checkpointing)
         return network
@@ -94,14 +112,15 @@ def assemble(
         if spec.adapter is not None:
             adapters.load(f"teacher-{name}", sources.adapter(spec.adapter), spec.adapter)
             return Network(name, backbone, base, adapters, f"teacher-{name}", precision)
-        assert spec.model is not None
-        device = backbone.device
-        where = device if spec.place == "resident" else torch.device("cpu")
-        other = sources.model(spec.model, next(base.parameters()).dtype, where)
-        transformer = _fitting(other, base, spec.model)
+        model, dtype = spec.model, next(base.parameters()).dtype
+        assert model is not None
+
+        def load(where: torch.device) -> nn.Module:
+            return _fitting(sources.model(model, dtype, where), base, model)
+
         if spec.place == "offloaded":
-            return Offloaded(name, backbone, transformer, precision, device)
-        return Network(name, backbone, transformer, precision=precision)
+            return Offloaded(name, backbone, load(torch.device("cpu")), precision, backbone.device)
+        return Network(name, backbone, lay.frozen(lay.loaded(load, bare, backbone.device)), precision=precision)
 
     by_name = {
         BASE: Teacher(
@@ -111,26 +130,10 @@ def assemble(
     for name in plan.used[1:]:
         by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
     trust = Trust(plan.weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
-    return Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
-
-
-def _copy(base: nn.Module) -> nn.Module:
-    """fp32 masters: steps of 1e-6 are lost in bf16 weights. Tensor by tensor, without a bf16 copy on the way."""
-    copied: dict[int, object] = {id(p): nn.Parameter(_master(p)) for p in base.parameters()}
-    copied |= {id(b): _master(b) for b in base.buffers()}
-    return copy.deepcopy(base, copied)
-
-
-def _master(tensor: Tensor) -> Tensor:
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return tensor.detach().to(dtype, copy=True)
-
-
-@torch.no_grad()
-def _merge(updates: Mapping[str, Factors], transformer: nn.Module) -> None:
-    for module, update in updates.items():
-        weight = transformer.get_parameter(f"{module}.weight")
-        weight.copy_(merged(weight, update, module))
+    cast = Cast(learner("student", student), learner("critic", critic), Teachers(plan, by_name, iterations, trust))
+    for network in cast.networks if compile else ():
+        compiled(network.transformer)
+    return cast
 
 
 def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:

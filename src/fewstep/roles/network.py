@@ -5,12 +5,14 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.conditioning import Conditioning
 from fewstep.device import autocast
 from fewstep.errors import RunError
 from fewstep.flow.solver import Velocity
+from fewstep.parallel import part, part_of
 from fewstep.roles.adapters import Adapters
 
 
@@ -30,6 +32,8 @@ class Network:
         assert adapters is None or adapters.transformer is transformer
         self.name, self.backbone, self.transformer = name, backbone, transformer
         self.adapters, self.adapter, self.precision = adapters, adapter, precision
+        # Whether weights that it runs on lie in parts on the ranks: then all of them must run it together.
+        self.runs_split = any(isinstance(weight, DTensor) for weight in transformer.parameters())
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -59,6 +63,11 @@ class Network:
 
         return velocity
 
+    @property
+    def learns_split(self) -> bool:
+        """Whether the weights that this role learns lie in parts."""
+        return any(isinstance(weight, DTensor) for weight in self.parameters())
+
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """What this role alone learns, by name without the adapter's; nothing for a teacher."""
         if self.adapters is None:
@@ -71,12 +80,16 @@ class Network:
         return list(self.named_parameters().values())
 
     def state(self) -> dict[str, Tensor]:
-        """The learnt weights by name, not copied."""
+        """The learnt weights by name, not copied; split ones as they lie on the ranks."""
         return {name: parameter.detach() for name, parameter in self.named_parameters().items()}
+
+    def parts(self) -> dict[str, Tensor]:
+        """What this rank holds of the learnt weights, not copied."""
+        return {name: part(weight) for name, weight in self.state().items()}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned.
+        """Take over what `state` returned here, or whole weights.
 
         Raises:
             RunError: other names or shapes: the weights are of another recipe.
@@ -91,4 +104,4 @@ class Network:
                 f"the first '{wrong[0]}'. Start a new run folder, or restore the recipe this one began with"
             )
         for name, parameter in own.items():
-            parameter.copy_(state[name])
+            part(parameter).copy_(part_of(state[name], parameter))

@@ -73,6 +73,11 @@ class StudentPlan(LearnerPlan):
     ema: float = Field(
         0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
     )
+    forward_once: bool = Field(
+        False,
+        description="the step that is improved is run once, with its gradient, in the rollout: a forward less, and its "
+        "activations are held through the critic's updates",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -143,8 +148,8 @@ class TeacherSpec(Plan):
     model: str | None = Field(None, description="a further model of the same family: folder or hub id")
     place: Place = Field(
         "resident",
-        description="of a model's weights. resident: on the device all the time; offloaded: on the CPU, copied to the "
-        "device for each of its forwards",
+        description="of a model's weights. resident: on the device all the time, split as run.sharding says; "
+        "offloaded: on the CPU, copied to the device for each of its forwards",
     )
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
     tasks: tuple[Task, ...] | None = Field(None, description="tasks it teaches; left out: all")

@@ -6,7 +6,7 @@
     full       a block's inputs alone are kept; its forward runs a second time
 
 Blocks are wrapped by what diffusers offers (`enable_gradient_checkpointing`). Recomputation runs inside backward, so it
-must find the role of its forward still on: `Learner.update` holds it. These transformers drop nothing at random, so no
+must find the role of its forward still on: `Learner.add` holds it. These transformers drop nothing at random, so no
 random state is kept either.
 """
 

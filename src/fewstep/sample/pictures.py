@@ -4,7 +4,7 @@ A picture depends on its prompt, references, seed, size and grid - not on what e
 one layout and one text length share a batch, because padding would shift the target's rotary position.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone, pocket_folder
@@ -131,17 +131,31 @@ def draw(
     batch: int = BATCH,
 ) -> list[Image.Image]:
     """One picture for each single conditioning and seed, in order. Any mixture of layouts; batches are made here."""
-    assert len(conds) == len(seeds), (len(conds), len(seeds))
     found: dict[int, Image.Image] = {}
+    for members, x0_BND in latents(backbone, transformer, conds, seeds, grid, guidance, negatives, batch):
+        found |= dict(zip(members, backbone.decode(x0_BND, conds[members[0]].layout.target), strict=True))
+    return [found[i] for i in range(len(conds))]
+
+
+def latents(
+    backbone: Backbone,
+    transformer: nn.Module,
+    conds: Sequence[Conditioning],
+    seeds: Sequence[int],
+    grid: SigmaGrid,
+    guidance: Guidance = NONE,
+    negatives: Sequence[Conditioning] | None = None,
+    batch: int = BATCH,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The clean latents that `draw` decodes, batch by batch: the members' places, and x0_BND."""
+    assert len(conds) == len(seeds), (len(conds), len(seeds))
     for part in alike(conds, negatives, batch):
         layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
         negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
         noise_BND = seeded_noise(
             [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
         ).to(backbone.device)
-        x0_BND = sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
-        found |= dict(zip(part, backbone.decode(x0_BND, layout.target), strict=True))
-    return [found[i] for i in range(len(conds))]
+        yield part, sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
 
 
 def alike(

@@ -7,33 +7,39 @@ import torch
 from torch import Tensor
 
 from fewstep.errors import RunError
+from fewstep.parallel import joined_as, part_of
 from fewstep.roles.network import Network
 
 
 class Average:
-    """mean <- decay mean + (1 - decay) weights after every update, from the first weights on. Decay 0 is no average."""
+    """mean <- decay mean + (1 - decay) weights after every update, from the first weights on. Decay 0 is no average.
+    `mean` is this rank's part of it."""
 
     def __init__(self, network: Network, decay: float):
         self.network, self.decay = network, decay
-        self.mean = {name: weight.clone() for name, weight in network.state().items()}
+        self.mean = {name: weight.clone() for name, weight in network.parts().items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        torch._foreach_lerp_(list(self.mean.values()), list(self.network.state().values()), 1 - self.decay)
+        torch._foreach_lerp_(list(self.mean.values()), list(self.network.parts().values()), 1 - self.decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The network has the averaged weights inside, and its own again after."""
         own = {name: weight.clone() for name, weight in self.network.state().items()}
-        self.network.load_state(self.mean)
+        self.network.load_state(self.state())
         try:
             yield
         finally:
             self.network.load_state(own)
 
+    def state(self) -> dict[str, Tensor]:
+        """The mean by name, not copied; a split one as it lies on the ranks."""
+        return {name: joined_as(weight, self.mean[name]) for name, weight in self.network.state().items()}
+
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         if state.keys() != self.mean.keys():
             raise RunError("the averaged student is of another recipe. Start a new run folder")
-        for name, value in state.items():
-            self.mean[name].copy_(value)
+        for name, weight in self.network.state().items():
+            self.mean[name].copy_(part_of(state[name], weight))

@@ -3,15 +3,16 @@
 A checkpoint is a folder of safetensors and one state.json. It is written beside its place and synced; the marker that
 lists every file with its size comes last; then the folder is renamed. Whatever a kill leaves is passed over.
 
-Not torch.distributed.checkpoint: on one process it gains nothing, its index is a pickle, and exporting a student would
-need it. Safetensors keep every bit, are read lazily, and hold the student where any program can open it.
+Weights that are whole on every rank are written by the first one, a file for each kind of them, which any program can
+open. Of weights split over the ranks (`ShardedCheckpoints`) every rank writes its part, into `shards/`.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from fewstep.durable import make_folder, refusal
 from fewstep.errors import RunError
+from fewstep.parallel import ALONE, Ranks
+from fewstep.train import shards
 from fewstep.train.retention import outlived
 
 MARKER = "COMPLETE"
@@ -47,38 +51,67 @@ class Position:
 class Checkpoints:
     """The checkpoints of one run, in `folder`. `say` is told, in a sentence, what is passed over."""
 
-    def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None):
-        self.folder, self.keep, self.say = folder, keep, say
+    def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None, ranks: Ranks = ALONE):
+        self.folder, self.keep, self.say, self.ranks = folder, keep, say, ranks
 
     def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
-        """Write one, then drop what is neither among the newest `keep` nor of the best iterations.
+        """Write one, then drop what is neither among the newest `keep` nor of the best iterations. All ranks call it.
 
         Raises:
             EnvironmentRefused: no space, or no permission. The earlier checkpoints are untouched.
         """
-        make_folder(self.folder)
-        place = self.folder / position.name
-        beside = self.folder / f"{position.name}.tmp"
-        try:
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir()
+        self.ranks.from_first(lambda: self._write(position, tensors, state, best))
+        return self.folder / position.name
+
+    def tend(self) -> None:
+        """Between iterations: what can be finished without waiting for it. All ranks call it."""
+
+    def finish(self) -> None:
+        """Wait for what is being written. All ranks call it."""
+
+    def _write(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int]) -> None:
+        beside = self._begun(position)
+        with self._refusing(position):
             for stem, named in tensors.items():
                 save_file({n: t.detach().contiguous() for n, t in named.items()}, beside / f"{stem}.safetensors")
-            (beside / STATE).write_text(json.dumps(state, indent=1) + "\n")
-            sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
-            for name in sizes:
-                _sync(beside / name)
+        self._seal(position, as_text(state), best)
+
+    def _begun(self, position: Position) -> Path:
+        """An empty folder beside the checkpoint's place."""
+        beside = self._beside(position)
+        with self._refusing(position):
+            make_folder(self.folder)
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+        return beside
+
+    def _seal(self, position: Position, state: str, best: Collection[int]) -> None:
+        """What was written beside becomes the checkpoint. state: as `as_text` gives it."""
+        beside, place = self._beside(position), self.folder / position.name
+        with self._refusing(position):
+            (beside / STATE).write_text(state)
+            files = [file for file in sorted(beside.rglob("*")) if file.is_file()]
+            for path in (*files, *{file.parent for file in files}):
+                _sync(path)
+            sizes = {file.relative_to(beside).as_posix(): file.stat().st_size for file in files}
             (beside / MARKER).write_text(json.dumps(sizes, indent=1) + "\n")
             _sync(beside / MARKER)
             _sync(beside)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(beside, place)
             _sync(self.folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise refusal(place, error) from error
         self._retain(best)
-        return place
+
+    def _beside(self, position: Position) -> Path:
+        return self.folder / f"{position.name}.tmp"
+
+    @contextmanager
+    def _refusing(self, position: Position) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(self._beside(position), ignore_errors=True)
+            raise refusal(self.folder / position.name, error) from error
 
     def latest(self) -> Path | None:
         """The newest whole checkpoint."""
@@ -109,6 +142,10 @@ class Checkpoints:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def as_text(state: Mapping[str, Any]) -> str:
+    return json.dumps(state, indent=1) + "\n"
+
+
 def torn(place: Path) -> str | None:
     """What is wrong with a checkpoint's folder; None when it is whole."""
     try:
@@ -123,16 +160,29 @@ def torn(place: Path) -> str | None:
     return None
 
 
-def load(place: Path, device: torch.device | str = "cpu") -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by file stem, and the state, of a whole checkpoint.
+def load(
+    place: Path,
+    device: torch.device | str = "cpu",
+    layout: shards.Layout = lambda stem, name: None,
+    stems: Collection[str] | None = None,
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors by file stem, and the state, of a whole checkpoint, whichever number of ranks wrote it.
+
+    Args:
+        layout: how tensors that were written in parts are wanted here: left out, whole.
+        stems: which files' to read; None: all.
 
     Raises:
         RunError: a file is damaged.
     """
     try:
-        tensors = {file.stem: load_file(file, device=str(device)) for file in sorted(place.glob("*.safetensors"))}
+        if (place / shards.FOLDER).is_dir():
+            tensors = shards.read(place, device, layout, stems)
+        else:
+            files = [file for file in sorted(place.glob("*.safetensors")) if stems is None or file.stem in stems]
+            tensors = {file.stem: load_file(file, device=str(device)) for file in files}
         return tensors, json.loads((place / STATE).read_text())
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, CheckpointException, ValueError, OSError) as error:
         raise RunError(f"{place} is damaged ({error}); delete this folder, and the one before it is used") from error
 
 

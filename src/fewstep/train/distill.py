@@ -4,7 +4,9 @@ Shapes: B batch, N latent tokens, D latent channels, K student steps (k = 0 is t
 the iteration's number, and each sample its own noise: a resumed run and another number of ranks draw the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ from fewstep.train.average import Average
 from fewstep.train.health import USUAL_HEALTH, Health
 from fewstep.train.learner import Learner
 from fewstep.train.terms import Moment, Term
-from fewstep.train.watch import Clock
+from fewstep.train.watch import Clock, merged
 
 Seen = dict[str, Tensor]  # scalars on the device: who reads one waits for it
 
@@ -42,6 +44,25 @@ def exit_step(draw: Draw, task: Task, turn: int, steps: int) -> int:
     """
     order = draw.uniform((steps,), f"exit steps {task}", turn // steps).argsort()
     return int(order[turn % steps])
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The student's velocity at the step that is improved, with its gradient, and the prefix that it was given."""
+
+    v_BND: Tensor
+    prefix: Prefix | None
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A part of the batch, the student's states on it, and where they are kept the prefix that they share and the one
+    forward with its gradient: valid until the student's update."""
+
+    batch: Batch
+    rollout: Rollout
+    prefix: Prefix | None
+    forward: Forward | None = None
 
 
 @dataclass(frozen=True)
@@ -65,18 +86,87 @@ class Method:
         first = self.objective.first_matched
         return first + exit_step(self.draw, task, turn, self.student.steps - first)
 
-    def iterate(self, i: int, k: int, batch: Batch) -> Seen:
+    def iterate(self, i: int, k: int, *parts: Batch) -> Seen:
         """Iteration i, exit step k: the critic follows the student, the student the teachers; one rollout for both, as
-        far as both look at it."""
+        far as both look at it. parts: the batch, in as many as memory asks for; networks run on one at a time."""
         followed = k if self.critic.exit_step == "same" else None
-        rollout, prefix = self.roll_out(batch, "rollout", i, last=followed)
-        seen = self.follow_student(batch, rollout, followed, "critic", i)
+        once = k if self.student.forward_once else None
+        walks = [self.roll_out(part, "rollout", i, last=followed, keep=len(parts) == 1, once=once) for part in parts]
+        return self.follow_student(walks, followed, "critic", i) | self.follow_teachers(walks, k, i)
 
+    def warm_up(self, w: int, *parts: Batch) -> Seen:
+        """A critic-only iteration, before the first: the critic has to know the student before it is believed."""
+        walks = [self.roll_out(part, "warm-up rollout", w) for part in parts]
+        return self.follow_student(walks, None, "warm-up critic", w)
+
+    def roll_out(
+        self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, once: int | None = None
+    ) -> Walk:
+        """The student's states from fresh noise. Steps past `last` are not run; None: all K are.
+
+        Args:
+            keep: also the prefix that they share, where it counts as constant.
+            once: the step whose forward is run with its gradient, and kept: the student's update needs no other.
+        """
+        with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
+            prefix = self.cast.student.prefix(batch.cond)
+            if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
+                raise RecipeError(
+                    f"prefix_gradient: stopped is for families whose text and references do not depend on t; "
+                    f"{self.cast.student.backbone.family} is none. Choose full"
+                )
+            # Nobody else needs a prefix with gradient; kept through an iteration of edits it is gigabytes at 7 B, and
+            # as much again for every further part of a batch.
+            kept = prefix if keep and self.student.prefix_gradient == "stopped" else None
+            plain, steps, forwards = self.cast.student.bind(batch.cond, prefix), count(), list[Forward]()
+
+            def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
+                if next(steps) != once:
+                    return plain(z_BND, t_B)
+                with torch.enable_grad():
+                    forwards.append(self.forward(batch, z_BND, t_B, kept))
+                return forwards[0].v_BND.detach()
+
+            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid, last)
+            return Walk(batch, rollout, kept, next(iter(forwards), None))
+
+    def follow_student(self, walks: Sequence[Walk], k: int | None, name: str, i: int) -> Seen:
+        """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew
+        for each sample and update."""
+        updates: list[Seen] = []
+        for j in range(self.critic.updates):
+            with self.clock.part("critic"):
+                parts = [(walk.batch.share, self.add_flow_matching(walk, k, name, i, j)) for walk in walks]
+                updates.append(merged(parts) | self.critic_learner.step())
+        seen = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
+        return _of("critic", seen | {"skipped": seen["skipped"] * len(updates)})
+
+    def follow_teachers(self, walks: Sequence[Walk], k: int, i: int) -> Seen:
+        """The student's one update, at step k."""
+        parts = [(walk.batch.share, self.add_distribution_matching(walk, k, i)) for walk in walks]
+        with self.clock.part("student"):
+            seen = merged(parts) | _of("student", self.student_learner.step())
+            self.average.update()
+        return seen
+
+    def add_flow_matching(self, walk: Walk, k: int | None, name: str, i: int, j: int) -> Seen:
+        """One part of the critic's loss in update j, and its gradient."""
+        batch, rollout = walk.batch, walk.rollout
+        x0_BND = rollout.clean(k) if k is not None else self.clean_anywhere(rollout, batch, f"{name} exit", i, j)
+        velocity = self.cast.critic.bind(batch.cond, self.critic_prefix(batch))
+        eps_BND, t_B = self.noise(batch, f"{name} noise", i, j), self.times(batch, f"{name} time", i, j)
+        loss, what = critic_loss(velocity, x0_BND, eps_BND, t_B)
+        self.critic_learner.add(loss, batch.share)
+        return {"loss": loss.detach(), **what}
+
+    def add_distribution_matching(self, walk: Walk, k: int, i: int) -> Seen:
+        """One part of the student's loss at step k, and its gradient: where teachers and critic differ, on the
+        student's clean estimate noised afresh."""
+        batch, rollout = walk.batch, walk.rollout
         z_k, t_k = rollout.states[k], rollout.time(k)
         with self.clock.part("student"):  # the one forward with its gradient
-            kept = prefix if prefix is not None else self.shared_prefix(batch)
-            v_BND = self.cast.student.velocity(z_k, t_k, batch.cond, kept)
-            x0_BND = path.clean(z_k, v_BND, t_k)
+            forward = walk.forward or self.forward(batch, z_k, t_k, walk.prefix)
+            x0_BND = path.clean(z_k, forward.v_BND, t_k)
 
         t_B = self.times(batch, "time", i)
         z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
@@ -94,51 +184,15 @@ class Method:
             loss, what = dmd_loss(x0_BND, z_BND, t_B, answer.v_real_BND, v_fake_BND, self.objective.normaliser_floor)
             what |= self.health.seen(answer, x0_BND, z_BND, t_B, v_fake_BND)
             for term in self.terms:  # none unless the recipe asks
-                more, told = term(Moment(i, k, batch, rollout, v_BND, x0_BND, kept, prefixes))
+                more, told = term(Moment(i, k, batch, rollout, forward.v_BND, x0_BND, forward.prefix, prefixes))
                 loss, what = loss + more, what | told
-            seen |= {
-                "student_loss": loss.detach(),
-                **what,
-                **_of("student", self.student_learner.update(loss, batch.share)),
-            }
-            self.average.update()
-        return seen
+            self.student_learner.add(loss, batch.share)
+        return {"student_loss": loss.detach(), **what}
 
-    def warm_up(self, w: int, batch: Batch) -> Seen:
-        """A critic-only iteration, before the first: the critic has to know the student before it is believed."""
-        rollout, _ = self.roll_out(batch, "warm-up rollout", w)
-        return self.follow_student(batch, rollout, None, "warm-up critic", w)
-
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None) -> tuple[Rollout, Prefix | None]:
-        """The student's states from fresh noise; and, where it counts as constant, the prefix they share: valid until
-        the student's update. Steps past `last` are not run; None: all K are."""
-        with self.clock.part("rollout"), torch.no_grad(), self.cast.student.active():
-            prefix = self.cast.student.prefix(batch.cond)
-            if prefix is None and "stopped" in (self.student.prefix_gradient, self.critic.prefix_gradient):
-                raise RecipeError(
-                    f"prefix_gradient: stopped is for families whose text and references do not depend on t; "
-                    f"{self.cast.student.backbone.family} is none. Choose full"
-                )
-            velocity = self.cast.student.bind(batch.cond, prefix)
-            rollout = roll_out(velocity, self.noise(batch, name, i), self.student.grid, last)
-            # Nobody else needs a prefix with gradient; kept through an iteration of edits it is gigabytes at 7 B.
-            return rollout, prefix if self.student.prefix_gradient == "stopped" else None
-
-    def follow_student(self, batch: Batch, rollout: Rollout, k: int | None, name: str, i: int) -> Seen:
-        """The critic's updates: flow matching on the student's clean estimates at step k, or (None) at steps drawn anew
-        for each sample and update."""
-        updates: list[Seen] = []
-        for j in range(self.critic.updates):
-            with self.clock.part("critic"):
-                x0_BND = (
-                    rollout.clean(k) if k is not None else self.clean_anywhere(rollout, batch, f"{name} exit", i, j)
-                )
-                velocity = self.cast.critic.bind(batch.cond, self.critic_prefix(batch))
-                eps_BND, t_B = self.noise(batch, f"{name} noise", i, j), self.times(batch, f"{name} time", i, j)
-                loss, what = critic_loss(velocity, x0_BND, eps_BND, t_B)
-                updates.append({"loss": loss.detach(), **what, **self.critic_learner.update(loss, batch.share)})
-        seen = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
-        return _of("critic", seen | {"skipped": seen["skipped"] * len(updates)})
+    def forward(self, batch: Batch, z_BND: Tensor, t_B: Tensor, prefix: Prefix | None) -> Forward:
+        """The student at the step that is improved. prefix: a constant one that is there already."""
+        prefix = prefix if prefix is not None else self.shared_prefix(batch)
+        return Forward(self.cast.student.velocity(z_BND, t_B, batch.cond, prefix), prefix)
 
     def clean_anywhere(self, rollout: Rollout, batch: Batch, name: str, *counters: int) -> Tensor:
         """Clean estimates of each sample at a step of its own."""
@@ -146,9 +200,14 @@ class Method:
         return rollout.clean_at(_placed(exit_B, batch))
 
     def shared_prefix(self, batch: Batch) -> Prefix | None:
-        """The student's prefix with its gradient, where a term asks the student a second time; one forward alone is
-        cheaper whole."""
-        return self.cast.student.prefix(batch.cond) if self.objective.first_step_anchor is not None else None
+        """The student's prefix for its update, where the rollout's was not kept: as a constant, or with its gradient
+        where a term asks the student a second time; one forward alone is cheaper whole. Split weights are gathered for
+        a block's backward by the gradient of what the block returns, and a prefix is no such thing."""
+        stopped = self.student.prefix_gradient == "stopped"
+        if not stopped and (self.objective.first_step_anchor is None or self.cast.student.runs_split):
+            return None
+        with torch.set_grad_enabled(not stopped):
+            return self.cast.student.prefix(batch.cond)
 
     @torch.no_grad()
     def critic_prefix(self, batch: Batch) -> Prefix | None:

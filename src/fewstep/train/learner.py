@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from fewstep.errors import RunError
-from fewstep.parallel import ALONE, Ranks
+from fewstep.parallel import ALONE, Ranks, joined_as, norm, part, part_of
 from fewstep.roles.network import Network
 from fewstep.roles.plan import LearnerPlan
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_COUNT = "step"
+_MOMENTS = (_COUNT, "exp_avg", "exp_avg_sq")
 
 
 class Learner:
@@ -24,13 +26,17 @@ class Learner:
         self.named = network.named_parameters()
         assert self.named, f"the {network.name} has nothing to learn"
         assert all(p.dtype == torch.float32 for p in self.named.values()), "masters are fp32"
+        # AdamW works number by number, so this rank steps its parts of split weights as if they were all there is.
+        self.parts = {name: part(weight) for name, weight in self.named.items()}
+        self.split = any(isinstance(weight, DTensor) for weight in self.named.values())
         self.optimiser = torch.optim.AdamW(
-            self.named.values(),
+            self.parts.values(),
             lr=plan.learning_rate,
             betas=plan.betas,
             weight_decay=plan.weight_decay,
             fused=True,
         )
+        self._loss: Tensor | None = None  # of what was added since the last step
 
     def pace(self, i: int, iterations: int) -> None:
         """Sets the step size of iteration i of so many: a function of the number alone, so a resumed run has it."""
@@ -39,31 +45,57 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = self.plan.learning_rate * factor
 
-    def update(self, loss: Tensor, share: float = 1.0) -> dict[str, Tensor]:
-        """Backward under this role (activations may be recomputed), clip, step. Returns the norm before clipping and
-        whether the update was skipped.
+    def add(self, loss: Tensor, share: float = 1.0) -> None:
+        """Backward under this role (activations may be recomputed). Gradients add up until the next step.
 
-        share: this rank's samples over those of the whole batch. A loss is a mean over samples, so the batch's is the
-        sum of share x loss over ranks; norm and skipping follow from that sum and are the same on every rank.
+        share: the samples of this loss over those of the whole batch. A loss is a mean over samples, so the batch's is
+        the sum of share x loss over parts and ranks.
         """
-        if self.ranks.world > 1:
-            loss = share * loss
+        loss = share * loss
         with self.network.active():
             loss.backward()
-        gradients = [p.grad for p in self.named.values() if p.grad is not None]
-        loss = self.ranks.sum_gradients(gradients, loss.detach())
-        norm = torch.nn.utils.clip_grad_norm_(self.named.values(), self.plan.clip)
+        self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
+
+    def step(self) -> dict[str, Tensor]:
+        """One step down what was added. Returns the norm before clipping and whether the step was skipped; both follow
+        from the sum over ranks and are the same on every one."""
+        assert self._loss is not None, "nothing was added"
+        loss, norm = self._summed(self._loss)
         skipped = (~(norm.isfinite() & loss.isfinite())).float()
         # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.
         self.optimiser.found_inf = skipped  # type: ignore[attr-defined]
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for weight in (*self.named.values(), *self.parts.values()):
+            weight.grad = None
+        self._loss = None
         return {"norm": norm, "skipped": skipped}
 
+    def _summed(self, loss: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss over all ranks, and the gradient's norm; the gradient is summed and clipped in place. Gradients of
+        split weights are sums already, each rank's of its parts."""
+        if not self.split:
+            gradients = [p.grad for p in self.named.values() if p.grad is not None]
+            loss = self.ranks.sum_gradients(gradients, loss)
+            return loss, torch.nn.utils.clip_grad_norm_(self.named.values(), self.plan.clip)
+        moved = {name: weight for name, weight in self.named.items() if weight.grad is not None}
+        for name, weight in moved.items():
+            assert weight.grad is not None
+            self.parts[name].grad = part(weight.grad)
+        parts = [self.parts[name] for name in moved]
+        total = norm(list(moved.values()), [p.grad for p in parts if p.grad is not None])
+        torch.nn.utils.clip_grads_with_norm_(parts, self.plan.clip, total)
+        return self.ranks.sum(loss), total
+
     def state(self) -> dict[str, Tensor]:
-        """The moments as <parameter>/<moment>, of what has had a gradient; empty before the first update."""
+        """The moments as <parameter>/<moment>, of what has had a gradient; empty before the first update. Of split
+        weights they lie as these do."""
         held = self.optimiser.state
-        return {f"{n}/{m}": held[p][m] for n, p in self.named.items() if p in held for m in _MOMENTS}
+        return {
+            f"{n}/{m}": held[p][m] if m == _COUNT else joined_as(self.named[n], held[p][m])
+            for n, p in self.parts.items()
+            if p in held
+            for m in _MOMENTS
+        }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take over what `state` returned.
@@ -80,5 +112,8 @@ class Learner:
             )
         self.optimiser.state.clear()
         for name in moved:
-            parameter = self.named[name]
-            self.optimiser.state[parameter] = {m: state[f"{name}/{m}"].to(parameter.device) for m in _MOMENTS}
+            weight, own = self.named[name], self.parts[name]
+            self.optimiser.state[own] = {
+                m: (state[f"{name}/{m}"] if m == _COUNT else part_of(state[f"{name}/{m}"], weight)).to(own.device)
+                for m in _MOMENTS
+            }

@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from fewstep.data.order import refuse_few_samples
 from fewstep.plan import Plan
 
 
@@ -13,6 +14,12 @@ class RunPlan(Plan):
     iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 150)")
     seed: int = Field(0, description="of every random draw")
     batch: int = Field(64, gt=0, description="samples per iteration, over all ranks")
+    gradient_accumulation: int = Field(
+        1,
+        gt=0,
+        description="parts of each rank's share of a batch that are run through one after another, for one update: "
+        "memory is that of one part",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="of forwards; weights that learn stay fp32")
     base_weights: Literal["precision", "int8"] = Field(
@@ -30,14 +37,37 @@ class RunPlan(Plan):
     best_by: str | None = Field(None, description="the examiner's figure that decides which checkpoint is the best")
     best_is: Literal["highest", "lowest"] = Field("highest", description="which value of best_by is the best")
     max_skipped_updates: int = Field(10, ge=0, description="updates skipped as not finite before the run stops")
+    sharding: Literal["off", "full", "hybrid"] = Field(
+        "off",
+        description="of weights over the GPUs of a torchrun (FSDP2). off: whole on each; full: each holds a part of "
+        "every block, and gathers a block while it runs; hybrid: full inside a machine, copies between machines "
+        "(HSDP). Adapters are whole on each. On one GPU it changes nothing",
+    )
     gradient_checkpointing: Literal["off", "selective", "full"] = Field(
         "off",
         description="what the backward pass computes again. off: nothing; selective: all but large products and "
         "attention; full (or true): whole blocks: least memory, about a third more time",
     )
+    compile: bool = Field(
+        False, description="torch.compile of the transformers' blocks: minutes once, then faster; needs a compiler"
+    )
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> "RunPlan":
+        refuse_few_samples(self.batch, 1, self.gradient_accumulation)
+        return self
 
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
     def _yes_or_no(cls, given: Any) -> Any:
         """What recipes said before there was a choice."""
         return {True: "full", False: "off"}[given] if isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _recomputed_or_compiled(self) -> "RunPlan":
+        if self.compile and self.gradient_checkpointing == "selective":
+            raise ValueError(
+                "compiled blocks have no single operations to choose from, and compute again what is cheap on their "
+                "own; with run.compile set run.gradient_checkpointing to off or full"
+            )
+        return self

@@ -18,9 +18,10 @@ from fewstep.device import autocast
 from fewstep.encode.loader import Loader
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.parallel import ALONE, Ranks
 from fewstep.roles.assemble import Cast
 from fewstep.roles.network import Network
-from fewstep.sample.pictures import draw
+from fewstep.sample.pictures import draw, latents
 from fewstep.sample.sheet import contact_sheet
 
 CASES_A_TASK = 6  # ours
@@ -38,13 +39,25 @@ class Shown:
 
 
 class Showing:
-    """Draws the fixed cases with the student, whenever it is asked to."""
+    """Draws the fixed cases with the student, whenever it is asked to. Where the cast's weights lie in parts all ranks
+    are asked: they run the networks together, and the first one decodes and writes."""
 
-    def __init__(self, cast: Cast, cases: Sequence[Shown], grid: SigmaGrid, precision: str, folder: Path):
+    def __init__(
+        self,
+        cast: Cast,
+        cases: Sequence[Shown],
+        grid: SigmaGrid,
+        precision: str,
+        folder: Path,
+        ranks: Ranks = ALONE,
+    ):
         self.cast, self.cases, self.grid, self.precision, self.folder = cast, cases, grid, precision, folder
+        self.ranks = ranks if cast.runs_split else ALONE
 
     @classmethod
-    def of_loader(cls, cast: Cast, loader: Loader, grid: SigmaGrid, precision: str, folder: Path) -> "Showing":
+    def of_loader(
+        cls, cast: Cast, loader: Loader, grid: SigmaGrid, precision: str, folder: Path, ranks: Ranks = ALONE
+    ) -> "Showing":
         """The first cases of each task that the loader's batches hold, one of each category first."""
         shown = []
         for task in loader.tasks:
@@ -60,29 +73,30 @@ class Showing:
                         source,
                     )
                 )
-        return cls(cast, shown, grid, precision, folder)
+        return cls(cast, shown, grid, precision, folder, ranks)
 
     def render(self, done: int) -> None:
         """The sheet after `done` iterations. The teacher is drawn once a run."""
         everyone = range(len(self.cases))
-        teacher = [self._kept(f"teacher-{i:02d}") for i in everyone]
-        if not all(teacher):
-            drawn = self._teachers()
-            teacher = [drawn[i] for i in everyone]
-            for i in everyone:
-                self._keep(f"teacher-{i:02d}", drawn[i])
+        names = [f"teacher-{i:02d}" for i in everyone]
+        if self.ranks.from_first(lambda: any(self._kept(name) is None for name in names)):
+            for i, picture in self._teachers().items():
+                self._keep(names[i], picture)
         student = self._drawn(self.cast.student, everyone, self.grid, NONE)
+        if not self.ranks.first:
+            return
         for i, picture in enumerate(student):
             self._keep(f"student-{done:06d}-{i:02d}", picture)
         rows = [
-            (case.words, (case.source, shown, made))
-            for case, shown, made in zip(self.cases, teacher, student, strict=True)
+            (case.words, (case.source, self._kept(name), made))
+            for case, name, made in zip(self.cases, names, student, strict=True)
         ]
         sheet = contact_sheet(rows, ("source", "teacher", f"student, {done} iterations"))
         durable.replace_by(self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG"))
 
     def _teachers(self) -> dict[int, Image.Image]:
-        """Each case by its task's teacher, at the family's own number of steps and with its guidance for the task."""
+        """Each case by its task's teacher, at the family's own number of steps and with its guidance for the task; none
+        on a rank that only lends its weights."""
         by_layout: dict[Layout, list[int]] = {}
         for i, case in enumerate(self.cases):
             by_layout.setdefault(case.cond.layout, []).append(i)
@@ -92,7 +106,7 @@ class Showing:
             backbone = teacher.network.backbone
             grid = backbone.sampling_grid(backbone.default_steps, layout.target)
             drawn = self._drawn(teacher.network, members, grid, teacher.guidance[layout.task])
-            pictures |= dict(zip(members, drawn, strict=True))
+            pictures |= dict(zip(members, drawn, strict=self.ranks.first))
         return pictures
 
     @torch.no_grad()
@@ -101,16 +115,16 @@ class Showing:
     ) -> list[Image.Image]:
         cases = [self.cases[i] for i in members]
         negatives = [case.negative for case in cases if case.negative is not None] if guidance.active else None
+        asked = (
+            *(network.backbone, network.transformer, [case.cond for case in cases]),
+            *([SEED + i for i in members], grid, guidance, negatives),
+        )
         with network.active(), autocast(network.backbone.device, self.precision):
-            return draw(
-                network.backbone,
-                network.transformer,
-                [case.cond for case in cases],
-                [SEED + i for i in members],
-                grid,
-                guidance,
-                negatives,
-            )
+            if self.ranks.first:
+                return draw(*asked)
+            for _ in latents(*asked):  # the other ranks lend their parts of the weights
+                pass
+            return []
 
     def _kept(self, name: str) -> Image.Image | None:
         path = self.folder / "pictures" / f"{name}.png"

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from fewstep.encode.loader import Batch
 from fewstep.errors import Interrupted, RecipeError, RunError, TrainingStopped
@@ -25,6 +26,7 @@ from fewstep.train.learner import Learner
 from fewstep.train.metrics import Metrics
 from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best, Ranking
+from fewstep.train.sharded_checkpoint import ShardedCheckpoints
 from fewstep.train.stopping import Stopping
 from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock, Pulls, Skips, over_ranks, pulls_of, read
@@ -51,7 +53,8 @@ class Trainer:
         examine: figures of the student after so many iterations; its averaged weights are in place meanwhile.
         render: draws fixed prompts from fixed noise after so many iterations, likewise.
         console: where progress goes; None is silence.
-        ranks: who shares the work. All have all weights; the first alone looks at the student, writes and speaks.
+        ranks: who shares the work. The first alone writes and speaks; where weights lie in parts all have to run what
+            it looks at.
     """
 
     def __init__(
@@ -82,7 +85,9 @@ class Trainer:
             terms_of(objective, cast, student.grid, draw),
         )  # fmt: skip
         self.metrics = Metrics(folder / "metrics.jsonl")
-        self.checkpoints = Checkpoints(folder / "checkpoints", run.keep_checkpoints, self._say)
+        kept = folder / "checkpoints", run.keep_checkpoints, self._say, ranks
+        in_parts = cast.student.learns_split or cast.critic.learns_split
+        self.checkpoints = ShardedCheckpoints(*kept) if in_parts else Checkpoints(*kept)
         self.skips, self.pulls = Skips(run.max_skipped_updates), Pulls(watch)
         self.position, self.ranking = Position(), Ranking(run)
         self.turns: Counter[str] = Counter()  # batches by task
@@ -99,6 +104,15 @@ class Trainer:
         if self.run.best_by and (self.examine is None or not self.run.examine_every_iterations):
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
+        try:
+            self._go()
+        except TrainingStopped:
+            self.checkpoints.finish()
+            raise
+        self.checkpoints.finish()
+        return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.ranking.first)
+
+    def _go(self) -> None:
         with Stopping() as stopping, self._progress() as advance:
             for w in range(self.position.warm_up, self.method.critic.warmup_iterations):
                 self._warm_up(w)
@@ -111,7 +125,6 @@ class Trainer:
                 advance()
                 better = self._look(i + 1)
                 self._keep(stopping, i + 1, better or i + 1 == self.run.iterations)
-        return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.ranking.first)
 
     # ---- one turn of the loop
 
@@ -125,7 +138,7 @@ class Trainer:
         forwards = self.cast.teachers.forwards.copy()
         for learner in (self.method.student_learner, self.method.critic_learner):
             learner.pace(i, self.run.iterations)
-        seen = self.method.iterate(i, k, batch)
+        seen = self.method.iterate(i, k, *batch.parts(self.run.gradient_accumulation))
         line: Line = {
             "student_step": k,
             "task": batch.task,
@@ -174,7 +187,7 @@ class Trainer:
 
     def _warm_up(self, w: int) -> None:
         batch, begun_s = self._batch(w), time.perf_counter()
-        seen = self.method.warm_up(w, batch)
+        seen = self.method.warm_up(w, *batch.parts(self.run.gradient_accumulation))
         self.position = Position(0, w + 1)
         self._record("warm-up", w, seen, {"task": batch.task}, begun_s, batch.share)
 
@@ -200,7 +213,7 @@ class Trainer:
         if rendering is None and examining is None:
             return False
         figures: dict[str, float] = {}
-        if self.ranks.first:
+        if self.ranks.first or self.cast.runs_split:
             with self.method.average.applied():
                 if rendering is not None:
                     rendering(done)
@@ -230,6 +243,7 @@ class Trainer:
         asked = next((signal for signal in self.ranks.gather(stopping.asked) if signal), None)
         if now or asked or _due(done, self.run.save_every_iterations):
             self._save()
+        self.checkpoints.tend()
         if asked:
             where = self.checkpoints.folder / self.position.name
             raise Interrupted(
@@ -240,7 +254,7 @@ class Trainer:
         method = self.method
         tensors = {
             "student": self.cast.student.state(),
-            "student_average": method.average.mean,
+            "student_average": method.average.state(),
             "critic": self.cast.critic.state(),
             "student_optimiser": method.student_learner.state(),
             "critic_optimiser": method.critic_learner.state(),
@@ -259,14 +273,12 @@ class Trainer:
             "best": None if self.ranking.first is None else asdict(self.ranking.first),
             "ranking": self.ranking.state(),
         }
-        if self.ranks.first:
-            self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
-        self.ranks.wait()
+        self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
 
     def _resume(self) -> None:
         place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
         if place is not None:
-            tensors, state = load(place, self.device)
+            tensors, state = load(place, self.device, self._layout)
             if (state["format"], state["seed"]) != (FORMAT, self.draw.seed):
                 raise RunError(f"{place} was written with another seed or version. Start a new run folder")
             self.cast.student.load_state(tensors["student"])
@@ -285,6 +297,14 @@ class Trainer:
             self._say(f"going on from {place}")
         if self.ranks.first:
             self.metrics.cut(self.position)
+
+    def _layout(self, stem: str, name: str) -> Tensor | None:
+        """The weight that this tensor of a checkpoint lies as; None for counts, which are whole."""
+        network = self.cast.critic if stem.startswith("critic") else self.cast.student
+        named = network.named_parameters()
+        return (
+            named.get(name) if name in named else named.get(name.removesuffix("/exp_avg").removesuffix("/exp_avg_sq"))
+        )
 
     # ---- talking
 

@@ -9,6 +9,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import add
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +20,8 @@ from fewstep.errors import TrainingStopped
 from fewstep.roles.plan import WatchPlan
 
 COUNTED = "left_out"  # the one figure that counts samples
+
+Figure = TypeVar("Figure", float, Tensor)
 
 
 class Clock:
@@ -57,22 +62,25 @@ def read(seen: Mapping[str, Tensor]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in zip(seen, values, strict=True)}
 
 
-def over_ranks(parts: Sequence[tuple[float, Mapping[str, float | None]]]) -> dict[str, float | None]:
-    """One iteration's figures of the whole batch, from each rank's share and figures: the mean weighted by samples, of
-    the ranks that have the figure (teachers that a rank's categories do not ask measure nothing there); counts add up.
-    For figures that are no means of samples (rms, ratios) it is the mean of the ranks' own."""
+def merged(parts: Sequence[tuple[float, Mapping[str, Figure]]]) -> dict[str, Figure]:
+    """Figures of a whole, from each part's share and figures: the mean weighted by samples, of the parts that have the
+    figure (teachers that a part's categories do not ask measure nothing there); counts add up. For figures that are no
+    means of samples (rms, ratios) it is the mean of the parts' own."""
     if len(parts) == 1:
         return dict(parts[0][1])
-    told: dict[str, float | None] = {}
+    told: dict[str, Figure] = {}
     for name in dict.fromkeys(name for _, figures in parts for name in figures):
         held = [(share, figures[name]) for share, figures in parts if name in figures]
-        if any(value is None for _, value in held):
-            told[name] = None
-        elif name == COUNTED:
-            told[name] = sum(value or 0.0 for _, value in held)
-        else:
-            told[name] = sum(share * (value or 0.0) for share, value in held) / sum(share for share, _ in held)
+        whole = 1.0 if name == COUNTED else sum(share for share, _ in held)
+        told[name] = reduce(add, (value if name == COUNTED else share / whole * value for share, value in held))
     return told
+
+
+def over_ranks(parts: Sequence[tuple[float, Mapping[str, float | None]]]) -> dict[str, float | None]:
+    """One iteration's figures of the whole batch, from those of each rank; one that is not finite on some rank is None
+    for all."""
+    told = merged([(share, {n: math.nan if v is None else v for n, v in figures.items()}) for share, figures in parts])
+    return {name: None if math.isnan(value) else value for name, value in told.items()}
 
 
 class Skips:

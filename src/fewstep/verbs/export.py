@@ -43,8 +43,6 @@ def export_run(
         raise ExportError(f"{run} trained all weights (student.mode full), so it has no adapter; leave --form out")
     if form == "adapter" and single_file:
         raise ExportError("--single-file is the whole model, and --form adapter writes none; leave one of them out")
-    if check and form == "adapter" and files is not None and "diffusers" not in files.programs:
-        raise ExportError("--verify opens the LoRA with stock diffusers; write that one too: --lora both")
     held = write_student(opened, to, checkpoint, form, dtype, files, single_file)
     console.print(f"{'LoRA' if form == 'adapter' else 'student'} [bold]{to}[/]", highlight=False, soft_wrap=True)
     if held.lora is not None and held.lora.cut is not None:

@@ -72,6 +72,8 @@ def _work(budget: Budget) -> Table:
     tasks = budget.tasks
     table.add_row("iterations of the run", *(f"{budget.iterations[t.told.task]:,}" for t in tasks))
     table.add_row("samples", *(f"{t.samples:,}" for t in tasks))
+    if any(t.parts > 1 for t in tasks):
+        table.add_row("samples at once", *(f"{t.at_once:,}" for t in tasks))
     table.add_row("tokens of a sample, longest", *(f"{t.told.tokens:,}" for t in tasks))
     for role in dict.fromkeys(role for task in tasks for role in task.calls):
         table.add_row(f"forwards of {role}", *(f"{t.calls.get(role, 0):g}" for t in tasks))

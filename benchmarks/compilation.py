@@ -1,0 +1,157 @@
+"""What `run.compile` costs and saves: whole iterations with compiled blocks and without, in turns, in one process.
+
+Printed are: the seconds of the first iteration of each step, which compile; processor seconds of later ones, as ratios;
+bytes that a student forward keeps for its backward, by `run.gradient_checkpointing`; and how far the gradient of the
+same loss is from the one without, in fp32 and in the recipe's precision. --resume instead: a compiled run that was
+stopped after each of its iterations is compared with the unbroken one, bit by bit.
+
+python benchmarks/compilation.py [MODEL] [--batch 16] [--rounds 3] [--task t2i] [--set KEY=VALUE ...] [--resume]
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from savings import batch_of, interleaved, made, told
+from torch import Tensor
+
+from fewstep.allocator import keep_freed_memory
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.families import load_backbone
+from fewstep.encode.loader import Batch
+from fewstep.flow.noise import Draw
+from fewstep.recipe import Recipe, load
+from fewstep.roles.assemble import assemble
+from fewstep.roles.compilation import compiled, refuse_without_compiler
+from fewstep.train.checkpoint import load as load_checkpoint
+from fewstep.train.distill import Method
+from fewstep.train.trainer import Trainer
+
+
+def cast_bytes(method: Method, batch: Batch) -> int:
+    """Bytes that one student forward keeps, each storage once, weights aside."""
+    student, kept = method.cast.student, dict[int, int]()
+    own = {p.untyped_storage().data_ptr() for p in student.transformer.parameters()}
+
+    def count(x: Tensor) -> Tensor:
+        if x.untyped_storage().data_ptr() not in own:
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    z_BND = method.noise(batch, "kept", 0)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+        held = student.velocity(z_BND, z_BND.new_full((len(z_BND),), 0.5), batch.cond)  # alive while we count
+    del held
+    return sum(kept.values())
+
+
+def gradient(method: Method, batch: Batch) -> dict[str, Tensor]:
+    """Of the critic's first loss, before any update."""
+    critic = method.cast.critic
+    z_BND = method.noise(batch, "gradient", 0)
+    with critic.active():
+        v_BND = critic.velocity(z_BND, z_BND.new_full((len(z_BND),), 0.5), batch.cond)
+        (v_BND + z_BND).square().mean().backward()
+    named = {name: p.grad for name, p in critic.named_parameters().items() if p.grad is not None}
+    critic.transformer.zero_grad(set_to_none=True)
+    return named
+
+
+def difference(plain: Method, fast: Method, batch: Batch) -> float:
+    """max |g - g compiled| / max |g|."""
+    want, got = gradient(plain, batch), gradient(fast, batch)
+    assert got.keys() == want.keys()
+    return max(float((got[n] - g).abs().max()) for n, g in want.items()) / max(
+        float(g.abs().max()) for g in want.values()
+    )
+
+
+def fast_of(model: str, settings: list[str]) -> Method:
+    method = made(Method, model, settings)
+    for network in method.cast.networks:
+        compiled(network.transformer)
+    return method
+
+
+def resumed(recipe: Recipe, batches: list[Batch], iterations: int = 4) -> None:
+    """T2I and edits in turns, stopped after each iteration."""
+
+    def run(folder: Path, until: int) -> dict[str, Any]:
+        torch._dynamo.reset()  # as a new process finds it
+        backbone, draw = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer"), Draw(0)
+        plan = recipe.run.model_copy(
+            update={"iterations": until, "save_every_iterations": 1, "best_by": None, "keep_checkpoints": 9}
+        )
+        cast = assemble(
+            backbone, recipe.student, recipe.critic, recipe.teachers, iterations=iterations, draw=draw,
+            precision=plan.precision, compile=True,
+        )  # fmt: skip
+        trainer = Trainer(
+            folder,
+            cast,
+            lambda i: batches[i % len(batches)],
+            draw,
+            plan,
+            recipe.student,
+            recipe.critic,
+            recipe.objective,
+        )
+        return load_checkpoint(trainer.train().last, torch.device("cpu"))[0]
+
+    with tempfile.TemporaryDirectory() as place:
+        whole = run(Path(place) / "whole", iterations)
+        for stop in range(1, iterations):
+            run(Path(place) / str(stop), stop)
+            again = run(Path(place) / str(stop), iterations)
+            odd = [f"{f}/{n}" for f, held in whole.items() for n, w in held.items() if not torch.equal(w, again[f][n])]
+            total = sum(map(len, whole.values()))
+            print(f"stopped after {stop} of {iterations}: {len(odd)} of {total} tensors differ", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="pocket")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--task", default="t2i", choices=("t2i", "edit"))
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--resume", action="store_true")
+    options = parser.parse_args()
+    keep_freed_memory()
+    backbone: Backbone = load_backbone(options.model, dtype=torch.bfloat16)
+    refuse_without_compiler(backbone.device)
+    settings = options.overrides
+    if options.resume:
+        batches = [batch_of(backbone, task, options.batch) for task in ("t2i", "edit")]
+        resumed(load("pocket", settings), batches)
+        return
+    batch = batch_of(backbone, options.task, options.batch)
+    print(f"{options.model}, {options.task}, batch {options.batch}, {torch.get_num_threads()} threads", flush=True)
+    plain, fast = made(Method, options.model, settings), fast_of(options.model, settings)
+
+    def iterate(method: Method, k: int) -> None:
+        method.iterate(k, max(k, method.objective.first_matched), batch)
+
+    for k in range(plain.student.steps):
+        begun = time.perf_counter()
+        iterate(fast, k)
+        print(f"step {k}: first iteration {time.perf_counter() - begun:.1f} s", flush=True)
+    told(
+        "blocks compiled",
+        interleaved({"off": lambda k: iterate(plain, k), "on": lambda k: iterate(fast, k)}, options.rounds),
+    )
+    for how in ("off", "selective", "full"):
+        method = made(Method, options.model, settings, recomputed=how)
+        print(f"kept for backward, not compiled, {how}: {cast_bytes(method, batch) / 1e6:.1f} MB")
+    print(f"kept for backward, compiled, off: {cast_bytes(fast, batch) / 1e6:.1f} MB", flush=True)
+    for precision in ("fp32", "bf16"):
+        pair = [*settings, f"run.precision={precision}"]
+        apart = difference(made(Method, options.model, pair), fast_of(options.model, pair), batch)
+        print(f"gradient of the critic, {precision}: {apart:.1e} of the largest", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Transformer blocks compiled by torch: what lies between their products is fused, the products stay what they are.
+
+Blocks are compiled one by one, their forward alone: hooks on a block (those that gather split weights, say) run outside
+of it, and modules and parameters keep their names. Blocks of one class share what was compiled for one of them. torch
+guards each compiled forward by what it read: which adapters are on (the one list that all LoRA layers share), whether
+gradients are recorded, the precision, which prefix is given, how many references there are. So each role gets code of
+its own at its first forward, and a switch of roles finds it. Sizes that are met a second time with another value become
+dynamic; a run over many lengths of text compiles twice, not once for each.
+
+Recomputation of whole blocks stays outside: a compiled forward runs a second time. The selective one chooses single
+operations, which a compiled block no longer has; it keeps its products and computes the cheap rest again anyway.
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._triton import has_triton
+
+from fewstep.errors import EnvironmentRefused
+from fewstep.roles.sharding import blocks
+
+Backend = Callable[..., Any]
+
+# Of one block: roles, with and without gradient, kinds of prefix, numbers of references. Past it torch raises.
+VARIANTS = 256
+
+
+def compiled(transformer: nn.Module, backend: str | Backend = "inductor") -> None:
+    """From now on its blocks run compiled; each variant is compiled when it is first met. Twice is once.
+
+    backend: torch's; others than the usual one trace and guard alike, and make no code.
+    """
+    # Rotary positions are complex numbers, which inductor leaves to torch's own kernels.
+    warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
+    # The tracer looks at a block's inputs, which are no leaves where weights are split.
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+    # It makes one of each autograd function that it traces (int8 weights have one), which torch itself discourages.
+    warnings.filterwarnings("ignore", message=".*should not be instantiated")
+    torch._dynamo.config.recompile_limit = VARIANTS
+    for block in blocks(transformer):
+        if "forward" not in vars(block):
+            block.forward = torch.compile(block.forward, backend=backend, fullgraph=True)  # type: ignore[method-assign]
+
+
+def refuse_without_compiler(device: torch.device) -> None:
+    """
+    Raises:
+        EnvironmentRefused: torch cannot compile for this device here, because what it calls is not installed.
+    """
+    lacks = (_lacks_for_gpu if device.type == "cuda" else _lacks_for_cpu)() or _lacks_headers()
+    if lacks:
+        raise EnvironmentRefused(f"run.compile is true, but {lacks}, or set run.compile: false")
+
+
+def _lacks_for_gpu() -> str | None:
+    if not has_triton():
+        return (
+            "torch compiles for GPUs through triton, which does not work here. "
+            "Install triton (torch's CUDA builds for Linux bring it)"
+        )
+    if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+        return "triton calls a C compiler, and there is none here. Install gcc"
+    return None
+
+
+def _lacks_for_cpu() -> str | None:
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler):
+        return None
+    return f"torch compiles for CPUs with {compiler}, which is not here. Install it, name another in the variable CXX"
+
+
+def _lacks_headers() -> str | None:
+    if (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return None
+    return "what torch compiles includes Python.h, which is not here. Install Python's headers (python3-dev)"
