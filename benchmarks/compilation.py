@@ -1,9 +1,9 @@
 """What `run.compile` costs and saves: whole iterations with compiled blocks and without, in turns, in one process.
 
 Printed are: the seconds of the first iteration of each step, which compile; processor seconds of later ones, as ratios;
-bytes that a student forward keeps for its backward, by `run.gradient_checkpointing`; and how far the gradient of the
-same loss is from the one without, in fp32 and in the recipe's precision. --resume instead: a compiled run that was
-stopped after each of its iterations is compared with the unbroken one, bit by bit.
+bytes that a student forward keeps for its backward; and how far the gradient of the same loss is from the one without,
+in fp32 and in bf16. --resume instead: a compiled run that was stopped after each of its iterations is compared with the
+unbroken one, bit by bit.
 
 python benchmarks/compilation.py [MODEL] [--batch 16] [--rounds 3] [--task t2i] [--set KEY=VALUE ...] [--resume]
 """
@@ -21,6 +21,7 @@ from torch import Tensor
 from fewstep.allocator import keep_freed_memory
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
+from fewstep.device import PRECISIONS
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
 from fewstep.recipe import Recipe, load
@@ -31,7 +32,7 @@ from fewstep.train.distill import Method
 from fewstep.train.trainer import Trainer
 
 
-def cast_bytes(method: Method, batch: Batch) -> int:
+def kept_bytes(method: Method, batch: Batch) -> int:
     """Bytes that one student forward keeps, each storage once, weights aside."""
     student, kept = method.cast.student, dict[int, int]()
     own = {p.untyped_storage().data_ptr() for p in student.transformer.parameters()}
@@ -69,9 +70,13 @@ def difference(plain: Method, fast: Method, batch: Batch) -> float:
     )
 
 
-def fast_of(model: str, settings: list[str]) -> Method:
-    method = made(Method, model, settings)
-    for network in method.cast.networks:
+def method_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> Method:
+    """precision: another than the recipe's, of base and forwards."""
+    whose = [] if precision is None else [f"run.precision={precision}"]
+    dtype = PRECISIONS[precision or "bf16"]
+    backbone = load_backbone(model, dtype=dtype, parts="transformer")
+    method = made(Method, model, [*settings, *whose], transformer=backbone)
+    for network in method.cast.networks if compile else ():
         compiled(network.transformer)
     return method
 
@@ -130,7 +135,7 @@ def main() -> None:
         return
     batch = batch_of(backbone, options.task, options.batch)
     print(f"{options.model}, {options.task}, batch {options.batch}, {torch.get_num_threads()} threads", flush=True)
-    plain, fast = made(Method, options.model, settings), fast_of(options.model, settings)
+    plain, fast = method_of(options.model, settings), method_of(options.model, settings, compile=True)
 
     def iterate(method: Method, k: int) -> None:
         method.iterate(k, max(k, method.objective.first_matched), batch)
@@ -143,14 +148,11 @@ def main() -> None:
         "blocks compiled",
         interleaved({"off": lambda k: iterate(plain, k), "on": lambda k: iterate(fast, k)}, options.rounds),
     )
-    for how in ("off", "selective", "full"):
-        method = made(Method, options.model, settings, recomputed=how)
-        print(f"kept for backward, not compiled, {how}: {cast_bytes(method, batch) / 1e6:.1f} MB")
-    print(f"kept for backward, compiled, off: {cast_bytes(fast, batch) / 1e6:.1f} MB", flush=True)
+    kept = [kept_bytes(method, batch) for method in (plain, fast)]
+    print(f"kept for backward: {kept[0] / 1e6:.1f} MB, compiled {kept[1] / 1e6:.1f} MB", flush=True)
     for precision in ("fp32", "bf16"):
-        pair = [*settings, f"run.precision={precision}"]
-        apart = difference(made(Method, options.model, pair), fast_of(options.model, pair), batch)
-        print(f"gradient of the critic, {precision}: {apart:.1e} of the largest", flush=True)
+        pair = (method_of(options.model, settings, precision, compile) for compile in (False, True))
+        print(f"gradient of the critic, {precision}: {difference(*pair, batch):.1e} of the largest", flush=True)
 
 
 if __name__ == "__main__":

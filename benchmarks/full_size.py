@@ -5,6 +5,7 @@ as many until memory ends. MFU: the iteration's matmul FLOPs (counted by torch) 
 the same device in the same process. No weights, no text encoder, no network needed.
 
 python benchmarks/full_size.py [--updates 2] [--rank 64] [--no-checkpointing] [--compile] [--forward-once]
+                               [--int8]
 python benchmarks/full_size.py --tiny      the same code on a small twin, on a CPU: that it runs, nothing more
 """
 
@@ -14,6 +15,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.conditioning import Conditioning, Layout
 from fewstep.encode.loader import Batch
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--no-checkpointing", action="store_true")
     parser.add_argument("--compile", action="store_true", help="run.compile")
     parser.add_argument("--forward-once", action="store_true", help="student.forward_once")
+    parser.add_argument("--int8", action="store_true", help="run.base_weights: int8")
     options = parser.parse_args()
     if not options.tiny and not torch.cuda.is_available():
         parser.error("the full size needs a GPU; --tiny runs the same code on a CPU")
@@ -70,6 +73,8 @@ def made(options: argparse.Namespace, device: torch.device) -> Method:
     student = StudentPlan(adapter=small, forward_once=options.forward_once)
     critic = CriticPlan(adapter=small, updates=options.updates)
     backbone = QwenImage21.random(TINY if options.tiny else {}, {"shift": 1.0}, torch.bfloat16, device)
+    if options.int8:
+        to_int8(backbone.transformer)
     cast = assemble(
         backbone, student, critic, TeachersSpec(), iterations=1000, draw=DRAW, precision="bf16",
         gradient_checkpointing="off" if options.no_checkpointing else "full", compile=options.compile,

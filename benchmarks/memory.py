@@ -2,21 +2,28 @@
 
 On a GPU the peak is torch.cuda.max_memory_allocated; on a CPU, what the allocator reports to torch's profiler.
 
-python benchmarks/memory.py [RECIPE] [--side 1024] [--batch 1] [--set KEY=VALUE ...]
+With --ranks N the batch is one rank's, and every rank is a process of its own on this CPU (gloo); the fullest
+counts.
+
+python benchmarks/memory.py [RECIPE] [--side 1024] [--batch 1] [--ranks N] [--set KEY=VALUE ...]
 """
 
 import argparse
 import gc
+import os
+import socket
 from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.multiprocessing as mp
 
 from fewstep.backbones.hollow import size_of_model
 from fewstep.backbones.outline import outline_of
 from fewstep.budget.forecast import forecast
 from fewstep.budget.rehearsal import Told, rehearse
 from fewstep.device import PRECISIONS, chosen_device
+from fewstep.parallel import ALONE, Ranks, joined
 from fewstep.recipe import Recipe, load
 from fewstep.roles.assemble import FILES
 
@@ -28,31 +35,37 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="pocket")
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
     for how in ("off", "selective", "full"):
-        recipe = load(options.recipe, [*options.overrides, f"run.gradient_checkpointing={how}"])
+        keys = [f"run.gradient_checkpointing={how}", f"run.batch={options.batch * options.ranks}"]
+        recipe = load(options.recipe, [*options.overrides, *keys])
         size = size_of_model(recipe.model)
         device = chosen_device(recipe.run.device, recipe.run.precision)
         grid, width = (options.side // 16,) * 2, outline_of(recipe.model).text_width
         for task, references in (("t2i", ()), ("edit", (grid,))):
             told = Told(task, grid, TEXT, width, references)  # type: ignore[arg-type]
-            foretold = forecast(recipe, told, options.batch, device.type == "cuda", size).peak.bytes
-            measured = most_bytes(partial(run, recipe, told, options.batch, device), device)
+            ranks = Ranks(0, options.ranks, options.ranks)
+            foretold = forecast(recipe, told, options.batch, device.type == "cuda", size, ranks=ranks).peak.bytes
+            job = partial(run, recipe, told, options.batch, device)
+            measured = most_bytes(job, device) if options.ranks == 1 else most_of_ranks(job, options.ranks)
             print(
                 f"{recipe.model} {task} {how:9} told {foretold / 1e9:8.4f} GB, measured {measured / 1e9:8.4f} GB, "
                 f"{100 * (foretold / measured - 1):+.2f} %"
             )
 
 
-def run(recipe: Recipe, told: Told, samples: int, device: torch.device) -> None:
+def run(recipe: Recipe, told: Told, samples: int, device: torch.device, ranks: Ranks = ALONE) -> None:
     """One iteration, on random weights."""
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     with torch.device(device):
         backbone = size.family.random(size.config, dtype=dtype, device=device)
         negatives = recipe.negatives((told.task,), backbone.default_guidance)[told.task]
         batch = told.batch(samples, backbone.latent_channels, negatives, dtype)
-    rehearse(backbone, recipe, batch, FILES)
+    if not ranks.first:
+        backbone = backbone.bare()
+    rehearse(backbone, recipe, batch, FILES, ranks=ranks)
 
 
 def most_bytes(run: Callable[[], None], device: torch.device) -> int:
@@ -70,6 +83,23 @@ def most_bytes(run: Callable[[], None], device: torch.device) -> int:
             total += event.nbytes()
             most = max(most, total)
     return most
+
+
+def most_of_ranks(job: Callable[..., None], ranks: int) -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = mp.get_context("spawn").SimpleQueue()
+    mp.start_processes(_rank, (ranks, port, job, told), nprocs=ranks, start_method="spawn")
+    return max(told.get() for _ in range(ranks))
+
+
+def _rank(rank: int, world: int, port: int, job: Callable[..., None], told: "mp.SimpleQueue[int]") -> None:
+    own = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in own.items()}
+    torch.set_num_threads(1)
+    with joined("cpu") as ranks:
+        told.put(most_bytes(partial(job, ranks=ranks), torch.device("cpu")))
 
 
 if __name__ == "__main__":

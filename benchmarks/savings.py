@@ -29,7 +29,6 @@ from fewstep.flow.solver import trajectory
 from fewstep.objective.rollout import roll_out
 from fewstep.recipe import load
 from fewstep.roles.assemble import assemble
-from fewstep.roles.recomputation import Recomputation
 from fewstep.roles.teachers import Prefixes
 from fewstep.train.average import Average
 from fewstep.train.distill import Method, Seen, Walk
@@ -90,13 +89,12 @@ def made(
     settings: list[str],
     loop: bool = False,
     transformer: Backbone | None = None,
-    recomputed: Recomputation = "off",
 ) -> Method:
     recipe = load("pocket", settings)
     draw, backbone = Draw(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
     cast = assemble(
         backbone, recipe.student, recipe.critic, recipe.teachers,
-        iterations=1000, draw=draw, precision=recipe.run.precision, gradient_checkpointing=recomputed,
+        iterations=1000, draw=draw, precision=recipe.run.precision,
     )  # fmt: skip
     learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
     if loop:

@@ -102,8 +102,12 @@ def plan(
         typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
     ] = None,
     gpus: Annotated[
-        int, typer.Option(help="How many of them share each batch; every one holds all weights.", min=1)
+        int, typer.Option(help="How many of them share each batch, and weights as run.sharding says.", min=1)
     ] = 1,
+    per_machine: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="How many of them a machine has, for run.sharding: hybrid; 8 if not given.", min=1),
+    ] = None,
     seconds: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--seconds-per-iteration", help="A rate to tell the hours by.", min=0),
@@ -136,6 +140,7 @@ def plan(
         *(chosen, place),
         gpu=gpu,
         gpus=gpus,
+        per_machine=per_machine,
         seconds=seconds,
         measured=measured,
         tflops=tflops,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.budget.budget import Card, budget_of, changed, changes, rate_of
+from fewstep.budget.budget import Card, _steps, budget_of, changed, changes, rate_of
 from fewstep.errors import RecipeError, RunError
 from fewstep.recipe import checked
 from tests.commands.conftest import fewstep, recipe, teacher, written  # noqa: F401 - fixtures
@@ -75,6 +75,15 @@ def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operati
     assert changes(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
 
 
+def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    """After whatever costs less; never for several GPUs, where weights are split first."""
+    full = without_weights | {"student": without_weights["student"] | {"mode": "full"}}
+    budgets = [budget_of(checked(full, "tiny"), tmp_path, gpus, on_gpu=False) for gpus in (1, 2)]
+    one, two = ([key for step in _steps(budget, Card(0)) for key in step] for budget in budgets)
+    assert one.index("student.mode") < one.index("run.base_weights")
+    assert "run.base_weights" not in two
+
+
 def test_samples_are_those_of_a_part_on_one_gpu(without_weights: dict[str, Any], tmp_path: Path) -> None:
     words = ("plan", written(without_weights, tmp_path), "--out", tmp_path / "run", "--gpus", "2", "--set")
     result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=3", "--json")
@@ -106,6 +115,36 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
         "run.base_weights: int8",
         "run.batch: 1, run.gradient_accumulation: 1",
     ]
+
+
+def test_weights_are_split_before_anything_is_given_up(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
+    run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
+    plan = checked(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    whole = budget_of(plan, tmp_path, gpus=2, on_gpu=False)
+
+    class Less(Card):
+        @property
+        def bytes(self) -> int:
+            return whole.bytes - 1
+
+    first = changes(whole, Less(1))[0]
+    assert (first.keys, first.fits) == ("run.sharding: full", True)
+    split = budget_of(changed(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
+    assert split.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
+    assert split.shares("weights of the base") == split.shares("gradients of the critic") == 2
+    assert split.shares("activations") == 1
+
+
+def test_hybrid_says_what_it_took_for_a_machine(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    hybrid = {"run": without_weights["run"] | {"batch": 6, "sharding": "hybrid"}, "tasks": {"t2i": 1, "edit": 0}}
+    words = ("plan", written(without_weights | hybrid, tmp_path), "--out", tmp_path / "run", "--json", "--gpus")
+    said = json.loads(fewstep(*words, "2").output)
+    assert "2 GPUs a machine" in " ".join(said["notes"])
+    assert said["tasks"]["t2i"]["split_over"]["weights of the base"] == 2
+    result = fewstep(*words, "3", "--per-machine", "2")
+    assert result.exit_code == 2
+    assert "--per-machine" in " ".join(result.output.split())
 
 
 def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:

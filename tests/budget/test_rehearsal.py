@@ -16,8 +16,10 @@ from fewstep.backbones.hollow import Size, size_of_model
 from fewstep.backbones.qwen_image import EDITS, QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.budget.forecast import forecast
+from fewstep.budget.ledger import ROLLOUT
 from fewstep.budget.rehearsal import Told, rehearse
 from fewstep.device import PRECISIONS
+from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import Recipe, load
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.assemble import FILES
@@ -49,25 +51,27 @@ def told(family: str, task: Any, side: int) -> Told:
     return Told(task, (side, side), 24, width, ((side, side),) if task == "edit" else (), padded)
 
 
-def run(plan: Recipe, family: str, what: Told, samples: int) -> int:
+def run(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE) -> int:
     """A real iteration of this plan. Bytes that were there before it, of weights and conditioning."""
-    kind, dtype = size(family), PRECISIONS[plan.run.precision]
+    dtype = PRECISIONS[plan.run.precision]
     backbone: Any = kind.family.random(kind.config, dtype=dtype)
+    if not ranks.first:
+        backbone = backbone.bare()
     batch = what.batch(samples, backbone.latent_channels, ("",), dtype)
     held = [*backbone.transformer.parameters(), *backbone.transformer.buffers()]
     for cond in (batch.cond, *batch.negatives.values()):
         held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]
-    there = sum(t.numel() * t.element_size() for t in held)
+    now = sum(t.numel() * t.element_size() for t in held)
     del held  # a base in int8 lets its first weights go
-    rehearse(backbone, plan, batch, FILES, plan.run.gradient_accumulation)
-    return there
+    rehearse(backbone, plan, batch, FILES, plan.run.gradient_accumulation, ranks)
+    return now
 
 
-def most_bytes(plan: Recipe, family: str, what: Told, samples: int) -> int:
+def most_bytes(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE) -> int:
     """At the fullest moment, as the allocator reports."""
     gc.collect()  # what earlier tests left is not given back meanwhile
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
-        now = run(plan, family, what, samples)
+        now = run(plan, kind, what, samples, ranks)
     events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]  # making the model is among them
     most = total = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -100,7 +104,7 @@ def test_memory_is_told_within_a_tenth(family: str, task: str, side: int, sample
     plan = recipe(*modes(mode), f"run.gradient_checkpointing={how}")
     what = told(family, task, side)
     foretold = forecast(plan, what, samples, on_gpu=False, size=size(family)).peak.bytes
-    assert foretold == pytest.approx(most_bytes(plan, family, what, samples), rel=0.1)
+    assert foretold == pytest.approx(most_bytes(plan, size(family), what, samples), rel=0.1)
 
 
 @pytest.mark.parametrize(("mode", "samples", "parts"), [("adapter", 4, 2), ("full", 4, 4), ("mixed", 5, 3)])
@@ -108,7 +112,7 @@ def test_so_it_is_of_a_batch_in_parts(mode: str, samples: int, parts: int) -> No
     """Gradients wait beside the activations of a later part."""
     plan, what = recipe(*modes(mode), f"run.gradient_accumulation={parts}"), told("qwen-image-2.1", "edit", 8)
     foretold = forecast(plan, what, samples, on_gpu=False, size=size("qwen-image-2.1")).peak.bytes
-    assert foretold == pytest.approx(most_bytes(plan, "qwen-image-2.1", what, samples), rel=0.1)
+    assert foretold == pytest.approx(most_bytes(plan, size("qwen-image-2.1"), what, samples), rel=0.1)
 
 
 def test_parts_take_less_memory_for_the_same_work() -> None:
@@ -126,7 +130,7 @@ def test_parts_take_less_memory_for_the_same_work() -> None:
 def test_so_it_is_in_bfloat16() -> None:
     plan, what = recipe("run.precision=bf16"), told("qwen-image-2.1", "edit", 8)
     foretold = forecast(plan, what, 2, on_gpu=False, size=size("qwen-image-2.1")).peak.bytes
-    assert foretold == pytest.approx(most_bytes(plan, "qwen-image-2.1", what, 2), rel=0.1)
+    assert foretold == pytest.approx(most_bytes(plan, size("qwen-image-2.1"), what, 2), rel=0.1)
 
 
 @pytest.mark.parametrize(("family", "how"), [("qwen-image-2.1", "full"), ("flux2-klein", "off")])
@@ -139,7 +143,7 @@ def test_and_over_a_base_in_int8(family: str, how: str) -> None:
     elements = sum(math.prod(shape) for name, shape in shapes.items() if "blocks." in name)
     saved = whole.peak["weights of the base"] - foretold.peak["weights of the base"]
     assert saved == pytest.approx(3 * elements, rel=0.05)  # and a scale for each row
-    assert foretold.bytes == pytest.approx(most_bytes(plan, family, what, 1), rel=0.1)
+    assert foretold.bytes == pytest.approx(most_bytes(plan, size(family), what, 1), rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +160,7 @@ def test_operations_are_those_that_torch_counts(family: str, task: str, how: str
         foretold = forecast(plan, what, 2, on_gpu=False, size=size(family)).flops
         counter = FlopCounterMode(display=False)
         with counter:
-            run(plan, family, what, 2)
+            run(plan, size(family), what, 2)
     assert foretold == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
@@ -188,6 +192,25 @@ def test_two_depths_tell_of_a_deep_model() -> None:
     whole = forecast(plan, what, 2, on_gpu=False, size=deep, whole=99)
     assert led_on.peak.bytes == pytest.approx(whole.peak.bytes, rel=0.02)
     assert led_on.flops == pytest.approx(whole.flops, rel=1e-3)
+
+
+@pytest.mark.parametrize("of", ["adapter", "model"])
+def test_a_specialised_teacher_counts_with_its_weights_and_its_forwards(of: str) -> None:
+    what, kind = told("qwen-image-2.1", "edit", 8), size("qwen-image-2.1")
+    alone = forecast(recipe(), what, 2, on_gpu=False, size=kind)
+    teacher = "teachers.preset=constant", f"teachers.named={{other: {{{of}: other}}}}"
+    taught = forecast(recipe(*teacher), what, 2, on_gpu=False, size=kind)
+    held = taught.peak.peak["weights of teacher other"]
+    # An adapter teacher is taken to have the student's rank.
+    like = "student" if of == "adapter" else "base"
+    assert held == pytest.approx(taught.peak.peak[f"weights of the {like}"])
+    # Beside rollouts: the first of a process makes a rotary table that later ones find.
+    beside = [each.peak.bytes - each.peak.peak[ROLLOUT] for each in (taught, alone)]
+    assert beside[0] > beside[1]
+    assert (
+        taught.calls["teacher-other" if of == "adapter" else "other"] == taught.calls["base"] == alone.calls["base"] > 0
+    )
+    assert taught.flops > alone.flops
 
 
 def test_a_gpu_takes_norms_in_float32() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewstep.backbones.families import FAMILIES
@@ -84,10 +85,15 @@ def size_of_model(model: str) -> Size:
     )
 
 
-def hollow(size: Size, depths: Mapping[str, int] | None = None, dtype: torch.dtype = torch.bfloat16) -> Any:
+def hollow(
+    size: Size,
+    depths: Mapping[str, int] | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    fake: FakeTensorMode | None = None,
+) -> Any:
     """The family's backbone around a fake transformer; real tensors may be given to it. depths: other numbers of
-    blocks than the model's."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    blocks than the model's. fake: of another hollow one that it is to run beside."""
+    with fake or FakeTensorMode(allow_non_fake_inputs=True):
         made = size.family.random({**size.config, **(depths or {})}, dtype=dtype)
     made._index = size.index
     made.default_guidance, made.default_steps = size.family.sampled(size.index)
@@ -102,18 +108,19 @@ def copied_freely() -> Iterator[None]:
         yield
 
 
-def emptied(transformer: nn.Module) -> None:
+def emptied(transformer: nn.Module, fake: FakeTensorMode) -> None:
     """Parameters that were put into a hollow transformer become fake as well."""
-    mode = next(p.fake_mode for p in transformer.parameters() if isinstance(p, FakeTensor))
     for module in transformer.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if not isinstance(parameter, FakeTensor):
-                fake = mode.from_tensor(parameter.detach())
-                setattr(module, name, nn.Parameter(fake, requires_grad=parameter.requires_grad))
+            if not isinstance(parameter, FakeTensor | DTensor):
+                empty = fake.from_tensor(parameter.detach())
+                setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
 
 
-def is_hollow(transformer: nn.Module) -> bool:
-    return any(isinstance(p, FakeTensor) for p in transformer.parameters())
+def fake_mode(transformer: nn.Module) -> FakeTensorMode | None:
+    """Of a hollow transformer; None of a real one."""
+    held = (p._local_tensor if isinstance(p, DTensor) else p for p in transformer.parameters())
+    return next((tensor.fake_mode for tensor in held if isinstance(tensor, FakeTensor)), None)
 
 
 class Indexed(TorchDispatchMode):

@@ -16,10 +16,12 @@ from fewstep.data.order import refuse_few_samples
 from fewstep.durable import lines
 from fewstep.encode.estimate import StoreSize
 from fewstep.errors import RecipeError, RunError
+from fewstep.parallel import Ranks
 from fewstep.recipe import Recipe, checked
 
 UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
-STATES = ("weights of the student", "weights of the critic", "optimiser of the", "averaged student")
+ROLES = ("student", "critic")
+PER_MACHINE = 8  # GPUs of a machine where nothing else is said
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,21 @@ class Change:
 
 @dataclass(frozen=True)
 class Budget:
-    """peaks: of each task, the moment at which one GPU holds most. checkpoint: bytes of one on disk."""
+    """peaks: of each task, the moment at which one GPU holds most. checkpoint: bytes of one on disk, of all GPUs
+    together. ranks: the first of its GPUs. notes: what was assumed."""
 
     recipe: Recipe
     size: Size
     shapes: Shapes
     tasks: tuple[TaskForecast, ...]
     iterations: Mapping[Task, int]
-    gpus: int
+    ranks: Ranks
     on_gpu: bool
+    notes: tuple[str, ...]
+
+    @property
+    def gpus(self) -> int:
+        return self.ranks.world
 
     @property
     def peaks(self) -> dict[Task, Phase]:
@@ -63,10 +71,26 @@ class Budget:
     def bytes(self) -> int:
         return max(peak.bytes for peak in self.peaks.values())
 
+    def shares(self, purpose: str) -> int:
+        """The GPUs over which what is for this purpose is split; 1 where each has it whole."""
+        sharding = self.recipe.run.sharding
+        over = {"off": 1, "full": self.gpus, "hybrid": self.ranks.per_machine}[sharding]
+        what, _, owner = purpose.rpartition(" ")
+        if what == "weights of teacher":
+            teacher = self.recipe.teachers.named[owner]
+            return over if teacher.model is not None and teacher.place == "resident" else 1
+        if owner in ROLES:
+            return over if getattr(self.recipe, owner).mode == "full" else 1
+        return over if owner == "base" else 1
+
     @property
     def checkpoint(self) -> int:
+        """Weights of student and critic are half as many as their moments, which have no tables among them."""
         peak = self.tasks[0].peak.peak
-        return sum(n for name, n in peak.items() if name.startswith(STATES))
+        moments = [f"optimiser of the {role}" for role in ROLES]
+        learnt = sum(self.shares(name) * peak[name] for name in moments)
+        average = "averaged student"
+        return round(1.5 * learnt) + self.shares(average) * peak[average]
 
     @property
     def lasting(self) -> int:
@@ -85,23 +109,37 @@ class Budget:
         return self.gpus * total / max(1, sum(self.iterations.values()))
 
 
-def budget_of(recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True) -> Budget:
-    """
+def budget_of(
+    recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True, per_machine: int | None = None
+) -> Budget:
+    """per_machine: GPUs of each machine, PER_MACHINE or all there are if not said.
+
     Raises:
-        RecipeError: fewer samples than GPUs and parts. ModelError: of a size that is not known. CaseError, LayoutError:
-            cases that are here and cannot be used.
+        RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
+        ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
     """
     size = size_of_model(recipe.model)
     guidance, _ = size.family.sampled(size.index)
-    return _budget(recipe, size, shapes_of(recipe, place, guidance), gpus, on_gpu)
+    shapes = shapes_of(recipe, place, guidance)
+    ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))
+    notes = shapes.notes
+    if recipe.run.sharding == "hybrid":
+        if gpus % ranks.per_machine:
+            raise RecipeError(
+                f"run.sharding: hybrid needs as many GPUs on each machine, and {gpus} are no machines of "
+                f"{ranks.per_machine}. Say how many a machine has with --per-machine, or use full"
+            )
+        if per_machine is None and gpus > 1:
+            notes += (f"{ranks.per_machine} GPUs a machine, over which weights are split; --per-machine says another",)
+    return _budget(recipe, size, shapes, ranks, on_gpu, notes)
 
 
-def _budget(recipe: Recipe, size: Size, shapes: Shapes, gpus: int, on_gpu: bool) -> Budget:
-    refuse_few_samples(recipe.run.batch, gpus, recipe.run.gradient_accumulation)
-    samples = -(-recipe.run.batch // gpus)  # each GPU holds all weights, and a share of the batch
-    tasks = tuple(forecast(recipe, told, samples, on_gpu, size) for told in shapes.told)
+def _budget(recipe: Recipe, size: Size, shapes: Shapes, ranks: Ranks, on_gpu: bool, notes: tuple[str, ...]) -> Budget:
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
+    samples = -(-recipe.run.batch // ranks.world)
+    tasks = tuple(forecast(recipe, told, samples, on_gpu, size, ranks=ranks) for told in shapes.told)
     iterations = {told.task: task_turns(recipe.run.iterations, recipe.mixture, told.task) for told in shapes.told}
-    return Budget(recipe, size, shapes, tasks, iterations, gpus, on_gpu)
+    return Budget(recipe, size, shapes, tasks, iterations, ranks, on_gpu, notes)
 
 
 def changes(budget: Budget, card: Card) -> list[Change]:
@@ -113,7 +151,7 @@ def changes(budget: Budget, card: Card) -> list[Change]:
             break
         keys |= step
         tried = changed(recipe, keys)
-        budget = _budget(tried, budget.size, budget.shapes, gpus, budget.on_gpu)
+        budget = _budget(tried, budget.size, budget.shapes, budget.ranks, budget.on_gpu, budget.notes)
         words = ", ".join(f"{key}: {value}" for key, value in step.items())
         parts = step.get("run.gradient_accumulation", 1)
         if parts > 1:  # as many GPUs more leave as few samples at once
@@ -126,10 +164,14 @@ def _steps(budget: Budget, card: Card) -> list[dict[str, Any]]:
     """Those that cost least quality and time first. A batch counts over all GPUs."""
     recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
     how, parts = recipe.run.gradient_checkpointing, recipe.run.gradient_accumulation
+    sharded: list[dict[str, Any]] = (
+        [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
+    )
+    # On several GPUs a split teacher takes less than one that visits each whole.
     offloaded = [
         {f"teachers.named.{name}.place": "offloaded"}
         for name, teacher in recipe.teachers.named.items()
-        if teacher.model is not None and teacher.place == "resident"
+        if teacher.model is not None and teacher.place == "resident" and budget.gpus == 1
     ]
     recomputed = [
         {"run.gradient_checkpointing": one}
@@ -141,17 +183,21 @@ def _steps(budget: Budget, card: Card) -> list[dict[str, Any]]:
         parts = min(2 * parts, least)
         accumulated.append({"run.gradient_accumulation": parts})
     modes = [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
-    # Fewer samples at once are no help where weights and moments are too much by themselves.
-    later = [*modes, *accumulated] if budget.lasting > card.bytes else [*accumulated, *modes]
-    # Rounding is of the teacher too, so it comes after all that costs time alone. No learner has a copy by then.
-    rounded = (
-        [{"run.base_weights": "int8"}] if recipe.run.base_weights != "int8" and recipe.run.sharding == "off" else []
-    )
+    # Fewer samples at once, and recomputation, are no help where weights and moments are too much by themselves.
+    if budget.lasting > card.bytes:
+        first, later = [*sharded, *offloaded, *recomputed], [*modes, *accumulated]
+    else:
+        first, later = [*offloaded, *recomputed, *sharded], [*accumulated, *modes]
     # Without parts, gradients are there only as the activations go.
     single: list[dict[str, Any]] = (
         [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
     )
-    return [*offloaded, *recomputed, *later, *rounded, *single]
+    # A byte a weight is for a base that lies whole, and for adapters alone: after the modes.
+    whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights != "int8"
+    bytes_: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
+    # A forward less is held at the price of its activations; parts and split weights do not go with it.
+    plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
+    return [*plain, *first, *later, *bytes_, *single]
 
 
 def changed(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
@@ -232,6 +278,7 @@ def as_json(budget: Budget, card: Card | None, made: list[Change], rate: Rate | 
             "peak_bytes": budget.peaks[one.told.task].bytes,
             "peak_phase": budget.peaks[one.told.task].name,
             "parts": dict(budget.peaks[one.told.task].peak),
+            "split_over": {name: budget.shares(name) for name in budget.peaks[one.told.task].peak},
             "flops_per_iteration": one.flops,
             "forwards": dict(one.calls),
             "iterations": budget.iterations[one.told.task],
@@ -245,12 +292,14 @@ def as_json(budget: Budget, card: Card | None, made: list[Change], rate: Rate | 
             "basis": budget.size.basis,
             "parameters": budget.size.parameters,
             "gpus": budget.gpus,
+            "gpus_per_machine": budget.ranks.per_machine,
+            "sharding": budget.recipe.run.sharding,
             "tasks": tasks,
             "checkpoint_bytes": budget.checkpoint,
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
             "hours": None if rate is None else round(rate.hours(budget), 3),
-            "notes": list(budget.shapes.notes),
+            "notes": list(budget.notes),
             "card_bytes": None if card is None else card.bytes,
             "fits": None if card is None else budget.bytes <= card.bytes,
             "changes": [vars(change) for change in made],

@@ -8,22 +8,25 @@ whole.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from fewstep.backbones.hollow import Indexed, Size, as_on_gpu, hollow, size_of_model
+from fewstep.backbones.hollow import Indexed, Size, as_on_gpu, fake_mode, hollow, size_of_model
+from fewstep.budget.company import company
 from fewstep.budget.ledger import CONDITIONING, ROLLOUT, Phase
 from fewstep.budget.rehearsal import Rehearsed, Told, rehearse
 from fewstep.device import PRECISIONS
 from fewstep.lora.factors import Factors
+from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import Recipe
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.assemble import Sources
 
 PARTS = 2  # of a batch that are rehearsed: the second is run through beside the gradients of the first, as all later
 SHALLOW, STEP = 2, 2  # blocks of each kind, and how many more the second rehearsal has
+SPLIT_SHALLOW = 4  # where weights are split: a block in the middle has neighbours that are gathered beside it
 WHOLE = 6  # up to so many blocks of a kind a model is rehearsed as it is
 
 
@@ -61,22 +64,31 @@ class TaskForecast:
 
 
 def forecast(
-    recipe: Recipe, told: Told, samples: int, on_gpu: bool, size: Size | None = None, whole: int = WHOLE
+    recipe: Recipe,
+    told: Told,
+    samples: int,
+    on_gpu: bool,
+    size: Size | None = None,
+    whole: int = WHOLE,
+    ranks: Ranks = ALONE,
 ) -> TaskForecast:
     """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU. whole: up to so
-    many blocks of a kind are rehearsed as they are."""
+    many blocks of a kind are rehearsed as they are. ranks: the first of so many."""
     parts = recipe.run.gradient_accumulation
     some = min(parts, PARTS)
     rehearsed = some * -(-samples // parts)
     size = size or size_of_model(recipe.model)
     depths = size.depths
-    counted = {key: min(n, SHALLOW) if max(depths.values()) > whole else n for key, n in depths.items()}
-    base = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, counted)
+    shallow = SHALLOW if ranks.world == 1 or recipe.run.sharding == "off" else SPLIT_SHALLOW
+    counted = {key: min(n, shallow) if max(depths.values()) > whole else n for key, n in depths.items()}
     slopes = []
-    for key, n in depths.items():
-        if n > counted[key]:
-            deeper = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, {**counted, key: counted[key] + STEP})
-            slopes.append((deeper, (n - counted[key]) / STEP))
+    with company(ranks) as here:
+        base = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, counted, here)
+        for key, n in depths.items():
+            if n > counted[key]:
+                more = {**counted, key: counted[key] + STEP}
+                deeper = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, more, here)
+                slopes.append((deeper, (n - counted[key]) / STEP))
     phases = [_led_on(number, base, slopes) for number in range(len(base.phases))]
     unrun, updates = _unrun(recipe), recipe.critic.updates
     return TaskForecast(
@@ -92,7 +104,14 @@ def _unrun(recipe: Recipe) -> float:
 
 
 def _rehearsed(
-    recipe: Recipe, told: Told, samples: int, parts: int, on_gpu: bool, size: Size, depths: Mapping[str, int]
+    recipe: Recipe,
+    told: Told,
+    samples: int,
+    parts: int,
+    on_gpu: bool,
+    size: Size,
+    depths: Mapping[str, int],
+    ranks: Ranks,
 ) -> Rehearsed:
     dtype = PRECISIONS[recipe.run.precision]
     backbone = hollow(size, depths, dtype)
@@ -101,10 +120,10 @@ def _rehearsed(
     if on_gpu:
         as_on_gpu(backbone.transformer)
     with Indexed():
-        return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths), parts)
+        return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths, on_gpu), parts, ranks)
 
 
-def _sources(recipe: Recipe, backbone: Any, size: Size, depths: Mapping[str, int]) -> Sources:
+def _sources(recipe: Recipe, backbone: Any, size: Size, depths: Mapping[str, int], on_gpu: bool) -> Sources:
     """Specialised teachers that are not there either: a LoRA of the student's rank on the family's usual modules."""
     shapes, rank = linear_shapes(backbone.transformer), recipe.student.adapter.rank
 
@@ -116,7 +135,10 @@ def _sources(recipe: Recipe, backbone: Any, size: Size, depths: Mapping[str, int
         }
 
     def model(source: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        return hollow(size, depths, dtype).transformer
+        transformer = hollow(size, depths, dtype, fake_mode(backbone.transformer)).transformer
+        if on_gpu:
+            as_on_gpu(transformer)
+        return cast(nn.Module, transformer)
 
     return Sources(adapter, model)
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 CONDITIONING = "conditioning"
 ROLLOUT = "rollout states, prefix"
+GATHERED = "gathered weights"  # of split ones, what is whole at the moment, and the buffers of their traffic
 WORK = "activations"  # whatever is for nothing else: what backward needs, and what an operation is making
 _ATEN = torch.ops.aten
 
@@ -77,7 +79,8 @@ class Ledger(TorchDispatchMode):
         yield
         if name == "rollout":
             for key in self._live.keys() - before:
-                self._rename(key, ROLLOUT)
+                if self._live[key][1] == WORK:  # not the buffers that split weights are gathered in from now on
+                    self._rename(key, ROLLOUT)
 
     def call(self) -> None:
         """A network is called now."""
@@ -88,12 +91,33 @@ class Ledger(TorchDispatchMode):
         return {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        self._work(func.overloadpacket, args, kwargs or {}, made)
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        self._work(func.overloadpacket, args, kwargs, made)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._hold(tensor, None)
+        if func.namespace == "fsdp":  # its copies into and out of buffers
+            for tensor in tree_leaves((args, kwargs)):
+                if isinstance(tensor, Tensor):
+                    self._gather(tensor)
         return made
+
+    def __enter__(self) -> Any:
+        """FSDP2 gives a gathered weight's memory back, and asks for it again, by its storage alone: no operation."""
+        self._resize, told = torch.UntypedStorage.resize_, self._resized
+
+        def resize_(storage: Any, size: int) -> Any:
+            made = self._resize(storage, size)
+            told(storage)
+            return made
+
+        torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign, assignment]
+        return super().__enter__()
+
+    def __exit__(self, *failure: Any) -> None:
+        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        super().__exit__(*failure)
 
     def _work(self, packet: Any, args: Any, kwargs: Any, made: Any) -> None:
         flops = 0
@@ -106,17 +130,30 @@ class Ledger(TorchDispatchMode):
             self.phases[-1].last_call += flops
 
     def _hold(self, tensor: Tensor, purpose: str | None) -> None:
-        storage = tensor.untyped_storage()
+        storage = _own(tensor).untyped_storage()
         key = storage._cdata
         if key in self._live:
             if purpose is not None:
                 self._rename(key, purpose)
             return
-        size = storage.nbytes()
         purpose = purpose or WORK
-        self._live[key] = size, purpose, weakref.ref(storage, lambda _: self._gone(key))
-        self._now[purpose] += size
-        self._total += size
+        self._live[key] = 0, purpose, weakref.ref(storage, lambda _: self._gone(key))
+        self._grow(key, storage.nbytes())
+
+    def _gather(self, tensor: Tensor) -> None:
+        key = _own(tensor).untyped_storage()._cdata
+        if key in self._live and self._live[key][1] == WORK:
+            self._rename(key, GATHERED)
+
+    def _resized(self, storage: Any) -> None:
+        if storage._cdata in self._live:
+            self._grow(storage._cdata, storage.nbytes())
+
+    def _grow(self, key: int, size: int) -> None:
+        before, purpose, reference = self._live[key]
+        self._live[key] = size, purpose, reference
+        self._now[purpose] += size - before
+        self._total += size - before
         if self._total > self._most and self.phases:
             self._most = self._total
             self.phases[-1].peak = +self._now
@@ -131,3 +168,8 @@ class Ledger(TorchDispatchMode):
         size, purpose, _ = self._live.pop(key)
         self._now[purpose] -= size
         self._total -= size
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """What this rank holds of it."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

@@ -6,6 +6,7 @@ are there from the beginning, as they are from the second iteration on.
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.hollow import copied_freely, emptied, is_hollow
+from fewstep.backbones.hollow import copied_freely, emptied, fake_mode
 from fewstep.backbones.int8 import to_int8
+from fewstep.budget.company import Unfilled
 from fewstep.budget.ledger import CONDITIONING, Ledger, Phase
 from fewstep.conditioning import Conditioning, Layout, Task
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
+from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import Cast, Sources, assemble
+from fewstep.roles.sharding import WHOLE, Lay, lay_of
 from fewstep.train.average import Average
 from fewstep.train.distill import Method
 from fewstep.train.health import Health
@@ -80,11 +84,13 @@ def rehearse(
     batch: Batch,
     sources: Sources,
     parts: int = 1,
+    ranks: Ranks = ALONE,
 ) -> Rehearsed:
     """One iteration at the student's last step, where specialised teachers weigh most, after all ramps. parts: of the
     batch, one after another."""
-    cast_ = assembled(backbone, recipe, sources)
-    learners = Learner(cast_.student, recipe.student), Learner(cast_.critic, recipe.critic)
+    lay = lay_of(recipe.run.sharding, ranks, batch.cond.text_BLC.device, recipe.run.precision)
+    cast_ = assembled(backbone, recipe, sources, lay)
+    learners = Learner(cast_.student, recipe.student, ranks), Learner(cast_.critic, recipe.critic, ranks)
     average = Average(cast_.student, recipe.student.ema)
     for learner in learners:
         _prime(learner)
@@ -96,7 +102,8 @@ def rehearse(
         cast(Clock, ledger), Health(recipe.teachers.watch), terms,
     )  # fmt: skip
     calls = _counting(cast_, ledger)
-    with ledger:
+    fake = fake_mode(backbone.transformer)
+    with ledger, nullcontext() if fake is None else Unfilled(fake):
         method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.parts(parts))
     return Rehearsed(tuple(ledger.phases), dict(calls))
 
@@ -120,10 +127,11 @@ def _counting(cast_: Cast, ledger: Ledger) -> Counter[str]:
     return calls
 
 
-def assembled(backbone: Backbone, recipe: Recipe, sources: Sources) -> Cast:
+def assembled(backbone: Backbone, recipe: Recipe, sources: Sources, lay: Lay = WHOLE) -> Cast:
     """The cast of a run over a backbone in the run's precision."""
     if recipe.run.base_weights == "int8":
         to_int8(backbone.transformer)
+    fake = fake_mode(backbone.transformer)
     with copied_freely():
         made = assemble(
             backbone,
@@ -135,10 +143,11 @@ def assembled(backbone: Backbone, recipe: Recipe, sources: Sources) -> Cast:
             precision=recipe.run.precision,
             gradient_checkpointing=recipe.run.gradient_checkpointing,
             sources=sources,
+            lay=lay,
         )
-    if is_hollow(backbone.transformer):
+    if fake is not None:
         for network in (made.student, made.critic, *(teacher.network for teacher in made.teachers.teachers.values())):
-            emptied(network.transformer)
+            emptied(network.transformer, fake)
     return made
 
 
@@ -148,7 +157,7 @@ def _once(critic: Any) -> Any:
 
 
 def _prime(learner: Learner) -> None:
-    for parameter in learner.named.values():
+    for parameter in learner.parts.values():
         learner.optimiser.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),

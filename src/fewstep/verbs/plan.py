@@ -18,6 +18,7 @@ def plan(
     *,
     gpu: int | None,
     gpus: int,
+    per_machine: int | None,
     seconds: float | None,
     measured: Path | None,
     tflops: float | None,
@@ -31,7 +32,7 @@ def plan(
     """
     on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_one(recipe)
     with console.status("rehearsing an iteration"):
-        budget = budget_of(recipe, place, gpus, on_gpu)
+        budget = budget_of(recipe, place, gpus, on_gpu, per_machine)
         card = None if gpu is None else Card(gpu)
         fits = card is None or budget.bytes <= card.bytes
         made = changes(budget, card) if card is not None and not fits else []
@@ -55,14 +56,27 @@ def _memory(budget: Budget) -> Table:
     where = "a GPU" if budget.on_gpu else "this machine's CPU"
     each = "" if budget.gpus == 1 else f", each of {budget.gpus}"
     table = Table(f"GB on {where}{each}", title="memory at the fullest moment of an iteration")
+    if budget.gpus > 1:
+        table.add_column("its share")
     for task, peak in budget.peaks.items():
         table.add_column(f"{task} ({peak.name})", justify="right")
     names = dict.fromkeys(name for peak in budget.peaks.values() for name, _ in peak.peak.most_common())
     for name in names:
-        table.add_row(name, *(f"{peak.peak[name] / GB:.2f}" for peak in budget.peaks.values()))
+        table.add_row(name, *_share(budget, name), *(f"{peak.peak[name] / GB:.2f}" for peak in budget.peaks.values()))
     table.add_section()
-    table.add_row("together", *(f"[bold]{peak.bytes / GB:.2f}[/]" for peak in budget.peaks.values()))
+    together = (f"[bold]{peak.bytes / GB:.2f}[/]" for peak in budget.peaks.values())
+    table.add_row("together", *[""] * (budget.gpus > 1), *together)
     return table
+
+
+def _share(budget: Budget, purpose: str) -> list[str]:
+    """Of weights and their kin: whether each GPU has them whole."""
+    if budget.gpus == 1:
+        return []
+    if not purpose.startswith(("weights", "optimiser", "gradients", "averaged")):
+        return ["its own"]
+    parts = budget.shares(purpose)
+    return ["whole" if parts == 1 else f"1 of {parts}"]
 
 
 def _work(budget: Budget) -> Table:
@@ -94,7 +108,7 @@ def _lines(budget: Budget, rate: Rate | None) -> list[str]:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
         found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
-    return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.shapes.notes)]
+    return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
 
 
 def _verdict(budget: Budget, card: Card, made: list[Change]) -> str:
