@@ -100,6 +100,26 @@ def weights(run: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (run / "checkpoints" / "iteration-000004").glob("*.safetensors")}
 
 
+def test_a_run_over_a_base_in_int8_exports_for_the_whole_base(
+    recipe: dict[str, Any], teacher: Path, tmp_path: Path
+) -> None:
+    recipe["run"] |= {"base_weights": "int8"}
+    run, student = tmp_path / "runs" / "tiny", tmp_path / "student"
+    result = fewstep("distill", written(recipe, tmp_path), "--out", run)
+    assert result.exit_code == 0, result.output
+    exported = fewstep("export", run, "--to", student, "--dtype", "fp32", "--verify")
+    assert exported.exit_code == 0, exported.output
+    name = Path("transformer", "diffusion_pytorch_model.safetensors")
+    base, merged = load_file(teacher / name), load_file(student / name)
+    assert {key: w.dtype for key, w in merged.items()} == {key: w.dtype for key, w in base.items()}
+    changed = {key for key in base if not base[key].equal(merged[key])}
+    assert changed
+    assert all("blocks." in key for key in changed)
+    for key in changed:  # by the student's LoRA of rank 2 alone: what int8 rounds off has every rank
+        update = torch.linalg.svdvals(merged[key] - base[key])
+        assert update[1] > 1e-5 > update[2], key
+
+
 def test_a_fork_goes_on_under_a_changed_recipe(recipe: dict[str, Any], tmp_path: Path) -> None:
     file, old, new = written(recipe, tmp_path), tmp_path / "runs" / "old", tmp_path / "runs" / "new"
     assert fewstep("distill", file, "--out", old).exit_code == 0
