@@ -95,6 +95,7 @@ def test_samples_are_those_of_a_part_on_one_gpu(without_weights: dict[str, Any],
     assert "on 2 ranks, 3 on some of them, cannot be accumulated in 4 parts" in " ".join(result.output.split())
 
 
+@pytest.mark.slow
 def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
     without_weights: dict[str, Any], tmp_path: Path
 ) -> None:

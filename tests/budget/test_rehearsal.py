@@ -107,7 +107,10 @@ def test_memory_is_told_within_a_tenth(family: str, task: str, side: int, sample
     assert foretold == pytest.approx(most_bytes(plan, size(family), what, samples), rel=0.1)
 
 
-@pytest.mark.parametrize(("mode", "samples", "parts"), [("adapter", 4, 2), ("full", 4, 4), ("mixed", 5, 3)])
+@pytest.mark.parametrize(
+    ("mode", "samples", "parts"),
+    [("adapter", 4, 2), ("full", 4, 4), pytest.param("mixed", 5, 3, marks=pytest.mark.slow)],
+)
 def test_so_it_is_of_a_batch_in_parts(mode: str, samples: int, parts: int) -> None:
     """Gradients wait beside the activations of a later part."""
     plan, what = recipe(*modes(mode), f"run.gradient_accumulation={parts}"), told("qwen-image-2.1", "edit", 8)
@@ -184,6 +187,7 @@ def test_recomputing_takes_less_memory_and_more_work_the_more_it_is() -> None:
     assert off.flops < selective.flops < full.flops
 
 
+@pytest.mark.slow
 def test_two_depths_tell_of_a_deep_model() -> None:
     small = size("qwen-image-2.1")
     deep = Size(small.family, small.index, {**small.config, "num_layers": 6}, "deep")

@@ -38,7 +38,7 @@ def of_plan(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks) ->
 
 CASES = [
     ("full", "off", 4, 1),  # weights and moments weigh most
-    ("full", "full", 12, 4),  # activations do
+    pytest.param("full", "full", 12, 4, marks=pytest.mark.slow),  # activations do
     ("adapter", "off", 4, 1),
 ]
 
