@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fewstep.backbones import tiny, tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.hollow import Size, size_of_model
+from fewstep.backbones.joint_sequence import _rope, joint_of
 from fewstep.backbones.qwen_image import EDITS, QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.budget.forecast import forecast
@@ -67,9 +68,21 @@ def run(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE
     return now
 
 
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    fresh()
+
+
+def fresh() -> None:
+    """As in a new process: rotary tables, which every model of a process shares, are made again."""
+    _rope.cache_clear()
+    joint_of.cache_clear()
+
+
 def most_bytes(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE) -> int:
     """At the fullest moment, as the allocator reports."""
     gc.collect()  # what earlier tests left is not given back meanwhile
+    fresh()
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         now = run(plan, kind, what, samples, ranks)
     events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]  # making the model is among them
@@ -227,3 +240,15 @@ def test_the_real_sizes_are_known_without_their_files() -> None:
     told = {name: size_of_model(name).parameters / 1e9 for name in ("Qwen/Qwen-Image-2.1", "Qwen/Qwen-Image-Edit-2511")}
     told["klein"] = size_of_model("black-forest-labs/FLUX.2-klein-base-4B").parameters / 1e9
     assert [round(n, 1) for n in told.values()] == [7.1, 20.4, 3.9]
+
+
+def test_an_offloaded_teacher_counts_while_it_visits() -> None:
+    what, kind = told("qwen-image-2.1", "t2i", 4), size("qwen-image-2.1")
+    keys = "teachers.preset=constant", "teachers.named={other: {model: other, place: offloaded}}"
+    phases = forecast(recipe(*keys), what, 1, on_gpu=False, size=kind).phases
+    held = [(phase.name, phase.peak["weights of teacher other"]) for phase in phases]
+    visit = next(number for number, (name, _) in enumerate(held) if name == "teachers")
+    assert not any(taken for _, taken in held[:visit])
+    assert held[visit + 1][0] == "critic"
+    # Its rotary tables stay, once it has been there.
+    assert held[visit][1] - held[visit + 1][1] == pytest.approx(4 * kind.parameters, rel=0.01)

@@ -8,8 +8,8 @@ import torch
 from specimens import T2I, Family, Request
 from test_gradients import assert_same, gradients
 
+from fewstep.backbones.blocks import blocks
 from fewstep.roles.compilation import compiled
-from fewstep.roles.sharding import blocks
 
 EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(64, 64)], (64, 64))
 

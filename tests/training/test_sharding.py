@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from fewstep.backbones.bare import hollowed
+from fewstep.backbones.blocks import blocks
 from fewstep.backbones.toy import ToyBackbone
 from fewstep.errors import EnvironmentRefused, ModelError
 from fewstep.flow.noise import Draw
@@ -25,7 +26,7 @@ from fewstep.parallel import part as own_part
 from fewstep.roles.assemble import Cast, Sources, assemble
 from fewstep.roles.compilation import compiled
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.sharding import blocks, lay_of
+from fewstep.roles.sharding import lay_of
 from fewstep.train.checkpoint import Position, load, torn
 from fewstep.train.plan import RunPlan
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewstep.backbones.blocks import blocks
+
 LEVELS = 127
 
 
@@ -66,10 +68,8 @@ def taken_back(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 def to_int8(transformer: nn.Module) -> None:
     """Every linear layer of the blocks, in place, one after another: never two copies of more than one."""
-    for blocks in transformer.children():
-        if not isinstance(blocks, nn.ModuleList):
-            continue
-        for path, layer in list(blocks.named_modules()):
+    for block in blocks(transformer):
+        for path, layer in list(block.named_modules()):
             if type(layer) is nn.Linear:
                 parent, _, leaf = path.rpartition(".")
-                setattr(blocks.get_submodule(parent), leaf, Int8Linear(layer))
+                setattr(block.get_submodule(parent), leaf, Int8Linear(layer))

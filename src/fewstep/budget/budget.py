@@ -194,10 +194,10 @@ def _steps(budget: Budget, card: Card) -> list[dict[str, Any]]:
     )
     # A byte a weight is for a base that lies whole, and for adapters alone: after the modes.
     whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights != "int8"
-    bytes_: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
+    rounded: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
     # A forward less is held at the price of its activations; parts and split weights do not go with it.
     plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
-    return [*plain, *first, *later, *bytes_, *single]
+    return [*plain, *first, *later, *rounded, *single]
 
 
 def changed(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:

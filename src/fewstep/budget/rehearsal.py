@@ -5,8 +5,8 @@ are there from the beginning, as they are from the second iteration on.
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from fewstep.flow.noise import Draw
 from fewstep.parallel import ALONE, Ranks
 from fewstep.recipe import Recipe
 from fewstep.roles.assemble import Cast, Sources, assemble
+from fewstep.roles.offloaded import Offloaded
 from fewstep.roles.sharding import WHOLE, Lay, lay_of
 from fewstep.train.average import Average
 from fewstep.train.distill import Method
@@ -112,8 +113,7 @@ def _counting(cast_: Cast, ledger: Ledger) -> Counter[str]:
     """Filled as the cast's transformers are called."""
     calls: Counter[str] = Counter()
     hooked: set[int] = set()
-    networks = (cast_.student, cast_.critic, *(teacher.network for teacher in cast_.teachers.teachers.values()))
-    for network in networks:
+    for network in cast_.networks:
         if id(network.transformer) in hooked:
             continue
         hooked.add(id(network.transformer))
@@ -146,7 +146,7 @@ def assembled(backbone: Backbone, recipe: Recipe, sources: Sources, lay: Lay = W
             lay=lay,
         )
     if fake is not None:
-        for network in (made.student, made.critic, *(teacher.network for teacher in made.teachers.teachers.values())):
+        for network in made.networks:
             emptied(network.transformer, fake)
     return made
 
@@ -169,7 +169,9 @@ def _note(ledger: Ledger, cast_: Cast, learners: tuple[Learner, Learner], averag
     """Who owns what is there before the iteration, and whose the gradients will be."""
     for name, teacher in cast_.teachers.teachers.items():
         network = teacher.network
-        if network.adapters is None:
+        if isinstance(network, Offloaded):
+            _visiting(ledger, network, f"weights of teacher {name}")
+        elif network.adapters is None:
             ledger.note(_tensors(network.transformer), f"weights of teacher {name}")
         elif network.adapter is not None:
             ledger.note(network.adapters.parameters(network.adapter).values(), f"weights of teacher {name}")
@@ -189,6 +191,19 @@ def _note(ledger: Ledger, cast_: Cast, learners: tuple[Learner, Learner], averag
     frozen = [p for name, p in base.named_parameters() if id(p) not in own and ".lora_" not in name]
     ledger.note([*frozen, *_tables(base)], "weights of the base")
     ledger.note(_conditionings(batch), CONDITIONING)
+
+
+def _visiting(ledger: Ledger, network: Offloaded, purpose: str) -> None:
+    """Its home is the CPU's memory, which is not told; its visits are."""
+    visit = network.active
+
+    @contextmanager
+    def active() -> Iterator[None]:
+        with visit():
+            ledger.note(_tensors(network.transformer), purpose)
+            yield
+
+    network.active = active  # type: ignore[method-assign]
 
 
 def _naming(ledger: Ledger, purpose: str) -> Any:

@@ -59,8 +59,7 @@ class Cast:
     @property
     def runs_split(self) -> bool:
         """Whether all ranks must run together whatever one of them looks at."""
-        networks = (self.student, *(teacher.network for teacher in self.teachers.teachers.values()))
-        return any(network.runs_split for network in networks)
+        return any(network.runs_split for network in self.networks)
 
 
 def assemble(

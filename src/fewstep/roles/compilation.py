@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from torch.utils._triton import has_triton
 
+from fewstep.backbones.blocks import blocks
 from fewstep.errors import EnvironmentRefused
-from fewstep.roles.sharding import blocks
 
 Backend = Callable[..., Any]
 

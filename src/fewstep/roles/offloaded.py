@@ -29,7 +29,7 @@ class Offloaded(Network):
         try:
             if self._depth == 1:
                 for tensor, home in self._homes:
-                    tensor.data = home.to(self._device, non_blocking=True)
+                    tensor.data = home.to(self._device, non_blocking=True, copy=True)
             yield
         finally:
             self._depth -= 1

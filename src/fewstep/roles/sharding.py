@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.bare import copied, hollowed, materialise, own_buffers
+from fewstep.backbones.blocks import blocks
 from fewstep.errors import RecipeError
 from fewstep.lora.factors import Factors, merged
 from fewstep.parallel import Ranks, part, part_of
@@ -168,11 +169,6 @@ def lay_of(sharding: Sharding, ranks: Ranks, device: torch.device, precision: st
     shape, names = ((copies, each), ("copies", SPLITS)) if copies > 1 else ((each,), (SPLITS,))
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
     return Split(mesh, ranks, device, torch.bfloat16 if precision == "bf16" else None)
-
-
-def blocks(transformer: nn.Module) -> list[nn.Module]:
-    """What is gathered together: the members of the lists that a transformer is made of."""
-    return [block for child in transformer.children() if isinstance(child, nn.ModuleList) for block in child]
 
 
 def _values(transformer: nn.Module) -> Callable[[str], Tensor]:
