@@ -140,6 +140,22 @@ def test_the_word_follows_from_the_interval(
     assert decided(claim, Interval(fmean(by_seed), low, high, 40, by_seed)) == word
 
 
+@pytest.mark.parametrize(
+    ("claim", "low", "high", "word"),
+    [
+        (MORE, 0.01, 0.03, "reproduced"),
+        (MORE, -0.05, -0.01, "not reproduced"),
+        (MORE, -0.02, 0.04, "undecided"),  # it may be larger than it looks
+        (NOT_LESS, -0.02, 0.02, "undecided"),
+        (NOT_LESS, 0.01, 0.02, "undecided"),
+        (NOT_LESS, -0.4, -0.2, "not reproduced"),
+    ],
+)
+def test_a_ceiling_hides_how_much_and_not_which(claim: Claim, low: float, high: float, word: str) -> None:
+    middle = (low + high) / 2
+    assert decided(claim, Interval(middle, low, high, 40, (middle, middle)), pressed=True) == word
+
+
 def test_no_interval_no_word() -> None:
     assert decided(MORE, None) == "undecided"
     assert decided(MORE, Interval(1.0, None, None, 1, (1.0,))) == "undecided"
@@ -202,6 +218,18 @@ def test_at_the_ceiling_nothing_is_decided(examined: Callable[..., Path]) -> Non
     assert "too easy" in found["takeaways"][0]["claims"][0]["why"]
 
 
+def test_what_is_seen_through_the_ceiling_counts(examined: Callable[..., Path]) -> None:
+    def pressed(row: str, seed: int, task: str, category: str, case: int) -> float:
+        return 4.95 - 0.04 * (row == "E2") + 0.01 * _noise(row, seed, category, case)
+
+    first, second, third = results(examined("data-composition", pressed))["takeaways"]
+    assert {claim["verdict"] for claim in first["claims"]} == {"not reproduced"}  # E2 is below E5
+    assert [claim["verdict"] for claim in second["claims"]] == ["undecided", "undecided"]
+    assert "too easy" in second["claims"][0]["why"]
+    assert first["claims"][0]["why"] is None
+    assert [claim["verdict"] for claim in third["claims"]] == ["not reproduced", "undecided"]
+
+
 @pytest.mark.parametrize(("cases", "noise", "word"), [(19, 0.1, "fewer than 20 cases"), (40, 0.0, "no width")])
 def test_too_few_or_too_equal_cases_decide_nothing(
     cases: int, noise: float, word: str, examined: Callable[..., Path]
@@ -217,8 +245,8 @@ def test_too_few_or_too_equal_cases_decide_nothing(
 
 def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
-    (folder / "examination" / "E5-seed0" / "000100" / "verdicts" / "probe.jsonl").unlink()
-    (folder / "examination" / "E5-seed1" / "000100" / "verdicts" / "probe.jsonl").unlink()
+    (folder / "examination" / "E5-seed0" / "000300" / "verdicts" / "probe.jsonl").unlink()
+    (folder / "examination" / "E5-seed1" / "000300" / "verdicts" / "probe.jsonl").unlink()
     found = results(folder)
     assert found["missing"] == ["E5-seed0", "E5-seed1"]
     claim = found["takeaways"][0]["claims"][0]
@@ -229,7 +257,7 @@ def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> Non
 def test_seeds_that_are_new_join_a_study(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper, seeds=2)
     study, begun = grid(plan.load("data-composition")[0], seeds=1), opened(folder)
-    begin(StudyFolder(folder), study.plan, study.described(), 100, (5,), {})
+    begin(StudyFolder(folder), study.plan, study.described(), 300, (5,), {})
     assert begun.seeds == (0, 1)
     assert opened(folder).seeds == (0, 1, 5)
     assert results(folder)["missing"] == [f"E{i}-seed5" for i in range(1, 6)]
@@ -254,7 +282,7 @@ def test_moments_are_curves_and_can_be_claimed(examined: Callable[..., Path]) ->
     (takeaway,) = found["takeaways"]
     assert takeaway["verdict"] == "reproduced"
     curve = found["moments"][0]["cells"]["specialised-alone"]
-    assert [point["iteration"] for point in curve] == [2, 10, 20, 30, 42, 100]
+    assert [point["iteration"] for point in curve] == [8, 30, 60, 90, 128, 300]
     assert curve[1]["score"]["value"] > 4.1
     assert curve[-1]["score"]["value"] < 2.1
 

@@ -21,7 +21,8 @@ REPRODUCED: Verdict = "reproduced"
 NOT_REPRODUCED: Verdict = "not reproduced"
 UNDECIDED: Verdict = "undecided"
 FEWEST_CASES = 20  # ours: of a category
-CEILING = 4.9  # ours: where all rows are above it, the examination is too easy to tell them apart
+CEILING = 4.9  # ours: where all rows are above it, the examination is too easy to tell by how much they differ
+TOO_EASY = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
 
 
 class Claim(Plan):
@@ -70,19 +71,24 @@ def takeaways() -> tuple[Takeaway, ...]:
     return tuple(Takeaway.model_validate(told) for told in raw)
 
 
-def decided(claim: Claim, found: Interval | None) -> Verdict:
+def decided(claim: Claim, found: Interval | None, pressed: bool = False) -> Verdict:
     """The word that the interval allows.
 
     more: reproduced where the whole interval, and every run by itself, is above 0; not reproduced where the whole
     interval is below the margin, so that whatever difference there is does not count; else undecided. not-less:
     reproduced where the whole interval, and every run, is above -margin; not reproduced where it is all below.
+
+    Args:
+        pressed: the examination's ceiling makes differences smaller than they are, and does not turn them round. So
+            nothing may follow from how small one is; what is beyond the bar all the same still counts.
     """
     if found is None or found.low is None or found.high is None:
         return UNDECIDED
-    bar = 0.0 if claim.kind == "more" else -claim.margin
-    if found.low > bar and all(value > bar for value in found.by_seed):
+    more = claim.kind == "more"
+    bar = 0.0 if more else -claim.margin
+    if found.low > bar and all(value > bar for value in found.by_seed) and (more or not pressed):
         return REPRODUCED
-    if found.high < (claim.margin if claim.kind == "more" else bar):
+    if found.high < (claim.margin if more and not pressed else bar):
         return NOT_REPRODUCED
     return UNDECIDED
 
@@ -104,8 +110,13 @@ def answered(claim: Claim, sat: Sat, measured: Sat, columns: Mapping[str, Sequen
     rows, judges = [*higher, *lower], judges_of([*higher, *lower])
     found = contrast(higher, lower, judges, claim.task, categories)
     in_db = contrast(*_sides(claim, measured), [EXACT], claim.task, categories)
-    why = None if found is None else _unfit(found, rows, judges, claim.task, categories)
-    return Answer(claim, found, UNDECIDED if why else decided(claim, found), why, printed, in_db)
+    if found is None:
+        return Answer(claim, None, UNDECIDED, None, printed, in_db)
+    means = [level(row, judge, claim.task, categories) for row in rows for judge in judges]
+    pressed = all(mean is not None and mean.value > CEILING for mean in means)
+    why = _unfit(found, categories)
+    verdict = UNDECIDED if why else decided(claim, found, pressed)
+    return Answer(claim, found, verdict, TOO_EASY if pressed and verdict == UNDECIDED else why, printed, in_db)
 
 
 def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
@@ -116,13 +127,8 @@ def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
     return [row for row in higher if row], [row for row in lower if row]
 
 
-def _unfit(
-    found: Interval, rows: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]
-) -> str | None:
+def _unfit(found: Interval, categories: Sequence[str]) -> str | None:
     """Why nothing may be concluded from this examination, whatever the interval says; None where something may."""
-    means = [level(row, judge, task, categories) for row in rows for judge in judges]
-    if all(mean is not None and mean.value > CEILING for mean in means):
-        return f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
     if found.cases < FEWEST_CASES * len(categories):
         return f"fewer than {FEWEST_CASES} cases a category: too few for an interval to mean what it says"
     if found.low == found.high:
