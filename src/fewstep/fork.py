@@ -75,6 +75,11 @@ def origin(asked: str, chosen: Recipe, out: Path) -> Origin | None:
     iteration = int(_state(place)["iteration"])
     changed = recipe.changes(run.recipe, chosen)
     _refuse_bound(changed, folder)
+    if iteration and any(line.startswith("critic.warmup_iterations: ") for line in changed):
+        raise RunError(
+            f"{place} has done {iteration:,} iterations, and the critic warms up before the first: take "
+            "critic.warmup_iterations back, or raise critic.updates instead"
+        )
     if iteration >= chosen.run.iterations:
         raise RunError(
             f"{place} has done {iteration:,} iterations and run.iterations is {chosen.run.iterations:,}: nothing is "

@@ -7,6 +7,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -296,7 +297,77 @@ def test_the_first_sentence_knows_the_margin(galleries: list[Path], tmp_path: Pa
     assert ("margin 2.5" in text) is bool(margin)
 
 
+def test_nothing_follows_where_a_judge_refused_a_third(galleries: list[Path], edits: Suite, tmp_path: Path) -> None:
+    shy = gallery(tmp_path / "shy", edits, Made("shy", 4.9, refused=(0, 4, 7, 9)))
+    report([galleries[2], shy], tmp_path / "r", QUIET, keep=Keep.NONE)
+    text = page_of(tmp_path / "r").text
+    assert "nothing follows for shy: 16 of 24 pairs have both scores" in text
+    assert "shy is better" not in text
+    lines = [line for line in data_of(tmp_path / "r")["copies"]["ranks.md"].splitlines() if line.startswith("| shy")]
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")][5] == "–"
+
+
+def test_a_category_that_one_judge_refuses_leaves_no_average(
+    galleries: list[Path], edits: Suite, tmp_path: Path
+) -> None:
+    shy = gallery(tmp_path / "shy", edits, Made("shy"))
+    file = shy / "verdicts" / "judge-b.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    silent = {"status": "refused", "score": None, "sub_scores": {}}
+    file.write_text("".join(json.dumps(v | silent if v["category"] == "style" else v) + "\n" for v in lines))
+    report([galleries[2], shy], tmp_path / "r", QUIET, keep=Keep.NONE)
+    assert "nothing follows for shy: some judge has no pair of style" in page_of(tmp_path / "r").text
+    result = CliRunner().invoke(app, ["bench", "compare", str(shy), str(galleries[2])])
+    assert result.exit_code == 3
+    assert "style: no pair has both scores under every judge" in " ".join(result.output.split())
+    alone = CliRunner().invoke(app, ["bench", "compare", str(shy), str(galleries[2]), "--judge", "judge-a"])
+    assert alone.exit_code in (0, 1), alone.output
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "another-judge-9b"}, "model"),
+        ({"protocol": "mine-v7"}, "protocol"),
+        ({"asked": "f00d"}, "model and parameters"),
+        ({"words": "f00d"}, "wording"),
+    ],
+)
+def test_two_judges_of_one_name_are_refused(
+    galleries: list[Path], tmp_path: Path, change: dict[str, str], said: str
+) -> None:
+    one, other = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (galleries[0], galleries[2]))
+    for folder, facts in ((one, {"asked": "beef", "words": "beef"} if set(change) & {"asked", "words"} else {}),
+                          (other, change)):  # fmt: skip
+        file = folder / "verdicts" / "judge-a.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(line | facts) + "\n" for line in lines))
+    for code, (verb, *words) in ((2, ["report", "--to", str(tmp_path / "r")]), (3, ["compare"]), (2, ["rank"])):
+        result = CliRunner().invoke(app, ["bench", verb, str(one), str(other), *words])
+        assert result.exit_code == code, result.output
+        assert f"judge judge-a is not one judge: {said} " in " ".join(result.output.split())
+    assert CliRunner().invoke(app, ["bench", "rank", str(one), str(other), "--judge", "judge-b"]).exit_code == 0
+
+
+def test_a_server_that_renames_its_model_is_told(galleries: list[Path], tmp_path: Path) -> None:
+    one, other = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (galleries[0], galleries[2]))
+    for folder, model in ((one, "m-2026-05"), (other, "m-2026-08")):
+        file = folder / "verdicts" / "judge-a.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(line | {"asked": "beef", "model": model}) + "\n" for line in lines))
+    report([one, other], tmp_path / "r", QUIET, keep=Keep.NONE)
+    assert "several names of its server (m-2026-05, m-2026-08)" in page_of(tmp_path / "r").text
+
+
 # ---- pictures
+
+
+def test_linked_pictures_are_found_under_any_name(edits: Suite, tmp_path: Path) -> None:
+    odd = gallery(tmp_path / "x #1?50%", edits, Made("odd"))
+    report([odd], tmp_path / "r", QUIET, keep=Keep.LINKED)
+    link = data_of(tmp_path / "r")["rows"][0][7][0][0][0]
+    assert not set(link) & set("#? ")
+    assert (tmp_path / "r" / unquote(link)).resolve() == (odd / "pictures" / "000000.png").resolve()
 
 
 def test_linked_pictures_stay_where_they_are(galleries: list[Path], tmp_path: Path) -> None:

@@ -98,6 +98,18 @@ def test_a_writer_that_repeats_itself_is_not_asked_for_ever(tmp_path: Path) -> N
     assert len(server.calls) <= 3 * plan().most_calls
 
 
+def test_a_server_that_was_down_has_answered_nothing(tmp_path: Path) -> None:
+    """Calls without an answer are made again, however often the server was down; none of them is counted as a call."""
+    down = {"retries": 0, "concurrency": 1, "give_up_after": 1000}
+    for _ in range(2 * plan().most_calls):
+        with FaultServer(fails(500, "down")) as server, pytest.raises(EndpointError, match="try again later"):
+            build(plan(), endpoint(server, **down), tmp_path / "s")
+        assert server.calls
+    with FaultServer(writer()) as server:
+        build(plan(), endpoint(server), tmp_path / "s")
+    assert len(read_suite(tmp_path / "s").questions) == 36
+
+
 def test_refusals_and_rambling_are_counted_and_asked_again(tmp_path: Path) -> None:
     odd = [says(None, refusal="I cannot"), says("Sure! Here are some prompts"), says('{"cases": 5}')]
     with FaultServer([*odd, writer()]) as server:

@@ -104,3 +104,18 @@ def test_a_rating_protocol_does_not_compare(tmp_path: Path, protocol: str) -> No
     result = fewstep("judge", "pair", a, b, "--judge", file, "--protocol", protocol)
     assert result.exit_code == 2
     assert "pair-v1" in result.output
+
+
+@pytest.mark.parametrize("name", ["runs/pocket/student", "Their model"])
+def test_pairs_of_a_system_whose_name_no_folder_can_have_are_in_the_report(tmp_path: Path, name: str) -> None:
+    a, b = gallery(tmp_path / "a", 4), gallery(tmp_path / "b", 4, system=name, first=500)
+    with FaultServer(answer("A")) as server:
+        assert fewstep("judge", "pair", a, b, "--judge", judge_file(tmp_path, server)).exit_code == 0
+    [file] = a.glob("pairs/*/seer.jsonl")
+    assert {v.second for v in read_pairs(file)} == {"student", name}
+    older = file.read_text().replace(json.dumps(name), json.dumps(file.parent.name))  # as records once said
+    for text in (file.read_text(), older):
+        file.write_text(text)
+        result = fewstep("bench", "report", a, b, "--to", tmp_path / "r", "--no-pictures")
+        assert result.exit_code == 0, result.output
+        assert f"wins against {name}" in (tmp_path / "r" / "index.html").read_text()

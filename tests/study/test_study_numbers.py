@@ -1,5 +1,6 @@
 """The paper's tables as data, the intervals, and what is concluded from them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewstep.errors import JudgeError
 from fewstep.study import paper, plan
 from fewstep.study.folder import StudyFolder, begin, opened
 from fewstep.study.grid import grid
 from fewstep.study.intervals import Interval, crossed
 from fewstep.study.results import results
 from fewstep.study.takeaways import Claim, decided, in_paper, takeaways, together
+from fewstep.study.words import warnings
 
 MISPRINT = {"row": "specialised teacher", "judge": "B", "printed": 4.26, "cells": 4.23}
 
@@ -252,6 +255,35 @@ def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> Non
     claim = found["takeaways"][0]["claims"][0]
     assert (claim["verdict"], claim["why"], claim["found"]) == ("undecided", "not examined yet", None)
     assert found["takeaways"][1]["verdict"] == "reproduced"  # needs E1 to E3 alone
+
+
+def test_a_judge_that_scored_too_little_is_left_out(examined: Callable[..., Path]) -> None:
+    """It refuses what is hard: the rest would flatter."""
+    folder = examined("data-composition", like_the_paper)
+    for seed in (0, 1):
+        file = folder / "examination" / f"E5-seed{seed}" / "000300" / "verdicts" / "probe.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        hard = sorted(line["score"] for line in lines)[3]
+        told = [line | {"status": "refused", "score": None} if line["score"] < hard else line for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in told))
+    found = results(folder)
+    assert found["missing"] == ["E5-seed0", "E5-seed1"]
+    assert found["short"][0] == {"gallery": "E5-seed0/000300", "judge": "probe", "scored": 117, "asked": 120}
+    assert "scored 117 of 120 pictures of E5-seed0/000300" in " ".join(warnings(found))
+    assert next(row for row in found["tables"][0]["rows"] if row["name"] == "E5")["rank"] is None
+    assert found["takeaways"][0]["claims"][0]["why"] == "not examined yet"
+
+
+def test_two_judges_of_one_name_are_refused(examined: Callable[..., Path]) -> None:
+    folder = examined("data-composition", like_the_paper)
+    file = folder / "examination" / "E5-seed0" / "000300" / "verdicts" / "probe.jsonl"
+    lines = [json.loads(line) | {"model": "reader-2"} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    other = folder / "examination" / "E1-seed0" / "000300" / "verdicts" / "probe.jsonl"
+    lines = [json.loads(line) | {"model": "reader-1"} for line in other.read_text().splitlines()]
+    other.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(JudgeError, match=r"judge probe is not one judge: model reader-1 in .*E1-seed0.*, reader-2 in"):
+        results(folder)
 
 
 def test_seeds_that_are_new_join_a_study(examined: Callable[..., Path]) -> None:

@@ -140,7 +140,15 @@ def another(ranks: Ranks) -> nn.Module:
 
 
 ANCHORED = ObjectivePlan(first_step_anchor=FirstStepAnchorPlan(teacher_steps=2))
-MODEL_TEACHER = TeachersSpec.model_validate({"preset": "constant", "ramp": 0, "named": {"other": {"model": "other"}}})
+OTHER = {"preset": "constant", "ramp": 0, "named": {"other": {"model": "other"}}}
+MODEL_TEACHER = TeachersSpec.model_validate(OTHER)
+# Whom a rank's samples ask differs from rank to rank, and a split network is run by all ranks or by none.
+GUIDED = {task: {"scale": 3.0, "negative": ""} for task in ("t2i", "edit")}
+OF_SIGNS = TeachersSpec.model_validate(
+    OTHER | {"base": {"guidance": GUIDED}, "named": {"other": {"model": "other", "categories": ["sign"]}}}
+)
+ALONE_ON_SIGNS = OF_SIGNS.model_copy(update={"preset": "specialised-alone"})
+DECOUPLED = ANCHORED.model_copy(update={"decoupled_guidance": True})
 
 
 @pytest.mark.parametrize(
@@ -152,6 +160,8 @@ MODEL_TEACHER = TeachersSpec.model_validate({"preset": "constant", "ramp": 0, "n
         {"parts": 2},
         {"prefix": "stopped", "teachers": MODEL_TEACHER},
         {"mode": "adapter", "teachers": MODEL_TEACHER},
+        {"teachers": OF_SIGNS, "objective": DECOUPLED},
+        {"mode": "adapter", "teachers": ALONE_ON_SIGNS},
         {"mode": "adapter", "sharding": "hybrid", "prefix": "stopped"},
     ],
     ids=lambda given: " ".join(f"{key}={value if isinstance(value, str) else ''}" for key, value in given.items()),

@@ -67,12 +67,17 @@ class Brief:
     def pictures(self) -> tuple[Picture, ...]:
         return (*self.references, *self.answers)
 
+    @property
+    def words(self) -> str:
+        """A hash of all that is sent but the case."""
+        return _words(self.protocol, self.rubric)
+
     def key(self, endpoint: Endpoint) -> str:
         told = [
             [picture.hash for picture in self.references],
             [picture.hash for picture in self.answers],
             self.prompt,
-            _words(self.protocol, self.rubric),
+            self.words,
             identity(endpoint),
         ]
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()

@@ -28,9 +28,10 @@ from fewstep.data.pictures import open_picture
 from fewstep.endpoint.client import Client
 from fewstep.endpoint.crew import work_through
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import SuiteError
+from fewstep.errors import EndpointError, SuiteError
 
 ANSWERS, PLAN = "answers.jsonl", "build.json"
+AGAIN = "failed"  # no answer came: the call is made again; any other status was answered, and paid for
 PATIENCE = 4  # ours: so many times the calls that a perfect writer would need
 AHEAD = 1.25  # of the calls that a round seems to need
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -69,7 +70,8 @@ def build(plan: Plan, endpoint: Endpoint, to: Path, told: Told = lambda category
     Raises:
         SuiteError: `to` is taken or was begun with another plan, no pictures for edits, or a model that does not write
             enough different cases.
-        EndpointError, BudgetSpent: see `Client.ask`; what was answered stays.
+        EndpointError, BudgetSpent: see `Client.ask`; what was answered stays. EndpointError: no call of a round got an
+            answer.
     """
     refuse_taken(to)
     if not ID.fullmatch(plan.name):
@@ -86,6 +88,7 @@ def build(plan: Plan, endpoint: Endpoint, to: Path, told: Told = lambda category
         if not waiting:
             break
         _ask(plan, endpoint, waiting, sources, to)
+        _refuse_silence(answers, to)
     write_suite(_heading(plan), _drafts(plan, kept, sources), to)
     return dropped
 
@@ -135,7 +138,7 @@ def _missing(plan: Plan, answers: Mapping[Place, Any], kept: Mapping[str, Sequen
 
 
 def _ask(plan: Plan, endpoint: Endpoint, waiting: Sequence[Place], sources: Sequence[Path], to: Path) -> None:
-    client = Client(endpoint, sum(answer.get("cost") or 0.0 for answer in _answers(to).values()))
+    client = Client(endpoint, sum(line.get("cost") or 0.0 for line in durable.lines(to / ANSWERS)))
 
     async def one(place: Place) -> None:
         category, number = place
@@ -229,11 +232,18 @@ def _begin(plan: Plan, endpoint: Endpoint, to: Path) -> None:
 
 
 def _answers(to: Path) -> dict[Place, dict[str, Any]]:
-    """By call; a call that was made twice counts once."""
+    """By call; a call that was made twice counts once, and one that got no answer is as if it had not been made."""
     found: dict[Place, dict[str, Any]] = {}
-    for answer in durable.lines(to / ANSWERS):
-        found.setdefault((str(answer["category"]), int(answer["number"])), answer)
+    for line in durable.lines(to / ANSWERS):
+        if line["status"] != AGAIN:
+            found.setdefault((str(line["category"]), int(line["number"])), line)
     return found
+
+
+def _refuse_silence(before: Mapping[Place, object], to: Path) -> None:
+    if len(_answers(to)) == len(before):
+        last = list(durable.lines(to / ANSWERS))[-1]
+        raise EndpointError(f"no call got an answer ({last['why']}); what was answered before stays: try again later")
 
 
 def _heading(plan: Plan) -> Heading:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fewstep.bench.coverage import ENOUGH
 from fewstep.bench.power import cases_needed
 from fewstep.bench.resampling import (
     Cells,
@@ -25,11 +26,15 @@ Outcome = Literal["better", "not", "worse"]
 Shade = Literal["better", "not worse", "equal", "undecided", "worse", "not better"]
 
 
+NOTHING = Estimate(None, None, None, 0, 0)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A minus B, signed so that positive is better. pairs: case and seed that both have a score for, of those asked of
     either. needed: cases that would resolve the margin (or the difference, where the margin is 0) with power .8; None
-    where the spread cannot be told."""
+    where the spread cannot be told. empty: categories that were asked and have no pair under some judge. An average
+    without them would be another one, so there is none; what the other categories say is in `categories`."""
 
     margin: float
     overall: Estimate
@@ -38,10 +43,16 @@ class Comparison:
     pairs: int
     asked: int
     needed: int | None
+    empty: tuple[str, ...] = ()
 
     @property
     def coverage(self) -> float:
         return self.pairs / self.asked if self.asked else 0.0
+
+    @property
+    def enough(self) -> bool:
+        """Whether so much is scored that something may follow: what is missing may be the worst."""
+        return not self.empty and self.coverage >= ENOUGH
 
     @property
     def outcome(self) -> Outcome:
@@ -87,10 +98,9 @@ def compare(
 ) -> Comparison:
     """a, b: judge -> category -> records, of the same judges; a record for each case and seed asked, None where the
     score is missing. Only what both have a score for is compared, and counted."""
-    paired, asked = _paired(a, b)
+    paired, asked, empty = _paired(a, b)
     if not paired["a"]:
-        nothing = Estimate(None, None, None, 0, 0)
-        return Comparison(margin, nothing, {}, {}, pairs=0, asked=asked, needed=None)
+        return Comparison(margin, NOTHING, {}, {}, pairs=0, asked=asked, needed=None, empty=empty)
     sign = -1.0 if lower_is_better else 1.0
     judges, categories, cases = judges_of(paired), categories_of(paired), cases_by_category(paired)
     means = cell_means(paired)
@@ -99,6 +109,13 @@ def compare(
     drawn = sign * (resampled[:, 0] - resampled[:, 1])
     records = {(j, c): len(paired["a"][j].get(c, ())) for j in judges for c in categories}
     clusters = sum(cases.values())
+    by_category = {
+        c: estimate(float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1)
+        for k, c in enumerate(categories)
+    }
+    if empty:
+        pairs = sum(records.values())
+        return Comparison(margin, NOTHING, {}, by_category, pairs=pairs, asked=asked, needed=None, empty=empty)
     return Comparison(
         margin=margin,
         overall=estimate(float(gap.mean()), drawn.mean((1, 2)), sum(records.values()), clusters, len(categories)),
@@ -112,23 +129,19 @@ def compare(
             )
             for j, judge in enumerate(judges)
         },
-        categories={
-            c: estimate(
-                float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1
-            )
-            for k, c in enumerate(categories)
-        },
+        categories=by_category,
         pairs=sum(records.values()),
         asked=asked,
         needed=_needed(paired, margin or abs(float(gap.mean()))),
     )
 
 
-def _paired(a: Mapping[str, Cells], b: Mapping[str, Cells]) -> tuple[Scores, int]:
-    """Both systems with exactly the records that both have, and how many were asked."""
+def _paired(a: Mapping[str, Cells], b: Mapping[str, Cells]) -> tuple[Scores, int, tuple[str, ...]]:
+    """Both systems with exactly the records that both have, in categories that have some under every judge; how many
+    were asked; and the categories that were asked and left out."""
     assert set(a) == set(b), f"judges {sorted(a)} and {sorted(b)}: the caller compares what both have"
     kept: dict[str, dict[str, dict[str, list[Record]]]] = {"a": {}, "b": {}}
-    asked = 0
+    asked, empty = 0, set[str]()
     for judge in a:
         for category in {**a[judge], **b[judge]}:
             ours, theirs = _known(a[judge].get(category, ())), _known(b[judge].get(category, ()))
@@ -137,7 +150,17 @@ def _paired(a: Mapping[str, Cells], b: Mapping[str, Cells]) -> tuple[Scores, int
             for side, scores in (("a", ours), ("b", theirs)):
                 if both:
                     kept[side].setdefault(judge, {})[category] = [(*key, scores[key]) for key in both]
-    return kept, asked
+            if not both and (ours or theirs):
+                empty.add(category)
+    whole = {
+        side: {
+            judge: left
+            for judge, cells in judges.items()
+            if (left := {name: records for name, records in cells.items() if name not in empty})
+        }
+        for side, judges in kept.items()
+    }
+    return whole, asked, tuple(sorted(empty))
 
 
 def _known(records: Sequence[Record]) -> dict[tuple[str, int], float | None]:

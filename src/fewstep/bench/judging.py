@@ -75,6 +75,7 @@ async def _ask(asking: Asking, client: Client, attempts: Attempts) -> str:
         "asked": identity(endpoint),
         "protocol": brief.protocol.name,
         "rubric": brief.rubric,
+        "words": brief.words,
         "sent": sent,
     }
     try:

@@ -109,7 +109,7 @@ def pair_sitting(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -> 
         briefs += _both_orders(chosen, question.case.prompt, references_of(question, seen), pair, names, told)
     left_out = len(galleries[0]) + len(galleries[1]) - 2 * len(asked)
     judge = endpoint.name if chosen.name == "pair-v1" else f"{endpoint.name}@{chosen.name}"
-    return PairSitting(a / FOLDER / names[1], judge, names, tuple(askings(briefs, endpoint)), left_out)
+    return PairSitting(a / FOLDER / written(names[1]), judge, names, tuple(askings(briefs, endpoint)), left_out)
 
 
 def _common_suite(a: Path, b: Path) -> Suite:
@@ -196,7 +196,11 @@ def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
     """What the two systems are called: as their galleries say, or by their folders where both say the same."""
     said = [str(gallery.heading["system"]) for gallery in galleries]
     names = said if said[0] != said[1] else [gallery.folder.resolve().name for gallery in galleries]
-    names = ["".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name) for name in names]
-    if names[0] == names[1]:
+    if written(names[0]) == written(names[1]):
         raise GalleryError(f"both galleries are called {names[0]}; rename one of the folders to tell them apart")
     return names[0], names[1]
+
+
+def written(name: str) -> str:
+    """A system's name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

@@ -14,6 +14,7 @@ from fewstep.bench.measuring import METRICS, chosen
 from fewstep.bench.metrics import scored
 from fewstep.bench.metrics.metric import NO_PICTURE, Value
 from fewstep.bench.metrics.record import path_of, read_metric
+from fewstep.bench.one_judge import refuse_two_judges
 from fewstep.bench.resampling import Cells, Record
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.bench.verdict import Verdict, read_verdicts
@@ -30,7 +31,10 @@ class Examined:
 
     def judges(self) -> dict[str, Cells]:
         """By judge: scores of everything asked; several answers of a judge on one picture are one, their mean."""
-        return {judge: self._cells(by_picture(verdicts)) for judge, verdicts in read_verdicts(self.folder).items()}
+        return self.cells_by_judge(read_verdicts(self.folder))
+
+    def cells_by_judge(self, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, Cells]:
+        return {judge: self._cells(by_picture(given)) for judge, given in verdicts.items()}
 
     def value(self, name: str) -> tuple[str, str, Value]:
         """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
@@ -119,9 +123,18 @@ def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) ->
 
     Raises:
         GalleryError: a named judge, or every judge, is missing somewhere.
+        JudgeError: one that stands under a name in some gallery is another one elsewhere.
     """
-    found = {each.system: each.judges() for each in galleries}
+    verdicts = {each.system: read_verdicts(each.folder) for each in galleries}
+    found = {each.system: each.cells_by_judge(verdicts[each.system]) for each in galleries}
     common = [j for j in next(iter(found.values())) if all(j in judges for judges in found.values())]
+    chosen = set(names or common)
+    refuse_two_judges(
+        (each.folder, judge, (verdict.record() for verdict in given))
+        for each in galleries
+        for judge, given in verdicts[each.system].items()
+        if judge in chosen
+    )
     for each in galleries:
         for name in names or ():
             if name not in found[each.system]:

@@ -18,7 +18,8 @@ STATUSES: tuple[Status, ...] = ("ok", "refused", "invalid", "out_of_range", "tru
 class Verdict:
     """One picture's verdict by one judge. score (1..5) and sub_scores exist exactly where status is "ok": no failure
     is ever a number. model: as the server named itself. why: the reason of another status, or of a score over the cap
-    of a failure that the judge names. rubric: where the protocol has several."""
+    of a failure that the judge names. rubric: where the protocol has several. asked, words: what was asked, model and
+    parameters, and in which words, each as a hash."""
 
     key: str
     case: str
@@ -40,6 +41,8 @@ class Verdict:
     cost: float | None = None
     why: str | None = None
     rubric: str | None = None
+    asked: str | None = None
+    words: str | None = None
 
     def __post_init__(self) -> None:
         assert (self.score is not None) == (self.status == "ok"), self

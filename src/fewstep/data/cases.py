@@ -177,7 +177,7 @@ def _aliased(record: Mapping[str, Any], field: str, where: str) -> Any:
     if record.get(canonical) not in (None, "", []):
         return record[canonical]
     given = {name: record[name] for name in others if record.get(name) not in (None, "", [])}
-    values = list(given.values())
+    values = [value.strip() if isinstance(value, str) else value for value in given.values()]
     if any(value != values[0] for value in values[1:]):
         raise CaseError(f"{where}: {' and '.join(given)} disagree; say which one is meant under {canonical!r}")
     return values[0] if values else record.get(canonical)
@@ -228,7 +228,8 @@ def _whole(record: Mapping[str, Any], name: str, where: str) -> int | None:
     value = record.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole:
         raise CaseError(f"{where}: {name} is {value!r:.60}; give a whole number")
     return int(value)
 

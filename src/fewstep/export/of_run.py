@@ -75,7 +75,12 @@ def checkpoint_of(run: RunDir, which: str) -> Path:
         return last
     if which == "best":
         best = load(last, stems=[])[1]["best"]
-        return last if best is None else run.checkpoints / f"iteration-{best['iteration']:06d}"
+        if best is None:
+            return last
+        place = run.checkpoints / f"iteration-{best['iteration']:06d}"
+        if (fault := torn(place)) is not None:
+            raise RunError(f"{place}, the best of {run.folder}, cannot be used: {fault}. Name another, or last")
+        return place
     if not which.isdecimal():
         raise RunError(f"--checkpoint is best, last or an iteration's number, not '{which}'")
     place = run.checkpoints / f"iteration-{int(which):06d}"

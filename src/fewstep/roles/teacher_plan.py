@@ -121,6 +121,15 @@ class TeacherPlan:
         rows = {c: self.row(k, strength, *c, trust) for c in set(zip(tasks, categories, strict=True))}
         return torch.tensor([rows[c] for c in zip(tasks, categories, strict=True)]).T
 
+    def may_teach(
+        self, k: int, iteration: int, iterations: int, task: Task, trust: Mapping[str, float] = ALL
+    ) -> tuple[bool, ...]:
+        """Of each teacher in the order of `names`, whether some sample of this task could give it weight now, whatever
+        its category: a fact that all ranks agree on."""
+        strength = self.strength(iteration, iterations)
+        rows = [self.row(k, strength, task, category, trust) for t, category in self._conditions() if t == task]
+        return tuple(any(weight > 0 for weight in of_teacher) for of_teacher in zip(*rows, strict=True))
+
     def _conditions(self) -> list[tuple[Task, str | None]]:
         """Every task with every category that a teacher names, and with None for all others."""
         named = {category for column in self.columns for category in column.categories or ()}

@@ -125,13 +125,16 @@ class Teachers:
         """
         lam_MB = self._weights(batch, k, iteration)
         asked_MB = lam_MB > 0
+        together_M = self._may_teach(batch, k, iteration)
         if base_too:
             asked_MB[0] |= asked_MB[1:].any(dim=0)
-        said = {
-            name: self._said(name, z_BND, t_B, batch, asked_B, lam_B, unguided, prefixes)
-            for name, asked_B, lam_B in zip(self.plan.names, asked_MB, lam_MB, strict=True)
-            if asked_B.any()
-        }
+            together_M[0] |= together_M[1:].any()
+        said: dict[str, Said] = {}
+        for m, name in enumerate(self.plan.names):
+            if asked_MB[m].any() or self._must_join(name, together_M[m]):
+                one = self._said(name, z_BND, t_B, batch, asked_MB[m], lam_MB[m], unguided, prefixes)
+                if one is not None:
+                    said[name] = one
         v_real_BND = torch.zeros_like(z_BND, dtype=torch.float32)
         for one in said.values():
             _add(v_real_BND, one.rows, one.lam_R, one.v_RND)
@@ -147,10 +150,14 @@ class Teachers:
         lam_MB = self._weights(batch, k, iteration)
         active_M = torch.tensor([self._guidance(name, batch).active for name in self.plan.names])
         asked_MB = (lam_MB > 0) & active_M[:, None]
+        together_M = self._may_teach(batch, k, iteration) & active_M
         total_B = (lam_MB * asked_MB).sum(dim=0).clamp_min(1e-12)
-        for name, asked_B, lam_B in zip(self.plan.names, asked_MB, lam_MB, strict=True):
-            if asked_B.any():
-                one = self._said(name, z_BND, t_B, batch, asked_B, lam_B, False, prefixes)
+        for m, name in enumerate(self.plan.names):
+            lam_B = lam_MB[m]
+            if asked_MB[m].any() or self._must_join(name, together_M[m]):
+                one = self._said(name, z_BND, t_B, batch, asked_MB[m], lam_B, False, prefixes)
+                if one is None:
+                    continue
                 _add(term_BND, one.rows, one.lam_R, one.v_RND - one.v_cond_RND)
                 _add(v_cond_BND, one.rows, (lam_B / total_B)[list(one.rows)], one.v_cond_RND)
         return term_BND, v_cond_BND
@@ -158,6 +165,15 @@ class Teachers:
     def _weights(self, batch: Lesson, k: int, iteration: int) -> Tensor:
         tasks = [batch.task] * len(batch.categories)
         return self.plan.weights(k, iteration, self.iterations, tasks, batch.categories, self.trust.shares)
+
+    def _may_teach(self, batch: Lesson, k: int, iteration: int) -> Tensor:
+        """Whether some rank's samples could ask a teacher, whatever their categories: (M,)."""
+        return torch.tensor(self.plan.may_teach(k, iteration, self.iterations, batch.task, self.trust.shares))
+
+    def _must_join(self, name: str, together: Tensor) -> bool:
+        """A network whose weights lie in parts is run by all ranks or by none: each block is gathered from all of them.
+        Which teachers a rank's own samples ask follows from their categories, and those differ from rank to rank."""
+        return bool(together) and name in self.teachers and self.teachers[name].network.runs_split
 
     def _guidance(self, name: str, batch: Lesson) -> Guidance:
         return self.teachers[name].guidance.get(batch.task, NONE) if name in self.teachers else NONE
@@ -172,8 +188,10 @@ class Teachers:
         lam_B: Tensor,
         unguided: bool,
         prefixes: Prefixes | None,
-    ) -> Said:
-        rows = asked_B.nonzero().flatten().tolist()
+    ) -> Said | None:
+        """None where no sample asks: then the first one's forwards keep the other ranks company."""
+        asking = asked_B.nonzero().flatten().tolist()
+        rows = asking or [0]
         guidance = self._guidance(name, batch)
         cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active and not unguided else None
         if len(rows) < len(z_BND):
@@ -181,6 +199,8 @@ class Teachers:
             cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)
         with self.teachers[name].network.active():  # held over both branches: weights may come and go with it
             v_cond, v_uncond = self._branches(_Asked(name, tuple(rows), prefixes), z_BND, t_B, cond, uncond)
+        if not asking:
+            return None
         v = v_cond if v_uncond is None else guided(v_cond, v_uncond, guidance)
         return Said(tuple(rows), lam_B[rows], v, v_cond)
 
@@ -211,7 +231,9 @@ class _Asked:
     prefixes: Prefixes | None
 
     def prefix(self, network: Network, branch: str, cond: Conditioning) -> Prefix | None:
-        if self.prefixes is None:
+        """Of split weights none is kept: whether it is there already follows from a rank's own rows, and making it is a
+        forward that all ranks make or none."""
+        if self.prefixes is None or network.runs_split:
             return None
         key = (self.name, self.rows, branch)
         if key not in self.prefixes:

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fewstep.bench.one_judge import refuse_two_judges
 from fewstep.data.mixture import Task
 from fewstep.study import paper
 from fewstep.study.folder import Begun, StudyFolder, opened
@@ -19,9 +20,11 @@ from fewstep.study.scores import (
     Answers,
     Row,
     Sat,
+    judged,
     judges_of,
     level,
     measures,
+    short_of,
     verdicts,
 )
 from fewstep.study.takeaways import answered, summary, takeaways
@@ -34,9 +37,11 @@ def results(folder: Path) -> dict[str, Any]:
     """What the study in `folder` found so far.
 
     Raises:
-        StudyError: no study there.
+        StudyError: no study there. JudgeError: two judges under one name.
     """
     place, begun = StudyFolder(folder), opened(folder)
+    galleries = sorted({file.parent.parent for file in place.folder.glob("examination/**/verdicts/*.jsonl")})
+    refuse_two_judges((gallery, judge, lines) for gallery in galleries for judge, lines in judged(gallery).items())
     sat, measured = Sat(place, begun, cache(verdicts)), Sat(place, begun, cache(measures))
     columns: dict[str, Sequence[str]] = {task: _categories(sat, task) for task in begun.plan.protocol.tasks}
     tables = begun.plan.tables or tuple(_usual_table(begun, task) for task in begun.plan.protocol.tasks)
@@ -52,6 +57,7 @@ def results(folder: Path) -> dict[str, Any]:
         "axis": {cell: _axis(begun, cell) for cell in begun.plan.cells},
         "judges": _judges(sat),
         "missing": _missing(sat),
+        "short": [short for gallery in galleries for short in _short(place, gallery)],
         "tables": [_table(table, sat, columns[table.task]) for table in tables if table.task in columns],
         "takeaways": [summary(t, [answered(claim, sat, measured, columns) for claim in t.claims]) for t in asked],
         "moments": [_moments(sat, task, columns[task]) for task in columns] if begun.plan.protocol.moments else [],
@@ -118,6 +124,12 @@ def _missing(sat: Sat) -> list[str]:
         have = row.seeds if row is not None else frozenset()
         found += [begun.run(cell, seed) for seed in begun.seeds if seed not in have]
     return found
+
+
+def _short(place: StudyFolder, gallery: Path) -> list[dict[str, Any]]:
+    """Judges of a gallery that are not believed, for what they have not scored."""
+    name = str(gallery.relative_to(place.folder / "examination"))
+    return [{"gallery": name, "judge": j, "scored": n, "asked": of} for j, (n, of) in short_of(gallery).items()]
 
 
 # ---- tables

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fewstep import durable
+from fewstep.bench.coverage import ENOUGH
 from fewstep.study.folder import Begun, StudyFolder
 from fewstep.study.intervals import Floats, Interval, crossed
 from fewstep.study.plan import BASE
@@ -93,15 +94,44 @@ class Sat:
         return BASE
 
 
-def verdicts(folder: Path) -> Answers:
-    """The scores of a gallery's judges. What a judge refused, or what is out of range, has no score here."""
+def judged(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """A gallery's verdicts by judge, as lines."""
     files = [file for file in sorted(folder.glob("verdicts/*.jsonl")) if not file.name.endswith(ATTEMPTS)]
-    lines = (line for file in files for line in durable.lines(file))
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in files:
+        for line in durable.lines(file):
+            found.setdefault(str(line["judge"]), []).append(line)
+    return found
+
+
+def verdicts(folder: Path) -> Answers:
+    """The scores of a gallery's judges. What a judge refused, or what is out of range, has no score here; a judge that
+    scored too little of the gallery has none at all (`short_of`)."""
+    short = short_of(folder)
     return _by_judge(
-        (line["judge"], line, float(line["score"]))
+        (judge, line, float(line["score"]))
+        for judge, lines in judged(folder).items()
+        if judge not in short
         for line in lines
-        if line.get("status") == "ok" and line.get("score") is not None
+        if _scored(line)
     )
+
+
+def short_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """Judges that scored too little of a gallery to be believed, with how many pictures of how many: what a judge
+    refuses, or a pass that was stopped has not reached, may be the worst."""
+    drawn = {(line["case"], line["seed"]) for line in durable.lines(folder / "manifest.jsonl")}
+    found = {}
+    for judge, lines in judged(folder).items():
+        asked = drawn | {(line["case"], line["seed"]) for line in lines}
+        scored = {(line["case"], line["seed"]) for line in lines if _scored(line)}
+        if len(scored) < ENOUGH * len(asked):
+            found[judge] = len(scored), len(asked)
+    return found
+
+
+def _scored(line: Mapping[str, Any]) -> bool:
+    return line.get("status") == "ok" and line.get("score") is not None
 
 
 def measures(folder: Path) -> Answers:

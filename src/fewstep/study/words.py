@@ -44,6 +44,11 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
         told.append("One run a cell: intervals cover cases only, and say nothing about another run.")
     if found["missing"]:
         told.append(f"Not examined yet: {', '.join(found['missing'])}.")
+    for short in found["short"]:
+        told.append(
+            f"Left out: judge {short['judge']} scored {short['scored']:,} of {short['asked']:,} pictures of "
+            f"{short['gallery']}; what it has not may be the worst. Let it judge them all."
+        )
     return told
 
 

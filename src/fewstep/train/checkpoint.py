@@ -122,6 +122,11 @@ class Checkpoints:
             self.say(f"{place} is passed over: {fault}")
         return None
 
+    def whole(self) -> set[int]:
+        """The iterations of whole checkpoints."""
+        named = [(match, place) for place in self._places() if (match := _NAME.fullmatch(place.name))]
+        return {int(m["number"]) for m, place in named if m["phase"] == "iteration" and torn(place) is None}
+
     def _places(self) -> list[Path]:
         """Whole or torn, oldest first: warm-up before iterations."""
         found = [

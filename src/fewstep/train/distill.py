@@ -195,9 +195,11 @@ class Method:
         return Forward(self.cast.student.velocity(z_BND, t_B, batch.cond, prefix), prefix)
 
     def clean_anywhere(self, rollout: Rollout, batch: Batch, name: str, *counters: int) -> Tensor:
-        """Clean estimates of each sample at a step of its own."""
-        exit_B = (self.draw.uniform_of(batch.samples, name, *counters) * self.student.steps).long()
-        return rollout.clean_at(_placed(exit_B, batch))
+        """Clean estimates of each sample at a step of its own, of those that matching improves: where the student is
+        never compared, the critic need not know it."""
+        first = self.objective.first_matched
+        drawn_B = self.draw.uniform_of(batch.samples, name, *counters) * (self.student.steps - first)
+        return rollout.clean_at(_placed(first + drawn_B.long(), batch))
 
     def shared_prefix(self, batch: Batch) -> Prefix | None:
         """The student's prefix for its update, where the rollout's was not kept: as a constant, or with its gradient

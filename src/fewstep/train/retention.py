@@ -57,6 +57,10 @@ class Ranking:
             found = sorted((Best(**one) for one in held["ranked"]), key=self._order)
             self.ranked = found[: self.places]
 
+    def keep(self, iterations: Collection[int]) -> None:
+        """Only students whose checkpoints are still there: a fork begins without what its origin had dropped."""
+        self.ranked = [one for one in self.ranked if one.iteration in iterations]
+
     def _order(self, one: Best) -> tuple[float, int]:
         return (-one.value if self.highest else one.value), one.iteration
 

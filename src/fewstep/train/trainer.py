@@ -121,10 +121,12 @@ class Trainer:
             if self.position.iteration == 0:
                 self._look(0)
             for i in range(self.position.iteration, self.run.iterations):
-                self._answer(i, self._iterate(i))
+                stop = self._answer(i, self._iterate(i))
                 advance()
                 better = self._look(i + 1)
-                self._keep(stopping, i + 1, better or i + 1 == self.run.iterations)
+                self._keep(stopping, i + 1, better or stop is not None or i + 1 == self.run.iterations)
+                if stop is not None:
+                    raise stop
 
     # ---- one turn of the loop
 
@@ -151,39 +153,39 @@ class Trainer:
         self.position = replace(self.position, iteration=i + 1)
         return self._record("distil", i, seen, line, begun_s, batch.share)
 
-    def _answer(self, i: int, line: Line) -> None:
-        """To what iteration i measured of its teachers: the weight they get from now on, and the declared answer."""
+    def _answer(self, i: int, line: Line) -> TrainingStopped | None:
+        """To what iteration i measured of its teachers: the weight they get from now on, and the declared answer. What
+        ends the run, once it has been looked at and saved."""
         pulls = pulls_of(line)
-        for name, pull in pulls.items():
-            self.cast.teachers.trust.follow(name, pull)
-        for name in self.pulls.add(pulls):
-            self._event(i, name, line)
+        for name in pulls.keys() & self.cast.teachers.trust.shares.keys():
+            self.cast.teachers.trust.follow(name, pulls[name])
+        stops = [self._event(i, name, line) for name in self.pulls.add(pulls)]
+        return next((stop for stop in stops if stop is not None), None)
 
-    def _event(self, i: int, name: str, line: Line) -> None:
-        """A teacher has pulled too hard for too long.
-
-        Raises:
-            TrainingStopped: the answer is to stop; saved before.
-        """
+    def _event(self, i: int, name: str, line: Line) -> TrainingStopped | None:
+        """A teacher has pulled too hard for too long. An anchor has all of the weight there is: nothing of it can be
+        halved."""
         trust, plan = self.cast.teachers.trust, self.pulls.plan
-        if plan.answer == "halve":
+        weighted = name in trust.shares
+        answer = plan.answer if weighted or plan.answer != "halve" else "warn"
+        if answer == "halve":
             trust.halve(name)
         measured = {key: line[f"{key}/{name}"] for key in ("pull", "ratio", "cosine")}
         event = {"teacher": name, "task": line["task"], "student_step": line["student_step"], **measured}
-        event |= {"bound": plan.bound, "answer": plan.answer, "trust": trust.shares[name]}
+        event |= {"bound": plan.bound, "answer": answer, "trust": trust.shares.get(name)}
         self._write("event", i, event)
         said = (
             f"iteration {i}: teacher {name} pulls {measured['pull']:.3g} times as hard as the base pulls back, above "
-            f"{plan.bound:g} for {plan.patience} measurements; answer: {plan.answer}"
+            f"{plan.bound:g} for {plan.patience} measurements; answer: {answer}"
+            + ("" if answer == plan.answer else ", since an anchor has no weight that could be halved")
         )
         self._say(said)
-        if plan.answer == "stop":
-            self._save()
-            where = self.checkpoints.folder / self.position.name
-            raise TrainingStopped(
-                f"{said}. Saved in {where}: the same command goes on from there. "
-                "For a calmer run begin a new one with lower teachers.lam_max, or teachers.watch.answer: halve"
-            )
+        if answer != "stop":
+            return None
+        return TrainingStopped(
+            f"{said}. Saved in {self.checkpoints.folder / self.position.name}: the same command goes on from there. "
+            "For a calmer run begin a new one with lower teachers.lam_max, or teachers.watch.answer: halve"
+        )
 
     def _warm_up(self, w: int) -> None:
         batch, begun_s = self._batch(w), time.perf_counter()
@@ -266,6 +268,7 @@ class Trainer:
             "warm_up": self.position.warm_up,
             "skipped": self.skips.counts,
             "trust": self.cast.teachers.trust.shares,
+            "trust_adapts": self.cast.teachers.trust.adaptive is not None,
             "pulls_over": self.pulls.over,
             "turns": self.turns,
             "tasks": self.tasks,
@@ -274,6 +277,18 @@ class Trainer:
             "ranking": self.ranking.state(),
         }
         self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
+
+    def _take_trust(self, state: Mapping[str, Any]) -> None:
+        """Of a checkpoint that has some, under the same rule: shares that were adapted are no start for constant ones,
+        nor constant ones for such as are to be earned."""
+        trust = self.cast.teachers.trust
+        adapts = trust.adaptive is not None
+        if not trust.shares or not state.get("trust"):
+            return
+        if state.get("trust_adapts", adapts) == adapts:
+            trust.load(state["trust"])
+        else:
+            self._say("the teachers' trust begins anew: the checkpoint's followed another rule")
 
     def _resume(self) -> None:
         place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
@@ -288,12 +303,12 @@ class Trainer:
             self.method.critic_learner.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
             self.skips.counts = dict(state["skipped"])
-            if "trust" in state:  # older checkpoints have none to take over
-                self.cast.teachers.trust.load(state["trust"])
+            self._take_trust(state)
             self.pulls.over = Counter(state.get("pulls_over", {}))
             self.turns, self.tasks = Counter(state["turns"]), Counter(state["tasks"])
             self.categories = Counter(state["categories"])
             self.ranking.load(state)
+            self.ranking.keep(self.ranks.gather(self.checkpoints.whole() if self.ranks.first else set())[0])
             self._say(f"going on from {place}")
         if self.ranks.first:
             self.metrics.cut(self.position)

@@ -169,7 +169,12 @@ def _by_metric(ours: Examined, theirs: Examined, name: str, margin: float) -> Co
 def _refuse_gaps(found: Comparison, ours: Examined, theirs: Examined) -> None:
     if not found.asked:
         raise GalleryError(f"nothing that {ours.folder} and {theirs.folder} both have applies: no answer")
-    if found.coverage < ENOUGH:
+    if found.empty:
+        raise GalleryError(
+            f"{', '.join(found.empty)}: no pair has both scores under every judge, and an average without a category "
+            "would be another one: no answer. Judge or measure the rest, or leave a judge out with --judge"
+        )
+    if not found.enough:
         raise GalleryError(
             f"{found.pairs:,} of {found.asked:,} pairs have both scores ({100 * found.coverage:.1f} %, needed "
             f"{100 * ENOUGH:g} %): what is missing may be the worst. Draw, judge or measure the rest, and compare again"

@@ -75,14 +75,18 @@ def _summary(judged: Sequence[Judged]) -> Iterator[str]:
     if not any(each.found for each in judged):
         yield "No judge has seen these pictures yet: here are the pictures and what was measured."
     for each in judged:
-        told = [_sentence(name, gap, each.group) for name, gap in each.gaps.items() if gap.overall.value is not None]
+        told = [_sentence(name, gap, each.group) for name, gap in each.gaps.items() if gap.asked]
         if told:
             yield f"On {each.group.name}, {'; '.join(told)}."
 
 
 def _sentence(name: str, gap: Comparison, group: Group) -> str:
+    if gap.empty:
+        return f"nothing follows for {name}: some judge has no pair of {', '.join(gap.empty)}"
+    if not gap.enough:
+        return f"nothing follows for {name}: {gap.pairs:,} of {gap.asked:,} pairs have both scores"
     value, low, high = gap.overall.value, gap.overall.low, gap.overall.high
-    assert value is not None
+    assert value is not None, "every category has pairs"
     said = [
         signed(value),
         "no interval" if low is None or high is None else f"{CERTAIN}: {signed(low)} to {signed(high)}",

@@ -1,6 +1,7 @@
 """Pictures judged in pairs: who wins, by how much, and what being shown first is worth."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fewstep.bench import pairs
@@ -29,11 +30,14 @@ def duel_tables(group: Group, key: str) -> Iterator[Table]:
 def _by_judge(group: Group) -> Mapping[str, list[PairVerdict]]:
     """Answers about two systems that are both in this report."""
     names = {system.name for system in group.systems}
+    called = {pairs.written(name): name for name in names} | {name: name for name in names}  # as older records say
     found: dict[str, list[PairVerdict]] = {}
     for system in group.systems:
         for file in _files(system.folder):
-            told = [v for v in pairs.read_pairs(file) if {v.first, v.second} <= names]
-            found.setdefault(file.stem, []).extend(told)
+            told = [v for v in pairs.read_pairs(file) if {v.first, v.second} <= called.keys()]
+            found.setdefault(file.stem, []).extend(
+                replace(v, first=called[v.first], second=called[v.second]) for v in told
+            )
     return found
 
 

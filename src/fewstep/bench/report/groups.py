@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench.gallery import Key
+from fewstep.bench.one_judge import refuse_two_judges, served
 from fewstep.bench.report.systems import SuiteName, System
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.data.cases import record_of
@@ -69,9 +70,11 @@ def grouped(systems: Sequence[System], reference: str | None) -> tuple[Group, ..
 
     Raises:
         GalleryError: a suite in two forms, a system twice, an unknown reference, or nothing in common.
+        JudgeError: two judges under one name.
     """
     _refuse_two_forms(systems)
     _refuse_twins(systems)
+    refuse_two_judges(_judged(systems))
     names = list(dict.fromkeys(system.name for system in systems))
     if reference is not None and reference not in names:
         raise GalleryError(f"--reference {reference}: no gallery of that system. There are {', '.join(names)}")
@@ -82,6 +85,12 @@ def grouped(systems: Sequence[System], reference: str | None) -> tuple[Group, ..
     )
     _refuse_strangers(groups)
     return tuple(sorted(groups, key=lambda group: group.reference.name != first))
+
+
+def _judged(systems: Sequence[System]) -> Iterator[tuple[Path, str, Iterator[Mapping[str, Any]]]]:
+    for system in systems:
+        for judge, verdicts in system.verdicts.items():
+            yield system.folder, judge, (verdict.record() for verdict in verdicts)
 
 
 def _group(identity: SuiteName, systems: Sequence[System]) -> Group:
@@ -135,6 +144,8 @@ def names_of(groups: Sequence[Group]) -> list[str]:
 def missing(groups: Sequence[Group]) -> Iterator[str]:
     """What a reader must know is not there, in sentences."""
     names = names_of(groups)
+    for judge, models in served(_judged([system for group in groups for system in group.systems])).items():
+        yield f"Judge {judge} answered under several names of its server ({', '.join(models)}): it may have changed."
     for group in groups:
         there = [system.name for system in group.systems]
         yield from _missing_of_suite(group)

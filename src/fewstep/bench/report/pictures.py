@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -64,7 +65,7 @@ class Album:
         name = hashlib.blake2b(content, digest_size=10).hexdigest()
         light = self._light(picture, f"{LIGHT}/{name}.webp")
         if self.keep is Keep.LINKED:
-            return Path(os.path.relpath(picture.resolve(), self.folder.resolve())).as_posix(), light
+            return quote(Path(os.path.relpath(picture.resolve(), self.folder.resolve())).as_posix()), light
         whole = f"{PICTURES}/{name}{picture.suffix.lower()}"
         self.used.add(whole)
         if not (self.folder / whole).is_file():

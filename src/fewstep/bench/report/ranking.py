@@ -57,12 +57,17 @@ def _rank_line(
         Cell("withheld" if standing.rank is None else str(standing.rank)),
         estimated(standing.overall, whisker=True, at=mean),
         *(estimated(standing.judges[judge]) for judge in judges),
-        Cell("reference") if standing.system == group.reference.name else difference(gap.overall if gap else None),
+        Cell("reference") if standing.system == group.reference.name else _minus(gap),
         Cell("–" if first is None or isnan(first) else f"{100 * first:.0f} %"),
         _scored(standing.coverage),
     ]
     note = f"band {standing.band}" if standing.why is None else standing.why
     return Line(standing.system, tuple(cells), note, strong=standing.rank == 1, band=standing.band)
+
+
+def _minus(gap: Comparison | None) -> Cell:
+    """Empty where too little is scored for a difference to mean anything."""
+    return difference(gap.overall if gap is not None and gap.enough else None)
 
 
 def _scored(coverage: Mapping[str, Coverage]) -> Cell:
@@ -148,6 +153,7 @@ def category_gaps(group: Group, gaps: Mapping[str, Comparison], key: str) -> Tab
     lines = tuple(
         Line(name, tuple(difference(gap.categories.get(category)) for category in group.categories))
         for name, gap in gaps.items()
+        if gap.enough
     )
     note = "Picture by picture, the mean over judges; marked where the interval is clear of zero."
     title = f"{group.name}, minus {group.reference.name}"
