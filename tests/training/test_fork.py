@@ -9,6 +9,7 @@ import pytest
 from runs import assert_same_run, lines, toy_trainer
 
 from fewstep.errors import EnvironmentRefused, RunError
+from fewstep.export.of_run import checkpoint_of
 from fewstep.fork import begin, origin, refuse_half_begun
 from fewstep.recipe import Recipe, load
 from fewstep.rundir import RunDir
@@ -72,6 +73,31 @@ def test_the_best_come_along(tmp_path: Path) -> None:
     assert toy_trainer(tmp_path / "new", hooks=hooks, iterations=6, **run).train().best is not None
     kept = {place.name for place in (tmp_path / "new" / "checkpoints").iterdir()}
     assert kept == {Position(2).name, Position(6).name}
+
+
+def test_a_best_that_its_run_has_dropped_is_no_best_of_a_fork(tmp_path: Path) -> None:
+    """Iteration 2 was the best when 3 was saved, and is gone since: nothing of the fork may point to it."""
+    scores = {0: 0.0, 1: 1.0, 2: 9.0, 3: 2.0, 4: 10.0, 5: 11.0, 6: 3.0}
+    hooks = {"examine": lambda done: {"letters": scores[done]}}
+    run = {"save_every_iterations": 1, "keep_checkpoints": 2, "examine_every_iterations": 1, "best_by": "letters"}
+    with RunDir.open_or_create(tmp_path / "old", chosen()):
+        toy_trainer(tmp_path / "old", hooks=hooks, iterations=3, **run).train()
+        shutil.rmtree(tmp_path / "old" / "checkpoints" / Position(2).name)
+    forked(f"{tmp_path / 'old'}@3", chosen(), tmp_path / "new")
+    scores |= {4: 3.0, 5: 4.0, 6: 3.5}
+    best = toy_trainer(tmp_path / "new", hooks=hooks, iterations=6, **run).train().best
+    assert best is not None
+    assert best.iteration == 5
+    assert checkpoint_of(RunDir.open(tmp_path / "new"), "best").name == Position(5).name
+    shutil.rmtree(tmp_path / "new" / "checkpoints" / Position(5).name)
+    with pytest.raises(RunError, match=r"the best of .* cannot be used"):
+        checkpoint_of(RunDir.open(tmp_path / "new"), "best")
+
+
+def test_a_critic_does_not_warm_up_in_the_middle_of_a_run(old: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"has done 4 iterations, and the critic warms up before the first"):
+        origin(str(old), chosen("critic.warmup_iterations=3"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_same_command_goes_on_without_the_old_run(old: Path, tmp_path: Path) -> None:

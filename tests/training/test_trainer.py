@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from parts import batch, tiny
+from parts import batch, tiny, toy_batches
 from runs import assert_same_run, ending, examined, killed_until_through, lines, toy_trainer
 
 from fewstep.encode.loader import Batch
 from fewstep.errors import RecipeError, RunError, TrainingStopped
 from fewstep.flow.noise import Draw
 from fewstep.objective.plan import ObjectivePlan
+from fewstep.objective.rollout import Rollout
 from fewstep.roles.assemble import assemble
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
 from fewstep.train.checkpoint import Position
@@ -256,6 +257,19 @@ def test_every_task_improves_every_step_equally_often() -> None:
         steps = [exit_step(draw, task, turn, 4) for turn in range(40)]
         for block in range(0, 40, 4):
             assert sorted(steps[block : block + 4]) == [0, 1, 2, 3]
+
+
+def test_the_critic_learns_only_steps_that_matching_improves() -> None:
+    """An anchor has the first one for itself."""
+    for anchor, steps in ((None, {0, 1, 2, 3}), ({"teacher_steps": 2}, {1, 2, 3})):
+        folder, objective = Path("nowhere"), {"first_step_anchor": anchor}
+        method = toy_trainer(folder, student={"steps": 4}, objective=objective).method
+        batch = toy_batches(method.cast.student.backbone, size=64, side=16)(0)
+        states = tuple(torch.full((64, 1, 1), float(k)) for k in range(5))
+        rollout = Rollout(method.student.grid, states)
+        at_step = {k: float(rollout.clean(k)[0]) for k in range(4)}
+        seen = {float(x) for x in method.clean_anywhere(rollout, batch, "critic exit", 0, 0).flatten()}
+        assert seen == {at_step[k] for k in steps}
 
 
 def test_no_period_of_the_data_meets_the_same_steps_only() -> None:

@@ -121,6 +121,51 @@ def test_warn_halve_and_stop(tmp_path: Path) -> None:
     assert len(events(tmp_path / "stop")) == 1
 
 
+def test_an_iteration_that_stops_a_run_is_looked_at_like_any_other(tmp_path: Path) -> None:
+    looked: list[int] = []
+
+    def looking() -> Trainer:
+        one = trainer(tmp_path / "stop", watch={"bound": 1e-6, "patience": 2, "answer": "stop"})
+        one.run = one.run.model_copy(update={"examine_every_iterations": 2})
+        one.examine = lambda done: looked.append(done) or {"score": 1.0}  # type: ignore[func-returns-value]
+        return one
+
+    for _ in range(3):
+        with pytest.raises(TrainingStopped):
+            looking().train()
+    looking().train()
+    assert looked == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("preset", ["constant", "adaptive"])
+@pytest.mark.parametrize("answer", ["warn", "halve", "stop"])
+def test_an_anchor_is_watched_and_has_no_weight_to_halve(tmp_path: Path, preset: str, answer: str) -> None:
+    shop = tmp_path / "shop.safetensors"
+    lora(shop, "shop")
+    named = {"shop": {"adapter": str(shop), "tasks": ["edit"], "anchor": True}}
+    style = {"style": {"adapter": str(tmp_path / "x.safetensors"), "tasks": ["t2i"]}}
+    watch = {"bound": 1e-6, "patience": 1, "answer": answer, "base_every": 1}
+    run = trainer(tmp_path / "run", preset=preset, named=named | style, watch=watch)
+    if answer == "stop":
+        with pytest.raises(TrainingStopped):
+            run.train()
+    else:
+        run.train()
+        told = [event for event in events(tmp_path / "run") if event["teacher"] == "shop"]
+        assert [(event["answer"], event["trust"]) for event in told] == [("warn", None)] * 3
+        assert run.cast.teachers.trust.shares.keys() == {"style"}
+
+
+@pytest.mark.parametrize(("before", "after"), [("adaptive", "constant"), ("constant", "adaptive")])
+def test_trust_of_another_rule_begins_anew(tmp_path: Path, before: str, after: str) -> None:
+    """A fork may change the preset: shares that were adapted would be a silent weight for ever, and full shares would
+    be no trust region."""
+    trainer(tmp_path / "run", 2, preset=before).train()
+    trainer(tmp_path / "run", 3, preset=after).train()
+    first = next(line for line in lines(tmp_path / "run") if line["phase"] == "distil" and line["iteration"] == 2)
+    assert first["trust"]["style"] == (1.0 if after == "constant" else AdaptivePlan().start)
+
+
 @pytest.mark.parametrize(
     "teachers",
     [
