@@ -23,8 +23,10 @@ from fewstep.errors import FewstepError, StudyError
 from fewstep.pocket import score
 from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
 from fewstep.study import forecast, plan
+from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Grid, grid
+from fewstep.study.run import claim
 from tests.commands.conftest import fewstep, written
 from tests.study.conftest import judged
 
@@ -207,6 +209,37 @@ def test_folders_that_are_no_study(study_file: Callable[..., str], tmp_path: Pat
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     assert "choose another --out" in refused("run", study_file(), "--out", tmp_path / "mine")
     assert "did you mean task-mixture" in refused("plan", "task-mixtur")
+
+
+def test_files_that_change_between_two_cells_are_noticed(study_file: Callable[..., str], tmp_path: Path) -> None:
+    """Cells would differ in more than the axis."""
+    cases, lora = tmp_path / "cases.txt", tmp_path / "mine.safetensors"
+    cases.write_text("a red boat\n")
+    save_file({"x": torch.zeros(1)}, lora)
+    runs = told(
+        study_file(
+            ("worlds/pocket/set/data.t2i", [{"source": str(cases)}]),
+            ("worlds/pocket/set/teachers.named", {"mine": {"adapter": str(lora)}}),
+        )
+    )
+    found = digests(run.recipe for run in runs.runs)
+    assert found.keys() == {str(cases), str(lora)}  # the pocket world's follow from their names
+    assert digests(run.recipe for run in runs.runs) == found
+    cases.write_text("a blue boat\n")
+    save_file({"x": torch.ones(1)}, lora)
+    again = digests(run.recipe for run in runs.runs)
+    assert all(again[source] != found[source] for source in found)
+
+
+def test_a_study_whose_cases_were_rewritten_is_refused(study_file: Callable[..., str], tmp_path: Path) -> None:
+    cases = tmp_path / "cases.txt"
+    cases.write_text("a red boat\n")
+    runs = told(study_file(("worlds/pocket/set/data.t2i", [{"source": str(cases)}])))
+    claim(runs, StudyFolder(tmp_path / "out"))
+    claim(runs, StudyFolder(tmp_path / "out"))
+    cases.write_text("a red boat\na blue one\n")
+    with pytest.raises(StudyError, match=r"files\.\S*cases\.txt: \w+ -> \w+"):
+        claim(runs, StudyFolder(tmp_path / "out"))
 
 
 def test_the_documented_study_can_be_run(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from fewstep.backbones.families import POCKET, adapter_path
 from fewstep.errors import RunError, StudyError
 from fewstep.lora import file as lora_file
 from fewstep.study.examination import VERDICTS, Examination
+from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder, begin
 from fewstep.study.grid import Grid, Run
 
@@ -41,11 +42,13 @@ def claim(grid: Grid, place: StudyFolder) -> None:
     """Makes the folder this study's, once everything is there that its runs will want.
 
     Raises:
-        StudyError: it is another study's. AdapterError, ModelError: a teacher's LoRA that cannot be read.
+        StudyError: it is another study's, or files that it reads have changed. AdapterError, ModelError: a teacher's
+            LoRA that cannot be read. CaseError: cases that are not there.
     """
     _refuse_missing_teachers(grid)
+    described = grid.described() | {"files": digests(run.recipe for run in grid.runs)}
     seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
-    begin(place, grid.plan, grid.described(), grid.recipe.run.iterations, seeds, covers(grid))
+    begin(place, grid.plan, described, grid.recipe.run.iterations, seeds, covers(grid))
 
 
 def finished(run: Run, grid: Grid, place: StudyFolder) -> bool:
