@@ -21,7 +21,7 @@ from fewstep.data.check import check
 from fewstep.data.convert import convert
 from fewstep.data.formats import parquet as parquet_format
 from fewstep.data.formats.tar import tar
-from fewstep.data.sources import entries, read
+from fewstep.data.sources import entries, entries_of, read
 from fewstep.errors import CaseError, EnvironmentRefused
 
 
@@ -296,12 +296,43 @@ def test_a_torn_tar_is_never_taken_for_a_whole_one(
 def test_a_pattern_names_several_files(tmp_path: Path) -> None:
     for n in range(3):
         packed(tmp_path / f"s-{n}.tar", {f"{n}.txt": b"a", f"{n}.png": png()})
-    assert [case.id for case in read(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")] == ["0", "1", "2"]
+    ids = [case.id for case in read(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")]
+    assert ids == ["s-0/0", "s-1/1", "s-2/2"]
     with pytest.raises(CaseError, match="no file fits this pattern"):
         read(f"{tmp_path}/t-*.tar", "t2i", tmp_path)
-    packed(tmp_path / "s-3.tar", {"0.txt": b"a"})
+    packed(tmp_path / "s-3.tar", {"0.txt": b"a", "1.json": b'{"id": "0", "prompt": "b"}'})
     with pytest.raises(CaseError, match="id '0' was used at"):
         read(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")
+
+
+def test_two_captions_that_differ_in_blanks_alone_agree(tmp_path: Path) -> None:
+    """As img2dataset writes them: the caption as .txt, and once more in the .json."""
+    packed(tmp_path / "a.tar", {"0.txt": b"a cat ", "0.json": b'{"caption": "a cat "}'})
+    assert [case.prompt for case in found(tmp_path / "a.tar", tmp_path)] == ["a cat"]
+
+
+def test_a_number_beyond_all_bounds_is_a_bad_line(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.jsonl", '{"prompt": "a cat", "seed": ' + "9" * 400 + "}\n")
+    assert "a.jsonl:1: seed is 999" in problems(file, tmp_path)[0]
+
+
+def test_files_that_all_count_from_the_beginning_are_told_apart(tmp_path: Path) -> None:
+    """Shards by one program have the same names of lines and members; names that a line states must differ."""
+    for folder in ("a", "b"):
+        written(
+            tmp_path / folder / "cases.jsonl", '{"prompt": "a cat"}\n{"prompt": "a dog", "id": "12' + folder + '"}\n'
+        )
+        packed(tmp_path / folder / "0.tar", {"0000.txt": b"a boat"})
+    lines = [case.id for case in read(f"{tmp_path}/*/cases.jsonl", "t2i", tmp_path / "cache")]
+    assert lines == ["a/cases/1", "12a", "b/cases/1", "12b"]
+    for _ in range(2):  # unpacked, and from what was unpacked
+        members = [case.id for case in read(f"{tmp_path}/*/0.tar", "t2i", tmp_path / "cache")]
+        assert members == ["a/0/0000", "b/0/0000"]
+    assert not [e for e in entries_of(f"{tmp_path}/*/0.tar", tmp_path / "x") if isinstance(e, CaseError)]
+    for folder in ("a", "b"):
+        written(tmp_path / folder / "stated.jsonl", '{"prompt": "a cat", "id": "one"}\n')
+    with pytest.raises(CaseError, match="id 'one' was used at"):
+        read(f"{tmp_path}/*/stated.jsonl", "t2i", tmp_path / "cache")
 
 
 def test_an_archive_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

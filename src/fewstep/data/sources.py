@@ -6,9 +6,11 @@ serves a run, which stops at errors, `check`, which counts them, and `convert`. 
 
 import glob
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 from fewstep import durable
 from fewstep.data.cases import Case, Entry, distinct, write_jsonl
@@ -53,7 +55,7 @@ def read(source: str, task: Task, cache: Path) -> list[Case]:
     if source.startswith(POCKET):
         found = cases_of(entries(pocket_file(source, task, cache)), source)
     else:
-        found = cases_of(distinct(entry for path in paths_of(source) for entry in _cached(path, cache)), source)
+        found = cases_of(distinct(_of_all(paths_of(source), lambda path: _cached(path, cache))), source)
     cases = [case for case in found if case.task == task]
     if not cases:
         raise CaseError(
@@ -70,7 +72,7 @@ def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator
     """
     if source.startswith(POCKET):
         return entries(pocket_file(source, task_of(source), unpack_to), unpack_to, thorough)
-    return iter(distinct(entry for path in paths_of(source) for entry in entries(path, unpack_to, thorough)))
+    return iter(distinct(_of_all(paths_of(source), lambda path: entries(path, unpack_to, thorough))))
 
 
 def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -> Iterator[Entry]:
@@ -108,6 +110,31 @@ def paths_of(source: str) -> list[Path]:
     if not found:
         raise CaseError(f"{source}: no file fits this pattern; name files that are there")
     return found
+
+
+def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[Entry]]) -> Iterator[Entry]:
+    """The entries of several files. Each counts its lines, or its members, from the beginning: so names that no line
+    states are led by the file's own, from where the paths part."""
+    if len(paths) == 1:
+        yield from read_one(paths[0])
+        return
+    above = Path(os.path.commonpath([path.parent for path in paths]))
+    for path in paths:
+        name = path.relative_to(above).as_posix().removesuffix(_suffix(path))
+        for entry in read_one(path):
+            yield replace(entry, id=f"{name}/{_number(entry.id, path)}") if _unnamed(entry, path) else entry
+
+
+def _unnamed(entry: Entry, path: Path) -> TypeGuard[Case]:
+    """Whether a case is called by its place: readers of lines name it after the file's stem and the line."""
+    if not isinstance(entry, Case):
+        return False
+    by_line = entry.id.startswith(f"{path.stem}-") and _number(entry.id, path).isdecimal()
+    return path.is_dir() or _suffix(path) in ARCHIVES or by_line
+
+
+def _number(name: str, path: Path) -> str:
+    return name.removeprefix(f"{path.stem}-")
 
 
 def cases_of(found: Iterable[Entry], source: str) -> list[Case]:
