@@ -117,7 +117,7 @@ class Recipe(Plan):
 
     @model_validator(mode="after")
     def _steps_left_to_match(self) -> "Recipe":
-        if self.objective.first_matched >= self.student.steps:
+        if max(self.objective.first_matched("t2i"), self.objective.first_matched("edit")) >= self.student.steps:
             raise ValueError(
                 "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
                 "set student.steps to 2 or more, or detach to false"

@@ -146,6 +146,17 @@ def test_without_detach_the_first_step_is_matched_too() -> None:
     assert {m.exit_step("t2i", turn) for turn in range(4)} == {0, 1, 2, 3}
 
 
+def test_the_anchor_of_one_task_leaves_the_other_to_matching() -> None:
+    backbone = ToyBackbone(BASE, knots=SIGMAS)
+    m = method(cast_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
+    assert {m.exit_step("t2i", turn) for turn in range(12)} == {0, 1, 2, 3}
+    assert {m.exit_step("edit", turn) for turn in range(12)} == {1, 2, 3}
+    plain = method(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
+    told, expected = trained(m, backbone, 4), trained(plain, plain.cast.student.backbone, 4)
+    assert "anchor_loss" not in told[0]
+    assert [line["student_loss"] for line in told] == [line["student_loss"] for line in expected]
+
+
 # ---- decoupled guidance
 
 

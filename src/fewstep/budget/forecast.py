@@ -17,6 +17,7 @@ from fewstep.backbones.hollow import Indexed, Size, as_on_gpu, fake_mode, hollow
 from fewstep.budget.company import company
 from fewstep.budget.ledger import CONDITIONING, ROLLOUT, Phase
 from fewstep.budget.rehearsal import Rehearsed, Told, rehearse
+from fewstep.conditioning import Task
 from fewstep.device import PRECISIONS
 from fewstep.lora.factors import Factors
 from fewstep.parallel import ALONE, Ranks
@@ -90,16 +91,16 @@ def forecast(
                 deeper = _rehearsed(recipe, told, rehearsed, some, on_gpu, size, more, here)
                 slopes.append((deeper, (n - counted[key]) / STEP))
     phases = [_led_on(number, base, slopes) for number in range(len(base.phases))]
-    unrun, updates = _unrun(recipe), recipe.critic.updates
+    unrun, updates = _unrun(recipe, told.task), recipe.critic.updates
     return TaskForecast(
         told, samples, parts, rehearsed, tuple(_holding(phase, samples / rehearsed) for phase in phases),
         _calls(base, updates, unrun, parts, some), updates, unrun,
     )  # fmt: skip
 
 
-def _unrun(recipe: Recipe) -> float:
+def _unrun(recipe: Recipe, task: Task) -> float:
     """Steps of the rollout that are not run, in the mean over exit steps: those after the one that is improved."""
-    last, first = recipe.student.steps - 1, recipe.objective.first_matched
+    last, first = recipe.student.steps - 1, recipe.objective.first_matched(task)
     return (last - first) / 2 if recipe.critic.exit_step == "same" else 0.0
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from fewstep.conditioning import Task
 from fewstep.plan import Plan
 
 
@@ -16,6 +17,11 @@ class FirstStepAnchorPlan(Plan):
     )
     detach: bool = Field(
         True, description="matching improves the other steps alone (field: DP-DMD); false: the first step too"
+    )
+    tasks: tuple[Task, ...] = Field(
+        ("t2i", "edit"),
+        min_length=1,
+        description="whose first step is anchored; matching has every step of the others",
     )
 
 
@@ -58,10 +64,13 @@ class ObjectivePlan(Plan):
         "matching at all levels without it (field: Decoupled DMD); a forward more each guided teacher",
     )
 
-    @property
-    def first_matched(self) -> int:
-        """The first student step that matching improves."""
-        return int(self.first_step_anchor is not None and self.first_step_anchor.detach)
+    def anchored(self, task: Task) -> bool:
+        """Whether the first step of a task is anchored."""
+        return self.first_step_anchor is not None and task in self.first_step_anchor.tasks
+
+    def first_matched(self, task: Task) -> int:
+        """The first student step that matching improves at a task."""
+        return int(self.anchored(task) and self.first_step_anchor is not None and self.first_step_anchor.detach)
 
     @model_validator(mode="after")
     def _ordered(self) -> "ObjectivePlan":

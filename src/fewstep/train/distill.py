@@ -83,7 +83,7 @@ class Method:
 
     def exit_step(self, task: Task, turn: int) -> int:
         """The student step that the turn-th batch of a task improves, of those that matching improves at all."""
-        first = self.objective.first_matched
+        first = self.objective.first_matched(task)
         return first + exit_step(self.draw, task, turn, self.student.steps - first)
 
     def iterate(self, i: int, k: int, *parts: Batch) -> Seen:
@@ -197,7 +197,7 @@ class Method:
     def clean_anywhere(self, rollout: Rollout, batch: Batch, name: str, *counters: int) -> Tensor:
         """Clean estimates of each sample at a step of its own, of those that matching improves: where the student is
         never compared, the critic need not know it."""
-        first = self.objective.first_matched
+        first = self.objective.first_matched(batch.task)
         drawn_B = self.draw.uniform_of(batch.samples, name, *counters) * (self.student.steps - first)
         return rollout.clean_at(_placed(first + drawn_B.long(), batch))
 
@@ -206,7 +206,7 @@ class Method:
         where a term asks the student a second time; one forward alone is cheaper whole. Split weights are gathered for
         a block's backward by the gradient of what the block returns, and a prefix is no such thing."""
         stopped = self.student.prefix_gradient == "stopped"
-        if not stopped and (self.objective.first_step_anchor is None or self.cast.student.runs_split):
+        if not stopped and (not self.objective.anchored(batch.task) or self.cast.student.runs_split):
             return None
         with torch.set_grad_enabled(not stopped):
             return self.cast.student.prefix(batch.cond)

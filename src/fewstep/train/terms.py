@@ -54,13 +54,15 @@ def terms_of(objective: ObjectivePlan, cast: Cast, grid: SigmaGrid, draw: Draw) 
 
 @dataclass(frozen=True)
 class FirstStepAnchor:
-    """On every iteration, whichever step it improves: a student forward more, and K of the teachers."""
+    """On every iteration of its tasks, whichever step it improves: a student forward more, and K of the teachers."""
 
     plan: FirstStepAnchorPlan
     cast: Cast
     grid: SigmaGrid
 
     def __call__(self, at: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+        if at.batch.task not in self.plan.tasks:
+            return at.x0_BND.new_zeros(()), {}
         student, teacher = self.cast.student.bind(at.batch.cond, at.prefix), _bound(self.cast.teachers, at, 0)
         loss, seen = anchor_loss(student, teacher, at.rollout.states[0], self.grid, self.plan.teacher_steps)
         return self.plan.weight * loss, {"anchor_loss": loss.detach(), "anchor_target": seen["target"]}
