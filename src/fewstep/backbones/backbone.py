@@ -6,6 +6,7 @@ normalised space the transformer sees. The module is an argument of `velocity`, 
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,6 +107,14 @@ class Backbone(ABC):
                     f"{self.family} takes sides that are multiples of {self.size_multiple} px, not {side}"
                 )
         return size[0] // self.pixels_per_token, size[1] // self.pixels_per_token
+
+    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+        """(height, width) in pixels of an edit of these where no size is asked for: what the stock pipeline makes of
+        them. The grid is that of the reference which it follows, or the edit would shift against it. area: of the
+        model's own size, in pixels; not every family asks."""
+        image, step = references[-1], self.size_multiple
+        width = math.sqrt(area * image.width / image.height)
+        return max(step, round(area / width / step) * step), max(step, round(width / step) * step)
 
     def refuse_references(self, count: int) -> None:
         """

@@ -114,6 +114,10 @@ class Flux2Klein(PipelineBackbone):
         mask_1L = embeds_BLC.new_ones((1, embeds_BLC.shape[1]), dtype=torch.bool)
         return [Conditioning(text_LC[None], mask_1L, layout, latents) for text_LC in embeds_BLC]
 
+    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+        """The first reference's own, which is at most a megapixel."""
+        return _own_size(self._complete("edit pictures"), references[0])[1]
+
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
         """Packed clean latents (BND) of pictures brought to `size` (height, width)."""
@@ -148,14 +152,19 @@ def _prepared(pipeline: Any, image: Image.Image) -> Tensor:
     Raises:
         LayoutError: a picture that the pipeline refuses.
     """
-    processor, step = pipeline.image_processor, pipeline.vae_scale_factor * 2
+    processor = pipeline.image_processor
     try:
         processor.check_image_input(image)
     except ValueError as error:
         raise LayoutError(f"a reference cannot be used: {error}. Give a larger or less narrow picture") from error
-    image = processor._resize_if_exceeds_area(image, MAX_AREA)
-    height, width = image.height // step * step, image.width // step * step
+    image, (height, width) = _own_size(pipeline, image)
     return processor.preprocess(image, height=height, width=width, resize_mode="crop")
+
+
+def _own_size(pipeline: Any, image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
+    """A reference of at most a megapixel, and what is taken of it: (height, width) in whole tokens."""
+    image, step = pipeline.image_processor._resize_if_exceeds_area(image, MAX_AREA), pipeline.vae_scale_factor * 2
+    return image, (image.height // step * step, image.width // step * step)
 
 
 def _text_positions(length: int, device: torch.device) -> Tensor:

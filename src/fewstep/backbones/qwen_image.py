@@ -121,6 +121,10 @@ class QwenImage(PipelineBackbone):
         texts = self._instructions(pipeline, prompts, images)
         return [Conditioning(*encoded, layout, latents) for encoded in texts]
 
+    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+        """In steps of 32 px, as references are."""
+        return _at_area(references[-1], area)
+
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
         """Packed clean latents (BND) of pictures brought to `size` (height, width)."""

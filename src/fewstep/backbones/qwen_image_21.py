@@ -30,6 +30,8 @@ from fewstep.errors import LayoutError, ModelError
 from fewstep.flow.guidance import NONE
 from fewstep.flow.sigmas import SigmaGrid, dynamic_shift, shifted
 
+SETTLED = 8  # rounds; two do for every shape that was tried
+
 
 def reference_resolution(size: tuple[int, int]) -> int:
     """The pipeline's `output_resolution` that resizes references to the target's area, size being (height, width).
@@ -162,6 +164,18 @@ class QwenImage21(PipelineBackbone):
         valid_BS = ~slots_BS if mask_BS is None else mask_BS.bool() & ~slots_BS
         texts = [embeds[valid][None] for embeds, valid in zip(embeds_BSC, valid_BS, strict=True)]
         return [Conditioning(text, text.new_ones(text.shape[:2], dtype=torch.bool), layout, latents) for text in texts]
+
+    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+        """The size at which the reference gets the same one: it is brought to the target's area, which rounding to 32
+        px has moved, and so may be rounded otherwise."""
+        width, height, _ = calculate_dimensions(area, references[-1].width / references[-1].height)
+        size = height, width
+        for _ in range(SETTLED):
+            of_reference = self._reference_size(references[-1], size)
+            if of_reference == size:
+                break
+            size = of_reference
+        return size
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

@@ -22,7 +22,7 @@ from fewstep.data.pictures import open_picture
 from fewstep.errors import GalleryError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.sample.pictures import Model, alike, shape_of
+from fewstep.sample.pictures import Model, alike
 from fewstep.sample.sampler import evaluations, sample, seeded_noise
 from fewstep.sample.watched import Counted, forget_peak, now_s, peak_mb
 from fewstep.share import Share
@@ -122,7 +122,7 @@ class Painter:
         """The case's, the suite's, or the model's own area in the shape of the last reference."""
         if question.case.height or self.suite.size:
             return question.case.size(self.suite.size or self.model.size)
-        return shape_of(references[-1], self.model) if references else self.model.size
+        return self.model.usual_size(references or ())
 
     def _batch(self, ready: Sequence[Ready], gallery: Gallery, told: Told) -> None:
         """Drawn together; after an error one by one, so that it costs only who it belongs to."""

@@ -42,6 +42,10 @@ class Model:
     def is_student(self) -> bool:
         return self.own_steps is not None
 
+    def usual_size(self, references: Sequence[Image.Image] = ()) -> tuple[int, int]:
+        """Height and width where none is asked for: of an edit, as its references have it at the model's own area."""
+        return self.backbone.edit_size(references, self.size[0] * self.size[1]) if references else self.size
+
     def sampling(
         self, steps: int | None = None, guidance: Guidance | None = None, size: tuple[int, int] | None = None
     ) -> tuple[SigmaGrid, Guidance]:
@@ -112,7 +116,7 @@ def pictures(
         raise LayoutError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed, or one for each prompt")
     if not prompts:
         return []
-    size = size or (shape_of(images[-1], model) if images else model.size)
+    size = size or model.usual_size(images)
     grid, chosen = model.sampling(steps, guidance, size)
     backbone, references = model.backbone, list(images) or None
     conds = backbone.encode(prompts, references, size)
@@ -167,15 +171,6 @@ def alike(
         unconditional = negatives[i].text_BLC.shape[1] if negatives else 0
         together.setdefault((cond.layout, cond.text_BLC.shape[1], unconditional), []).append(i)
     return [members[at : at + batch] for members in together.values() for at in range(0, len(members), batch)]
-
-
-def shape_of(image: Image.Image, model: Model) -> tuple[int, int]:
-    """(height, width) of `image`'s shape at the area of the model's own size, in steps of its size multiple: what the
-    stock pipeline makes of a reference."""
-    side, ratio = round((model.size[0] * model.size[1]) ** 0.5), image.width / image.height
-    width = (side * side * ratio) ** 0.5
-    step = model.backbone.size_multiple
-    return max(step, round(width / ratio / step) * step), max(step, round(width / step) * step)
 
 
 def _trained_size(folder: Path) -> tuple[int, int]:

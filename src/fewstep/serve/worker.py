@@ -17,7 +17,7 @@ from PIL import Image
 
 from fewstep.conditioning import Conditioning
 from fewstep.errors import FewstepError
-from fewstep.sample.pictures import Model, alike, draw, shape_of
+from fewstep.sample.pictures import Model, alike, draw
 from fewstep.serve.limits import Limits, Refused
 from fewstep.serve.wish import Wish
 
@@ -63,7 +63,7 @@ class Worker:
         Raises:
             Refused: 503 after `close`; 400 for a size that the model does not take.
         """
-        size = wish.size or (shape_of(wish.references[-1], self._model) if wish.references else self._model.size)
+        size = wish.size or self._model.usual_size(wish.references)
         self._refuse_size(size)
         asked = [Picture(wish, wish.seed + i, size) for i in range(wish.count)]
         with self._changed:
