@@ -189,6 +189,14 @@ def test_cutting_down_leaves_lower_ranks_alone_and_names_the_worst() -> None:
     assert 0 < cut.relative < cut.worst
 
 
+def test_a_layer_narrower_than_the_rank_is_cut_to_its_width() -> None:
+    """Such as klein's x_embedder: more rows in the factors than the layer has inputs."""
+    update = factors(9, 20, 4.0, 3)  # 6 inputs
+    cut = shrunk({"x": update}, 8).updates["x"]
+    assert (cut.rank, cut.alpha) == (6, 6.0)
+    torch.testing.assert_close(cut.delta(), update.delta(), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("rank", [0, 4, 9])
 def test_a_rank_that_shrinks_nothing(rank: int) -> None:
     with pytest.raises(AdapterError, match="shrinks nothing"):

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import struct
+import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from PIL import Image, ImageChops
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
@@ -242,6 +244,64 @@ def test_a_failure_costs_only_who_it_belongs_to(model: Model, monkeypatch: pytes
         return await asyncio.gather(*(http.post(GENERATIONS, json=body) for body in bodies))
 
     assert [answer.status_code for answer in asked(model, talk)] == [200, 500, 200]
+
+
+def test_a_server_that_cannot_draw_any_more_says_so(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken CUDA context does not heal: who balances must send elsewhere. A picture that is drawn is health."""
+    broken, answer_batch = [True], Worker._answer
+
+    def failing(self: Worker, batch: Any) -> None:
+        if broken[0]:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        answer_batch(self, batch)
+
+    monkeypatch.setattr(Worker, "_answer", failing)
+
+    async def talk(http: httpx.AsyncClient) -> list[int]:
+        told = []
+        for seed in range(4):
+            broken[0] = seed < 3
+            told.append((await http.post(GENERATIONS, json={"prompt": "a boat", "seed": seed})).status_code)
+            told.append((await http.get("/health")).status_code)
+        return told
+
+    assert asked(model, talk) == [500, 200, 500, 200, 500, 503, 200, 200]
+
+
+def test_what_failed_together_is_let_go_before_it_is_tried_apart(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the failed batch's memory would still be held when there was too little of it."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def failing(self: Worker, batch: Any) -> None:
+        large = torch.zeros(8)
+        if len(batch) > 1:
+            held.append(weakref.ref(large))
+            raise RuntimeError("out of memory")
+        alive.append(held[0]() is not None)
+        for picture in batch:
+            picture.answer.set_result(Image.new("RGB", (8, 8)))
+
+    monkeypatch.setattr(Worker, "_answer", failing)
+    worker = Worker(model, LIMITS)
+    answers = worker.submit(Wish("a boat", 3, 1, None))
+    worker.start()
+    worker.close()
+    assert [answer.result().size for answer in answers] == [(8, 8)] * 3
+    assert alive == [False] * 3
+
+
+def test_who_leaves_the_queue_takes_the_uploads_along(model: Model) -> None:
+    worker = Worker(model, LIMITS)  # which has not begun
+    reference = Image.new("RGB", (64, 64))
+    left = worker.submit(Wish("a boat", 2, 1, None, (reference,)))
+    stays = worker.submit(Wish("a boat", 1, 1, None))
+    for answer in left:
+        answer.cancel()
+    assert worker.waiting == 1
+    worker.start()
+    worker.close()
+    assert stays[0].result().size == (64, 64)
 
 
 def test_closing_draws_what_waits(model: Model) -> None:

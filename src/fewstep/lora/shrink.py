@@ -54,8 +54,8 @@ def shrunk(updates: Mapping[str, Factors], rank: int) -> Shrunk:
 
 
 def _cut(update: Factors, rank: int) -> tuple[Factors, tuple[float, float]]:
-    """The update of `rank` singular values, and the squares of those left out and of all. Each side takes the root of
-    a singular value, and alpha is the rank: a scale of 1."""
+    """The update of at most `rank` singular values, and the squares of those left out and of all. Each side takes the
+    root of a singular value, and alpha is their number: a scale of 1."""
     left_QR = torch.linalg.qr(update.b.double())
     right_QR = torch.linalg.qr(update.a.double().T)
     u, s, v = torch.linalg.svd(update.scale * left_QR.R @ right_QR.R.T)
@@ -63,10 +63,11 @@ def _cut(update: Factors, rank: int) -> tuple[Factors, tuple[float, float]]:
     whole = float(squares.sum())
     if update.rank <= rank:
         return update, (0.0, whole)
-    root = s[:rank].sqrt()
-    a = (root[:, None] * v[:rank]) @ right_QR.Q.T
-    b = left_QR.Q @ (u[:, :rank] * root)
-    return Factors(_as(a, update.a), _as(b, update.b), float(rank)), (float(squares[rank:].sum()), whole)
+    kept = min(rank, len(s))  # a narrow layer has fewer singular values than the factors have rows
+    root = s[:kept].sqrt()
+    a = (root[:, None] * v[:kept]) @ right_QR.Q.T
+    b = left_QR.Q @ (u[:, :kept] * root)
+    return Factors(_as(a, update.a), _as(b, update.b), float(kept)), (float(squares[kept:].sum()), whole)
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from fewstep.bench.gallery import Gallery, begin
 from fewstep.bench.suites import Question, Suite, carry
 from fewstep.conditioning import Conditioning, stack
 from fewstep.data.pictures import open_picture
+from fewstep.device import free_unused
 from fewstep.errors import GalleryError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
@@ -128,14 +129,16 @@ class Painter:
         """Drawn together; after an error one by one, so that it costs only who it belongs to."""
         try:
             self._draw(ready, gallery, told)
+            return
         except GalleryError:
             raise
         except Exception as error:  # out of memory, a kernel, a shape: the row says which
             if len(ready) == 1:
                 self._failed(ready[0].ask, error, gallery, told)
                 return
-            for each in ready:
-                self._batch([each], gallery, told)
+        free_unused(self.model.backbone.device)  # here, where nothing holds the failed attempt's tensors any more
+        for each in ready:
+            self._batch([each], gallery, told)
 
     @torch.no_grad()
     def _draw(self, ready: Sequence[Ready], gallery: Gallery, told: Told) -> None:

@@ -24,6 +24,7 @@ from fewstep.serve.limits import Limits, Refused
 from fewstep.serve.wish import Served, Wish, wish
 from fewstep.serve.worker import Worker
 
+SICK = 3  # pictures in a row that failed for no fault of their own
 RETRY_SECONDS = 2  # what a client is told that comes while the queue is full
 
 
@@ -58,9 +59,13 @@ class Server:
     # ---- routes
 
     async def health(self, request: Request) -> Response:
-        """200 as long as pictures can be drawn."""
-        alive = self.worker.alive
-        state: dict[str, Any] = {"status": "ok" if alive else "the worker has stopped", "model": self.served.name}
+        """200 as long as pictures can be drawn: a GPU that has failed once may fail from then on, for everybody."""
+        failed = self.worker.failed_in_a_row
+        status = "the worker has stopped" if not self.worker.alive else "ok"
+        if failed >= SICK:
+            status = f"the last {failed} pictures failed: see the log, and start the server again"
+        alive = status == "ok"
+        state: dict[str, Any] = {"status": status, "model": self.served.name}
         state |= {"requests": self._taken, "queue": self.limits.queue, "pictures_waiting": self.worker.waiting}
         return JSONResponse(state, 200 if alive else 503)
 
@@ -112,6 +117,7 @@ async def _unless_gone(request: Request, answers: "list[Future[Image.Image]]") -
         Refused: a picture failed. ClientDisconnect: nobody waits any more.
     """
     drawing = asyncio.gather(*(asyncio.wrap_future(answer) for answer in answers))
+    drawing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to hear of it
     leaving = asyncio.ensure_future(_left(request))
     either: list[asyncio.Future[Any]] = [drawing, leaving]
     try:

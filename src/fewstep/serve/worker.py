@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from PIL import Image
 
 from fewstep.conditioning import Conditioning
+from fewstep.device import free_unused
 from fewstep.errors import FewstepError
 from fewstep.sample.pictures import Model, alike, draw
 from fewstep.serve.limits import Limits, Refused
@@ -43,6 +45,7 @@ class Worker:
         self._waiting: deque[Picture] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self.failed_in_a_row = 0  # pictures, since the last one that was drawn, for no fault of their own
         self._thread = threading.Thread(target=self._work, name="fewstep-worker", daemon=True)
 
     def start(self) -> None:
@@ -71,7 +74,15 @@ class Worker:
                 raise Refused(503, "the server is shutting down")
             self._waiting.extend(asked)
             self._changed.notify()
+        for picture in asked:
+            picture.answer.add_done_callback(partial(self._forget, picture))
         return [picture.answer for picture in asked]
+
+    def _forget(self, picture: Picture, answer: "Future[Image.Image]") -> None:
+        """Whoever wanted it has gone: what it holds, uploads of megabytes, does not wait for its turn."""
+        if answer.cancelled():
+            with self._changed, suppress(ValueError):  # it is being drawn, or was not put back yet
+                self._waiting.remove(picture)
 
     def close(self) -> None:
         """What waits is still drawn; returns when it is."""
@@ -90,10 +101,8 @@ class Worker:
 
     def _work(self) -> None:
         while batch := self._next():
-            try:
-                self._answer(batch)
-            except Exception as error:  # whatever a library raises: the others' pictures must still be drawn
-                self._apart(batch, error)
+            if not self._answered(batch):
+                self._apart(batch)
 
     def _next(self) -> list[Picture]:
         """The picture that waits longest, and those that can share its batch; nothing when all is done."""
@@ -127,10 +136,13 @@ class Worker:
         for group in together.values():
             try:
                 known |= self._encode(group)
+                continue
             except Exception:  # one by one, so that it costs only who it belongs to
-                for picture in group:
-                    with self._failing(pictures, picture.wish):
-                        known |= self._encode([picture])
+                log.debug("a group could not be encoded", exc_info=True)
+            free_unused(self._model.backbone.device)  # here, where nothing holds the failed attempt's tensors any more
+            for picture in group:
+                with self._failing(pictures, picture.wish):
+                    known |= self._encode([picture])
         for picture in pictures:
             picture.cond = known.get(id(picture.wish))
         return [picture for picture in pictures if picture.cond is not None]
@@ -162,16 +174,23 @@ class Worker:
             with suppress(InvalidStateError):
                 picture.answer.set_result(image)
 
-    def _apart(self, batch: Sequence[Picture], error: Exception) -> None:
+    def _answered(self, batch: Sequence[Picture]) -> bool:
+        """Whether all were drawn. An error of a single picture is its answer; that of several is left behind here, with
+        all the tensors that its frames hold: what did not fit together may fit one by one."""
+        try:
+            self._answer(batch)
+        except Exception as error:  # whatever a library raises: the others' pictures must still be drawn
+            if len(batch) == 1:
+                self._fail(batch[0], error)
+            return False
+        self.failed_in_a_row = 0
+        return True
+
+    def _apart(self, batch: Sequence[Picture]) -> None:
         """After an error one by one, so that it costs only who it belongs to."""
-        if len(batch) == 1:
-            self._fail(batch[0], error)
-            return
-        for picture in batch:
-            try:
-                self._answer([picture])
-            except Exception as own:
-                self._fail(picture, own)
+        free_unused(self._model.backbone.device)
+        for picture in batch if len(batch) > 1 else ():
+            self._answered([picture])
 
     def _fail(self, picture: Picture, error: Exception) -> None:
         refused = (
@@ -180,6 +199,7 @@ class Worker:
             else Refused(500, "drawing failed; see the server's log")
         )
         if refused.status == 500:
+            self.failed_in_a_row += 1
             log.error("a picture failed", exc_info=error)
         with suppress(InvalidStateError):
             picture.answer.set_exception(refused)
