@@ -150,6 +150,20 @@ def test_transformer_alone(folder: Path) -> None:
             use()
 
 
+def test_the_vae_visits_the_transformers_device_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = QwenImage21.tiny()
+    backbone.release_encoder()
+    went: list[torch.device] = []
+    move = type(backbone.pipeline.vae).to
+    monkeypatch.setattr(type(backbone.pipeline.vae), "to", lambda vae, to: went.append(to) or move(vae, to))
+    monkeypatch.setattr(QwenImage21, "device", torch.device("cpu", 0))  # the other one of a machine with two places
+    with pytest.raises(KeyboardInterrupt), backbone.decoding():
+        raise KeyboardInterrupt
+    assert went == [torch.device("cpu", 0), torch.device("cpu")]
+    with backbone.bare().decoding():  # a rank that has no VAE
+        pass
+
+
 def test_released_encoder() -> None:
     """Training decodes its samples and names its store, and encodes no more."""
     backbone = QwenImage21.tiny()

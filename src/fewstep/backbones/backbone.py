@@ -8,7 +8,8 @@ normalised space the transformer sees. The module is an argument of `velocity`, 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -81,6 +82,11 @@ class Backbone(ABC):
         """The same as numbers: (B, H, W, channels), float32 in [0, 1]. A family that decodes to floats gives them
         unrounded; here they have the 8 bits of `decode`."""
         return torch.from_numpy(np.stack([np.array(picture) for picture in self.decode(x0_BND, target)])) / 255
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """What `decode` needs is on the transformer's device inside, and where it was afterwards."""
+        yield
 
     @abstractmethod
     def release_encoder(self) -> None:

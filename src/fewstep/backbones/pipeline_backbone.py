@@ -6,7 +6,8 @@ convention is the stock pipeline itself; the contract tests hold each family to 
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -226,6 +227,19 @@ class PipelineBackbone(Backbone):
     @abstractmethod
     def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
         """The VAE's answer (B, channels, H, W) in [-1, 1]."""
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        if self.pipeline is None:
+            yield
+            return
+        vae = self.pipeline.vae
+        home = vae.device
+        vae.to(self.device)
+        try:
+            yield
+        finally:
+            vae.to(home)
 
     def release_encoder(self) -> None:
         """The text encoder goes, the VAE moves to the CPU; a fingerprint taken from modules is remembered."""

@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fewstep.conditioning import Task
 from fewstep.plan import Plan
+
+Task = Literal["t2i", "edit"]
 
 
 class FirstStepAnchorPlan(Plan):

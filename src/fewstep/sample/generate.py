@@ -23,7 +23,7 @@ from fewstep.device import free_unused
 from fewstep.errors import GalleryError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.sample.pictures import Model, alike
+from fewstep.sample.pictures import Model, alike, decoded
 from fewstep.sample.sampler import evaluations, sample, seeded_noise
 from fewstep.sample.watched import Counted, forget_peak, now_s, peak_mb
 from fewstep.share import Share
@@ -149,7 +149,7 @@ class Painter:
         begun_s = now_s(device)
         x0_BND, calls = self._denoised(ready, grid)
         denoised_s = now_s(device)
-        pictures = backbone.decode(x0_BND, layout.target)
+        pictures = decoded(backbone, x0_BND, layout.target)
         decoded_s = now_s(device)
         finite = x0_BND.isfinite().flatten(1).all(1).tolist()
         for each, picture, whole in zip(ready, pictures, finite, strict=True):

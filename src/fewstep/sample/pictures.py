@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone, pocket_folder
 from fewstep.backbones.folder import folder_of, sample_sigmas
-from fewstep.conditioning import Conditioning, Layout, stack
+from fewstep.conditioning import Conditioning, Grid, Layout, stack
 from fewstep.errors import LayoutError, ModelError, RecipeError
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.sample.sampler import sample, seeded_noise
 
 BATCH = 64  # pictures sampled together
+MEGAPIXEL = 1024 * 1024
 USUAL_SIZE = (1024, 1024)  # of the Qwen-Image families
 POCKET_SIZE = (64, 64)
 
@@ -137,8 +138,15 @@ def draw(
     """One picture for each single conditioning and seed, in order. Any mixture of layouts; batches are made here."""
     found: dict[int, Image.Image] = {}
     for members, x0_BND in latents(backbone, transformer, conds, seeds, grid, guidance, negatives, batch):
-        found |= dict(zip(members, backbone.decode(x0_BND, conds[members[0]].layout.target), strict=True))
+        found |= dict(zip(members, decoded(backbone, x0_BND, conds[members[0]].layout.target), strict=True))
     return [found[i] for i in range(len(conds))]
+
+
+def decoded(backbone: Backbone, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+    """Pictures of a batch of latents, a megapixel at a time: a VAE's convolutions take a gigabyte for it, and a
+    transformer's batch says nothing of what they can hold."""
+    at_once = max(1, MEGAPIXEL // (target[0] * target[1] * backbone.pixels_per_token**2))
+    return [picture for part in x0_BND.split(at_once) for picture in backbone.decode(part, target)]
 
 
 def latents(

@@ -170,6 +170,7 @@ class Worker:
         grid, _ = self._model.sampling(size=size)
         conds = [picture.cond for picture in batch if picture.cond is not None]
         drawn = draw(backbone, backbone.transformer, conds, [picture.seed for picture in batch], grid)
+        self.failed_in_a_row = 0
         for picture, image in zip(batch, drawn, strict=True):
             with suppress(InvalidStateError):
                 picture.answer.set_result(image)
@@ -183,7 +184,6 @@ class Worker:
             if len(batch) == 1:
                 self._fail(batch[0], error)
             return False
-        self.failed_in_a_row = 0
         return True
 
     def _apart(self, batch: Sequence[Picture]) -> None:

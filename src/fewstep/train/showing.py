@@ -121,7 +121,9 @@ class Showing:
         )
         with network.active(), autocast(network.backbone.device, self.precision):
             if self.ranks.first:
-                return draw(*asked)
+                # While training the VAE is on the CPU, where one thread takes minutes for a megapixel.
+                with network.backbone.decoding():
+                    return draw(*asked)
             for _ in latents(*asked):  # the other ranks lend their parts of the weights
                 pass
             return []
