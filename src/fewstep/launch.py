@@ -35,6 +35,7 @@ from fewstep.recipe import Recipe
 from fewstep.roles.assemble import assemble
 from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.sharding import Lay, lay_of
+from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.vetting import vet, vet_start
 from fewstep.rundir import RunDir
 from fewstep.share import ALONE, Share
@@ -147,12 +148,14 @@ def _distill(
         refuse_without_compiler(device)
     refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
+    _tell_unused(recipe, console)
     vet_start(recipe.student, recipe.model)
     refuse_grid(recipe.model, recipe.student.grid)
     with _opened(recipe, out, fork, device, console, ranks) as run:
         prepared = _encoded(recipe, out, console, ranks)
         loader = prepared.loader(ranks.share)
         ranks.agree("cases", loader.identity())
+        ranks.from_first(lambda: run.hold_cases(loader.identity(), loader.counts()))
         lay = lay_of(recipe.run.sharding, ranks, device, recipe.run.precision)
         backbone, examiner = _loaded(recipe, device, lay, watch, console)
         draw = Draw(recipe.run.seed)
@@ -190,6 +193,18 @@ def _distill(
             _finish(run, outcome, console)
         ranks.wait()
         return outcome
+
+
+def _tell_unused(recipe: Recipe, console: Console) -> None:
+    """A declared teacher without weight is no error - a study's cell may leave it out - but is rarely meant."""
+    used = teacher_plan(recipe.teachers, recipe.student.steps).used
+    for name in recipe.teachers.named.keys() - set(used):
+        console.print(
+            f"[yellow]teachers.named.{name} does not teach:[/] preset {recipe.teachers.preset} gives it no weight. "
+            "Choose step-wise or another, or take the name out",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _loaded(

@@ -30,6 +30,8 @@ from fewstep.recipe import Recipe
 SHOWN = 10  # differing keys in one message
 PACKAGES = ("fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
 FOLDERS = ("checkpoints", "samples", "student")
+CASES = "cases.json"
+OF_MODELS = ("model_index.json", "sample_sigmas.json", "transformer")
 OWN = {"lock", *FOLDERS}  # what an interrupted start may have left
 
 
@@ -77,9 +79,26 @@ class RunDir:
         Raises:
             RunError: no run, or its recipe cannot be read.
         """
+        _refuse_model(folder)
         if not (folder / "recipe.yaml").is_file():
             raise RunError(f"{folder} is no run folder: it has no recipe.yaml. Name the --out of fewstep distill")
         return cls(folder, _recipe_of(folder))
+
+    def hold_cases(self, identity: str, counts: Mapping[str, int]) -> None:
+        """What this run learns from, held from its first start on: order and epochs follow from it.
+
+        Raises:
+            RunError: a run that has begun has other cases now.
+        """
+        path, told = self.folder / CASES, {"identity": identity, "cases": dict(sorted(counts.items()))}
+        if path.is_file() and self.metrics_path.exists():
+            held = json.loads(path.read_text())
+            if held["identity"] != identity:
+                raise RunError(
+                    f"{self.folder} began with other cases ({_counted(held['cases'])}; now {_counted(counts)}): put "
+                    f"them back, or go on with these as a run of its own: another --out, and --fork {self.folder}"
+                )
+        durable.write(path, json.dumps(told, indent=1) + "\n")
 
     @property
     def checkpoints(self) -> Path:
@@ -147,6 +166,7 @@ def environment() -> dict[str, Any]:
 
 def _refuse_foreign(folder: Path) -> None:
     """A folder with something else in it is not written into."""
+    _refuse_model(folder)
     if not folder.exists() or (folder / "recipe.yaml").exists():
         return
     if not folder.is_dir():
@@ -154,6 +174,17 @@ def _refuse_foreign(folder: Path) -> None:
     strange = sorted(path.name for path in folder.iterdir() if path.name not in OWN and not path.name.endswith(".tmp"))
     if strange:
         raise RunError(f"{folder} is not empty and no run ({strange[0]} is in it); choose another --out")
+
+
+def _counted(cases: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {task}" for task, count in sorted(cases.items()))
+
+
+def _refuse_model(folder: Path) -> None:
+    """A student carries its recipe, as a run does."""
+    weights = [*folder.glob("*.safetensors"), *(folder / name for name in OF_MODELS)]
+    if any(path.exists() for path in weights):
+        raise RunError(f"{folder} is a model or a student, and no run; name the --out of fewstep distill")
 
 
 def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:

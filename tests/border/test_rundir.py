@@ -48,6 +48,29 @@ def test_a_new_run_has_recipe_environment_and_folders(tmp_path: Path) -> None:
     assert not (run.folder / "lock").exists()
 
 
+@pytest.mark.parametrize("name", ["model_index.json", "sample_sigmas.json", "pytorch_lora_weights.safetensors"])
+def test_a_student_is_no_run_though_it_carries_a_recipe(tmp_path: Path, name: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(POCKET.resolved_yaml())
+    (tmp_path / name).write_text("{}")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(RunError, match="is a model or a student, and no run"):
+        RunDir.open_or_create(tmp_path, load("pocket", ["student.learning_rate=1e-5"]))
+    with pytest.raises(RunError, match="is a model or a student, and no run"):
+        RunDir.open(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+    assert load(tmp_path / "recipe.yaml") == POCKET
+
+
+def test_cases_are_held_from_the_first_iteration_on(tmp_path: Path) -> None:
+    with RunDir.open_or_create(tmp_path, POCKET) as run:
+        run.hold_cases("a", {"t2i": 8, "edit": 1})
+        run.hold_cases("b", {"t2i": 7})  # nothing was made of the others yet
+        run.metrics_path.write_text("{}\n")
+        run.hold_cases("b", {"t2i": 7})
+        with pytest.raises(RunError, match=r"began with other cases \(7 t2i; now 3 t2i\).*--fork"):
+            run.hold_cases("c", {"t2i": 3})
+
+
 def test_the_same_recipe_goes_on_and_each_start_is_noted(tmp_path: Path) -> None:
     RunDir.open_or_create(tmp_path, POCKET).close()
     (tmp_path / "checkpoints" / "kept").touch()

@@ -64,6 +64,20 @@ def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) 
     assert wrong.exit_code == 2
     assert "4 steps" in wrong.output
 
+    mistaken = fewstep("sample", run, "-p", "a house", "--out", tmp_path / "c.png")
+    assert mistaken.exit_code == 2
+    assert f"{run} is a run; its student is {run / 'student'}" in " ".join(mistaken.output.split())
+    for words in (("distill", written(recipe, tmp_path), "--out", to), ("export", to, "--to", tmp_path / "x")):
+        mistaken = fewstep(*words)
+        assert mistaken.exit_code == 2
+        assert "is a model or a student, and no run" in " ".join(mistaken.output.split())
+    unused = fewstep(
+        "distill", written(recipe, tmp_path), "--out", tmp_path / "y", "--set", "run.iterations=1",
+        "--set", "teachers.named.mine.adapter=mine.safetensors",
+    )  # fmt: skip
+    assert unused.exit_code == 0, unused.output
+    assert "teachers.named.mine does not teach: preset base-only gives it no weight" in " ".join(unused.output.split())
+
 
 def test_text_encoder_and_transformer_are_never_in_memory_together(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.errors import LayoutError
+from fewstep.errors import LayoutError, RecipeError
 from fewstep.flow.guidance import NONE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.sample.pictures import Model, pictures
@@ -86,6 +86,13 @@ def test_an_edit_has_the_shape_of_its_last_reference(backbone: QwenImage21) -> N
     model = Model(backbone, None, NONE, (64, 64))
     (wide,) = pictures(model, ["wider"], [PICTURE.resize((128, 32))], steps=1)
     assert wide.size == (128, 32)
+
+
+def test_a_student_is_not_guided_twice(backbone: QwenImage21) -> None:
+    student = Model(backbone, 4, NONE, (64, 64))
+    with pytest.raises(RecipeError, match="Leave --guidance out"):
+        pictures(student, ["a"], guidance=Guidance(3.0))
+    assert pictures(student, ["a"], guidance=NONE)
 
 
 def test_refusals(backbone: QwenImage21) -> None:

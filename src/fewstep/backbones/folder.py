@@ -29,6 +29,8 @@ def folder_of(source: str | Path) -> Path:
     """
     path = Path(source).expanduser()
     if path.is_dir():
+        if (path / "checkpoints").is_dir() and (path / "recipe.yaml").is_file():
+            raise ModelError(f"{path} is a run; its student is {path / 'student'}, once it has one")
         return path
     if path.is_file():
         raise ModelError(

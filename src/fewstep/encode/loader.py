@@ -1,7 +1,7 @@
 """Batches as pure functions of their number: task, layout, categories, cases, then their conditionings."""
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -117,6 +117,10 @@ class Loader:
         """A hash of the cases and of where each is in the store: ranks must see the same."""
         told = sorted(f"{case.id} {prompt} {key}" for (case, prompt), key in self._keys.items())
         return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
+
+    def counts(self) -> dict[str, int]:
+        """Cases of each task."""
+        return dict(Counter(case.task for case, prompt in self._keys if prompt == case.prompt))
 
     def first_cases(self, task: Task, count: int) -> list[Case]:
         """Cases to look at: in the order of the stream, every category once before any comes twice."""

@@ -53,7 +53,7 @@ class Model:
         """The grid and the guidance of a call that asks for these, or for nothing.
 
         Raises:
-            RecipeError: a student at other steps than its own.
+            RecipeError: a student at other steps than its own, or guided.
         """
         target = self.backbone.layout_grid(size or self.size)
         own = self.own_steps or self.backbone.default_steps
@@ -61,6 +61,11 @@ class Model:
             raise RecipeError(
                 f"this student samples in {own} steps, at {list(self.backbone.sampling_grid(own, target))}; it was "
                 f"not trained at {steps}. Leave --steps out"
+            )
+        if self.is_student and guidance is not None and guidance.active:
+            raise RecipeError(
+                f"this student draws without guidance, which its teachers' guidance is distilled into; scale "
+                f"{guidance.scale:g} would guide it twice. Leave --guidance out"
             )
         return self.backbone.sampling_grid(steps or own, target), guidance or self.guidance
 
