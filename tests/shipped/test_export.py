@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fewstep.backbones import tiny
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21Pipeline
 from fewstep.errors import AdapterError, ExportError, FewstepError, ModelError
+from fewstep.export import stranger
 from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student
 from fewstep.export.verify import Check, Verification, refuse_differences, verify
@@ -257,3 +259,9 @@ def test_refusals(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_p
     (foreign / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     with pytest.raises(ModelError, match="the families that fewstep knows"):
         export_student(foreign, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
+
+
+def test_a_process_that_the_system_ended_is_no_bad_student(tmp_path: Path) -> None:
+    killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    with pytest.raises(ExportError, match=r"ended by SIGKILL .* a weight takes 4 bytes"):
+        stranger._run(killed, stranger.Request(str(tmp_path), "float32", "cpu"), 60)

@@ -100,7 +100,7 @@ def _opened(path: Path, where: str) -> Image.Image:
     except OSError as error:  # a name too long for a file system
         raise CaseError(f"{where}: {path!s:.80} cannot be read ({error.strerror}); give a picture's path") from error
     if not there:
-        raise CaseError(f"{where}: there is no picture {path}; paths are relative to the cases file")
+        raise CaseError(f"{where}: there is no picture {path}; paths in a file of cases are relative to it")
     if not path.is_file():
         raise CaseError(f"{where}: {path} is a folder, not a picture")
     try:

@@ -85,6 +85,6 @@ def checkpoint_of(run: RunDir, which: str) -> Path:
         raise RunError(f"--checkpoint is best, last or an iteration's number, not '{which}'")
     place = run.checkpoints / f"iteration-{int(which):06d}"
     if torn(place) is not None:
-        kept = ", ".join(sorted(p.name.removeprefix("iteration-").lstrip("0") for p in run.checkpoints.glob("iter*")))
+        kept = ", ".join(map(str, sorted(Checkpoints(run.checkpoints, keep=1).whole())))
         raise RunError(f"{run.folder} keeps no checkpoint of iteration {which}; it has: {kept}")
     return place

@@ -5,6 +5,7 @@ What is asked and answered is told in `backbones/stock_run.py`, the program that
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,12 @@ def _run(command: Sequence[str], request: Request, timeout_seconds: float) -> No
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_seconds)
     except subprocess.TimeoutExpired as error:
         raise ExportError(f"stock diffusers did not finish with {what} in {timeout_seconds:.0f} s") from error
+    if done.returncode < 0:
+        ended, size = signal.Signals(-done.returncode).name, 4 if request.dtype == "float32" else 2
+        raise ExportError(
+            f"stock diffusers was ended by {ended} with {what}. The system does that where memory ends, and a "
+            f"weight takes {size} bytes here: verify on a larger machine"
+        )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ExportError(f"stock diffusers cannot run {what}: {last[0]}. Export the student again")

@@ -22,7 +22,7 @@ from fewstep.export.single_file import single_file_of
 from fewstep.export.stranger import Answer, Call, Request, answers, name_of, usual_calls
 from fewstep.export.weights import STEM
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.sample.pictures import load_student
+from fewstep.sample.pictures import load_student, trained_size
 from fewstep.sample.sampler import sample, seeded_noise
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # ours; of latents with unit variance, after all steps
@@ -90,14 +90,14 @@ def verify(
     sigmas = sample_sigmas(folder)
     if not sigmas:
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
-    model = load_student(folder, dtype=dtype, device=device)
-    size, family = size or model.size, family_of(folder)
+    size, family = size or trained_size(folder), family_of(folder)
     calls = usual_calls(_classes(folder), family.student_call(len(sigmas), size), size, seed)
     single = single_file_of(folder)
     request = Request(
         str(folder.resolve()), name_of(dtype), device, single_file=None if single is None else str(single.resolve())
     )
     found = answers(request, calls, timeout_seconds)
+    model = load_student(folder, dtype=dtype, device=device)  # after the other process is done with its own
     grid, _ = model.sampling(size=size)
     drawn = [_drawn(model.backbone, model.backbone.transformer, grid, call) for call in calls]
     checks = list(map(_held, calls, found, drawn))

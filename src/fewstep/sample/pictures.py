@@ -82,7 +82,7 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NONE
     own_steps = None if sigmas is None else len(sigmas)
-    return Model(backbone, own_steps, guidance, POCKET_SIZE if source == POCKET else _trained_size(folder))
+    return Model(backbone, own_steps, guidance, POCKET_SIZE if source == POCKET else trained_size(folder))
 
 
 def load_student(
@@ -186,7 +186,7 @@ def alike(
     return [members[at : at + batch] for members in together.values() for at in range(0, len(members), batch)]
 
 
-def _trained_size(folder: Path) -> tuple[int, int]:
+def trained_size(folder: Path) -> tuple[int, int]:
     """The size in the recipe that a student folder carries."""
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
