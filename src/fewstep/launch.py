@@ -198,7 +198,7 @@ def _distill(
 def _tell_unused(recipe: Recipe, console: Console) -> None:
     """A declared teacher without weight is no error - a study's cell may leave it out - but is rarely meant."""
     used = teacher_plan(recipe.teachers, recipe.student.steps).used
-    for name in recipe.teachers.named.keys() - set(used):
+    for name in [name for name in recipe.teachers.named if name not in used]:
         console.print(
             f"[yellow]teachers.named.{name} does not teach:[/] preset {recipe.teachers.preset} gives it no weight. "
             "Choose step-wise or another, or take the name out",

@@ -181,7 +181,9 @@ def _counted(cases: Mapping[str, int]) -> str:
 
 
 def _refuse_model(folder: Path) -> None:
-    """A student carries its recipe, as a run does."""
+    """A student carries its recipe, as a run does. A run that has begun is one, whatever was put beside it."""
+    if (folder / "metrics.jsonl").exists():
+        return
     weights = [*folder.glob("*.safetensors"), *(folder / name for name in OF_MODELS)]
     if any(path.exists() for path in weights):
         raise RunError(f"{folder} is a model or a student, and no run; name the --out of fewstep distill")

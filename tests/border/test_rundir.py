@@ -59,6 +59,8 @@ def test_a_student_is_no_run_though_it_carries_a_recipe(tmp_path: Path, name: st
         RunDir.open(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
     assert load(tmp_path / "recipe.yaml") == POCKET
+    (tmp_path / "metrics.jsonl").touch()  # a run that has begun, and something that its owner laid beside it
+    RunDir.open_or_create(tmp_path, POCKET).close()
 
 
 def test_cases_are_held_from_the_first_iteration_on(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def folder_of(source: str | Path) -> Path:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        if (path / "checkpoints").is_dir() and (path / "recipe.yaml").is_file():
+        a_run = (path / "checkpoints").is_dir() and (path / "recipe.yaml").is_file()
+        if a_run and not (path / "model_index.json").exists():
             raise ModelError(f"{path} is a run; its student is {path / 'student'}, once it has one")
         return path
     if path.is_file():
