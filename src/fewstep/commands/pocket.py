@@ -70,13 +70,16 @@ def pocket_compare(
     student: Annotated[Path, typer.Argument(help="A student folder made from the pocket teacher.")],
     cases: Cases = 100,
     diversity: Diversity = 8,
+    seed: Annotated[
+        int, typer.Option(help="Which held-out cases: choose a recipe on some, report on others.", min=0)
+    ] = 1,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-comparison"),
 ) -> None:
     """A student against its teacher at full steps with guidance, and at 4 steps without: same cases, same seeds."""
     from fewstep.demo import compare_and_show
     from fewstep.pocket.exam import Paper
 
-    compare_and_show(student, Paper(cases=cases, diversity=diversity), to, out)
+    compare_and_show(student, Paper(cases=cases, diversity=diversity, seed=seed), to, out)
 
 
 @app.command("specialise")
