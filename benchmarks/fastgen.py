@@ -16,7 +16,9 @@ With --compile, ours and theirs run beside themselves with compiled blocks (`run
 can compile as well).
 
 Needs the extra `peers` (pip install 'fewstep[peers]').
-python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--compile] [--gradient]
+With --precision bf16 both sides run as real runs do: learnt weights fp32 masters under autocast, the teacher in bf16.
+
+python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--precision fp32] [--compile] [--gradient]
 """
 
 import argparse
@@ -33,6 +35,7 @@ from fewstep.allocator import keep_freed_memory
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.stock import QwenImageTransformer2DModel
 from fewstep.conditioning import Conditioning, Layout
+from fewstep.device import PRECISIONS
 from fewstep.encode.loader import Batch
 from fewstep.flow import path
 from fewstep.flow.noise import Draw
@@ -76,16 +79,25 @@ def batch_of(size: int) -> Batch:
     return Batch(0, "t2i", cond, negatives, tuple(range(size)), ("any",) * size, ("case",) * size)
 
 
-def ours(updates: int, base: nn.Module | None = None, compile: bool = False, once: bool = False) -> Method:
+def ours(
+    updates: int,
+    base: nn.Module | None = None,
+    compile: bool = False,
+    once: bool = False,
+    precision: str = "fp32",
+) -> Method:
     """Full copies of one base, guided as theirs. once: `student.forward_once`."""
-    backbone = QwenImage(base if base is not None else transformer(), {"shift": 1.0})
+    base = base if base is not None else transformer().to(PRECISIONS[precision])
+    backbone = QwenImage(base, {"shift": 1.0})
     student = StudentPlan(
         mode="full", steps=STEPS, shift=1.0, learning_rate=RATES["student"], ema=DECAY, clip=CLIP, forward_once=once
     )
     critic = CriticPlan(mode="full", learning_rate=RATES["critic"], updates=updates, clip=CLIP)
     guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
     teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
-    cast = assemble(backbone, student, critic, teachers, iterations=1000, draw=DRAW, compile=compile)
+    cast = assemble(
+        backbone, student, critic, teachers, iterations=1000, draw=DRAW, precision=precision, compile=compile
+    )
     learners = Learner(cast.student, student), Learner(cast.critic, critic)
     objective, average = ObjectivePlan(), Average(cast.student, student.ema)
     return Method(cast, student, critic, objective, DRAW, *learners, average, Clock(torch.device("cpu")))
@@ -114,11 +126,12 @@ def fastgen() -> tuple[Any, Any]:
 class Theirs:
     """The training loop that its pipeline leaves to the caller."""
 
-    def __init__(self, updates: int, simulated: bool, batch: Batch, compile: bool = False):
+    def __init__(self, updates: int, simulated: bool, batch: Batch, compile: bool = False, precision: str = "fp32"):
         config, pipeline = fastgen()
         grid = [1.0 - k / STEPS for k in range(STEPS)]
         student, teacher, critic = (Older(transformer()) for _ in range(3))
-        teacher.requires_grad_(False)
+        teacher.requires_grad_(False).to(PRECISIONS[precision])
+        self.precision = PRECISIONS[precision]
         for net in (student, teacher, critic) if compile else ():
             compiled(net.stock)
         self.pipeline = pipeline(
@@ -149,10 +162,18 @@ class Theirs:
     def iterate(self) -> None:
         for _ in range(self.updates):
             noise = torch.randn_like(self.latents)
-            self._step("critic", self.pipeline.compute_fake_score_loss(self.latents, noise, **self.told))
+            with self._cast():
+                losses = self.pipeline.compute_fake_score_loss(self.latents, noise, **self.told)
+            self._step("critic", losses)
         noise = torch.randn_like(self.latents)
-        self._step("student", self.pipeline.compute_student_loss(self.latents, noise, **self.told, **self.negative))
+        with self._cast():
+            losses = self.pipeline.compute_student_loss(self.latents, noise, **self.told, **self.negative)
+        self._step("student", losses)
         self.pipeline.update_ema()
+
+    def _cast(self) -> torch.autocast:
+        """Without autocast's cache, as ours: casts made in its rollout, without gradient, would be taken again."""
+        return torch.autocast("cpu", self.precision, enabled=self.precision != torch.float32, cache_enabled=False)
 
     def _step(self, name: str, losses: dict[str, Tensor]) -> None:
         losses["total"].backward()
@@ -259,6 +280,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--critic", type=int, default=5, help="critic updates for one of the student")
     parser.add_argument("--compile", action="store_true", help="compiled blocks too, on both sides")
+    parser.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32")
     parser.add_argument("--gradient", action="store_true", help="only the gradients")
     options = parser.parse_args()
     keep_freed_memory()
@@ -266,28 +288,33 @@ def main() -> None:
         print(f"student step {k}: largest difference of the gradients {gradient_difference(k):.1e} of the largest")
     if options.gradient:
         return
-    batch = batch_of(options.batch)
+    batch, precision = batch_of(options.batch), options.precision
+
+    def our(updates: int, **keys: bool) -> Method:
+        return ours(updates, precision=precision, **keys)
+
+    def their(simulated: bool, compile: bool = False) -> Theirs:
+        return Theirs(options.critic, simulated, batch, compile, precision)
+
     methods = {
-        "ours": ours(options.critic),
-        "ours, forward once": ours(options.critic, once=True),
-        "ours, critic 2": ours(2),
+        "ours": our(options.critic),
+        "ours, forward once": our(options.critic, once=True),
+        "ours, critic 2": our(2),
     }
-    peers = {
-        "theirs, simulated": Theirs(options.critic, True, batch),
-        "theirs, real": Theirs(options.critic, False, batch),
-    }
+    peers = {"theirs, simulated": their(True), "theirs, real": their(False)}
     if options.compile:
-        peers["theirs, simulated, compiled"] = Theirs(options.critic, True, batch, compile=True)
+        peers["theirs, simulated, compiled"] = their(True, compile=True)
         methods |= {
-            "ours, compiled": ours(options.critic, compile=True),
-            "ours, compiled, forward once": ours(options.critic, compile=True, once=True),
-            "ours, critic 2, compiled": ours(2, compile=True),
+            "ours, compiled": our(options.critic, compile=True),
+            "ours, compiled, forward once": our(options.critic, compile=True, once=True),
+            "ours, critic 2, compiled": our(2, compile=True),
         }
     runs: dict[str, Callable[[int], object]] = {name: _iterating(peer) for name, peer in peers.items()}
     runs |= {name: _improving(method, batch) for name, method in methods.items()}
     weights = sum(p.numel() for p in transformer().parameters())
-    print(f"{weights / 1e6:.0f} M weights, batch {options.batch}, critic {options.critic} : 1, K = {STEPS}, fp32, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{weights / 1e6:.0f} M weights, batch {options.batch}, critic {options.critic} : 1, K = {STEPS}, {precision}"
+    )
     seconds = interleaved(runs, options.rounds)
     peer = seconds["theirs, simulated"]
     for name, spent in seconds.items():

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.bare import hollowed
 from fewstep.backbones.folder import folder_of, read_json, weight_files
@@ -38,6 +39,8 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
     "transformer": ("transformer",),
 }
 VOCABULARIES = ("tokenizer", "processor")  # parts without weights
+
+attention.install()
 
 
 class PipelineBackbone(Backbone):

@@ -15,6 +15,7 @@ from diffusers.models import (  # noqa: E402
     QwenImage21Transformer2DModel,
     QwenImageTransformer2DModel,
 )
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # noqa: E402
 from diffusers.models.transformers.transformer_qwenimage21 import (  # noqa: E402
     QwenImage21KVCache,
     QwenImage21Rope,
@@ -51,11 +52,16 @@ from transformers import (  # noqa: E402
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
+# The functions by which stock transformers attend, by name. Private, and there is no public door to put one in.
+ATTENTION_BACKENDS = _AttentionBackendRegistry._backends
+
 # Their bars would tear ours.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
 __all__ = [
+    "ATTENTION_BACKENDS",
+    "AttentionBackendName",
     "AutoImageProcessor",
     "AutoModel",
     "AutoTokenizer",
