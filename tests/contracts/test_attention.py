@@ -45,8 +45,8 @@ def test_short_bf16_is_attention(mask: str, queries: int, keys: int) -> None:
     ours = attention.attention(q, k, v, given)
     stock = attention._stock(query=q, key=k, value=v, attn_mask=given)
     assert ours.dtype == torch.bfloat16
-    error, theirs = (float((x.detach().double() - want).abs().max()) for x in (ours, stock))
-    assert error <= max(2 * theirs, 2**-7), "as far from the exact answer as torch's kernel in bf16"
+    error, theirs = (float((x.detach().double() - want).norm() / want.norm()) for x in (ours, stock))
+    assert error <= 1.5 * theirs, "as far from the exact answer as torch's kernel in bf16"
 
 
 def test_a_mask_of_keys_alone_is_spread_as_stock_spreads_it() -> None:
@@ -85,6 +85,8 @@ def test_elsewhere_the_stock_kernel_stays(monkeypatch: pytest.MonkeyPatch) -> No
     attention.attention(*drawn(4, attention.SHORT + 1))
     attention.attention(*drawn(4, 8), is_causal=True)
     attention.attention(*drawn(4, 8), dropout_p=0.0, is_causal=False, scale=None)
+    with torch.autocast("cpu", torch.bfloat16):  # processors hand over fp32 there, where norms do
+        attention.attention(*drawn(4, 8, torch.float32))
     assert asked == [(torch.float32, 8), (torch.bfloat16, attention.SHORT + 1), (torch.bfloat16, 8)]
 
 

@@ -1,8 +1,8 @@
 """Attention over short sequences in bf16 on a CPU, as two products and a softmax.
 
 torch's fused kernel is made for sequences whose scores do not fit the cache. On a CPU, in bf16 and at the pocket's 40
-tokens, its backward takes five times as long as the plain products do, and at a few hundred tokens still twice as long
-(docs/performance.md); the scores are small there. Elsewhere - on a GPU, in fp32, at longer sequences - the stock kernel
+tokens, it takes four times as long with its backward as plain products do, at 170 still twice as long
+(docs/performance.md). Elsewhere - on a GPU, in fp32, at longer sequences - the stock kernel
 stays what it was.
 
 The stock processors reach torch's kernel through one table of diffusers, by name; this puts ours before it.
@@ -30,11 +30,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
     if not _applies(query, key, told):
         return _stock(query=query, key=key, value=value, attn_mask=attn_mask, **told)
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
-    scores = (q * q.shape[-1] ** -0.5) @ k.mT
-    if attn_mask is not None:
-        scores = _masked(scores, attn_mask)
-    seen = scores.softmax(-1, torch.float32).to(scores.dtype)
-    return (seen @ v).transpose(1, 2)
+    with torch.autocast("cpu", enabled=False):
+        # Scores and softmax in fp32, as inside torch's kernel: rounded to bf16 they would double its error.
+        scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().mT
+        seen = _masked(scores, attn_mask).softmax(-1)
+        answer = seen.bfloat16() @ v.bfloat16()
+    return answer.transpose(1, 2)
 
 
 def _applies(query: Tensor, key: Tensor, told: dict[str, Any]) -> bool:
@@ -47,7 +48,9 @@ def _applies(query: Tensor, key: Tensor, told: dict[str, Any]) -> bool:
     return not any(value for value in told.values())  # dropout, another scale, causal, fewer heads of keys: stock's
 
 
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return scores
     if mask.ndim == 2 and mask.shape == (scores.shape[0], scores.shape[-1]):
         mask = mask[:, None, None]
     if mask.dtype == torch.bool:
