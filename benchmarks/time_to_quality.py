@@ -9,7 +9,7 @@ Same model, cases, learning rates, batch, guidance, averages and loss. Both side
 has used less processor time goes next, so that at any moment both have had the same; on a shared machine with one
 thread these seconds are the measure. Looking at the student is not counted.
 
-OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seconds 900] [--set run.batch=64]
+OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seconds 900] [--set run.seed=1]
 """
 
 import argparse
@@ -40,6 +40,7 @@ from fewstep.train.learner import Learner
 from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock
 
+EVERY = 8  # iterations between two looks
 PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anchor=null")
 
 
@@ -130,7 +131,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     prepared = encode(ours, options.out, Console())
     examiner, loader = watching(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
-    sides = {"ours": Side(ours, loader.batch, 2, False), "plain": Side(plain, loader.batch, 2, True)}
+    sides = {"ours": Side(ours, loader.batch, EVERY, False), "plain": Side(plain, loader.batch, EVERY, True)}
     for name, side in sides.items():
         side.examined_by(examiner, ours if name == "ours" else plain)
     while True:
