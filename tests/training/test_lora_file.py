@@ -62,6 +62,22 @@ def test_alpha_of_a_peft_folder(tmp_path: Path) -> None:
     assert read(tmp_path)["x"].alpha == pytest.approx(8 * 4**0.5)  # alpha / sqrt(rank) = alpha sqrt(rank) / rank
 
 
+@pytest.mark.parametrize("prefix", ["", "transformer.", "diffusion_model.", "model.diffusion_model."])
+def test_prefixes_of_programs_are_no_part_of_a_module(tmp_path: Path, prefix: str) -> None:
+    tensors = {key.replace("transformer.", prefix): value for key, value in pair("model.x").items()}
+    assert set(read(written(tmp_path / "x.safetensors", tensors))) == {"model.x"}
+
+
+@pytest.mark.parametrize("prefix", ["lora_unet_", "lora_transformer_", "lycoris_"])
+def test_flat_names_of_programs(tmp_path: Path, prefix: str) -> None:
+    tensors = {
+        f"{prefix}x_y.lora_down.weight": A,
+        f"{prefix}x_y.lora_up.weight": B,
+        f"{prefix}x_y.alpha": A.new_ones(()),
+    }
+    assert read(written(tmp_path / "x.safetensors", tensors))["x_y"].alpha == 1.0
+
+
 def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
     written(tmp_path / "whatever.safetensors", pair("x"))
     assert set(read(tmp_path)) == {"x"}

@@ -9,6 +9,7 @@
 
 ComfyUI (and programs that train on its files) renames and fuses modules: `layout.py` says which. kohya's names cannot
 be taken apart by themselves - "_" also stands within names - so they are looked up among the base's own, and ComfyUI's.
+Also read: `model.diffusion_model.`, as whole checkpoints have it, and LyCORIS' `lycoris_` where it wrote plain LoRA.
 """
 
 import re
@@ -27,8 +28,10 @@ Shapes = Mapping[str, tuple[int, ...]]  # (out, in) by module name, as the trans
 SHOWN = 3  # unknown modules that are named in one message
 _SIDES: dict[str, Part] = {"A": "A", "down": "A", "B": "B", "up": "B"}
 _TAIL = r"(?:lora[._](?P<side>A|B|down|up)(?:\.(?!weight$)[^.]+)?\.weight|(?P<alpha>alpha))$"
-_DOTTED = re.compile(rf"^(?:base_model\.model\.)?(?:transformer\.|diffusion_model\.)?(?P<module>.+?)\.{_TAIL}")
-_KOHYA = re.compile(rf"^lora_(?:unet|transformer)_(?P<module>[^.]+)\.{_TAIL}")
+_DOTTED = re.compile(
+    rf"^(?:base_model\.model\.)?(?:transformer\.|(?:model\.)?diffusion_model\.)?(?P<module>.+?)\.{_TAIL}"
+)
+_KOHYA = re.compile(rf"^(?:lora_unet|lora_transformer|lycoris)_(?P<module>[^.]+)\.{_TAIL}")
 
 
 @dataclass(frozen=True)
