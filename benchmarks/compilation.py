@@ -138,7 +138,7 @@ def main() -> None:
     plain, fast = method_of(options.model, settings), method_of(options.model, settings, compile=True)
 
     def iterate(method: Method, k: int) -> None:
-        method.iterate(k, max(k, method.objective.first_matched), batch)
+        method.iterate(k, max(k, method.objective.first_matched(options.task)), batch)
 
     for k in range(plain.student.steps):
         begun = time.perf_counter()

@@ -11,15 +11,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from PIL import Image
 
 from fewstep.allocator import keep_freed_memory
+from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.families import load_backbone
+from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName
 from fewstep.conditioning import Conditioning, stack
 from fewstep.device import autocast
 from fewstep.encode.loader import Batch
@@ -81,6 +83,21 @@ class Loop(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         vars(self).pop("found_inf", None)
         return super().step(closure)
+
+
+class StockAttention(Method):
+    """Attends by torch's fused kernel whatever the length."""
+
+    @classmethod
+    def of(cls, usual: Method) -> Method:
+        return cls(**{field.name: getattr(usual, field.name) for field in fields(usual)})
+
+    def iterate(self, i: int, k: int, *parts: Batch) -> Seen:
+        ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = attention._stock
+        try:
+            return super().iterate(i, k, *parts)
+        finally:
+            attention.install()
 
 
 def made(
@@ -183,7 +200,7 @@ def main() -> None:
 
     def against(title: str, off: Method, on: Method) -> None:
         def run(method: Method) -> Callable[[int], object]:
-            return lambda k: method.iterate(k, max(k, method.objective.first_matched), batch)
+            return lambda k: method.iterate(k, max(k, method.objective.first_matched(options.task)), batch)
 
         told(title, interleaved({"off": run(off), "on": run(on)}, options.rounds))
 
@@ -201,6 +218,7 @@ def main() -> None:
     apart.cast.teachers.stacked = False
     against("both branches of guidance in one forward", apart, usual)
     against("fused AdamW, to a loop", made(Method, options.model, [], loop=True), usual)
+    against("short attention by plain products", StockAttention.of(usual), usual)
     full = ["student.mode=full", "critic.mode=full"]
     loop = made(Method, options.model, full, loop=True)
     against("fused AdamW, to a loop, full copies", loop, made(Method, options.model, full))
