@@ -48,7 +48,7 @@ def watched(method: Method) -> Method:
     """The same method, its learners' steps timed apart."""
     clock = Seconds()
     for name, learner in (("student", method.student_learner), ("critic", method.critic_learner)):
-        _timed(clock, learner, "update", f"{name} backward")
+        _timed(clock, learner, "add", f"{name} backward")
         _timed(clock, learner.optimiser, "step", f"{name} optimiser")
     _timed(clock, method.average, "update", "average")
     return replace(method, clock=clock)

@@ -57,14 +57,14 @@ class RolloutEach(Method):
 class WholeWalk(Method):
     """All K steps, whichever is improved."""
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False) -> Walk:
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any) -> Walk:
         return super().roll_out(batch, name, i, None, keep)
 
 
 class NoCache(Method):
     """The rollout without a cached prefix."""
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False) -> Walk:
+    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any) -> Walk:
         with torch.no_grad(), self.cast.student.active():
             velocity = self.cast.student.bind(batch.cond, None)
             return Walk(batch, roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None)
