@@ -11,7 +11,7 @@ from fewstep.plan import Plan
 class RunPlan(Plan):
     """How long, on what, and what is kept on the way."""
 
-    iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 144)")
+    iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 192)")
     seed: int = Field(0, description="of every random draw")
     batch: int = Field(64, gt=0, description="samples per iteration, over all ranks")
     gradient_accumulation: int = Field(
