@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from fewstep.backbones.backbone import Backbone
@@ -22,6 +23,7 @@ from fewstep.data.sources import composed
 from fewstep.device import PRECISIONS, chosen_device, free_unused, refuse_software_bfloat16
 from fewstep.encode.door import refuse_unfit
 from fewstep.encode.encode import encode_cases, lacks
+from fewstep.encode.estimate import other_shapes
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.errors import RankLost
@@ -86,6 +88,8 @@ def encode(recipe: Recipe, out: Path, console: Console, share: Share = ALONE, ne
     store = ConditioningStore(place / model.fingerprint, model.fingerprint)
     prepared = Prepared(recipe, store, composition, recipe.negatives(composition.tasks, model.guidance))
     if lacks(composition.cases(), store, size=recipe.size, negatives=prepared.negatives, share=share):
+        if share.rank == 0 and (remark := other_shapes(composition.cases(), recipe.size)):
+            console.print(f"[yellow]{escape(remark)}[/]", highlight=False, soft_wrap=True)
         _encode(prepared, device, console, share)
         free_unused(device)
     return prepared

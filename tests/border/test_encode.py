@@ -3,6 +3,7 @@
 import shutil
 from collections import namedtuple
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fewstep.data.mixture import Task
 from fewstep.data.pictures import open_picture
 from fewstep.encode import store as store_module
 from fewstep.encode.encode import encode_cases, key_of
+from fewstep.encode.estimate import other_shapes
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.errors import CaseError, EnvironmentRefused, LayoutError
@@ -202,3 +204,14 @@ def test_a_killed_encoding_goes_on(backbone: QwenImage21, tmp_path: Path, monkey
         (fresh,) = backbone.encode([case.prompt], pictures or None, SIZE)
         kept = store.load(key_of(case, case.prompt, store, SIZE))
         torch.testing.assert_close(kept.text_BLC.float(), fresh.text_BLC.float(), rtol=2**-7, atol=1e-2)
+
+
+def test_edits_of_another_shape_than_they_are_trained_at_are_told(tmp_path: Path) -> None:
+    cases = [*t2i_cases(3), *edit_cases(tmp_path, 4, wide=2)]
+    remark = other_shapes(cases, (64, 64))
+    assert remark is not None
+    assert remark.startswith("2 edits have")
+    assert "is 64 x 128" in remark
+    stated = [replace(case, height=64, width=128) for case in cases]
+    assert other_shapes(stated, (64, 64)) is None
+    assert other_shapes(cases[:3] + cases[5:], (96, 96)) is None, "a square is a square at any size"

@@ -51,6 +51,18 @@ def test_plan_tells_what_a_run_will_see(recipe: dict[str, Any], tmp_path: Path, 
     assert not (tmp_path / "runs" / "a").exists()
 
 
+@pytest.mark.parametrize("command", ["cases plan", "encode"])
+def test_an_edit_of_another_shape_than_its_reference_is_told(
+    recipe: dict[str, Any], tmp_path: Path, command: str
+) -> None:
+    file = written(recipe, tmp_path)
+    assert "of another shape" not in words("cases", "plan", file, "--out", tmp_path / "runs" / "a")
+    for picture in tmp_path.rglob("*.png"):
+        Image.new("RGB", (128, 64)).save(picture)
+    said = words(*command.split(), file, "--out", tmp_path / "runs" / "a")
+    assert "edits have references of another shape than 64 x 64" in said, said
+
+
 def test_what_was_planned_is_what_a_run_logs(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["tasks"] = [{"until": 3, "t2i": 2, "edit": 1}, {"t2i": 0, "edit": 1}]
     file, run = written(recipe, tmp_path), tmp_path / "runs" / "a"

@@ -1,5 +1,6 @@
 """How large a conditioning store will be, told before anything is encoded. Without torch."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from fewstep.data.mixture import Task
 from fewstep.data.pictures import digest, upright_size
 
 TEXT_BYTES = 2  # the store keeps text in bf16
+SAME_SHAPE = 1.05  # ours: ratios of sides nearer than this are rounded to the same grid, or the next
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,25 @@ def kind_of(case: Case, outline: Outline, size: tuple[int, int]) -> tuple[tuple[
     target = case.size(size)
     pictures = (upright_size(path, case.where) for path in case.references)
     return target, tuple(outline.reference_grid(picture, target) for picture in pictures)
+
+
+def other_shapes(cases: Iterable[Case], size: tuple[int, int]) -> str | None:
+    """In words: how many edits state no size of their own although their last reference, whose shape pipelines give an
+    edit, is of another shape than `size`. None if there is none."""
+    found = [case for case in cases if case.task == "edit" and case.height is None and _of_other_shape(case, size)]
+    if not found:
+        return None
+    height, width = upright_size(found[0].references[-1], found[0].where)
+    return (
+        f"{len(found):,} edits have references of another shape than {size[0]} x {size[1]}, at which they are trained: "
+        f"the first, {found[0].where}, is {height} x {width}. Samplers give an edit its reference's shape; state the "
+        "cases' height and width to train it so"
+    )
+
+
+def _of_other_shape(case: Case, size: tuple[int, int]) -> bool:
+    height, width = upright_size(case.references[-1], case.where)
+    return abs(math.log((width * size[0]) / (height * size[1]))) > math.log(SAME_SHAPE)
 
 
 def store_size(

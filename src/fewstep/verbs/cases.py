@@ -15,7 +15,7 @@ from fewstep.data.composition import Composition
 from fewstep.data.convert import convert, pictures_of
 from fewstep.data.outlook import Outlook, outlook
 from fewstep.data.sources import composed
-from fewstep.encode.estimate import StoreSize, kind_of, store_size
+from fewstep.encode.estimate import StoreSize, kind_of, other_shapes, store_size
 from fewstep.flow.guidance import NONE
 from fewstep.recipe import Recipe
 
@@ -68,6 +68,7 @@ def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:
     )
     console.print(_batches(seen, recipe), _categories(seen), _sources(seen, recipe))
     console.print(_store_words(composition, recipe, outline, place), highlight=False, soft_wrap=True)
+    _remarks([remark for remark in (other_shapes(composition.cases(), recipe.size),) if remark], console)
 
 
 def _batches(seen: Outlook, recipe: Recipe) -> Table:
