@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from fewstep.allocator import keep_freed_memory
 from fewstep.backbones import attention
 from fewstep.backbones.qwen_image import QwenImage
-from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName, QwenImageTransformer2DModel
+from fewstep.backbones.stock import QwenImageTransformer2DModel
 from fewstep.conditioning import Conditioning, Layout
 from fewstep.device import PRECISIONS
 from fewstep.encode.loader import Batch
@@ -162,11 +162,8 @@ class Theirs:
 
     def iterate(self) -> None:
         """With the attention that diffusers has by itself: ours is put into a table of the whole process."""
-        ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = attention._stock
-        try:
+        with attention.only_stock():
             self._iterate()
-        finally:
-            attention.install()
 
     def _iterate(self) -> None:
         for _ in range(self.updates):

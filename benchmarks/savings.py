@@ -21,7 +21,6 @@ from fewstep.allocator import keep_freed_memory
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.families import load_backbone
-from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName
 from fewstep.conditioning import Conditioning, stack
 from fewstep.device import autocast
 from fewstep.encode.loader import Batch
@@ -93,11 +92,8 @@ class StockAttention(Method):
         return cls(**{field.name: getattr(usual, field.name) for field in fields(usual)})
 
     def iterate(self, i: int, k: int, *parts: Batch) -> Seen:
-        ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = attention._stock
-        try:
+        with attention.only_stock():
             return super().iterate(i, k, *parts)
-        finally:
-            attention.install()
 
 
 def made(

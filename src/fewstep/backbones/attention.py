@@ -2,12 +2,13 @@
 
 torch's fused kernel is made for sequences whose scores do not fit the cache. On a CPU, in bf16 and at the pocket's 40
 tokens, it takes four times as long with its backward as plain products do, at 170 still twice as long
-(docs/performance.md). Elsewhere - on a GPU, in fp32, at longer sequences - the stock kernel
-stays what it was.
+(docs/performance.md). Elsewhere - on a GPU, in fp32, at longer sequences - the stock kernel stays what it was.
 
 The stock processors reach torch's kernel through one table of diffusers, by name; this puts ours before it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName
 
 SHORT = 256  # keys; beyond it the scores that are kept for the backward outweigh what else a block keeps
 
-_stock = ATTENTION_BACKENDS[AttentionBackendName.NATIVE]
+stock = ATTENTION_BACKENDS[AttentionBackendName.NATIVE]
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **told: Any) -> Tensor:
@@ -28,7 +29,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
     that sees nothing gets the mean of all values, where torch answers 0: a padded position, which nobody reads.
     """
     if not _applies(query, key, told):
-        return _stock(query=query, key=key, value=value, attn_mask=attn_mask, **told)
+        return stock(query=query, key=key, value=value, attn_mask=attn_mask, **told)
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     with torch.autocast("cpu", enabled=False):
         # Scores and softmax in fp32, as inside torch's kernel: rounded to bf16 they would double its error.
@@ -61,3 +62,13 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
 def install() -> None:
     """For all stock models of this process. Twice is once."""
     ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = attention
+
+
+@contextmanager
+def only_stock() -> Iterator[None]:
+    """torch's kernel at every length inside: what ours is compared with, and what others have."""
+    ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = stock
+    try:
+        yield
+    finally:
+        install()
