@@ -5,9 +5,9 @@
   plain   DMD2: every critic update and every student update rolls out anew, up to a step drawn for it, without a cache;
           five critic updates for one of the student; no further term
 
-Same model, cases, learning rates, batch, guidance, averages and loss. Both sides take turns in one process, whichever
-has used less processor time goes next, so that at any moment both have had the same; on a shared machine with one
-thread these seconds are the measure. Looking at the student is not counted.
+Both start as the base and have it for their teacher; same cases, learning rates, batch, guidance, averages and loss.
+Both sides take turns in one process, whichever has used less processor time goes next, so that at any moment both have
+had the same; on a shared machine with one thread these seconds are the measure. Looking at the student is not counted.
 
 OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seconds 900] [--set run.seed=1]
 """
@@ -41,6 +41,10 @@ from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock
 
 EVERY = 8  # iterations between two looks
+BASE_ALONE = (
+    "student.init_from=null",
+    "teachers.named={}",
+)
 PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anchor=null")
 
 
@@ -126,8 +130,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     keep_freed_memory()
-    ours = load("pocket", options.set)
-    plain = load("pocket", [*options.set, *PLAIN])
+    ours = load("pocket", [*BASE_ALONE, *options.set])
+    plain = load("pocket", [*BASE_ALONE, *options.set, *PLAIN])
     options.out.mkdir(parents=True, exist_ok=True)
     prepared = encode(ours, options.out, Console())
     examiner, loader = watching(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()

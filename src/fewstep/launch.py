@@ -31,6 +31,7 @@ from fewstep.export.folder import refuse_grid
 from fewstep.export.of_run import write_student
 from fewstep.flow.noise import Draw
 from fewstep.fork import begin, origin, refuse_half_begun
+from fewstep.lora.shrink import Shrunk
 from fewstep.parallel import Ranks, joined
 from fewstep.pocket.watching import Examiner, Watching, watching
 from fewstep.recipe import Recipe
@@ -153,7 +154,7 @@ def _distill(
     refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
     vet(recipe.teachers, recipe.student.steps, recipe.model)
     _tell_unused(recipe, console)
-    vet_start(recipe.student, recipe.model)
+    _tell_cut(vet_start(recipe.student, recipe.model), recipe, console)
     refuse_grid(recipe.model, recipe.student.grid)
     with _opened(recipe, out, fork, device, console, ranks) as run:
         prepared = _encoded(recipe, out, console, ranks)
@@ -206,6 +207,17 @@ def _tell_unused(recipe: Recipe, console: Console) -> None:
         console.print(
             f"[yellow]teachers.named.{name} does not teach:[/] preset {recipe.teachers.preset} gives it no weight. "
             "Choose step-wise or another, or take the name out",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _tell_cut(cut: Shrunk | None, recipe: Recipe, console: Console) -> None:
+    """A narrow student cannot hold all of a wide LoRA: no error, but nothing to keep silent about."""
+    if cut is not None:
+        console.print(
+            f"[yellow]student.init_from is cut down[/] to the student's adapter, of rank {cut.words()}. "
+            f"A wider one (student.adapter.rank) keeps more of {recipe.student.init_from}",
             highlight=False,
             soft_wrap=True,
         )

@@ -2,9 +2,12 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from fewstep.lora import file as lora_file
 from fewstep.pocket import captions, corpus, hearsay, specialise
 from fewstep.pocket.cases import propose
 from fewstep.pocket.edits import EDITS
@@ -79,3 +82,21 @@ def test_a_specialist_is_taught_exact_pairs_in_one_light() -> None:
     instruction, shown = specialise.curated("edit", 3, 4)
     assert len(shown) == 2
     assert instruction.endswith(captions.END)
+
+
+def test_the_editor_is_taught_what_the_base_is_weak_at_more_often() -> None:
+    styles = {wording + captions.END for wordings in captions.STYLE_EDIT.values() for wording in wordings}
+    shares = {
+        kind: np.mean([specialise.curated(kind, 3, i)[0] in styles for i in range(400)]) for kind in ("edit", "editor")
+    }
+    assert shares["edit"] == pytest.approx(0.07, abs=0.03)
+    assert shares["editor"] == pytest.approx(0.30, abs=0.06)
+
+
+def test_a_specialist_goes_on_from_a_lora_and_replays_what_the_base_was_taught(tmp_path: Path) -> None:
+    told: list[str] = []
+    course = specialise.Course(examples=8, rank=2, batch=2, replay=0.5)
+    file = specialise.specialise("editor", tmp_path, 0.01, course, start="pocket:editor", log=told.append)
+    assert {update.rank for update in lora_file.read(file).values()} == {2}
+    assert told[0] == "8 curated examples of editor and of replay"
+    assert specialise.curated(specialise.REPLAY, 7, 3)[0] == corpus.sample("t2i", 3_000_007, 3)[1]

@@ -13,9 +13,10 @@ from fewstep.errors import AdapterError
 from fewstep.flow.noise import Draw
 from fewstep.lora.factors import Factors, merged
 from fewstep.lora.file import read
+from fewstep.lora.shrink import shrunk
 from fewstep.roles.assemble import Cast, assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.vetting import start
+from fewstep.roles.vetting import start, vet_start
 
 T = torch.tensor([0.7, 0.3])
 
@@ -80,12 +81,23 @@ def test_modules_beyond_the_usual_targets_learn_too(tmp_path: Path) -> None:
     assert "img_in.lora_A.weight" not in made.critic.named_parameters()
 
 
-def test_a_higher_rank_is_refused_with_the_rank_to_set(tmp_path: Path) -> None:
+def test_a_higher_rank_is_cut_down_to_the_students_and_what_that_leaves_out_is_known(tmp_path: Path) -> None:
     diffusers(update(), tmp_path / "x.safetensors")
     plan = StudentPlan(init_from=str(tmp_path / "x.safetensors"), adapter=AdapterPlan(rank=2, alpha=2.0))
-    with pytest.raises(AdapterError, match=f"set student.adapter.rank to {RANK}"):
-        start(plan, linear_shapes())
-    assert start(plan.model_copy(update={"mode": "full"}), linear_shapes())
+    wanted, found = shrunk(read(tmp_path / "x.safetensors"), 2), start(plan, linear_shapes())
+    assert {f.rank for f in found.values()} == {2}
+    for module, f in wanted.updates.items():
+        torch.testing.assert_close(f.scale * f.b @ f.a, found[module].scale * found[module].b @ found[module].a)
+    whole = plan.model_copy(update={"mode": "full"})
+    assert {f.rank for f in start(whole, linear_shapes()).values()} == {RANK}
+
+
+def test_a_run_is_told_what_its_narrow_student_cannot_hold() -> None:
+    plan = StudentPlan(init_from="pocket:editor", adapter=AdapterPlan(rank=4, alpha=4.0))
+    cut = vet_start(plan, "pocket")
+    assert cut is not None
+    assert 0 < cut.relative < 1
+    assert vet_start(plan.model_copy(update={"adapter": AdapterPlan(rank=32, alpha=32.0)}), "pocket") is None
 
 
 def test_blocks_are_taken_apart_at_their_own_rank(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def pocket_examine(
     ] = None,
     adapter: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A LoRA over it to examine beside it: a file, or `pocket:portrait|text|edit`."),
+        typer.Option(help="A LoRA over it to examine beside it: a file, or `pocket:portrait|text|edit|editor`."),
     ] = None,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
 ) -> None:
@@ -85,12 +85,16 @@ def pocket_compare(
 @app.command("specialise")
 @refusing
 def pocket_specialise(
-    kind: Annotated[str, typer.Argument(help="`portrait`, `text` or `edit`.")],
+    kind: Annotated[str, typer.Argument(help="`portrait`, `text`, `edit` or `editor`.")],
     to: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="Folder of the LoRA file; `runs/specialists/KIND` if not given."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Training minutes.", min=0.01)] = 5,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A LoRA to go on from: a file, or an embedded one such as `pocket:editor`."),
+    ] = None,
 ) -> None:
     """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
     from fewstep.pocket.specialise import KINDS, specialise
@@ -98,7 +102,7 @@ def pocket_specialise(
     if kind not in KINDS:
         raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(KINDS)}")
     folder = to or Path("runs/specialists") / kind
-    specialise(kind, folder, minutes, log=lambda text: out.print(text, highlight=False))
+    specialise(kind, folder, minutes, start=start, log=lambda text: out.print(text, highlight=False))
 
 
 @app.command("judge")

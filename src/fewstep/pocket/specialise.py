@@ -1,14 +1,14 @@
 """Specialised pocket teachers: LoRAs over the pocket teacher, post-trained on clean pairs of one kind.
 
 What post-training is to a released model, this is to the pocket teacher: its corpus was careless (`hearsay.py`), a
-specialist's is exact and narrow - one category, or edits, in one light. It follows its prompts better than the base
+specialist's is exact and narrow - one category in one light, or edits. It follows its prompts better than the base
 does, and its pictures differ less from seed to seed.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,16 +23,22 @@ from fewstep.pocket import vae
 from fewstep.pocket.build import TEACHER, Pipeline, load
 from fewstep.pocket.captions import caption
 from fewstep.pocket.cases import propose
-from fewstep.pocket.corpus import EDIT_MIX, LONGEST, tokenizer
+from fewstep.pocket.corpus import EDIT_MIX, LONGEST, sample, tokenizer
 from fewstep.pocket.draw import render
 from fewstep.pocket.edits import pictures
 from fewstep.pocket.lessons import TOKENS, Corpus, Habits, Lessons
 from fewstep.pocket.world import draw_by_lot, random_scene
-from fewstep.roles.adapters import Adapters
+from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.plan import AdapterPlan
+from fewstep.roles.vetting import narrowed
 
 SPECIALISTS = Path(__file__).parent / "specialists"
-KINDS = ("portrait", "text", "edit")
+KINDS = ("portrait", "text", "edit", "editor")
+# What the kinds that learn edits see: as often as the base did, or its weak kinds more often and for longer.
+EDITS = {
+    "edit": EDIT_MIX,
+    "editor": {"text": 0.20, "identity": 0.16, "object": 0.16, "scene": 0.10, "perceptual": 0.08, "style": 0.30},
+}
 NAME = "specialist"
 
 HABITS = Habits(null_batches=0.0, null_samples=0.02)
@@ -51,23 +57,30 @@ class Course:
     ema: float = 0.99
     habits: Habits = HABITS
     seed: int = 7
+    replay: float = (
+        0.0  # of the steps: text to image on clean captions, in every light, so that editing displaces nothing
+    )
 
 
-COURSE = Course()
+COURSES = dict.fromkeys(KINDS, Course()) | {"editor": Course(examples=12_000, rank=32, replay=0.4)}
+REPLAY = "replay"
 
 
 def curated(kind: str, seed: int, index: int) -> Example:
-    """One clean pair: (caption, [picture]) of a category in one light, or (instruction, [source, target])."""
+    """One clean pair: (caption, [picture]) of a category in one light, or (instruction, [source, target]). Of REPLAY:
+    what the base was taught, careless captions and all."""
+    if kind == REPLAY:
+        return sample("t2i", seed + 3_000_000, index)[1:]
     rng = draw_by_lot("curated", kind, seed, index)
-    if kind != "edit":
+    if kind not in EDITS:
         scene = replace(random_scene(kind, rng, "train"), light=0)
         return caption(scene, rng), [np.asarray(render(scene))]
-    what = rng.choices(list(EDIT_MIX), list(EDIT_MIX.values()))[0]
+    what = rng.choices(list(EDITS[kind]), list(EDITS[kind].values()))[0]
     edit, instruction = propose(what, seed + 2_000_000, index, "train")
     return instruction, [np.asarray(image) for image in pictures(edit, ("curated", seed, index))]
 
 
-def curated_corpus(pipeline: Pipeline, kind: str, course: Course = COURSE) -> Corpus:
+def curated_corpus(pipeline: Pipeline, kind: str, course: Course) -> Corpus:
     """All examples of a course, encoded: latents (n, 1 or 2, 16, 64) and token ids padded with -1."""
     ids, shown = np.full((course.examples, LONGEST), -1, np.int16), []
     for row in range(course.examples):
@@ -84,18 +97,31 @@ def specialise(
     kind: str,
     to: Path,
     minutes: float,
-    course: Course = COURSE,
+    course: Course | None = None,
+    start: str | None = None,
     base: Path = TEACHER,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Train the specialist of this kind for some minutes and write its LoRA file into the folder `to`."""
+    """Train the specialist of this kind for some minutes and write its LoRA file into the folder `to`.
+
+    Args:
+        course: its kind's own unless given.
+        start: a LoRA to go on from: a file, or one of the embedded ones.
+
+    Raises:
+        AdapterError: `start` cannot be read, or fits another model.
+    """
+    course = course or COURSES[kind]
     pipeline = load(base)
     adapters = Adapters(pipeline.transformer, autocast=True)
-    adapters.add(
-        NAME, AdapterPlan(rank=course.rank, alpha=float(course.rank)), QwenImage21.lora_targets, Draw(course.seed)
-    )
-    data = curated_corpus(pipeline, kind, course)
-    log(f"{len(data.ids):,} curated examples of {kind}")
+    plan = AdapterPlan(rank=course.rank, alpha=float(course.rank))
+    given = narrowed(start, linear_shapes(pipeline.transformer), course.rank)[0] if start is not None else {}
+    adapters.add(NAME, plan, QwenImage21.lora_targets, Draw(course.seed))
+    adapters.start_from(NAME, given)
+    data = {kind: curated_corpus(pipeline, kind, course)}
+    if course.replay:
+        data[REPLAY] = curated_corpus(pipeline, REPLAY, course)
+    log(f"{course.examples:,} curated examples of {' and of '.join(data)}")
     learned = adapters.parameters(NAME)
     average = {name: weight.detach().clone() for name, weight in learned.items()}
     with adapters.active(NAME):
@@ -109,7 +135,7 @@ def specialise(
 def _learn(
     lessons: Lessons,
     kind: str,
-    data: Corpus,
+    data: Mapping[str, Corpus],
     learned: dict[str, nn.Parameter],
     average: dict[str, torch.Tensor],
     minutes: float,
@@ -118,12 +144,13 @@ def _learn(
 ) -> int:
     """Flow matching until the minutes are spent, the rate falling to 0; the number of steps."""
     optimiser = torch.optim.AdamW(learned.values(), lr=course.rate, betas=(0.9, 0.98), weight_decay=0.0)
-    task, begun, told, step, sums = "edit" if kind == "edit" else "t2i", time.monotonic(), 0.0, 0, []
+    begun, told, step, sums = time.monotonic(), 0.0, 0, []
     while (spent := (time.monotonic() - begun) / 60 / minutes) < 1:
         for group in optimiser.param_groups:
             group["lr"] = course.rate * min(1.0, (step + 1) / 20, (1 - spent) / 0.4)
         rng = torch.Generator().manual_seed(1_000_003 * step + course.seed)
-        loss = lessons.loss(task, data, rng, course.batch)
+        taught = REPLAY if course.replay and float(torch.rand((), generator=rng)) < course.replay else kind
+        loss = lessons.loss("edit" if taught in EDITS else "t2i", data[taught], rng, course.batch)
         loss.backward()
         nn.utils.clip_grad_norm_(learned.values(), 1.0)
         optimiser.step()

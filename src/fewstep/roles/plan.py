@@ -59,8 +59,9 @@ class StudentPlan(LearnerPlan):
 
     init_from: str | None = Field(
         None,
-        description="a LoRA to start from: file or folder (diffusers, peft, ComfyUI or kohya keys). Of rank up to "
-        "adapter.rank it becomes the adapter, of mode full it is merged into the copy; the critic starts as the base",
+        description="a LoRA to start from: file or folder (diffusers, peft, ComfyUI or kohya keys). It "
+        "becomes the adapter, cut down to adapter.rank where it is wider, or is merged into the copy of mode full; the "
+        "critic starts as the base",
     )
     steps: int = Field(4, gt=0, description="network evaluations per picture (paper: 4)")
     shift: float | None = Field(

@@ -3,7 +3,7 @@
 Adapters are read (they are small); of models only the headers of their weight files are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from fewstep.backbones.families import Outline, adapter_path, outline
@@ -11,6 +11,7 @@ from fewstep.errors import AdapterError, ModelError
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
 from fewstep.lora.keys import Shapes, fitted
+from fewstep.lora.shrink import Shrunk, shrunk
 from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
 
@@ -39,34 +40,45 @@ def vet(spec: TeachersSpec, steps: int, base: str) -> None:
                 refuse_other_model(outline(one.model), ours, one.model, base)
 
 
-def vet_start(student: StudentPlan, base: str) -> None:
-    """The LoRA that the student starts from, where it has one, against the model `base`.
+def vet_start(student: StudentPlan, base: str) -> Shrunk | None:
+    """The LoRA that the student starts from, where it has one, against the model `base`. What of it is cut off, where
+    the student's adapter is too narrow for it.
 
     Raises:
-        AdapterError: it cannot be read, does not fit the base, or is of a higher rank than the student's adapter.
+        AdapterError: it cannot be read, or does not fit the base.
     """
     if student.init_from is None:
-        return
+        return None
     with _named("student.init_from"):
-        start(student, outline(base).linear_shapes)
+        return narrowed(student.init_from, outline(base).linear_shapes, _room(student))[1]
 
 
-def start(student: StudentPlan, shapes: Shapes) -> dict[str, Factors]:
-    """The update that the student starts with, by the base's module names; nothing where none is given.
+def start(student: StudentPlan, shapes: Shapes) -> Mapping[str, Factors]:
+    """The update that the student starts with, by the base's module names; nothing where none is given. Of a higher
+    rank than the student's adapter, it is the nearest of that rank.
 
     Raises:
         AdapterError: as `vet_start`.
     """
-    if student.init_from is None:
-        return {}
-    found = fitted(lora_file.read(adapter_path(student.init_from)), shapes, student.init_from)
-    highest = max(update.rank for update in found.values())
-    if student.mode == "adapter" and highest > student.adapter.rank:
-        raise AdapterError(
-            f"{student.init_from} is of rank {highest}, the student's adapter of {student.adapter.rank}, which cannot "
-            f"hold it; set student.adapter.rank to {highest} or more"
-        )
-    return found
+    return {} if student.init_from is None else narrowed(student.init_from, shapes, _room(student))[0]
+
+
+def narrowed(source: str, shapes: Shapes, rank: int | None) -> tuple[Mapping[str, Factors], Shrunk | None]:
+    """A LoRA for a base of these shapes, cut down to `rank` where it is wider, and then what the cut left out.
+
+    Raises:
+        AdapterError: it cannot be read, or does not fit.
+    """
+    found = fitted(lora_file.read(adapter_path(source)), shapes, source)
+    if rank is None or max(update.rank for update in found.values()) <= rank:
+        return found, None
+    cut = shrunk(found, rank)
+    return cut.updates, cut
+
+
+def _room(student: StudentPlan) -> int | None:
+    """The rank that the student can hold; a whole copy holds any."""
+    return student.adapter.rank if student.mode == "adapter" else None
 
 
 def refuse_other_model(theirs: Outline, ours: Outline, origin: str, base: str) -> None:
