@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from fewstep.errors import AdapterError, ExportError, FewstepError, ModelError
 from fewstep.export import stranger
 from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student
+from fewstep.export.of_run import _learned_from
 from fewstep.export.verify import Check, Verification, refuse_differences, verify
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.factors import Factors
+from fewstep.recipe import load
 from fewstep.roles.adapters import Adapters
 from fewstep.sample.pictures import load_student, pictures
 
@@ -34,6 +37,7 @@ ALPHA, RANK = 6.0, 3
 def student(base: Path, adapter: Mapping[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("student") / "folder"
     told = About("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
+    told = replace(told, learned_from=("my-lora.safetensors",))
     return export_student(base, adapter, "adapter", GRID, to, RECIPE, about=told, alpha=ALPHA, dtype="fp32")
 
 
@@ -136,6 +140,18 @@ def test_the_card_says_what_matters(student: Path) -> None:
         assert said in card
     for said in ("tiny-research", "Known failings", "DiffusionPipeline.from_pretrained", "attributes | .93", "t2i 5"):
         assert said in card
+    for said in (
+        "Learned from | the base, and my-lora.safetensors |",
+        "It also learned from my-lora.safetensors, whose",
+    ):
+        assert said in card
+
+
+def test_a_card_names_who_taught_and_where_the_student_began_without_folders(tmp_path: Path) -> None:
+    teachers = "teachers.named={a: {model: Qwen/Qwen-Image-2512, anchor: true, tasks: [t2i]}}"
+    recipe = load("pocket", [f"student.init_from={tmp_path / 'mine.safetensors'}", teachers])
+    assert _learned_from(recipe) == ("mine.safetensors", "Qwen/Qwen-Image-2512")
+    assert _learned_from(load("qwen-image-2.1")) == ()
 
 
 def test_a_base_without_licence_is_said_to_have_none(

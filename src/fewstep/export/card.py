@@ -39,7 +39,8 @@ class Licence:
 @dataclass(frozen=True)
 class About:
     """What only the one who trained it knows. measured: figure -> value in words, for the card's table. size: height
-    and width it was trained for, in pixels. base_name: a hub id, where the base has one."""
+    and width it was trained for, in pixels. base_name: a hub id, where the base has one. learned_from: what it began as
+    and was taught by, beside the base."""
 
     name: str
     size: tuple[int, int]
@@ -48,6 +49,7 @@ class About:
     tasks: Mapping[str, int] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict)
     failings: tuple[str, ...] = FAILINGS
+    learned_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
