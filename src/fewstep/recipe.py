@@ -139,6 +139,16 @@ class Recipe(Plan):
         """The task ratio over the run."""
         return mixture_of(self.tasks)
 
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Where the student begins and who teaches it, beside the base: hub ids, and names of files and folders without
+        their place on this machine."""
+        used = teacher_plan(self.teachers, self.student.steps).used[1:]
+        named = [self.teachers.named[name] for name in used]
+        local = [self.student.init_from, *(spec.adapter for spec in named)]
+        models = [Path(m).name if Path(m).is_absolute() or Path(m).is_dir() else m for s in named if (m := s.model)]
+        return tuple(dict.fromkeys([*(Path(file).name for file in local if file), *models]))
+
     def place(self, out: Path) -> Path:
         """The folder that holds conditioning stores and drawn or unpacked cases, for a run folder `out`."""
         return Path(self.store) if self.store else out.parent / "store"

@@ -42,7 +42,8 @@ def size(family: str) -> Size:
 
 def recipe(*keys: str) -> Recipe:
     small = ["student.adapter={rank: 4, alpha: 4}", "critic.adapter={rank: 4, alpha: 4}", "run.precision=fp32"]
-    return load("pocket", [*small, *GUIDED, *keys])
+    alone = ["student.init_from=null", "teachers.named={}"]  # the pocket's own LoRA fits no other model
+    return load("pocket", [*small, *alone, *GUIDED, *keys])
 
 
 def told(family: str, task: Any, side: int) -> Told:

@@ -20,7 +20,6 @@ from fewstep.errors import AdapterError, ExportError, FewstepError, ModelError
 from fewstep.export import stranger
 from fewstep.export.card import About
 from fewstep.export.folder import export_lora, export_student
-from fewstep.export.of_run import _learned_from
 from fewstep.export.verify import Check, Verification, refuse_differences, verify
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.factors import Factors
@@ -150,8 +149,8 @@ def test_the_card_says_what_matters(student: Path) -> None:
 def test_a_card_names_who_taught_and_where_the_student_began_without_folders(tmp_path: Path) -> None:
     teachers = "teachers.named={a: {model: Qwen/Qwen-Image-2512, anchor: true, tasks: [t2i]}}"
     recipe = load("pocket", [f"student.init_from={tmp_path / 'mine.safetensors'}", teachers])
-    assert _learned_from(recipe) == ("mine.safetensors", "Qwen/Qwen-Image-2512")
-    assert _learned_from(load("qwen-image-2.1")) == ()
+    assert recipe.learned_from == ("mine.safetensors", "Qwen/Qwen-Image-2512")
+    assert load("qwen-image-2.1").learned_from == ()
 
 
 def test_a_base_without_licence_is_said_to_have_none(

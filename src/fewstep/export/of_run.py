@@ -8,8 +8,6 @@ from fewstep.export import card
 from fewstep.export.folder import export_lora, export_student
 from fewstep.export.held import Held
 from fewstep.export.lora import Lora, LoraFiles
-from fewstep.recipe import Recipe
-from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.rundir import RunDir
 from fewstep.train.checkpoint import Checkpoints, load, torn
 
@@ -32,7 +30,7 @@ def write_student(
         base_name=_base_name(r.model),
         recipe_name=r.name,
         tasks=state["tasks"],
-        learned_from=_learned_from(r),
+        learned_from=r.learned_from,
     )
     weights, grid, yaml = tensors["student_average"], r.student.grid, r.resolved_yaml()
     if r.student.mode == "full":
@@ -63,15 +61,6 @@ def write_student(
 def _base_name(model: str) -> str | None:
     """The hub id, where the model has one."""
     return None if model == POCKET or Path(model).is_dir() else model
-
-
-def _learned_from(recipe: Recipe) -> tuple[str, ...]:
-    """Where the student began and who taught it, beside the base: names of files and models, without their folders."""
-    used = teacher_plan(recipe.teachers, recipe.student.steps).used[1:]
-    named = [recipe.teachers.named[name] for name in used]
-    files = [recipe.student.init_from, *(spec.adapter for spec in named)]
-    models = [_base_name(spec.model) or Path(spec.model).name for spec in named if spec.model]
-    return tuple(dict.fromkeys([*(Path(file).name for file in files if file), *models]))
 
 
 def checkpoint_of(run: RunDir, which: str) -> Path:

@@ -63,9 +63,10 @@ def _summary(run: RunDir, examined: Examined | None, minutes: float) -> str:
     if examined is None:
         return f"{begun}; it has not been examined yet."
     ratio, calls = examined.attributes_ratio, examined.calls
+    beside = f" Beside {r.model} it learned from {', '.join(r.learned_from)}." if r.learned_from else ""
     return (
-        f"{begun}. With {calls[1]} network calls a picture instead of {calls[0]} it gets "
-        f"{100 * ratio['value']:.0f} % as many attributes right as its teacher, in text to image."
+        f"{begun}.{beside} With {calls[1]} network calls a picture instead of {calls[0]} it gets "
+        f"{100 * ratio['value']:.0f} % as many attributes right as {r.model}, in text to image."
     )
 
 
