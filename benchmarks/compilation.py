@@ -128,7 +128,8 @@ def main() -> None:
     keep_freed_memory()
     backbone: Backbone = load_backbone(options.model, dtype=torch.bfloat16)
     refuse_without_compiler(backbone.device)
-    settings = options.overrides
+    # The base alone: the pocket's own LoRA fits no other model.
+    settings = ["student.init_from=null", "teachers.named={}", *options.overrides]
     if options.resume:
         batches = [batch_of(backbone, task, options.batch) for task in ("t2i", "edit")]
         resumed(load("pocket", settings), batches)

@@ -103,7 +103,8 @@ def made(
     loop: bool = False,
     transformer: Backbone | None = None,
 ) -> Method:
-    recipe = load("pocket", settings)
+    # The base alone: the pocket's own LoRA fits no other model.
+    recipe = load("pocket", ["student.init_from=null", "teachers.named={}", *settings])
     draw, backbone = Draw(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
     cast = assemble(
         backbone, recipe.student, recipe.critic, recipe.teachers,
