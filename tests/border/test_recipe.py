@@ -220,6 +220,13 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert keys == ["size", "student.ema", "student.step", "lr"]
 
 
+def test_a_teacher_of_the_extended_recipe_can_be_taken_out(tmp_path: Path) -> None:
+    assert "editor" in load("pocket").teachers.named
+    text = "extends: pocket\nstudent: {init_from: null}\nteachers: {named: {editor: null}}"
+    assert load(mine(tmp_path, text)).teachers.named == {}
+    assert load("pocket", ["teachers.named.editor=null"]).teachers.named == {}
+
+
 @pytest.mark.parametrize("text", ["", "- a", "pocket", "3"])
 def test_a_file_without_keys_is_no_recipe(tmp_path: Path, text: str) -> None:
     assert "holds no keys" in refusal(tmp_path, text)

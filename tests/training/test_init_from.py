@@ -6,17 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 from parts import batch, normal, tiny
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from test_lora_teachers import ALPHA, RANK, WRITERS, comfyui, diffusers, linear_shapes, update
 
+from fewstep import launch
+from fewstep.backbones import tiny_qwen_image
 from fewstep.errors import AdapterError
 from fewstep.flow.noise import Draw
 from fewstep.lora.factors import Factors, merged
 from fewstep.lora.file import read
 from fewstep.lora.shrink import shrunk
+from fewstep.recipe import load
 from fewstep.roles.assemble import Cast, assemble
 from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.vetting import start, vet_start
+from fewstep.roles.vetting import start, vet, vet_start
 
 T = torch.tensor([0.7, 0.3])
 
@@ -93,11 +97,25 @@ def test_a_higher_rank_is_cut_down_to_the_students_and_what_that_leaves_out_is_k
 
 
 def test_a_run_is_told_what_its_narrow_student_cannot_hold() -> None:
-    plan = StudentPlan(init_from="pocket:editor", adapter=AdapterPlan(rank=4, alpha=4.0))
-    cut = vet_start(plan, "pocket")
-    assert cut is not None
-    assert 0 < cut.relative < 1
-    assert vet_start(plan.model_copy(update={"adapter": AdapterPlan(rank=32, alpha=32.0)}), "pocket") is None
+    for rank, told in ((4, "cut down"), (32, "")):
+        recipe, console = load("pocket", [f"student.adapter.rank={rank}"]), Console(record=True, width=300)
+        cut = vet_start(recipe.student, recipe.model)
+        assert cut is None or 0 < cut.relative < 1
+        launch._tell_cut(cut, recipe, console)
+        assert told in console.export_text()
+        assert (cut is None) == (told == "")
+
+
+def test_what_does_not_fit_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    tiny_qwen_image.edit().save_pretrained(tmp_path / "other")
+    plan = StudentPlan(init_from="pocket:editor")
+    with pytest.raises(
+        AdapterError, match=r"^student.init_from: pocket:editor changes .* student.init_from: null takes"
+    ):
+        vet_start(plan, str(tmp_path / "other"))
+    recipe = load("pocket")
+    with pytest.raises(AdapterError, match=r"^teachers.named.editor.adapter: .* teachers.named.editor: null takes"):
+        vet(recipe.teachers, 4, str(tmp_path / "other"))
 
 
 def test_blocks_are_taken_apart_at_their_own_rank(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from fewstep.roles.vetting import narrowed
 SPECIALISTS = Path(__file__).parent / "specialists"
 KINDS = ("portrait", "text", "edit", "editor")
 # What the kinds that learn edits see: as often as the base did, or its weak kinds more often and for longer.
-EDITS = {
+EDIT_MIXES = {
     "edit": EDIT_MIX,
     "editor": {"text": 0.20, "identity": 0.16, "object": 0.16, "scene": 0.10, "perceptual": 0.08, "style": 0.30},
 }
@@ -72,10 +72,10 @@ def curated(kind: str, seed: int, index: int) -> Example:
     if kind == REPLAY:
         return sample("t2i", seed + 3_000_000, index)[1:]
     rng = draw_by_lot("curated", kind, seed, index)
-    if kind not in EDITS:
+    if kind not in EDIT_MIXES:
         scene = replace(random_scene(kind, rng, "train"), light=0)
         return caption(scene, rng), [np.asarray(render(scene))]
-    what = rng.choices(list(EDITS[kind]), list(EDITS[kind].values()))[0]
+    what = rng.choices(list(EDIT_MIXES[kind]), list(EDIT_MIXES[kind].values()))[0]
     edit, instruction = propose(what, seed + 2_000_000, index, "train")
     return instruction, [np.asarray(image) for image in pictures(edit, ("curated", seed, index))]
 
@@ -150,7 +150,7 @@ def _learn(
             group["lr"] = course.rate * min(1.0, (step + 1) / 20, (1 - spent) / 0.4)
         rng = torch.Generator().manual_seed(1_000_003 * step + course.seed)
         taught = REPLAY if course.replay and float(torch.rand((), generator=rng)) < course.replay else kind
-        loss = lessons.loss("edit" if taught in EDITS else "t2i", data[taught], rng, course.batch)
+        loss = lessons.loss("edit" if taught in EDIT_MIXES else "t2i", data[taught], rng, course.batch)
         loss.backward()
         nn.utils.clip_grad_norm_(learned.values(), 1.0)
         optimiser.step()

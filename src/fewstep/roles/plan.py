@@ -228,13 +228,21 @@ class TeachersSpec(Plan):
     base: BaseTeacherPlan = Field(
         default=BaseTeacherPlan(guidance=None), description="the model itself, as the teacher called base"
     )
-    named: dict[str, TeacherSpec] = Field({}, description="specialised teachers by name")
+    named: dict[str, TeacherSpec] = Field(
+        {}, description="specialised teachers by name; a name set to null is taken out"
+    )
     adaptive: AdaptivePlan = Field(
         default=AdaptivePlan.model_validate({}), description="the trust region of preset adaptive"
     )
     watch: WatchPlan = Field(
         default=WatchPlan.model_validate({}), description="health of the guidance, and answers to it"
     )
+
+    @field_validator("named", mode="before")
+    @classmethod
+    def _taken_out(cls, named: Any) -> Any:
+        """A name set to null is no teacher: so a recipe can leave out one of the recipe that it extends."""
+        return {k: v for k, v in named.items() if v is not None} if isinstance(named, Mapping) else named
 
     @field_validator("named")
     @classmethod

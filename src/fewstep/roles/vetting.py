@@ -26,17 +26,17 @@ def vet(spec: TeachersSpec, steps: int, base: str) -> None:
     adapters = {name: one.adapter for name, one in used.items() if one.adapter is not None}
     read = {}
     for name, source in adapters.items():
-        with _named(f"teachers.named.{name}.adapter"):
+        with _named(f"teachers.named.{name}", "adapter"):
             read[name] = lora_file.read(adapter_path(source))
     if not used:
         return
     ours = outline(base)
     for name, factors in read.items():
-        with _named(f"teachers.named.{name}.adapter"):
+        with _named(f"teachers.named.{name}", "adapter"):
             fitted(factors, ours.linear_shapes, adapters[name])
     for name, one in used.items():
         if one.model is not None:
-            with _named(f"teachers.named.{name}.model"):
+            with _named(f"teachers.named.{name}", "model"):
                 refuse_other_model(outline(one.model), ours, one.model, base)
 
 
@@ -100,11 +100,12 @@ def refuse_other_model(theirs: Outline, ours: Outline, origin: str, base: str) -
 
 
 @contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Errors inside begin with the recipe's key."""
+def _named(key: str, part: str = "") -> Iterator[None]:
+    """Errors inside begin with the recipe's key, and end with how to do without it."""
+    where = f"{key}.{part}" if part else key
     try:
         yield
     except AdapterError as error:
-        raise AdapterError(f"{key}: {error}") from error
+        raise AdapterError(f"{where}: {error}. {key}: null takes it out of a recipe") from error
     except ModelError as error:
-        raise ModelError(f"{key}: {error}") from error
+        raise ModelError(f"{where}: {error}. {key}: null takes it out of a recipe") from error
