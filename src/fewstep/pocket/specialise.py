@@ -2,7 +2,7 @@
 
 What post-training is to a released model, this is to the pocket teacher: its corpus was careless (`hearsay.py`), a
 specialist's is exact and narrow - one category in one light, or edits. It follows its prompts better than the base
-does, and its pictures differ less from seed to seed.
+does, and its pictures differ less from seed to seed, unless it replays some of the base's corpus.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ class Course:
     ema: float = 0.99
     habits: Habits = HABITS
     seed: int = 7
-    replay: float = (
-        0.0  # of the steps: text to image on clean captions, in every light, so that editing displaces nothing
-    )
+    replay: float = 0.0  # of the steps: text to image as the base learned it, so that edits displace nothing
 
 
 COURSES = dict.fromkeys(KINDS, Course()) | {"editor": Course(examples=12_000, rank=32, replay=0.4)}
