@@ -1,121 +1,214 @@
-"""One iteration of the 7 B configuration at full size, random weights: seconds, peak memory, share of the matmul rate.
+"""Shipped recipes at their model's full size on this GPU, random weights: peak memory and work against `fewstep plan`,
+seconds by part, rate, and the hours of the run that follow.
 
-Text to image and edits (one reference) at 1024 x 1024 px, LoRA of rank 64; batch 1, then twice
-as many until memory ends. MFU: the iteration's matmul FLOPs (counted by torch) over what a plain bf16 matmul reaches on
-the same device in the same process. No weights, no text encoder, no network needed.
+For each task two iterations at the recipe's own critic ratio, the first and the last student step: work is linear in
+the step, so their mean is an iteration's. One of a single sample before them warms up. No weights, no text encoder and
+no network needed; specialised teachers are random too, and `student.init_from`, which changes no size, is left out.
+Values are random, for products of zeros are faster. Memory is what torch's allocator says was alive at once.
 
-python benchmarks/full_size.py [--updates 2] [--rank 64] [--no-checkpointing] [--compile] [--forward-once]
-                               [--int8]
-python benchmarks/full_size.py --tiny      the same code on a small twin, on a CPU: that it runs, nothing more
+python benchmarks/full_size.py [RECIPE ...] [--side 1024] [--text 256] [--batch N] [--set KEY=VALUE ...]
+python benchmarks/full_size.py pocket --side 64 --text 16 --batch 2      the same on a CPU: that it runs
 """
 
 import argparse
+import gc
 import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from fewstep.backbones.int8 import to_int8
-from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.conditioning import Conditioning, Layout
+from fewstep.backbones.hollow import Size, size_of_model
+from fewstep.backbones.outline import outline_of
+from fewstep.budget.forecast import TaskForecast, forecast
+from fewstep.budget.rehearsal import Told, assembled
+from fewstep.conditioning import Conditioning, Task
+from fewstep.data.plan import TasksPlan
+from fewstep.device import PRECISIONS, chosen_device
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
-from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.lora.factors import Factors
+from fewstep.recipe import Recipe, load
+from fewstep.roles.adapters import linear_shapes
+from fewstep.roles.assemble import Sources
+from fewstep.roles.compilation import compiled
 from fewstep.train.average import Average
 from fewstep.train.distill import Method
+from fewstep.train.health import Health
 from fewstep.train.learner import Learner
+from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock, read
 
-TINY = {
-    "in_channels": 8, "out_channels": 8, "num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32,
-    "context_in_dim": 32, "axes_dims_rope": (8, 12, 12),
-}  # fmt: skip
-WORDS, DRAW = 128, Draw(0)
+DRAW = Draw(0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """bytes: the most at once, of the last step. seconds: of the first and of the last student step. parts: seconds by
+    part, of their mean."""
+
+    bytes: int
+    seconds: tuple[float, float]
+    parts: Mapping[str, float]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.seconds) / 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--updates", type=int, default=2, help="of the critic, for one of the student")
-    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("recipes", nargs="*", default=["qwen-image-2.1"])
     parser.add_argument("--side", type=int, default=1024, help="pixels")
-    parser.add_argument("--no-checkpointing", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="run.compile")
-    parser.add_argument("--forward-once", action="store_true", help="student.forward_once")
-    parser.add_argument("--int8", action="store_true", help="run.base_weights: int8")
+    parser.add_argument("--text", type=int, default=256, help="positions")
+    parser.add_argument("--batch", type=int, help="samples; otherwise as the recipe says")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
-    if not options.tiny and not torch.cuda.is_available():
-        parser.error("the full size needs a GPU; --tiny runs the same code on a CPU")
-    device = torch.device("cpu" if options.tiny else "cuda")
-    side = 64 if options.tiny else options.side
-    method = made(options, device)
-    peak_rate = matmul_rate(device, 512 if options.tiny else 8192)
-    weights = sum(p.numel() for p in method.cast.student.transformer.parameters())
-    ratio = f"rank {options.rank}, critic {options.updates} : 1"
-    print(f"{weights / 1e9:.3f} B weights, {ratio}, bf16 matmul {peak_rate / 1e12:.3f} TFLOP/s on {device}")
-    for task in ("t2i", "edit"):
-        size = 1
-        while size <= (2 if options.tiny else 64):
-            try:
-                measured(method, batch_of(method, task, size, side, device), device, peak_rate)
-            except torch.OutOfMemoryError:
-                print(f"{task}, batch {size}: more than the device holds")
-                torch.cuda.empty_cache()
-                break
-            size *= 2
+    own = [] if options.batch is None else [f"run.batch={options.batch}"]
+    recipes = [load(name, [*options.overrides, *own]) for name in options.recipes]
+    device = chosen_device(recipes[0].run.device, recipes[0].run.precision)
+    peak_rate = matmul_rate(device, 8192 if device.type == "cuda" else 512)
+    print(f"{name_of(device)}, torch {torch.__version__}: bf16 matmul {peak_rate / 1e12:.3g} TFLOP/s", flush=True)
+    # What is told is counted on the CPU meanwhile, and printed beside what is measured.
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+        for recipe in recipes:
+            foretold = {
+                told: pool.submit(forecast, recipe, told, recipe.run.batch, device.type == "cuda")
+                for told in told_of(recipe, options.side, options.text)
+            }
+            print(f"{recipe.name}: batch {recipe.run.batch}, critic {recipe.critic.updates} : 1", *options.overrides)
+            with built(recipe, device) as method:
+                means: dict[Task, float] = {}
+                for told, waiting in foretold.items():
+                    found = measured(method, told, recipe, device)
+                    if found is not None:
+                        show(told, found, waiting.result(), peak_rate)
+                        means[told.task] = found.mean
+                show_hours(recipe, means)
 
 
-def made(options: argparse.Namespace, device: torch.device) -> Method:
+def told_of(recipe: Recipe, side: int, text: int) -> list[Told]:
+    """Text to image, and an edit of one reference of the target's size, as far as the recipe has them."""
+    grid, width = (side // 16,) * 2, outline_of(recipe.model).text_width
+    tasks: tuple[Task, ...] = ("t2i", "edit")
+    return [Told(t, grid, text, width, (grid,) if t == "edit" else ()) for t in tasks if getattr(recipe.tasks, t)]
+
+
+@contextmanager
+def built(recipe: Recipe, device: torch.device) -> Iterator[Method]:
+    """The recipe's cast over random weights; given back afterwards."""
     torch.manual_seed(0)
-    small = AdapterPlan(rank=options.rank, alpha=options.rank)
-    student = StudentPlan(adapter=small, forward_once=options.forward_once)
-    critic = CriticPlan(adapter=small, updates=options.updates)
-    backbone = QwenImage21.random(TINY if options.tiny else {}, {"shift": 1.0}, torch.bfloat16, device)
-    if options.int8:
-        to_int8(backbone.transformer)
-    cast = assemble(
-        backbone, student, critic, TeachersSpec(), iterations=1000, draw=DRAW, precision="bf16",
-        gradient_checkpointing="off" if options.no_checkpointing else "full", compile=options.compile,
+    size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
+    backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
+    backbone.default_guidance, backbone.default_steps = size.family.sampled(size.index)
+    cast = assembled(backbone, recipe, random_sources(recipe, size, backbone, device))
+    for network in cast.networks if recipe.run.compile else ():
+        compiled(network.transformer)
+    learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
+    terms = terms_of(recipe.objective, cast, recipe.student.grid, DRAW)
+    yield Method(
+        cast, recipe.student, recipe.critic, recipe.objective, DRAW, *learners,
+        Average(cast.student, recipe.student.ema), Clock(device), Health(recipe.teachers.watch), terms,
     )  # fmt: skip
-    learners = Learner(cast.student, student), Learner(cast.critic, critic)
-    return Method(
-        cast, student, critic, ObjectivePlan(), DRAW, *learners, Average(cast.student, student.ema), Clock(device)
-    )
-
-
-def batch_of(method: Method, task: str, size: int, side: int, device: torch.device) -> Batch:
-    """Random text, and a reference of the target's size for an edit."""
-    backbone = method.cast.student.backbone
-    grid = backbone.layout_grid((side, side))
-    edit = task == "edit"
-    layout = Layout("edit", grid, (grid,), (WORDS // 2,)) if edit else Layout("t2i", grid)
-    width = backbone.transformer.config.context_in_dim  # type: ignore[union-attr]
-    text_BLC = DRAW.normal((size, WORDS, width), "text")
-    latents = DRAW.normal((size, layout.reference_tokens, backbone.latent_channels), "reference") if edit else None
-    cond = Conditioning(text_BLC, torch.ones(size, WORDS, dtype=torch.bool), layout, latents).to(device, torch.bfloat16)
-    return Batch(0, layout.task, cond, {}, tuple(range(size)), ("any",) * size, ("case",) * size)
-
-
-def measured(method: Method, batch: Batch, device: torch.device, peak_rate: float) -> None:
-    """One iteration counted, without compiled blocks, whose operations cannot be; one to warm up; three timed."""
+    del backbone, cast, learners, terms
+    gc.collect()
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counted:
-        read(method.iterate(0, 1, batch))
-    read(method.iterate(0, 1, batch))
-    seconds = []
-    for i in range(3):
-        begun = time.perf_counter()
-        read(method.iterate(i + 1, 1, batch))  # waits for the device
-        seconds.append(time.perf_counter() - begun)
-    flops, least = counted.get_total_flops(), min(seconds)
-    peak = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB peak, " if device.type == "cuda" else ""
+        torch.cuda.empty_cache()
+
+
+def random_sources(recipe: Recipe, size: Size, backbone: object, device: torch.device) -> Sources:
+    """Specialised teachers of the right sizes: LoRAs of the student's rank, whole models of the base's class."""
+    rank = recipe.student.adapter.rank
+
+    def adapter(source: str) -> dict[str, Factors]:
+        return {
+            name: Factors(
+                0.01 * torch.randn(rank, columns, device=device), 0.01 * torch.randn(rows, rank, device=device), 1.0
+            )
+            for name, (rows, columns) in linear_shapes(backbone.transformer).items()  # type: ignore[attr-defined]
+            if name.endswith(tuple(backbone.lora_targets))  # type: ignore[attr-defined]
+        }
+
+    def model(source: str, dtype: torch.dtype, where: torch.device) -> nn.Module:
+        return size.family.random(size.config, {"shift": 1.0}, dtype, where).transformer
+
+    return Sources(adapter, model)
+
+
+def measured(method: Method, told: Told, recipe: Recipe, device: torch.device) -> Measured | None:
+    """None: more than the device holds."""
+    channels = method.cast.student.backbone.latent_channels
+    negatives = recipe.negatives((told.task,), method.cast.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
+    batches = [
+        filled(told.batch(samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
+        for samples in (1, recipe.run.batch)
+    ]
+    first, last = recipe.objective.first_matched(told.task), recipe.student.steps - 1
+    ramped = recipe.run.iterations - 1  # teachers enter over the run
+    try:
+        timed(method, batches[0], first, ramped, device)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        method.clock.seconds()
+        seconds = tuple(timed(method, batches[1], k, ramped, device) for k in (last, first))
+    except torch.OutOfMemoryError:
+        print(f"  {told.task}: more than the device holds", flush=True)
+        return None
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
+    parts = {name: value / 2 for name, value in Counter(method.clock.seconds()).items()}
+    return Measured(peak, (seconds[1], seconds[0]), parts)
+
+
+def filled(batch: Batch, device: torch.device) -> Batch:
+    """On the device, with random numbers in place of zeros."""
+
+    def random(cond: Conditioning) -> Conditioning:
+        references = None if cond.references_BRD is None else torch.randn_like(cond.references_BRD)
+        return replace(cond, text_BLC=torch.randn_like(cond.text_BLC), references_BRD=references).to(device)
+
+    return replace(batch, cond=random(batch.cond), negatives={n: random(c) for n, c in batch.negatives.items()})
+
+
+def timed(method: Method, batch: Batch, k: int, i: int, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begun = time.perf_counter()
+    read(method.iterate(i, k, batch))  # waits for the device
+    return time.perf_counter() - begun
+
+
+def show(told: Told, found: Measured, foretold: TaskForecast, peak_rate: float) -> None:
+    rate = foretold.flops / found.mean
+    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.parts.items())
     print(
-        f"{batch.task}, batch {len(batch.samples)}, exit step 1: {least:.2f} s per student update (median "
-        f"{sorted(seconds)[1]:.2f}), {peak}{flops / 1e12:.4g} TFLOP, MFU {100 * flops / least / peak_rate:.1f} %"
+        f"  {told.task}: {found.mean:.2f} s an iteration (steps first / last {found.seconds[0]:.2f} / "
+        f"{found.seconds[1]:.2f}; {parts}); {foretold.flops / 1e12:.4g} TFLOP told: {rate / 1e12:.3g} TFLOP/s, "
+        f"{100 * rate / peak_rate:.0f} % of the matmul"
     )
+    peak = foretold.peak.bytes
+    if found.bytes:
+        off = 100 * (peak / found.bytes - 1)
+        print(f"    peak {found.bytes / 1e9:.2f} GB measured, {peak / 1e9:.2f} GB told, {off:+.1f} %", flush=True)
+    else:
+        print(f"    peak {peak / 1e9:.2f} GB told; benchmarks/memory.py measures it on a CPU", flush=True)
+
+
+def show_hours(recipe: Recipe, means: Mapping[Task, float]) -> None:
+    assert isinstance(recipe.tasks, TasksPlan)
+    shares = {task: getattr(recipe.tasks, task) for task in means}
+    if sum(shares.values()) == recipe.tasks.t2i + recipe.tasks.edit:
+        mean = sum(shares[task] * seconds for task, seconds in means.items()) / sum(shares.values())
+        print(f"  {recipe.run.iterations} iterations: {recipe.run.iterations * mean / 3600:.2f} h", flush=True)
+
+
+def name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def matmul_rate(device: torch.device, side: int) -> float:

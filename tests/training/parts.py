@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from PIL import Image
@@ -11,9 +12,20 @@ from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.conditioning import Conditioning, Task, stack
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
+from fewstep.objective.plan import ObjectivePlan
+from fewstep.roles.assemble import assemble
+from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.train.average import Average
+from fewstep.train.distill import Method
+from fewstep.train.learner import Learner
+from fewstep.train.terms import terms_of
+from fewstep.train.watch import Clock
 
 SIZE = (32, 32)
 CATEGORIES = ("landscape", "portrait", "sign")
+ALL_TERMS = {"first_step_anchor": {"teacher_steps": 2}, "segment_guidance": {}, "decoupled_guidance": True}
+GUIDED = {task: {"scale": 2.5, "keep_norm": True} for task in ("t2i", "edit")}
+CPU = torch.device("cpu")
 NEGATIVES = ("", "a blurred picture")
 PROMPTS = ("a red boat", "a man with a hat", "a sign that says AB", "snow")
 
@@ -29,15 +41,37 @@ def _encoded(prompts: tuple[str, ...], edit: bool) -> Conditioning:
     return stack(_pristine().encode(list(prompts), reference, SIZE))
 
 
-def tiny(dtype: torch.dtype = torch.float32) -> QwenImage21:
+def tiny(dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> QwenImage21:
     """A fresh transformer each time: adapters change the one they are put into."""
     transformer = type(_pristine().transformer).from_config(_pristine().transformer.config)
     transformer.load_state_dict(_pristine().transformer.state_dict())
     with torch.no_grad():  # its output layer is far from idle, as a trained one's
         transformer.proj_out.weight.mul_(3)
-    if dtype != torch.float32:
-        transformer.to(dtype)
-    return QwenImage21(transformer, {"shift": 1.0})
+    return QwenImage21(transformer.to(device, dtype), {"shift": 1.0})
+
+
+def tiny_method(
+    terms: dict[str, Any] | None = None,
+    student: dict[str, Any] | None = None,
+    device: torch.device = CPU,
+    precision: str = "fp32",
+    **critic: Any,
+) -> Method:
+    """Adapters over a guided tiny base, no two roles alike."""
+    small, draw = AdapterPlan(rank=4, alpha=8.0), Draw(0)
+    plans = StudentPlan(adapter=small, **(student or {})), CriticPlan(adapter=small, **critic)
+    spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
+    objective = ObjectivePlan.model_validate(terms or {})
+    cast = assemble(tiny(device=device), *plans, spec, iterations=5, draw=draw, precision=precision)
+    learners = Learner(cast.student, plans[0]), Learner(cast.critic, plans[1])
+    with torch.no_grad():  # B = 0 has no gradient for A, and all roles agree
+        for role in (cast.student, cast.critic):
+            for name, weight in role.named_parameters().items():
+                weight += 0.05 * draw.normal(weight.shape, f"{role.name} {name}").to(device)
+    return Method(
+        cast, *plans, objective, draw, *learners, Average(cast.student, 0.9), Clock(device),
+        terms=terms_of(objective, cast, plans[0].grid, draw),
+    )  # fmt: skip
 
 
 def batch(i: int = 0, size: int = 2, task: Task | None = None) -> Batch:

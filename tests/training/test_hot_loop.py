@@ -6,41 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from parts import batch, tiny
+from parts import ALL_TERMS, batch, tiny_method
 from torch import Tensor, nn
 
 from benchmarks.host_reads import HostReads
 from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
-from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.roles.teachers import _Asked
-from fewstep.train.average import Average
 from fewstep.train.distill import Method
-from fewstep.train.learner import Learner
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock
-
-ALL_TERMS = {"first_step_anchor": {"teacher_steps": 2}, "segment_guidance": {}, "decoupled_guidance": True}
-GUIDED = {task: {"scale": 2.5, "keep_norm": True} for task in ("t2i", "edit")}
-
-
-def method(terms: dict[str, Any] | None = None, student: dict[str, Any] | None = None, **critic: Any) -> Method:
-    small, draw = AdapterPlan(rank=4, alpha=8.0), Draw(0)
-    plans = StudentPlan(adapter=small, **(student or {})), CriticPlan(adapter=small, **critic)
-    spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
-    objective = ObjectivePlan.model_validate(terms or {})
-    cast = assemble(tiny(), *plans, spec, iterations=5, draw=draw)
-    learners = Learner(cast.student, plans[0]), Learner(cast.critic, plans[1])
-    with torch.no_grad():  # B = 0 has no gradient for A, and all roles agree
-        for role in (cast.student, cast.critic):
-            for name, weight in role.named_parameters().items():
-                weight += 0.05 * draw.normal(weight.shape, f"{role.name} {name}")
-    return Method(
-        cast, *plans, objective, draw, *learners, Average(cast.student, 0.9), Clock(torch.device("cpu")),
-        terms=terms_of(objective, cast, plans[0].grid, draw),
-    )  # fmt: skip
 
 
 def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
@@ -54,7 +27,7 @@ def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
 
 @pytest.mark.parametrize("task", ["t2i", "edit"])
 def test_the_host_reads_nothing_in_the_hot_loop(task: Any) -> None:
-    made, given = method(ALL_TERMS), batch(0, size=3, task=task)
+    made, given = tiny_method(ALL_TERMS), batch(0, size=3, task=task)
     made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
     with HostReads(held(made.cast.student.transformer, given)) as reads:
         made.iterate(1, 2, given)
@@ -74,7 +47,7 @@ def test_a_read_would_be_seen() -> None:
 
 @pytest.mark.parametrize(("exit_step", "walked"), [("same", 2), ("drawn", 4)])
 def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, walked: int) -> None:
-    made, modes = method(exit_step=exit_step), []
+    made, modes = tiny_method(exit_step=exit_step), []
     made.cast.student.transformer.register_forward_pre_hook(
         lambda module, args, named: modes.append(named["kv_cache_mode"]), with_kwargs=True
     )
@@ -89,7 +62,7 @@ def test_the_improved_step_is_run_once_where_asked(terms: Any, exit_step: str, p
     """The same figures and the same weights after, for one student forward less."""
     given, found, called, ended = batch(task="edit"), [], [], []
     for once in (False, True):
-        made = method(terms, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
+        made = tiny_method(terms, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
         calls: Counter[str | None] = Counter()
         made.cast.student.transformer.register_forward_pre_hook(
             lambda *_, made=made, calls=calls: calls.update([made.cast.student.adapters.on])
@@ -111,7 +84,7 @@ def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPa
         if apart:
             monkeypatch.setattr(Method, "shared_prefix", lambda self, batch: None)
             monkeypatch.setattr(_Asked, "prefix", lambda self, network, branch, cond: None)
-        made, modes = method(ALL_TERMS), []
+        made, modes = tiny_method(ALL_TERMS), []
         made.cast.student.transformer.register_forward_pre_hook(
             lambda module, args, named, modes=modes: modes.append(named["kv_cache_mode"]), with_kwargs=True
         )
@@ -123,7 +96,7 @@ def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPa
 
 
 def test_both_branches_of_guidance_in_one_forward() -> None:
-    made = method()
+    made = tiny_method()
     whole = batch(task="t2i")
     alike = replace(whole, negatives={"": replace(whole.cond, text_BLC=whole.cond.text_BLC.flip(0))})
     z_BND, t_B = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8])

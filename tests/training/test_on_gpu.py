@@ -1,0 +1,99 @@
+"""What only a GPU can show: the figures are the CPU's, the loop waits for nothing, and a whole run goes through."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from parts import ALL_TERMS, CPU, batch, tiny, tiny_method
+
+from fewstep.backbones.int8 import to_int8
+from fewstep.conditioning import Task
+from fewstep.encode.loader import Batch
+from fewstep.flow.noise import Draw
+from fewstep.sample.pictures import load_student, pictures
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+GPU = torch.device("cuda")
+TASKS: tuple[Task, ...] = ("t2i", "edit")
+
+
+def on(device: torch.device, given: Batch) -> Batch:
+    negatives = {prompt: cond.to(device) for prompt, cond in given.negatives.items()}
+    return replace(given, cond=given.cond.to(device), negatives=negatives)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_velocities_are_the_cpus(task: Task, cached: bool) -> None:
+    z_BND, t_B, said = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    for device in (CPU, GPU):
+        backbone, cond = tiny(device=device), on(device, batch(task=task)).cond
+        with torch.no_grad():
+            prefix = backbone.prefix(backbone.transformer, cond) if cached else None
+            v_BND = backbone.velocity(backbone.transformer, z_BND.to(device), t_B.to(device), cond, prefix)
+            said.append(v_BND.cpu())
+    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_iteration_is_the_cpus(task: Task) -> None:
+    """All terms and guidance; draws are made on the CPU, so they are the same."""
+    here, there = (
+        tiny_method(ALL_TERMS, device=device).iterate(1, 2, on(device, batch(size=3, task=task)))
+        for device in (CPU, GPU)
+    )
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        assert there[name].item() == pytest.approx(value.item(), rel=2e-3, abs=1e-5), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("task", TASKS)
+def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) -> None:
+    """What `benchmarks/host_reads.py` counts on a CPU, told by CUDA itself."""
+    made, given = tiny_method(ALL_TERMS, device=GPU, precision=precision), on(GPU, batch(size=3, task=task))
+    made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made.iterate(1, 2, given)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_base_in_bytes_answers_as_on_the_cpu() -> None:
+    z_BND, t_B, said = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    for device in (CPU, GPU):
+        backbone, cond = tiny(device=device), on(device, batch(task="t2i")).cond
+        to_int8(backbone.transformer)
+        with torch.no_grad():
+            said.append(backbone.velocity(backbone.transformer, z_BND.to(device), t_B.to(device), cond).cpu())
+    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_goes_through_goes_on_and_its_student_samples(tmp_path: Path) -> None:
+    """`fewstep distill pocket` on the GPU, bf16; then without its last checkpoint and its student: the same command
+    trains what is missing, to figures that are the same up to the order of sums."""
+    run = tmp_path / "run"
+    keys = {"iterations": 4, "save_every_iterations": 2, "examine_every_iterations": 2, "sample_every_iterations": 2}
+    words = [word for key, value in keys.items() for word in ("--set", f"run.{key}={value}")]
+    command = [sys.executable, "-m", "fewstep", "distill", "pocket", "--out", str(run), *words]
+    figures = []
+    for _ in range(2):
+        done = subprocess.run([*command, "--set", "run.device=cuda"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        figures.append([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
+        drawn = pictures(load_student(run / "student", device=GPU), ["a red house"], size=(64, 64))
+        assert len(drawn[0].getcolors(64 * 64) or ()) > 50  # a picture, and no flat colour
+        if len(figures) == 1:
+            shutil.rmtree(run / "checkpoints" / "iteration-000004")
+            shutil.rmtree(run / "student")
+    for line, its_line in zip(*figures, strict=True):
+        for name in ("gap", "critic_loss"):
+            if name in line:
+                assert line[name] == pytest.approx(its_line[name], rel=0.05)
