@@ -2,7 +2,8 @@
 seconds by part, rate, and the hours of the run that follow.
 
 For each task two iterations at the recipe's own critic ratio, the first and the last student step: work is linear in
-the step, so their mean is an iteration's. One of a single sample before them warms up. No weights, no text encoder and
+the step, so their mean is an iteration's. One of a single sample before them warms up (compiled
+blocks: one of them all). No weights, no text encoder and
 no network needed; specialised teachers are random too, and `student.init_from`, which changes no size, is left out.
 Values are random, for products of zeros are faster. Memory is what torch's allocator says was alive at once.
 
@@ -13,7 +14,6 @@ python benchmarks/full_size.py pocket --side 64 --text 16 --batch 2      the sam
 import argparse
 import gc
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -49,12 +49,10 @@ DRAW = Draw(0)
 
 @dataclass(frozen=True)
 class Measured:
-    """bytes: the most at once, of the last step. seconds: of the first and of the last student step. parts: seconds by
-    part, of their mean."""
+    """bytes: the most at once. seconds: of the first and of the last student step."""
 
     bytes: int
     seconds: tuple[float, float]
-    parts: Mapping[str, float]
 
     @property
     def mean(self) -> float:
@@ -83,13 +81,11 @@ def main() -> None:
             }
             print(f"{recipe.name}: batch {recipe.run.batch}, critic {recipe.critic.updates} : 1", *options.overrides)
             with built(recipe, device) as method:
-                means: dict[Task, float] = {}
-                for told, waiting in foretold.items():
-                    found = measured(method, told, recipe, device)
-                    if found is not None:
-                        show(told, found, waiting.result(), peak_rate)
-                        means[told.task] = found.mean
-                show_hours(recipe, means)
+                found = {told: measured(method, told, recipe, device) for told in foretold}
+            for told, one in found.items():
+                if one is not None:
+                    compare(one, told, foretold[told].result(), peak_rate)
+            show_hours(recipe, {told.task: one.mean for told, one in found.items() if one is not None})
 
 
 def told_of(recipe: Recipe, side: int, text: int) -> list[Told]:
@@ -144,9 +140,10 @@ def measured(method: Method, told: Told, recipe: Recipe, device: torch.device) -
     """None: more than the device holds."""
     channels = method.cast.student.backbone.latent_channels
     negatives = recipe.negatives((told.task,), method.cast.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
+    warming = recipe.run.batch if recipe.run.compile else 1  # a second size is compiled anew
     batches = [
         filled(told.batch(samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
-        for samples in (1, recipe.run.batch)
+        for samples in (warming, recipe.run.batch)
     ]
     first, last = recipe.objective.first_matched(told.task), recipe.student.steps - 1
     ramped = recipe.run.iterations - 1  # teachers enter over the run
@@ -161,8 +158,14 @@ def measured(method: Method, told: Told, recipe: Recipe, device: torch.device) -
         print(f"  {told.task}: more than the device holds", flush=True)
         return None
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    parts = {name: value / 2 for name, value in Counter(method.clock.seconds()).items()}
-    return Measured(peak, (seconds[1], seconds[0]), parts)
+    parts = {name: value / 2 for name, value in method.clock.seconds().items()}
+    found = Measured(peak, (seconds[1], seconds[0]))
+    print(
+        f"  {told.task}: {found.mean:.2f} s an iteration ({found.seconds[0]:.2f} and {found.seconds[1]:.2f}: "
+        f"{', '.join(f'{name} {value:.2f}' for name, value in parts.items())}), peak {peak / 1e9:.2f} GB",
+        flush=True,
+    )
+    return found
 
 
 def filled(batch: Batch, device: torch.device) -> Batch:
@@ -183,20 +186,14 @@ def timed(method: Method, batch: Batch, k: int, i: int, device: torch.device) ->
     return time.perf_counter() - begun
 
 
-def show(told: Told, found: Measured, foretold: TaskForecast, peak_rate: float) -> None:
-    rate = foretold.flops / found.mean
-    parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.parts.items())
+def compare(found: Measured, told: Told, foretold: TaskForecast, peak_rate: float) -> None:
+    rate, peak = foretold.flops / found.mean, foretold.peak.bytes
+    off = f"{100 * (peak / found.bytes - 1):+.1f} %" if found.bytes else "benchmarks/memory.py measures it on a CPU"
     print(
-        f"  {told.task}: {found.mean:.2f} s an iteration (steps first / last {found.seconds[0]:.2f} / "
-        f"{found.seconds[1]:.2f}; {parts}); {foretold.flops / 1e12:.4g} TFLOP told: {rate / 1e12:.3g} TFLOP/s, "
-        f"{100 * rate / peak_rate:.0f} % of the matmul"
+        f"  {told.task} as told: {foretold.flops / 1e12:.4g} TFLOP, so {rate / 1e12:.3g} TFLOP/s, "
+        f"{100 * rate / peak_rate:.0f} % of the matmul; peak {peak / 1e9:.2f} GB, {off}",
+        flush=True,
     )
-    peak = foretold.peak.bytes
-    if found.bytes:
-        off = 100 * (peak / found.bytes - 1)
-        print(f"    peak {found.bytes / 1e9:.2f} GB measured, {peak / 1e9:.2f} GB told, {off:+.1f} %", flush=True)
-    else:
-        print(f"    peak {peak / 1e9:.2f} GB told; benchmarks/memory.py measures it on a CPU", flush=True)
 
 
 def show_hours(recipe: Recipe, means: Mapping[Task, float]) -> None:
