@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -98,7 +99,8 @@ def test_stock_class_reads_the_grid(student: Path, counted: Callable[[torch.nn.M
     drawn = pipe("a boat", output_resolution=64, generator=torch.Generator().manual_seed(9)).images[0]
     assert times == pytest.approx(list(GRID), abs=1e-7)
     (ours,) = pictures(load_student(student), ["a boat"], seed=9)
-    assert ours.tobytes() == drawn.tobytes()
+    levels = np.abs(np.asarray(ours, int) - np.asarray(drawn, int)).max()
+    assert levels <= 1  # sums in another order on another CPU: one Intel rounded one value in thousands differently
 
 
 def test_verify_refuses_the_bases_scheduler(

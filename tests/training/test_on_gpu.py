@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,8 +59,9 @@ def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) 
     """What `benchmarks/host_reads.py` counts on a CPU, told by CUDA itself."""
     made, given = tiny_method(ALL_TERMS, device=GPU, precision=precision), on(GPU, batch(size=3, task=task))
     made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():  # that the mode is a prototype and does not see everything
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         made.iterate(1, 2, given)
     finally:
@@ -67,12 +69,14 @@ def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) 
 
 
 def test_a_base_in_bytes_answers_as_on_the_cpu() -> None:
-    z_BND, t_B, said = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
-    for device in (CPU, GPU):
-        backbone, cond = tiny(device=device), on(device, batch(task="t2i")).cond
-        to_int8(backbone.transformer)
+    """Rounded on the GPU, then taken to the CPU: rounded there, a quotient a hair off could fall to the other side."""
+    backbone, z_BND, t_B, said = tiny(device=GPU), Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    to_int8(backbone.transformer)
+    for device in (GPU, CPU):
+        cond = on(device, batch(task="t2i")).cond
         with torch.no_grad():
-            said.append(backbone.velocity(backbone.transformer, z_BND.to(device), t_B.to(device), cond).cpu())
+            v_BND = backbone.velocity(backbone.transformer.to(device), z_BND.to(device), t_B.to(device), cond)
+        said.append(v_BND.cpu())
     torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
 
 
@@ -80,12 +84,14 @@ def test_a_run_goes_through_goes_on_and_its_student_samples(tmp_path: Path) -> N
     """`fewstep distill pocket` on the GPU, bf16; then without its last checkpoint and its student: the same command
     trains what is missing, to figures that are the same up to the order of sums."""
     run = tmp_path / "run"
-    keys = {"iterations": 4, "save_every_iterations": 2, "examine_every_iterations": 2, "sample_every_iterations": 2}
-    words = [word for key, value in keys.items() for word in ("--set", f"run.{key}={value}")]
+    few = {"iterations": 4, "save_every_iterations": 2, "examine_every_iterations": 4, "sample_every_iterations": 4}
+    keys = {f"run.{key}": value for key, value in few.items()} | {"run.device": "cuda"}
+    keys |= {f"data.{task}.0.source": f"pocket:{task}:24" for task in TASKS}
+    words = [word for key, value in keys.items() for word in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "fewstep", "distill", "pocket", "--out", str(run), *words]
     figures = []
     for _ in range(2):
-        done = subprocess.run([*command, "--set", "run.device=cuda"], capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         figures.append([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
         drawn = pictures(load_student(run / "student", device=GPU), ["a red house"], size=(64, 64))
