@@ -41,10 +41,12 @@ from fewstep.train.terms import terms_of
 from fewstep.train.watch import Clock
 
 EVERY = 8  # iterations between two looks
-BASE_ALONE = (
+MEASURED = (  # the pocket recipe as it was when the published figures were taken: the base alone
     "student.init_from=null",
     "teachers.named={}",
+    "teachers.base.guidance.t2i.scale=3.5",
 )
+ANCHORED = ("objective.first_step_anchor.weight=0.25", "objective.first_step_anchor.teacher_steps=2")
 PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anchor=null")
 
 
@@ -130,8 +132,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     keep_freed_memory()
-    ours = load("pocket", [*BASE_ALONE, *options.set])
-    plain = load("pocket", [*BASE_ALONE, *options.set, *PLAIN])
+    ours = load("pocket", [*MEASURED, *ANCHORED, *options.set])
+    plain = load("pocket", [*MEASURED, *options.set, *PLAIN])
     options.out.mkdir(parents=True, exist_ok=True)
     prepared = encode(ours, options.out, Console())
     examiner, loader = watching(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
