@@ -97,3 +97,28 @@ def test_the_stock_transformer_runs_on_it(monkeypatch: pytest.MonkeyPatch) -> No
     with torch.no_grad():
         backbone.velocity(backbone.transformer, z_BND, torch.ones(1), cond)
     assert calls
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_no_query_gets_no_answer(cast: bool) -> None:
+    """In the dtype of the other segments' answers, beside which it is put."""
+    q, k, v = drawn(5, 9, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+        none, some = attention.attention(q[:, :0], k, v), attention.attention(q, k, v)
+    assert (none.shape, none.dtype) == ((B, 0, HEADS, D), some.dtype)
+
+
+def test_a_prefix_alone_asks_no_kernel_about_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def spied(query: Tensor, **told: object) -> Tensor:
+        asked.append(query.shape[1])
+        return kernel(query=query, **told)
+
+    kernel = attention.stock
+    monkeypatch.setattr(attention, "stock", spied)
+    backbone = QwenImage21.tiny()
+    (cond,) = backbone.encode(["a boat"], None, (32, 32))
+    backbone.prefix(backbone.transformer, cond)
+    assert asked
+    assert 0 not in asked

@@ -28,6 +28,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
     attn_mask: bool (True is seen) or added to the scores; (B, K), or anything that spreads to (B, heads, Q, K). A query
     that sees nothing gets the mean of all values, where torch answers 0: a padded position, which nobody reads.
     """
+    if not query.shape[1]:  # of a prefix alone, whose target is empty: no kernel has to bear that
+        kind = query.device.type
+        return query.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else query
     if not _applies(query, key, told):
         return stock(query=query, key=key, value=value, attn_mask=attn_mask, **told)
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))

@@ -45,7 +45,7 @@ class Joint:
 def joint_of(
     layout: Layout, texts: int, target: Grid, theta: int, axes: tuple[int, ...], device: torch.device
 ) -> Joint:
-    """The sequence of `texts` text positions, the layout's references and a target.
+    """The sequence of `texts` text positions, the layout's references and a target, which may be (0, 0): none.
 
     theta, axes: of the rotary embedding.
     """
@@ -59,7 +59,7 @@ def joint_of(
             _append(is_image, segments, math.prod(layout.references[number]), False)
     prefix_tokens, target_tokens = len(is_image), math.prod(target)
     is_image += [True] * target_tokens
-    shapes = [(1, *grid) for grid in (*layout.references, target)]
+    shapes = [(1, *grid) for grid in (*layout.references, target) if math.prod(grid)]
     rotary_SE = _rope(theta, axes)(shapes, torch.tensor(is_image), torch.device("cpu"))
     is_target_S = torch.arange(len(is_image)) >= prefix_tokens
     return Joint(cuts, tuple(segments), prefix_tokens, placed(is_target_S, device), placed(rotary_SE, device))
@@ -89,7 +89,7 @@ def forward_joint(
     cache: QwenImage21KVCache | None = None,
     mode: Literal["extract", "cached"] | None = None,
 ) -> Tensor:
-    """The transformer's answer at the target's tokens, (B, N, D).
+    """The transformer's answer at the target's tokens, (B, N, D); N may be 0 where only the cache is wanted.
 
     mask_BL: None where no text is padded.
     """
@@ -106,7 +106,7 @@ def forward_joint(
         kv_cache=cache,
         kv_cache_mode=mode,
     )
-    return answer_BSD[:, -target_BND.shape[1] :]
+    return answer_BSD[:, answer_BSD.shape[1] - target_BND.shape[1] :]
 
 
 def _install(transformer: Any) -> None:

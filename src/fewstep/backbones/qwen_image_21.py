@@ -86,13 +86,13 @@ class QwenImage21(PipelineBackbone):
     def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
         """Keys and values of text and references; None for a model without `causal_condition`.
 
-        They see neither the target nor t, so they are extracted beside the smallest target there is, 2 x 2 tokens.
+        They see neither the target nor t, so they are extracted without one.
         """
         if not stock_of(transformer).config.causal_condition:
             return None
         cache = QwenImage21KVCache(len(stock_of(transformer).transformer_blocks))
-        z_BND = cond.text_BLC.new_zeros(len(cond), 4, self.latent_channels)
-        self._forward(transformer, z_BND, z_BND.new_ones(len(cond)), cond, (2, 2), cache, "extract")
+        nothing_BND = cond.text_BLC.new_zeros(len(cond), 0, self.latent_channels)
+        self._forward(transformer, nothing_BND, nothing_BND.new_ones(len(cond)), cond, (0, 0), cache, "extract")
         return Prefix(tuple((layer.k, layer.v) for layer in cache.layer_caches))
 
     def _forward(
