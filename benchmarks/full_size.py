@@ -2,10 +2,10 @@
 seconds by part, rate, and the hours of the run that follow.
 
 For each task two iterations at the recipe's own critic ratio, the first and the last student step: work is linear in
-the step, so their mean is an iteration's. One of a single sample before them warms up (compiled
-blocks: one of them all). No weights, no text encoder and
-no network needed; specialised teachers are random too, and `student.init_from`, which changes no size, is left out.
-Values are random, for products of zeros are faster. Memory is what torch's allocator says was alive at once.
+the step, so their mean is an iteration's. One of a single sample before them warms up (compiled blocks: one of them
+all). No weights, no text encoder and no network needed; specialised teachers are random too, and `student.init_from`,
+which changes no size, is left out. Values are random, for products of zeros are faster. Memory is what torch's
+allocator says was alive at once.
 
 python benchmarks/full_size.py [RECIPE ...] [--side 1024] [--text 256] [--batch N] [--set KEY=VALUE ...]
 python benchmarks/full_size.py pocket --side 64 --text 16 --batch 2      the same on a CPU: that it runs
@@ -25,7 +25,8 @@ from torch import nn
 
 from fewstep.backbones.hollow import Size, size_of_model
 from fewstep.backbones.outline import outline_of
-from fewstep.budget.forecast import TaskForecast, forecast
+from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.budget.forecast import TaskForecast, forecast, usual_shapes
 from fewstep.budget.rehearsal import Told, assembled
 from fewstep.conditioning import Conditioning, Task
 from fewstep.data.plan import TasksPlan
@@ -34,7 +35,6 @@ from fewstep.encode.loader import Batch
 from fewstep.flow.noise import Draw
 from fewstep.lora.factors import Factors
 from fewstep.recipe import Recipe, load
-from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.assemble import Sources
 from fewstep.roles.compilation import compiled
 from fewstep.train.average import Average
@@ -101,8 +101,8 @@ def built(recipe: Recipe, device: torch.device) -> Iterator[Method]:
     torch.manual_seed(0)
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
-    backbone.default_guidance, backbone.default_steps = size.family.sampled(size.index)
-    cast = assembled(backbone, recipe, random_sources(recipe, size, backbone, device))
+    backbone.default_guidance, _ = size.family.sampled(size.index)
+    cast = assembled(backbone, recipe, random_sources(recipe, size, backbone))
     for network in cast.networks if recipe.run.compile else ():
         compiled(network.transformer)
     learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
@@ -117,17 +117,14 @@ def built(recipe: Recipe, device: torch.device) -> Iterator[Method]:
         torch.cuda.empty_cache()
 
 
-def random_sources(recipe: Recipe, size: Size, backbone: object, device: torch.device) -> Sources:
+def random_sources(recipe: Recipe, size: Size, backbone: PipelineBackbone) -> Sources:
     """Specialised teachers of the right sizes: LoRAs of the student's rank, whole models of the base's class."""
-    rank = recipe.student.adapter.rank
+    shapes, rank = usual_shapes(backbone), recipe.student.adapter.rank
 
     def adapter(source: str) -> dict[str, Factors]:
         return {
-            name: Factors(
-                0.01 * torch.randn(rank, columns, device=device), 0.01 * torch.randn(rows, rank, device=device), 1.0
-            )
-            for name, (rows, columns) in linear_shapes(backbone.transformer).items()  # type: ignore[attr-defined]
-            if name.endswith(tuple(backbone.lora_targets))  # type: ignore[attr-defined]
+            name: Factors(0.01 * torch.randn(rank, columns), 0.01 * torch.randn(rows, rank), 1.0)
+            for name, (rows, columns) in shapes.items()
         }
 
     def model(source: str, dtype: torch.dtype, where: torch.device) -> nn.Module:

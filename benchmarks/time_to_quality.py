@@ -1,7 +1,7 @@
-"""Time until the probe's score: the shipped schedule against plain DMD2, on the pocket teacher.
+"""Time until the probe's score: our schedule against plain DMD2, on the pocket teacher.
 
-  ours    the recipe as shipped: one rollout for the whole iteration, on cached prefixes; the critic learns the step
-          that is about to be improved, `critic.updates` times; the recipe's terms
+  ours    the recipe as it was when its figures were published: one rollout for the whole iteration, on cached
+          prefixes; the critic learns the step that is about to be improved, `critic.updates` times; the recipe's terms
   plain   DMD2: every critic update and every student update rolls out anew, up to a step drawn for it, without a cache;
           five critic updates for one of the student; no further term
 

@@ -124,15 +124,20 @@ def _rehearsed(
         return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths, on_gpu), parts, ranks)
 
 
+def usual_shapes(backbone: Any) -> dict[str, tuple[int, ...]]:
+    """(out, in) of the linear layers that a LoRA of this family usually changes, by name."""
+    shapes, usual = linear_shapes(backbone.transformer), tuple(backbone.lora_targets)
+    return {name: shape for name, shape in shapes.items() if name.endswith(usual)}
+
+
 def _sources(recipe: Recipe, backbone: Any, size: Size, depths: Mapping[str, int], on_gpu: bool) -> Sources:
-    """Specialised teachers that are not there either: a LoRA of the student's rank on the family's usual modules."""
-    shapes, rank = linear_shapes(backbone.transformer), recipe.student.adapter.rank
+    """Specialised teachers that are not there either; LoRAs of the student's rank."""
+    shapes, rank = usual_shapes(backbone), recipe.student.adapter.rank
 
     def adapter(source: str) -> dict[str, Factors]:
         return {
             name: Factors(torch.zeros(rank, columns), torch.zeros(rows, rank), float(rank))
             for name, (rows, columns) in shapes.items()
-            if name.endswith(tuple(backbone.lora_targets))
         }
 
     def model(source: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
