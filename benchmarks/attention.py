@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewstep.allocator import keep_freed_memory
 from fewstep.backbones import attention
+from fewstep.runtime.allocator import keep_freed_memory
 
 # Batch, tokens, heads, channels of a head: the pocket recipe's batch and four of it, the peer benchmark's, longer ones.
 SHAPES = ((16, 40, 4, 64), (64, 40, 4, 64), (2, 168, 6, 64), (2, 256, 6, 64), (1, 600, 8, 64))
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=40)
     repeats = parser.parse_args().repeats
     keep_freed_memory()
-    attention.SHORT = 10**9  # beyond where it is used, to see where it stops being of use
+    attention.MAX_KEYS = 10**9  # beyond where it is used, to see where it stops being of use
     for shape in SHAPES:
         measure(shape, {"products": attention.attention, "fused": stock}, repeats)
 

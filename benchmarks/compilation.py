@@ -18,21 +18,21 @@ import torch
 from savings import batch_of, interleaved, made, told
 from torch import Tensor
 
-from fewstep.allocator import keep_freed_memory
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
-from fewstep.device import PRECISIONS
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
-from fewstep.recipe import Recipe, load
-from fewstep.roles.assemble import assemble
-from fewstep.roles.compilation import compiled, refuse_without_compiler
-from fewstep.train.checkpoint import load as load_checkpoint
-from fewstep.train.distill import Method
+from fewstep.flow.rng import NamedRNG
+from fewstep.roles.build import build_roles
+from fewstep.roles.compilation import compile_blocks, refuse_without_compiler
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.device import PRECISIONS
+from fewstep.train.checkpoint import load_checkpoint as load_checkpoint
+from fewstep.train.dmd_step import DMDStep
 from fewstep.train.trainer import Trainer
 
 
-def kept_bytes(method: Method, batch: Batch) -> int:
+def kept_bytes(method: DMDStep, batch: Batch) -> int:
     """Bytes that one student forward keeps, each storage once, weights aside."""
     student, kept = method.cast.student, dict[int, int]()
     own = {p.untyped_storage().data_ptr() for p in student.transformer.parameters()}
@@ -49,7 +49,7 @@ def kept_bytes(method: Method, batch: Batch) -> int:
     return sum(kept.values())
 
 
-def gradient(method: Method, batch: Batch) -> dict[str, Tensor]:
+def gradient(method: DMDStep, batch: Batch) -> dict[str, Tensor]:
     """Of the critic's first loss, before any update."""
     critic = method.cast.critic
     z_BND = method.noise(batch, "gradient", 0)
@@ -61,7 +61,7 @@ def gradient(method: Method, batch: Batch) -> dict[str, Tensor]:
     return named
 
 
-def difference(plain: Method, fast: Method, batch: Batch) -> float:
+def difference(plain: DMDStep, fast: DMDStep, batch: Batch) -> float:
     """max |g - g compiled| / max |g|."""
     want, got = gradient(plain, batch), gradient(fast, batch)
     assert got.keys() == want.keys()
@@ -70,14 +70,14 @@ def difference(plain: Method, fast: Method, batch: Batch) -> float:
     )
 
 
-def method_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> Method:
+def method_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> DMDStep:
     """precision: another than the recipe's, of base and forwards."""
     whose = [] if precision is None else [f"run.precision={precision}"]
     dtype = PRECISIONS[precision or "bf16"]
     backbone = load_backbone(model, dtype=dtype, parts="transformer")
-    method = made(Method, model, [*settings, *whose], transformer=backbone)
+    method = made(DMDStep, model, [*settings, *whose], transformer=backbone)
     for network in method.cast.networks if compile else ():
-        compiled(network.transformer)
+        compile_blocks(network.transformer)
     return method
 
 
@@ -86,11 +86,11 @@ def resumed(recipe: Recipe, batches: list[Batch], iterations: int = 4) -> None:
 
     def run(folder: Path, until: int) -> dict[str, Any]:
         torch._dynamo.reset()  # as a new process finds it
-        backbone, draw = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer"), Draw(0)
+        backbone, draw = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer"), NamedRNG(0)
         plan = recipe.run.model_copy(
             update={"iterations": until, "save_every_iterations": 1, "best_by": None, "keep_checkpoints": 9}
         )
-        cast = assemble(
+        cast = build_roles(
             backbone, recipe.student, recipe.critic, recipe.teachers, iterations=iterations, draw=draw,
             precision=plan.precision, compile=True,
         )  # fmt: skip
@@ -132,14 +132,14 @@ def main() -> None:
     settings = ["student.init_from=null", "teachers.named={}", *options.overrides]
     if options.resume:
         batches = [batch_of(backbone, task, options.batch) for task in ("t2i", "edit")]
-        resumed(load("pocket", settings), batches)
+        resumed(load_recipe("pocket", settings), batches)
         return
     batch = batch_of(backbone, options.task, options.batch)
     print(f"{options.model}, {options.task}, batch {options.batch}, {torch.get_num_threads()} threads", flush=True)
     plain, fast = method_of(options.model, settings), method_of(options.model, settings, compile=True)
 
-    def iterate(method: Method, k: int) -> None:
-        method.iterate(k, max(k, method.objective.first_matched(options.task)), batch)
+    def iterate(method: DMDStep, k: int) -> None:
+        method.iterate(k, max(k, method.objective.first_matched_step(options.task)), batch)
 
     for k in range(plain.student.steps):
         begun = time.perf_counter()

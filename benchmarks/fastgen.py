@@ -31,24 +31,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewstep.allocator import keep_freed_memory
 from fewstep.backbones import attention
+from fewstep.backbones.conditioning import Conditioning, Layout
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.stock import QwenImageTransformer2DModel
-from fewstep.conditioning import Conditioning, Layout
-from fewstep.device import PRECISIONS
 from fewstep.encode.loader import Batch
 from fewstep.flow import path
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.compilation import compiled
-from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
-from fewstep.train.average import Average
-from fewstep.train.distill import Method
-from fewstep.train.learner import Learner
-from fewstep.train.watch import Clock
+from fewstep.roles.build import build_roles
+from fewstep.roles.compilation import compile_blocks
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.device import PRECISIONS
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.monitor import StepTimer
+from fewstep.train.role_optimizer import RoleOptimizer
 
 CONFIG = {
     "in_channels": 64, "out_channels": 16, "num_layers": 4, "num_attention_heads": 6, "attention_head_dim": 64,
@@ -58,7 +62,7 @@ SIDE = 12  # rows and columns of the target's tokens, each 2 x 2 latents of 16 c
 WORDS, NEGATIVE_WORDS = 24, 8  # text positions of the prompts and of the negative prompt
 STEPS, SCALE, NEGATIVE, DECAY, CLIP = 4, 4.0, " ", 0.98, 1.0
 RATES, BETAS = {"student": 2e-6, "critic": 2e-6}, (0.0, 0.999)
-DRAW = Draw(0)
+DRAW = NamedRNG(0)
 
 
 def transformer(seed: int = 0) -> nn.Module:
@@ -86,7 +90,7 @@ def ours(
     compile: bool = False,
     once: bool = False,
     precision: str = "fp32",
-) -> Method:
+) -> DMDStep:
     """Full copies of one base, guided as theirs. once: `student.forward_once`."""
     base = base if base is not None else transformer().to(PRECISIONS[precision])
     backbone = QwenImage(base, {"shift": 1.0})
@@ -96,12 +100,12 @@ def ours(
     critic = CriticPlan(mode="full", learning_rate=RATES["critic"], updates=updates, clip=CLIP)
     guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
     teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
-    cast = assemble(
+    cast = build_roles(
         backbone, student, critic, teachers, iterations=1000, draw=DRAW, precision=precision, compile=compile
     )
-    learners = Learner(cast.student, student), Learner(cast.critic, critic)
-    objective, average = ObjectivePlan(), Average(cast.student, student.ema)
-    return Method(cast, student, critic, objective, DRAW, *learners, average, Clock(torch.device("cpu")))
+    learners = RoleOptimizer(cast.student, student), RoleOptimizer(cast.critic, critic)
+    objective, average = ObjectivePlan(), EMA(cast.student, student.ema)
+    return DMDStep(cast, student, critic, objective, DRAW, *learners, average, StepTimer(torch.device("cpu")))
 
 
 class Older(nn.Module):
@@ -134,7 +138,7 @@ class Theirs:
         teacher.requires_grad_(False).to(PRECISIONS[precision])
         self.precision = PRECISIONS[precision]
         for net in (student, teacher, critic) if compile else ():
-            compiled(net.stock)
+            compile_blocks(net.stock)
         self.pipeline = pipeline(
             student, teacher, critic,
             config(
@@ -252,7 +256,7 @@ def shaken(net: nn.Module, name: str) -> None:
             weight += 0.02 * weight.std(correction=0) * DRAW.normal(weight.shape, f"{name} {key}")
 
 
-def gradients(method: Method, loss: Tensor) -> dict[str, Tensor]:
+def gradients(method: DMDStep, loss: Tensor) -> dict[str, Tensor]:
     """Of the student's weights that the loss reaches (the last block's text side has none)."""
     named = method.cast.student.named_parameters()
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
@@ -276,7 +280,7 @@ def _iterating(peer: Theirs) -> Callable[[int], object]:
     return lambda _: peer.iterate()
 
 
-def _improving(method: Method, batch: Batch) -> Callable[[int], object]:
+def _improving(method: DMDStep, batch: Batch) -> Callable[[int], object]:
     return lambda i: method.iterate(i, i % STEPS, batch)
 
 
@@ -296,7 +300,7 @@ def main() -> None:
         return
     batch, precision = batch_of(options.batch), options.precision
 
-    def our(updates: int, **keys: bool) -> Method:
+    def our(updates: int, **keys: bool) -> DMDStep:
         return ours(updates, precision=precision, **keys)
 
     def their(simulated: bool, compile: bool = False) -> Theirs:

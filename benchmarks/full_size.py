@@ -23,28 +23,32 @@ from multiprocessing import get_context
 import torch
 from torch import nn
 
-from fewstep.backbones.hollow import Size, size_of_model
-from fewstep.backbones.outline import outline_of
+from fewstep.backbones.conditioning import Conditioning, Task
+from fewstep.backbones.conditioning_estimate import estimate_conditioning
+from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
-from fewstep.budget.forecast import TaskForecast, forecast, usual_shapes
-from fewstep.budget.rehearsal import Told, assembled
-from fewstep.conditioning import Conditioning, Task
 from fewstep.data.plan import TasksPlan
-from fewstep.device import PRECISIONS, chosen_device
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
-from fewstep.recipe import Recipe, load
-from fewstep.roles.assemble import Sources
-from fewstep.roles.compilation import compiled
-from fewstep.train.average import Average
-from fewstep.train.distill import Method
-from fewstep.train.health import Health
-from fewstep.train.learner import Learner
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock, read
+from fewstep.roles.build import TeacherLoaders
+from fewstep.roles.compilation import compile_blocks
+from fewstep.run.budget.forecast import (
+    TaskForecast,
+    default_lora_shapes,
+    forecast,
+)
+from fewstep.run.budget.rehearsal import BatchShape, rehearsal_roles
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.device import PRECISIONS, resolve_device
+from fewstep.train.diagnostics import TeacherDiagnostics
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.monitor import StepTimer, to_host
+from fewstep.train.role_optimizer import RoleOptimizer
 
-DRAW = Draw(0)
+DRAW = NamedRNG(0)
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
     own = [] if options.batch is None else [f"run.batch={options.batch}"]
-    recipes = [load(name, [*options.overrides, *own]) for name in options.recipes]
-    device = chosen_device(recipes[0].run.device, recipes[0].run.precision)
+    recipes = [load_recipe(name, [*options.overrides, *own]) for name in options.recipes]
+    device = resolve_device(recipes[0].run.device, recipes[0].run.precision)
     peak_rate = matmul_rate(device, 8192 if device.type == "cuda" else 512)
     print(f"{name_of(device)}, torch {torch.__version__}: bf16 matmul {peak_rate / 1e12:.3g} TFLOP/s", flush=True)
     # What is told is counted on the CPU meanwhile, and printed beside what is measured.
@@ -88,28 +92,28 @@ def main() -> None:
             show_hours(recipe, {told.task: one.mean for told, one in found.items() if one is not None})
 
 
-def told_of(recipe: Recipe, side: int, text: int) -> list[Told]:
+def told_of(recipe: Recipe, side: int, text: int) -> list[BatchShape]:
     """Text to image, and an edit of one reference of the target's size, as far as the recipe has them."""
-    grid, width = (side // 16,) * 2, outline_of(recipe.model).text_width
+    grid, width = (side // 16,) * 2, estimate_conditioning(recipe.model).text_width
     tasks: tuple[Task, ...] = ("t2i", "edit")
-    return [Told(t, grid, text, width, (grid,) if t == "edit" else ()) for t in tasks if getattr(recipe.tasks, t)]
+    return [BatchShape(t, grid, text, width, (grid,) if t == "edit" else ()) for t in tasks if getattr(recipe.tasks, t)]
 
 
 @contextmanager
-def built(recipe: Recipe, device: torch.device) -> Iterator[Method]:
+def built(recipe: Recipe, device: torch.device) -> Iterator[DMDStep]:
     """The recipe's cast over random weights; given back afterwards."""
     torch.manual_seed(0)
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
-    backbone.default_guidance, _ = size.family.sampled(size.index)
-    cast = assembled(backbone, recipe, random_sources(recipe, size, backbone))
+    backbone.default_guidance, _ = size.family.default_sampling(size.index)
+    cast = rehearsal_roles(backbone, recipe, random_sources(recipe, size, backbone))
     for network in cast.networks if recipe.run.compile else ():
-        compiled(network.transformer)
-    learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
-    terms = terms_of(recipe.objective, cast, recipe.student.grid, DRAW)
-    yield Method(
+        compile_blocks(network.transformer)
+    learners = RoleOptimizer(cast.student, recipe.student), RoleOptimizer(cast.critic, recipe.critic)
+    terms = build_extra_losses(recipe.objective, cast, recipe.student.grid, DRAW)
+    yield DMDStep(
         cast, recipe.student, recipe.critic, recipe.objective, DRAW, *learners,
-        Average(cast.student, recipe.student.ema), Clock(device), Health(recipe.teachers.watch), terms,
+        EMA(cast.student, recipe.student.ema), StepTimer(device), TeacherDiagnostics(recipe.teachers.watch), terms,
     )  # fmt: skip
     del backbone, cast, learners, terms
     gc.collect()
@@ -117,9 +121,9 @@ def built(recipe: Recipe, device: torch.device) -> Iterator[Method]:
         torch.cuda.empty_cache()
 
 
-def random_sources(recipe: Recipe, size: Size, backbone: PipelineBackbone) -> Sources:
+def random_sources(recipe: Recipe, size: ModelSize, backbone: PipelineBackbone) -> TeacherLoaders:
     """Specialised teachers of the right sizes: LoRAs of the student's rank, whole models of the base's class."""
-    shapes, rank = usual_shapes(backbone), recipe.student.adapter.rank
+    shapes, rank = default_lora_shapes(backbone), recipe.student.adapter.rank
 
     def adapter(source: str) -> dict[str, Factors]:
         return {
@@ -130,10 +134,10 @@ def random_sources(recipe: Recipe, size: Size, backbone: PipelineBackbone) -> So
     def model(source: str, dtype: torch.dtype, where: torch.device) -> nn.Module:
         return size.family.random(size.config, {"shift": 1.0}, dtype, where).transformer
 
-    return Sources(adapter, model)
+    return TeacherLoaders(adapter, model)
 
 
-def measured(method: Method, told: Told, recipe: Recipe, device: torch.device) -> Measured | None:
+def measured(method: DMDStep, told: BatchShape, recipe: Recipe, device: torch.device) -> Measured | None:
     """None: more than the device holds."""
     channels = method.cast.student.backbone.latent_channels
     negatives = recipe.negatives((told.task,), method.cast.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
@@ -142,7 +146,7 @@ def measured(method: Method, told: Told, recipe: Recipe, device: torch.device) -
         filled(told.batch(samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
         for samples in (warming, recipe.run.batch)
     ]
-    first, last = recipe.objective.first_matched(told.task), recipe.student.steps - 1
+    first, last = recipe.objective.first_matched_step(told.task), recipe.student.steps - 1
     ramped = recipe.run.iterations - 1  # teachers enter over the run
     try:
         timed(method, batches[0], first, ramped, device)
@@ -175,15 +179,15 @@ def filled(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, cond=random(batch.cond), negatives={n: random(c) for n, c in batch.negatives.items()})
 
 
-def timed(method: Method, batch: Batch, k: int, i: int, device: torch.device) -> float:
+def timed(method: DMDStep, batch: Batch, k: int, i: int, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     begun = time.perf_counter()
-    read(method.iterate(i, k, batch))  # waits for the device
+    to_host(method.iterate(i, k, batch))  # waits for the device
     return time.perf_counter() - begun
 
 
-def compare(found: Measured, told: Told, foretold: TaskForecast, peak_rate: float) -> None:
+def compare(found: Measured, told: BatchShape, foretold: TaskForecast, peak_rate: float) -> None:
     rate, peak = foretold.flops / found.mean, foretold.peak.bytes
     off = f"{100 * (peak / found.bytes - 1):+.1f} %" if found.bytes else "benchmarks/memory.py measures it on a CPU"
     print(

@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.families import load_backbone
-from fewstep.conditioning import Conditioning, stack
-from fewstep.device import autocast
-from fewstep.flow.noise import Draw
-from fewstep.recipe import load
+from fewstep.flow.rng import NamedRNG
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.plan import AdapterPlan
+from fewstep.run.recipe import load_recipe
+from fewstep.runtime.device import autocast
 from fewstep.sample.sampler import sample
 
 TIMES = (0.1, 0.5, 0.9, 1.0)
@@ -30,7 +30,7 @@ PROMPTS = ["a red house by a lake", "a man with a hat", "a sign that says AB"]
 
 
 def velocity(backbone: Any, cond: Conditioning, t: float, precision: str = "fp32") -> Tensor:
-    z_BND = Draw(0).normal((len(cond), *backbone.noise_shape(cond.layout)), "z")
+    z_BND = NamedRNG(0).normal((len(cond), *backbone.noise_shape(cond.layout)), "z")
     with autocast(z_BND.device, precision):
         return backbone.velocity(backbone.transformer, z_BND, torch.full((len(cond),), t), cond).float()
 
@@ -62,7 +62,7 @@ def times(model: str, cond: Conditioning, rounds: int = 15) -> None:
     for name in ("precision", "int8"):
         backbone: Any = load_backbone(model, dtype=torch.float32, parts="transformer", int8=name == "int8")
         adapters = Adapters(backbone.transformer)
-        adapters.add("student", AdapterPlan(rank=16, alpha=16.0), backbone.lora_targets, Draw(0))
+        adapters.add("student", AdapterPlan(rank=16, alpha=16.0), backbone.lora_targets, NamedRNG(0))
         sides[name] = backbone, adapters
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -81,16 +81,16 @@ def times(model: str, cond: Conditioning, rounds: int = 15) -> None:
 @torch.no_grad()
 def student(run: Path, cond: Conditioning) -> None:
     """The last checkpoint's average, over both bases."""
-    recipe = load(run / "recipe.yaml")
+    recipe = load_recipe(run / "recipe.yaml")
     state = load_file(max((run / "checkpoints").glob("iteration-*")) / "student_average.safetensors")
     drawn = {}
     for int8 in (False, True):
         backbone: Any = load_backbone(recipe.model, dtype=torch.float32, parts="transformer", int8=int8)
         adapters = Adapters(backbone.transformer)
-        adapters.add("student", recipe.student.adapter, backbone.lora_targets, Draw(0))
+        adapters.add("student", recipe.student.adapter, backbone.lora_targets, NamedRNG(0))
         for name, parameter in adapters.parameters("student").items():
             parameter.copy_(state[name])
-        noise_BND = Draw(1).normal((len(cond), *backbone.noise_shape(cond.layout)), "noise")
+        noise_BND = NamedRNG(1).normal((len(cond), *backbone.noise_shape(cond.layout)), "noise")
         with adapters.active("student"):
             drawn[int8] = sample(backbone, backbone.transformer, cond, noise_BND, recipe.student.grid)
     apart = 100 * off(drawn[True], drawn[False])

@@ -16,16 +16,16 @@ from time import process_time
 import torch
 from savings import SIZE, batch_of, made
 
-from fewstep.allocator import keep_freed_memory
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.train.distill import Method
-from fewstep.train.watch import Clock, read
+from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.monitor import StepTimer, to_host
 
 WIDE = {"num_layers": 8, "num_attention_heads": 8, "attention_head_dim": 64, "axes_dims_rope": (16, 24, 24)}
 
 
-class Seconds(Clock):
+class Seconds(StepTimer):
     """Processor seconds, of parts within parts too: what is inside is taken off what is around it."""
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Seconds(Clock):
             self._open[-1] += whole
 
 
-def watched(method: Method) -> Method:
+def watched(method: DMDStep) -> DMDStep:
     """The same method, its learners' steps timed apart."""
     clock = Seconds()
-    for name, learner in (("student", method.student_learner), ("critic", method.critic_learner)):
-        _timed(clock, learner, "add", f"{name} backward")
+    for name, learner in (("student", method.student_optimizer), ("critic", method.critic_optimizer)):
+        _timed(clock, learner, "backward", f"{name} backward")
         _timed(clock, learner.optimiser, "step", f"{name} optimiser")
     _timed(clock, method.average, "update", "average")
     return replace(method, clock=clock)
@@ -76,16 +76,16 @@ def main() -> None:
     backbone = load_backbone("pocket", dtype=torch.bfloat16)
     model = "pocket"
     for task in ("t2i", "edit"):
-        method = made(Method, model, [])
+        method = made(DMDStep, model, [])
         if options.wide:
-            method = made(Method, model, [], transformer=wider(backbone))
+            method = made(DMDStep, model, [], transformer=wider(backbone))
         batch, method = batch_of(backbone, task, options.batch), watched(method)
-        read(method.iterate(0, 1, batch))
+        to_host(method.iterate(0, 1, batch))
         assert isinstance(method.clock, Seconds)
         method.clock.spent.clear()
         begun = process_time()
         for i in range(options.iterations):
-            read(method.iterate(i, 1 + i % 3, batch))
+            to_host(method.iterate(i, 1 + i % 3, batch))
         total = process_time() - begun
         tokens = batch.cond.text_BLC.shape[1], batch.cond.layout.reference_tokens, batch.cond.layout.target_tokens
         print(f"{'wide' if options.wide else 'pocket'}, {task}, {tokens} text, reference, target tokens, {SIZE} px: "

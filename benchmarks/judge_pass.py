@@ -14,8 +14,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fewstep import durable
 from fewstep.bench.verdict import read_verdicts
+from fewstep.runtime import durable
 from tests.bench.made_gallery import gallery, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, says
 
@@ -59,7 +59,7 @@ def killed(folder: Path, file: Path, server: FaultServer, cases: int, kills: int
 
 
 def recorded(folder: Path) -> list[str]:
-    return [str(line["case"]) for line in durable.lines(folder / ATTEMPTS)]
+    return [str(line["case"]) for line in durable.read_jsonl(folder / ATTEMPTS)]
 
 
 def case_of(call: Call) -> str:

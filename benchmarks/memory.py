@@ -18,14 +18,18 @@ from functools import partial
 import torch
 import torch.multiprocessing as mp
 
-from fewstep.backbones.hollow import size_of_model
-from fewstep.backbones.outline import outline_of
-from fewstep.budget.forecast import forecast
-from fewstep.budget.rehearsal import Told, rehearse
-from fewstep.device import PRECISIONS, chosen_device
-from fewstep.parallel import ALONE, Ranks, joined
-from fewstep.recipe import Recipe, load
-from fewstep.roles.assemble import FILES
+from fewstep.backbones.conditioning_estimate import estimate_conditioning
+from fewstep.backbones.fake_model import size_of_model
+from fewstep.roles.build import FILE_LOADERS
+from fewstep.run.budget.forecast import forecast
+from fewstep.run.budget.rehearsal import BatchShape, rehearse
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.device import PRECISIONS, resolve_device
+from fewstep.runtime.parallel import (
+    SINGLE_RANK,
+    Ranks,
+    process_group,
+)
 
 TEXT = 256  # positions
 
@@ -40,12 +44,12 @@ def main() -> None:
     options = parser.parse_args()
     for how in ("off", "selective", "full"):
         keys = [f"run.gradient_checkpointing={how}", f"run.batch={options.batch * options.ranks}"]
-        recipe = load(options.recipe, [*options.overrides, *keys])
+        recipe = load_recipe(options.recipe, [*options.overrides, *keys])
         size = size_of_model(recipe.model)
-        device = chosen_device(recipe.run.device, recipe.run.precision)
-        grid, width = (options.side // 16,) * 2, outline_of(recipe.model).text_width
+        device = resolve_device(recipe.run.device, recipe.run.precision)
+        grid, width = (options.side // 16,) * 2, estimate_conditioning(recipe.model).text_width
         for task, references in (("t2i", ()), ("edit", (grid,))):
-            told = Told(task, grid, TEXT, width, references)  # type: ignore[arg-type]
+            told = BatchShape(task, grid, TEXT, width, references)  # type: ignore[arg-type]
             ranks = Ranks(0, options.ranks, options.ranks)
             foretold = forecast(recipe, told, options.batch, device.type == "cuda", size, ranks=ranks).peak.bytes
             job = partial(run, recipe, told, options.batch, device)
@@ -56,7 +60,7 @@ def main() -> None:
             )
 
 
-def run(recipe: Recipe, told: Told, samples: int, device: torch.device, ranks: Ranks = ALONE) -> None:
+def run(recipe: Recipe, told: BatchShape, samples: int, device: torch.device, ranks: Ranks = SINGLE_RANK) -> None:
     """One iteration, on random weights."""
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     with torch.device(device):
@@ -65,7 +69,7 @@ def run(recipe: Recipe, told: Told, samples: int, device: torch.device, ranks: R
         batch = told.batch(samples, backbone.latent_channels, negatives, dtype)
     if not ranks.first:
         backbone = backbone.bare()
-    rehearse(backbone, recipe, batch, FILES, ranks=ranks)
+    rehearse(backbone, recipe, batch, FILE_LOADERS, ranks=ranks)
 
 
 def most_bytes(run: Callable[[], None], device: torch.device) -> int:
@@ -98,7 +102,7 @@ def _rank(rank: int, world: int, port: int, job: Callable[..., None], told: "mp.
     own = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in own.items()}
     torch.set_num_threads(1)
-    with joined("cpu") as ranks:
+    with process_group("cpu") as ranks:
         # The least of some: when gloo's threads let a buffer go is theirs to decide.
         told.put(min(most_bytes(partial(job, ranks=ranks), torch.device("cpu")) for _ in range(3)))
 

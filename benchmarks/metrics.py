@@ -16,9 +16,13 @@ from PIL import Image
 
 from fewstep.bench import gallery, measuring
 from fewstep.bench.metrics.flat_noise import flat_noise
-from fewstep.bench.suites import Suite, carry, open_suite
-from fewstep.pocket.draw import render
+from fewstep.bench.suites import (
+    Suite,
+    copy_into_gallery,
+    open_suite,
+)
 from fewstep.pocket.judge import judge, pocket_case
+from fewstep.pocket.render import render
 
 
 def main() -> None:
@@ -62,15 +66,15 @@ def examination(folder: Path, pictures: int, side: int, workers: int) -> None:
 
 
 def measured(place: Path, workers: int, *names: str) -> None:
-    measuring.measure(place, measuring.chosen(list(names)), workers)
+    measuring.run_metrics(place, measuring.metrics_named(list(names)), workers)
     if names:
         (place / "metrics" / f"{names[0]}.jsonl").unlink()
 
 
 def drawn(suite: Suite, place: Path, side: int) -> Path:
     rng = np.random.default_rng(0)
-    made = gallery.begin(place, "exact", suite.identity, {}, "adopted")
-    carry(suite, place)
+    made = gallery.begin_gallery(place, "exact", suite.identity, {}, "adopted")
+    copy_into_gallery(suite, place)
     for question in suite.questions:
         for k, seed in enumerate(question.seeds):
             case = pocket_case(suite, question)

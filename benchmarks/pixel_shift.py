@@ -8,10 +8,15 @@ import argparse
 import numpy as np
 
 from fewstep.backbones.families import POCKET
-from fewstep.demo import teacher_guidance
+from fewstep.cli.verbs.demo import teacher_guidance
 from fewstep.pocket.cases import edit_case
 from fewstep.pocket.shift import shift
-from fewstep.sample.pictures import Model, draw, load_student, open_model
+from fewstep.sample.pictures import (
+    Model,
+    load_student,
+    open_model,
+    sample_pictures,
+)
 
 KINDS = ("scene", "object", "text", "identity")  # the others may change every pixel
 
@@ -25,7 +30,7 @@ def measured(model: Model, cases: int, steps: int | None) -> list[float]:
     negatives = None
     if guidance.active:
         negatives = [backbone.encode([guidance.negative], list(c.references), model.size)[0] for c in asked]
-    drawn = draw(backbone, backbone.transformer, conds, range(len(asked)), grid, guidance, negatives)
+    drawn = sample_pictures(backbone, backbone.transformer, conds, range(len(asked)), grid, guidance, negatives)
     pairs = [(c, r) for c, r in zip(asked, drawn, strict=True) if c.region is not None]
     found = [shift(case.references[0], result, case.region) for case, result in pairs if case.region is not None]
     return [one for one in found if one is not None]

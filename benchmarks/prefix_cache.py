@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
+from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.families import load_backbone
-from fewstep.conditioning import Conditioning, stack
-from fewstep.device import autocast
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import trajectory
+from fewstep.runtime.device import autocast
 
 GRID = SigmaGrid.static(4, 3.0)
 PROMPTS = {

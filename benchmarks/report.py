@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from fewstep.bench.report.build import report
-from fewstep.bench.report.pictures import Keep
+from fewstep.bench.report.build import build_report
+from fewstep.bench.report.pictures import PictureMode
 from tests.bench.browser import Browser, binary
 from tests.bench.made_galleries import Made, gallery, suite
 
@@ -37,7 +37,7 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         galleries = _galleries(folder, {"t2i": options.t2i, "edit": options.edit})
-        for keep in (Keep.NONE, Keep.COPIED):
+        for keep in (PictureMode.NONE, PictureMode.COPIED):
             _measure(galleries, folder / f"report-{keep}", keep, options.opens)
 
 
@@ -57,9 +57,9 @@ def _prompts(cases: int) -> dict[int, str]:
     }
 
 
-def _measure(galleries: list[Path], to: Path, keep: Keep, opens: int) -> None:
+def _measure(galleries: list[Path], to: Path, keep: PictureMode, opens: int) -> None:
     begun_s = time.perf_counter()
-    page = report(galleries, to, Console(quiet=True), keep=keep)
+    page = build_report(galleries, to, Console(quiet=True), keep=keep)
     print(f"pictures {keep}: written in {time.perf_counter() - begun_s:.1f} s")
     sizes = {path.name: path.stat().st_size for path in to.iterdir() if path.is_file()}
     print(f"  {sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{n} {b / 1e6:.2f}" for n, b in sizes.items()))

@@ -17,25 +17,29 @@ from typing import Any
 import torch
 from PIL import Image
 
-from fewstep.allocator import keep_freed_memory
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone, Prefix
+from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.families import load_backbone
-from fewstep.conditioning import Conditioning, stack
-from fewstep.device import autocast
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import trajectory
 from fewstep.objective.rollout import roll_out
-from fewstep.recipe import load
-from fewstep.roles.assemble import assemble
+from fewstep.roles.build import build_roles
 from fewstep.roles.teachers import Prefixes
-from fewstep.train.average import Average
-from fewstep.train.distill import Method, Seen, Walk
-from fewstep.train.learner import Learner
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock
+from fewstep.run.recipe import load_recipe
+from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.device import autocast
+from fewstep.train.dmd_step import (
+    DMDStep,
+    RolloutState,
+    StepMetrics,
+)
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.monitor import StepTimer
+from fewstep.train.role_optimizer import RoleOptimizer
 
 PROMPTS = {
     "t2i": 'A sign shaped as a board painted red with white letters reading "HEY" before a teal wall.',
@@ -44,35 +48,39 @@ PROMPTS = {
 SIZE = (64, 64)
 
 
-class RolloutEach(Method):
+class RolloutEach(DMDStep):
     """A rollout for each critic update."""
 
-    def follow_student(self, walks: Sequence[Walk], k: int | None, name: str, i: int) -> Seen:
+    def update_critic(self, walks: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
         for j in range(self.critic.updates - 1):
             walks = [self.roll_out(walk.batch, f"{name} rollout {j}", i, k) for walk in walks]
-        return super().follow_student(walks, k, name, i)
+        return super().update_critic(walks, k, name, i)
 
 
-class WholeWalk(Method):
+class WholeWalk(DMDStep):
     """All K steps, whichever is improved."""
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any) -> Walk:
+    def roll_out(
+        self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any
+    ) -> RolloutState:
         return super().roll_out(batch, name, i, None, keep)
 
 
-class NoCache(Method):
+class NoCache(DMDStep):
     """The rollout without a cached prefix."""
 
-    def roll_out(self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any) -> Walk:
+    def roll_out(
+        self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any
+    ) -> RolloutState:
         with torch.no_grad(), self.cast.student.active():
             velocity = self.cast.student.bind(batch.cond, None)
-            return Walk(batch, roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None)
+            return RolloutState(batch, roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None)
 
 
-class PrefixEach(Method):
+class PrefixEach(DMDStep):
     """Terms ask teachers and student as if nothing of the batch were known."""
 
-    def shared_prefix(self, batch: Batch) -> Prefix | None:
+    def student_prefix(self, batch: Batch) -> Prefix | None:
         return None
 
 
@@ -84,33 +92,33 @@ class Loop(torch.optim.AdamW):
         return super().step(closure)
 
 
-class StockAttention(Method):
+class StockAttention(DMDStep):
     """Attends by torch's fused kernel whatever the length."""
 
     @classmethod
-    def of(cls, usual: Method) -> Method:
+    def of(cls, usual: DMDStep) -> DMDStep:
         return cls(**{field.name: getattr(usual, field.name) for field in fields(usual)})
 
-    def iterate(self, i: int, k: int, *parts: Batch) -> Seen:
+    def iterate(self, i: int, k: int, *parts: Batch) -> StepMetrics:
         with attention.only_stock():
             return super().iterate(i, k, *parts)
 
 
 def made(
-    kind: type[Method],
+    kind: type[DMDStep],
     model: str,
     settings: list[str],
     loop: bool = False,
     transformer: Backbone | None = None,
-) -> Method:
+) -> DMDStep:
     # The base alone: the pocket's own LoRA fits no other model.
-    recipe = load("pocket", ["student.init_from=null", "teachers.named={}", *settings])
-    draw, backbone = Draw(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
-    cast = assemble(
+    recipe = load_recipe("pocket", ["student.init_from=null", "teachers.named={}", *settings])
+    draw, backbone = NamedRNG(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
+    cast = build_roles(
         backbone, recipe.student, recipe.critic, recipe.teachers,
         iterations=1000, draw=draw, precision=recipe.run.precision,
     )  # fmt: skip
-    learners = Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic)
+    learners = RoleOptimizer(cast.student, recipe.student), RoleOptimizer(cast.critic, recipe.critic)
     if loop:
         for learner in learners:
             plain = learner.optimiser.param_groups[0]
@@ -119,8 +127,8 @@ def made(
             )
     return kind(
         cast, recipe.student, recipe.critic, recipe.objective, draw, *learners,
-        Average(cast.student, recipe.student.ema), Clock(backbone.device),
-        terms=terms_of(recipe.objective, cast, recipe.student.grid, draw),
+        EMA(cast.student, recipe.student.ema), StepTimer(backbone.device),
+        terms=build_extra_losses(recipe.objective, cast, recipe.student.grid, draw),
     )  # fmt: skip
 
 
@@ -195,33 +203,33 @@ def main() -> None:
     print(f"{options.model}, {options.task}, batch {options.batch}, bf16, {torch.get_num_threads()} threads")
     rollouts(backbone, options.rounds, options.batch)
 
-    def against(title: str, off: Method, on: Method) -> None:
-        def run(method: Method) -> Callable[[int], object]:
-            return lambda k: method.iterate(k, max(k, method.objective.first_matched(options.task)), batch)
+    def against(title: str, off: DMDStep, on: DMDStep) -> None:
+        def run(method: DMDStep) -> Callable[[int], object]:
+            return lambda k: method.iterate(k, max(k, method.objective.first_matched_step(options.task)), batch)
 
         told(title, interleaved({"off": run(off), "on": run(on)}, options.rounds))
 
-    usual = made(Method, options.model, [])
+    usual = made(DMDStep, options.model, [])
     against("one rollout for 2 critic updates", made(RolloutEach, options.model, []), usual)
     five = ["critic.updates=5"]
     against(
-        "one rollout for 5 critic updates", made(RolloutEach, options.model, five), made(Method, options.model, five)
+        "one rollout for 5 critic updates", made(RolloutEach, options.model, five), made(DMDStep, options.model, five)
     )
     against("the rollout ends at the improved step", made(WholeWalk, options.model, []), usual)
     against("prefix cache in the rollout", made(NoCache, options.model, []), usual)
     against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
-    against("the improved step's forward once", usual, made(Method, options.model, ["student.forward_once=true"]))
-    apart = made(Method, options.model, [])
+    against("the improved step's forward once", usual, made(DMDStep, options.model, ["student.forward_once=true"]))
+    apart = made(DMDStep, options.model, [])
     apart.cast.teachers.stacked = False
     against("both branches of guidance in one forward", apart, usual)
-    against("fused AdamW, to a loop", made(Method, options.model, [], loop=True), usual)
+    against("fused AdamW, to a loop", made(DMDStep, options.model, [], loop=True), usual)
     against("short attention by plain products", StockAttention.of(usual), usual)
     full = ["student.mode=full", "critic.mode=full"]
-    loop = made(Method, options.model, full, loop=True)
-    against("fused AdamW, to a loop, full copies", loop, made(Method, options.model, full))
+    loop = made(DMDStep, options.model, full, loop=True)
+    against("fused AdamW, to a loop, full copies", loop, made(DMDStep, options.model, full))
 
 
-def _forgetful(method: Method) -> Method:
+def _forgetful(method: DMDStep) -> DMDStep:
     """Its teachers keep no prefixes either."""
     teachers = method.cast.teachers
     answer = teachers.answer

@@ -28,9 +28,13 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from fewstep.sample.pictures import Model, load_student, pictures
-from fewstep.serve.app import Server
-from fewstep.serve.limits import Limits
+from fewstep.sample.pictures import (
+    Model,
+    generate_pictures,
+    load_student,
+)
+from fewstep.sample.server.app import Server
+from fewstep.sample.server.limits import Limits
 
 PROMPT = "A sandy beach in fog with a red boat on the left."
 PROMPTS = (
@@ -163,7 +167,7 @@ def over_the_sampler(process: Process, model: Model, count: int) -> None:
             begun = time.perf_counter()
             http.post("/v1/images/generations", json={"prompt": PROMPT, "seed": seed + 3}).raise_for_status()
             between = time.perf_counter()
-            pictures(model, [PROMPT], seed=seed + 3)
+            generate_pictures(model, [PROMPT], seed=seed + 3)
             if seed >= 0:
                 served.append(between - begun)
                 alone.append(time.perf_counter() - between)

@@ -21,23 +21,28 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from fewstep.backbones.conditioning import stack
 from fewstep.backbones.families import load_backbone
-from fewstep.conditioning import stack
-from fewstep.device import chosen_device
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
-from fewstep.lora.keys import written
+from fewstep.flow.rng import NamedRNG
+from fewstep.lora.keys import lora_key
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.train.average import Average
-from fewstep.train.distill import Method
-from fewstep.train.learner import Learner
-from fewstep.train.watch import Clock
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.runtime.device import resolve_device
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.monitor import StepTimer
+from fewstep.train.role_optimizer import RoleOptimizer
 
 RANK = 16
 PROMPT, NEGATIVE = 'A sign shaped as a board painted red with white letters reading "HEY" before a teal wall.', ""
-DRAW = Draw(0)
+DRAW = NamedRNG(0)
 
 
 def main() -> None:
@@ -72,12 +77,12 @@ def random_lora(model: str, to: Path) -> None:
     for name, module in backbone.transformer.named_modules():
         if isinstance(module, torch.nn.Linear) and name.endswith(backbone.lora_targets):
             rows, columns = module.weight.shape
-            tensors[written(name, "A")] = 0.02 * DRAW.normal((RANK, columns), f"{name} A")
-            tensors[written(name, "B")] = 0.02 * DRAW.normal((rows, RANK), f"{name} B")
+            tensors[lora_key(name, "A")] = 0.02 * DRAW.normal((RANK, columns), f"{name} A")
+            tensors[lora_key(name, "B")] = 0.02 * DRAW.normal((rows, RANK), f"{name} B")
     save_file(tensors, to)
 
 
-def made(plan: str, adapter: Path, options: argparse.Namespace) -> Method:
+def made(plan: str, adapter: Path, options: argparse.Namespace) -> DMDStep:
     guidance = {"t2i": {"scale": 4.0, "negative": NEGATIVE}} if plan == "guided" else None
     named = {} if plan == "base-only" else {"specialised": {"adapter": str(adapter), "guidance": guidance}}
     spec = TeachersSpec.model_validate(
@@ -85,28 +90,28 @@ def made(plan: str, adapter: Path, options: argparse.Namespace) -> Method:
     )
     small = AdapterPlan(rank=RANK, alpha=RANK)
     student, critic = StudentPlan(adapter=small), CriticPlan(adapter=small, updates=1)
-    device = chosen_device("auto", options.precision)
+    device = resolve_device("auto", options.precision)
     backbone = load_backbone(options.model, dtype=torch.float32, device=device, parts="transformer")
-    cast = assemble(backbone, student, critic, spec, iterations=1000, draw=DRAW, precision=options.precision)
-    learners = Learner(cast.student, student), Learner(cast.critic, critic)
-    average = Average(cast.student, student.ema)
-    return Method(cast, student, critic, ObjectivePlan(), DRAW, *learners, average, Clock(device))
+    cast = build_roles(backbone, student, critic, spec, iterations=1000, draw=DRAW, precision=options.precision)
+    learners = RoleOptimizer(cast.student, student), RoleOptimizer(cast.critic, critic)
+    average = EMA(cast.student, student.ema)
+    return DMDStep(cast, student, critic, ObjectivePlan(), DRAW, *learners, average, StepTimer(device))
 
 
 def batch_of(options: argparse.Namespace) -> Batch:
     backbone = load_backbone(options.model, dtype=torch.float32)
     size, n = (options.side, options.side), options.batch
-    device = chosen_device("auto", options.precision)
+    device = resolve_device("auto", options.precision)
     cond, empty = (stack(backbone.encode([text], None, size) * n).to(device) for text in (PROMPT, NEGATIVE))
     return Batch(0, "t2i", cond, {NEGATIVE: empty}, tuple(range(n)), ("sign",) * n, ("case",) * n)
 
 
-def sizes(method: Method) -> int:
+def sizes(method: DMDStep) -> int:
     return sum(p.numel() for p in method.cast.student.transformer.parameters())
 
 
 def interleaved(
-    runs: dict[str, Callable[[int], object]], methods: dict[str, Method], repeats: int
+    runs: dict[str, Callable[[int], object]], methods: dict[str, DMDStep], repeats: int
 ) -> dict[str, tuple[list[float], int]]:
     """Seconds of each run in every round, and the teachers' forwards of one."""
     times: dict[str, list[float]] = {name: [] for name in runs}

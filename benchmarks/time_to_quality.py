@@ -22,23 +22,23 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from fewstep.allocator import keep_freed_memory
 from fewstep.backbones.families import load_backbone
 from fewstep.encode.loader import Batch
 from fewstep.flow import path
-from fewstep.flow.noise import Draw
-from fewstep.launch import encode
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.rollout import Rollout
-from fewstep.pocket.watching import watching
-from fewstep.recipe import Recipe, load
-from fewstep.roles.assemble import assemble
-from fewstep.train.average import Average
-from fewstep.train.distill import Method
-from fewstep.train.learner import Learner
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock
+from fewstep.pocket.student_eval import probe_eval
+from fewstep.roles.build import build_roles
+from fewstep.run.launch import encode_recipe
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.monitor import StepTimer
+from fewstep.train.role_optimizer import RoleOptimizer
 
 EVERY = 8  # iterations between two looks
 MEASURED = (  # the pocket recipe as it was when the published figures were taken: the base alone
@@ -50,7 +50,7 @@ ANCHORED = ("objective.first_step_anchor.weight=0.25", "objective.first_step_anc
 PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anchor=null")
 
 
-class PlainDMD2(Method):
+class PlainDMD2(DMDStep):
     """One student update as DMD2 has it: `critic.updates` of the critic before, each on a rollout of its own."""
 
     def iterate(self, i: int, k: int, *parts: Batch) -> dict[str, torch.Tensor]:
@@ -60,8 +60,8 @@ class PlainDMD2(Method):
             x0_BND = self.walked(batch, step, "plain critic rollout", i, j).clean(step)
             eps_BND, t_B = self.noise(batch, "critic noise", i, j), self.times(batch, "critic time", i, j)
             loss, _ = critic_loss(self.cast.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
-            self.critic_learner.add(loss)
-            self.critic_learner.step()
+            self.critic_optimizer.add(loss)
+            self.critic_optimizer.step()
         step = self.draw.integer(self.student.steps, "plain exit", i)
         rollout = self.walked(batch, step, "plain rollout", i, last=False)
         z_k, t_k = rollout.states[step], rollout.time(step)
@@ -72,8 +72,8 @@ class PlainDMD2(Method):
         with torch.no_grad():
             v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
         loss, seen = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
-        self.student_learner.add(loss)
-        self.student_learner.step()
+        self.student_optimizer.add(loss)
+        self.student_optimizer.step()
         self.average.update()
         return seen
 
@@ -92,17 +92,17 @@ class Side:
     """One run that is iterated by hand, with the processor seconds that it has used and what was seen of it."""
 
     def __init__(self, recipe: Recipe, batch: Callable[[int], Batch], examine_every: int, plain: bool):
-        draw = Draw(recipe.run.seed)
+        draw = NamedRNG(recipe.run.seed)
         backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
-        cast = assemble(
+        cast = build_roles(
             backbone, recipe.student, recipe.critic, recipe.teachers,
             iterations=recipe.run.iterations, draw=draw, precision=recipe.run.precision,
         )  # fmt: skip
-        self.method = (PlainDMD2 if plain else Method)(
+        self.method = (PlainDMD2 if plain else DMDStep)(
             cast, recipe.student, recipe.critic, recipe.objective, draw,
-            Learner(cast.student, recipe.student), Learner(cast.critic, recipe.critic),
-            Average(cast.student, recipe.student.ema), Clock(backbone.device),
-            terms=terms_of(recipe.objective, cast, recipe.student.grid, draw),
+            RoleOptimizer(cast.student, recipe.student), RoleOptimizer(cast.critic, recipe.critic),
+            EMA(cast.student, recipe.student.ema), StepTimer(backbone.device),
+            terms=build_extra_losses(recipe.objective, cast, recipe.student.grid, draw),
         )  # fmt: skip
         self.batch, self.every = batch, examine_every
         self.iteration, self.seconds, self.seen = 0, 0.0, []  # type: int, float, list[dict[str, float]]
@@ -132,11 +132,11 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     keep_freed_memory()
-    ours = load("pocket", [*MEASURED, *ANCHORED, *options.set])
-    plain = load("pocket", [*MEASURED, *options.set, *PLAIN])
+    ours = load_recipe("pocket", [*MEASURED, *ANCHORED, *options.set])
+    plain = load_recipe("pocket", [*MEASURED, *options.set, *PLAIN])
     options.out.mkdir(parents=True, exist_ok=True)
-    prepared = encode(ours, options.out, Console())
-    examiner, loader = watching(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
+    prepared = encode_recipe(ours, options.out, Console())
+    examiner, loader = probe_eval(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
     sides = {"ours": Side(ours, loader.batch, EVERY, False), "plain": Side(plain, loader.batch, EVERY, True)}
     for name, side in sides.items():
         side.examined_by(examiner, ours if name == "ours" else plain)

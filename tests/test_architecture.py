@@ -59,16 +59,19 @@ def modules_of(*rooms: str) -> list[str]:
 
 NEVER = [
     ("fewstep.data", {"torch"}),
-    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train", "fewstep.budget"}),
-    ("fewstep.objective", {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.budget"}),
+    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train", "fewstep.run.budget"}),
+    (
+        "fewstep.objective",
+        {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.run.budget"},
+    ),
     ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
-    ("fewstep.serve", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
+    ("fewstep.sample.server", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
     ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
-    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.budget"}),
-    ("fewstep.roles", {"fewstep.data", "fewstep.train", "fewstep.budget"}),
+    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.run.budget"}),
+    ("fewstep.roles", {"fewstep.data", "fewstep.train", "fewstep.run.budget"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
     ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
-    ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.recipe"}),
+    ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.run.recipe"}),
 ]
 
 
@@ -79,22 +82,22 @@ def test_never(where: str, forbidden: set[str]) -> None:
 
 
 def test_flow_stands_alone() -> None:
-    allowed = {"fewstep.flow", "fewstep.errors"}
+    allowed = {"fewstep.flow", "fewstep.runtime.errors"}
     for module in modules_of("fewstep.flow"):
         ours = {room(name) for name in reach(module) if name.startswith("fewstep")}
         assert ours <= allowed, f"{module} reaches {sorted(ours - allowed)}"
 
 
 def test_only_backbones_know_diffusers() -> None:
-    may = set(modules_of("fewstep.backbones", "fewstep.pocket.build", "fewstep.pocket.train", "fewstep.pocket.vae"))
+    may = set(modules_of("fewstep.backbones", "fewstep.pocket.build", "pocket_making.train", "fewstep.pocket.vae"))
     for module in set(MODULES) - may:
         foreign = {name for name in imports(module) if name.split(".")[0] in {"diffusers", "transformers"}}
         assert not foreign, f"{module} imports {sorted(foreign)}"
 
 
 def test_only_the_command_line_imports_inside_functions() -> None:
-    may = {"fewstep.cli", "fewstep._torchvision"} | set(
-        modules_of("fewstep.commands", "fewstep.backbones", "fewstep.pocket")
+    may = {"fewstep.cli.main.main", "fewstep.runtime.torchvision_pair"} | set(
+        modules_of("fewstep.cli.main.commands", "fewstep.backbones", "fewstep.pocket")
     )
     for module in set(MODULES) - may:
         for node in ast.walk(tree(module)):
@@ -104,9 +107,9 @@ def test_only_the_command_line_imports_inside_functions() -> None:
 
 
 def test_only_the_command_line_reaches_for_what_prints() -> None:
-    may = {"fewstep.cli", *modules_of("fewstep.commands", "fewstep.verbs")}
+    may = {"fewstep.cli.main.main", *modules_of("fewstep.cli.main.commands", "fewstep.cli.main.verbs")}
     for module in set(MODULES) - may:
-        printing = [name for name in imports(module) if name.startswith("fewstep.verbs")]
+        printing = [name for name in imports(module) if name.startswith("fewstep.cli.main.verbs")]
         assert not printing, f"{module} imports {printing}"
 
 

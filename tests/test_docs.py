@@ -8,8 +8,8 @@ import pytest
 import typer
 import yaml
 
-from fewstep import recipe
-from fewstep.cli import app
+from fewstep.cli.main import app
+from fewstep.run import recipe
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,7 +52,7 @@ def test_the_two_commands_are_targets() -> None:
 
 
 def test_every_number_of_a_recipe_says_where_it_comes_from() -> None:
-    for name in recipe.shipped():
+    for name in recipe.shipped_recipes():
         text = (ROOT / "src" / "fewstep" / "recipes" / f"{name}.yaml").read_text()
         assert isinstance(yaml.safe_load(text), dict)
         for line in text.splitlines():

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import fewstep
-from fewstep import _torchvision
+from fewstep.runtime import torchvision_pair
 
 PACKAGE = Path(fewstep.__file__).parent
 IMPORTS_TORCHVISION = re.compile(r"(from|import) (diffusers|peft|transformers)\b")
@@ -35,8 +35,8 @@ def fake(folder: Path, source: str) -> Path:
 
 
 def test_here_it_imports_and_so_do_the_stock_classes() -> None:
-    _torchvision.ensure()
-    _torchvision.ensure()
+    torchvision_pair.ensure()
+    torchvision_pair.ensure()
     assert "torchvision" in sys.modules
     from fewstep.backbones import stock
 

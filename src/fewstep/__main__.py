@@ -1,3 +1,3 @@
-from fewstep.cli import main
+from fewstep.cli.main import main
 
 main()

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep.bench.suite_files import Draft, Heading, write_suite
+from fewstep.bench.suite_files import (
+    DraftCase,
+    SuiteHeading,
+    write_suite,
+)
 from fewstep.bench.suites import Suite, read_suite
 
 
@@ -22,19 +26,19 @@ def plain(colour: str | tuple[int, int, int] = "teal", size: tuple[int, int] = (
     return Image.new("RGB", size, colour)
 
 
-def suite_of_drafts(folder: Path, drafts: Iterable[Draft], **heading: object) -> Suite:
+def suite_of_drafts(folder: Path, drafts: Iterable[DraftCase], **heading: object) -> Suite:
     told = {"name": "small", "version": "1", "task": "t2i", "size": (64, 64)} | heading
-    write_suite(Heading(**told), drafts, folder)  # type: ignore[arg-type]
+    write_suite(SuiteHeading(**told), drafts, folder)  # type: ignore[arg-type]
     return read_suite(folder)
 
 
-def prompts(count: int = 4) -> list[Draft]:
-    return [Draft(f"case-{i}", f"a red house number {i}", "landscape") for i in range(count)]
+def prompts(count: int = 4) -> list[DraftCase]:
+    return [DraftCase(f"case-{i}", f"a red house number {i}", "landscape") for i in range(count)]
 
 
-def edits(count: int = 2) -> list[Draft]:
+def edits(count: int = 2) -> list[DraftCase]:
     region = Image.new("L", (64, 64), 255)
     return [
-        Draft(f"edit-{i}", "make it night", "scene", (plain((i, 90, 90)),), plain("navy"), region, {"text": ["A"]})
+        DraftCase(f"edit-{i}", "make it night", "scene", (plain((i, 90, 90)),), plain("navy"), region, {"text": ["A"]})
         for i in range(count)
     ]

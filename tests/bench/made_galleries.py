@@ -9,8 +9,16 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from fewstep.bench.suite_files import Draft, Heading, write_suite
-from fewstep.bench.suites import Suite, carry, read_suite
+from fewstep.bench.suite_files import (
+    DraftCase,
+    SuiteHeading,
+    write_suite,
+)
+from fewstep.bench.suites import (
+    Suite,
+    copy_into_gallery,
+    read_suite,
+)
 
 CATEGORIES = {
     "t2i": ("landscape", "portrait", "text"),
@@ -51,7 +59,7 @@ def suite(
 ) -> Suite:
     """A suite of drawn sources, called made-t2i or made-edit. prompts: by case number, in place of the usual ones."""
     drafts = [
-        Draft(
+        DraftCase(
             id=f"{task}-{i:04d}",
             prompt=(prompts or {}).get(i, f"{PROMPTS[task][i % len(PROMPTS[task])]}, number {i}"),
             category=CATEGORIES[task][i % len(CATEGORIES[task])],
@@ -59,14 +67,14 @@ def suite(
         )
         for i in range(cases)
     ]
-    write_suite(Heading(f"made-{task}", "1", task, seeds, license="CC0-1.0"), drafts, folder)  # type: ignore[arg-type]
+    write_suite(SuiteHeading(f"made-{task}", "1", task, seeds, license="CC0-1.0"), drafts, folder)  # type: ignore[arg-type]
     return read_suite(folder)
 
 
 def gallery(folder: Path, of: Suite, made: Made) -> Path:
     """The gallery in `folder`, and the folder."""
     (folder / "pictures").mkdir(parents=True)
-    carry(of, folder)
+    copy_into_gallery(of, folder)
     heading = {
         "format": 1,
         "system": made.system,

@@ -9,8 +9,12 @@ import numpy as np
 from PIL import Image
 
 from fewstep.bench import suites
-from fewstep.bench.gallery import Gallery, begin
-from fewstep.bench.suite_files import Draft, Heading, write_suite
+from fewstep.bench.gallery import Gallery, begin_gallery
+from fewstep.bench.suite_files import (
+    DraftCase,
+    SuiteHeading,
+    write_suite,
+)
 from fewstep.data.mixture import Task
 from tests.endpoint.fault_server import Call, FaultServer, Script, says
 
@@ -34,9 +38,9 @@ def gallery(
     kinds = categories or (EDITS if task == "edit" else ("landscape", "portrait", "text"))
     at = folder / "suite" if (folder / "suite").is_dir() else folder.parent / f"suite-{task}-{cases}"
     if not at.is_dir():
-        heading = Heading("small", "1", task, 1, (side, side), "CC0-1.0")
+        heading = SuiteHeading("small", "1", task, 1, (side, side), "CC0-1.0")
         drafts = (
-            Draft(
+            DraftCase(
                 f"c{i:05d}",
                 f"prompt number {i}",
                 kinds[i % len(kinds)],
@@ -46,8 +50,8 @@ def gallery(
         )
         write_suite(heading, drafts, at)
     suite = suites.open_suite(at)
-    made = begin(folder, system, suite.identity, {"fingerprint": system}, "adopted")
-    suites.carry(suite, folder)
+    made = begin_gallery(folder, system, suite.identity, {"fingerprint": system}, "adopted")
+    suites.copy_into_gallery(suite, folder)
     for i, question in enumerate(suite.questions):
         facts = {"prompt": question.case.prompt, "task": task, "category": question.case.category}
         made.add(question.case.id, question.seeds[0], noise(first + i, side), facts)

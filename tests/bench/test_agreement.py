@@ -6,8 +6,17 @@ import choix
 import numpy as np
 import pytest
 
-from fewstep.bench.agreement import agreement, kendall, krippendorff
-from fewstep.bench.pairwise import Duel, Won, davidson, win_rates
+from fewstep.bench.agreement import (
+    judge_agreement,
+    kendall,
+    krippendorff,
+)
+from fewstep.bench.pairwise import (
+    Duel,
+    Won,
+    davidson,
+    win_rates,
+)
 
 # Four observers, twelve units: the worked example of Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011).
 _ = math.nan
@@ -43,7 +52,7 @@ def test_kendall_sees_order_alone() -> None:
 def test_agreement_is_of_pictures_both_scored() -> None:
     records = [(str(i), 0, float(i)) for i in range(5)]
     strict = [(case, seed, score - 0.5) for case, seed, score in records[:4]]
-    found = agreement({"s": {"A": {"x": records}, "B": {"x": strict}}})["A / B"]
+    found = judge_agreement({"s": {"A": {"x": records}, "B": {"x": strict}}})["A / B"]
     assert (found["n"], found["kendall"]) == (4, 1)
     assert 0 < found["alpha_interval"] < 1  # type: ignore[operator]
 

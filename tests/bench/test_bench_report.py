@@ -17,13 +17,21 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from fewstep.bench import ranks
-from fewstep.bench.report.build import report
-from fewstep.bench.report.copies import escaped, latex, markdown
-from fewstep.bench.report.parts import Cell, Line, Table
-from fewstep.bench.report.pictures import Keep
+from fewstep.bench.report.build import build_report
+from fewstep.bench.report.pictures import PictureMode
+from fewstep.bench.report.table_markup import (
+    escaped,
+    latex,
+    markdown,
+)
+from fewstep.bench.report.tables import (
+    Cell,
+    ReportRow,
+    Table,
+)
 from fewstep.bench.suites import Suite
-from fewstep.cli import app
-from fewstep.errors import FewstepError, GalleryError
+from fewstep.cli.main import app
+from fewstep.runtime.errors import FewstepError, GalleryError
 from tests.bench.made_galleries import REFUSAL, WORDS, Made, gallery, suite
 
 EVIL = '</script><script>alert("x")</script><img src="https://example.org/x.png" onerror=alert(1)>'
@@ -92,7 +100,7 @@ def galleries(edits: Suite, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
 @pytest.fixture(scope="module")
 def made(galleries: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("report") / "here"
-    assert report(galleries, to, QUIET) == to / "index.html"
+    assert build_report(galleries, to, QUIET) == to / "index.html"
     return to
 
 
@@ -174,7 +182,7 @@ def test_ranks_are_those_of_the_rule_and_withheld_where_scores_are_missing(made:
             record = json.loads(line)
             of.setdefault(record["category"], []).append(record["score"])
         table["teacher"][judge] = {category: sum(scores) / len(scores) for category, scores in of.items()}
-    assert cells["teacher"][2].split(" ")[0] == f"{ranks.paper(table)['teacher']:.2f}"
+    assert cells["teacher"][2].split(" ")[0] == f"{ranks.paper_rule(table)['teacher']:.2f}"
     assert "83.3 %" in cells["student"][-1]
 
 
@@ -217,7 +225,7 @@ def test_every_table_can_be_copied(made: Path) -> None:
 
 def test_a_gallery_without_verdicts_still_shows_pictures_and_metrics(edits: Suite, tmp_path: Path) -> None:
     alone = gallery(tmp_path / "g", edits, Made("alone", judges=()))
-    report([alone], tmp_path / "r", QUIET)
+    build_report([alone], tmp_path / "r", QUIET)
     page, data = page_of(tmp_path / "r"), data_of(tmp_path / "r")
     assert "alone has no verdicts on made-edit" in page.text
     assert "No judge has seen these pictures yet" in page.text
@@ -228,7 +236,7 @@ def test_a_gallery_without_verdicts_still_shows_pictures_and_metrics(edits: Suit
 
 def test_a_gallery_without_metrics_says_so(edits: Suite, tmp_path: Path) -> None:
     bare = gallery(tmp_path / "g", edits, Made("bare", judges=(), metrics=False))
-    report([bare], tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report([bare], tmp_path / "r", QUIET, keep=PictureMode.NONE)
     assert "bare has no metrics on made-edit" in page_of(tmp_path / "r").text
     assert data_of(tmp_path / "r")["measures"] == []
 
@@ -237,7 +245,7 @@ def test_two_suites_stand_beside_each_other_and_are_never_averaged(edits: Suite,
     t2i = suite(tmp_path / "s", "t2i", 6, seeds=2)
     folders = [gallery(tmp_path / f"{n}-e", edits, Made(n, pictures=False)) for n in ("teacher", "student")]
     folders.append(gallery(tmp_path / "student-t", t2i, Made("student", pictures=False)))
-    report(folders, tmp_path / "r", QUIET, reference="teacher", keep=Keep.NONE)
+    build_report(folders, tmp_path / "r", QUIET, reference="teacher", keep=PictureMode.NONE)
     data, text = data_of(tmp_path / "r"), page_of(tmp_path / "r").text
     assert {"ranks-made-edit.md", "ranks-made-t2i.md"} <= set(data["copies"])
     assert "teacher has no gallery for made-t2i, where the others are held against student" in text
@@ -249,7 +257,7 @@ def test_a_part_of_a_suite_is_said_to_be_one(edits: Suite, tmp_path: Path) -> No
     part = gallery(tmp_path / "g", edits, Made("part"))
     manifest = part / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:9]))
-    report([part], tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report([part], tmp_path / "r", QUIET, keep=PictureMode.NONE)
     text = page_of(tmp_path / "r").text
     assert "These galleries hold 9 of the 12 pictures of made-edit" in text
     assert len(data_of(tmp_path / "r")["rows"]) == 9
@@ -258,7 +266,7 @@ def test_a_part_of_a_suite_is_said_to_be_one(edits: Suite, tmp_path: Path) -> No
 def test_a_suite_that_is_gone_costs_the_sources_alone(edits: Suite, tmp_path: Path) -> None:
     orphan = gallery(tmp_path / "g", edits, Made("orphan"))
     shutil.rmtree(orphan / "suite")
-    report([orphan], tmp_path / "r", QUIET)
+    build_report([orphan], tmp_path / "r", QUIET)
     data = data_of(tmp_path / "r")
     assert "is not here, or has changed" in page_of(tmp_path / "r").text
     assert [row[6] for row in data["rows"]] == [[]] * 12
@@ -280,7 +288,7 @@ def test_pairs_are_told_with_strengths_and_what_the_first_place_is_worth(galleri
     place = folders[0] / "pairs" / "student" / "vlm.jsonl"
     place.parent.mkdir(parents=True)
     place.write_text("".join(json.dumps(record) + "\n" for record in told))
-    report(folders, tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report(folders, tmp_path / "r", QUIET, keep=PictureMode.NONE)
     copied = data_of(tmp_path / "r")["copies"]["pairs-vlm.md"]
     rates = [line for line in copied.splitlines() if line.startswith(("| teacher", "| student"))]
     assert all("| 50 % (" in line for line in rates)  # both orders say the same of the place, nothing of the systems
@@ -291,7 +299,7 @@ def test_pairs_are_told_with_strengths_and_what_the_first_place_is_worth(galleri
 
 @pytest.mark.parametrize(("margin", "said"), [(0.0, "is worse than"), (2.5, "is as good as")])
 def test_the_first_sentence_knows_the_margin(galleries: list[Path], tmp_path: Path, margin: float, said: str) -> None:
-    report([galleries[0], galleries[2]], tmp_path / "r", QUIET, keep=Keep.NONE, margin=margin)
+    build_report([galleries[0], galleries[2]], tmp_path / "r", QUIET, keep=PictureMode.NONE, margin=margin)
     text = page_of(tmp_path / "r").text
     assert f"rival {said} teacher" in text
     assert ("margin 2.5" in text) is bool(margin)
@@ -299,7 +307,7 @@ def test_the_first_sentence_knows_the_margin(galleries: list[Path], tmp_path: Pa
 
 def test_nothing_follows_where_a_judge_refused_a_third(galleries: list[Path], edits: Suite, tmp_path: Path) -> None:
     shy = gallery(tmp_path / "shy", edits, Made("shy", 4.9, refused=(0, 4, 7, 9)))
-    report([galleries[2], shy], tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report([galleries[2], shy], tmp_path / "r", QUIET, keep=PictureMode.NONE)
     text = page_of(tmp_path / "r").text
     assert "nothing follows for shy: 16 of 24 pairs have both scores" in text
     assert "shy is better" not in text
@@ -315,7 +323,7 @@ def test_a_category_that_one_judge_refuses_leaves_no_average(
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     silent = {"status": "refused", "score": None, "sub_scores": {}}
     file.write_text("".join(json.dumps(v | silent if v["category"] == "style" else v) + "\n" for v in lines))
-    report([galleries[2], shy], tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report([galleries[2], shy], tmp_path / "r", QUIET, keep=PictureMode.NONE)
     assert "nothing follows for shy: some judge has no pair of style" in page_of(tmp_path / "r").text
     result = CliRunner().invoke(app, ["bench", "compare", str(shy), str(galleries[2])])
     assert result.exit_code == 3
@@ -355,7 +363,7 @@ def test_a_server_that_renames_its_model_is_told(galleries: list[Path], tmp_path
         file = folder / "verdicts" / "judge-a.jsonl"
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         file.write_text("".join(json.dumps(line | {"asked": "beef", "model": model}) + "\n" for line in lines))
-    report([one, other], tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report([one, other], tmp_path / "r", QUIET, keep=PictureMode.NONE)
     assert "several names of its server (m-2026-05, m-2026-08)" in page_of(tmp_path / "r").text
 
 
@@ -364,14 +372,14 @@ def test_a_server_that_renames_its_model_is_told(galleries: list[Path], tmp_path
 
 def test_linked_pictures_are_found_under_any_name(edits: Suite, tmp_path: Path) -> None:
     odd = gallery(tmp_path / "x #1?50%", edits, Made("odd"))
-    report([odd], tmp_path / "r", QUIET, keep=Keep.LINKED)
+    build_report([odd], tmp_path / "r", QUIET, keep=PictureMode.LINKED)
     link = data_of(tmp_path / "r")["rows"][0][7][0][0][0]
     assert not set(link) & set("#? ")
     assert (tmp_path / "r" / unquote(link)).resolve() == (odd / "pictures" / "000000.png").resolve()
 
 
 def test_linked_pictures_stay_where_they_are(galleries: list[Path], tmp_path: Path) -> None:
-    report(galleries, tmp_path / "r", QUIET, keep=Keep.LINKED)
+    build_report(galleries, tmp_path / "r", QUIET, keep=PictureMode.LINKED)
     assert not (tmp_path / "r" / "pictures").exists()
     row = data_of(tmp_path / "r")["rows"][0]
     assert (tmp_path / "r" / row[7][2][0][0]).resolve() == (galleries[2] / "pictures" / "000000.png").resolve()
@@ -379,17 +387,17 @@ def test_linked_pictures_stay_where_they_are(galleries: list[Path], tmp_path: Pa
 
 
 def test_no_pictures_means_none(galleries: list[Path], tmp_path: Path) -> None:
-    report(galleries, tmp_path / "r", QUIET, keep=Keep.NONE)
+    build_report(galleries, tmp_path / "r", QUIET, keep=PictureMode.NONE)
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["copy.js", "data.js", "index.html", "report.js"]
     assert not data_of(tmp_path / "r")["pictures"]
 
 
 def test_a_renewed_report_keeps_no_picture_of_the_last_one(galleries: list[Path], tmp_path: Path) -> None:
     to = tmp_path / "r"
-    report(galleries, to, QUIET)
+    build_report(galleries, to, QUIET)
     (to / "pictures" / "mine.png").write_bytes(b"not ours")
     before = len(list((to / "pictures").iterdir()))
-    report(galleries[:1], to, QUIET)
+    build_report(galleries[:1], to, QUIET)
     after = {path.name for path in (to / "pictures").iterdir()}
     assert before > len(after)
     assert "mine.png" in after
@@ -401,7 +409,7 @@ def test_a_renewed_report_keeps_no_picture_of_the_last_one(galleries: list[Path]
 def test_a_torn_picture_is_shown_as_absent(edits: Suite, tmp_path: Path) -> None:
     torn = gallery(tmp_path / "g", edits, Made("torn"))
     (torn / "pictures" / "000004.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
-    report([torn], tmp_path / "r", QUIET)
+    build_report([torn], tmp_path / "r", QUIET)
     assert data_of(tmp_path / "r")["rows"][4][7][0][0] == 0
 
 
@@ -418,20 +426,20 @@ def test_hashes_are_not_mixed(galleries: list[Path], tmp_path: Path) -> None:
     other = shutil.copytree(galleries[1], tmp_path / "other")
     changed(other, suite={"name": "made-edit", "version": "1", "hash": "f" * 32})
     with pytest.raises(GalleryError, match="answers to different questions"):
-        report([galleries[0], other], tmp_path / "r", QUIET, keep=Keep.NONE)
+        build_report([galleries[0], other], tmp_path / "r", QUIET, keep=PictureMode.NONE)
     assert not (tmp_path / "r").exists()
 
 
 def test_two_of_one_name_are_refused(galleries: list[Path], tmp_path: Path) -> None:
     twin = shutil.copytree(galleries[0], tmp_path / "twin")
     with pytest.raises(GalleryError, match="both called teacher"):
-        report([galleries[0], twin], tmp_path / "r", QUIET, keep=Keep.NONE)
+        build_report([galleries[0], twin], tmp_path / "r", QUIET, keep=PictureMode.NONE)
 
 
 def test_suites_without_a_common_system_are_refused(galleries: list[Path], tmp_path: Path) -> None:
     alone = gallery(tmp_path / "g", suite(tmp_path / "s", "t2i", 3), Made("stranger"))
     with pytest.raises(GalleryError, match="no system has answered both"):
-        report([galleries[0], alone], tmp_path / "r", QUIET, keep=Keep.NONE)
+        build_report([galleries[0], alone], tmp_path / "r", QUIET, keep=PictureMode.NONE)
 
 
 @pytest.mark.parametrize(
@@ -449,7 +457,7 @@ def test_refused_before_anything_is_written(
     (tmp_path / "taken" / "thesis.tex").write_text("mine")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FewstepError, match=message):
-        report(galleries[:1], tmp_path / place, QUIET, reference=reference)
+        build_report(galleries[:1], tmp_path / place, QUIET, reference=reference)
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "r").exists()
 
@@ -474,7 +482,7 @@ TEXT = st.text("\\|&%$#_{}~^−α \nab", max_size=12) | st.text(st.characters(ex
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4))
 def test_no_text_breaks_out_of_its_cell(rows: list[tuple[str, str, str]]) -> None:
-    lines = tuple(Line(name, (Cell(text, under),)) for name, text, under in rows)
+    lines = tuple(ReportRow(name, (Cell(text, under),)) for name, text, under in rows)
     table = Table("key", "Title", ("a column",), lines)
     piped = [line for line in markdown(table).splitlines() if line.startswith("|")]
     assert len(piped) == 2 + len(rows)

@@ -4,11 +4,25 @@ import numpy as np
 import pytest
 
 from fewstep.bench import resampling, statistics
-from fewstep.bench.comparison import compare, outcome, shade
-from fewstep.bench.coverage import covered
-from fewstep.bench.power import cases_needed, power_of, smallest_difference
-from fewstep.bench.resampling import Scores, categories_of, cell_means, estimate, resampled_cell_means
-from fewstep.bench.standings import bands, standings
+from fewstep.bench.comparison import (
+    compare,
+    outcome,
+    shade,
+)
+from fewstep.bench.coverage import coverage_of_cells
+from fewstep.bench.leaderboard import bands, leaderboard
+from fewstep.bench.power import (
+    cases_needed,
+    power_of,
+    smallest_difference,
+)
+from fewstep.bench.resampling import (
+    Scores,
+    bootstrap_estimate,
+    categories_of,
+    cell_means,
+    resampled_cell_means,
+)
 from fewstep.bench.statistics import Estimate
 
 SIZES = {"landscape": 24, "portrait": 40, "text": 16}  # cases; unequal on purpose
@@ -21,7 +35,7 @@ def judged(trial: int, shifts: dict[str, float], judges: tuple[str, ...] = ("A",
     seeds by .2."""
     rng = np.random.default_rng(trial)
     hard = {c: rng.normal(0, 0.6, n) for c, n in SIZES.items()}
-    found: dict[str, dict[str, dict[str, list[resampling.Record]]]] = {}
+    found: dict[str, dict[str, dict[str, list[resampling.ScoreRecord]]]] = {}
     for system, shift in shifts.items():
         own = {c: rng.normal(0, 0.4, n) for c, n in SIZES.items()}
         found[system] = {
@@ -46,7 +60,7 @@ def holds(found: Estimate, truth: float) -> bool:
 
 def average_of(scores: Scores) -> Estimate:
     n = sum(SIZES.values())
-    return estimate(
+    return bootstrap_estimate(
         float(cell_means(scores)[0].mean()), resampled_cell_means(scores)[:, 0].mean((1, 2)), n, n, len(SIZES)
     )
 
@@ -74,7 +88,7 @@ def test_estimates_do_not_depend_on_who_was_read_first() -> None:
     scores = judged(3, {"a": 0.3, "b": 0.0})
     turned = {name: {j: dict(reversed(cells.items())) for j, cells in scores[name].items()} for name in ("b", "a")}
     assert compare(scores["a"], scores["b"]).overall == compare(turned["a"], turned["b"]).overall
-    assert [s.rank for s in standings(scores)] == [s.rank for s in standings(turned)]
+    assert [s.rank for s in leaderboard(scores)] == [s.rank for s in leaderboard(turned)]
 
 
 def test_expanded_percentiles_are_wider_for_few() -> None:
@@ -142,7 +156,7 @@ def test_cases_needed_is_what_simulation_needs() -> None:
     n = cases_needed(0.2, 0.8)
     assert n is not None
     rng = np.random.default_rng(0)
-    seen = [statistics.difference(rng.normal(0.2, 0.8, n), np.zeros(n)).low for _ in range(400)]
+    seen = [statistics.paired_difference(rng.normal(0.2, 0.8, n), np.zeros(n)).low for _ in range(400)]
     assert np.mean([low is not None and low > 0 for low in seen]) == pytest.approx(0.8, abs=0.06)
 
 
@@ -166,7 +180,7 @@ def test_the_papers_size_resolves_what_design_says() -> None:
 
 def test_standings_of_clear_and_of_equal_systems() -> None:
     scores = judged(5, {"low": -1.0, "high": 0.8, "twin": 0.8})
-    found = {s.system: s for s in standings(scores)}
+    found = {s.system: s for s in leaderboard(scores)}
     assert found["low"].rank == 3
     assert found["high"].band == found["twin"].band == 1
     assert found["low"].band == 2
@@ -180,7 +194,7 @@ def test_standings_of_clear_and_of_equal_systems() -> None:
 def test_bands_of_equals_are_rarely_split() -> None:
     """Five equal systems: a band is split in about 5 % of worlds, however many pairs there are."""
     split = sum(
-        max(s.band or 0 for s in standings(judged(t, dict.fromkeys("abcde", 0.0), ("A",), seeds=1))) > 1
+        max(s.band or 0 for s in leaderboard(judged(t, dict.fromkeys("abcde", 0.0), ("A",), seeds=1))) > 1
         for t in range(60)
     )
     assert split <= 8
@@ -199,7 +213,7 @@ def test_a_rank_is_withheld_below_99_percent() -> None:
         case, seed, _ = cells["text"][i]
         cells["text"][i] = (case, seed, None)
     patchy = {"A": cells, "B": scores["patchy"]["B"]}
-    whole, held = standings({"whole": scores["whole"], "patchy": patchy})
+    whole, held = leaderboard({"whole": scores["whole"], "patchy": patchy})
     assert (whole.system, whole.rank, held.rank, held.band) == ("whole", 1, None, None)
     assert "A scored 157 of 160" in (held.why or "")
     bounds = held.coverage["A"]
@@ -209,13 +223,13 @@ def test_a_rank_is_withheld_below_99_percent() -> None:
 
 
 def test_bounds_are_what_the_ends_of_the_scale_make() -> None:
-    found = covered({"x": [("1", 0, 3.0), ("2", 0, None)], "y": [("3", 0, 4.0), ("4", 0, 4.0)]})
+    found = coverage_of_cells({"x": [("1", 0, 3.0), ("2", 0, None)], "y": [("3", 0, 4.0), ("4", 0, 4.0)]})
     assert (found.scored, found.asked) == (3, 4)
     assert (found.mean, found.worst, found.best) == (3.5, 3.0, 4.0)
 
 
 def test_one_case_has_no_interval_and_still_a_rank() -> None:
     one: Scores = {"a": {"A": {"x": [("1", 0, 4.0)]}}, "b": {"A": {"x": [("1", 0, 2.0)]}}}
-    first, second = standings(one)
+    first, second = leaderboard(one)
     assert (first.system, first.rank, first.overall.low, second.rank) == ("a", 1, None, 2)
     assert categories_of(one) == ["x"]

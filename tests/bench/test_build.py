@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from fewstep.bench.build import Plan, build
-from fewstep.bench.sift import Sift
+from fewstep.bench.build import SuitePlan, write_model_suite
+from fewstep.bench.case_writer import WrittenCase, read_cases
+from fewstep.bench.dedup import CaseDedup
 from fewstep.bench.suites import read_suite
-from fewstep.bench.wishes import Written, read
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import EndpointError, SuiteError
+from fewstep.runtime.errors import EndpointError, SuiteError
 from tests.bench.conftest import plain
 from tests.commands.conftest import fewstep
 from tests.endpoint.fault_server import Call, FaultServer, Sent, fails, says
@@ -51,13 +51,13 @@ def _prompt(n: int) -> str:
     return f"{digits[0]} {n} near {digits[1]} {n + 1}, {digits[2]} {n + 2} and {digits[3]} {n + 3}"
 
 
-def plan(count: int = 12, **keys: Any) -> Plan:
-    return Plan(**({"name": "mine", "task": "t2i", "count": count} | keys))
+def plan(count: int = 12, **keys: Any) -> SuitePlan:
+    return SuitePlan(**({"name": "mine", "task": "t2i", "count": count} | keys))
 
 
 def test_a_suite_of_many_answers(tmp_path: Path) -> None:
     with FaultServer(writer()) as server:
-        build(plan(), endpoint(server), tmp_path / "s")
+        write_model_suite(plan(), endpoint(server), tmp_path / "s")
         calls = len(server.calls)
     suite = read_suite(tmp_path / "s")
     assert suite.categories == {"landscape": 12, "portrait": 12, "text": 12}
@@ -71,22 +71,22 @@ def test_a_suite_of_many_answers(tmp_path: Path) -> None:
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     answers = tmp_path / "s" / "answers.jsonl"
     with FaultServer([writer(), writer(), fails(401, "no such key")]) as server, pytest.raises(EndpointError):
-        build(plan(), endpoint(server, concurrency=1), tmp_path / "s")
+        write_model_suite(plan(), endpoint(server, concurrency=1), tmp_path / "s")
     assert len(answers.read_text().splitlines()) == 2
     assert not (tmp_path / "s" / "suite.json").exists()
     with answers.open("a") as file:
         file.write('{"category": "text", "num')
     with FaultServer(writer()) as server:
         with pytest.raises(SuiteError, match="begun with other options"):
-            build(plan(13), endpoint(server), tmp_path / "s")
+            write_model_suite(plan(13), endpoint(server), tmp_path / "s")
         assert not server.calls
-        build(plan(), endpoint(server), tmp_path / "s")
+        write_model_suite(plan(), endpoint(server), tmp_path / "s")
     told = [json.loads(line) for line in answers.read_text().splitlines() if line.endswith("}")]
     asked = [(answer["category"], answer["number"]) for answer in told]
     assert len(asked) == len(set(asked)) == 2 + len(server.calls)
     assert len(read_suite(tmp_path / "s").questions) == 36
     with FaultServer(writer()) as server, pytest.raises(SuiteError, match="frozen"):
-        build(plan(), endpoint(server), tmp_path / "s")
+        write_model_suite(plan(), endpoint(server), tmp_path / "s")
 
 
 def test_a_writer_that_repeats_itself_is_not_asked_for_ever(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_writer_that_repeats_itself_is_not_asked_for_ever(tmp_path: Path) -> N
         FaultServer(writer(repeat=True)) as server,
         pytest.raises(SuiteError, match=r"after 12 calls there are \d different \w+ cases of 12"),
     ):
-        build(plan(), endpoint(server), tmp_path / "s")
+        write_model_suite(plan(), endpoint(server), tmp_path / "s")
     assert len(server.calls) <= 3 * plan().most_calls
 
 
@@ -103,18 +103,18 @@ def test_a_server_that_was_down_has_answered_nothing(tmp_path: Path) -> None:
     down = {"timeout_s": 0.3, "deadline_s": 0.3, "concurrency": 8, "give_up_after": 1000}
     for _ in range(3):
         with FaultServer(fails(500, "down")) as server, pytest.raises(EndpointError, match="try again later"):
-            build(plan(), endpoint(server, **down), tmp_path / "s")
+            write_model_suite(plan(), endpoint(server, **down), tmp_path / "s")
         assert server.calls
     assert (tmp_path / "s" / "answers.jsonl").read_text().count('"failed"') >= 9
     with FaultServer(writer()) as server:
-        build(plan(), endpoint(server), tmp_path / "s")
+        write_model_suite(plan(), endpoint(server), tmp_path / "s")
     assert len(read_suite(tmp_path / "s").questions) == 36
 
 
 def test_refusals_and_rambling_are_counted_and_asked_again(tmp_path: Path) -> None:
     odd = [says(None, refusal="I cannot"), says("Sure! Here are some prompts"), says('{"cases": 5}')]
     with FaultServer([*odd, writer()]) as server:
-        dropped = build(plan(4), endpoint(server, concurrency=1), tmp_path / "s")
+        dropped = write_model_suite(plan(4), endpoint(server, concurrency=1), tmp_path / "s")
     assert dropped["answer: refused"] == 1
     assert dropped["answer: no JSON"] == 1
     assert len(read_suite(tmp_path / "s").questions) == 12
@@ -124,7 +124,7 @@ def test_what_training_has_read_is_left_out(tmp_path: Path) -> None:
     train = tmp_path / "train.txt"
     train.write_text(f"In other words: {_prompt(3)} at dusk\n")
     with FaultServer(writer()) as server:
-        dropped = build(plan(against=(train,)), endpoint(server, concurrency=1), tmp_path / "s")
+        dropped = write_model_suite(plan(against=(train,)), endpoint(server, concurrency=1), tmp_path / "s")
     assert dropped["in training"] >= 1
     assert not [q for q in read_suite(tmp_path / "s").questions if _prompt(3) in q.case.prompt]
 
@@ -134,20 +134,20 @@ def test_edits_are_about_pictures(tmp_path: Path) -> None:
     for number in range(3):
         plain((80 * number, 60, 90)).save(tmp_path / "own" / f"{number}.png")
     with FaultServer(writer()) as server:
-        build(plan(3, task="edit", pictures=tmp_path / "own"), endpoint(server), tmp_path / "s")
+        write_model_suite(plan(3, task="edit", pictures=tmp_path / "own"), endpoint(server), tmp_path / "s")
         assert all(len(call.pictures()) == 1 for call in server.calls)
     suite = read_suite(tmp_path / "s")
     assert suite.categories == dict.fromkeys(("scene", "perceptual", "object", "text", "identity", "style"), 3)
     assert all((q.case.target is not None) == (q.case.category == "perceptual") for q in suite.questions)
     with FaultServer(writer()) as server, pytest.raises(SuiteError, match="--pictures"):
-        build(plan(3, task="edit"), endpoint(server), tmp_path / "t")
+        write_model_suite(plan(3, task="edit"), endpoint(server), tmp_path / "t")
 
 
 def test_the_sift() -> None:
-    sift = Sift(["a long training prompt about one very particular green house by the sea"])
+    sift = CaseDedup(["a long training prompt about one very particular green house by the sea"])
 
     def said(prompt: str, category: str = "landscape", about: str = "", text: tuple[str, ...] = ()) -> str | None:
-        return sift.refusal(Written(prompt, text), category, about)
+        return sift.refusal(WrittenCase(prompt, text), category, about)
 
     assert said("A red house stands on a hill under a stormy sky at dusk") is None
     assert said("a RED house stands on a hill, under a stormy sky at dusk!") == "said before"
@@ -170,7 +170,7 @@ def test_the_sift() -> None:
     ],
 )
 def test_answers_are_read_strictly(answer: str, count: int, why: str | None) -> None:
-    cases, told = read(answer)
+    cases, told = read_cases(answer)
     assert (len(cases), told) == (count, why)
 
 

@@ -6,7 +6,11 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from fewstep.bench.metrics.flat_noise import flat_noise
-from fewstep.bench.metrics.metric import Pixels, Skipped, Values
+from fewstep.bench.metrics.metric import (
+    Pixels,
+    Skipped,
+    Values,
+)
 
 SIDE = 256
 ROUNDING = 1 / 12  # variance of rounding to whole levels

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewstep.bench.gallery import Gallery, begin, open_gallery, read_heading
-from fewstep.bench.pixels import pixel_hash, shown
-from fewstep.bench.suites import carry, suite_of
-from fewstep.errors import GalleryError, SuiteError
+from fewstep.bench.gallery import (
+    Gallery,
+    begin_gallery,
+    open_gallery,
+    read_heading,
+)
+from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
+from fewstep.bench.suites import copy_into_gallery, suite_of
+from fewstep.runtime.errors import GalleryError, SuiteError
 from tests.bench.conftest import edits, plain, prompts, suite_of_drafts
 
 SUITE = {"name": "small", "version": "1", "hash": "abc"}
@@ -34,7 +39,7 @@ def test_opaque_alpha_is_dropped_and_other_alpha_kept() -> None:
     assert pixel_hash(opaque) == pixel_hash(plain())
     clear = opaque.copy()
     clear.putpixel((0, 0), (0, 0, 0, 10))
-    assert shown(clear).mode == "RGBA"
+    assert rgb_or_rgba(clear).mode == "RGBA"
     assert pixel_hash(clear) != pixel_hash(plain())
 
 
@@ -88,18 +93,18 @@ def test_a_torn_picture_is_named(tmp_path: Path) -> None:
 )
 def test_a_gallery_takes_no_other_pictures(change: dict, word: str, tmp_path: Path) -> None:
     told = {"system": "mine", "suite": SUITE, "model": {"fingerprint": "x"}, "origin": "generated"}
-    begin(tmp_path / "g", **told)
-    begin(tmp_path / "g", **told)
+    begin_gallery(tmp_path / "g", **told)
+    begin_gallery(tmp_path / "g", **told)
     before = (tmp_path / "g" / "gallery.json").read_bytes()
     with pytest.raises(GalleryError, match=word):
-        begin(tmp_path / "g", **(told | change))
+        begin_gallery(tmp_path / "g", **(told | change))
     assert (tmp_path / "g" / "gallery.json").read_bytes() == before
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(GalleryError, match=r"thesis\.tex"):
-        begin(tmp_path, "mine", SUITE, {}, "generated")
+        begin_gallery(tmp_path, "mine", SUITE, {}, "generated")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(GalleryError, match="no gallery"):
         open_gallery(tmp_path)
@@ -116,9 +121,9 @@ def test_a_heading_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_a_gallery_carries_its_suite(tmp_path: Path) -> None:
     suite = suite_of_drafts(tmp_path / "s", edits(), task="edit")
-    begin(tmp_path / "g", "mine", suite.identity, {}, "generated")
-    carry(suite, tmp_path / "g")
-    carry(suite, tmp_path / "g")
+    begin_gallery(tmp_path / "g", "mine", suite.identity, {}, "generated")
+    copy_into_gallery(suite, tmp_path / "g")
+    copy_into_gallery(suite, tmp_path / "g")
     (tmp_path / "g").rename(tmp_path / "moved")
     for path in sorted(suite.folder.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -127,7 +132,7 @@ def test_a_gallery_carries_its_suite(tmp_path: Path) -> None:
 
 def test_a_gallery_of_another_hash_is_refused(tmp_path: Path) -> None:
     suite, other = (suite_of_drafts(tmp_path / str(n), prompts(n)) for n in (2, 3))
-    begin(tmp_path / "g", "mine", suite.identity, {}, "generated")
-    carry(other, tmp_path / "g")
+    begin_gallery(tmp_path / "g", "mine", suite.identity, {}, "generated")
+    copy_into_gallery(other, tmp_path / "g")
     with pytest.raises(SuiteError, match=f"{suite.hash}.*{other.hash}"):
         suite_of(tmp_path / "g")

@@ -14,13 +14,29 @@ import pytest
 import torch
 
 from fewstep.bench.gallery import Gallery, open_gallery
-from fewstep.bench.suite_files import Draft
-from fewstep.bench.suites import Suite, open_suite, suite_of
-from fewstep.errors import EnvironmentRefused, GalleryError, LayoutError
+from fewstep.bench.suite_files import DraftCase
+from fewstep.bench.suites import (
+    Suite,
+    open_suite,
+    suite_of,
+)
 from fewstep.flow.guidance import Guidance
-from fewstep.sample.generate import MAX_FAILURES_IN_A_ROW, Painter, generate
-from fewstep.sample.pictures import Model, open_model, pictures
-from fewstep.share import Share
+from fewstep.runtime.errors import (
+    EnvironmentRefused,
+    GalleryError,
+    LayoutError,
+)
+from fewstep.runtime.rank_slice import RankSlice
+from fewstep.sample.generate import (
+    MAX_FAILURES_IN_A_ROW,
+    GalleryRenderer,
+    fill_gallery,
+)
+from fewstep.sample.pictures import (
+    Model,
+    generate_pictures,
+    open_model,
+)
 from tests.bench.conftest import suite_of_drafts
 from tests.commands.conftest import fewstep
 
@@ -35,10 +51,15 @@ def model() -> Model:
 @pytest.fixture
 def painted(model: Model) -> Callable[..., Gallery]:
     def paint(
-        suite: Suite, to: Path, share: Share | None = None, limit: int | None = None, scale: float = 1, batch: int = 3
+        suite: Suite,
+        to: Path,
+        rank_slice: RankSlice | None = None,
+        limit: int | None = None,
+        scale: float = 1,
+        batch: int = 3,
     ) -> Gallery:
-        painter = Painter(model, suite, STEPS, Guidance(scale), batch)
-        return generate(painter, to, "pocket", share or Share(), limit, lambda drawn, failed: None)[0]
+        renderer = GalleryRenderer(model, suite, STEPS, Guidance(scale), batch)
+        return fill_gallery(renderer, to, "pocket", rank_slice or RankSlice(), limit, lambda drawn, failed: None)[0]
 
     return paint
 
@@ -80,7 +101,7 @@ def test_unguided_pictures_cost_half_and_are_the_samplers(
     assert len(gallery) == 16
     assert {row["nfe"] for row in gallery} == {2}
     question = suite.questions[1]
-    (alone,) = pictures(model, [question.case.prompt], (), question.seeds[5], STEPS, Guidance(1), (64, 64))
+    (alone,) = generate_pictures(model, [question.case.prompt], (), question.seeds[5], STEPS, Guidance(1), (64, 64))
     drawn = gallery.picture(question.case.id, question.seeds[5])
     gap = torch.tensor(list(alone.convert("RGB").tobytes())).float() - torch.tensor(list(drawn.tobytes())).float()
     assert gap.abs().max() <= 1
@@ -91,7 +112,7 @@ def test_shares_are_disjoint_and_whole(painted: Callable[..., Gallery], tmp_path
     whole = seen(painted(suite, tmp_path / "whole"))
     shares = []
     for rank in (1, 0):
-        painted(suite, tmp_path / "shared", Share(rank, 2))
+        painted(suite, tmp_path / "shared", RankSlice(rank, 2))
         lines = (tmp_path / "shared" / f"manifest.rank{rank}.jsonl").read_text().splitlines()
         shares.append({json.loads(line)["case"] for line in lines})
     assert not shares[0] & shares[1]
@@ -100,15 +121,15 @@ def test_shares_are_disjoint_and_whole(painted: Callable[..., Gallery], tmp_path
 
 
 def test_a_share_comes_from_torchruns_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Share.of_environment() == Share(0, 1)
-    assert Share().manifest is None
+    assert RankSlice.from_environment() == RankSlice(0, 1)
+    assert RankSlice().manifest is None
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert Share.of_environment() == Share(1, 2)
-    assert Share(1, 2).manifest == 1
+    assert RankSlice.from_environment() == RankSlice(1, 2)
+    assert RankSlice(1, 2).manifest == 1
     monkeypatch.setenv("RANK", "2")
     with pytest.raises(EnvironmentRefused, match="RANK=2"):
-        Share.of_environment()
+        RankSlice.from_environment()
 
 
 def test_what_is_there_is_not_drawn_again(painted: Callable[..., Gallery], tmp_path: Path) -> None:
@@ -129,12 +150,12 @@ def test_another_sampler_or_suite_is_refused(painted: Callable[..., Gallery], tm
     with pytest.raises(GalleryError, match="another suite"):
         painted(open_suite("pocket-t2i@3"), tmp_path / "g")
     with pytest.raises(LayoutError, match="multiples of 32"):
-        painted(suite_of_drafts(tmp_path / "s", [Draft("a", "a house", "x")], size=(60, 60)), tmp_path / "h")
+        painted(suite_of_drafts(tmp_path / "s", [DraftCase("a", "a house", "x")], size=(60, 60)), tmp_path / "h")
     assert not (tmp_path / "h").exists()
 
 
-def odd(number: int, size: tuple[int, int] | None) -> Draft:
-    return Draft(f"case-{number:02d}", "A landscape by day.", "landscape", size=size)
+def odd(number: int, size: tuple[int, int] | None) -> DraftCase:
+    return DraftCase(f"case-{number:02d}", "A landscape by day.", "landscape", size=size)
 
 
 def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(painted: Callable[..., Gallery], tmp_path: Path) -> None:

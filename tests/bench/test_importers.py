@@ -12,7 +12,7 @@ import pytest
 
 from fewstep.bench.importers import import_suite
 from fewstep.bench.suites import Suite, read_suite
-from fewstep.errors import CaseError, SuiteError
+from fewstep.runtime.errors import CaseError, SuiteError
 from tests.bench.conftest import plain
 from tests.commands.conftest import fewstep
 

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fewstep.bench.canaries import Canary, pack
-from fewstep.bench.judge_check import pack_hash
+from fewstep.bench.canaries import Canary, all_canaries
+from fewstep.bench.judge_check import canaries_hash
 from fewstep.bench.pixels import pixel_hash
-from fewstep.cli import app
+from fewstep.cli.main import app
 from tests.bench.made_gallery import edit_rated, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, Sent, fails, says
 
 Judge = Callable[[Canary], float]
-BY_PIXELS = {(pixel_hash(canary.picture), canary.prompt): canary for canary in pack()}
+BY_PIXELS = {(pixel_hash(canary.picture), canary.prompt): canary for canary in all_canaries()}
 
 
 @cache
@@ -69,28 +69,28 @@ def checked(
 
 
 def test_the_pack() -> None:
-    assert 55 <= len(pack()) <= 65
-    assert len({canary.id for canary in pack()}) == len(pack())
-    assert {canary.kind for canary in pack()} == {"quality", "text", "edit", "injection"}
-    assert pack_hash() == pack_hash()
-    for canary in pack():
+    assert 55 <= len(all_canaries()) <= 65
+    assert len({canary.id for canary in all_canaries()}) == len(all_canaries())
+    assert {canary.kind for canary in all_canaries()} == {"quality", "text", "edit", "injection"}
+    assert canaries_hash() == canaries_hash()
+    for canary in all_canaries():
         assert bool(canary.references) == (canary.task == "edit")
-    groups = {canary.group for canary in pack()}
+    groups = {canary.group for canary in all_canaries()}
     for group in groups:
-        shown = {(pixel_hash(c.picture), c.prompt) for c in pack() if c.group == group}
-        assert len(shown) == sum(c.group == group for c in pack()), f"{group} shows the same thing twice"
+        shown = {(pixel_hash(c.picture), c.prompt) for c in all_canaries() if c.group == group}
+        assert len(shown) == sum(c.group == group for c in all_canaries()), f"{group} shows the same thing twice"
 
 
 def test_an_honest_judge_passes_until_it_drifts(tmp_path: Path) -> None:
     code, figures, said, calls = checked(tmp_path, answering(honest), "--keep")
-    assert (code, calls) == (0, 2 * len(pack()))
+    assert (code, calls) == (0, 2 * len(all_canaries()))
     assert "alarm" not in said
     assert figures["order"]["value"] == 1.0
     assert {kind: order["n"] for kind, order in figures["order_of"].items()} == {"quality": 15, "text": 15, "edit": 15}
     assert (figures["spread"], figures["valid"], figures["refused"], figures["lift"]["value"]) == (0.0, 1.0, 0.0, 0.0)
 
     code, _, said, calls = checked(tmp_path, answering(honest))
-    assert (code, calls) == (0, 2 * len(pack())), "a check asks anew"
+    assert (code, calls) == (0, 2 * len(all_canaries())), "a check asks anew"
     assert "held against check 1" in said
 
     code, _, said, _ = checked(tmp_path, answering(lambda canary: honest(canary) - 0.3, "seer-2027-01-01"))
@@ -136,7 +136,7 @@ def test_rambling_and_refusals_are_counted(tmp_path: Path) -> None:
         return answering(honest)(call)
 
     code, figures, said, _ = checked(tmp_path, script)
-    calls = 2 * len(pack())
+    calls = 2 * len(all_canaries())
     refused, invalid = len(range(1, calls, 10)), len(range(0, calls, 10))
     assert code == 1
     assert figures["refused"] == pytest.approx(refused / calls)
@@ -153,5 +153,5 @@ def test_a_stopped_check_goes_on(tmp_path: Path) -> None:
     assert (code, figures) == (2, {})
     assert calls >= 51
     code, figures, _, rest = checked(tmp_path, answering(honest))
-    assert (code, rest) == (0, 2 * len(pack()) - 50)
+    assert (code, rest) == (0, 2 * len(all_canaries()) - 50)
     assert figures["order"]["value"] == 1.0

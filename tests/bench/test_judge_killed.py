@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fewstep import durable
 from fewstep.bench.verdict import read_verdicts
+from fewstep.runtime import durable
 from tests.bench.made_gallery import gallery, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, says
 
@@ -22,7 +22,7 @@ def prompt_of(call: Call) -> str:
 
 def recorded(folder: Path) -> list[tuple[str, int]]:
     """Marks of every attempt on disk."""
-    lines = durable.lines(folder / "verdicts" / "seer.attempts.jsonl")
+    lines = durable.read_jsonl(folder / "verdicts" / "seer.attempts.jsonl")
     return [(str(line["case"]), int(line["repeat"])) for line in lines]
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fewstep.bench.pairs import PairFigures, figures, read_pairs
-from fewstep.cli import app
+from fewstep.bench.pairs import (
+    PairFigures,
+    pair_figures,
+    read_pairs,
+)
+from fewstep.cli.main import app
 from tests.bench.made_gallery import gallery, judge_file
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, says
 
@@ -28,7 +32,7 @@ def compared(tmp_path: Path, script: Script, cases: int = 12) -> tuple[FaultServ
     with FaultServer(script) as server:
         result = fewstep("judge", "pair", a, b, "--judge", judge_file(tmp_path, server))
         assert result.exit_code == 0, result.output
-    return server, figures(read_pairs(a / "pairs" / "teacher" / "seer.jsonl"), "student")
+    return server, pair_figures(read_pairs(a / "pairs" / "teacher" / "seer.jsonl"), "student")
 
 
 def test_a_judge_that_takes_the_first_is_no_judge(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from fewstep import durable
 from fewstep.bench.attempts import Attempts
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.verdict import read_verdicts
-from fewstep.cli import app
-from fewstep.errors import JudgeError
+from fewstep.cli.main import app
+from fewstep.runtime import durable
+from fewstep.runtime.errors import JudgeError
 from tests.bench.made_gallery import edit_rated, gallery, honest, judge_file, rated, rows
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, fails, hangs, page, says
 
@@ -40,7 +40,7 @@ def refused(result: Result, *words: str) -> None:
 
 
 def attempts(folder: Path, judge: str = "seer") -> list[dict[str, Any]]:
-    return list(durable.lines(folder / "verdicts" / f"{judge}.attempts.jsonl"))
+    return list(durable.read_jsonl(folder / "verdicts" / f"{judge}.attempts.jsonl"))
 
 
 def test_each_picture_is_asked_about_once_and_resuming_asks_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from fewstep.bench.metrics import latency
 from fewstep.bench.metrics.diversity import diversity
-from fewstep.bench.metrics.record import Measured
+from fewstep.bench.metrics.measurements import Measurement
 from fewstep.bench.metrics.sanity import _of_pixels
 from fewstep.bench.metrics.tone import tone
 
@@ -54,9 +54,9 @@ def test_sanity() -> None:
 
 def test_latency_summary() -> None:
     times = [1.0] * 8 + [2.0, 4.0]
-    records = [Measured(str(i), 0, "t2i", "x", "latency", "1", {"seconds": t}) for i, t in enumerate(times)]
-    found = latency.summary(records)
+    records = [Measurement(str(i), 0, "t2i", "x", "latency", "1", {"seconds": t}) for i, t in enumerate(times)]
+    found = latency.latency_summary(records)
     assert found["median_s"] == 1
     assert found["p90_s"] == pytest.approx(2.2)
     assert found["pictures_a_second"] == pytest.approx(10 / 14)
-    assert latency.summary([]) == {}
+    assert latency.latency_summary([]) == {}

@@ -10,8 +10,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from fewstep.backbones.lpips import SCALE, SHIFT, Lpips, expected
-from fewstep.errors import ModelError
+from fewstep.backbones.lpips import (
+    SCALE,
+    SHIFT,
+    Lpips,
+    expected_shapes,
+)
+from fewstep.runtime.errors import ModelError
 from tests.bench.test_measuring import drawn, picture, suite
 from tests.commands.conftest import fewstep
 
@@ -20,7 +25,7 @@ __all__ = ["suite"]
 
 def weights() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    made = {name: torch.randn(shape, generator=generator) * 0.05 for name, shape in expected().items()}
+    made = {name: torch.randn(shape, generator=generator) * 0.05 for name, shape in expected_shapes().items()}
     return {name: tensor.abs() if name.startswith("lin") else tensor for name, tensor in made.items()}
 
 

@@ -11,11 +11,19 @@ from PIL import Image
 from fewstep.bench import gallery as galleries
 from fewstep.bench import measuring
 from fewstep.bench.gallery import Gallery
-from fewstep.bench.metrics.record import read_metric, read_metrics
-from fewstep.bench.suite_files import Draft, Heading, write_suite
-from fewstep.bench.suites import Suite, carry, read_suite
+from fewstep.bench.metrics.measurements import read_metric, read_metrics
+from fewstep.bench.suite_files import (
+    DraftCase,
+    SuiteHeading,
+    write_suite,
+)
+from fewstep.bench.suites import (
+    Suite,
+    copy_into_gallery,
+    read_suite,
+)
 from fewstep.bench.verdict import Verdict, write_verdicts
-from fewstep.errors import GalleryError
+from fewstep.runtime.errors import GalleryError
 from tests.commands.conftest import fewstep
 
 CASES, SIDE = 12, 48
@@ -31,15 +39,17 @@ def picture(i: int, k: int = 0, noise: float = 0) -> Image.Image:
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
     """Two categories of plain pictures, two seeds a case."""
-    drafts = [Draft(f"c{i}", f"plain colour {i}", ("wall", "sky")[i % 2], expect={"text": []}) for i in range(CASES)]
+    drafts = [
+        DraftCase(f"c{i}", f"plain colour {i}", ("wall", "sky")[i % 2], expect={"text": []}) for i in range(CASES)
+    ]
     folder = tmp_path / "suite"
-    write_suite(Heading("plain", "1", "t2i", 2, (SIDE, SIDE), "CC0-1.0"), drafts, folder)
+    write_suite(SuiteHeading("plain", "1", "t2i", 2, (SIDE, SIDE), "CC0-1.0"), drafts, folder)
     return read_suite(folder)
 
 
 def drawn(suite: Suite, folder: Path, look: Look, skip: set[int] | None = None) -> Path:
-    made = galleries.begin(folder, folder.name, suite.identity, {}, "adopted")
-    carry(suite, folder)
+    made = galleries.begin_gallery(folder, folder.name, suite.identity, {}, "adopted")
+    copy_into_gallery(suite, folder)
     for i, question in enumerate(suite.questions):
         for k, seed in enumerate(question.seeds):
             facts = {"k": k, "task": "t2i", "category": question.case.category, "prompt": question.case.prompt}
@@ -68,7 +78,7 @@ FAST = ["sanity", "tone", "diversity", "latency"]
 
 def test_measured_once_and_the_same_however_often_it_was_stopped(suite: Suite, tmp_path: Path) -> None:
     whole, stopped = (drawn(suite, tmp_path / name, picture) for name in ("whole", "stopped"))
-    measuring.measure(whole, measuring.chosen(FAST))
+    measuring.run_metrics(whole, measuring.metrics_named(FAST))
 
     class Stop(Exception):
         pass
@@ -78,33 +88,33 @@ def test_measured_once_and_the_same_however_often_it_was_stopped(suite: Suite, t
             raise Stop
 
     with pytest.raises(Stop):
-        measuring.measure(stopped, measuring.chosen(FAST), advance=stop)
+        measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=stop)
     with (stopped / "metrics" / "tone.jsonl").open("a") as file:
         file.write('{"torn')
     told: list[int] = []
-    measuring.measure(stopped, measuring.chosen(FAST), advance=lambda done, of: told.append(of))
+    measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=lambda done, of: told.append(of))
     assert told[-1] == CASES - 5
     for name in FAST:
         assert (whole / "metrics" / f"{name}.jsonl").read_bytes() == (
             stopped / "metrics" / f"{name}.jsonl"
         ).read_bytes()
-    measuring.measure(whole, measuring.chosen(FAST), advance=lambda *_: pytest.fail("measured again"))
+    measuring.run_metrics(whole, measuring.metrics_named(FAST), advance=lambda *_: pytest.fail("measured again"))
 
 
 def test_processes_change_nothing(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (drawn(suite, tmp_path / name, picture) for name in ("one", "two"))
-    measuring.measure(one, measuring.chosen(["sanity"]))
+    measuring.run_metrics(one, measuring.metrics_named(["sanity"]))
     monkeypatch.setattr(measuring, "WORTH_POOLING", 1)
-    measuring.measure(two, measuring.chosen(["sanity"]), workers=2)
+    measuring.run_metrics(two, measuring.metrics_named(["sanity"]), workers=2)
     assert (one / "metrics/sanity.jsonl").read_bytes() == (two / "metrics/sanity.jsonl").read_bytes()
 
 
 def test_a_picture_drawn_again_is_measured_again_and_its_siblings_diversity(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture)
-    before = measuring.measure(folder, measuring.chosen(FAST))
+    before = measuring.run_metrics(folder, measuring.metrics_named(FAST))
     question = suite.questions[3]
     Gallery(folder).add(question.case.id, question.seeds[0], picture(99), {"task": "t2i", "category": "sky"})
-    after = measuring.measure(folder, measuring.chosen(FAST))
+    after = measuring.run_metrics(folder, measuring.metrics_named(FAST))
     changed = {n: [b.case for b, a in zip(before[n], after[n], strict=True) if a.key != b.key] for n in FAST}
     assert changed == {"sanity": ["c3"], "tone": ["c3"], "latency": ["c3"], "diversity": ["c3", "c3"]}
 
@@ -113,7 +123,7 @@ def test_what_is_not_there_is_no_number(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture, skip={2})
     torn = Gallery(folder).path("c4", suite.questions[4].seeds[0])
     torn.write_bytes(b"\x89PNG torn")
-    found = measuring.measure(folder, measuring.chosen(["sanity", "tone", "latency", "preserve"]))
+    found = measuring.run_metrics(folder, measuring.metrics_named(["sanity", "tone", "latency", "preserve"]))
     by_case = {(each.case, each.seed): each for each in found["tone"]}
     failed = by_case["c2", suite.questions[2].seeds[0]]
     assert (failed.values, "out of memory" in (failed.skipped or "")) == ({}, True)
@@ -128,7 +138,7 @@ def test_a_line_of_another_case_is_named(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture)
     Gallery(folder).add("foreign", 7, picture(0), {})
     with pytest.raises(GalleryError, match="foreign"):
-        measuring.measure(folder, measuring.chosen(["sanity"]))
+        measuring.run_metrics(folder, measuring.metrics_named(["sanity"]))
 
 
 def test_a_torn_record_file_is_named(suite: Suite, tmp_path: Path) -> None:
@@ -182,7 +192,9 @@ def test_nothing_but_an_answer_exits_below_3(suite: Suite, tmp_path: Path) -> No
     patchy = judged(suite, drawn(suite, tmp_path / "patchy", picture), lambda i: None if i == 0 else 4.0)
     unjudged = drawn(suite, tmp_path / "unjudged", picture)
     other_folder = tmp_path / "other-suite"
-    write_suite(Heading("plain", "2", "t2i", 2, (SIDE, SIDE), "CC0-1.0"), [Draft("c0", "x", "wall")], other_folder)
+    write_suite(
+        SuiteHeading("plain", "2", "t2i", 2, (SIDE, SIDE), "CC0-1.0"), [DraftCase("c0", "x", "wall")], other_folder
+    )
     other = judged(
         read_suite(other_folder), drawn(read_suite(other_folder), tmp_path / "other", picture), lambda i: 4.0
     )

@@ -8,7 +8,7 @@ from tests.bench.paper_tables import EDIT_COLUMNS, MISPRINTS, T2I_COLUMNS, TABLE
 HALF_A_DIGIT = 0.005 + 1e-9
 
 
-def table_of(lines: tuple[Line, ...]) -> ranks.Table:
+def table_of(lines: tuple[Line, ...]) -> ranks.CategoryMeans:
     columns = T2I_COLUMNS if len(lines[0].a) == 3 else EDIT_COLUMNS
     return {
         line.system: {judge: dict(zip(columns, cells, strict=True)) for judge, cells in (("A", line.a), ("B", line.b))}
@@ -45,7 +45,7 @@ def test_ranks_as_printed(table: str) -> None:
 
 def test_rounding_the_averages_first_would_not_do() -> None:
     """Table 4: 5:5 beats 7:3 by .005 in the mean; the rule needs unrounded averages and both judges."""
-    points = ranks.paper(table_of(TABLES["4"]))
+    points = ranks.paper_rule(table_of(TABLES["4"]))
     assert 0 < points["5:5"] - points["7:3"] < 0.01
 
 

@@ -8,28 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.bench import protocol
-from fewstep.bench.parsing import Reading, read_reply
+from fewstep.bench.parsing import ParsedReply, parse_reply
 from fewstep.endpoint.reply import Reply
 
-T2I = protocol.load("t2i-v1", "t2i")
-EDIT = protocol.load("edit-v1", "edit")
-PAIR = protocol.load("pair-v1", "edit")
+T2I = protocol.load_protocol("t2i-v1", "t2i")
+EDIT = protocol.load_protocol("edit-v1", "edit")
+PAIR = protocol.load_protocol("pair-v1", "edit")
 GOOD = '{"score": 4.25, "reasoning": "fine"}'
 
 
-def read(text: str) -> Reading:
-    return read_reply(Reply("ok", text), T2I, None)
+def read(text: str) -> ParsedReply:
+    return parse_reply(Reply("ok", text), T2I, None)
 
 
-def edit(**changes: Any) -> Reading:
+def edit(**changes: Any) -> ParsedReply:
     subs = dict.fromkeys(EDIT.rubrics["text"].criteria, 3.0)
     told = {"overall_score": 2.75, "sub_scores": subs, "reasoning": "a", "failure_modes": ["misspelt"], **changes}
-    return read_reply(Reply("ok", json.dumps(told)), EDIT, "text")
+    return parse_reply(Reply("ok", json.dumps(told)), EDIT, "text")
 
 
 @pytest.mark.parametrize("text", [GOOD, f" {GOOD}\n", f"```json\n{GOOD}\n```", f"```\n{GOOD}\n```"])
 def test_good_answers(text: str) -> None:
-    assert read(text) == Reading("ok", score=4.25, reasoning="fine")
+    assert read(text) == ParsedReply("ok", score=4.25, reasoning="fine")
 
 
 @pytest.mark.parametrize("score", ["1", "5", "1.00", "5.0", "4.333"])
@@ -89,15 +89,15 @@ def test_no_text_breaks_it_or_becomes_a_number(text: str) -> None:
 )
 def test_no_json_breaks_it(value: Any) -> None:
     for loaded, rubric in ((T2I, None), (EDIT, "scene"), (PAIR, None)):
-        reading = read_reply(Reply("ok", json.dumps(value)), loaded, rubric)
+        reading = parse_reply(Reply("ok", json.dumps(value)), loaded, rubric)
         assert reading.status != "ok"
 
 
 @pytest.mark.parametrize("status", ["refused", "truncated", "failed"])
 def test_what_was_no_answer_stays_none(status: Any) -> None:
     """A truncated answer may hold a score: it is none."""
-    reading = read_reply(Reply(status, GOOD, why="because"), T2I, None)
-    assert reading == Reading(status, "because")
+    reading = parse_reply(Reply(status, GOOD, why="because"), T2I, None)
+    assert reading == ParsedReply(status, "because")
 
 
 def test_an_edit_has_its_criteria_and_failures() -> None:
@@ -131,7 +131,7 @@ def test_edits_that_are_not_as_asked(changes: dict[str, Any], status: str) -> No
 
 def test_a_pair_has_a_winner_or_nothing() -> None:
     for winner in ("A", "B", "tie"):
-        assert read_reply(Reply("ok", json.dumps({"winner": winner, "reasoning": ""})), PAIR, None).winner == winner
+        assert parse_reply(Reply("ok", json.dumps({"winner": winner, "reasoning": ""})), PAIR, None).winner == winner
     for winner in ("C", "a", None, ["A"], {}):
         text = json.dumps({"winner": winner, "reasoning": ""})
-        assert read_reply(Reply("ok", text), PAIR, None).status == "invalid"
+        assert parse_reply(Reply("ok", text), PAIR, None).status == "invalid"

@@ -6,7 +6,12 @@ from PIL import Image
 from scipy import ndimage
 
 from fewstep.bench.metrics.metric import Pixels, Skipped
-from fewstep.bench.metrics.preserve import MOST_PSNR, Pair, paired, preserve
+from fewstep.bench.metrics.preserve import (
+    MOST_PSNR,
+    Pair,
+    pair_of,
+    preserve,
+)
 from fewstep.bench.metrics.registration import register
 
 SIDE = 128
@@ -121,7 +126,7 @@ def test_no_op() -> None:
 def test_a_source_of_another_size_is_resampled_and_says_the_floor() -> None:
     small = Image.fromarray(view()).resize((96, 96), Image.Resampling.LANCZOS)
     mask = Image.fromarray(region(0.2))
-    pair = paired(view(), small, mask)
+    pair = pair_of(view(), small, mask)
     assert isinstance(pair, Pair)
     found = preserve(pair)
     assert not isinstance(found, Skipped)
@@ -130,13 +135,13 @@ def test_a_source_of_another_size_is_resampled_and_says_the_floor() -> None:
 
 
 def test_another_shape_is_skipped() -> None:
-    found = paired(view(), Image.fromarray(view()).resize((128, 96)), None)
+    found = pair_of(view(), Image.fromarray(view()).resize((128, 96)), None)
     assert isinstance(found, Skipped)
     assert "128 x 96" in found.why
 
 
 def test_a_region_of_everything_leaves_nothing_to_keep() -> None:
-    pair = paired(view(), Image.fromarray(view()), Image.new("L", (SIDE, SIDE), 255))
+    pair = pair_of(view(), Image.fromarray(view()), Image.new("L", (SIDE, SIDE), 255))
     assert isinstance(pair, Pair)
     assert pair.keep is None
     assert "psnr" not in preserve(pair)  # type: ignore[operator]

@@ -9,20 +9,25 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fewstep.bench.gallery import Gallery, begin
-from fewstep.bench.suites import Question, Suite, carry, open_suite
+from fewstep.bench.gallery import Gallery, begin_gallery
+from fewstep.bench.suites import (
+    Question,
+    Suite,
+    copy_into_gallery,
+    open_suite,
+)
 from fewstep.bench.verdict import Verdict, read_verdicts
-from fewstep.errors import GalleryError
 from fewstep.pocket.cases import edit_case, t2i_case
-from fewstep.pocket.draw import render
 from fewstep.pocket.judge import judge, pocket_case
+from fewstep.pocket.render import render
+from fewstep.runtime.errors import GalleryError
 from tests.bench.conftest import plain, prompts, suite_of_drafts
 from tests.commands.conftest import fewstep
 
 
 def answered(suite: Suite, to: Path, answer: Callable[[Question], Image.Image | None]) -> Path:
-    gallery = begin(to, "made up", suite.identity, {}, "generated")
-    carry(suite, to)
+    gallery = begin_gallery(to, "made up", suite.identity, {}, "generated")
+    copy_into_gallery(suite, to)
     for question in suite.questions:
         for k, seed in enumerate(question.seeds):
             picture = answer(question)
@@ -126,8 +131,8 @@ def test_other_suites_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="no pocket suite"):
         judge(answered(suite, tmp_path / "g", lambda q: plain()))
     pocket = open_suite("pocket-t2i@2")
-    empty = begin(tmp_path / "e", "none", pocket.identity, {}, "generated")
-    carry(pocket, empty.folder)
+    empty = begin_gallery(tmp_path / "e", "none", pocket.identity, {}, "generated")
+    copy_into_gallery(pocket, empty.folder)
     with pytest.raises(GalleryError, match="no pictures"):
         judge(empty.folder)
     Gallery(empty.folder).add("strange", 1, plain(), {})

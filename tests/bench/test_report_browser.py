@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageStat
 from rich.console import Console
 
-from fewstep.bench.report.build import report
+from fewstep.bench.report.build import build_report
 from tests.bench.browser import Browser, binary
 from tests.bench.made_galleries import Made, gallery, suite
 
@@ -32,7 +32,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     galleries = [gallery(folder / each.system, edits, each) for each in made]
     pictures = [each / "pictures" / f"{SAME:06d}.png" for each in galleries]
     pictures[1].write_bytes(pictures[0].read_bytes())
-    written = report(galleries, folder / "r", Console(quiet=True))
+    written = build_report(galleries, folder / "r", Console(quiet=True))
     return written.as_uri()
 
 

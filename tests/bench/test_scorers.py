@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from fewstep.backbones import stock
 from fewstep.backbones.scorers import Scorer
-from fewstep.errors import GalleryError, ModelError
-from fewstep.verbs.score import score
+from fewstep.cli.verbs.model_metrics import score_gallery
+from fewstep.runtime.errors import GalleryError, ModelError
 from tests.bench.test_measuring import drawn, picture, suite
 from tests.commands.conftest import fewstep
 
@@ -110,11 +110,11 @@ def _logits(scorer: Scorer, images: list[Image.Image], prompts: list[str]) -> np
 def test_a_gallery_is_scored_once(model: Path, suite: Any, tmp_path: Path) -> None:
     gallery = drawn(suite, tmp_path / "g", picture, skip={2})
     scorer = Scorer(model, torch.device("cpu"))
-    found = score(gallery, scorer, "tiny")
+    found = score_gallery(gallery, scorer, "tiny")
     assert sum(each.skipped is not None for each in found) == 2
     names = {name for each in found for name in each.values}
     assert names == ({"similarity", "logit", "spread"} if scorer.reads_text else {"spread"})
-    score(gallery, scorer, "tiny", advance=lambda *_: pytest.fail("scored again"))
+    score_gallery(gallery, scorer, "tiny", advance=lambda *_: pytest.fail("scored again"))
 
 
 def test_the_command_and_comparing_by_it(suite: Any, tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ def test_what_is_no_scorer_is_refused(tmp_path: Path, suite: Any) -> None:
         Scorer(torn, torch.device("cpu"))
     whole = folder_of("dinov2", tmp_path / "dino")
     with pytest.raises(GalleryError, match="--name"):
-        score(gallery, Scorer(whole, torch.device("cpu")), "tone")
+        score_gallery(gallery, Scorer(whole, torch.device("cpu")), "tone")

@@ -14,12 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewstep.bench import pocket_suites, shipped
-from fewstep.bench.mini.cases import edits as mini_edits
-from fewstep.bench.suite_check import examined
-from fewstep.bench.suite_files import Draft, Heading, write_suite
-from fewstep.bench.suites import Suite, open_suite, read_suite, seed_of
-from fewstep.errors import CaseError, SuiteError
+from fewstep.bench import shipped
+from fewstep.bench.mini.cases import edit_drafts as mini_edits
+from fewstep.bench.suite_check import suite_problems
+from fewstep.bench.suite_files import (
+    DraftCase,
+    SuiteHeading,
+    write_suite,
+)
+from fewstep.bench.suites import (
+    Suite,
+    open_suite,
+    read_suite,
+    seed_of,
+)
+from fewstep.pocket import suites
+from fewstep.runtime.errors import CaseError, SuiteError
 from tests.bench.conftest import edits, plain, prompts, suite_of_drafts
 from tests.commands.conftest import fewstep
 
@@ -168,7 +178,7 @@ def test_a_name_that_is_none_is_refused(name: str, words: str) -> None:
 @pytest.mark.parametrize("name", ["a/b", "..", "", "a b"])
 def test_an_id_names_a_file(name: str, tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="cannot name a file"):
-        suite_of_drafts(tmp_path / "s", [Draft(name, "a house", "landscape")])
+        suite_of_drafts(tmp_path / "s", [DraftCase(name, "a house", "landscape")])
     assert not (tmp_path / "s").exists()
 
 
@@ -182,18 +192,18 @@ def test_a_doubled_id_and_an_empty_suite_are_refused(tmp_path: Path) -> None:
 def test_a_finished_suite_is_not_written_over(tmp_path: Path) -> None:
     suite_of_drafts(tmp_path / "s", prompts())
     with pytest.raises(SuiteError, match="frozen"):
-        write_suite(Heading("small", "1", "t2i"), prompts(1), tmp_path / "s")
+        write_suite(SuiteHeading("small", "1", "t2i"), prompts(1), tmp_path / "s")
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "thesis.tex").write_text("precious")
     with pytest.raises(SuiteError, match=r"thesis\.tex"):
-        write_suite(Heading("small", "1", "t2i"), prompts(1), tmp_path / "t")
+        write_suite(SuiteHeading("small", "1", "t2i"), prompts(1), tmp_path / "t")
 
 
 # ---- what is shipped
 
 
 def test_the_pocket_suites_have_the_papers_size_and_no_case_twice() -> None:
-    drafts = list(pocket_suites.t2i(600))
+    drafts = list(suites.pocket_t2i(600))
     assert Counter(draft.category for draft in drafts) == {"landscape": 600, "portrait": 600, "text": 600}
     assert len({draft.prompt for draft in drafts}) == len({draft.id for draft in drafts}) == 1800
     told = {suite.heading.name: suite.cases for suite in shipped.ALL}
@@ -245,17 +255,17 @@ def test_mini_edits_can_be_drawn_and_their_words_are_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["mini-t2i", "flat-field", "tiny-text", "diversity", "pocket-edit@12"])
 def test_shipped_suites_pass_their_own_check(name: str) -> None:
-    found = examined(open_suite(name))
+    found = suite_problems(open_suite(name))
     assert found.problems == found.warnings == ()
 
 
 def test_the_check_names_what_is_odd(tmp_path: Path) -> None:
     grey = Image.new("L", (64, 32), 100)
     odd = [
-        Draft("a", "make it night", "scene", (plain(),), None, grey, {"letter": "A"}),
-        Draft("b", "Make  it NIGHT", "scene", (plain(),), None, Image.new("L", (64, 64)), {"text": [""]}),
+        DraftCase("a", "make it night", "scene", (plain(),), None, grey, {"letter": "A"}),
+        DraftCase("b", "Make  it NIGHT", "scene", (plain(),), None, Image.new("L", (64, 64)), {"text": [""]}),
     ]
-    found = examined(suite_of_drafts(tmp_path / "s", odd, task="edit"))
+    found = suite_problems(suite_of_drafts(tmp_path / "s", odd, task="edit"))
     told = "\n".join(found.problems)
     for words in ("letter is not known", "32 x 64", "grey", "nothing may change", "none of them empty"):
         assert words in told

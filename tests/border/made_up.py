@@ -11,12 +11,16 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from fewstep.conditioning import Conditioning, Layout
+from fewstep.backbones.conditioning import Conditioning, Layout
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition, unchanging
-from fewstep.data.mixture import TASKS, Ratio, Task
+from fewstep.data.mixture import (
+    TASKS,
+    Ratio,
+    Task,
+)
 from fewstep.data.streams import by_source
-from fewstep.encode.encode import key_of
+from fewstep.encode.encode import store_key
 from fewstep.encode.store import ConditioningStore
 
 CHANNELS, LATENT = 6, 4
@@ -93,7 +97,7 @@ def filled(store: ConditioningStore, cases: list[Case], negatives: dict[Task, tu
             else:
                 with Image.open(case.references[0]) as picture:
                     cond = about(seed, latents(n, 8 if picture.width == 64 else 16), length)
-            store.add(key_of(case, prompt, store, SIZE), cond)
+            store.add(store_key(case, prompt, store, SIZE), cond)
     store.flush()
 
 

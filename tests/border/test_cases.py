@@ -15,13 +15,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewstep.data.cases import ALIASES, KNOWN, Case, record_of, write_jsonl
-from fewstep.data.check import check
-from fewstep.data.formats.pocket import pocket_file
+from fewstep.data.cases import (
+    ALIASES,
+    KNOWN,
+    Case,
+    record_of,
+    write_jsonl,
+)
+from fewstep.data.check import check_sources
 from fewstep.data.pictures import open_picture
 from fewstep.data.plan import DataPlan
-from fewstep.data.sources import entries, read, streams
-from fewstep.errors import CaseError, RecipeError
+from fewstep.data.sources import (
+    entries,
+    read_source,
+    task_streams,
+)
+from fewstep.pocket.case_source import pocket_file
+from fewstep.runtime.errors import CaseError, RecipeError
 
 T2I = {"prompt": "a red boat"}
 
@@ -68,13 +78,13 @@ def test_canonical_records_come_back_as_they_were_written(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ALIASES["prompt"])
 def test_prompts_under_any_known_name(tmp_path: Path, name: str) -> None:
-    assert read(str(jsonl(tmp_path, {name: " a boat "})), "t2i", tmp_path)[0].prompt == "a boat"
+    assert read_source(str(jsonl(tmp_path, {name: " a boat "})), "t2i", tmp_path)[0].prompt == "a boat"
 
 
 @pytest.mark.parametrize("name", ALIASES["references"])
 def test_references_under_any_known_name_make_an_edit(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "a.png")
-    one, several = read(
+    one, several = read_source(
         str(jsonl(tmp_path, {**T2I, name: "a.png"}, {**T2I, name: ["a.png", str(tmp_path / "a.png")]})),
         "edit",
         tmp_path,
@@ -86,12 +96,12 @@ def test_references_under_any_known_name_make_an_edit(tmp_path: Path, name: str)
 @pytest.mark.parametrize("name", ALIASES["target"])
 def test_targets_under_any_known_name(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "a.png")
-    case = read(str(jsonl(tmp_path, {**T2I, name: "a.png"})), "t2i", tmp_path)[0]
+    case = read_source(str(jsonl(tmp_path, {**T2I, name: "a.png"})), "t2i", tmp_path)[0]
     assert case.target == tmp_path / "a.png"
 
 
 def test_defaults(tmp_path: Path) -> None:
-    case = read(str(jsonl(tmp_path, "", {**T2I, "height": 512.0, "width": 256})), "t2i", tmp_path)[0]
+    case = read_source(str(jsonl(tmp_path, "", {**T2I, "height": 512.0, "width": 256})), "t2i", tmp_path)[0]
     assert (case.id, case.task, case.category) == ("cases-2", "t2i", "uncategorised")
     assert case.size((64, 64)) == (512, 256)
     assert Case("x", "t2i", "y").size((64, 64)) == (64, 64)
@@ -100,19 +110,19 @@ def test_defaults(tmp_path: Path) -> None:
 def test_a_file_with_both_tasks_gives_each_its_own(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     path = str(jsonl(tmp_path, T2I, {**T2I, "control": "a.png"}))
-    assert [case.where[-1] for case in read(path, "t2i", tmp_path)] == ["1"]
-    assert [case.where[-1] for case in read(path, "edit", tmp_path)] == ["2"]
+    assert [case.where[-1] for case in read_source(path, "t2i", tmp_path)] == ["1"]
+    assert [case.where[-1] for case in read_source(path, "edit", tmp_path)] == ["2"]
 
 
 def test_text_files_with_marks_and_foreign_line_ends(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_bytes("﻿a boat\r\n\r\n  ein Öltanker\n".encode())
-    cases = read(str(tmp_path / "p.txt"), "t2i", tmp_path)
+    cases = read_source(str(tmp_path / "p.txt"), "t2i", tmp_path)
     assert [(case.id, case.prompt) for case in cases] == [("p-1", "a boat"), ("p-3", "ein Öltanker")]
 
 
 def test_foreign_keys_are_left_alone_and_empty_ones_too(tmp_path: Path) -> None:
     record = {**T2I, "aesthetic": 6.1, "reference_images": [], "target_image": None, "seed": None, "texts": ["x"]}
-    assert read(str(jsonl(tmp_path, record)), "t2i", tmp_path)[0].task == "t2i"
+    assert read_source(str(jsonl(tmp_path, record)), "t2i", tmp_path)[0].task == "t2i"
 
 
 # ---- refusing
@@ -201,10 +211,10 @@ def test_mixed_encodings_name_line_and_byte(tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_bytes(json.dumps(T2I).encode() + b"\n" + '{"prompt": "Öl"}'.encode("latin-1") + b"\n")
     with pytest.raises(CaseError, match=r"cases\.jsonl:2: byte 13 of the line \(0xd6\) is not UTF-8"):
-        read(str(path), "t2i", tmp_path)
+        read_source(str(path), "t2i", tmp_path)
     path.write_text("x", encoding="utf-16")
     with pytest.raises(CaseError, match="is UTF-16; save it as UTF-8"):
-        read(str(path), "t2i", tmp_path)
+        read_source(str(path), "t2i", tmp_path)
 
 
 def test_an_id_may_stand_once(tmp_path: Path) -> None:
@@ -215,7 +225,7 @@ def test_an_id_may_stand_once(tmp_path: Path) -> None:
 
 def test_the_first_problems_are_named_and_the_rest_counted(tmp_path: Path) -> None:
     with pytest.raises(CaseError) as refused:
-        read(str(jsonl(tmp_path, *[{}] * 9, T2I)), "t2i", tmp_path)
+        read_source(str(jsonl(tmp_path, *[{}] * 9, T2I)), "t2i", tmp_path)
     assert str(refused.value).count("no prompt") == 5
     assert "and 4 more: fewstep cases check" in str(refused.value)
 
@@ -234,13 +244,13 @@ def test_sources_that_cannot_be_read(tmp_path: Path, name: str, said: str) -> No
     (tmp_path / "d").mkdir()
     (tmp_path / "e.txt").write_text("\n\n")
     with pytest.raises(CaseError, match=said):
-        read(str(tmp_path / name), "t2i", tmp_path)
+        read_source(str(tmp_path / name), "t2i", tmp_path)
 
 
 def test_a_json_array_is_told_from_json_lines(tmp_path: Path) -> None:
     (tmp_path / "cases.jsonl").write_text("[\n" + json.dumps(T2I) + "\n]\n")
     with pytest.raises(CaseError, match="the file is one JSON array; write one object a line"):
-        read(str(tmp_path / "cases.jsonl"), "t2i", tmp_path)
+        read_source(str(tmp_path / "cases.jsonl"), "t2i", tmp_path)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just("a/" * 3000)
@@ -274,18 +284,18 @@ def test_check_counts_finds_duplicates_and_names_each_problem(tmp_path: Path) ->
         {**edit, "control": "b.png"},
         {"prompt": ""},
     )
-    report = check([path, tmp_path / "gone.jsonl"])
+    report = check_sources([path, tmp_path / "gone.jsonl"])
     assert report.counts == {("edit", "object"): 3, ("t2i", "landscape"): 1, ("t2i", "uncategorised"): 1}
     assert report.duplicates == ((f"{path}:1", f"{path}:2"), (f"{path}:3", f"{path}:4"))
     assert len(report.problems) == 2
     assert f"{path}:6: the prompt is empty" in report.problems[0]
     assert not report.passed
-    assert check([jsonl(tmp_path, T2I)]).passed
+    assert check_sources([jsonl(tmp_path, T2I)]).passed
 
 
 def test_check_of_nothing_does_not_pass(tmp_path: Path) -> None:
     (tmp_path / "cases.jsonl").write_text("")
-    assert "no case in it" in check([tmp_path / "cases.jsonl"]).problems[0]
+    assert "no case in it" in check_sources([tmp_path / "cases.jsonl"]).problems[0]
 
 
 # ---- the pocket world and the recipe's section
@@ -299,7 +309,7 @@ def test_pocket_cases_are_the_same_each_time_and_go_on_after_a_break(tmp_path: P
     path.unlink()
     assert pocket_file("pocket:edit:8", "edit", tmp_path) == path
     assert {file.name: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()} == first
-    cases = read("pocket:edit:8", "edit", tmp_path)
+    cases = read_source("pocket:edit:8", "edit", tmp_path)
     assert len(cases) == 8
     assert all(case.references for case in cases)
     assert all(case.category in {"scene", "perceptual", "object", "text", "identity", "style"} for case in cases)
@@ -308,7 +318,7 @@ def test_pocket_cases_are_the_same_each_time_and_go_on_after_a_break(tmp_path: P
 @pytest.mark.parametrize("source", ["pocket:t2i", "pocket:t2i:none", "pocket:video:3", "pocket:t2i:0", "pocket:edit:3"])
 def test_pocket_sources_that_make_no_sense(tmp_path: Path, source: str) -> None:
     with pytest.raises(CaseError, match=source):
-        read(source, "t2i", tmp_path)
+        read_source(source, "t2i", tmp_path)
 
 
 def test_a_section_becomes_streams(tmp_path: Path) -> None:
@@ -316,10 +326,10 @@ def test_a_section_becomes_streams(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("one\ntwo\n")
     sources = [{"source": str(tmp_path / "cases.jsonl")}, {"source": str(tmp_path / "more.txt"), "category": "c"}]
     plan = {"t2i": sources, "category_weights": {"t2i": {"a": 1, "c": 2}}}
-    (found,) = streams(DataPlan.model_validate(plan), "t2i", tmp_path).values
+    (found,) = task_streams(DataPlan.model_validate(plan), "t2i", tmp_path).values
     assert [(stream.weight, len(stream.cases)) for stream in found] == [(1, 3), (1, 3), (1, 2)]
     with pytest.raises(RecipeError, match=r"data\.edit names no source"):
-        streams(DataPlan.model_validate(plan), "edit", tmp_path)
+        task_streams(DataPlan.model_validate(plan), "edit", tmp_path)
 
 
 def test_prompts_are_read_without_torch() -> None:

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from fewstep.data.cases import Case
-from fewstep.data.declared import declared_categories, declared_tasks
+from fewstep.data.declared_shares import declared_categories, declared_tasks
 from fewstep.data.mixture import Ratio
-from fewstep.data.order import Order
+from fewstep.data.order import BatchOrder
 from fewstep.data.plan import PRESETS, DataPlan
-from fewstep.data.sources import composed
-from fewstep.errors import RecipeError
-from fewstep.recipe import Recipe, load
+from fewstep.data.sources import build_composition
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.errors import RecipeError
 
 SCHEDULE = "tasks=[{until: 20, t2i: 9, edit: 1}, {t2i: 5, edit: 5}]"
 
 
 def chosen(*overrides: str) -> Recipe:
-    return load("pocket", overrides)
+    return load_recipe("pocket", overrides)
 
 
 def refusal(*overrides: str) -> str:
@@ -41,7 +41,7 @@ def test_a_schedule_is_written_and_read_back(tmp_path: Path) -> None:
     shares = "data.category_weights.edit=[{until: 5, weights: {text: 1}}, {weights: {text: 1, scene: 2}}]"
     recipe = chosen(SCHEDULE, weight, shares)
     (tmp_path / "again.yaml").write_text(recipe.resolved_yaml())
-    assert load(tmp_path / "again.yaml") == recipe
+    assert load_recipe(tmp_path / "again.yaml") == recipe
     assert recipe.data.source_weights("t2i").values == ((2, 1), (0, 1))
     assert recipe.fingerprint() != chosen(weight, shares).fingerprint()
 
@@ -92,8 +92,8 @@ def test_a_task_without_batches_needs_no_source() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_on_the_pocket_world(preset: str, tmp_path: Path) -> None:
     data = DataPlan.model_validate({"t2i": [{"source": "pocket:t2i:12"}], "preset": preset})
-    made = composed(data, load("pocket", ["tasks.edit=0"]).mixture, tmp_path)
-    order = Order(made, lambda case: 0, 6, 0)
+    made = build_composition(data, load_recipe("pocket", ["tasks.edit=0"]).mixture, tmp_path)
+    order = BatchOrder(made, lambda case: 0, 6, 0)
     held = [case.category for i in range(2) for case in order.cases(i)[1]]
     assert {name: held.count(name) for name in held} == {name: 12 // len(PRESETS[preset]) for name in PRESETS[preset]}
 
@@ -105,7 +105,9 @@ def test_shares_over_the_run_go_through_from_file_to_batch(tmp_path: Path) -> No
     data = DataPlan.model_validate(
         {"t2i": [{"source": str(tmp_path / "c.jsonl")}], "category_weights": {"t2i": schedule}}
     )
-    order = Order(composed(data, load("pocket", ["tasks.edit=0"]).mixture, tmp_path), lambda case: 0, 4, 0)
+    order = BatchOrder(
+        build_composition(data, load_recipe("pocket", ["tasks.edit=0"]).mixture, tmp_path), lambda case: 0, 4, 0
+    )
     held = ["".join(sorted(case.category for case in order.cases(i)[1])) for i in range(5)]
     assert held == ["aaaa"] * 3 + ["abbb"] * 2
 
@@ -114,7 +116,7 @@ def test_an_unknown_category_in_the_cases_is_told_with_the_key(tmp_path: Path) -
     (tmp_path / "p.txt").write_text("a boat\n")
     data = DataPlan.model_validate({"t2i": [{"source": str(tmp_path / "p.txt")}], "preset": "E1"})
     with pytest.raises(RecipeError, match=r"data\.preset E1 needs landscape: no source .* they have uncategorised"):
-        composed(data, load("pocket", ["tasks.edit=0"]).mixture, tmp_path)
+        build_composition(data, load_recipe("pocket", ["tasks.edit=0"]).mixture, tmp_path)
 
 
 def test_declared_shares_are_what_comes() -> None:
@@ -132,6 +134,6 @@ def test_declared_shares_are_what_comes() -> None:
 
 def test_a_composition_names_each_case_once(tmp_path: Path) -> None:
     data = DataPlan.model_validate({"t2i": [{"source": "pocket:t2i:6", "weight": 2}]})
-    made = composed(data, load("pocket", ["tasks.edit=0"]).mixture, tmp_path)
+    made = build_composition(data, load_recipe("pocket", ["tasks.edit=0"]).mixture, tmp_path)
     assert len(made.cases()) == 6
     assert all(isinstance(case, Case) for case in made.cases())

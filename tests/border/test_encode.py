@@ -19,12 +19,16 @@ from fewstep.data.cases import Case
 from fewstep.data.mixture import Task
 from fewstep.data.pictures import open_picture
 from fewstep.encode import store as store_module
-from fewstep.encode.encode import encode_cases, key_of
-from fewstep.encode.estimate import other_shapes
+from fewstep.encode.encode import encode_cases, store_key
+from fewstep.encode.estimate import shape_mismatch
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
-from fewstep.errors import CaseError, EnvironmentRefused, LayoutError
-from fewstep.share import Share
+from fewstep.runtime.errors import (
+    CaseError,
+    EnvironmentRefused,
+    LayoutError,
+)
+from fewstep.runtime.rank_slice import RankSlice
 
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}
 
@@ -67,7 +71,7 @@ def test_the_store_holds_what_the_pipeline_says(
     for case in (cases[0], cases[20], cases[22]):
         pictures = [open_picture(path, "") for path in case.references]
         (fresh,) = backbone.encode([case.prompt], pictures or None, SIZE)
-        held = again.load(key_of(case, case.prompt, again, SIZE))
+        held = again.load(store_key(case, case.prompt, again, SIZE))
         assert held.layout == fresh.layout
         torch.testing.assert_close(held.text_BLC.float(), fresh.text_BLC.float(), rtol=2**-7, atol=1e-2)
         if fresh.references_BRD is not None:
@@ -98,7 +102,7 @@ def test_latents_are_kept_once_for_each_picture_and_size(
     for shard in store.folder.glob("*.safetensors"):
         with safe_open(shard, "pt") as tensors:
             names += tensors.keys()
-    latents = {key_of(case, "", store, size).latents for case in edits for size in (SIZE, (64, 96))}
+    latents = {store_key(case, "", store, size).latents for case in edits for size in (SIZE, (64, 96))}
     assert len(latents) == 3 * 2
     assert sum(name in latents for name in names) == len(latents)
 
@@ -106,12 +110,12 @@ def test_latents_are_kept_once_for_each_picture_and_size(
 def test_a_case_of_its_own_size_keeps_it(backbone: QwenImage21, store: ConditioningStore) -> None:
     case = Case("x", "t2i", "a boat", height=32, width=96)
     encode_cases(backbone, [case], store, size=SIZE)
-    assert store.layout(key_of(case, case.prompt, store, SIZE)).target == (2, 6)
+    assert store.layout(store_key(case, case.prompt, store, SIZE)).target == (2, 6)
 
 
 def test_ranks_share_the_work_and_the_folder(backbone: QwenImage21, cases: list[Case], tmp_path: Path) -> None:
     stores = [ConditioningStore(tmp_path / "store", "print") for _ in range(2)]
-    parts = [encode_cases(backbone, cases, stores[r], size=SIZE, share=Share(r, 2)).new for r in range(2)]
+    parts = [encode_cases(backbone, cases, stores[r], size=SIZE, rank_slice=RankSlice(r, 2)).new for r in range(2)]
     assert all(parts)
     assert sum(parts) == len(ConditioningStore(tmp_path / "store", "print")) == 24
 
@@ -123,7 +127,7 @@ def test_a_rank_that_comes_late_still_has_its_own_share(
     done = []
     for rank in (2, 0, 1):
         store = ConditioningStore(tmp_path / "store", "print")
-        done.append(encode_cases(backbone, cases, store, size=SIZE, share=Share(rank, 3)))
+        done.append(encode_cases(backbone, cases, store, size=SIZE, rank_slice=RankSlice(rank, 3)))
     assert sum(one.new for one in done) == 24
     assert sum(one.held for one in done) == 0
     assert len(ConditioningStore(tmp_path / "store", "print")) == 24
@@ -194,7 +198,7 @@ def test_a_killed_encoding_goes_on(backbone: QwenImage21, tmp_path: Path, monkey
     with forked(lambda: encode_cases(backbone, cases, ConditioningStore(folder, "print"), size=SIZE)):
         patiently(lambda: len(list(folder.glob("shard-*"))) >= 5)
     store = ConditioningStore(folder, "print")
-    held = [case for case in cases if store.has(key_of(case, case.prompt, store, SIZE))]
+    held = [case for case in cases if store.has(store_key(case, case.prompt, store, SIZE))]
     assert 5 * 3 - 3 <= len(held) < len(cases)
     monkeypatch.undo()
     done = encode_cases(backbone, cases, store, size=SIZE)
@@ -202,16 +206,16 @@ def test_a_killed_encoding_goes_on(backbone: QwenImage21, tmp_path: Path, monkey
     for case in (held[0], held[-1]):
         pictures = [open_picture(path, "") for path in case.references]
         (fresh,) = backbone.encode([case.prompt], pictures or None, SIZE)
-        kept = store.load(key_of(case, case.prompt, store, SIZE))
+        kept = store.load(store_key(case, case.prompt, store, SIZE))
         torch.testing.assert_close(kept.text_BLC.float(), fresh.text_BLC.float(), rtol=2**-7, atol=1e-2)
 
 
 def test_edits_of_another_shape_than_they_are_trained_at_are_told(tmp_path: Path) -> None:
     cases = [*t2i_cases(3), *edit_cases(tmp_path, 4, wide=2)]
-    remark = other_shapes(cases, (64, 64))
+    remark = shape_mismatch(cases, (64, 64))
     assert remark is not None
     assert remark.startswith("2 edits have")
     assert "is 64 x 128" in remark
     stated = [replace(case, height=64, width=128) for case in cases]
-    assert other_shapes(stated, (64, 64)) is None
-    assert other_shapes(cases[:3] + cases[5:], (96, 96)) is None, "a square is a square at any size"
+    assert shape_mismatch(stated, (64, 64)) is None
+    assert shape_mismatch(cases[:3] + cases[5:], (96, 96)) is None, "a square is a square at any size"

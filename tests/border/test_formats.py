@@ -17,12 +17,16 @@ from PIL import Image
 
 from fewstep.data import sources
 from fewstep.data.cases import Case, record_of
-from fewstep.data.check import check
+from fewstep.data.check import check_sources
 from fewstep.data.convert import convert
 from fewstep.data.formats import parquet as parquet_format
 from fewstep.data.formats.tar import tar
-from fewstep.data.sources import entries, entries_of, read
-from fewstep.errors import CaseError, EnvironmentRefused
+from fewstep.data.sources import (
+    entries,
+    entries_of,
+    read_source,
+)
+from fewstep.runtime.errors import CaseError, EnvironmentRefused
 
 
 def png(colour: str = "teal", size: tuple[int, int] = (40, 30)) -> bytes:
@@ -94,7 +98,7 @@ def test_tables_with_other_separators(tmp_path: Path, name: str, text: str) -> N
 )
 def test_tables_that_are_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
     with pytest.raises(CaseError, match=said):
-        read(str(written(tmp_path / "cases.csv", text)), "t2i", tmp_path)
+        read_source(str(written(tmp_path / "cases.csv", text)), "t2i", tmp_path)
 
 
 # ---- folders
@@ -146,7 +150,7 @@ def test_pictures_and_captions_that_belong_to_nothing(tmp_path: Path) -> None:
     assert len(said) == 5
     (tmp_path / "none").mkdir()
     with pytest.raises(CaseError, match="no caption in this folder"):
-        read(str(tmp_path / "none"), "t2i", tmp_path)
+        read_source(str(tmp_path / "none"), "t2i", tmp_path)
 
 
 def test_an_image_folder_with_metadata(tmp_path: Path) -> None:
@@ -188,18 +192,18 @@ def test_parquet_that_is_refused(tmp_path: Path) -> None:
     assert f"{tmp_path}/c.parquet:2: holds bytes that are no picture" in said[0]
     assert f"{tmp_path}/c.parquet:3: the prompt is empty" in said[1]
     with pytest.raises(CaseError, match="no column of prompts among x"):
-        read(str(table(tmp_path / "d.parquet", {"x": [1]})), "t2i", tmp_path)
+        read_source(str(table(tmp_path / "d.parquet", {"x": [1]})), "t2i", tmp_path)
     whole = (tmp_path / "c.parquet").read_bytes()
     written(tmp_path / "torn.parquet", whole[: len(whole) // 2])
     with pytest.raises(CaseError, match=r"torn\.parquet: cannot be read as Parquet"):
-        read(str(tmp_path / "torn.parquet"), "t2i", tmp_path)
+        read_source(str(tmp_path / "torn.parquet"), "t2i", tmp_path)
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = table(tmp_path / "c.parquet", {"prompt": ["a"]})
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(EnvironmentRefused, match=r"pip install 'fewstep\[data\]'"):
-        read(str(path), "t2i", tmp_path)
+        read_source(str(path), "t2i", tmp_path)
     assert parquet_format.ROWS > 0
 
 
@@ -261,7 +265,7 @@ def test_webdataset(tmp_path: Path, name: str) -> None:
 )
 def test_members_that_are_refused(tmp_path: Path, members: dict[str, bytes], said: str) -> None:
     with pytest.raises(CaseError, match=said):
-        read(str(packed(tmp_path / "s.tar", members)), "t2i", tmp_path / "cache")
+        read_source(str(packed(tmp_path / "s.tar", members)), "t2i", tmp_path / "cache")
     assert not (tmp_path / "x.png").exists()
     assert not (tmp_path / "cache" / "x.png").exists()
 
@@ -274,7 +278,7 @@ def test_links_and_devices_are_no_files(tmp_path: Path, kind: bytes) -> None:
 
     path = packed(tmp_path / "s.tar", {"x.txt": b"a", "x.png": b""}, change)
     with pytest.raises(CaseError, match="a link or a device, not a file"):
-        read(str(path), "t2i", tmp_path)
+        read_source(str(path), "t2i", tmp_path)
 
 
 @given(st.integers(0, 2**30), st.sampled_from(["s.tar", "s.tar.gz"]))
@@ -296,13 +300,13 @@ def test_a_torn_tar_is_never_taken_for_a_whole_one(
 def test_a_pattern_names_several_files(tmp_path: Path) -> None:
     for n in range(3):
         packed(tmp_path / f"s-{n}.tar", {f"{n}.txt": b"a", f"{n}.png": png()})
-    ids = [case.id for case in read(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")]
+    ids = [case.id for case in read_source(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")]
     assert ids == ["s-0/0", "s-1/1", "s-2/2"]
     with pytest.raises(CaseError, match="no file fits this pattern"):
-        read(f"{tmp_path}/t-*.tar", "t2i", tmp_path)
+        read_source(f"{tmp_path}/t-*.tar", "t2i", tmp_path)
     packed(tmp_path / "s-3.tar", {"0.txt": b"a", "1.json": b'{"id": "0", "prompt": "b"}'})
     with pytest.raises(CaseError, match="id '0' was used at"):
-        read(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")
+        read_source(f"{tmp_path}/s-*.tar", "t2i", tmp_path / "cache")
 
 
 def test_two_captions_that_differ_in_blanks_alone_agree(tmp_path: Path) -> None:
@@ -323,27 +327,27 @@ def test_files_that_all_count_from_the_beginning_are_told_apart(tmp_path: Path) 
             tmp_path / folder / "cases.jsonl", '{"prompt": "a cat"}\n{"prompt": "a dog", "id": "12' + folder + '"}\n'
         )
         packed(tmp_path / folder / "0.tar", {"0000.txt": b"a boat"})
-    lines = [case.id for case in read(f"{tmp_path}/*/cases.jsonl", "t2i", tmp_path / "cache")]
+    lines = [case.id for case in read_source(f"{tmp_path}/*/cases.jsonl", "t2i", tmp_path / "cache")]
     assert lines == ["a/cases/1", "12a", "b/cases/1", "12b"]
     for _ in range(2):  # unpacked, and from what was unpacked
-        members = [case.id for case in read(f"{tmp_path}/*/0.tar", "t2i", tmp_path / "cache")]
+        members = [case.id for case in read_source(f"{tmp_path}/*/0.tar", "t2i", tmp_path / "cache")]
         assert members == ["a/0/0000", "b/0/0000"]
     assert not [e for e in entries_of(f"{tmp_path}/*/0.tar", tmp_path / "x") if isinstance(e, CaseError)]
     for folder in ("a", "b"):
         written(tmp_path / folder / "stated.jsonl", '{"prompt": "a cat", "id": "one"}\n')
     with pytest.raises(CaseError, match="id 'one' was used at"):
-        read(f"{tmp_path}/*/stated.jsonl", "t2i", tmp_path / "cache")
+        read_source(f"{tmp_path}/*/stated.jsonl", "t2i", tmp_path / "cache")
 
 
 def test_an_archive_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path / "s.tar", SAMPLES)
     opened: list[Path] = []
     monkeypatch.setitem(sources.ARCHIVES, ".tar", lambda *given: opened.append(given[0]) or tar(*given))  # type: ignore[func-returns-value]
-    first = read(str(path), "t2i", tmp_path / "cache")
-    assert read(str(path), "t2i", tmp_path / "cache") == first
+    first = read_source(str(path), "t2i", tmp_path / "cache")
+    assert read_source(str(path), "t2i", tmp_path / "cache") == first
     assert len(opened) == 1
     packed(path, {**SAMPLES, "n/003.txt": b"new"})
-    assert len(read(str(path), "t2i", tmp_path / "cache")) == 2
+    assert len(read_source(str(path), "t2i", tmp_path / "cache")) == 2
     assert len(opened) == 2
 
 
@@ -406,7 +410,7 @@ def test_overlap_with_a_suite_is_found_by_eight_words(tmp_path: Path) -> None:
         "小さな赤い船が湖に沈む",
     ]
     path = written(tmp_path / "mine.txt", "\n".join(mine))
-    report = check([path], against=suite)
+    report = check_sources([path], against=suite)
     assert [(found.where, found.suite) for found in report.overlap] == [
         (f"{path}:1", f"{suite}/cases.jsonl:1"),
         (f"{path}:3", f"{suite}/cases.jsonl:2"),
@@ -414,7 +418,7 @@ def test_overlap_with_a_suite_is_found_by_eight_words(tmp_path: Path) -> None:
     ]
     assert report.overlap[0].words == "a small red boat lies on the quiet"
     assert report.passed, "worth a look, and no failure"
-    assert check([path]).overlap == ()
+    assert check_sources([path]).overlap == ()
 
 
 @pytest.mark.parametrize("name", ["gone.jsonl", "empty", "s.csv"])
@@ -422,13 +426,13 @@ def test_suites_without_prompts_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     written(tmp_path / "s.csv", "prompt\na\n")
     with pytest.raises(CaseError, match=name):
-        check([written(tmp_path / "mine.txt", "a")], against=tmp_path / name)
+        check_sources([written(tmp_path / "mine.txt", "a")], against=tmp_path / name)
 
 
 def test_check_reads_archives_and_leaves_nothing(tmp_path: Path) -> None:
     path = packed(tmp_path / "s.tar", {**SAMPLES, "n/004.txt": b"A boat"})
     counted: list[int] = []
-    report = check([path], seen=counted.append)
+    report = check_sources([path], on_progress=counted.append)
     assert report.counts == {("edit", "object"): 1, ("t2i", "uncategorised"): 2}
     assert report.duplicates == ((f"{path}:n/001", f"{path}:n/004"),)
     assert counted == [1, 2, 3]

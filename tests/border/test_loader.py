@@ -10,11 +10,15 @@ from made_up import SIZE, composition_of, edit_cases, filled, t2i_cases
 
 from fewstep.data.cases import Case
 from fewstep.data.composition import unchanging
-from fewstep.data.mixture import Ratio, Task, task_at
+from fewstep.data.mixture import (
+    Ratio,
+    Task,
+    task_at,
+)
 from fewstep.data.streams import by_category
 from fewstep.encode.loader import Batch, Loader
 from fewstep.encode.store import ConditioningStore
-from fewstep.errors import RecipeError, StoreError
+from fewstep.runtime.errors import RecipeError, StoreError
 
 World = tuple[ConditioningStore, list[Case]]
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}

@@ -9,9 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Ratio, index_at, place_at, spread_at, task_at
-from fewstep.data.streams import Stream, by_category, by_source, case_at, split, whole
-from fewstep.errors import RecipeError
+from fewstep.data.mixture import (
+    Ratio,
+    index_at,
+    position_at,
+    stream_at,
+    task_at,
+)
+from fewstep.data.streams import (
+    Stream,
+    by_category,
+    by_source,
+    case_at,
+    smallest_integers,
+    split_by_group,
+)
+from fewstep.runtime.errors import RecipeError
 
 WEIGHTS = st.lists(st.integers(0, 60), min_size=1, max_size=9).filter(any)
 START = st.integers(0, 10**12)
@@ -20,13 +33,13 @@ START = st.integers(0, 10**12)
 @given(WEIGHTS, START)
 def test_every_period_is_exact_wherever_it_starts(weights: list[int], start: int) -> None:
     period = sum(weights)
-    counts = Counter(spread_at(i, weights) for i in range(start, start + period))
+    counts = Counter(stream_at(i, weights) for i in range(start, start + period))
     assert [counts[j] for j in range(len(weights))] == weights
 
 
 @given(WEIGHTS, st.integers(1, 300))
 def test_no_stream_is_far_from_its_share_at_any_time(weights: list[int], until: int) -> None:
-    counts = Counter(spread_at(i, weights) for i in range(until))
+    counts = Counter(stream_at(i, weights) for i in range(until))
     halvings = ceil(log2(len(weights))) if len(weights) > 1 else 1
     for j, weight in enumerate(weights):
         assert abs(counts[j] - Fraction(until * weight, sum(weights))) < halvings
@@ -36,7 +49,7 @@ def test_no_stream_is_far_from_its_share_at_any_time(weights: list[int], until: 
 def test_rank_counts_the_turns_of_a_stream(weights: list[int], until: int) -> None:
     seen: Counter[int] = Counter()
     for i in range(until):
-        stream, rank = place_at(i, weights)
+        stream, rank = position_at(i, weights)
         assert rank == seen[stream]
         seen[stream] += 1
 
@@ -113,7 +126,7 @@ def test_a_category_left_out_or_weighed_zero_is_not_seen() -> None:
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=1, max_size=4), st.integers(1, 5))
 def test_splitting_into_groups_keeps_every_case_its_chance(shape: list[tuple[int, int]], groups: int) -> None:
     streams = [Stream(f"s{n}", weight, tuple(cases(size, f"s{n}"))) for n, (weight, size) in enumerate(shape)]
-    parts = split(streams, lambda case: int(case.id.split("-")[-1]) % groups)
+    parts = split_by_group(streams, lambda case: int(case.id.split("-")[-1]) % groups)
     total = sum(stream.weight for part in parts.values() for stream in part)
     before = sum(stream.weight for stream in streams)
     for stream in streams:
@@ -125,7 +138,7 @@ def test_splitting_into_groups_keeps_every_case_its_chance(shape: list[tuple[int
 
 @given(st.lists(st.fractions(0, 100), min_size=1, max_size=6))
 def test_whole_numbers_keep_the_proportion(shares: list[Fraction]) -> None:
-    numbers = whole(shares)
+    numbers = smallest_integers(shares)
     assert all(
         a * y == b * x for a, x in zip(numbers, shares, strict=True) for b, y in zip(numbers, shares, strict=True)
     )

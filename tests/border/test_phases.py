@@ -9,12 +9,33 @@ from hypothesis import strategies as st
 
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition, unchanging
-from fewstep.data.mixture import TASKS, Ratio, Task, place_at, task_at, task_turns, turn_at, turns, used_tasks
-from fewstep.data.order import Order, share
-from fewstep.data.outlook import outlook
-from fewstep.data.phases import Phases, both, constant, phases_of, refuse_beyond
-from fewstep.data.streams import Stream, by_category, by_source, case_at
-from fewstep.errors import RecipeError
+from fewstep.data.mixture import (
+    TASKS,
+    Ratio,
+    Task,
+    position_at,
+    task_at,
+    task_turns,
+    turn_at,
+    turns,
+    used_tasks,
+)
+from fewstep.data.order import BatchOrder, batch_slice
+from fewstep.data.phases import (
+    Phases,
+    constant,
+    phases_of,
+    refuse_beyond,
+    zip_phases,
+)
+from fewstep.data.sample_counts import count_samples
+from fewstep.data.streams import (
+    Stream,
+    by_category,
+    by_source,
+    case_at,
+)
+from fewstep.runtime.errors import RecipeError
 
 WEIGHTS = st.lists(st.integers(0, 30), min_size=1, max_size=7).filter(any)
 RATIOS = st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(any).map(lambda pair: Ratio(*pair))
@@ -31,7 +52,7 @@ def mixtures(draw: st.DrawFn) -> Phases[Ratio]:
 
 @given(WEIGHTS, st.integers(0, 400))
 def test_turns_count_what_walking_counts(weights: list[int], n: int) -> None:
-    walked = Counter(place_at(i, weights).stream for i in range(n))
+    walked = Counter(position_at(i, weights).stream for i in range(n))
     assert [turns(n, weights, j) for j in range(len(weights))] == [walked[j] for j in range(len(weights))]
 
 
@@ -63,7 +84,7 @@ def test_one_phase_is_the_plain_ratio(ratio: Ratio, i: int) -> None:
 
 @given(mixtures(), mixtures(), st.integers(0, 120))
 def test_merged_phases_hold_what_each_holds(one: Phases[Ratio], other: Phases[Ratio], i: int) -> None:
-    assert both(one, other).at(i) == (one.at(i), other.at(i))
+    assert zip_phases(one, other).at(i) == (one.at(i), other.at(i))
 
 
 @given(mixtures(), st.integers(1, 120))
@@ -138,7 +159,7 @@ def compositions(draw: st.DrawFn) -> Composition:
 @given(compositions(), st.integers(1, 5), st.integers(0, 3))
 def test_no_case_is_repeated_or_skipped_where_a_phase_ends(made: Composition, batch: int, seed: int) -> None:
     """Each stream's cases come in the order of its epochs, as if no phase had been."""
-    order = Order(made, kind, batch, seed)
+    order = BatchOrder(made, kind, batch, seed)
     walked: dict[tuple[str, int], list[Case]] = {}
     for i in range(70):
         for case in order.cases(i)[1]:
@@ -152,15 +173,15 @@ def test_no_case_is_repeated_or_skipped_where_a_phase_ends(made: Composition, ba
 
 @given(compositions(), st.integers(1, 5))
 def test_what_is_counted_beforehand_is_what_comes(made: Composition, batch: int) -> None:
-    told = outlook(made, 70, batch, 0, kind)
-    order = Order(made, kind, batch, 0)
+    told = count_samples(made, 70, batch, 0, kind)
+    order = BatchOrder(made, kind, batch, 0)
     batches, categories, seen = Counter[Task](), Counter[tuple[Task, str]](), set()
     for i in range(70):
         task, held = order.cases(i)
         batches[task] += 1
         categories.update((task, case.category) for case in held)
         seen |= {(task, case.id) for case in held}
-    assert sum((Counter(stretch.batches) for stretch in told.stretches), Counter()) == batches
+    assert sum((Counter(stretch.batches) for stretch in told.phases), Counter()) == batches
     assert Counter(told.categories) == categories
     assert sum(part.samples for part in told.sources) == 70 * batch
     assert sum(part.distinct for part in told.sources) == len(seen)
@@ -168,7 +189,7 @@ def test_what_is_counted_beforehand_is_what_comes(made: Composition, batch: int)
 
 @given(compositions(), st.integers(0, 69))
 def test_a_resumed_run_goes_on_as_the_unbroken_one(made: Composition, resumed_at: int) -> None:
-    unbroken, fresh = Order(made, kind, 3, 0), Order(made, kind, 3, 0)
+    unbroken, fresh = BatchOrder(made, kind, 3, 0), BatchOrder(made, kind, 3, 0)
     for i in range(resumed_at):
         unbroken.cases(i)
     assert [unbroken.cases(i) for i in range(resumed_at, 72)] == [fresh.cases(i) for i in range(resumed_at, 72)]
@@ -176,8 +197,8 @@ def test_a_resumed_run_goes_on_as_the_unbroken_one(made: Composition, resumed_at
 
 @given(compositions(), st.integers(0, 10**6), st.integers(1, 8))
 def test_any_number_of_ranks_shares_the_same_global_batch(made: Composition, i: int, world: int) -> None:
-    whole = Order(made, kind, 8, 0).cases(i)[1]
-    parts = [Order(made, kind, 8, 0).cases(i)[1][share(8, rank, world)] for rank in range(world)]
+    whole = BatchOrder(made, kind, 8, 0).cases(i)[1]
+    parts = [BatchOrder(made, kind, 8, 0).cases(i)[1][batch_slice(8, rank, world)] for rank in range(world)]
     assert tuple(case for part in parts for case in part) == whole
     assert {len(part) for part in parts} <= {8 // world, -(-8 // world)}
 
@@ -185,19 +206,19 @@ def test_any_number_of_ranks_shares_the_same_global_batch(made: Composition, i: 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 200))
 def test_categories_are_exact_over_every_period_of_a_phase(a: int, b: int, start: int) -> None:
     streams = by_category("t2i", [cases(5, "a"), cases(3, "b")], [1, 1], {"a": a, "b": b})
-    order = Order(unchanging(Ratio(1, 0), {"t2i": streams}), lambda case: 0, 1, 0)
+    order = BatchOrder(unchanging(Ratio(1, 0), {"t2i": streams}), lambda case: 0, 1, 0)
     held = Counter(order.cases(i)[1][0].category for i in range(start, start + a + b))
     assert held == {"a": a, "b": b}
 
 
 def test_one_phase_is_the_order_that_runs_had_before_there_were_phases() -> None:
     streams = by_source("t2i", [cases(5, "a"), cases(4, "b")], [2, 1])
-    order = Order(unchanging(Ratio(1, 0), {"t2i": streams}), lambda case: 0, 4, 0)
+    order = BatchOrder(unchanging(Ratio(1, 0), {"t2i": streams}), lambda case: 0, 4, 0)
     assert [case for i in range(9) for case in order.cases(i)[1]] == [case_at(n, streams, 0) for n in range(36)]
 
 
 def test_a_stream_that_pauses_goes_on_where_it_was() -> None:
     a, b = (Stream(name, 1, cases(10, name), n) for n, name in enumerate("ab"))
     made = Composition(constant(Ratio(1, 0)), {"t2i": Phases(((a,), (b,), (a,)), (1, 2))})
-    order = Order(made, lambda case: 0, 5, 0)
+    order = BatchOrder(made, lambda case: 0, 5, 0)
     assert {case.id for i in (0, 2) for case in order.cases(i)[1]} == {f"a{n}" for n in range(10)}

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from fewstep.data.cases import Case
-from fewstep.data.prompts import built, edits
-from fewstep.data.prompts.facts import facts_of
-from fewstep.data.prompts.shown import Shown, pictures
-from fewstep.data.prompts.worn import WORN, wear
+from fewstep.data.prompts import grammar_edits, grammar_prompts
+from fewstep.data.prompts.degradations import DEGRADATIONS, degrade
+from fewstep.data.prompts.edit_sources import EditSource, read_edit_sources
+from fewstep.data.prompts.prompt_tags import tags_of
 from fewstep.data.sources import entries
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 from tests.commands.conftest import fewstep
 
 BOAT = "A photograph of a still lake at dawn, with a red rowing boat in front, pine-green hills beyond."
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_facts_of_prompts() -> None:
-    lake, baker, sign = facts_of(BOAT, None), facts_of(BAKER, None), facts_of(SIGN, None)
+    lake, baker, sign = tags_of(BOAT, None), tags_of(BAKER, None), tags_of(SIGN, None)
     assert {"landscape", "outdoors", "water", "sky"} <= lake.tags
     assert lake.named == (("vehicle", "rowing boat"),), "pine-green hills hold no pine, a rowing boat is one thing"
     assert {"portrait", "she", "glasses"} <= baker.tags
@@ -52,15 +52,15 @@ def test_facts_of_prompts() -> None:
     assert sign.texts == ("FERN & SONS", "est. 1931")
     assert ("carrier", "shop sign") in sign.named
     assert sign.whom == lake.whom == ""
-    assert facts_of("An elephant and her calf on a plain.", "landscape").whom == ""
-    assert facts_of("Four laughing friends on a bench, a portrait.", None).whom == "people"
-    assert facts_of(None, None).tags == {"unknown"}
-    assert facts_of(None, "portrait").whom == "person"
+    assert tags_of("An elephant and her calf on a plain.", "landscape").whom == ""
+    assert tags_of("Four laughing friends on a bench, a portrait.", None).whom == "people"
+    assert tags_of(None, None).tags == {"unknown"}
+    assert tags_of(None, "portrait").whom == "person"
 
 
 def instructions(category: str, prompt: str | None, count: int, shows: str | None = None) -> list[str]:
     path = Path(__file__)  # only its hash is asked for
-    return [edits.draw(category, Shown(path, prompt, shows), 0, n) for n in range(count)]
+    return [grammar_edits.draw_edit(category, EditSource(path, prompt, shows), 0, n) for n in range(count)]
 
 
 def test_an_object_edit_names_what_is_there() -> None:
@@ -85,9 +85,11 @@ def test_an_identity_edit_speaks_of_the_person_shown() -> None:
     assert not [text for text in found if "give the woman round wire glasses" in text.lower()], "she wears some"
 
 
-@pytest.mark.parametrize("category", edits.CATEGORIES)
+@pytest.mark.parametrize("category", grammar_edits.CATEGORIES)
 def test_instructions_are_whole_english_for_every_kind_of_picture(category: str) -> None:
-    prompts = [(built.draw(kind, 4, n), kind) for kind in built.CATEGORIES for n in range(40)]
+    prompts = [
+        (grammar_prompts.draw_prompt(kind, 4, n), kind) for kind in grammar_prompts.CATEGORIES for n in range(40)
+    ]
     for prompt, kind in [*prompts, (None, None), (None, "portrait"), (None, "text"), (None, "landscape")]:
         if category == "identity" and kind != "portrait":
             continue
@@ -102,30 +104,36 @@ def test_instructions_are_whole_english_for_every_kind_of_picture(category: str)
 
 def test_identity_needs_somebody(folder: Path) -> None:
     with pytest.raises(CaseError, match="--shows portrait"):
-        edits.fitting("identity", [shown for shown in pictures(folder) if not shown.facts.whom])
-    assert len(edits.fitting("identity", pictures(folder))) == 1
-    assert len(edits.fitting("text", pictures(folder))) == 1, "where there is writing, writing is edited"
-    assert len(edits.fitting("text", pictures(folder)[:1])) == 1, "where there is none, some can be added"
+        grammar_edits.fitting_sources(
+            "identity", [shown for shown in read_edit_sources(folder) if not shown.prompt_tags.whom]
+        )
+    assert len(grammar_edits.fitting_sources("identity", read_edit_sources(folder))) == 1
+    assert len(grammar_edits.fitting_sources("text", read_edit_sources(folder))) == 1, (
+        "where there is writing, writing is edited"
+    )
+    assert len(grammar_edits.fitting_sources("text", read_edit_sources(folder)[:1])) == 1, (
+        "where there is none, some can be added"
+    )
 
 
 def test_edits_are_spread_evenly_and_new_for_each_picture(folder: Path) -> None:
-    cases = edits.build("scene", pictures(folder), 60, 0, None)
+    cases = grammar_edits.edits_from_grammar("scene", read_edit_sources(folder), 60, 0, None)
     assert set(Counter(case.references[0].name for case in cases).values()) == {20}
     assert len({(case.references, case.prompt) for case in cases}) == 60
-    assert edits.build("scene", pictures(folder), 25, 0, None) == cases[:25]
-    assert edits.build("scene", pictures(folder), 25, 1, None) != cases[:25]
+    assert grammar_edits.edits_from_grammar("scene", read_edit_sources(folder), 25, 0, None) == cases[:25]
+    assert grammar_edits.edits_from_grammar("scene", read_edit_sources(folder), 25, 1, None) != cases[:25]
 
 
 def test_pictures_that_are_exhausted_say_so(folder: Path) -> None:
     with pytest.raises(CaseError, match="more pictures"):
-        edits.build("perceptual", pictures(folder)[:1], 5000, 0, None)
+        grammar_edits.edits_from_grammar("perceptual", read_edit_sources(folder)[:1], 5000, 0, None)
 
 
-@pytest.mark.parametrize("kind", WORN)
+@pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_a_worn_copy_is_worse_reproducible_and_of_the_same_size(kind: str, tmp_path: Path) -> None:
     with Image.open(picture(tmp_path / "x.png", size=(96, 64))) as opened:
         whole = opened.convert("RGB")
-    light, heavy, again = (wear(whole, kind, strength, 5) for strength in (0.0, 1.0, 1.0))
+    light, heavy, again = (degrade(whole, kind, strength, 5) for strength in (0.0, 1.0, 1.0))
     assert light.size == heavy.size == whole.size
     assert heavy.tobytes() == again.tobytes()
     lost = [np.abs(np.asarray(worn, float) - np.asarray(whole, float)).mean() for worn in (light, heavy)]
@@ -161,7 +169,7 @@ def test_perceptual_edits_have_a_worn_reference_and_a_whole_target(folder: Path,
         assert case.target.parent == folder
         assert case.references[0].parent == tmp_path / "p-worn"
         kind = case.references[0].name.split("-")[0]
-        assert kind in WORN
+        assert kind in DEGRADATIONS
         assert re.search(words.get(kind, "."), case.prompt.lower()), (kind, case.prompt)
     before = {path: path.read_bytes() for path in (tmp_path / "p-worn").iterdir()}
     (tmp_path / "p.jsonl").unlink()
@@ -204,11 +212,11 @@ def test_perceptual_edits_can_be_asked_of_pictures_as_they_are(folder: Path, tmp
 def test_the_chain_prompts_pictures_instructions(tmp_path: Path) -> None:
     """A gallery, as `fewstep generate` writes it for a set of prompts, gives edits of all six categories."""
     gallery = tmp_path / "gallery"
-    for n, kind in enumerate(built.CATEGORIES):
+    for n, kind in enumerate(grammar_prompts.CATEGORIES):
         path = picture(gallery / "pictures" / f"{n}.png", n)
         row = {"case": f"c{n}", "seed": 0, "file": f"pictures/{path.name}", "status": "drawn", "task": "t2i"}
         with (gallery / "manifest.jsonl").open("a") as file:
-            file.write(json.dumps(row | {"prompt": built.draw(kind, 0, n), "category": kind}) + "\n")
+            file.write(json.dumps(row | {"prompt": grammar_prompts.draw_prompt(kind, 0, n), "category": kind}) + "\n")
     with (gallery / "manifest.jsonl").open("a") as file:
         file.write(
             json.dumps({"case": "c9", "seed": 0, "status": "failed", "why": "out of memory"}) + '\n{"case": "torn'
@@ -217,7 +225,7 @@ def test_the_chain_prompts_pictures_instructions(tmp_path: Path) -> None:
     result = fewstep("prompts", "build", "--task", "edit", "-c", "all", "--count", 9, "--from", gallery, "--to", to)
     assert result.exit_code == 0, result.output
     cases = [case for case in entries(to, thorough=True) if isinstance(case, Case)]
-    assert Counter(case.category for case in cases) == dict.fromkeys(edits.CATEGORIES, 9)
+    assert Counter(case.category for case in cases) == dict.fromkeys(grammar_edits.CATEGORIES, 9)
     assert {case.references[0].name for case in cases if case.category == "identity"} == {"1.png"}
     assert {case.references[0].name for case in cases if case.category == "text"} == {"2.png"}
     assert all(line.find(str(tmp_path)) < 0 for line in to.read_text().splitlines()), "paths are relative"
@@ -227,14 +235,14 @@ def test_cases_with_target_pictures_are_pictures_to_edit(tmp_path: Path) -> None
     picture(tmp_path / "a.png")
     records = [{"prompt": BOAT, "target_image": "a.png", "category": "landscape"}, {"prompt": "no picture here"}]
     (tmp_path / "t2i.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (found,) = pictures(tmp_path / "t2i.jsonl")
+    (found,) = read_edit_sources(tmp_path / "t2i.jsonl")
     assert (found.path, found.prompt, found.category) == (tmp_path / "a.png", BOAT, "landscape")
 
 
 def test_folders_name_what_their_pictures_show(tmp_path: Path) -> None:
     picture(tmp_path / "portrait" / "a.png")
     picture(tmp_path / "b.png")
-    by_name = {shown.path.name: shown.category for shown in pictures(tmp_path, "text")}
+    by_name = {shown.path.name: shown.category for shown in read_edit_sources(tmp_path, "text")}
     assert by_name == {"a.png": "portrait", "b.png": "text"}
 
 
@@ -262,7 +270,7 @@ def test_bad_pictures_are_refused_before_anything_is_written(tmp_path: Path) -> 
 
 
 def test_what_is_bound_is_spoken_of() -> None:
-    said, tags = facts_of(SIGN, None).bound(random.Random(0))
+    said, tags = tags_of(SIGN, None).draw_slots(random.Random(0))
     assert said["old"] in ("FERN & SONS", "est. 1931")
     assert said["carrier_there"] == "shop sign"
     assert ("upper_text" in tags) == (said["old"] == "FERN & SONS")

@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from fewstep import durable
-from fewstep.data.prompts import questions
-from fewstep.data.prompts.asking import write
-from fewstep.data.prompts.questions import AskPrompts, prompts_in
+from fewstep.data.prompts import prompt_requests
+from fewstep.data.prompts.prompt_requests import T2IRequests, prompts_in
+from fewstep.data.prompts.prompt_writer import write_prompts
 from fewstep.data.sources import entries
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import BudgetSpent, CaseError, EndpointError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import (
+    BudgetSpent,
+    CaseError,
+    EndpointError,
+)
 from tests.border.made_up import patiently
 from tests.border.test_prompts_edits import BAKER, picture
 from tests.commands.conftest import fewstep
@@ -55,25 +59,25 @@ def asked(server: FaultServer) -> Counter[str]:
 
 def test_a_set_is_written_in_batches_and_a_second_time_from_the_record_alone(tmp_path: Path) -> None:
     with FaultServer(written) as server:
-        ask = AskPrompts("landscape", 0, 5)
-        cases = write([ask], 42, endpoint(server), tmp_path / "r.jsonl")
+        ask = T2IRequests("landscape", 0, 5)
+        cases = write_prompts([ask], 42, endpoint(server), tmp_path / "r.jsonl")
         assert len(cases) == len({case.prompt for case in cases}) == 42
         assert len(server.calls) == 9, "five prompts a request"
         assert 1 < server.most_at_once <= 3
         assert max(asked(server).values()) == 1
-        assert write([ask], 42, endpoint(server), tmp_path / "r.jsonl") == cases
+        assert write_prompts([ask], 42, endpoint(server), tmp_path / "r.jsonl") == cases
         assert len(server.calls) == 9
-        more = write([ask], 50, endpoint(server), tmp_path / "r.jsonl")
+        more = write_prompts([ask], 50, endpoint(server), tmp_path / "r.jsonl")
         assert more[:42] == cases
         assert len(server.calls) == 10
 
 
 def test_ideas_differ_from_request_to_request_and_follow_from_the_number() -> None:
-    ask = AskPrompts("portrait", 3, 8)
-    assert ask.messages(4) == AskPrompts("portrait", 3, 8).messages(4)
+    ask = T2IRequests("portrait", 3, 8)
+    assert ask.messages(4) == T2IRequests("portrait", 3, 8).messages(4)
     told = [str(ask.messages(number)) for number in range(40)]
     assert len(set(told)) == 40
-    assert str(AskPrompts("portrait", 4, 8).messages(4)) not in told
+    assert str(T2IRequests("portrait", 4, 8).messages(4)) not in told
 
 
 def test_repeats_near_repeats_and_unusable_prompts_are_dropped(tmp_path: Path) -> None:
@@ -86,7 +90,9 @@ def test_repeats_near_repeats_and_unusable_prompts_are_dropped(tmp_path: Path) -
 
     tallies = []
     with FaultServer(dull) as server:
-        cases = write([AskPrompts("landscape", 0, 6)], 7, endpoint(server), tmp_path / "r.jsonl", seen=tallies.append)
+        cases = write_prompts(
+            [T2IRequests("landscape", 0, 6)], 7, endpoint(server), tmp_path / "r.jsonl", on_progress=tallies.append
+        )
         assert len(cases) == 7
         assert sum(case.prompt == long for case in cases) == 1
         assert not [case for case in cases if '"' in case.prompt], "landscapes hold no writing"
@@ -98,7 +104,7 @@ def test_a_model_that_only_repeats_itself_is_stopped(tmp_path: Path) -> None:
     answer = says(json.dumps({"prompts": ["the same old hill under the same old sky"]}))
     with FaultServer(answer) as server:
         with pytest.raises(EndpointError, match="Raise temperature"):
-            write([AskPrompts("landscape", 0, 5)], 100, endpoint(server), tmp_path / "r.jsonl")
+            write_prompts([T2IRequests("landscape", 0, 5)], 100, endpoint(server), tmp_path / "r.jsonl")
         assert len(server.calls) < 60
 
 
@@ -133,9 +139,9 @@ def test_odd_answers_are_rows_and_cost_one_call_each(tmp_path: Path) -> None:
         written,
     ]
     with FaultServer(odd) as server:
-        cases = write([AskPrompts("portrait", 0, 4)], 8, endpoint(server, concurrency=1), tmp_path / "r.jsonl")
+        cases = write_prompts([T2IRequests("portrait", 0, 4)], 8, endpoint(server, concurrency=1), tmp_path / "r.jsonl")
         assert len(cases) == 8
-        rows = list(durable.lines(tmp_path / "r.jsonl"))[1:]
+        rows = list(durable.read_jsonl(tmp_path / "r.jsonl"))[1:]
         assert [row["status"] for row in rows] == ["invalid", "refused", "truncated", "ok", "ok"]
         assert "I would rather not" in rows[0]["why"]
         assert len(server.calls) == 6, "only the 503 was tried again"
@@ -169,12 +175,14 @@ def test_what_no_further_call_would_mend_ends_with_one_line(
 def test_the_budget_stops_it_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     price = {"price": {"input": 0, "output": 1000}, "parameters": {"max_tokens": 100}}  # 0.1 for each answer
     with FaultServer(written) as server:
-        ask = [AskPrompts("landscape", 0, 5)]
+        ask = [T2IRequests("landscape", 0, 5)]
         with pytest.raises(BudgetSpent, match="Raise budget"):
-            write(ask, 50, endpoint(server, budget=0.45, **price), tmp_path / "r.jsonl")
+            write_prompts(ask, 50, endpoint(server, budget=0.45, **price), tmp_path / "r.jsonl")
         assert len(server.calls) == 4
         tallies = []
-        cases = write(ask, 50, endpoint(server, budget=2, **price), tmp_path / "r.jsonl", seen=tallies.append)
+        cases = write_prompts(
+            ask, 50, endpoint(server, budget=2, **price), tmp_path / "r.jsonl", on_progress=tallies.append
+        )
         assert len(cases) == 50
         assert len(server.calls) == 10
         assert tallies[-1].cost == pytest.approx(1.0)
@@ -182,10 +190,10 @@ def test_the_budget_stops_it_and_a_larger_one_goes_on(tmp_path: Path) -> None:
 
 def test_the_record_of_another_set_is_refused(tmp_path: Path) -> None:
     with FaultServer(written) as server:
-        write([AskPrompts("landscape", 0, 5)], 5, endpoint(server), tmp_path / "r.jsonl")
-        for ask in (AskPrompts("portrait", 0, 5), AskPrompts("landscape", 1, 5), AskPrompts("landscape", 0, 6)):
+        write_prompts([T2IRequests("landscape", 0, 5)], 5, endpoint(server), tmp_path / "r.jsonl")
+        for ask in (T2IRequests("portrait", 0, 5), T2IRequests("landscape", 1, 5), T2IRequests("landscape", 0, 6)):
             with pytest.raises(CaseError, match="choose another --to"):
-                write([ask], 5, endpoint(server), tmp_path / "r.jsonl")
+                write_prompts([ask], 5, endpoint(server), tmp_path / "r.jsonl")
         assert len(server.calls) == 1
 
 
@@ -199,20 +207,20 @@ def test_killed_and_started_again_nothing_that_was_answered_is_asked_twice(tmp_p
         record = tmp_path / "set.answers.jsonl"
         for answered in (3, 9, 14):
             child = subprocess.Popen([sys.executable, "-m", "fewstep", *order], stdout=subprocess.DEVNULL, env=ENV)
-            patiently(lambda least=answered: record.exists() and len(list(durable.lines(record))) > least)
-            kept = {(row["category"], row["request"]) for row in list(durable.lines(record))[1:]}
+            patiently(lambda least=answered: record.exists() and len(list(durable.read_jsonl(record))) > least)
+            kept = {(row["category"], row["request"]) for row in list(durable.read_jsonl(record))[1:]}
             child.send_signal(signal.SIGKILL)
             child.wait()
             assert len(kept) >= answered
         with record.open("ab") as file:
             file.write(b'{"category": "text", "requ')
-        before = {json.dumps(row) for row in durable.lines(record)}
+        before = {json.dumps(row) for row in durable.read_jsonl(record)}
         result = fewstep(*order)
         assert result.exit_code == 0, result.output
-        rows = list(durable.lines(record))[1:]
+        rows = list(durable.read_jsonl(record))[1:]
         keys = Counter((row["category"], row["request"]) for row in rows)
         assert max(keys.values()) == 1
-        assert before <= {json.dumps(row) for row in durable.lines(record)}
+        assert before <= {json.dumps(row) for row in durable.read_jsonl(record)}
         lost = len(server.calls) - len(rows)
         assert 0 <= lost <= 3 * 2, "at each kill, at most what was in flight"
         cases = list(entries(to))
@@ -271,4 +279,4 @@ def test_instructions_from_a_model_that_sees_the_picture(tmp_path: Path) -> None
 
 
 def test_questions_are_there_for_every_category() -> None:
-    assert set(questions.edit_categories()) == {"scene", "perceptual", "object", "text", "identity", "style"}
+    assert set(prompt_requests.edit_categories()) == {"scene", "perceptual", "object", "text", "identity", "style"}

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep.data.overlap import grams, words_of
-from fewstep.data.prompts import built, grammar
-from fewstep.data.prompts.diversity import measure
-from fewstep.data.prompts.near import Near, likeness
-from fewstep.data.prompts.sieve import Sieve
-from fewstep.data.prompts.wording import quoted, spoken
+from fewstep.data.overlap import ngrams, words_of
+from fewstep.data.prompts import grammar, grammar_prompts
+from fewstep.data.prompts.dedup import PromptDedup
+from fewstep.data.prompts.diversity import prompt_diversity
+from fewstep.data.prompts.near_duplicates import NearDuplicates, jaccard
+from fewstep.data.prompts.wording import finished_text, quoted
 from fewstep.data.sources import entries
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 from tests.commands.conftest import fewstep
 
 SMALL = """
@@ -36,13 +36,13 @@ line:
 
 
 def small() -> grammar.Grammar:
-    rules: dict[str, grammar.Rule] = {}
-    grammar.parse(SMALL.replace("noon >light | midnight >dark", "noon >light\n  midnight >dark"), rules)
+    rules: dict[str, grammar.GrammarRule] = {}
+    grammar.add_rules(SMALL.replace("noon >light | midnight >dark", "noon >light\n  midnight >dark"), rules)
     return grammar.Grammar(rules, ("hour",))
 
 
 def lines(count: int, rule: str = "line", **said: str) -> list[str]:
-    return [small().speak(rule, random.Random(n), **said).text for n in range(count)]
+    return [small().expand(rule, random.Random(n), **said).text for n in range(count)]
 
 
 def test_what_was_said_first_decides_what_fits() -> None:
@@ -66,10 +66,10 @@ def test_what_is_decided_stays() -> None:
     assert all(line.startswith("at teatime") and "CLOUD" in line for line in lines(20, hour="teatime"))
 
 
-@pytest.mark.parametrize("category", built.CATEGORIES)
+@pytest.mark.parametrize("category", grammar_prompts.CATEGORIES)
 def test_every_draw_is_whole_english(category: str) -> None:
     for index in range(1500):
-        prompt = built.draw(category, 99, index)
+        prompt = grammar_prompts.draw_prompt(category, 99, index)
         assert not re.search(r"[{}\[\]|@]|a/an|  | [,.;]|\.\.|,\.", QUOTES.sub('"x"', prompt)), prompt
         assert prompt[0].isupper() or prompt[0] in '"8', prompt
         assert not re.search(
@@ -94,19 +94,19 @@ QUOTES = re.compile(r'"[^"]*"')
     ],
 )
 def test_wording(text: str, said: str) -> None:
-    assert spoken(text) == said
+    assert finished_text(text) == said
 
 
-@given(seed=st.integers(0, 2**40), category=st.sampled_from(built.CATEGORIES), short=st.integers(1, 30))
+@given(seed=st.integers(0, 2**40), category=st.sampled_from(grammar_prompts.CATEGORIES), short=st.integers(1, 30))
 def test_a_set_is_distinct_and_a_shorter_one_is_its_beginning(seed: int, category: str, short: int) -> None:
-    cases = built.build(category, 40, seed)
+    cases = grammar_prompts.prompts_from_grammar(category, 40, seed)
     assert len({" ".join(words_of(case.prompt)) for case in cases}) == 40
     assert len({case.id for case in cases}) == 40
-    assert built.build(category, short, seed) == cases[:short]
+    assert grammar_prompts.prompts_from_grammar(category, short, seed) == cases[:short]
 
 
 def test_another_seed_is_another_set() -> None:
-    prompts = [{case.prompt for case in built.build("portrait", 200, seed)} for seed in (0, 1)]
+    prompts = [{case.prompt for case in grammar_prompts.prompts_from_grammar("portrait", 200, seed)} for seed in (0, 1)]
     assert len(prompts[0] & prompts[1]) < 4
 
 
@@ -128,9 +128,9 @@ def test_every_process_draws_the_same() -> None:
     assert len(runs[0].stdout) > 1000, runs[0].stderr
 
 
-@pytest.mark.parametrize("category", built.CATEGORIES)
+@pytest.mark.parametrize("category", grammar_prompts.CATEGORIES)
 def test_sets_are_varied(category: str) -> None:
-    found = measure([case.prompt for case in built.build(category, 1000, 0)])
+    found = prompt_diversity([case.prompt for case in grammar_prompts.prompts_from_grammar(category, 1000, 0)])
     assert found.distinct == 1
     assert found.near == 0
     assert found.overlap < 0.015
@@ -144,28 +144,28 @@ def test_sets_are_varied(category: str) -> None:
 
 
 def test_measures_see_a_dull_set() -> None:
-    dull = measure([f"a photograph of a red house on a hill number {n % 50}" for n in range(100)])
+    dull = prompt_diversity([f"a photograph of a red house on a hill number {n % 50}" for n in range(100)])
     assert dull.distinct == 0.5
     assert dull.near > 0.9
     assert dull.overlap > 0.6
     assert dull.opening == 1
 
 
-@pytest.mark.parametrize("category", built.CATEGORIES)
+@pytest.mark.parametrize("category", grammar_prompts.CATEGORIES)
 def test_a_benchmark_is_avoided(category: str) -> None:
-    benchmark = [case.prompt for case in built.build(category, 100, 7)]
-    cases = built.build(category, 300, 8, avoid=benchmark)
-    held = {gram for prompt in benchmark for gram in grams(words_of(prompt))}
+    benchmark = [case.prompt for case in grammar_prompts.prompts_from_grammar(category, 100, 7)]
+    cases = grammar_prompts.prompts_from_grammar(category, 300, 8, avoid=benchmark)
+    held = {gram for prompt in benchmark for gram in ngrams(words_of(prompt))}
     assert len(cases) == 300
-    assert not [case.prompt for case in cases if held & set(grams(words_of(case.prompt)))]
-    free = built.build(category, 300, 8)
-    assert [case.prompt for case in free if held & set(grams(words_of(case.prompt)))], "nothing was to be avoided"
+    assert not [case.prompt for case in cases if held & set(ngrams(words_of(case.prompt)))]
+    free = grammar_prompts.prompts_from_grammar(category, 300, 8)
+    assert [case.prompt for case in free if held & set(ngrams(words_of(case.prompt)))], "nothing was to be avoided"
 
 
 def test_a_grammar_that_has_nothing_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(built, "draw", lambda *_: "always the same words")
+    monkeypatch.setattr(grammar_prompts, "draw_prompt", lambda *_: "always the same words")
     with pytest.raises(CaseError, match=r"after 1 .*said before"):
-        built.build("text", 5, 0)
+        grammar_prompts.prompts_from_grammar("text", 5, 0)
 
 
 WORDS = st.lists(
@@ -177,7 +177,7 @@ WORDS = st.lists(
 
 @given(words=WORDS)
 def test_the_same_words_are_near(words: list[str]) -> None:
-    near = Near()
+    near = NearDuplicates()
     assert near.add(" ".join(words))
     assert not near.add("  ".join(words).upper() + "!")
     assert len(near) == 1
@@ -187,18 +187,18 @@ def test_the_same_words_are_near(words: list[str]) -> None:
 def test_one_word_of_thirty_changes_nothing_and_another_text_everything(seed: int, place: int) -> None:
     letters = random.Random(seed)
     words = ["".join(letters.choices("abcdefghij", k=5)) for _ in range(30)]
-    near = Near()
+    near = NearDuplicates()
     assert near.add(" ".join(words))
     assert not near.add(" ".join([*words[:place], "other", *words[place + 1 :]]))
     assert near.add(" ".join("".join(letters.choices("klmnop", k=5)) for _ in range(30)))
 
 
 def test_likeness_is_jaccard() -> None:
-    assert likeness(frozenset({1, 2, 3}), frozenset({2, 3, 4})) == 0.5
+    assert jaccard(frozenset({1, 2, 3}), frozenset({2, 3, 4})) == 0.5
 
 
 def test_a_sieve_counts_what_it_drops() -> None:
-    sieve = Sieve(["one two three four five six seven eight nine"])
+    sieve = PromptDedup(["one two three four five six seven eight nine"])
     long = "a wooden boat on a still lake under a pale sky at dawn with reeds"
     assert sieve.admits(long)
     assert not sieve.admits(long.upper())
@@ -214,7 +214,7 @@ def test_the_command_writes_cases_that_can_be_read(tmp_path: Path) -> None:
     result = fewstep("prompts", "build", "--category", "all", "--count", "30", "--to", to)
     assert result.exit_code == 0, result.output
     cases = list(entries(to))
-    assert Counter(getattr(case, "category", case) for case in cases) == dict.fromkeys(built.CATEGORIES, 30)
+    assert Counter(getattr(case, "category", case) for case in cases) == dict.fromkeys(grammar_prompts.CATEGORIES, 30)
     records = [json.loads(line) for line in to.read_text().splitlines()]
     assert all(("expect" in r) == (r["category"] == "text") for r in records)
     assert records[-1]["expect"]["text"] == quoted(records[-1]["prompt"])

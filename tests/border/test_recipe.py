@@ -9,9 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fewstep import strict_yaml
-from fewstep.errors import RecipeError
-from fewstep.recipe import OPERATIONAL, Recipe, describe, difference, flat, load, shipped
+from fewstep.run.recipe import (
+    OPERATIONAL,
+    Recipe,
+    describe,
+    flat_keys,
+    load_recipe,
+    recipe_diff,
+    shipped_recipes,
+)
+from fewstep.runtime import strict_yaml
+from fewstep.runtime.errors import RecipeError
 
 
 def mine(folder: Path, text: str, name: str = "mine.yaml") -> Path:
@@ -21,7 +29,7 @@ def mine(folder: Path, text: str, name: str = "mine.yaml") -> Path:
 
 def refusal(folder: Path, text: str, *overrides: str) -> str:
     with pytest.raises(RecipeError) as refused:
-        load(mine(folder, text), overrides)
+        load_recipe(mine(folder, text), overrides)
     return str(refused.value)
 
 
@@ -29,22 +37,22 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 
 
 def written_out(name: str) -> str:
-    return (resources.files("fewstep") / "recipes" / f"{name}.yaml").read_text()
+    return (resources.files("fewstep") / "run" / "recipes" / f"{name}.yaml").read_text()
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_write_out_every_key_or_what_differs_from_one_that_does(name: str) -> None:
-    keys = flat(strict_yaml.parse(written_out(name), name))
+    keys = flat_keys(strict_yaml.load_yaml(written_out(name), name))
     base = keys.pop("extends", None)
-    assert load(name).name == name
+    assert load_recipe(name).name == name
     if base is None:
-        assert set(keys) == set(flat(load(name).resolved()))
+        assert set(keys) == set(flat_keys(load_recipe(name).resolved()))
     else:
-        assert "extends" not in flat(strict_yaml.parse(written_out(base), base))
+        assert "extends" not in flat_keys(strict_yaml.load_yaml(written_out(base), base))
         assert 3 < len(keys) < 20
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_numbers_say_where_they_come_from(name: str) -> None:
     text = written_out(name)
     numbered = [line for line in text.splitlines() if re.search(r"(?<![\w.-])-?\d", line.split("#")[0])]
@@ -57,7 +65,7 @@ def test_shipped_numbers_say_where_they_come_from(name: str) -> None:
 
 
 def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
-    recipe = load("qwen-image-2.1")
+    recipe = load_recipe("qwen-image-2.1")
     assert list(recipe.student.grid) == pytest.approx([1, 0.9, 0.75, 0.5])
     assert (recipe.student.learning_rate, recipe.critic.learning_rate) == (2e-5, 5e-5)
     assert (recipe.critic.updates, recipe.critic.warmup_iterations) == (5, 50)
@@ -67,8 +75,8 @@ def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
 def test_what_the_recipes_are_for() -> None:
     """The issue's list, and what of each its name promises."""
     names = "qwen-image-2.1 qwen-image-2.1-48gb qwen-image-2.1-full qwen-image-unified flux2-klein-24gb my-lora pocket"
-    assert set(shipped()) == set(names.split())
-    full, unified, lora = load("qwen-image-2.1-full"), load("qwen-image-unified"), load("my-lora")
+    assert set(shipped_recipes()) == set(names.split())
+    full, unified, lora = load_recipe("qwen-image-2.1-full"), load_recipe("qwen-image-unified"), load_recipe("my-lora")
     assert (full.student.mode, full.critic.mode) == ("full", "full")
     assert 1e-6 <= full.student.learning_rate <= 2e-6
     routed = unified.teachers.named["drawing"]
@@ -77,10 +85,10 @@ def test_what_the_recipes_are_for() -> None:
     assert lora.student.init_from == lora.teachers.named["mine"].adapter
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_resolved_text_reads_back_to_the_same_recipe(name: str, tmp_path: Path) -> None:
-    recipe = load(name)
-    again = load(mine(tmp_path, recipe.resolved_yaml()))
+    recipe = load_recipe(name)
+    again = load_recipe(mine(tmp_path, recipe.resolved_yaml()))
     assert again == recipe
     assert again.fingerprint() == recipe.fingerprint()
 
@@ -89,22 +97,22 @@ def test_resolved_text_reads_back_to_the_same_recipe(name: str, tmp_path: Path) 
 
 
 def test_a_recipe_extends_another_one_level_deep(tmp_path: Path) -> None:
-    recipe = load(mine(tmp_path, "extends: pocket\nrun: {batch: 8}\ndata: {t2i: [{source: a.txt}]}"))
+    recipe = load_recipe(mine(tmp_path, "extends: pocket\nrun: {batch: 8}\ndata: {t2i: [{source: a.txt}]}"))
     assert recipe.name == "mine"
-    assert (recipe.run.batch, recipe.run.iterations) == (8, load("pocket").run.iterations)
+    assert (recipe.run.batch, recipe.run.iterations) == (8, load_recipe("pocket").run.iterations)
     assert [source.source for source in recipe.data.t2i] == ["a.txt"]
-    assert recipe.data.edit == load("pocket").data.edit
+    assert recipe.data.edit == load_recipe("pocket").data.edit
     mine(tmp_path, "extends: mine.yaml\nrun: {batch: 4}", "child.yaml")
     with pytest.raises(RecipeError, match="extends another recipe itself"):
-        load(tmp_path / "child.yaml")
+        load_recipe(tmp_path / "child.yaml")
 
 
 def test_a_file_extends_the_file_beside_it(tmp_path: Path) -> None:
-    mine(tmp_path, load("pocket").resolved_yaml(), "base.yaml")
+    mine(tmp_path, load_recipe("pocket").resolved_yaml(), "base.yaml")
     mine(tmp_path, "extends: base.yaml\nname: other\nstudent: {ema: 0.5}")
-    assert difference(load("pocket"), load(tmp_path / "mine.yaml")) == [
+    assert recipe_diff(load_recipe("pocket"), load_recipe(tmp_path / "mine.yaml")) == [
         "name: pocket -> other",
-        f"student.ema: {load('pocket').student.ema} -> 0.5",
+        f"student.ema: {load_recipe('pocket').student.ema} -> 0.5",
     ]
 
 
@@ -127,12 +135,12 @@ def test_a_file_extends_the_file_beside_it(tmp_path: Path) -> None:
     ],
 )
 def test_overrides_are_read_as_yaml(override: str, key: str, value: Any) -> None:
-    recipe = load("pocket", [override])
-    assert flat(recipe.resolved())[key] == value
+    recipe = load_recipe("pocket", [override])
+    assert flat_keys(recipe.resolved())[key] == value
 
 
 def test_later_overrides_win() -> None:
-    assert load("pocket", ["student.steps=2", "student.steps=8"]).student.steps == 8
+    assert load_recipe("pocket", ["student.steps=2", "student.steps=8"]).student.steps == 8
 
 
 # ---- refusing
@@ -221,10 +229,10 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_a_teacher_of_the_extended_recipe_can_be_taken_out(tmp_path: Path) -> None:
-    assert "editor" in load("pocket").teachers.named
+    assert "editor" in load_recipe("pocket").teachers.named
     text = "extends: pocket\nstudent: {init_from: null}\nteachers: {named: {editor: null}}"
-    assert load(mine(tmp_path, text)).teachers.named == {}
-    assert load("pocket", ["teachers.named.editor=null"]).teachers.named == {}
+    assert load_recipe(mine(tmp_path, text)).teachers.named == {}
+    assert load_recipe("pocket", ["teachers.named.editor=null"]).teachers.named == {}
 
 
 @pytest.mark.parametrize("text", ["", "- a", "pocket", "3"])
@@ -243,26 +251,26 @@ def test_missing_keys_are_named_with_their_meaning(tmp_path: Path) -> None:
 )
 def test_overrides_that_make_no_sense(override: str) -> None:
     with pytest.raises(RecipeError, match="--set"):
-        load("pocket", [override])
+        load_recipe("pocket", [override])
 
 
 def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"poket is no file and no shipped recipe; did you mean pocket\?"):
-        load("poket")
+        load_recipe("poket")
     assert "gone" in refusal(tmp_path, "extends: gone")
     (tmp_path / "latin.yaml").write_bytes("name: Öl".encode("latin-1"))
     with pytest.raises(RecipeError, match="not UTF-8 at byte 6"):
-        load(tmp_path / "latin.yaml")
+        load_recipe(tmp_path / "latin.yaml")
 
 
 # ---- identity
 
 
 def test_the_fingerprint_is_of_what_determines_the_weights() -> None:
-    usual = load("pocket").fingerprint()
-    assert load("pocket", ["name=other", "run.device=cpu", "run.keep_checkpoints=9"]).fingerprint() == usual
+    usual = load_recipe("pocket").fingerprint()
+    assert load_recipe("pocket", ["name=other", "run.device=cpu", "run.keep_checkpoints=9"]).fingerprint() == usual
     for override in ("run.seed=1", "run.iterations=151", "student.ema=0.5", "data.t2i.0.weight=2", "tasks.t2i=4"):
-        assert load("pocket", [override]).fingerprint() != usual, override
+        assert load_recipe("pocket", [override]).fingerprint() != usual, override
 
 
 def test_operational_keys_are_keys() -> None:
@@ -275,7 +283,7 @@ def test_every_key_is_described() -> None:
     assert notes["run.iterations"].type == "whole number"
     assert notes["teachers.named.<name>.adapter"].type == "text | null"
     assert notes["data.t2i[].source"].default == "(required)"
-    plain = {re.sub(r"\.(t2i|edit)\.", ".<task>.", key) for key in flat(load("qwen-image-2.1").resolved())}
+    plain = {re.sub(r"\.(t2i|edit)\.", ".<task>.", key) for key in flat_keys(load_recipe("qwen-image-2.1").resolved())}
     assert {key for key in plain if "guidance" not in key} <= {key for key in notes if "[]" not in key} | {
         "teachers.named"
     }
@@ -283,7 +291,7 @@ def test_every_key_is_described() -> None:
 
 def test_a_recipe_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load("pocket").name = "x"  # type: ignore[misc]
+        load_recipe("pocket").name = "x"  # type: ignore[misc]
 
 
 # ---- YAML
@@ -301,7 +309,7 @@ TREES = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dicti
 @given(TREES)
 @example({"negative": "a\x85b\u2028c"})
 def test_what_is_written_is_read_back(value: Any) -> None:
-    assert strict_yaml.parse(strict_yaml.written(value), "x") == value
+    assert strict_yaml.load_yaml(strict_yaml.dump_yaml(value), "x") == value
 
 
 @pytest.mark.parametrize(
@@ -320,13 +328,13 @@ def test_what_is_written_is_read_back(value: Any) -> None:
     ],
 )
 def test_yaml_without_its_surprises(text: str, value: Any) -> None:
-    found = strict_yaml.parse(text, "x")
+    found = strict_yaml.load_yaml(text, "x")
     assert (found, type(found)) == (value, type(value))
 
 
 def test_recipes_are_compared_key_by_key() -> None:
-    a, b = load("pocket"), load("pocket", ["teachers.base.guidance.t2i.scale=2", "run.seed=1"])
-    assert difference(a, a) == []
-    assert "run.seed: 0 -> 1" in difference(a, b)
-    assert any(line.startswith("teachers.base.guidance.t2i.scale: ") for line in difference(a, b))
+    a, b = load_recipe("pocket"), load_recipe("pocket", ["teachers.base.guidance.t2i.scale=2", "run.seed=1"])
+    assert recipe_diff(a, a) == []
+    assert "run.seed: 0 -> 1" in recipe_diff(a, b)
+    assert any(line.startswith("teachers.base.guidance.t2i.scale: ") for line in recipe_diff(a, b))
     assert isinstance(a, Recipe)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from made_up import forked, patiently
 
-from fewstep import durable
-from fewstep.errors import EnvironmentRefused, RunError
-from fewstep.recipe import load
-from fewstep.rundir import RunDir
+from fewstep.run.folder import RunDir
+from fewstep.run.recipe import load_recipe
+from fewstep.runtime import durable
+from fewstep.runtime.errors import EnvironmentRefused, RunError
 
-POCKET = load("pocket")
+POCKET = load_recipe("pocket")
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def test_a_new_run_has_recipe_environment_and_folders(tmp_path: Path) -> None:
         assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {
             *("recipe.yaml", "environment.json", "checkpoints", "samples", "student", "lock")
         }
-        assert load(run.folder / "recipe.yaml") == POCKET
+        assert load_recipe(run.folder / "recipe.yaml") == POCKET
         (start,) = run.environment()
         assert start["device"] == "cpu"
         assert "torch" in start["versions"]
@@ -54,29 +54,29 @@ def test_a_student_is_no_run_though_it_carries_a_recipe(tmp_path: Path, name: st
     (tmp_path / name).write_text("{}")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(RunError, match="is a model or a student, and no run"):
-        RunDir.open_or_create(tmp_path, load("pocket", ["student.learning_rate=1e-5"]))
+        RunDir.open_or_create(tmp_path, load_recipe("pocket", ["student.learning_rate=1e-5"]))
     with pytest.raises(RunError, match="is a model or a student, and no run"):
         RunDir.open(tmp_path)
     assert sorted(tmp_path.iterdir()) == before
-    assert load(tmp_path / "recipe.yaml") == POCKET
+    assert load_recipe(tmp_path / "recipe.yaml") == POCKET
     (tmp_path / "metrics.jsonl").touch()  # a run that has begun, and something that its owner laid beside it
     RunDir.open_or_create(tmp_path, POCKET).close()
 
 
 def test_cases_are_held_from_the_first_iteration_on(tmp_path: Path) -> None:
     with RunDir.open_or_create(tmp_path, POCKET) as run:
-        run.hold_cases("a", {"t2i": 8, "edit": 1})
-        run.hold_cases("b", {"t2i": 7})  # nothing was made of the others yet
+        run.pin_cases("a", {"t2i": 8, "edit": 1})
+        run.pin_cases("b", {"t2i": 7})  # nothing was made of the others yet
         run.metrics_path.write_text("{}\n")
-        run.hold_cases("b", {"t2i": 7})
+        run.pin_cases("b", {"t2i": 7})
         with pytest.raises(RunError, match=r"began with other cases \(7 t2i; now 3 t2i\).*--fork"):
-            run.hold_cases("c", {"t2i": 3})
+            run.pin_cases("c", {"t2i": 3})
 
 
 def test_the_same_recipe_goes_on_and_each_start_is_noted(tmp_path: Path) -> None:
     RunDir.open_or_create(tmp_path, POCKET).close()
     (tmp_path / "checkpoints" / "kept").touch()
-    elsewhere = load("pocket", ["run.device=cpu", "run.keep_checkpoints=7"])
+    elsewhere = load_recipe("pocket", ["run.device=cpu", "run.keep_checkpoints=7"])
     with RunDir.open_or_create(tmp_path, elsewhere) as run:
         assert len(run.environment()) == 2
         assert (run.checkpoints / "kept").exists()
@@ -89,7 +89,7 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path: Path, made: str
     (tmp_path / made).touch()
     before = (tmp_path / "recipe.yaml").read_bytes()
     with pytest.raises(RunError) as refused:
-        RunDir.open_or_create(tmp_path, load("pocket", ["run.seed=1", "run.device=cpu"]))
+        RunDir.open_or_create(tmp_path, load_recipe("pocket", ["run.seed=1", "run.device=cpu"]))
     assert "run.seed: 0 -> 1" in str(refused.value)
     assert "device" not in str(refused.value)
     assert (tmp_path / "recipe.yaml").read_bytes() == before
@@ -98,7 +98,7 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path: Path, made: str
 
 def test_a_recipe_may_be_mended_before_anything_was_made(tmp_path: Path) -> None:
     RunDir.open_or_create(tmp_path, POCKET).close()
-    mended = load("pocket", ["data.t2i.0.source=here.jsonl"])
+    mended = load_recipe("pocket", ["data.t2i.0.source=here.jsonl"])
     RunDir.open_or_create(tmp_path, mended).close()
     assert RunDir.open(tmp_path).recipe == mended
 
@@ -189,11 +189,11 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_lines_survive_a_torn_one(tmp_path: Path) -> None:
     run = RunDir.open_or_create(tmp_path, POCKET)
-    durable.append_line(run.metrics_path, {"iteration": 0, "loss": float("nan"), "parts": [1.0, float("inf")]})
+    durable.append_jsonl(run.metrics_path, {"iteration": 0, "loss": float("nan"), "parts": [1.0, float("inf")]})
     with run.metrics_path.open("ab") as file:
         file.write('{"iteration": 1, "name": "Ö'.encode()[:-1])
     assert run.metrics() == [{"iteration": 0, "loss": None, "parts": [1.0, None]}]
-    durable.append_line(run.metrics_path, {"iteration": 1})
+    durable.append_jsonl(run.metrics_path, {"iteration": 1})
     assert [line["iteration"] for line in run.metrics()] == [0, 1]
     assert run.metrics_path.read_bytes().count(b"\n") == 3
     run.close()
@@ -201,20 +201,20 @@ def test_lines_survive_a_torn_one(tmp_path: Path) -> None:
 
 def test_a_line_that_does_not_fit_is_refused_and_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    durable.append_line(path, {"n": 0})
+    durable.append_jsonl(path, {"n": 0})
     with full_disk(room=path.stat().st_size + 5), pytest.raises(EnvironmentRefused):
-        durable.append_line(path, {"n": 1, "much": "x" * 100})
-    durable.append_line(path, {"n": 2})
-    assert [line["n"] for line in durable.lines(path)] == [0, 2]
+        durable.append_jsonl(path, {"n": 1, "much": "x" * 100})
+    durable.append_jsonl(path, {"n": 2})
+    assert [line["n"] for line in durable.read_jsonl(path)] == [0, 2]
 
 
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
     path = tmp_path / "f.json"
-    durable.write(path, "old")
+    durable.write_atomically(path, "old")
     with full_disk(room=3), pytest.raises(EnvironmentRefused):
-        durable.write(path, json.dumps(list(range(100))))
+        durable.write_atomically(path, json.dumps(list(range(100))))
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("f.json", "old")]
-    durable.write(path, "new")
+    durable.write_atomically(path, "new")
     assert path.read_text() == "new"
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from made_up import about, latents, text_only
 from safetensors import safe_open
 
-from fewstep.conditioning import Conditioning
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.encode import store as store_module
-from fewstep.encode.store import ConditioningStore, Key
-from fewstep.errors import EnvironmentRefused, StoreError
+from fewstep.encode.store import ConditioningStore, StoreKey
+from fewstep.runtime.errors import EnvironmentRefused, StoreError
 
 SIZE = (64, 64)
 
@@ -23,13 +23,13 @@ def opened(folder: Path) -> ConditioningStore:
     return ConditioningStore(folder, "print")
 
 
-def put(store: ConditioningStore, prompt: str, seed: int, length: int = 5) -> Key:
+def put(store: ConditioningStore, prompt: str, seed: int, length: int = 5) -> StoreKey:
     key = store.key(prompt, (), SIZE)
     store.add(key, text_only(seed, length))
     return key
 
 
-def put_edit(store: ConditioningStore, prompt: str, picture: str, seed: int) -> Key:
+def put_edit(store: ConditioningStore, prompt: str, picture: str, seed: int) -> StoreKey:
     key = store.key(prompt, (picture,), SIZE)
     store.add(key, about(seed, latents(sum(map(ord, picture)))))
     return key
@@ -135,7 +135,7 @@ def test_an_added_key_is_kept_as_it_was_first(tmp_path: Path) -> None:
 # ---- harm
 
 
-def two_shards(folder: Path) -> list[Key]:
+def two_shards(folder: Path) -> list[StoreKey]:
     store = opened(folder)
     keys = []
     for n in range(2):
@@ -150,7 +150,7 @@ def test_a_torn_shard_and_what_leans_on_it_count_as_not_encoded(tmp_path: Path) 
     with_latents.write_bytes(with_latents.read_bytes()[:-1])
     store = opened(tmp_path)
     assert not any(map(store.has, keys)), "the second text lies in a whole shard, its latents do not"
-    assert store.torn == [with_latents.name]
+    assert store.torn_shards == [with_latents.name]
     for n in range(2):
         put_edit(store, f"prompt {n}", "p", n)
     store.flush()

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 
-from fewstep.budget.budget import Card, _steps, budget_of, changed, changes, rate_of
-from fewstep.errors import RecipeError, RunError
-from fewstep.recipe import checked
+from fewstep.run.budget.budget import (
+    GPUMemory,
+    _steps,
+    changes_to_fit,
+    gpu_budget,
+    iteration_time,
+    recipe_with,
+)
+from fewstep.run.recipe import parse_recipe
+from fewstep.runtime.errors import RecipeError, RunError
 from tests.commands.conftest import fewstep, recipe, teacher, written  # noqa: F401 - fixtures
 
 
@@ -38,15 +45,15 @@ def test_it_tells_of_a_model_without_weights(without_weights: dict[str, Any], tm
 
 
 def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
-    plan = checked(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
-    whole = budget_of(plan, tmp_path, on_gpu=False)
+    plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
+    whole = gpu_budget(plan, tmp_path, on_gpu=False)
 
-    class Small(Card):
+    class Small(GPUMemory):
         @property
         def bytes(self) -> int:
             return int(whole.bytes * 0.55)
 
-    made = changes(whole, Small(1))
+    made = changes_to_fit(whole, Small(1))
     assert [change.keys for change in made[:3]] == [
         "run.gradient_checkpointing: selective",
         "run.gradient_checkpointing: full",
@@ -64,22 +71,22 @@ def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict
 def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operations(
     without_weights: dict[str, Any], tmp_path: Path
 ) -> None:
-    plan = checked(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
-    told = budget_of(plan, tmp_path, on_gpu=False)
+    plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
+    told = gpu_budget(plan, tmp_path, on_gpu=False)
 
-    class Smaller(Card):
+    class Smaller(GPUMemory):
         @property
         def bytes(self) -> int:
             return told.bytes - 1
 
-    assert changes(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+    assert changes_to_fit(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
 
 
 def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str, Any], tmp_path: Path) -> None:
     """After whatever costs less; never for several GPUs, where weights are split first."""
     full = without_weights | {"student": without_weights["student"] | {"mode": "full"}}
-    budgets = [budget_of(checked(full, "tiny"), tmp_path, gpus, on_gpu=False) for gpus in (1, 2)]
-    one, two = ([key for step in _steps(budget, Card(0)) for key in step] for budget in budgets)
+    budgets = [gpu_budget(parse_recipe(full, "tiny"), tmp_path, gpus, on_gpu=False) for gpus in (1, 2)]
+    one, two = ([key for step in _steps(budget, GPUMemory(0)) for key in step] for budget in budgets)
     assert one.index("student.mode") < one.index("run.base_weights")
     assert "run.base_weights" not in two
 
@@ -101,15 +108,15 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
 ) -> None:
     full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
     run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
-    plan = checked(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
-    whole = budget_of(plan, tmp_path, on_gpu=False)
+    plan = parse_recipe(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    whole = gpu_budget(plan, tmp_path, on_gpu=False)
 
-    class Tiny(Card):
+    class Tiny(GPUMemory):
         @property
         def bytes(self) -> int:
             return 1
 
-    assert [change.keys for change in changes(whole, Tiny(1))] == [
+    assert [change.keys for change in changes_to_fit(whole, Tiny(1))] == [
         "critic.mode: adapter",
         "student.mode: adapter",
         "run.gradient_accumulation: 2 (or --gpus 2)",
@@ -121,20 +128,20 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
 def test_weights_are_split_before_anything_is_given_up(without_weights: dict[str, Any], tmp_path: Path) -> None:
     full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
     run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
-    plan = checked(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
-    whole = budget_of(plan, tmp_path, gpus=2, on_gpu=False)
+    plan = parse_recipe(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    whole = gpu_budget(plan, tmp_path, gpus=2, on_gpu=False)
 
-    class Less(Card):
+    class Less(GPUMemory):
         @property
         def bytes(self) -> int:
             return whole.bytes - 1
 
-    first = changes(whole, Less(1))[0]
+    first = changes_to_fit(whole, Less(1))[0]
     assert (first.keys, first.fits) == ("run.sharding: full", True)
-    split = budget_of(changed(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
+    split = gpu_budget(recipe_with(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
     assert split.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
-    assert split.shares("weights of the base") == split.shares("gradients of the critic") == 2
-    assert split.shares("activations") == 1
+    assert split.shard_count("weights of the base") == split.shard_count("gradients of the critic") == 2
+    assert split.shard_count("activations") == 1
 
 
 def test_hybrid_says_what_it_took_for_a_machine(without_weights: dict[str, Any], tmp_path: Path) -> None:
@@ -149,21 +156,21 @@ def test_hybrid_says_what_it_took_for_a_machine(without_weights: dict[str, Any],
 
 
 def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:
-    budget = budget_of(checked(without_weights, "tiny"), tmp_path, on_gpu=False)
+    budget = gpu_budget(parse_recipe(without_weights, "tiny"), tmp_path, on_gpu=False)
     (tmp_path / "metrics.jsonl").write_text(
         "".join(
             json.dumps({"phase": "distil", "iteration": i, "task": task, "seconds": {"iteration": s}}) + "\n"
             for i, (task, s) in enumerate([("t2i", 1.0), ("edit", 3.0), ("t2i", 2.0), ("t2i", 9.0)])
         )
     )
-    measured = rate_of(budget, None, tmp_path, None)
+    measured = iteration_time(budget, None, tmp_path, None)
     assert measured is not None
     assert measured.seconds == {"t2i": 2.0, "edit": 3.0}
     assert measured.hours(budget) == pytest.approx(10 / 3600)
     with pytest.raises(RecipeError, match="give one"):
-        rate_of(budget, 1.0, tmp_path, None)
+        iteration_time(budget, 1.0, tmp_path, None)
     with pytest.raises(RunError, match="run folder"):
-        rate_of(budget, None, tmp_path / "nowhere", None)
+        iteration_time(budget, None, tmp_path / "nowhere", None)
 
 
 def test_an_unknown_model_is_refused_with_what_is_known() -> None:
@@ -173,7 +180,7 @@ def test_an_unknown_model_is_refused_with_what_is_known() -> None:
 
 
 def test_a_changed_recipe_is_checked(without_weights: dict[str, Any]) -> None:
-    plan = checked(without_weights, "tiny")
-    assert changed(plan, {"run.batch": 1}).run.batch == 1
+    plan = parse_recipe(without_weights, "tiny")
+    assert recipe_with(plan, {"run.batch": 1}).run.batch == 1
     with pytest.raises(RecipeError):
-        changed(plan, {"run.batch": 0})
+        recipe_with(plan, {"run.batch": 0})

@@ -10,62 +10,67 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewstep.backbones import attention, tiny, tiny_flux2_klein, tiny_qwen_image
+from fewstep.backbones import attention
+from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.flux2_klein import Flux2Klein
-from fewstep.backbones.hollow import Size, size_of_model
-from fewstep.backbones.joint_sequence import _rope, joint_of
+from fewstep.backbones.joint_sequence import _rope, build_joint_sequence
 from fewstep.backbones.qwen_image import EDITS, QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.budget.forecast import forecast
-from fewstep.budget.ledger import ROLLOUT
-from fewstep.budget.rehearsal import Told, rehearse
-from fewstep.device import PRECISIONS
-from fewstep.parallel import ALONE, Ranks
-from fewstep.recipe import Recipe, load
+from fewstep.backbones.testing import (
+    tiny_flux2_klein,
+    tiny_qwen_image,
+    tiny_qwen_image_21,
+)
 from fewstep.roles.adapters import linear_shapes
-from fewstep.roles.assemble import FILES
+from fewstep.roles.build import FILE_LOADERS
+from fewstep.run.budget.forecast import forecast
+from fewstep.run.budget.op_counter import ROLLOUT
+from fewstep.run.budget.rehearsal import BatchShape, rehearse
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.device import PRECISIONS
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 
 MAKERS = {
-    "qwen-image-2.1": (QwenImage21, tiny.pipeline, "QwenImage21Pipeline"),
-    "qwen-image": (QwenImage, tiny_qwen_image.edit, EDITS),
-    "flux2-klein": (Flux2Klein, tiny_flux2_klein.pipeline, "Flux2KleinPipeline"),
+    "qwen-image-2.1": (QwenImage21, tiny_qwen_image_21.qwen_image_21_pipeline, "QwenImage21Pipeline"),
+    "qwen-image": (QwenImage, tiny_qwen_image.qwen_image_edit_pipeline, EDITS),
+    "flux2-klein": (Flux2Klein, tiny_flux2_klein.flux2_klein_pipeline, "Flux2KleinPipeline"),
 }
 GUIDED = [f"teachers.base.guidance.{task}={{scale: 3.0}}" for task in ("t2i", "edit")]
 
 
 @cache
-def size(family: str) -> Size:
+def size(family: str) -> ModelSize:
     kind, make, name = MAKERS[family]
     config = {key: value for key, value in make().transformer.config.items() if not key.startswith("_")}
-    return Size(kind, {"_class_name": name}, config, "tiny")
+    return ModelSize(kind, {"_class_name": name}, config, "tiny")
 
 
 def recipe(*keys: str) -> Recipe:
     small = ["student.adapter={rank: 4, alpha: 4}", "critic.adapter={rank: 4, alpha: 4}", "run.precision=fp32"]
     alone = ["student.init_from=null", "teachers.named={}"]  # the pocket's own LoRA fits no other model
-    return load("pocket", [*small, *alone, *GUIDED, *keys])
+    return load_recipe("pocket", [*small, *alone, *GUIDED, *keys])
 
 
-def told(family: str, task: Any, side: int) -> Told:
+def told(family: str, task: Any, side: int) -> BatchShape:
     config = size(family).config
     width = config.get("context_in_dim", config.get("joint_attention_dim"))
     padded = family != "flux2-klein"  # which knows no mask
-    return Told(task, (side, side), 24, width, ((side, side),) if task == "edit" else (), padded)
+    return BatchShape(task, (side, side), 24, width, ((side, side),) if task == "edit" else (), padded)
 
 
-def run(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE) -> int:
+def run(plan: Recipe, kind: ModelSize, what: BatchShape, samples: int, ranks: Ranks = SINGLE_RANK) -> int:
     """A real iteration of this plan. Bytes that were there before it, of weights and conditioning."""
     dtype = PRECISIONS[plan.run.precision]
     backbone: Any = kind.family.random(kind.config, dtype=dtype)
     if not ranks.first:
-        backbone = backbone.bare()
+        backbone = backbone.meta_copy()
     batch = what.batch(samples, backbone.latent_channels, ("",), dtype)
     held = [*backbone.transformer.parameters(), *backbone.transformer.buffers()]
     for cond in (batch.cond, *batch.negatives.values()):
         held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]
     now = sum(t.numel() * t.element_size() for t in held)
     del held  # a base in int8 lets its first weights go
-    rehearse(backbone, plan, batch, FILES, plan.run.gradient_accumulation, ranks)
+    rehearse(backbone, plan, batch, FILE_LOADERS, plan.run.gradient_accumulation, ranks)
     return now
 
 
@@ -77,10 +82,10 @@ def _fresh() -> None:
 def fresh() -> None:
     """As in a new process: rotary tables, which every model of a process shares, are made again."""
     _rope.cache_clear()
-    joint_of.cache_clear()
+    build_joint_sequence.cache_clear()
 
 
-def most_bytes(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks = ALONE) -> int:
+def most_bytes(plan: Recipe, kind: ModelSize, what: BatchShape, samples: int, ranks: Ranks = SINGLE_RANK) -> int:
     """At the fullest moment, as the allocator reports."""
     gc.collect()  # what earlier tests left is not given back meanwhile
     fresh()
@@ -207,7 +212,7 @@ def test_recomputing_takes_less_memory_and_more_work_the_more_it_is() -> None:
 @pytest.mark.slow
 def test_two_depths_tell_of_a_deep_model() -> None:
     small = size("qwen-image-2.1")
-    deep = Size(small.family, small.index, {**small.config, "num_layers": 6}, "deep")
+    deep = ModelSize(small.family, small.index, {**small.config, "num_layers": 6}, "deep")
     plan, what = recipe("run.gradient_checkpointing=full"), told("qwen-image-2.1", "edit", 8)
     led_on = forecast(plan, what, 2, on_gpu=False, size=deep, whole=2)
     whole = forecast(plan, what, 2, on_gpu=False, size=deep, whole=99)

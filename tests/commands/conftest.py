@@ -9,14 +9,14 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from fewstep.backbones import tiny
-from fewstep.cli import app
+from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.cli.main import app
 
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "tiny"
-    tiny.pipeline(0).save_pretrained(folder)
+    tiny_qwen_image_21.qwen_image_21_pipeline(0).save_pretrained(folder)
     return folder
 
 

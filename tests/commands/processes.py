@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from fewstep.cli import app
+from fewstep.cli.main import app
 
 PATIENCE_S = 120
 

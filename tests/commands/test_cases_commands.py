@@ -28,7 +28,7 @@ def model_must_stay_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("fewstep.launch.load_backbone", loaded)
+    monkeypatch.setattr("fewstep.run.launch.load_backbone", loaded)
 
 
 # ---- plan

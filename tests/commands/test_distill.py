@@ -94,7 +94,7 @@ def test_text_encoder_and_transformer_are_never_in_memory_together(
         held.extend(map(weakref.ref, modules.values()))
         return backbone
 
-    monkeypatch.setattr("fewstep.launch.load_backbone", noting)
+    monkeypatch.setattr("fewstep.run.launch.load_backbone", noting)
     file = written(recipe | {"store": str(tmp_path / "store")}, tmp_path)
     first, second = tmp_path / "runs" / "first", tmp_path / "runs" / "second"
     assert fewstep("distill", file, "--out", first).exit_code == 0

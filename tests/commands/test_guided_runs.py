@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewstep.backbones import tiny
 from fewstep.backbones.stock import QwenImage21Transformer2DModel
+from fewstep.backbones.testing import tiny_qwen_image_21
 from tests.commands.conftest import fewstep, written
 from tests.commands.test_refusals import refused
 
@@ -34,7 +34,7 @@ def test_text_to_image_to_one_teacher_and_edits_to_another(recipe: dict[str, Any
     """As with Qwen-Image-2512 and Qwen-Image-Edit-2511: two models, each with its own guidance, and a LoRA over one of
     them for some of its samples."""
     editor = tmp_path / "editor"
-    tiny.pipeline(3).save_pretrained(editor)
+    tiny_qwen_image_21.qwen_image_21_pipeline(3).save_pretrained(editor)
     guided = {"edit": {"scale": 2.0, "keep_norm": True, "negative": "blurred"}}
     recipe["teachers"] = {
         "preset": "last-step-only",

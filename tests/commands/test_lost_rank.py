@@ -10,8 +10,8 @@ import pytest
 from torch.distributed import TCPStore
 
 from fewstep.backbones.stock import QwenImage21Transformer2DModel
-from fewstep.commands.speaking import speaks
-from fewstep.train.checkpoint import load
+from fewstep.cli.commands.error_reporter import reports_error
+from fewstep.train.checkpoint import load_checkpoint
 from tests.commands.conftest import written
 from tests.commands.processes import Command
 from tests.commands.test_distill import lines
@@ -74,7 +74,9 @@ def test_a_rank_that_is_lost_ends_the_run_and_the_same_command_goes_on(file: str
     assert [command.wait() for command in again] == [0, 0], [command.said for command in again]
     assert "going on from" in again[0].said
     assert lines(whole) == lines(broken)
-    (tensors, state), (its_tensors, its_state) = (load(r / "checkpoints" / "iteration-000012") for r in (whole, broken))
+    (tensors, state), (its_tensors, its_state) = (
+        load_checkpoint(r / "checkpoints" / "iteration-000012") for r in (whole, broken)
+    )
     assert state == its_state
     for stem, named in tensors.items():
         assert named.keys() == its_tensors[stem].keys()
@@ -82,11 +84,11 @@ def test_a_rank_that_is_lost_ends_the_run_and_the_same_command_goes_on(file: str
 
 
 def test_of_torchrun_s_processes_the_first_alone_says_why_they_ended() -> None:
-    assert speaks({})
+    assert reports_error({})
     port = free_port()
     told = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     agent = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
-    assert [speaks(told) for _ in range(3)] == [True, False, False]
-    assert speaks(told | {"TORCHELASTIC_RESTART_COUNT": "1"})
+    assert [reports_error(told) for _ in range(3)] == [True, False, False]
+    assert reports_error(told | {"TORCHELASTIC_RESTART_COUNT": "1"})
     del agent
-    assert speaks({"TORCHELASTIC_USE_AGENT_STORE": "True"})
+    assert reports_error({"TORCHELASTIC_USE_AGENT_STORE": "True"})

@@ -10,8 +10,8 @@ import huggingface_hub
 import pytest
 import torch
 
-from fewstep import device
-from fewstep.backbones import tiny_qwen_image
+from fewstep.backbones.testing import tiny_qwen_image
+from fewstep.runtime import device
 from tests.commands.conftest import fewstep, written
 
 
@@ -59,7 +59,7 @@ def model_must_stay_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("fewstep.launch.load_backbone", loaded)
+    monkeypatch.setattr("fewstep.run.launch.load_backbone", loaded)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_what_the_family_does_not_take_is_told_before_it_is_loaded(
 def test_edits_of_a_model_that_draws_from_text_alone(
     recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None
 ) -> None:
-    tiny_qwen_image.t2i().save_pretrained(tmp_path / "draws")
+    tiny_qwen_image.qwen_image_pipeline().save_pretrained(tmp_path / "draws")
     file = written(recipe | {"model": str(tmp_path / "draws")}, tmp_path)
     refused(fewstep("distill", file, "--out", tmp_path / "runs" / "a"), "edit.jsonl:1: an edit", "Qwen-Image-Edit-2509")
 

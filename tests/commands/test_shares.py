@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fewstep import durable
 from fewstep.bench.gallery import open_gallery
 from fewstep.encode import store
+from fewstep.runtime import durable
 from tests.commands.conftest import fewstep, written
 from tests.commands.processes import Command
 
@@ -53,7 +53,7 @@ def through(commands: list[Command]) -> None:
 def stored(place: Path) -> list[str]:
     """The conditionings that the index names, by key, as often as it does."""
     indices = place.glob("store/*/index.jsonl")
-    return [key for index in indices for line in durable.lines(index) for key in line["texts"]]
+    return [key for index in indices for line in durable.read_jsonl(index) for key in line["texts"]]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_an_encoding_in_shares_killed_and_begun_again(many: str, tmp_path: Path)
 
 def rows(gallery: Path) -> list[tuple[str, int]]:
     manifests = gallery.glob("manifest*.jsonl")
-    return [(row["case"], row["seed"]) for manifest in manifests for row in durable.lines(manifest)]
+    return [(row["case"], row["seed"]) for manifest in manifests for row in durable.read_jsonl(manifest)]
 
 
 def test_a_gallery_in_shares_killed_and_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler, QwenImagePipeline
-from fewstep.backbones.toy import ToyBackbone
-from fewstep.conditioning import Conditioning, stack
+from fewstep.backbones.testing.toy import ToyBackbone
 
 SIZE = (64, 96)  # height, width
 

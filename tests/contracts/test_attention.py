@@ -80,12 +80,12 @@ def test_elsewhere_the_stock_kernel_stays(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(attention, "stock", stock)
     attention.attention(*drawn(4, 8, torch.float32))
-    attention.attention(*drawn(4, attention.SHORT + 1))
+    attention.attention(*drawn(4, attention.MAX_KEYS + 1))
     attention.attention(*drawn(4, 8), is_causal=True)
     attention.attention(*drawn(4, 8), dropout_p=0.0, is_causal=False, scale=None)
     with torch.autocast("cpu", torch.bfloat16):  # processors hand over fp32 there, where norms do
         attention.attention(*drawn(4, 8, torch.float32))
-    assert asked == [(torch.float32, 8), (torch.bfloat16, attention.SHORT + 1), (torch.bfloat16, 8)]
+    assert asked == [(torch.float32, 8), (torch.bfloat16, attention.MAX_KEYS + 1), (torch.bfloat16, 8)]
 
 
 def test_the_stock_transformer_runs_on_it(monkeypatch: pytest.MonkeyPatch) -> None:

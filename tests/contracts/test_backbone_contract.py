@@ -8,8 +8,8 @@ import torch
 from specimens import EDIT, EDIT_TWO, FAMILIES, SIZE, T2I, T2I_UNEQUAL, Request, noise_for, picture
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.conditioning import Conditioning, stack
-from fewstep.errors import LayoutError
+from fewstep.backbones.conditioning import Conditioning, stack
+from fewstep.runtime.errors import LayoutError
 
 ASKED = pytest.mark.parametrize("asked", [T2I, T2I_UNEQUAL, EDIT, EDIT_TWO], ids=lambda r: r.name)
 

@@ -9,7 +9,7 @@ from specimens import T2I, Family, Request
 from test_gradients import assert_same, gradients
 
 from fewstep.backbones.blocks import blocks
-from fewstep.roles.compilation import compiled
+from fewstep.roles.compilation import compile_blocks
 
 EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(64, 64)], (64, 64))
 
@@ -28,7 +28,7 @@ def pair(family: Family) -> tuple[Any, Any]:
     made: list[Any] = [family.make(), family.make()]
     for backbone in made:
         backbone.transformer.requires_grad_(True)
-    compiled(made[1].transformer, backend="eager")
+    compile_blocks(made[1].transformer, backend="eager")
     return made[0], made[1]
 
 
@@ -55,7 +55,7 @@ def test_texts_of_all_lengths_share_what_was_compiled(caching: Family) -> None:
     """Twice at most: for the first length, and for all others."""
     backbone: Any = caching.make()
     counted = torch._dynamo.testing.CompileCounter()
-    compiled(backbone.transformer, counted)
+    compile_blocks(backbone.transformer, counted)
     frames = []
     with torch.no_grad():
         for words in range(2, 7):

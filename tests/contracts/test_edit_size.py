@@ -4,10 +4,14 @@ import random
 
 from PIL import Image
 
-from fewstep.backbones import tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.flux2_klein import Flux2Klein
-from fewstep.backbones.qwen_image import QwenImage, pipeline_qwenimage_edit_plus, reference_size
+from fewstep.backbones.qwen_image import (
+    QwenImage,
+    pipeline_qwenimage_edit_plus,
+    reference_size,
+)
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
 
 MEGAPIXEL = 1024 * 1024
 
@@ -28,7 +32,7 @@ def test_of_qwen_image_21() -> None:
 
 
 def test_of_qwen_image() -> None:
-    backbone = QwenImage.from_pipeline(tiny_qwen_image.edit())
+    backbone = QwenImage.from_pipeline(tiny_qwen_image.qwen_image_edit_pipeline())
     for image in shapes(500):
         assert backbone.edit_size([image], pipeline_qwenimage_edit_plus.VAE_IMAGE_SIZE) == reference_size(image)
     assert backbone.edit_size([Image.new("1", (1920, 1080))], MEGAPIXEL) == (768, 1376)
@@ -36,7 +40,7 @@ def test_of_qwen_image() -> None:
 
 def test_of_flux2_klein() -> None:
     """As the stock call has it: the first reference's own size, a megapixel at most."""
-    backbone = Flux2Klein.from_pipeline(tiny_flux2_klein.pipeline())
+    backbone = Flux2Klein.from_pipeline(tiny_flux2_klein.flux2_klein_pipeline())
     size = backbone.edit_size([Image.new("RGB", (100, 80)), Image.new("RGB", (64, 64))], MEGAPIXEL)
     assert size == (
         80 // backbone.size_multiple * backbone.size_multiple,

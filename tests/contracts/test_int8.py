@@ -9,12 +9,17 @@ from specimens import EDIT, Family, noise_for
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.families import load_backbone
-from fewstep.backbones.int8 import Int8Linear, rounded, taken_back, to_int8
-from fewstep.conditioning import Conditioning
-from fewstep.flow.noise import Draw
+from fewstep.backbones.int8 import (
+    Int8Linear,
+    dequantize,
+    quantize,
+    to_int8,
+)
+from fewstep.flow.rng import NamedRNG
 from fewstep.roles.adapters import Adapters, linear_shapes
-from fewstep.roles.compilation import compiled
+from fewstep.roles.compilation import compile_blocks
 from fewstep.roles.plan import AdapterPlan
 from fewstep.roles.recomputation import recompute
 
@@ -30,20 +35,20 @@ def test_a_weight_is_off_by_half_a_level_of_its_row(dtype: torch.dtype) -> None:
     """A row of large weights costs its neighbours nothing; a row of zeros is one."""
     weight = drawn(6, 40) * torch.tensor([1.0, 100.0, 1e-3, 1.0, 0.0, 1e-20])[:, None]
     weight = weight.to(dtype)
-    whole, scale = rounded(weight)
+    whole, scale = quantize(weight)
     assert (whole.dtype, scale.dtype, whole.abs().max()) == (torch.int8, dtype, 127)
-    back = taken_back(whole, scale, torch.float32)
+    back = dequantize(whole, scale, torch.float32)
     off = (back - weight.float()).abs().amax(dim=1)
     assert (off <= 0.501 * scale.float()).all()
     assert (back[4] == 0).all()
-    assert torch.isfinite(taken_back(whole, scale, dtype)).all()
+    assert torch.isfinite(dequantize(whole, scale, dtype)).all()
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_layer_is_the_product_with_the_rounded_weight(bias: bool) -> None:
     layer = nn.Linear(12, 7, bias=bias).requires_grad_(False)
     small = Int8Linear(layer)
-    weight = taken_back(small.weight, small.scale, torch.float32)
+    weight = dequantize(small.weight, small.scale, torch.float32)
     ours, theirs = (drawn(2, 5, 12).requires_grad_() for _ in range(2))
     answers = small(ours), functional.linear(theirs, weight, layer.bias)
     torch.testing.assert_close(*answers, **EXACT)
@@ -109,7 +114,7 @@ def test_adapters_over_it_are_those_over_the_rounded_base(family: Family, how: s
     rounded_values = {n: m for n, m in small.transformer.named_modules() if isinstance(m, Int8Linear)}
     with torch.no_grad():
         for name, layer in rounded_values.items():
-            weight = taken_back(layer.weight, layer.scale, torch.float32)
+            weight = dequantize(layer.weight, layer.scale, torch.float32)
             large.transformer.get_parameter(f"{name}.weight").copy_(weight)
     cond = EDIT.conditioning(large)
     found = [_learnt(backbone, cond, how) for backbone in (small, large)]
@@ -119,14 +124,14 @@ def test_adapters_over_it_are_those_over_the_rounded_base(family: Family, how: s
 def _learnt(backbone: Any, cond: Conditioning, how: Any) -> dict[str, Tensor]:
     """The velocity, and the gradient of every adapter weight, B away from zero."""
     adapters = Adapters(backbone.transformer)
-    adapters.add("student", AdapterPlan(rank=2, alpha=2.0), backbone.lora_targets, Draw(0))
+    adapters.add("student", AdapterPlan(rank=2, alpha=2.0), backbone.lora_targets, NamedRNG(0))
     learnt = adapters.parameters("student")
     with torch.no_grad():
         for name, parameter in learnt.items():
-            parameter.copy_(0.1 * Draw(1).normal(parameter.shape, name))
+            parameter.copy_(0.1 * NamedRNG(1).normal(parameter.shape, name))
     if how == "compiled":
         torch._dynamo.reset()
-        compiled(backbone.transformer, backend="eager")
+        compile_blocks(backbone.transformer, backend="eager")
     else:
         recompute(backbone.transformer, how)
     with adapters.active("student"):

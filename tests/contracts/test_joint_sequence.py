@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.backbones.joint_sequence import forward_joint, joint_of
+from fewstep.backbones.conditioning import Layout, TokenGrid
+from fewstep.backbones.joint_sequence import build_joint_sequence, forward_joint
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21KVCache
-from fewstep.conditioning import Grid, Layout
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 
-DRAW, TEXTS, TARGET = Draw(3), 5, (2, 4)
+DRAW, TEXTS, TARGET = NamedRNG(3), 5, (2, 4)
 LAYOUTS = {
     "t2i": Layout("t2i", TARGET),
     "edit": Layout("edit", TARGET, ((4, 2),), (3,)),
@@ -62,7 +62,7 @@ def stock(
     transformer: Any,
     layout: Layout,
     mask_BL: Tensor | None,
-    target: Grid = TARGET,
+    target: TokenGrid = TARGET,
     cache: QwenImage21KVCache | None = None,
     mode: str | None = None,
 ) -> Tensor:
@@ -141,10 +141,10 @@ def test_hooks_on_the_module_run(transformer: Any) -> None:
 
 def test_what_the_layout_settles_is_made_once() -> None:
     told = (LAYOUTS["edit"], TEXTS, TARGET, 10000, (8, 12, 12), torch.device("cpu"))
-    first = joint_of(*told)
-    assert joint_of(*told) is first
+    first = build_joint_sequence(*told)
+    assert build_joint_sequence(*told) is first
     assert first.segments == ((0, 3, True), (3, 11, False), (11, 13, True))
     assert first.prefix_tokens == 13
     assert first.is_target_S.tolist() == [False] * 13 + [True] * 8
     with pytest.raises(AssertionError, match="where their slots are"):
-        joint_of(Layout("edit", TARGET, ((2, 2),)), *told[1:])
+        build_joint_sequence(Layout("edit", TARGET, ((2, 2),)), *told[1:])

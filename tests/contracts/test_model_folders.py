@@ -11,18 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fewstep.backbones.families as families
-from fewstep.backbones import tiny
 from fewstep.backbones.families import load_backbone
-from fewstep.backbones.placement import check_placement
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.errors import EnvironmentRefused, ModelError
+from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.runtime.device_check import check_device
+from fewstep.runtime.errors import EnvironmentRefused, ModelError
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model on disk, its transformer in several shards. Not to be changed."""
     path = tmp_path_factory.mktemp("whole")
-    pipeline = tiny.pipeline()
+    pipeline = tiny_qwen_image_21.qwen_image_21_pipeline()
     pipeline.save_pretrained(path)
     (path / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
     pipeline.transformer.save_pretrained(path / "transformer", max_shard_size="200KB")
@@ -48,7 +48,7 @@ def test_a_whole_folder_loads(whole: Path, parts: str) -> None:
     backbone = load_backbone(str(whole), dtype=torch.float32, parts=parts)  # type: ignore[arg-type]
     assert isinstance(backbone, QwenImage21)
     assert backbone.source == str(whole)
-    want = tiny.pipeline().transformer.state_dict()
+    want = tiny_qwen_image_21.qwen_image_21_pipeline().transformer.state_dict()
     assert all(torch.equal(want[k], v) for k, v in backbone.transformer.state_dict().items())
 
 
@@ -162,11 +162,11 @@ def test_a_device_that_is_not_here_is_refused_before_the_folder_is_looked_at(
 
 
 def test_odd_devices_and_dtypes() -> None:
-    assert check_placement(torch.bfloat16, "cpu") == torch.device("cpu")
+    assert check_device(torch.bfloat16, "cpu") == torch.device("cpu")
     with pytest.raises(EnvironmentRefused, match="not a device"):
-        check_placement(torch.float32, "gpu")
+        check_device(torch.float32, "gpu")
     with pytest.raises(EnvironmentRefused, match=r"not torch\.int8"):
-        check_placement(torch.int8, "cpu")
+        check_device(torch.int8, "cpu")
 
 
 def test_a_gpu_that_lacks_bfloat16_or_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +175,10 @@ def test_a_gpu_that_lacks_bfloat16_or_is_not_there(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
     with pytest.raises(EnvironmentRefused, match=r"there are 1 GPUs"):
-        check_placement(torch.float32, "cuda:1")
+        check_device(torch.float32, "cuda:1")
     with pytest.raises(EnvironmentRefused, match="Old GPU does not know bfloat16"):
-        check_placement(torch.bfloat16, "cuda")
-    assert check_placement(torch.float32, "cuda").type == "cuda"
+        check_device(torch.bfloat16, "cuda")
+    assert check_device(torch.float32, "cuda").type == "cuda"
 
 
 # ---- fingerprints
@@ -211,7 +211,9 @@ def test_fingerprint_follows_what_encodes(folder: Path, whole: Path) -> None:
 def test_fingerprint_ignores_what_does_not(folder: Path) -> None:
     """Another transformer, another scheduler, other shards of the same weights, who wrote a config."""
     before = print_of(folder)
-    tiny.pipeline(7).transformer.save_pretrained(folder / "transformer", max_shard_size="200KB")
+    tiny_qwen_image_21.qwen_image_21_pipeline(7).transformer.save_pretrained(
+        folder / "transformer", max_shard_size="200KB"
+    )
     config = folder / "vae" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_diffusers_version": "9", "_name_or_path": "x"}))
     file = folder / "vae" / "diffusion_pytorch_model.safetensors"

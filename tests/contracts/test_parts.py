@@ -10,10 +10,10 @@ import pytest
 import torch
 from specimens import EDIT_TWO, FAMILIES, SIZE, T2I_UNEQUAL, Family, noise_for, picture
 
-from fewstep.backbones.bare import materialise
-from fewstep.backbones.families import load_backbone, told
-from fewstep.conditioning import Conditioning
-from fewstep.errors import ModelError
+from fewstep.backbones.conditioning import Conditioning
+from fewstep.backbones.families import load_backbone, model_summary
+from fewstep.backbones.meta_copy import materialise
+from fewstep.runtime.errors import ModelError
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_every_part_tells_the_same_of_the_model(folder: Path, parts: str) -> Non
     for fact in ("latent_channels", "lora_targets", "max_references", "default_guidance", "default_steps"):
         assert getattr(part, fact) == getattr(whole, fact), fact
     assert part.sampling_grid(3, (4, 6)) == whole.sampling_grid(3, (4, 6))
-    assert part.fingerprint() == whole.fingerprint() == told(folder).fingerprint
-    assert told(folder).guidance == whole.default_guidance
+    assert part.fingerprint() == whole.fingerprint() == model_summary(folder).fingerprint
+    assert model_summary(folder).guidance == whole.default_guidance
 
 
 @pytest.mark.parametrize(("parts", "unneeded"), [("encoder", "transformer"), ("decoder", "text_encoder")])
@@ -102,7 +102,7 @@ def test_weights_of_other_parts_may_be_missing(folder: Path, parts: str, unneede
 def test_a_bare_twin_is_the_model_once_it_has_its_weights(folder: Path) -> None:
     """What other processes get of a model whose weights lie in parts: sent as bytes, filled weight by weight."""
     whole = loaded(folder, "decoder")
-    twin = pickle.loads(pickle.dumps(whole.bare()))
+    twin = pickle.loads(pickle.dumps(whole.meta_copy()))
     assert twin.pipeline is None
     assert all(p.is_meta and not p.requires_grad for p in twin.transformer.parameters())
     materialise(twin.transformer, torch.device("cpu"))

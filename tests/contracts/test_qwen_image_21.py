@@ -6,11 +6,11 @@ import pytest
 import torch
 from specimens import EDIT, EDIT_TWO, SIZE, T2I, noise_for, picture
 
-from fewstep.backbones import tiny
 from fewstep.backbones.interleave import slot_positions
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
-from fewstep.errors import LayoutError, ModelError
+from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.runtime.errors import LayoutError, ModelError
 
 TURBO = (1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568)  # Qwen-Image-2.1-Turbo
 
@@ -23,7 +23,7 @@ def backbone() -> QwenImage21:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny")
-    tiny.pipeline().save_pretrained(path)
+    tiny_qwen_image_21.qwen_image_21_pipeline().save_pretrained(path)
     return path
 
 
@@ -99,14 +99,14 @@ def test_a_reference_of_the_targets_shape_gets_its_size(backbone: QwenImage21) -
     ids=["plain", "static", "dynamic", "terminal"],
 )
 def test_the_grid_is_the_pipelines(config: dict[str, object]) -> None:
-    pipeline = tiny.pipeline()
+    pipeline = tiny_qwen_image_21.qwen_image_21_pipeline()
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler(**config)
     assert_grid(QwenImage21.from_pipeline(pipeline), 5)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_sample_sigmas_go_through_the_shift(dynamic: bool) -> None:
-    pipeline = tiny.pipeline()
+    pipeline = tiny_qwen_image_21.qwen_image_21_pipeline()
     pipeline.register_to_config(sample_sigmas=list(TURBO))
     if dynamic:
         pipeline.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
@@ -127,7 +127,7 @@ def assert_grid(backbone: QwenImage21, steps: int) -> None:
 
 
 def test_sample_sigmas_with_a_terminal_are_refused() -> None:
-    pipeline = tiny.pipeline()
+    pipeline = tiny_qwen_image_21.qwen_image_21_pipeline()
     pipeline.register_to_config(sample_sigmas=[1.0, 0.5])
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift_terminal=0.02)
     with pytest.raises(ModelError, match="list of sigmas"):
@@ -157,10 +157,10 @@ def test_the_vae_visits_the_transformers_device_to_decode(monkeypatch: pytest.Mo
     move = type(backbone.pipeline.vae).to
     monkeypatch.setattr(type(backbone.pipeline.vae), "to", lambda vae, to: went.append(to) or move(vae, to))
     monkeypatch.setattr(QwenImage21, "device", torch.device("cpu", 0))  # the other one of a machine with two places
-    with pytest.raises(KeyboardInterrupt), backbone.decoding():
+    with pytest.raises(KeyboardInterrupt), backbone.vae_on_device():
         raise KeyboardInterrupt
     assert went == [torch.device("cpu", 0), torch.device("cpu")]
-    with backbone.bare().decoding():  # a rank that has no VAE
+    with backbone.meta_copy().vae_on_device():  # a rank that has no VAE
         pass
 
 
@@ -192,7 +192,7 @@ def test_random_weights_of_a_config(backbone: QwenImage21) -> None:
 
 
 def test_without_causal_condition_there_is_no_prefix() -> None:
-    pipeline = tiny.pipeline()
+    pipeline = tiny_qwen_image_21.qwen_image_21_pipeline()
     pipeline.transformer.register_to_config(causal_condition=False)
     backbone = QwenImage21.from_pipeline(pipeline)
     cond = EDIT_TWO.conditioning(backbone)

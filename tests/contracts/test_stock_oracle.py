@@ -21,7 +21,7 @@ from specimens import (
     stock_call,
 )
 
-from fewstep.conditioning import stack
+from fewstep.backbones.conditioning import stack
 from fewstep.flow.guidance import guided
 from fewstep.flow.solver import trajectory
 from fewstep.sample.sampler import seeded_noise

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from fewstep.endpoint.bounded_map import bounded_map
 from fewstep.endpoint.client import Client
-from fewstep.endpoint.crew import work_through
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.endpoint.messages import text
+from fewstep.endpoint.messages import text_message
 from fewstep.endpoint.reply import Reply
-from fewstep.errors import BudgetSpent, EndpointError
+from fewstep.runtime.errors import BudgetSpent, EndpointError
 from tests.endpoint.fault_server import (
     FaultServer,
     Script,
@@ -43,10 +43,10 @@ async def _replies(declared: Endpoint, times: int) -> list[Reply]:
     replies: list[Reply] = []
 
     async def one(number: int) -> None:
-        replies.append(await client.ask([text("user", f"question {number}")], SCHEMA))
+        replies.append(await client.ask([text_message("user", f"question {number}")], SCHEMA))
 
     async with Client(declared) as client:
-        await work_through(range(times), one, declared.concurrency)
+        await bounded_map(range(times), one, declared.concurrency)
     return replies
 
 
@@ -66,7 +66,7 @@ def test_a_plain_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     [reply], server = asked([says("yes", "seer-2026-01-05")], parameters=parameters, key_env="SEER_KEY", price=price)
     assert (reply.status, reply.text, reply.model, reply.finish) == ("ok", "yes", "seer-2026-01-05", "stop")
     assert reply.cost == pytest.approx(1000 * 2e-6 + 100 * 10e-6)
-    assert (reply.tries, reply.rung) == (1, "json_schema")
+    assert (reply.tries, reply.response_format) == (1, "json_schema")
     [call] = server.calls
     assert call.path == "/v1/chat/completions"
     assert call.headers["authorization"] == "Bearer s3cret"
@@ -185,10 +185,10 @@ def test_too_many_lowers_the_concurrency_and_answers_raise_it_again() -> None:
 
         async def run() -> tuple[int, int, list[Reply]]:
             async with Client(endpoint(server, concurrency=4)) as client:
-                replies = [await client.ask([text("user", "first")])]
-                low = client.pace.limit
-                replies += [await client.ask([text("user", str(n))]) for n in range(8)]
-                return low, client.pace.limit, replies
+                replies = [await client.ask([text_message("user", "first")])]
+                low = client.rate_limiter.limit
+                replies += [await client.ask([text_message("user", str(n))]) for n in range(8)]
+                return low, client.rate_limiter.limit, replies
 
         low, high, replies = asyncio.run(run())
     assert [reply.tries for reply in replies] == [2] + [1] * 8
@@ -242,7 +242,7 @@ def test_a_streamed_answer_is_one_answer() -> None:
 def test_the_ladder_goes_down_where_the_server_knows_not_the_rung() -> None:
     unknown = fails(400, "response_format json_schema is not supported")
     replies, server = asked([unknown, says("{}")], times=2, structured=["json_schema", "json_object"])
-    assert [reply.rung for reply in replies] == ["json_object", "json_object"]
+    assert [reply.response_format for reply in replies] == ["json_object", "json_object"]
     assert len(server.calls) == 3
     assert "json_schema" in refused(unknown, calls=1, structured="json_schema")
 
@@ -290,10 +290,10 @@ def test_after_an_error_what_is_under_way_ends() -> None:
         async def run() -> None:
             async def one(number: int) -> None:
                 await asyncio.sleep(0.1 * number)
-                replies.append(await client.ask([text("user", str(number))]))
+                replies.append(await client.ask([text_message("user", str(number))]))
 
             async with Client(endpoint(server, concurrency=2)) as client:
-                await work_through(range(9), one, 2)
+                await bounded_map(range(9), one, 2)
 
         with pytest.raises(EndpointError):
             asyncio.run(run())

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep.endpoint.declaration import Endpoint, load
-from fewstep.endpoint.messages import shown
-from fewstep.errors import DeclarationError, EnvironmentRefused
+from fewstep.endpoint.declaration import Endpoint, load_endpoint
+from fewstep.endpoint.messages import encode_picture
+from fewstep.runtime.errors import DeclarationError, EnvironmentRefused
 
 TOML = 'base_url = "http://127.0.0.1:8000/v1/"\nmodel = "seer"\n'
 
 
 def declared(tmp_path: Path, more: str = "", name: str = "seer.toml") -> Endpoint:
     (tmp_path / name).write_text(TOML + more)
-    return load(tmp_path / name)
+    return load_endpoint(tmp_path / name)
 
 
 def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
         "base_url: http://127.0.0.1:8000/v1\nmodel: seer\nstructured: [json_object]\nbudget: 5\n"
         "price: {input: 2.5}\nparameters: {temperature: 0.0}\n"
     )
-    assert from_toml == load(tmp_path / "seer.yaml")
+    assert from_toml == load_endpoint(tmp_path / "seer.yaml")
     assert (from_toml.name, from_toml.base_url) == ("seer", "http://127.0.0.1:8000/v1")
 
 
@@ -62,7 +62,7 @@ def test_mistakes_are_named(tmp_path: Path, more: str, words: list[str]) -> None
 def test_addresses(tmp_path: Path, url: str) -> None:
     (tmp_path / "x.yaml").write_text(f"base_url: {url}\nmodel: m\n")
     with pytest.raises(DeclarationError, match="base_url"):
-        load(tmp_path / "x.yaml")
+        load_endpoint(tmp_path / "x.yaml")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_files_that_declare_nothing(tmp_path: Path, name: str, content: bytes | 
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DeclarationError, match=name):
-        load(tmp_path / name)
+        load_endpoint(tmp_path / name)
 
 
 def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,12 +89,12 @@ def test_a_missing_key_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_pictures_go_unresized_unless_declared() -> None:
     picture = Image.linear_gradient("L").resize((300, 100)).convert("RGB")
-    whole, small = shown(picture), shown(picture, max_side=150)
+    whole, small = encode_picture(picture), encode_picture(picture, max_side=150)
     assert (whole.sent_width, whole.sent_height) == (300, 100)
     with Image.open(io.BytesIO(whole.png)) as sent:
         assert sent.tobytes() == picture.tobytes()
     assert (small.width, small.height, small.sent_width, small.sent_height) == (300, 100, 150, 50)
-    assert shown(picture, max_side=300).hash == whole.hash
+    assert encode_picture(picture, max_side=300).hash == whole.hash
     assert whole.png.startswith(b"\x89PNG")
 
 
@@ -104,7 +104,7 @@ def test_the_documented_declarations_are_read(tmp_path: Path) -> None:
     assert len(blocks) == 3
     for kind, block in blocks:
         (tmp_path / f"judge.{kind}").write_text(block)
-        load(tmp_path / f"judge.{kind}")
+        load_endpoint(tmp_path / f"judge.{kind}")
 
 
 def test_every_key_is_documented() -> None:

@@ -5,8 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewstep.conditioning import Conditioning, Layout, stack
-from fewstep.errors import LayoutError
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    stack,
+)
+from fewstep.runtime.errors import LayoutError
 
 T2I = Layout("t2i", (4, 6))
 EDIT = Layout("edit", (4, 6), ((4, 6), (2, 2)), (3, 5))

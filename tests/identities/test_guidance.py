@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewstep.errors import RecipeError
-from fewstep.flow.guidance import NONE, Guidance, guided
+from fewstep.flow.guidance import (
+    NO_GUIDANCE,
+    Guidance,
+    guided,
+)
+from fewstep.runtime.errors import RecipeError
 
 
 def pair(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -55,7 +59,7 @@ def test_guidance_is_not_linear_in_the_teachers() -> None:
 
 
 def test_only_a_scale_other_than_one_costs_a_second_evaluation() -> None:
-    assert not NONE.active
+    assert not NO_GUIDANCE.active
     assert not Guidance(1.0, keep_norm=True, negative="blurry").active
     assert Guidance(0.0).active
     assert Guidance(4.0).active

@@ -9,8 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
-from fewstep.errors import RecipeError
-from fewstep.flow.sigmas import SigmaGrid, dynamic_shift, shifted
+from fewstep.flow.sigmas import (
+    SigmaGrid,
+    dynamic_shift,
+    shifted,
+)
+from fewstep.runtime.errors import RecipeError
 
 QWEN_21 = {
     "use_dynamic_shifting": True,

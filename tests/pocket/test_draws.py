@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.pocket import build, corpus, draws, lessons, teach, vae
-from fewstep.pocket.muon import orthogonalised
-from fewstep.pocket.ranks import Ranks
+from fewstep.pocket import build, vae
+from pocket_making import (
+    corpus,
+    shared_prefix,
+    teacher_trainer,
+    training_batches,
+)
+from pocket_making.muon import orthogonalised
+from pocket_making.ranks import TeacherRanks
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> build.QwenImage21Pipeline:
-    return build.build(0)
+    return build.build_pocket_pipeline(0)
 
 
 @pytest.mark.parametrize("edit", [False, True])
@@ -25,9 +31,11 @@ def test_many_draws_behind_one_prefix_are_the_stock_forward(pipeline: build.Qwen
     valid[1, 10:] = False
     reference = torch.randn(batch, tokens, 64) if edit else None
     slots = 4 if edit else 0
-    lay = draws.layout(model, before if edit else before + after, 16 if edit else 0, after if edit else 0, tokens, many)
+    layout = shared_prefix.batch_layout(
+        model, before if edit else before + after, 16 if edit else 0, after if edit else 0, tokens, many
+    )
     with torch.no_grad():
-        ours = draws.velocities(model, text, valid, reference, z, t, lay)
+        ours = shared_prefix.velocities(model, text, valid, reference, z, t, layout)
         hole = torch.zeros(batch, slots, 128)
         full = torch.cat([text[:, :before], hole, text[:, before:]], dim=1)
         mask = torch.cat([valid[:, :before], hole.new_ones(batch, slots).bool(), valid[:, before:]], dim=1)
@@ -50,23 +58,23 @@ def test_muon_directions_are_nearly_orthogonal(shape: tuple[int, ...]) -> None:
 
 def test_the_fitted_encoder_is_the_closed_form_and_inverts(pipeline: build.QwenImage21Pipeline) -> None:
     model = build.build_vae()
-    images = np.stack([corpus.sample("t2i", 0, i)[2][0] for i in range(60)])
+    images = np.stack([corpus.corpus_sample("t2i", 0, i)[2][0] for i in range(60)])
     assert vae.set_principal_components(model, images) > 0.98
-    z = vae.encode(model, images[:20])
-    torch.testing.assert_close(z, vae.encode_quickly(model, images[:20]), rtol=1e-3, atol=1e-3)
-    assert vae.psnr(images[:20], vae.decode(model, z)).mean() > 28
+    z = vae.encode_images(model, images[:20])
+    torch.testing.assert_close(z, vae.encode_closed_form(model, images[:20]), rtol=1e-3, atol=1e-3)
+    assert vae.psnr_by_picture(images[:20], vae.decode_tokens(model, z)).mean() > 28
 
 
 def test_training_resumes_where_it_stopped(
     tmp_path: Path, pipeline: build.QwenImage21Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped and resumed trainer has the weights of the unbroken one."""
-    plan = teach.Plan(batch=2, warmup=1)
+    plan = teacher_trainer.TeacherTrainingConfig(batch=2, warmup=1)
     ids = torch.full((4, corpus.LONGEST), -1, dtype=torch.int16)
     ids[:, :3] = 40
     data = {
-        "t2i": lessons.Corpus(torch.randn(4, 1, 16, 64).half(), ids),
-        "edit": lessons.Corpus(torch.randn(4, 2, 16, 64).half(), ids),
+        "t2i": training_batches.Corpus(torch.randn(4, 1, 16, 64).half(), ids),
+        "edit": training_batches.Corpus(torch.randn(4, 2, 16, 64).half(), ids),
     }
     ended = []
     for stops in ((2,), (1, 1)):
@@ -77,7 +85,7 @@ def test_training_resumes_where_it_stopped(
         folder = tmp_path / str(len(stops))
         for count in stops:
             monkeypatch.setattr(pipeline, "transformer", model)
-            teacher = teach.Teacher(pipeline, folder, plan, 1e9, lambda message: None, Ranks())
+            teacher = teacher_trainer.TeacherTrainer(pipeline, folder, plan, 1e9, lambda message: None, TeacherRanks())
             for _ in range(count):
                 task = ("t2i", "edit")[teacher.step % 2]
                 teacher.update(task, data[task])

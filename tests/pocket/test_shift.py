@@ -6,10 +6,10 @@ from PIL import Image
 from scipy.ndimage import shift as moved
 
 from fewstep.backbones.families import POCKET
-from fewstep.demo import teacher_guidance
+from fewstep.cli.verbs.demo import teacher_guidance
 from fewstep.pocket.cases import PocketCase, edit_case
 from fewstep.pocket.shift import largest_rectangle, shift
-from fewstep.sample.pictures import open_model, pictures
+from fewstep.sample.pictures import generate_pictures, open_model
 
 KINDS = ("object", "text", "identity")  # edits that leave most of the picture alone
 
@@ -50,6 +50,7 @@ def test_edits_of_the_pocket_teacher_stay_where_they_were() -> None:
     model, asked = open_model(POCKET), cases(2)
     guidance = teacher_guidance()["edit"]
     results = [
-        pictures(model, [c.prompt], c.references, seed=i, steps=8, guidance=guidance)[0] for i, c in enumerate(asked)
+        generate_pictures(model, [c.prompt], c.references, seed=i, steps=8, guidance=guidance)[0]
+        for i, c in enumerate(asked)
     ]
     assert np.median(shifts(asked, results)) < 0.25

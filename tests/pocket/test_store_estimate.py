@@ -10,18 +10,22 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning_estimate import PUBLISHED, estimate_conditioning
 from fewstep.backbones.families import load_backbone
-from fewstep.backbones.outline import PUBLISHED, outline_of
 from fewstep.data.cases import Case
-from fewstep.data.sources import read
-from fewstep.encode.encode import encode_cases, key_of
-from fewstep.encode.estimate import StoreSize, kind_of, store_size
+from fewstep.data.sources import read_source
+from fewstep.encode.encode import encode_cases, store_key
+from fewstep.encode.estimate import (
+    StoreSize,
+    kind_of,
+    store_size,
+)
 from fewstep.encode.store import ConditioningStore
-from fewstep.errors import ModelError
+from fewstep.runtime.errors import ModelError
 
 SIZE = (64, 64)
 NEGATIVES = {"t2i": ("",), "edit": ("", "blurred")}
-OUTLINE = outline_of("pocket")
+OUTLINE = estimate_conditioning("pocket")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     Image.new("RGB", (160, 64), "teal").save(folder / "wide.png")
     Image.new("RGB", (160, 64), "teal").save(folder / "turned.jpg", exif=exif)
     odd = [Case(name, "edit", "Make it night.", references=(folder / name,)) for name in ("wide.png", "turned.jpg")]
-    return read("pocket:t2i:60", "t2i", folder) + read("pocket:edit:24", "edit", folder) + odd
+    return read_source("pocket:t2i:60", "t2i", folder) + read_source("pocket:edit:24", "edit", folder) + odd
 
 
 def told(cases: Iterable[Case]) -> StoreSize:
@@ -60,19 +64,19 @@ def test_the_estimate_is_within_a_third_of_the_store(store: ConditioningStore, c
 
 
 def test_layouts_are_told_apart_as_the_store_does(store: ConditioningStore, cases: list[Case]) -> None:
-    pairs = {(store.layout(key_of(case, case.prompt, store, SIZE)), kind_of(case, OUTLINE, SIZE)) for case in cases}
+    pairs = {(store.layout(store_key(case, case.prompt, store, SIZE)), kind_of(case, OUTLINE, SIZE)) for case in cases}
     assert len(pairs) == len({layout for layout, _ in pairs}) == len({kind for _, kind in pairs}) == 4
     assert all(layout.references == grids for layout, (_, grids) in pairs)
 
 
 def test_lengths_of_text_are_nearly_right(store: ConditioningStore, cases: list[Case]) -> None:
     for case in cases:
-        length = store.length(key_of(case, case.prompt, store, SIZE))
+        length = store.length(store_key(case, case.prompt, store, SIZE))
         assert abs(OUTLINE.text_length(case.prompt, len(case.references)) - length) <= 2, case.prompt
 
 
 def test_a_model_that_is_not_here_is_taken_for_the_published_one() -> None:
-    outline = outline_of("someone/has-it-elsewhere")
+    outline = estimate_conditioning("someone/has-it-elsewhere")
     assert (outline.text_width, outline.latent_width) == PUBLISHED
     assert "not on this machine" in outline.basis
     assert 15 <= outline.text_length("a red boat on a quiet lake at dawn", 0) <= 20
@@ -81,9 +85,9 @@ def test_a_model_that_is_not_here_is_taken_for_the_published_one() -> None:
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json is missing"):
-        outline_of(str(tmp_path))
+        estimate_conditioning(str(tmp_path))
 
 
 def test_it_is_told_without_torch() -> None:
-    code = "import sys, fewstep.encode.estimate, fewstep.data.outlook; sys.exit('torch' in sys.modules)"
+    code = "import sys, fewstep.encode.estimate, fewstep.data.sample_counts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,23 +6,32 @@ import numpy as np
 import pytest
 import torch
 
-from fewstep.flow.guidance import NONE, Guidance
-from fewstep.pocket import build, cases, edits, exam, measure, systems, vae, world
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.pocket import (
+    build,
+    cases,
+    edits,
+    exam,
+    measure,
+    systems,
+    vae,
+    world,
+)
 from fewstep.pocket.probe import Probe
-from fewstep.pocket.specialise import KINDS
 from fewstep.sample.pictures import open_model
+from pocket_making.specialise import KINDS
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> build.QwenImage21Pipeline:
     torch.manual_seed(0)
-    return build.load()
+    return build.load_pocket_teacher()
 
 
 @pytest.fixture(scope="module")
 def sampler() -> exam.Sampler:
     """The teacher at 4 steps of its own grid, without guidance, as examinations draw it."""
-    return systems.system_of(open_model("pocket"), steps=4, guidance=dict.fromkeys(systems.TASKS, NONE)).sampler
+    return systems.system_of(open_model("pocket"), steps=4, guidance=dict.fromkeys(systems.TASKS, NO_GUIDANCE)).sampler
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +96,9 @@ def test_the_probe_reads_edits_and_is_not_fooled_by_the_source(probe: Probe) -> 
 def test_the_vae_is_faithful_and_quiet_on_flat_areas(pipeline: build.QwenImage21Pipeline) -> None:
     some = [cases.t2i_case(9, i) for i in range(30)]
     images = measure.pixels_of([case.target for case in some])
-    rebuilt = vae.decode(pipeline.vae, vae.encode(pipeline.vae, images))
-    assert vae.psnr(images, rebuilt).mean() >= 30
-    noise = [measure.flat_noise(p, measure.flat_mask(c.scene)) for p, c in zip(rebuilt, some, strict=True)]
+    rebuilt = vae.decode_tokens(pipeline.vae, vae.encode_images(pipeline.vae, images))
+    assert vae.psnr_by_picture(images, rebuilt).mean() >= 30
+    noise = [measure.flat_noise_rms(p, measure.flat_mask(c.scene)) for p, c in zip(rebuilt, some, strict=True)]
     assert np.mean([n for n in noise if n is not None]) < 2.5
 
 
@@ -106,7 +115,7 @@ def test_guided_pictures_are_what_was_asked_for(sampler: exam.Sampler, probe: Pr
 
 
 def test_the_encoder_says_each_token_nearly_the_same_anywhere(pipeline: build.QwenImage21Pipeline) -> None:
-    from fewstep.pocket.lessons import embedding_table
+    from pocket_making.training_batches import embedding_table
 
     table = embedding_table(pipeline)
     prompt = cases.t2i_case(0, 1).prompt
@@ -125,7 +134,7 @@ def test_package_data_is_beside_the_code() -> None:
 def test_a_specialist_is_the_base_when_off_and_another_teacher_when_on(probe: Probe) -> None:
     model = open_model("pocket")
     some = [cases.t2i_case(9, i, category_="portrait") for i in range(12)]
-    unguided = dict.fromkeys(systems.TASKS, NONE)
+    unguided = dict.fromkeys(systems.TASKS, NO_GUIDANCE)
     base = systems.system_of(model, steps=4, guidance=unguided)
     before = base.sampler(some, range(12))
     adapter = systems.adapter_over(model, "pocket:portrait")

@@ -5,8 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fewstep.pocket import captions, cases, corpus, edits, world
+from fewstep.pocket import (
+    captions,
+    cases,
+    edits,
+    world,
+)
 from fewstep.pocket.vocabulary import vocabulary
+from pocket_making import corpus
 
 
 def every_case(count: int, split: world.Split = "heldout") -> list[cases.PocketCase]:
@@ -68,7 +74,7 @@ def test_text_edits_keep_the_number_of_letters_and_name_them() -> None:
     for index in range(12):
         case = cases.edit_case(2, index, kind="text")
         assert case.letters is not None
-        assert captions.quoted(case.letters) in case.prompt
+        assert captions.quoted_word(case.letters) in case.prompt
         assert set(case.letters) <= set(world.GLYPHS)
         assert 1 <= len(case.letters) <= 3
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.backbones import tiny
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.export.card import About
+from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.export.card import StudentInfo
 
 CARD = "---\nlicense: other\nlicense_name: tiny-research\nlicense_link: LICENSE\n---\n# Tiny base\n"
 
@@ -18,7 +18,7 @@ CARD = "---\nlicense: other\nlicense_name: tiny-research\nlicense_link: LICENSE\
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stock folder with a card and a licence, fp32."""
     folder = tmp_path_factory.mktemp("base") / "tiny"
-    tiny.pipeline(0).save_pretrained(folder)
+    tiny_qwen_image_21.qwen_image_21_pipeline(0).save_pretrained(folder)
     (folder / "README.md").write_text(CARD)
     (folder / "LICENSE").write_text("for tests only")
     return folder
@@ -30,8 +30,8 @@ def backbone(base: Path) -> QwenImage21:
 
 
 @pytest.fixture
-def about() -> About:
-    return About("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
+def about() -> StudentInfo:
+    return StudentInfo("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
 
 
 def random_adapter(backbone: QwenImage21, rank: int = 3, scale: float = 0.1, seed: int = 1) -> dict[str, Tensor]:

@@ -10,18 +10,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fewstep.backbones import tiny, tiny_flux2_klein, tiny_qwen_image
-from fewstep.backbones.families import load_backbone, outline
+from fewstep.backbones.families import load_backbone, model_shapes
 from fewstep.backbones.stock_run import refuse_other_weights
-from fewstep.errors import ExportError
+from fewstep.backbones.testing import (
+    tiny_flux2_klein,
+    tiny_qwen_image,
+    tiny_qwen_image_21,
+)
 from fewstep.export import comfyui
-from fewstep.export.card import About
+from fewstep.export.card import StudentInfo
 from fewstep.export.folder import export_student
 from fewstep.export.lora import Lora, LoraFiles
 from fewstep.export.single_file import single_file_of, write_single_file
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.lora.file import read
-from fewstep.lora.keys import fitted
+from fewstep.lora.file import read_lora
+from fewstep.lora.keys import to_diffusers_names
+from fewstep.runtime.errors import ExportError
 from tests.shipped.conftest import random_adapter
 from tests.shipped.test_export_lora import merged_as_comfyui
 
@@ -29,10 +33,10 @@ GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"
 ALPHA = 6.0
 BASES: dict[str, Callable[[], Any]] = {
-    "qwen-image-2.1": lambda: tiny.pipeline(0),
-    "qwen-image": tiny_qwen_image.t2i,
-    "qwen-image-edit": tiny_qwen_image.edit,
-    "flux2-klein": tiny_flux2_klein.pipeline,
+    "qwen-image-2.1": lambda: tiny_qwen_image_21.qwen_image_21_pipeline(0),
+    "qwen-image": tiny_qwen_image.qwen_image_pipeline,
+    "qwen-image-edit": tiny_qwen_image.qwen_image_edit_pipeline,
+    "flux2-klein": tiny_flux2_klein.flux2_klein_pipeline,
 }
 ZERO = "__index_timestep_zero__"
 # What the files that ComfyUI loads hold, of what is called otherwise in diffusers. Source: the published checkpoints.
@@ -61,7 +65,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     adapter = random_adapter(load_backbone(place / "base", dtype=torch.float32, parts="transformer"))
     student = export_student(
         *(place / "base", adapter, "adapter", GRID, place / "student", RECIPE),
-        about=About("Tiny", (64, 96), "someone/tiny"),
+        about=StudentInfo("Tiny", (64, 96), "someone/tiny"),
         alpha=ALPHA,
         dtype="fp32",
         files=LoraFiles(("comfyui",)),
@@ -118,7 +122,7 @@ def test_its_own_lora_comes_back(made: tuple[str, Path, Path, Lora], kohya: bool
     if kohya:
         tensors = {kohyas(key): value for key, value in tensors.items()}
     save_file(tensors, tmp_path / "x.safetensors")
-    found = fitted(read(tmp_path / "x.safetensors"), outline(base).linear_shapes, "x")
+    found = to_diffusers_names(read_lora(tmp_path / "x.safetensors"), model_shapes(base).linear_shapes, "x")
     assert found.keys() == lora.updates.keys()
     for module, update in lora.updates.items():
         torch.testing.assert_close(found[module].delta(), update.delta(), atol=1e-5, rtol=0)
@@ -150,7 +154,7 @@ def test_an_update_of_the_last_modulation_changes_places(tmp_path: Path) -> None
         },
         comfyui_file,
     )
-    found = fitted(read(comfyui_file), shapes, "x")
+    found = to_diffusers_names(read_lora(comfyui_file), shapes, "x")
     assert torch.equal(found["norm_out.linear"].delta(), from_diffusers["norm_out.linear"].delta())
 
 
@@ -187,10 +191,12 @@ def test_the_card_names_the_files_that_are_there(made: tuple[str, Path, Path, Lo
 
 def test_weights_of_a_full_run_in_bf16(tmp_path: Path) -> None:
     base = tmp_path / "base"
-    tiny_flux2_klein.pipeline().save_pretrained(base, max_shard_size="100KB")
+    tiny_flux2_klein.flux2_klein_pipeline().save_pretrained(base, max_shard_size="100KB")
     state: dict[str, Any] = load_backbone(base, dtype=torch.float32, parts="transformer").transformer.state_dict()
     student = export_student(
-        *(base, state, "full", GRID, tmp_path / "student", RECIPE), about=About("Tiny", (64, 64)), single_file=True
+        *(base, state, "full", GRID, tmp_path / "student", RECIPE),
+        about=StudentInfo("Tiny", (64, 64)),
+        single_file=True,
     )
     found = load_file(student / "comfyui" / "Tiny.safetensors")
     assert {value.dtype for value in found.values()} == {torch.bfloat16}

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
-from fewstep.export.graphs import FILES, Base, graph
+from fewstep.export.graphs import (
+    FILES,
+    ComfyUIBase,
+    graph,
+)
 
 templates_package = pytest.importorskip("comfyui_workflow_templates_json")
 docs_package = pytest.importorskip("comfyui_embedded_docs")
@@ -59,7 +63,7 @@ def nodes() -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("weights", [{"lora": "x.safetensors"}, {"unet": "x.safetensors"}], ids=["lora", "unet"])
 @pytest.mark.parametrize(("pipeline", "task", "zero"), CASES)
 def test_nodes_inputs_and_links_are_comfyuis(pipeline: str, task: Any, zero: bool, weights: dict[str, str]) -> None:
-    made = graph(Base(pipeline, zero), task, "1, 0.9, 0", (1024, 768), **weights)
+    made = graph(ComfyUIBase(pipeline, zero), task, "1, 0.9, 0", (1024, 768), **weights)
     outputs, inputs = published()
     for node in made.values():
         kind, known = node["class_type"], page(node["class_type"])
@@ -91,7 +95,8 @@ def test_the_official_students_graph_samples_as_ours() -> None:
     (part,) = told["definitions"]["subgraphs"]
     by_kind = {node["type"]: node for node in part["nodes"]}
     ours = {
-        node["class_type"] for node in graph(Base("QwenImage21Pipeline"), "t2i", "1, 0", (64, 64), unet="x").values()
+        node["class_type"]
+        for node in graph(ComfyUIBase("QwenImage21Pipeline"), "t2i", "1, 0", (64, 64), unet="x").values()
     }
     assert ours - set(by_kind) == {"BasicGuider", "SaveImage"}  # theirs: CFGGuider at 1, and a save outside the part
     assert by_kind["ManualSigmas"]["widgets_values"][0].endswith("0.414568, 0")

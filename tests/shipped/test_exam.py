@@ -10,16 +10,26 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.errors import RunError
-from fewstep.flow.guidance import NONE, Guidance
-from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
-from fewstep.pocket.exact import answers, nearest
-from fewstep.pocket.exam import Paper, System, examine, figures, headline
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.pocket.cases import (
+    PocketCase,
+    edit_case,
+    t2i_case,
+)
+from fewstep.pocket.exact_answers import exact_answers, nearest_answer
+from fewstep.pocket.exam import (
+    ExaminedSystem,
+    ExamSpec,
+    exam_figures,
+    examine,
+    headline,
+)
 from fewstep.pocket.probe import Probe, Reader
 from fewstep.pocket.systems import system_of
-from fewstep.sample.pictures import Model, pictures
+from fewstep.runtime.errors import RunError
+from fewstep.sample.pictures import Model, generate_pictures
 
-PAPER = Paper(cases=3, diversity=2, seeds=3, batch=16)
+PAPER = ExamSpec(cases=3, diversity=2, seeds=3, batch=16)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +61,7 @@ def line(found: dict, key: str) -> dict:
 
 
 def test_known_systems_get_their_known_figures(probe: Probe, tmp_path: Path) -> None:
-    systems = {"clean": System(Renders(0), {"model": "a"}), "noisy": System(Renders(8), {"model": "b"})}
+    systems = {"clean": ExaminedSystem(Renders(0), {"model": "a"}), "noisy": ExaminedSystem(Renders(8), {"model": "b"})}
     found = examine(systems, PAPER, probe, tmp_path)
     assert json.loads((tmp_path / "figures.json").read_text()) == found
     kept = line(found, "edit.preserved")
@@ -75,34 +85,34 @@ def test_known_systems_get_their_known_figures(probe: Probe, tmp_path: Path) -> 
 
 
 def test_every_system_answers_the_same_questions(probe: Probe, tmp_path: Path) -> None:
-    systems = {name: System(Renders(level), {}) for name, level in (("a", 0), ("b", 2))}
+    systems = {name: ExaminedSystem(Renders(level), {}) for name, level in (("a", 0), ("b", 2))}
     examine(systems, PAPER, probe, tmp_path)
     keys = [
         [(r["case"], r["seed"]) for r in map(json.loads, (tmp_path / name / "records.jsonl").read_text().splitlines())]
         for name in systems
     ]
     assert keys[0] == keys[1]
-    assert len(set(keys[0])) == PAPER.examined == 27
+    assert len(set(keys[0])) == PAPER.scored_count == 27
 
 
 def test_what_is_drawn_is_not_drawn_again(probe: Probe, tmp_path: Path) -> None:
     renders = Renders(1)
-    found = examine({"a": System(renders, {"model": "x"})}, PAPER, probe, tmp_path)
+    found = examine({"a": ExaminedSystem(renders, {"model": "x"})}, PAPER, probe, tmp_path)
     assert renders.asked == len(PAPER.questions()) == 27 + 6 * 2
     (tmp_path / "a" / "pictures").joinpath(next(iter(sorted(p.name for p in tmp_path.glob("a/pictures/*"))))).unlink()
-    again = examine({"a": System(renders, {"model": "x"})}, PAPER, probe, tmp_path)
+    again = examine({"a": ExaminedSystem(renders, {"model": "x"})}, PAPER, probe, tmp_path)
     assert renders.asked == len(PAPER.questions()) + 1
     assert again == found
     with pytest.raises(RunError, match="another model"):
-        examine({"a": System(renders, {"model": "y"})}, PAPER, probe, tmp_path)
+        examine({"a": ExaminedSystem(renders, {"model": "y"})}, PAPER, probe, tmp_path)
 
 
 def test_a_blend_of_two_answers_is_near_none() -> None:
     scene = t2i_case(0, 1).scene
-    exact = [Image.fromarray(pixels) for pixels in answers(scene)]
+    exact = [Image.fromarray(pixels) for pixels in exact_answers(scene)]
     assert len(exact) == 4
-    assert [nearest(picture, scene) for picture in exact] == [(60, i) for i in range(4)]
-    assert nearest(Image.blend(exact[0], exact[3], 0.5), scene)[0] < 30
+    assert [nearest_answer(picture, scene) for picture in exact] == [(60, i) for i in range(4)]
+    assert nearest_answer(Image.blend(exact[0], exact[3], 0.5), scene)[0] < 30
 
 
 def test_ratios_are_paired_and_clustered() -> None:
@@ -116,7 +126,7 @@ def test_ratios_are_paired_and_clustered() -> None:
         name: [record(c, s, share * right[c, s]) for c in range(30) for s in range(4)]
         for name, share in (("teacher", 1.0), ("student", 0.9))
     }
-    found = figures(sat)
+    found = exam_figures(sat)
     ratio = line(found, "t2i.attributes")["against"]["student"]
     assert (ratio["n"], ratio["clusters"]) == (120, 30)
     assert ratio["value"] == pytest.approx(0.9)
@@ -126,8 +136,8 @@ def test_ratios_are_paired_and_clustered() -> None:
 
 def test_headline_agrees_with_the_examination(probe: Probe, tmp_path: Path) -> None:
     renders = Renders(3)
-    found = examine({"a": System(renders, {})}, PAPER, probe, tmp_path)
-    short = headline(renders, PAPER.questions()[: PAPER.examined], probe)
+    found = examine({"a": ExaminedSystem(renders, {})}, PAPER, probe, tmp_path)
+    short = headline(renders, PAPER.questions()[: PAPER.scored_count], probe)
     for key, name in (
         ("t2i.attributes", "attributes"),
         ("edit.changed", "changed"),
@@ -138,12 +148,12 @@ def test_headline_agrees_with_the_examination(probe: Probe, tmp_path: Path) -> N
 
 def test_a_models_pictures_are_the_samplers(backbone: QwenImage21) -> None:
     """Mixed tasks, references and seeds in one call; each picture is the one drawn for its case alone."""
-    model = Model(backbone, None, NONE, (64, 64))
-    system = system_of(model, steps=2, guidance={"t2i": NONE, "edit": Guidance(1.5)})
+    model = Model(backbone, None, NO_GUIDANCE, (64, 64))
+    system = system_of(model, steps=2, guidance={"t2i": NO_GUIDANCE, "edit": Guidance(1.5)})
     cases = [t2i_case(0, 0), edit_case(0, 0), t2i_case(0, 1), edit_case(0, 2)]
     drawn = system.sampler(cases, [5, 6, 7, 8])
     for case, seed, picture in zip(cases, [5, 6, 7, 8], drawn, strict=True):
-        guidance = Guidance(1.5) if case.task == "edit" else NONE
-        (alone,) = pictures(model, [case.prompt], case.references, seed, 2, guidance, (64, 64))
+        guidance = Guidance(1.5) if case.task == "edit" else NO_GUIDANCE
+        (alone,) = generate_pictures(model, [case.prompt], case.references, seed, 2, guidance, (64, 64))
         assert np.abs(np.asarray(alone).astype(int) - np.asarray(picture).astype(int)).max() <= 1
     assert system.facts["network_calls"] == {"t2i": 2, "edit": 4}

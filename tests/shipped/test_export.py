@@ -14,19 +14,29 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.backbones import tiny
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21Pipeline
-from fewstep.errors import AdapterError, ExportError, FewstepError, ModelError
-from fewstep.export import stranger
-from fewstep.export.card import About
+from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.export import stock_process
+from fewstep.export.card import StudentInfo
 from fewstep.export.folder import export_lora, export_student
-from fewstep.export.verify import Check, Verification, refuse_differences, verify
+from fewstep.export.verify import (
+    Check,
+    Verification,
+    refuse_differences,
+    verify,
+)
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.factors import Factors
-from fewstep.recipe import load
 from fewstep.roles.adapters import Adapters
-from fewstep.sample.pictures import load_student, pictures
+from fewstep.run.recipe import load_recipe
+from fewstep.runtime.errors import (
+    AdapterError,
+    ExportError,
+    FewstepError,
+    ModelError,
+)
+from fewstep.sample.pictures import generate_pictures, load_student
 
 GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"
@@ -36,7 +46,7 @@ ALPHA, RANK = 6.0, 3
 @pytest.fixture(scope="session")
 def student(base: Path, adapter: Mapping[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("student") / "folder"
-    told = About("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
+    told = StudentInfo("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
     told = replace(told, learned_from=("my-lora.safetensors",))
     return export_student(base, adapter, "adapter", GRID, to, RECIPE, about=told, alpha=ALPHA, dtype="fp32")
 
@@ -68,7 +78,7 @@ def test_merging_equals_the_adapter(student: Path, adapter: Mapping[str, Tensor]
 
 
 def test_lora_file_loads_to_the_same_velocity(student: Path, adapter: Mapping[str, Tensor]) -> None:
-    pipe = tiny.pipeline(0)
+    pipe = tiny_qwen_image_21.qwen_image_21_pipeline(0)
     pipe.load_lora_weights(student / "lora")
     v_BND = velocity(QwenImage21.from_pipeline(pipe))
     torch.testing.assert_close(v_BND, velocity(adapted(adapter)), atol=1e-5, rtol=0)
@@ -98,7 +108,7 @@ def test_stock_class_reads_the_grid(student: Path, counted: Callable[[torch.nn.M
     times = counted(pipe.transformer)
     drawn = pipe("a boat", output_resolution=64, generator=torch.Generator().manual_seed(9)).images[0]
     assert times == pytest.approx(list(GRID), abs=1e-7)
-    (ours,) = pictures(load_student(student), ["a boat"], seed=9)
+    (ours,) = generate_pictures(load_student(student), ["a boat"], seed=9)
     levels = np.abs(np.asarray(ours, int) - np.asarray(drawn, int)).max()
     assert levels <= 1  # sums in another order on another CPU: one Intel rounded one value in thousands differently
 
@@ -150,13 +160,13 @@ def test_the_card_says_what_matters(student: Path) -> None:
 
 def test_a_card_names_who_taught_and_where_the_student_began_without_folders(tmp_path: Path) -> None:
     teachers = "teachers.named={a: {model: Qwen/Qwen-Image-2512, anchor: true, tasks: [t2i]}}"
-    recipe = load("pocket", [f"student.init_from={tmp_path / 'mine.safetensors'}", teachers])
+    recipe = load_recipe("pocket", [f"student.init_from={tmp_path / 'mine.safetensors'}", teachers])
     assert recipe.learned_from == ("mine.safetensors", "Qwen/Qwen-Image-2512")
-    assert load("qwen-image-2.1").learned_from == ()
+    assert load_recipe("qwen-image-2.1").learned_from == ()
 
 
 def test_a_base_without_licence_is_said_to_have_none(
-    base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path
+    base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
 ) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(base, bare)
@@ -165,14 +175,16 @@ def test_a_base_without_licence_is_said_to_have_none(
     assert "states no licence" in (to / "README.md").read_text()
 
 
-def test_bf16_keeps_what_was_learnt(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+def test_bf16_keeps_what_was_learnt(
+    base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
+) -> None:
     to = export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
     stored = load_file(to / "transformer" / "diffusion_pytorch_model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
     assert "% of the update's length" in (to / "README.md").read_text()
 
 
-def test_a_whole_state_dict(base: Path, about: About, tmp_path: Path) -> None:
+def test_a_whole_state_dict(base: Path, about: StudentInfo, tmp_path: Path) -> None:
     """Another network's weights in the base's folder, exactly."""
     other = QwenImage21.tiny(seed=5)
     state = other.transformer.state_dict()
@@ -181,8 +193,8 @@ def test_a_whole_state_dict(base: Path, about: About, tmp_path: Path) -> None:
     assert not (to / "lora").exists()
 
 
-def test_shards_stay_shards(adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
-    tiny.pipeline(0).save_pretrained(tmp_path / "base", max_shard_size="100KB")
+def test_shards_stay_shards(adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path) -> None:
+    tiny_qwen_image_21.qwen_image_21_pipeline(0).save_pretrained(tmp_path / "base", max_shard_size="100KB")
     base, to = tmp_path / "base", tmp_path / "s"
     export_student(base, adapter, "adapter", GRID, to, RECIPE, about=about, alpha=ALPHA, dtype="fp32")
     files = {path.name for path in (to / "transformer").iterdir()}
@@ -192,9 +204,9 @@ def test_shards_stay_shards(adapter: Mapping[str, Tensor], about: About, tmp_pat
     torch.testing.assert_close(v_BND, velocity(adapted(adapter)), atol=1e-5, rtol=0)
 
 
-def test_only_the_lora(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+def test_only_the_lora(base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path) -> None:
     to = export_lora(base, adapter, GRID, tmp_path / "lora", RECIPE, about=about, alpha=ALPHA)
-    pipe = tiny.pipeline(0)
+    pipe = tiny_qwen_image_21.qwen_image_21_pipeline(0)
     pipe.load_lora_weights(to)
     torch.testing.assert_close(velocity(QwenImage21.from_pipeline(pipe)), velocity(adapted(adapter)), atol=1e-5, rtol=0)
     assert json.loads((to / "sample_sigmas.json").read_text()) == list(GRID)
@@ -235,7 +247,7 @@ def not_finite(state: dict[str, Tensor]) -> None:
 def test_adapters_that_do_not_fit(
     base: Path,
     adapter: Mapping[str, Tensor],
-    about: About,
+    about: StudentInfo,
     tmp_path: Path,
     spoil: Callable[[dict[str, Tensor]], None],
     message: str,
@@ -247,7 +259,9 @@ def test_adapters_that_do_not_fit(
     assert not list(tmp_path.iterdir())  # neither a folder nor half of one
 
 
-def test_a_place_that_is_not_empty(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+def test_a_place_that_is_not_empty(
+    base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
+) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "mine.txt").write_text("precious")
     with pytest.raises(ExportError, match="not an empty folder"):
@@ -255,12 +269,12 @@ def test_a_place_that_is_not_empty(base: Path, adapter: Mapping[str, Tensor], ab
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["mine.txt"]
 
 
-def test_an_empty_place_is_taken(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+def test_an_empty_place_is_taken(base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     assert export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA).is_dir()
 
 
-def test_refusals(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
+def test_refusals(base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="alpha"):
         export_student(base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about)
     with pytest.raises(ExportError, match="bf16 or fp32"):
@@ -281,4 +295,4 @@ def test_refusals(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_p
 def test_a_process_that_the_system_ended_is_no_bad_student(tmp_path: Path) -> None:
     killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     with pytest.raises(ExportError, match=r"ended by SIGKILL .* a weight takes 4 bytes"):
-        stranger._run(killed, stranger.Request(str(tmp_path), "float32", "cpu"), 60)
+        stock_process._run(killed, stock_process.StockRequest(str(tmp_path), "float32", "cpu"), 60)

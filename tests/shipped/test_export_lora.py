@@ -18,19 +18,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.errors import AdapterError, ExportError
-from fewstep.export.card import About
+from fewstep.export.card import StudentInfo
 from fewstep.export.comfyui import manual_sigmas
 from fewstep.export.folder import export_lora, export_student
-from fewstep.export.graphs import Base, graph
-from fewstep.export.held import Held
-from fewstep.export.lora import Lora, LoraFiles, write_comfyui_lora
+from fewstep.export.graphs import ComfyUIBase, graph
+from fewstep.export.lora import (
+    Lora,
+    LoraFiles,
+    write_comfyui_lora,
+)
+from fewstep.export.run_student import RunStudent
 from fewstep.export.verify import verify, verify_lora
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.factors import Factors
-from fewstep.lora.file import read
-from fewstep.lora.keys import fitted, fused
-from fewstep.lora.shrink import shrunk
+from fewstep.lora.file import read_lora
+from fewstep.lora.keys import to_comfyui_names, to_diffusers_names
+from fewstep.lora.truncation import truncate
+from fewstep.runtime.errors import AdapterError, ExportError
 
 GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"
@@ -41,7 +45,7 @@ BOTH = LoraFiles(("diffusers", "comfyui"))
 @pytest.fixture(scope="module")
 def exported(base: Path, adapter: Mapping[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("lora") / "folder"
-    return export_lora(base, adapter, GRID, to, RECIPE, about=About("Tiny", (64, 64)), alpha=ALPHA, files=BOTH)
+    return export_lora(base, adapter, GRID, to, RECIPE, about=StudentInfo("Tiny", (64, 64)), alpha=ALPHA, files=BOTH)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,12 @@ def merged_as_comfyui(file: Path, model: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def test_comfyui_gets_the_merged_weights_key_for_key(
-    exported: Path, base: Path, adapter: Mapping[str, Tensor], weights: dict[str, Tensor], tmp_path: Path, about: About
+    exported: Path,
+    base: Path,
+    adapter: Mapping[str, Tensor],
+    weights: dict[str, Tensor],
+    tmp_path: Path,
+    about: StudentInfo,
 ) -> None:
     student = export_student(
         base, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA, dtype="fp32"
@@ -115,10 +124,10 @@ def test_block_form_is_the_separate_matrices(gate_rank: int, up_rank: int, gate_
             "b.img_mlp.proj": factors(5, up_rank, up_alpha, 2),
         }
     )
-    (block,) = fused(lora.updates, shapes).values()
+    (block,) = to_comfyui_names(lora.updates, shapes).values()
     expected = torch.cat([update.delta() for update in lora.updates.values()])
     torch.testing.assert_close(block.delta(), expected, atol=1e-5, rtol=1e-5)
-    back = fitted({"b.img_mlp.gate_up": block}, shapes, "a test")
+    back = to_diffusers_names({"b.img_mlp.gate_up": block}, shapes, "a test")
     for name, update in lora.updates.items():
         torch.testing.assert_close(back[name].delta(), update.delta(), atol=1e-5, rtol=1e-5)
 
@@ -128,14 +137,14 @@ def test_half_of_a_fused_layer(tmp_path: Path) -> None:
     shapes = {"b.img_mlp.gate_layer": (5, 6), "b.img_mlp.proj": (5, 6)}
     only = factors(5, 2, 3.0, 1)
     write_comfyui_lora(Lora({"b.img_mlp.proj": only}), tmp_path / "x.safetensors", shapes)
-    back = fitted(read(tmp_path / "x.safetensors"), shapes, "a test")
+    back = to_diffusers_names(read_lora(tmp_path / "x.safetensors"), shapes, "a test")
     torch.testing.assert_close(back["b.img_mlp.proj"].delta(), only.delta())
     assert not back["b.img_mlp.gate_layer"].delta().any()
 
 
 def test_the_run_s_own_pictures_with_stock_diffusers(exported: Path, base: Path, adapter: Mapping[str, Tensor]) -> None:
     """Base, each program's LoRA, scheduler and sigmas in a fresh process: the same float32 pixels, T2I and edit."""
-    held = Held({}, Lora.of(adapter, ALPHA))
+    held = RunStudent({}, Lora.of(adapter, ALPHA))
     report = verify_lora(exported, str(base), held, GRID, size=(64, 64))
     theirs = [f"{task}, Tiny-lora.safetensors" for task in ("t2i", "edit")]
     assert [check.task for check in report.checks] == ["t2i", "edit", *theirs]
@@ -144,15 +153,17 @@ def test_the_run_s_own_pictures_with_stock_diffusers(exported: Path, base: Path,
         assert check.times == pytest.approx(list(GRID), abs=1e-7)
         assert check.run_error is not None
         assert check.run_error < 1e-4
-    other = Held({}, Lora.of({key: 1.2 * value for key, value in adapter.items()}, ALPHA))
+    other = RunStudent({}, Lora.of({key: 1.2 * value for key, value in adapter.items()}, ALPHA))
     with pytest.raises(ExportError, match="differ"):
         verify_lora(exported, str(base), other, GRID, size=(64, 64))
 
 
 def test_a_merged_folder_is_the_run_s_student_too(base: Path, adapter: Mapping[str, Tensor], tmp_path: Path) -> None:
     to = tmp_path / "s"
-    export_student(base, adapter, "adapter", GRID, to, RECIPE, about=About("T", (64, 64)), alpha=ALPHA, dtype="fp32")
-    report = verify(to, run=(str(base), Held({}, Lora.of(adapter, ALPHA))))
+    export_student(
+        base, adapter, "adapter", GRID, to, RECIPE, about=StudentInfo("T", (64, 64)), alpha=ALPHA, dtype="fp32"
+    )
+    report = verify(to, run=(str(base), RunStudent({}, Lora.of(adapter, ALPHA))))
     assert report.exact
     assert all(check.run_error is not None and check.run_error < 1e-4 for check in report.checks)
     assert "of the run's own" in report.words()
@@ -161,7 +172,7 @@ def test_a_merged_folder_is_the_run_s_student_too(base: Path, adapter: Mapping[s
 def test_weights_of_a_full_run_are_held_as_they_are(base: Path, tmp_path: Path) -> None:
     other = QwenImage21.tiny(seed=5).transformer.state_dict()
     backbone = QwenImage21.load(base, torch.float32)
-    with Held(other, None).on(backbone) as transformer:
+    with RunStudent(other, None).on(backbone) as transformer:
         assert all(torch.equal(value, other[name]) for name, value in transformer.state_dict().items())
 
 
@@ -172,7 +183,7 @@ def test_weights_of_a_full_run_are_held_as_they_are(base: Path, tmp_path: Path) 
 @given(st.integers(1, 5), st.integers(0, 1000))
 def test_cutting_down_is_the_truncated_svd(rank: int, seed: int) -> None:
     update = factors(9, 6, 4.0, seed)
-    cut = shrunk({"x": update}, rank)
+    cut = truncate({"x": update}, rank)
     whole = update.delta().double()
     s = torch.linalg.svdvals(whole)
     left_out = (whole - cut.updates["x"].delta().double()).norm()
@@ -183,7 +194,7 @@ def test_cutting_down_is_the_truncated_svd(rank: int, seed: int) -> None:
 
 def test_cutting_down_leaves_lower_ranks_alone_and_names_the_worst() -> None:
     low, high = factors(5, 2, 3.0, 1), factors(5, 4, 1.0, 2)
-    cut = shrunk({"low": low, "high": high}, 3)
+    cut = truncate({"low": low, "high": high}, 3)
     assert cut.updates["low"] is low
     assert cut.worst_module == "high"
     assert 0 < cut.relative < cut.worst
@@ -192,7 +203,7 @@ def test_cutting_down_leaves_lower_ranks_alone_and_names_the_worst() -> None:
 def test_a_layer_narrower_than_the_rank_is_cut_to_its_width() -> None:
     """Such as klein's x_embedder: more rows in the factors than the layer has inputs."""
     update = factors(9, 20, 4.0, 3)  # 6 inputs
-    cut = shrunk({"x": update}, 8).updates["x"]
+    cut = truncate({"x": update}, 8).updates["x"]
     assert (cut.rank, cut.alpha) == (6, 6.0)
     torch.testing.assert_close(cut.delta(), update.delta(), rtol=1e-4, atol=1e-5)
 
@@ -200,19 +211,19 @@ def test_a_layer_narrower_than_the_rank_is_cut_to_its_width() -> None:
 @pytest.mark.parametrize("rank", [0, 4, 9])
 def test_a_rank_that_shrinks_nothing(rank: int) -> None:
     with pytest.raises(AdapterError, match="shrinks nothing"):
-        shrunk({"x": factors(5, 4, 1.0, 1)}, rank)
+        truncate({"x": factors(5, 4, 1.0, 1)}, rank)
 
 
 def test_a_folder_that_is_cut_down_says_so(base: Path, adapter: Mapping[str, Tensor], tmp_path: Path) -> None:
     """And its merged weights have the same update as its LoRA: one folder, one student."""
     files = LoraFiles(BOTH.programs, svd_rank=1)
-    to, about = tmp_path / "s", About("T", (64, 64))
+    to, about = tmp_path / "s", StudentInfo("T", (64, 64))
     export_student(base, adapter, "adapter", GRID, to, RECIPE, about=about, alpha=ALPHA, dtype="fp32", files=files)
     card = (to / "README.md").read_text()
     assert re.search(r"rank 1 \(cut down to 1: \d+\.\d\d% of the update's length left out", card)
     before = load_file(base / "transformer" / "diffusion_pytorch_model.safetensors")
     after = load_file(to / "transformer" / "diffusion_pytorch_model.safetensors")
-    for module, update in read(to / "lora").items():
+    for module, update in read_lora(to / "lora").items():
         torch.testing.assert_close(
             after[f"{module}.weight"] - before[f"{module}.weight"], update.delta(), atol=1e-5, rtol=0
         )
@@ -245,7 +256,7 @@ def test_a_workflow_leads_from_the_lora_to_a_picture(exported: Path, task: str) 
 
 
 def test_a_workflow_has_the_students_size() -> None:
-    made = graph(Base("QwenImage21Pipeline"), "t2i", "1, 0", (768, 1344), lora="x.safetensors")
+    made = graph(ComfyUIBase("QwenImage21Pipeline"), "t2i", "1, 0", (768, 1344), lora="x.safetensors")
     (size,) = (node["inputs"] for node in made.values() if node["class_type"] == "EmptyLatentImage")
     assert (size["height"], size["width"]) == (768, 1344)
 
@@ -256,8 +267,10 @@ def test_the_card_tells_comfyui_users_what_must_stay(exported: Path) -> None:
         assert said in card
 
 
-def test_a_lora_for_comfyui_alone(base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path) -> None:
-    files = LoraFiles.named("comfyui", None)
+def test_a_lora_for_comfyui_alone(
+    base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
+) -> None:
+    files = LoraFiles.from_options("comfyui", None)
     to = export_lora(base, adapter, GRID, tmp_path / "x", RECIPE, about=about, alpha=ALPHA, files=files, dtype="bf16")
     assert not (to / "pytorch_lora_weights.safetensors").exists()
     assert "load_lora_weights" not in (to / "README.md").read_text()
@@ -266,21 +279,21 @@ def test_a_lora_for_comfyui_alone(base: Path, adapter: Mapping[str, Tensor], abo
 
 
 def test_a_comfyui_lora_of_another_strength_is_found(
-    base: Path, adapter: Mapping[str, Tensor], about: About, tmp_path: Path
+    base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
 ) -> None:
-    files = LoraFiles.named("comfyui", None)
+    files = LoraFiles.from_options("comfyui", None)
     to = export_lora(base, adapter, GRID, tmp_path / "x", RECIPE, about=about, alpha=ALPHA, files=files)
     (file,) = (to / "comfyui").glob("*.safetensors")
     tensors = load_file(file)
     save_file({k: 1.5 * v if k.endswith(".alpha") else v for k, v in tensors.items()}, file, metadata={"format": "pt"})
     with pytest.raises(ExportError, match=rf"differ.*{file.name}"):
-        verify_lora(to, str(base), Held({}, Lora.of(adapter, ALPHA)), GRID, size=(64, 64))
+        verify_lora(to, str(base), RunStudent({}, Lora.of(adapter, ALPHA)), GRID, size=(64, 64))
 
 
-def test_refusals(base: Path, about: About, tmp_path: Path) -> None:
+def test_refusals(base: Path, about: StudentInfo, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="diffusers, comfyui, both"):
-        LoraFiles.named("a1111", None)
-    assert LoraFiles.named(None, None) is None
+        LoraFiles.from_options("a1111", None)
+    assert LoraFiles.from_options(None, None) is None
     state = QwenImage21.tiny(seed=5).transformer.state_dict()
     with pytest.raises(ExportError, match="no LoRA to write"):
         export_student(base, state, "full", GRID, tmp_path / "s", RECIPE, about=about, files=BOTH)

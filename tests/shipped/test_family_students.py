@@ -10,26 +10,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep.backbones import tiny_flux2_klein, tiny_qwen_image
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.stock import QwenImagePipeline, pipeline_qwenimage_edit_plus
-from fewstep.errors import ExportError
-from fewstep.export.card import About
-from fewstep.export.folder import export_lora, export_student, refuse_grid
+from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
+from fewstep.export.card import StudentInfo
+from fewstep.export.folder import (
+    export_lora,
+    export_student,
+    refuse_grid,
+)
 from fewstep.export.grids import static_shift
-from fewstep.export.held import Held
 from fewstep.export.lora import Lora
+from fewstep.export.run_student import RunStudent
 from fewstep.export.verify import verify, verify_lora
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.sample.pictures import load_student, open_model, pictures
+from fewstep.runtime.errors import ExportError
+from fewstep.sample.pictures import (
+    generate_pictures,
+    load_student,
+    open_model,
+)
 from tests.shipped.conftest import random_adapter
 
 GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"
 BASES: dict[str, Callable[[], Any]] = {
-    "qwen-image": tiny_qwen_image.t2i,
-    "qwen-image-edit": tiny_qwen_image.edit,
-    "flux2-klein": tiny_flux2_klein.pipeline,
+    "qwen-image": tiny_qwen_image.qwen_image_pipeline,
+    "qwen-image-edit": tiny_qwen_image.qwen_image_edit_pipeline,
+    "flux2-klein": tiny_flux2_klein.flux2_klein_pipeline,
 }
 
 
@@ -41,7 +49,7 @@ def base_of(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 def student_of(name: str, tmp_path: Path, grid: SigmaGrid = GRID) -> tuple[Path, dict[str, Any]]:
     base, adapter = base_of(name, tmp_path)
-    told = About("Tiny", (64, 64), "someone/tiny")
+    told = StudentInfo("Tiny", (64, 64), "someone/tiny")
     student = export_student(
         base, adapter, "adapter", grid, tmp_path / "s", RECIPE, about=told, alpha=6.0, dtype="fp32"
     )
@@ -63,9 +71,9 @@ def test_a_fresh_process_samples_right(name: str, tmp_path: Path) -> None:
 def test_a_lora_on_the_base_is_the_run_s_student(name: str, tmp_path: Path) -> None:
     """klein's base is guided by its own call, where nothing tells it not to be."""
     base, adapter = base_of(name, tmp_path)
-    told = About("Tiny", (64, 64), "someone/tiny")
+    told = StudentInfo("Tiny", (64, 64), "someone/tiny")
     lora = export_lora(base, adapter, GRID, tmp_path / "lora", RECIPE, about=told, alpha=6.0)
-    report = verify_lora(lora, base, Held({}, Lora.of(adapter, 6.0)), GRID, size=(64, 64))
+    report = verify_lora(lora, base, RunStudent({}, Lora.of(adapter, 6.0)), GRID, size=(64, 64))
     assert report.exact
     assert [check.task for check in report.checks] == (["t2i"] if name == "qwen-image" else ["t2i", "edit"])
     for check in report.checks:
@@ -79,12 +87,12 @@ def test_an_edit_student_does_both_tasks(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
     student, _ = student_of("qwen-image-edit", tmp_path)
     model, asked = load_student(student), {"height": 64, "width": 64, "num_inference_steps": 4}
-    (ours,) = pictures(model, ["a boat"], seed=9)
+    (ours,) = generate_pictures(model, ["a boat"], seed=9)
     drawing = QwenImagePipeline.from_pretrained(student)
     drawing.set_progress_bar_config(disable=True)
     seed = torch.Generator().manual_seed(9)
     assert ours.tobytes() == drawing(prompt="a boat", generator=seed, **asked).images[0].tobytes()
-    (edited,) = pictures(model, ["at night"], [ours], seed=9, size=(64, 64))
+    (edited,) = generate_pictures(model, ["at night"], [ours], seed=9, size=(64, 64))
     seed = torch.Generator().manual_seed(9)
     stock = model.backbone.pipeline(prompt="at night", image=ours, generator=seed, **asked).images[0]  # type: ignore[attr-defined]
     assert edited.tobytes() == stock.tobytes()
@@ -107,7 +115,7 @@ def test_what_the_folder_says(name: str, tmp_path: Path) -> None:
     model = open_model(student)
     assert model.own_steps == 4
     assert not model.guidance.active
-    told = About("Tiny", (64, 64), "someone/tiny")
+    told = StudentInfo("Tiny", (64, 64), "someone/tiny")
     lora = export_lora(tmp_path / "base", adapter, GRID, tmp_path / "lora", RECIPE, about=told, alpha=6.0)
     assert json.loads((lora / "scheduler" / "scheduler_config.json").read_text())["shift"] == 3.0
     assert not open_model(tmp_path / "base").is_student

@@ -13,11 +13,19 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from fewstep.backbones import tiny, tiny_flux2_klein, tiny_qwen_image
-from fewstep.backbones.families import outline
+from fewstep.backbones.families import model_shapes
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
-from fewstep.device import fast_bfloat16
-from fewstep.recipe import flat, load, shipped
+from fewstep.backbones.testing import (
+    tiny_flux2_klein,
+    tiny_qwen_image,
+    tiny_qwen_image_21,
+)
+from fewstep.run.recipe import (
+    flat_keys,
+    load_recipe,
+    shipped_recipes,
+)
+from fewstep.runtime.device import fast_bfloat16
 from tests.commands.conftest import fewstep
 
 # What makes any recipe a matter of seconds. Learning rates, ranks, steps, guidance, modes and precision stay.
@@ -41,17 +49,19 @@ class Twin:
 
 
 TWINS = {
-    "qwen-image-2.1": Twin(tiny.pipeline),
-    "qwen-image-2.1-48gb": Twin(tiny.pipeline),
-    "qwen-image-2.1-full": Twin(tiny.pipeline),
-    "qwen-image-unified": Twin(tiny_qwen_image.edit, [("drawing", lambda: tiny_qwen_image.t2i(seed=1))]),
-    "flux2-klein-24gb": Twin(tiny_flux2_klein.pipeline),
-    "my-lora": Twin(tiny.pipeline, lora=True),
+    "qwen-image-2.1": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-2.1-48gb": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-2.1-full": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-unified": Twin(
+        tiny_qwen_image.qwen_image_edit_pipeline, [("drawing", lambda: tiny_qwen_image.qwen_image_pipeline(seed=1))]
+    ),
+    "flux2-klein-24gb": Twin(tiny_flux2_klein.flux2_klein_pipeline),
+    "my-lora": Twin(tiny_qwen_image_21.qwen_image_21_pipeline, lora=True),
 }
 
 
 def test_no_recipe_is_left_out() -> None:
-    assert set(TWINS) | {"pocket"} == set(shipped()), "pocket runs as itself in tests/commands and the demo"
+    assert set(TWINS) | {"pocket"} == set(shipped_recipes()), "pocket runs as itself in tests/commands and the demo"
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +85,7 @@ def cases(tmp_path: Path) -> None:
 def lora_of(model: Path, to: Path) -> None:
     """A user's LoRA: small updates of the attention's values, of rank 2, in diffusers' keys."""
     made = {}
-    for module, (rows, columns) in outline(model).linear_shapes.items():
+    for module, (rows, columns) in model_shapes(model).linear_shapes.items():
         if module.endswith("attn.to_v"):
             made[f"transformer.{module}.lora_A.weight"] = torch.full((2, columns), 0.1)
             made[f"transformer.{module}.lora_B.weight"] = torch.full((rows, 2), 0.1)
@@ -86,7 +96,7 @@ def lora_of(model: Path, to: Path) -> None:
 def overlay(name: str, folder: Path) -> list[str]:
     """--set options that put the twin in the model's place."""
     twin, sets = TWINS[name], dict(SHRUNK)
-    sets["run.batch"] = min(2, load(name).run.batch)
+    sets["run.batch"] = min(2, load_recipe(name).run.batch)
     twin.model().save_pretrained(folder / "base")
     sets["model"] = folder / "base"
     for teacher, made in twin.teachers:
@@ -109,7 +119,7 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
 
     assert "encoded" in done("encode", name, *options)
     assert "encoded" not in done("distill", name, *options), "the store holds it all"
-    run, recipe = tmp_path / "runs" / name, load(tmp_path / "runs" / name / "recipe.yaml")
+    run, recipe = tmp_path / "runs" / name, load_recipe(tmp_path / "runs" / name / "recipe.yaml")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["phase"] == "distil"]
     assert len(trained) == 2
@@ -125,11 +135,11 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (64, 64)
     shrunk = {*SHRUNK, "model", *(f"teachers.named.{teacher}.model" for teacher, _ in TWINS[name].teachers)}
-    shipped_keys, ran = flat(load(name).resolved()), flat(recipe.resolved())
+    shipped_keys, ran = flat_keys(load_recipe(name).resolved()), flat_keys(recipe.resolved())
     assert {key for key in ran if ran[key] != shipped_keys[key]} <= shrunk, "the overlay changed nothing else"
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_show_prints_a_recipe_that_loads(name: str) -> None:
     result = fewstep("recipe", "show", name)
     assert result.exit_code == 0

@@ -13,15 +13,32 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from fewstep import recipe
+from fewstep.pages.charts import (
+    Series,
+    line_chart,
+    ticks,
+)
+from fewstep.pages.page import (
+    ReportPage,
+    Sheet,
+    SheetPicture,
+    StatCard,
+    Strip,
+    data_uri,
+    page_html,
+    write_html,
+)
 from fewstep.pocket.cases import PocketCase
-from fewstep.pocket.exam import Paper, System, examine
+from fewstep.pocket.exam import (
+    ExaminedSystem,
+    ExamSpec,
+    examine,
+)
 from fewstep.pocket.probe import Probe, Reader
-from fewstep.report.charts import Series, line_chart, ticks
-from fewstep.report.examined import Examined
-from fewstep.report.page import Card, Page, Picture, Sheet, Strip, inlined, rendered, write
-from fewstep.report.student import student_page
-from fewstep.rundir import RunDir
+from fewstep.run import recipe
+from fewstep.run.examination import ExaminationResult
+from fewstep.run.folder import RunDir
+from fewstep.run.report_page import student_page
 
 EVIL = '</script><script>alert("x")</script><img src="https://example.org/x.png" onerror=alert(1)>'
 COLUMNS = {"teacher": "Teacher, 40 steps", "plain": "Teacher, 4 steps", "student": "Student, 4 steps"}
@@ -57,20 +74,20 @@ class Outline(HTMLParser):
             self.text += data
 
 
-def blurred(radius: float) -> System:
+def blurred(radius: float) -> ExaminedSystem:
     def sampler(cases: Sequence[PocketCase], seeds: Sequence[int]) -> list[Image.Image]:
         pairs = zip(cases, seeds, strict=True)
         return [case.target.filter(ImageFilter.GaussianBlur(radius + 0.01 * (seed % 7))) for case, seed in pairs]
 
     steps = [1 - i / 4 for i in range(4)]
-    return System(
+    return ExaminedSystem(
         sampler, {"sigmas": steps, "network_calls": {"t2i": 4, "edit": 4}, "guidance": {"t2i": [1.0, False, ""]}}
     )
 
 
 def lived(folder: Path) -> RunDir:
     """A run folder as one of 60 iterations leaves it."""
-    with RunDir.open_or_create(folder, recipe.load("pocket", []), {"device": "cpu"}) as run:
+    with RunDir.open_or_create(folder, recipe.load_recipe("pocket", []), {"device": "cpu"}) as run:
         draw = random.Random(0)
         with run.metrics_path.open("w") as file:
             for i in range(120):
@@ -108,22 +125,22 @@ def lived(folder: Path) -> RunDir:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+def page(tmp_path_factory: pytest.TempPathFactory) -> ReportPage:
     folder = tmp_path_factory.mktemp("run")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         probe = Probe(Reader(), {})
     systems = {"teacher": blurred(0.2), "plain": blurred(1.2), "student": blurred(0.4)}
-    examine(systems, Paper(cases=4, diversity=2, seeds=3), probe, folder / "examination")
+    examine(systems, ExamSpec(cases=4, diversity=2, seeds=3), probe, folder / "examination")
     run = lived(folder / "run")
     return student_page(
-        run, Examined.of(folder / "examination", COLUMNS), command="fewstep distill pocket --out runs/pocket"
+        run, ExaminationResult.of(folder / "examination", COLUMNS), command="fewstep distill pocket --out runs/pocket"
     )
 
 
 @pytest.fixture(scope="module")
-def html(page: Page) -> str:
-    return rendered(page)
+def html(page: ReportPage) -> str:
+    return page_html(page)
 
 
 def test_nothing_comes_from_outside(html: str) -> None:
@@ -185,9 +202,11 @@ def test_events_of_the_watch_are_a_small_list(tmp_path: Path) -> None:
 
 def test_prompts_are_captions_and_nothing_more() -> None:
     dot = Image.new("RGB", (64, 64), "teal")
-    sheet = Sheet("t", (Strip(EVIL, (Picture(EVIL, dot), Picture("b", dot, mark=True))),))
-    html = rendered(
-        Page(EVIL, EVIL, cards=(Card("1", EVIL),), sheets=(sheet,), texts=((EVIL, EVIL),), facts=((EVIL, EVIL),))
+    sheet = Sheet("t", (Strip(EVIL, (SheetPicture(EVIL, dot), SheetPicture("b", dot, mark=True))),))
+    html = page_html(
+        ReportPage(
+            EVIL, EVIL, cards=(StatCard("1", EVIL),), sheets=(sheet,), texts=((EVIL, EVIL),), facts=((EVIL, EVIL),)
+        )
     )
     outline = Outline(html)
     assert [tag for tag, _ in outline.tags].count("script") == 1
@@ -202,12 +221,12 @@ def test_small_pictures_keep_every_pixel() -> None:
     import io
 
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    kept = Image.open(io.BytesIO(base64.b64decode(inlined(Image.fromarray(noise)).partition(",")[2])))
+    kept = Image.open(io.BytesIO(base64.b64decode(data_uri(Image.fromarray(noise)).partition(",")[2])))
     assert np.array_equal(np.asarray(kept), noise)
 
 
 def test_a_run_without_examination_still_has_a_page(tmp_path: Path) -> None:
-    to = write(student_page(lived(tmp_path / "run"), None, command="c"), tmp_path / "report.html")
+    to = write_html(student_page(lived(tmp_path / "run"), None, command="c"), tmp_path / "report.html")
     html = to.read_text()
     assert "not been examined" in html
     assert 'id="figures"' not in html
@@ -216,9 +235,9 @@ def test_a_run_without_examination_still_has_a_page(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_examination_is_none(tmp_path: Path) -> None:
-    assert Examined.of(tmp_path, COLUMNS) is None
+    assert ExaminationResult.of(tmp_path, COLUMNS) is None
     (tmp_path / "figures.json").write_text('{"systems": {"teacher": {}}}')
-    assert Examined.of(tmp_path, COLUMNS) is None
+    assert ExaminationResult.of(tmp_path, COLUMNS) is None
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0.93, 0.99), (-3, 250), (1e-7, 3e-7), (5, 5.0001)])

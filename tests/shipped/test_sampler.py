@@ -5,11 +5,15 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.errors import LayoutError, RecipeError
-from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.sample.pictures import Model, pictures
-from fewstep.sample.sampler import evaluations, sample, seeded_noise
+from fewstep.runtime.errors import LayoutError, RecipeError
+from fewstep.sample.pictures import Model, generate_pictures
+from fewstep.sample.sampler import (
+    evaluations,
+    sample,
+    seeded_noise,
+)
 
 GRID = SigmaGrid.static(4, 3.0)
 SIZE = (64, 96)
@@ -38,7 +42,7 @@ def test_noise_of_a_seed_does_not_depend_on_the_batch() -> None:
 
 
 @pytest.mark.parametrize("references", [[], [PICTURE]], ids=["t2i", "edit"])
-@pytest.mark.parametrize("guidance", [NONE, Guidance(2.5, negative="bad")], ids=["plain", "guided"])
+@pytest.mark.parametrize("guidance", [NO_GUIDANCE, Guidance(2.5, negative="bad")], ids=["plain", "guided"])
 @pytest.mark.parametrize("use_prefix", [True, False])
 def test_latents_equal_the_stock_pipelines(
     backbone: QwenImage21, references: list[Image.Image], guidance: Guidance, use_prefix: bool
@@ -66,7 +70,7 @@ def test_evaluations_are_the_networks_calls(backbone: QwenImage21, monkeypatch: 
 
     monkeypatch.setattr(backbone, "velocity", counting)
     cond = backbone.encode(["one"], None, SIZE)[0]
-    for guidance in (NONE, Guidance(3.0)):
+    for guidance in (NO_GUIDANCE, Guidance(3.0)):
         calls = 0
         sample(backbone, backbone.transformer, cond, seeded_noise([0], (4, 6), 8), GRID, guidance, cond)
         assert calls == evaluations(GRID, guidance)
@@ -75,24 +79,24 @@ def test_evaluations_are_the_networks_calls(backbone: QwenImage21, monkeypatch: 
 
 def test_pictures_do_not_depend_on_their_neighbours(backbone: QwenImage21) -> None:
     """Prompts of unequal length: in one padded batch the shorter one's target would stand elsewhere."""
-    model = Model(backbone, None, NONE, (64, 64))
-    together = pictures(model, ["a", "a much longer prompt", "b"], seed=11, steps=3)
-    alone = pictures(model, ["a much longer prompt"], seed=12, steps=3)
+    model = Model(backbone, None, NO_GUIDANCE, (64, 64))
+    together = generate_pictures(model, ["a", "a much longer prompt", "b"], seed=11, steps=3)
+    alone = generate_pictures(model, ["a much longer prompt"], seed=12, steps=3)
     assert together[1].tobytes() == alone[0].tobytes()
     assert len({picture.tobytes() for picture in together}) == 3
 
 
 def test_an_edit_has_the_shape_of_its_last_reference(backbone: QwenImage21) -> None:
-    model = Model(backbone, None, NONE, (64, 64))
-    (wide,) = pictures(model, ["wider"], [PICTURE.resize((128, 32))], steps=1)
+    model = Model(backbone, None, NO_GUIDANCE, (64, 64))
+    (wide,) = generate_pictures(model, ["wider"], [PICTURE.resize((128, 32))], steps=1)
     assert wide.size == (128, 32)
 
 
 def test_a_student_is_not_guided_twice(backbone: QwenImage21) -> None:
-    student = Model(backbone, 4, NONE, (64, 64))
+    student = Model(backbone, 4, NO_GUIDANCE, (64, 64))
     with pytest.raises(RecipeError, match="Leave --guidance out"):
-        pictures(student, ["a"], guidance=Guidance(3.0))
-    assert pictures(student, ["a"], guidance=NONE)
+        generate_pictures(student, ["a"], guidance=Guidance(3.0))
+    assert generate_pictures(student, ["a"], guidance=NO_GUIDANCE)
 
 
 def test_refusals(backbone: QwenImage21) -> None:
@@ -102,4 +106,4 @@ def test_refusals(backbone: QwenImage21) -> None:
     with pytest.raises(LayoutError, match="unconditional branch"):
         sample(backbone, backbone.transformer, cond, seeded_noise([0], (4, 6), 8), GRID, Guidance(2.0))
     with pytest.raises(LayoutError, match="2 prompts but 1 seeds"):
-        pictures(Model(backbone, None, NONE, (64, 64)), ["a", "b"], seed=[1])
+        generate_pictures(Model(backbone, None, NO_GUIDANCE, (64, 64)), ["a", "b"], seed=[1])

@@ -17,12 +17,12 @@ import torch
 from PIL import Image, ImageChops
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.flow.guidance import NONE
-from fewstep.sample.pictures import Model, pictures
-from fewstep.serve.app import Server
-from fewstep.serve.limits import Limits, Refused
-from fewstep.serve.wish import Wish
-from fewstep.serve.worker import Worker
+from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.sample.pictures import Model, generate_pictures
+from fewstep.sample.server.app import Server
+from fewstep.sample.server.image_request import ImageRequest
+from fewstep.sample.server.limits import Limits, RequestRefused
+from fewstep.sample.server.worker import Worker
 
 LIMITS = Limits(queue=4, batch=4, max_pixels=128 * 128, max_reference_pixels=256 * 256, max_upload=200_000)
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
@@ -30,7 +30,7 @@ GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
 @pytest.fixture(scope="module")
 def model(backbone: QwenImage21) -> Model:
-    return Model(backbone, 4, NONE, (64, 64))
+    return Model(backbone, 4, NO_GUIDANCE, (64, 64))
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ def opaque(picture: Image.Image) -> bytes:
 def test_generations_are_the_samplers_pictures(model: Model) -> None:
     body = {"prompt": "a boat", "n": 2, "seed": 5, "size": "96x64", "response_format": "b64_json", "model": "tiny"}
     answer = asked(model, lambda http: http.post(GENERATIONS, json=body))
-    expected = pictures(model, ["a boat"] * 2, seed=5, size=(64, 96))
+    expected = generate_pictures(model, ["a boat"] * 2, seed=5, size=(64, 96))
     assert [opaque(p) for p in drawn(answer)] == [opaque(p) for p in expected]
     assert [one["seed"] for one in answer.json()["data"]] == [5, 6]
 
@@ -97,8 +97,8 @@ def test_edits_are_the_samplers_pictures(model: Model) -> None:
 
     one, two = asked(model, talk)
     sources = [Image.open(io.BytesIO(png(size))) for size in ((96, 64), (64, 64), (32, 32))]
-    assert opaque(*drawn(one)) == opaque(*pictures(model, ["make it night"], sources[:1], seed=3))
-    assert opaque(*drawn(two)) == opaque(*pictures(model, ["join them"], sources[1:], seed=3))
+    assert opaque(*drawn(one)) == opaque(*generate_pictures(model, ["make it night"], sources[:1], seed=3))
+    assert opaque(*drawn(two)) == opaque(*generate_pictures(model, ["join them"], sources[1:], seed=3))
 
 
 def test_a_picture_does_not_depend_on_its_neighbours(model: Model) -> None:
@@ -111,7 +111,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(model: Model) -> None:
     answers = asked(model, talk, Limits(queue=8, batch=4))
     for body, answer in zip(bodies, answers, strict=True):
         width, height = map(int, body["size"].split("x"))
-        alone = pictures(model, [body["prompt"]], seed=body["seed"], size=(height, width))
+        alone = generate_pictures(model, [body["prompt"]], seed=body["seed"], size=(height, width))
         gap = ImageChops.difference(*(picture.convert("RGB") for picture in (*drawn(answer), *alone)))
         assert max(high for _, high in gap.getextrema()) <= 1  # a batch sums in another order
 
@@ -284,7 +284,7 @@ def test_what_failed_together_is_let_go_before_it_is_tried_apart(model: Model, m
 
     monkeypatch.setattr(Worker, "_answer", failing)
     worker = Worker(model, LIMITS)
-    answers = worker.submit(Wish("a boat", 3, 1, None))
+    answers = worker.submit(ImageRequest("a boat", 3, 1, None))
     worker.start()
     worker.close()
     assert [answer.result().size for answer in answers] == [(8, 8)] * 3
@@ -294,8 +294,8 @@ def test_what_failed_together_is_let_go_before_it_is_tried_apart(model: Model, m
 def test_who_leaves_the_queue_takes_the_uploads_along(model: Model) -> None:
     worker = Worker(model, LIMITS)  # which has not begun
     reference = Image.new("RGB", (64, 64))
-    left = worker.submit(Wish("a boat", 2, 1, None, (reference,)))
-    stays = worker.submit(Wish("a boat", 1, 1, None))
+    left = worker.submit(ImageRequest("a boat", 2, 1, None, (reference,)))
+    stays = worker.submit(ImageRequest("a boat", 1, 1, None))
     for answer in left:
         answer.cancel()
     assert worker.waiting == 1
@@ -306,10 +306,10 @@ def test_who_leaves_the_queue_takes_the_uploads_along(model: Model) -> None:
 
 def test_closing_draws_what_waits(model: Model) -> None:
     worker = Worker(model, LIMITS)
-    answers = worker.submit(Wish("a boat", 3, 1, None))
+    answers = worker.submit(ImageRequest("a boat", 3, 1, None))
     answers[1].cancel()
     worker.start()
     worker.close()
     assert [answer.cancelled() or answer.result().size for answer in answers] == [(64, 64), True, (64, 64)]
-    with pytest.raises(Refused, match="shutting down"):
-        worker.submit(Wish("a boat", 1, 1, None))
+    with pytest.raises(RequestRefused, match="shutting down"):
+        worker.submit(ImageRequest("a boat", 1, 1, None))

@@ -11,17 +11,17 @@ import pytest
 import uvicorn
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.flow.guidance import NONE
+from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.sample.pictures import Model
-from fewstep.serve.app import Server
-from fewstep.serve.limits import Limits
+from fewstep.sample.server.app import Server
+from fewstep.sample.server.limits import Limits
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
 
 @pytest.fixture(scope="module")
 def server(backbone: QwenImage21) -> Server:
-    return Server(Model(backbone, 4, NONE, (64, 64)), "tiny", Limits(queue=2))
+    return Server(Model(backbone, 4, NO_GUIDANCE, (64, 64)), "tiny", Limits(queue=2))
 
 
 @pytest.fixture(scope="module")

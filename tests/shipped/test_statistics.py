@@ -38,13 +38,13 @@ def test_coverage_of_a_paired_ratio() -> None:
         rng = np.random.default_rng(1000 + trial)
         hard = rng.uniform(0.5, 1.5, 80)
         top, bottom = 0.8 * hard + rng.normal(0, 0.05, 80), hard + rng.normal(0, 0.05, 80)
-        found = statistics.ratio(top, bottom, seed=trial)
+        found = statistics.paired_ratio(top, bottom, seed=trial)
         assert found.low is not None
         assert found.high is not None
         hits += found.low <= 0.8 <= found.high
         widths.append(found.high - found.low)
         if trial < 20:
-            shuffled = statistics.ratio(rng.permutation(top), bottom, seed=trial)
+            shuffled = statistics.paired_ratio(rng.permutation(top), bottom, seed=trial)
             unpaired.append((shuffled.high or 0) - (shuffled.low or 0))
     assert 0.90 <= hits / TRIALS <= 0.985
     assert np.mean(unpaired) > 3 * np.mean(widths)
@@ -62,13 +62,13 @@ def test_what_has_no_interval() -> None:
     assert statistics.mean([]).value is None
     one_case = statistics.mean([0.2, 0.4], ["a", "a"])
     assert (one_case.value, one_case.low) == (pytest.approx(0.3), None)
-    nothing = statistics.ratio([1.0, 1.0], [0.0, 0.0])
+    nothing = statistics.paired_ratio([1.0, 1.0], [0.0, 0.0])
     assert (nothing.value, nothing.low) == (None, None)
 
 
 def test_a_difference_of_a_thing_with_itself_is_zero() -> None:
     x, cases = clustered(np.random.default_rng(0))
-    found = statistics.difference(x, x, cases)
+    found = statistics.paired_difference(x, x, cases)
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 

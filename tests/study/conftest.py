@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from fewstep.study import plan
-from fewstep.study.folder import StudyFolder, begin
-from fewstep.study.grid import grid
+from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.grid import resolve_grid
 from fewstep.study.run import covers
 
 TINY: dict[str, Any] = {
@@ -96,11 +96,11 @@ def examined(tmp_path: Path) -> Callable[..., Path]:
     score(row, run seed, task, category, case); rows are named as in scores.py."""
 
     def make(name: str, score: Score, *, seeds: int = 2, cases: int = 40) -> Path:
-        told, _ = plan.load(name)
-        runs = grid(told, seeds=seeds)
+        told, _ = plan.load_study(name)
+        runs = resolve_grid(told, seeds=seeds)
         place, last = StudyFolder(tmp_path / name), runs.moments[-1]
         numbers = tuple(dict.fromkeys(run.seed for run in runs.runs))
-        begin(place, runs.plan, runs.described(), last, numbers, covers(runs))
+        begin_study(place, runs.plan, runs.definition(), last, numbers, covers(runs))
         tasks = runs.plan.protocol.tasks
         for teacher in runs.teachers:
             judged(place.teacher(teacher), tasks, cases, partial(score, f"teacher:{teacher}", 0))

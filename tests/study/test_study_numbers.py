@@ -11,14 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewstep.errors import JudgeError
+from fewstep.runtime.errors import JudgeError
 from fewstep.study import paper, plan
-from fewstep.study.folder import StudyFolder, begin, opened
-from fewstep.study.grid import grid
-from fewstep.study.intervals import Interval, crossed
+from fewstep.study.folder import (
+    StudyFolder,
+    begin_study,
+    open_study,
+)
+from fewstep.study.grid import resolve_grid
+from fewstep.study.intervals import Interval, crossed_interval
+from fewstep.study.phrasing import warnings
 from fewstep.study.results import results
-from fewstep.study.takeaways import Claim, decided, in_paper, takeaways, together
-from fewstep.study.words import warnings
+from fewstep.study.takeaways import (
+    Claim,
+    claim_verdict,
+    combined_verdict,
+    in_paper,
+    takeaways,
+)
 
 MISPRINT = {"row": "specialised teacher", "judge": "B", "printed": 4.26, "cells": 4.23}
 
@@ -39,7 +49,7 @@ def test_averages_and_ranks_follow_from_the_cells(number: int) -> None:
                 wrong.append({"row": name, "judge": judge, "printed": printed, "cells": round(own, 2)})
     assert wrong == list(table.misprints)
     averages = {name: {j: fmean(row.cells[j]) for j in paper.JUDGES} for name, row in table.rows.items()}
-    assert paper.ranks(averages) == {name: row.rank for name, row in table.rows.items()}
+    assert paper.paper_ranks(averages) == {name: row.rank for name, row in table.rows.items()}
 
 
 def test_the_one_misprint_is_in_both_tables_that_print_the_row() -> None:
@@ -48,7 +58,7 @@ def test_the_one_misprint_is_in_both_tables_that_print_the_row() -> None:
 
 
 def test_rows_that_are_equal_share_a_rank() -> None:
-    assert paper.ranks({"a": {"x": 2.0}, "b": {"x": 3.0}, "c": {"x": 3.0}}) == {"a": 3, "b": 1, "c": 1}
+    assert paper.paper_ranks({"a": {"x": 2.0}, "b": {"x": 3.0}, "c": {"x": 3.0}}) == {"a": 3, "b": 1, "c": 1}
 
 
 def test_the_paper_supports_its_own_takeaways() -> None:
@@ -56,7 +66,7 @@ def test_the_paper_supports_its_own_takeaways() -> None:
     assert [takeaway.number for takeaway in takeaways()] == [1, 2, 3, 4, 5, 6]
     printed = 0
     for takeaway in takeaways():
-        told, _ = plan.load(takeaway.study)
+        told, _ = plan.load_study(takeaway.study)
         for claim in takeaway.claims:
             value = in_paper(claim, told)
             if value is not None:
@@ -73,7 +83,7 @@ def test_more_cases_and_more_runs_narrow_an_interval() -> None:
 
     def width(runs: int, cases: int) -> float:
         luck, hardness = rng.normal(0, 0.1, (runs, 1)), rng.normal(0, 1, (1, cases))
-        found = crossed([luck + hardness + rng.normal(0, 0.1, (runs, cases))])
+        found = crossed_interval([luck + hardness + rng.normal(0, 0.1, (runs, cases))])
         assert found.low is not None and found.high is not None  # noqa: PT018
         return found.high - found.low
 
@@ -87,14 +97,14 @@ def test_intervals_cover_the_truth_where_runs_and_cases_both_vary() -> None:
     rng, hits = np.random.default_rng(1), 0
     for _ in range(100):
         d = rng.normal(0, 0.15, (3, 1)) + rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.5, (3, 40))
-        found = crossed([d])
+        found = crossed_interval([d])
         hits += found.low <= 0 <= found.high  # type: ignore[operator]
     assert hits / 100 > 0.9
 
 
 def test_two_runs_are_not_taken_for_many() -> None:
     """Cases all alike, runs apart by 2: the interval reaches beyond the two runs."""
-    found = crossed([np.array([[0.0] * 30, [2.0] * 30])])
+    found = crossed_interval([np.array([[0.0] * 30, [2.0] * 30])])
     assert (found.value, found.by_seed) == (1.0, (0.0, 2.0))
     assert found.low == pytest.approx(1 - 2**0.5)
     assert found.high == pytest.approx(1 + 2**0.5)
@@ -105,17 +115,17 @@ def test_two_runs_are_not_taken_for_many() -> None:
 def test_an_average_is_that_of_categories_and_inside_its_interval(runs: int, sizes: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     groups = [rng.uniform(1, 5, (runs, n)) for n in sizes]
-    found = crossed(groups)
+    found = crossed_interval(groups)
     assert found.value == pytest.approx(fmean(float(g.mean()) for g in groups))
     assert found.value == pytest.approx(fmean(found.by_seed))
     assert found.low <= found.value + 1e-9  # type: ignore[operator]
     assert found.high >= found.value - 1e-9  # type: ignore[operator]
     assert found.cases == sum(sizes)
-    assert crossed(groups) == found
+    assert crossed_interval(groups) == found
 
 
 def test_a_single_case_has_no_interval() -> None:
-    assert crossed([np.array([[3.0]])]) == Interval(3.0, None, None, 1, (3.0,))
+    assert crossed_interval([np.array([[3.0]])]) == Interval(3.0, None, None, 1, (3.0,))
 
 
 # ---- from an interval to a word
@@ -140,7 +150,7 @@ NOT_LESS = MORE.model_copy(update={"kind": "not-less", "margin": 0.1})
 def test_the_word_follows_from_the_interval(
     claim: Claim, low: float, high: float, by_seed: tuple[float, ...], word: str
 ) -> None:
-    assert decided(claim, Interval(fmean(by_seed), low, high, 40, by_seed)) == word
+    assert claim_verdict(claim, Interval(fmean(by_seed), low, high, 40, by_seed)) == word
 
 
 @pytest.mark.parametrize(
@@ -156,18 +166,18 @@ def test_the_word_follows_from_the_interval(
 )
 def test_a_ceiling_hides_how_much_and_not_which(claim: Claim, low: float, high: float, word: str) -> None:
     middle = (low + high) / 2
-    assert decided(claim, Interval(middle, low, high, 40, (middle, middle)), pressed=True) == word
+    assert claim_verdict(claim, Interval(middle, low, high, 40, (middle, middle)), pressed=True) == word
 
 
 def test_no_interval_no_word() -> None:
-    assert decided(MORE, None) == "undecided"
-    assert decided(MORE, Interval(1.0, None, None, 1, (1.0,))) == "undecided"
+    assert claim_verdict(MORE, None) == "undecided"
+    assert claim_verdict(MORE, Interval(1.0, None, None, 1, (1.0,))) == "undecided"
 
 
 def test_a_takeaway_stands_with_all_its_claims() -> None:
-    assert together(["reproduced", "reproduced"]) == "reproduced"
-    assert together(["reproduced", "undecided"]) == "undecided"
-    assert together(["undecided", "not reproduced"]) == "not reproduced"
+    assert combined_verdict(["reproduced", "reproduced"]) == "reproduced"
+    assert combined_verdict(["reproduced", "undecided"]) == "undecided"
+    assert combined_verdict(["undecided", "not reproduced"]) == "not reproduced"
 
 
 # ---- whole studies of made-up scores
@@ -288,10 +298,10 @@ def test_two_judges_of_one_name_are_refused(examined: Callable[..., Path]) -> No
 
 def test_seeds_that_are_new_join_a_study(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper, seeds=2)
-    study, begun = grid(plan.load("data-composition")[0], seeds=1), opened(folder)
-    begin(StudyFolder(folder), study.plan, study.described(), 300, (5,), {})
+    study, begun = resolve_grid(plan.load_study("data-composition")[0], seeds=1), open_study(folder)
+    begin_study(StudyFolder(folder), study.plan, study.definition(), 300, (5,), {})
     assert begun.seeds == (0, 1)
-    assert opened(folder).seeds == (0, 1, 5)
+    assert open_study(folder).seeds == (0, 1, 5)
     assert results(folder)["missing"] == [f"E{i}-seed5" for i in range(1, 6)]
 
 

@@ -16,17 +16,21 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fewstep.backbones import tiny
 from fewstep.backbones.families import load_backbone
+from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.bench.gallery import Gallery
-from fewstep.errors import FewstepError, StudyError
 from fewstep.pocket import score
-from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
+from fewstep.pocket.cases import (
+    PocketCase,
+    edit_case,
+    t2i_case,
+)
+from fewstep.runtime.errors import FewstepError, StudyError
 from fewstep.study import forecast, plan
 from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder
-from fewstep.study.grid import Grid, grid
-from fewstep.study.run import claim
+from fewstep.study.grid import StudyGrid, resolve_grid
+from fewstep.study.run import claim_folder
 from tests.commands.conftest import fewstep, written
 from tests.study.conftest import judged
 
@@ -58,8 +62,8 @@ def ran_report(folder: Path) -> dict[str, Any]:
     return found
 
 
-def told(file: str, **options: Any) -> Grid:
-    return grid(*plan.load(file), **options)
+def told(file: str, **options: Any) -> StudyGrid:
+    return resolve_grid(*plan.load_study(file), **options)
 
 
 def pictures(folder: Path) -> dict[str, int]:
@@ -127,14 +131,14 @@ def test_runs_have_stable_names_and_one_budget(study_file: Callable[..., str]) -
 
 
 def test_seeds_join_a_study(study_file: Callable[..., str]) -> None:
-    assert told(study_file(), seeds=3).described() == told(study_file()).described()
+    assert told(study_file(), seeds=3).definition() == told(study_file()).definition()
 
 
-@pytest.mark.parametrize("name", plan.shipped())
+@pytest.mark.parametrize("name", plan.shipped_studies())
 def test_shipped_studies_resolve_in_each_of_their_worlds(name: str) -> None:
-    study, _ = plan.load(name)
+    study, _ = plan.load_study(name)
     for world in study.worlds:
-        runs = grid(study, world=world)
+        runs = resolve_grid(study, world=world)
         assert len(runs.runs) == len(study.cells) * len(study.seeds)
         assert runs.recipe.run.iterations % runs.recipe.run.examine_every_iterations == 0
         assert all(moment % runs.recipe.run.examine_every_iterations == 0 for moment in runs.moments)
@@ -142,7 +146,10 @@ def test_shipped_studies_resolve_in_each_of_their_worlds(name: str) -> None:
 
 def test_calls_of_a_sample() -> None:
     """Four rollout calls and one with gradient; two critic updates and its answer; teachers as the plan weighs them."""
-    by_cell = {run.cell: forecast.calls(run.recipe) for run in grid(plan.load("teacher-guidance")[0], seeds=1).runs}
+    by_cell = {
+        run.cell: forecast.calls(run.recipe)
+        for run in resolve_grid(plan.load_study("teacher-guidance")[0], seeds=1).runs
+    }
     guided = by_cell["base-only"].teachers  # 1, or 2 where the recipe guides its base
     assert (by_cell["base-only"].student, by_cell["base-only"].critic) == (5, 3)
     assert by_cell["step-wise"].teachers == guided + 0.5  # a specialist at two of four steps
@@ -179,12 +186,12 @@ def test_a_contradictory_study_is_refused(
 
 def test_a_difference_that_a_cell_brings_by_the_way_is_seen() -> None:
     """Both keys are on the axis; what they resolve to is compared, and shift is not."""
-    raw = plan.load("task-mixture")[0].model_dump(mode="json")
+    raw = plan.load_study("task-mixture")[0].model_dump(mode="json")
     raw["axis"] = ["student.sigmas"]
     sigmas = {"student.sigmas": [1.0, 0.8, 0.5, 0.2]}
     raw |= {"tables": [], "figures": [], "cells": {"a": {"set": {}}, "b": {"set": {**sigmas, "student.shift": None}}}}
     with pytest.raises(StudyError, match=r"student\.shift, which is not on the axis"):
-        grid(plan.checked(raw, "made up"))
+        resolve_grid(plan.validate_study(raw, "made up"))
 
 
 @pytest.mark.parametrize(
@@ -235,11 +242,11 @@ def test_a_study_whose_cases_were_rewritten_is_refused(study_file: Callable[...,
     cases = tmp_path / "cases.txt"
     cases.write_text("a red boat\n")
     runs = told(study_file(("worlds/pocket/set/data.t2i", [{"source": str(cases)}])))
-    claim(runs, StudyFolder(tmp_path / "out"))
-    claim(runs, StudyFolder(tmp_path / "out"))
+    claim_folder(runs, StudyFolder(tmp_path / "out"))
+    claim_folder(runs, StudyFolder(tmp_path / "out"))
     cases.write_text("a red boat\na blue one\n")
     with pytest.raises(StudyError, match=r"files\.\S*cases\.txt: \w+ -> \w+"):
-        claim(runs, StudyFolder(tmp_path / "out"))
+        claim_folder(runs, StudyFolder(tmp_path / "out"))
 
 
 def test_the_documented_study_can_be_run(tmp_path: Path) -> None:
@@ -255,7 +262,7 @@ def test_the_documented_study_can_be_run(tmp_path: Path) -> None:
 
 def test_what_nothing_here_can_judge_waits_for_its_judges(study_file: Callable[..., str], tmp_path: Path) -> None:
     """A recipe file beside the study's; runs end with their students, and verdicts from elsewhere make the report."""
-    tiny.pipeline(0).save_pretrained(tmp_path / "teacher")
+    tiny_qwen_image_21.qwen_image_21_pipeline(0).save_pretrained(tmp_path / "teacher")
     sources = {"t2i": [{"source": "pocket:t2i:2"}], "edit": [{"source": "pocket:edit:2"}]}
     learner = {"adapter": {"rank": 2, "alpha": 2}}
     run = {"precision": "fp32", "device": "cpu", "examine_every_iterations": 0}

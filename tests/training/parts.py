@@ -8,18 +8,27 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Task,
+    stack,
+)
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.conditioning import Conditioning, Task, stack
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.train.average import Average
-from fewstep.train.distill import Method
-from fewstep.train.learner import Learner
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.monitor import StepTimer
+from fewstep.train.role_optimizer import RoleOptimizer
 
 SIZE = (32, 32)
 CATEGORIES = ("landscape", "portrait", "sign")
@@ -50,27 +59,27 @@ def tiny(dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> Qwen
     return QwenImage21(transformer.to(device, dtype), {"shift": 1.0})
 
 
-def tiny_method(
-    terms: dict[str, Any] | None = None,
+def tiny_dmd_step(
+    extra_losses: dict[str, Any] | None = None,
     student: dict[str, Any] | None = None,
     device: torch.device = CPU,
     precision: str = "fp32",
     **critic: Any,
-) -> Method:
+) -> DMDStep:
     """Adapters over a guided tiny base, no two roles alike."""
-    small, draw = AdapterPlan(rank=4, alpha=8.0), Draw(0)
+    small, rng = AdapterPlan(rank=4, alpha=8.0), NamedRNG(0)
     plans = StudentPlan(adapter=small, **(student or {})), CriticPlan(adapter=small, **critic)
     spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
-    objective = ObjectivePlan.model_validate(terms or {})
-    cast = assemble(tiny(device=device), *plans, spec, iterations=5, draw=draw, precision=precision)
-    learners = Learner(cast.student, plans[0]), Learner(cast.critic, plans[1])
+    objective = ObjectivePlan.model_validate(extra_losses or {})
+    roles = build_roles(tiny(device=device), *plans, spec, iterations=5, rng=rng, precision=precision)
+    role_optimizers = RoleOptimizer(roles.student, plans[0]), RoleOptimizer(roles.critic, plans[1])
     with torch.no_grad():  # B = 0 has no gradient for A, and all roles agree
-        for role in (cast.student, cast.critic):
+        for role in (roles.student, roles.critic):
             for name, weight in role.named_parameters().items():
-                weight += 0.05 * draw.normal(weight.shape, f"{role.name} {name}").to(device)
-    return Method(
-        cast, *plans, objective, draw, *learners, Average(cast.student, 0.9), Clock(device),
-        terms=terms_of(objective, cast, plans[0].grid, draw),
+                weight += 0.05 * rng.normal(weight.shape, f"{role.name} {name}").to(device)
+    return DMDStep(
+        roles, *plans, objective, rng, *role_optimizers, EMA(roles.student, 0.9), StepTimer(device),
+        extra_losses=build_extra_losses(objective, roles, plans[0].grid, rng),
     )  # fmt: skip
 
 
@@ -97,4 +106,4 @@ def toy_batches(backbone: Backbone, size: int, side: int = 64) -> Callable[[int]
 
 
 def normal(*shape: int, name: str = "z") -> torch.Tensor:
-    return Draw(7).normal(shape, name)
+    return NamedRNG(7).normal(shape, name)

@@ -12,12 +12,12 @@ from runs import ending, lines
 from torch import Tensor
 
 from fewstep.encode.loader import Batch
-from fewstep.parallel import Ranks, joined
+from fewstep.runtime.parallel import Ranks, process_group
 
 
 def part(whole: Batch, ranks: Ranks) -> Batch:
     """A rank's samples, as the loader gives them."""
-    return whole.parts(ranks.world)[ranks.rank]
+    return whole.micro_batches(ranks.world)[ranks.rank]
 
 
 def _rank(rank: int, world: int, port: int, job: object, folder: Path, per_machine: int) -> None:
@@ -25,7 +25,7 @@ def _rank(rank: int, world: int, port: int, job: object, folder: Path, per_machi
     own = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     own["LOCAL_WORLD_SIZE"] = per_machine
     os.environ |= {name: str(value) for name, value in own.items()}
-    with joined("cpu") as ranks:
+    with process_group("cpu") as ranks:
         job(folder, ranks)  # type: ignore[operator]
 
 

@@ -15,14 +15,18 @@ from parts import toy_batches
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from fewstep.backbones.toy import ToyBackbone
+from fewstep.backbones.testing.toy import ToyBackbone
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.sharding import WHOLE, Lay
-from fewstep.train.checkpoint import Checkpoints, load
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.roles.sharding import REPLICATED, Placement
+from fewstep.train.checkpoint import Checkpoints, load_checkpoint
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
 
@@ -36,7 +40,7 @@ def toy_trainer(
     critic: dict[str, Any] | None = None,
     objective: dict[str, Any] | None = None,
     hooks: dict[str, Any] | None = None,
-    lay: Lay = WHOLE,
+    placement: Placement = REPLICATED,
     **run: Any,
 ) -> Trainer:
     """A run of few iterations; what is not given is small."""
@@ -46,10 +50,10 @@ def toy_trainer(
     )
     usual = {"iterations": 6, "save_every_iterations": 2, "examine_every_iterations": 2, "sample_every_iterations": 3}
     plan = RunPlan(**{**usual, **run})
-    backbone, draw = ToyBackbone(), Draw(seed)
-    cast = assemble(backbone, *plans, TeachersSpec(), iterations=plan.iterations, draw=draw, lay=lay)
+    backbone, rng = ToyBackbone(), NamedRNG(seed)
+    roles = build_roles(backbone, *plans, TeachersSpec(), iterations=plan.iterations, rng=rng, placement=placement)
     batches = batch(toy_batches(backbone, size=4, side=16))
-    return Trainer(folder, cast, batches, draw, plan, *plans, ObjectivePlan(**(objective or {})), **(hooks or {}))
+    return Trainer(folder, roles, batches, rng, plan, *plans, ObjectivePlan(**(objective or {})), **(hooks or {}))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -62,7 +66,7 @@ def ending(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The last checkpoint."""
     place = Checkpoints(folder / "checkpoints", 1).latest()
     assert place is not None
-    return load(place)
+    return load_checkpoint(place)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -78,7 +82,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def examined(trainer: Trainer) -> Callable[[int], dict[str, float]]:
     """A figure of the student's weights as they are when it is asked."""
-    return lambda done: {"size": float(sum(w.abs().sum() for w in _whole(trainer.cast.student.state())))}
+    return lambda done: {"size": float(sum(w.abs().sum() for w in _whole(trainer.roles.student.state())))}
 
 
 def _whole(state: dict[str, Tensor]) -> list[Tensor]:

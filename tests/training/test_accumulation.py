@@ -14,22 +14,31 @@ from runs import lines, toy_trainer
 from test_ranks import full
 from torch import Tensor
 
-from fewstep.budget.ledger import ROLLOUT, WORK, Ledger
 from fewstep.encode.loader import Batch
-from fewstep.errors import RecipeError, TrainingStopped
-from fewstep.flow.noise import Draw
-from fewstep.launch import _distill
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.parallel import ALONE, Ranks
-from fewstep.recipe import load
-from fewstep.roles.assemble import Cast, assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
 from fewstep.roles.recomputation import Recomputation
-from fewstep.train.average import Average
-from fewstep.train.distill import Method
-from fewstep.train.learner import Learner
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock, merged
+from fewstep.run.budget.op_counter import (
+    ACTIVATIONS,
+    ROLLOUT,
+    OpCounter,
+)
+from fewstep.run.launch import _distill
+from fewstep.run.recipe import load_recipe
+from fewstep.runtime.errors import RecipeError, TrainingStopped
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.monitor import StepTimer, merge_metrics
+from fewstep.train.role_optimizer import RoleOptimizer
 
 SIZE = 4
 TERMS = {
@@ -45,7 +54,7 @@ GUIDED = {task: {"scale": 2.5, "keep_norm": True} for task in ("t2i", "edit")}
 @pytest.mark.parametrize(("number", "lengths"), [(1, [5]), (2, [2, 3]), (3, [1, 2, 2]), (5, [1] * 5)])
 def test_parts_are_the_batch_in_order(number: int, lengths: list[int]) -> None:
     whole = tiny_batch(1, 5)
-    parts = whole.parts(number)
+    parts = whole.micro_batches(number)
     assert [len(part.samples) for part in parts] == lengths
     for told in ("samples", "categories", "case_ids"):
         assert sum((getattr(part, told) for part in parts), ()) == getattr(whole, told)
@@ -58,19 +67,19 @@ def test_parts_are_the_batch_in_order(number: int, lengths: list[int]) -> None:
 
 
 def test_parts_of_a_rank_s_share_are_shares_of_the_whole() -> None:
-    rank = tiny_batch(0, 5).parts(2)[1]
-    assert [part.share for part in rank.parts(2)] == pytest.approx([1 / 5, 2 / 5])
+    rank = tiny_batch(0, 5).micro_batches(2)[1]
+    assert [part.share for part in rank.micro_batches(2)] == pytest.approx([1 / 5, 2 / 5])
 
 
 def test_more_parts_than_samples_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"batch 4 cannot be accumulated in 8 parts; make .*_accumulation 4 or less"):
-        load("pocket", ["run.batch=4", "run.gradient_accumulation=8"])
+        load_recipe("pocket", ["run.batch=4", "run.gradient_accumulation=8"])
     with pytest.raises(RecipeError, match=r"cannot be accumulated in 3 parts"):
-        tiny_batch(0, 2).parts(3)
+        tiny_batch(0, 2).micro_batches(3)
 
 
 def test_ranks_with_fewer_samples_than_parts_are_refused_before_anything_is_made(tmp_path: Path) -> None:
-    recipe = load("pocket", ["run.batch=5", "run.gradient_accumulation=3"])
+    recipe = load_recipe("pocket", ["run.batch=5", "run.gradient_accumulation=3"])
     said = r"batch 5 on 2 ranks, 2 on some of them, cannot .* in 3 parts; .*_accumulation 2 or less, or run.batch 6"
     with pytest.raises(RecipeError, match=said):
         _distill(recipe, tmp_path / "run", Console(quiet=True), None, None, Ranks(0, 2))
@@ -106,7 +115,7 @@ def in_two_parts(folder: Path, ranks: Ranks) -> None:
 
 
 def test_two_ranks_in_two_parts_each_end_as_one_process(tmp_path: Path) -> None:
-    full(tmp_path / "one", ALONE)
+    full(tmp_path / "one", SINGLE_RANK)
     on_ranks(2, in_two_parts, tmp_path / "two")
     assert_alike(tmp_path / "one", tmp_path / "two")
 
@@ -128,14 +137,16 @@ def test_one_spoilt_part_skips_the_whole_update(tmp_path: Path) -> None:
 
 
 def test_figures_of_parts_are_weighted_by_samples() -> None:
-    told = merged([(0.1, {"loss": torch.tensor(1.0)}), (0.3, {"loss": torch.tensor(2.0), "left_out": torch.tensor(1)})])
+    told = merge_metrics(
+        [(0.1, {"loss": torch.tensor(1.0)}), (0.3, {"loss": torch.tensor(2.0), "left_out": torch.tensor(1)})]
+    )
     assert {name: float(value) for name, value in told.items()} == pytest.approx({"loss": 1.75, "left_out": 1})
 
 
 # ---- gradients of the real transformer
 
 
-def cast_of(mode: Any, **given: Any) -> tuple[Cast, StudentPlan, CriticPlan]:
+def cast_of(mode: Any, **given: Any) -> tuple[Roles, StudentPlan, CriticPlan]:
     """Networks that begin far from idle: beside an idle critic the student's gradient is rounding (see test_ranks)."""
     adapter = AdapterPlan(rank=2, alpha=2)
     student = StudentPlan(steps=3, mode=mode, adapter=adapter, learning_rate=1e-12)
@@ -143,32 +154,32 @@ def cast_of(mode: Any, **given: Any) -> tuple[Cast, StudentPlan, CriticPlan]:
     stopped = given.pop("prefix_gradient", "full")
     student, critic = (plan.model_copy(update={"prefix_gradient": stopped}) for plan in (student, critic))
     spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
-    cast = assemble(tiny(), student, critic, spec, iterations=3, draw=Draw(0), **given)
-    for network in (cast.student, cast.critic):
+    roles = build_roles(tiny(), student, critic, spec, iterations=3, rng=NamedRNG(0), **given)
+    for network in (roles.student, roles.critic):
         for name, weight in network.named_parameters().items():
             if "lora" in name:
-                weight.data.copy_(Draw(7).normal(tuple(weight.shape), f"{network.name} {name}") / 5)
+                weight.data.copy_(NamedRNG(7).normal(tuple(weight.shape), f"{network.name} {name}") / 5)
             else:
-                weight.data.add_(0.02 * Draw(7).normal(tuple(weight.shape), f"{network.name} {name}"))
-    return cast, student, critic
+                weight.data.add_(0.02 * NamedRNG(7).normal(tuple(weight.shape), f"{network.name} {name}"))
+    return roles, student, critic
 
 
-def method_of(mode: Any, terms: str, clock: Any, **given: Any) -> Method:
-    cast, student, critic = cast_of(mode, **given)
-    objective, draw = ObjectivePlan.model_validate(TERMS[terms]), Draw(0)
-    learners = Learner(cast.student, student), Learner(cast.critic, critic)
-    return Method(
-        cast, student, critic, objective, draw, *learners, Average(cast.student, 0.9), clock,
-        terms=terms_of(objective, cast, student.grid, draw),
+def method_of(mode: Any, terms: str, timer: Any, **given: Any) -> DMDStep:
+    roles, student, critic = cast_of(mode, **given)
+    objective, rng = ObjectivePlan.model_validate(TERMS[terms]), NamedRNG(0)
+    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
+    return DMDStep(
+        roles, student, critic, objective, rng, *role_optimizers, EMA(roles.student, 0.9), timer,
+        terms=build_extra_losses(objective, roles, student.grid, rng),
     )  # fmt: skip
 
 
 def gradients(parts: int, mode: Any, terms: str = "matching", **given: Any) -> dict[str, Tensor]:
     """Of both roles, of the last updates with edits: without momentum Adam's first moment is the gradient."""
-    method = method_of(mode, terms, Clock(torch.device("cpu")), **given)
-    method.iterate(0, 1, *tiny_batch(1, SIZE).parts(parts))
-    learners = {"student": method.student_learner, "critic": method.critic_learner}
-    return {role: flat(learner.state(), "/exp_avg") for role, learner in learners.items()}
+    method = method_of(mode, terms, StepTimer(torch.device("cpu")), **given)
+    method.iterate(0, 1, *tiny_batch(1, SIZE).micro_batches(parts))
+    role_optimizers = {"student": method.student_optimizer, "critic": method.critic_optimizer}
+    return {role: flat(role_optimizer.state(), "/exp_avg") for role, role_optimizer in role_optimizers.items()}
 
 
 # The student's gradient carries critic minus teachers, whose rounding weighs more in it.
@@ -204,11 +215,11 @@ def test_under_autocast_they_differ_by_its_rounding() -> None:
 
 def peaks(parts: int, samples: int, prefix: str) -> tuple[int, int]:
     """Bytes of activations, and of what rollouts left, each at its fullest moment of an edit's iteration."""
-    ledger = Ledger()
+    ledger = OpCounter()
     method, batch = method_of("adapter", "matching", ledger, prefix_gradient=prefix), tiny_batch(1, samples)
     with ledger:
-        method.iterate(0, 1, *batch.parts(parts))
-    work, held = (max(phase.peak[purpose] for phase in ledger.phases) for purpose in (WORK, ROLLOUT))
+        method.iterate(0, 1, *batch.micro_batches(parts))
+    work, held = (max(phase.peak[purpose] for phase in ledger.phases) for purpose in (ACTIVATIONS, ROLLOUT))
     return work, held
 
 
@@ -230,9 +241,9 @@ def test_prefixes_of_parts_are_not_kept() -> None:
 @pytest.mark.parametrize(("parts", "made"), [(1, 1), (2, 4)])
 def test_a_constant_prefix_is_shared_by_a_whole_batch_alone(parts: int, made: int) -> None:
     """In parts it is made for the rollout, let go, and made again for the student's update."""
-    method, prefixes = method_of("adapter", "matching", Clock(torch.device("cpu")), prefix_gradient="stopped"), []
-    network = method.cast.student
+    method, prefixes = method_of("adapter", "matching", StepTimer(torch.device("cpu")), prefix_gradient="stopped"), []
+    network = method.roles.student
     make = network.prefix
     network.prefix = lambda cond: prefixes.append(cond) or make(cond)  # type: ignore[method-assign, func-returns-value]
-    method.iterate(0, 1, *tiny_batch(1, SIZE).parts(parts))
+    method.iterate(0, 1, *tiny_batch(1, SIZE).micro_batches(parts))
     assert len(prefixes) == made

@@ -5,12 +5,12 @@ import torch
 from parts import batch, normal, tiny
 from peft.tuners.lora import LoraLayer
 
-from fewstep.errors import AdapterError, RunError
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.network import Network
 from fewstep.roles.plan import AdapterPlan
+from fewstep.runtime.errors import AdapterError, RunError
 
 PLAN = AdapterPlan(rank=4, alpha=8.0)
 T = torch.tensor([0.7, 0.3])
@@ -21,14 +21,14 @@ def stirred(adapters: Adapters, name: str) -> None:
     with torch.no_grad():
         for key, weight in adapters.parameters(name).items():
             if "lora_B" in key:
-                weight.copy_(0.1 * Draw(5).normal(weight.shape, name + key))
+                weight.copy_(0.1 * NamedRNG(5).normal(weight.shape, name + key))
 
 
 def two() -> tuple[Adapters, dict[str | None, Network]]:
     backbone = tiny()
     adapters = Adapters(backbone.transformer)
     for name in ("student", "critic"):
-        adapters.add(name, PLAN, backbone.lora_targets, Draw(0))
+        adapters.add(name, PLAN, backbone.lora_targets, NamedRNG(0))
     networks = {n: Network(str(n), backbone, backbone.transformer, adapters, n) for n in ("student", "critic", None)}
     return adapters, networks
 
@@ -109,7 +109,7 @@ def test_a_foreign_switch_is_noticed() -> None:
 def test_adapters_are_fp32_masters_over_a_bf16_base() -> None:
     backbone = tiny(torch.bfloat16)
     adapters = Adapters(backbone.transformer)
-    adapters.add("student", PLAN, backbone.lora_targets, Draw(0))
+    adapters.add("student", PLAN, backbone.lora_targets, NamedRNG(0))
     assert {p.dtype for p in adapters.parameters("student").values()} == {torch.float32}
     assert backbone.transformer.img_in.weight.dtype == torch.bfloat16
     assert answer(Network("student", backbone, backbone.transformer, adapters, "student")).isfinite().all()

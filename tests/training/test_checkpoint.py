@@ -10,8 +10,14 @@ import pytest
 import torch
 from parts import normal
 
-from fewstep.errors import EnvironmentRefused, RunError
-from fewstep.train.checkpoint import MARKER, Checkpoints, Position, load, torn
+from fewstep.runtime.errors import EnvironmentRefused, RunError
+from fewstep.train.checkpoint import (
+    MARKER,
+    Checkpoints,
+    Position,
+    checkpoint_fault,
+    load_checkpoint,
+)
 
 TENSORS = {"student": {"a.weight": normal(3, 2), "b": torch.tensor([1e-45, -0.0, 3e38])}, "optimiser": {}}
 
@@ -24,7 +30,7 @@ def store(folder: Path, keep: int = 3) -> tuple[Checkpoints, list[str]]:
 def test_every_bit_comes_back(tmp_path: Path) -> None:
     checkpoints, _ = store(tmp_path)
     place = checkpoints.save(Position(5), TENSORS, {"best": None, "x": 0.1})
-    tensors, state = load(place)
+    tensors, state = load_checkpoint(place)
     assert state == {"best": None, "x": 0.1}
     assert tensors.keys() == TENSORS.keys()
     for name, value in TENSORS["student"].items():
@@ -100,8 +106,8 @@ def test_a_kill_at_any_moment_leaves_the_one_before(tmp_path: Path, monkeypatch:
                 pass
         latest = checkpoints.latest()
         assert latest is not None
-        assert torn(latest) is None
-        assert load(latest)[1]["at"] in (1, 2, 3)
+        assert checkpoint_fault(latest) is None
+        assert load_checkpoint(latest)[1]["at"] in (1, 2, 3)
         checkpoints.save(Position(3), TENSORS, {"at": 4})  # and the next run can go on
         assert not list(folder.glob("*.tmp"))
         moments += 1
@@ -127,7 +133,7 @@ def test_damage_of_the_same_size_is_named(tmp_path: Path) -> None:
     size = (place / "student.safetensors").stat().st_size
     (place / "student.safetensors").write_bytes(b"\xff" * size)
     with pytest.raises(RunError, match="iteration-000001 is damaged"):
-        load(place)
+        load_checkpoint(place)
 
 
 def test_foreign_files_are_left_alone(tmp_path: Path) -> None:

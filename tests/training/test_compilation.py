@@ -11,10 +11,10 @@ import torch
 from parts import batch, normal
 from test_gradient_routing import T, cast_of, gradients, loss_of
 
-from fewstep.errors import EnvironmentRefused
-from fewstep.launch import distill
-from fewstep.recipe import load
-from fewstep.roles.compilation import compiled, refuse_without_compiler
+from fewstep.roles.compilation import compile_blocks, refuse_without_compiler
+from fewstep.run.launch import distill_recipe
+from fewstep.run.recipe import load_recipe
+from fewstep.runtime.errors import EnvironmentRefused
 
 # torch looks at inner tensors' gradients as it traces, and hides its own word on that only where words are no errors.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -29,25 +29,25 @@ def test_roles_in_any_order_have_the_gradient_of_blocks_that_are_not_compiled() 
     """Each loss asks the other roles between its forward and its backward, which runs blocks again."""
     plain, fast = (cast_of("adapter", "full", "bf16") for _ in range(2))
     for network in fast.networks:
-        compiled(network.transformer, backend="eager")
+        compile_blocks(network.transformer, backend="eager")
     for role in ("student", "critic", "student", "critic"):
         want, got = (gradients(c.student if role == "student" else c.critic, loss_of(c, role)) for c in (plain, fast))
         assert got.keys() == want.keys()
         largest = max(float(g.abs().max()) for g in want.values())
         for name, g in want.items():
             torch.testing.assert_close(got[name], g, rtol=0, atol=1e-5 * largest)
-        for cast in (plain, fast):
-            for parameter in (*cast.student.parameters(), *cast.critic.parameters()):
+        for roles in (plain, fast):
+            for parameter in (*roles.student.parameters(), *roles.critic.parameters()):
                 parameter.grad = None
 
 
 def test_a_switch_of_roles_compiles_once_for_each_role() -> None:
-    cast, counted = cast_of("adapter"), torch._dynamo.testing.CompileCounter()
-    compiled(cast.student.transformer, counted)
+    roles, counted = cast_of("adapter"), torch._dynamo.testing.CompileCounter()
+    compile_blocks(roles.student.transformer, counted)
     cond = batch(0).cond
     frames = []
     for _ in range(2):
-        for network in (cast.student, cast.critic, cast.teachers.teachers["base"].network):
+        for network in (roles.student, roles.critic, roles.teachers.teachers["base"].network):
             with torch.no_grad():
                 network.velocity(normal(2, 4, 8), T, cond)
             frames.append(counted.frame_count)
@@ -55,7 +55,7 @@ def test_a_switch_of_roles_compiles_once_for_each_role() -> None:
 
 
 def test_compiling_is_no_other_recipe() -> None:
-    assert load("pocket", ["run.compile=true"]).fingerprint() == load("pocket").fingerprint()
+    assert load_recipe("pocket", ["run.compile=true"]).fingerprint() == load_recipe("pocket").fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_a_machine_that_cannot_compile_is_told_what_to_install(
 def test_a_run_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "g++-99")
     with pytest.raises(EnvironmentRefused, match=r"run\.compile"):
-        distill(load("pocket", ["run.compile=true", "run.device=cpu"]), tmp_path / "run")
+        distill_recipe(load_recipe("pocket", ["run.compile=true", "run.device=cpu"]), tmp_path / "run")
     assert not list(tmp_path.iterdir())

@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 from runs import assert_same_run, lines, toy_trainer
 
-from fewstep.errors import EnvironmentRefused, RunError
-from fewstep.export.of_run import checkpoint_of
-from fewstep.fork import begin, origin, refuse_half_begun
-from fewstep.recipe import Recipe, load
-from fewstep.rundir import RunDir
+from fewstep.run.folder import RunDir
+from fewstep.run.fork import (
+    begin_fork,
+    fork_origin,
+    refuse_interrupted_fork,
+)
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.run.student import checkpoint_of
+from fewstep.runtime.errors import EnvironmentRefused, RunError
 from fewstep.train.checkpoint import Position
 
 LONG: dict[str, Any] = {"iterations": 6, "save_every_iterations": 2}
 
 
 def chosen(*overrides: str) -> Recipe:
-    return load("pocket", ["run.iterations=6", *overrides])
+    return load_recipe("pocket", ["run.iterations=6", *overrides])
 
 
 @pytest.fixture
@@ -33,10 +37,10 @@ def old(tmp_path: Path) -> Path:
 def forked(asked: str, recipe: Recipe, out: Path) -> list[str]:
     """What a fork says."""
     said: list[str] = []
-    start = origin(asked, recipe, out)
+    start = fork_origin(asked, recipe, out)
     with RunDir.open_or_create(out, recipe) as run:
         if start is not None:
-            begin(run, start, said.append)
+            begin_fork(run, start, said.append)
     return said
 
 
@@ -96,7 +100,7 @@ def test_a_best_that_its_run_has_dropped_is_no_best_of_a_fork(tmp_path: Path) ->
 
 def test_a_critic_does_not_warm_up_in_the_middle_of_a_run(old: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has done 4 iterations, and the critic warms up before the first"):
-        origin(str(old), chosen("critic.warmup_iterations=3"), tmp_path / "new")
+        fork_origin(str(old), chosen("critic.warmup_iterations=3"), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -107,7 +111,7 @@ def test_the_same_command_goes_on_without_the_old_run(old: Path, tmp_path: Path)
     shutil.rmtree(old)
     assert forked(str(old), chosen(), new) == []
     with pytest.raises(RunError, match=r"is a run already, and no fork of .*elsewhere"):
-        origin(str(tmp_path / "elsewhere"), chosen(), new)
+        fork_origin(str(tmp_path / "elsewhere"), chosen(), new)
 
 
 @pytest.mark.parametrize("taken", [0, 1])
@@ -134,11 +138,11 @@ def test_an_interrupted_fork_is_begun_again_and_never_as_another_run(
             forked(str(old), chosen(), new)
     with RunDir.open_or_create(new, chosen()) as begun:
         with pytest.raises(RunError, match=f"Give --fork {old}@last again"):
-            refuse_half_begun(begun)
+            refuse_interrupted_fork(begun)
     assert len(forked(str(old), chosen(), new)) == 1
     assert {place.name for place in (new / "checkpoints").iterdir()} == {Position(2).name, Position(5).name}
     with RunDir.open_or_create(new, chosen()) as begun:
-        refuse_half_begun(begun)
+        refuse_interrupted_fork(begun)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_an_interrupted_fork_is_begun_again_and_never_as_another_run(
 )
 def test_what_tensors_cannot_follow_is_refused_with_another_way(old: Path, tmp_path: Path, change: str) -> None:
     with pytest.raises(RunError, match=r"cannot follow[\s\S]*student\.init_from: LORA") as refused:
-        origin(str(old), chosen(change, "critic.updates=4"), tmp_path / "new")
+        fork_origin(str(old), chosen(change, "critic.updates=4"), tmp_path / "new")
     assert f"  {change.partition('=')[0]}: " in str(refused.value)
     assert "critic.updates" not in str(refused.value)
     assert not (tmp_path / "new").exists()
@@ -164,13 +168,13 @@ def test_what_tensors_cannot_follow_is_refused_with_another_way(old: Path, tmp_p
 def test_where_nothing_can_begin(old: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     with pytest.raises(RunError, match=r"has done 4 iterations and run\.iterations is 4: nothing is left"):
-        origin(str(old), chosen("run.iterations=4"), new)
+        fork_origin(str(old), chosen("run.iterations=4"), new)
     with pytest.raises(RunError, match="choose another --out"):
-        origin(str(old), chosen(), old)
+        fork_origin(str(old), chosen(), old)
     with pytest.raises(RunError, match="is no run folder"):
-        origin(str(tmp_path), chosen(), new)
+        fork_origin(str(tmp_path), chosen(), new)
     with pytest.raises(RunError, match="keeps no checkpoint of iteration 3; it has: 2, 4"):
-        origin(f"{old}@3", chosen(), new)
+        fork_origin(f"{old}@3", chosen(), new)
     with pytest.raises(RunError, match="no fork of"):
-        origin(str(tmp_path / "new"), chosen(), old)
+        fork_origin(str(tmp_path / "new"), chosen(), old)
     assert not new.exists()

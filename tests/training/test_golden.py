@@ -13,10 +13,15 @@ import pytest
 from parts import batch, tiny
 from runs import lines, toy_trainer
 
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
 
@@ -32,9 +37,9 @@ def tiny_qwen_image_21(folder: Path) -> None:
     small = AdapterPlan(rank=4, alpha=8.0)
     student, critic = StudentPlan(adapter=small), CriticPlan(adapter=small, updates=1)
     spec = TeachersSpec.model_validate({"base": {"guidance": {"t2i": {"scale": 2.5, "keep_norm": True}}}})
-    draw, run = Draw(0), RunPlan(iterations=5)
-    cast = assemble(tiny(), student, critic, spec, iterations=5, draw=draw)
-    Trainer(folder, cast, batch, draw, run, student, critic, ObjectivePlan(time_shift=2.0)).train()
+    rng, run = NamedRNG(0), RunPlan(iterations=5)
+    roles = build_roles(tiny(), student, critic, spec, iterations=5, rng=rng)
+    Trainer(folder, roles, batch, rng, run, student, critic, ObjectivePlan(time_shift=2.0)).train()
 
 
 TRACES = {"toy": toy, "tiny-qwen-image-2.1": tiny_qwen_image_21}

@@ -8,14 +8,19 @@ import torch
 from parts import batch, normal, tiny
 from torch import Tensor
 
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.dmd import dmd_loss
-from fewstep.roles.assemble import Cast, assemble
+from fewstep.roles.build import Roles, build_roles
 from fewstep.roles.network import Network
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
 from fewstep.roles.recomputation import Recomputation
-from fewstep.train.learner import Learner
+from fewstep.train.role_optimizer import RoleOptimizer
 
 PLAN = AdapterPlan(rank=4, alpha=4.0)
 T = torch.tensor([0.7, 0.3])
@@ -30,42 +35,44 @@ def modes(mode: str) -> tuple[Any, Any]:
 
 def cast_of(
     mode: str, checkpointing: Recomputation = "off", precision: str = "fp32", dtype: torch.dtype = torch.float32
-) -> Cast:
+) -> Roles:
     """mode: of both, or as student-critic."""
     of_student, of_critic = modes(mode)
     student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
-    cast = assemble(
-        tiny(dtype), student, critic, TeachersSpec(), iterations=4, draw=Draw(0), precision=precision,
+    roles = build_roles(
+        tiny(dtype), student, critic, TeachersSpec(), iterations=4, rng=NamedRNG(0), precision=precision,
         gradient_checkpointing=checkpointing,
     )  # fmt: skip
     with torch.no_grad():
-        for network in (cast.student, cast.critic):  # as after some training: at first all roles are the base
+        for network in (roles.student, roles.critic):  # as after some training: at first all roles are the base
             for name, weight in network.named_parameters().items():
                 if "lora_A" not in name:
-                    weight.add_((0.1 if "lora_B" in name else 0.02) * Draw(2).normal(weight.shape, network.name + name))
-    return cast
+                    weight.add_(
+                        (0.1 if "lora_B" in name else 0.02) * NamedRNG(2).normal(weight.shape, network.name + name)
+                    )
+    return roles
 
 
-def student_loss(cast: Cast) -> Tensor:
+def student_loss(roles: Roles) -> Tensor:
     """One student loss as an iteration forms it: other roles answer between its forward and its backward."""
     lesson = batch(1)
     z = normal(2, 4, 8)
-    x0 = z - T[:, None, None] * cast.student.velocity(z, T, lesson.cond)
-    v_real = cast.teachers.velocity(z, T, lesson, 0, 0)
+    x0 = z - T[:, None, None] * roles.student.velocity(z, T, lesson.cond)
+    v_real = roles.teachers.velocity(z, T, lesson, 0, 0)
     with torch.no_grad():
-        v_fake = cast.critic.velocity(z, T, lesson.cond)
+        v_fake = roles.critic.velocity(z, T, lesson.cond)
     return dmd_loss(x0, z, T, v_real, v_fake, 0.05)[0]
 
 
-def loss_of(cast: Cast, role: str) -> Tensor:
+def loss_of(roles: Roles, role: str) -> Tensor:
     if role == "student":
-        return student_loss(cast)
-    return critic_loss(cast.critic.bind(batch(1).cond), normal(2, 4, 8), normal(2, 4, 8, name="e"), T)[0]
+        return student_loss(roles)
+    return critic_loss(roles.critic.bind(batch(1).cond), normal(2, 4, 8), normal(2, 4, 8, name="e"), T)[0]
 
 
-def every(cast: Cast) -> dict[str, Tensor]:
+def every(roles: Roles) -> dict[str, Tensor]:
     """All weights there are: the shared base with its adapters, or the copies."""
-    networks = (cast.student, cast.critic, *(teacher.network for teacher in cast.teachers.teachers.values()))
+    networks = (roles.student, roles.critic, *(teacher.network for teacher in roles.teachers.teachers.values()))
     return {f"{id(n.transformer)} {name}": p for n in networks for name, p in n.transformer.named_parameters()}
 
 
@@ -79,14 +86,14 @@ def gradients(network: Network, loss: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("checkpointing", RECOMPUTED)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: Recomputation, role: str) -> None:
-    cast = cast_of(mode, checkpointing)
-    network = cast.student if role == "student" else cast.critic
-    moved = gradients(network, loss_of(cast, role))
+    roles = cast_of(mode, checkpointing)
+    network = roles.student if role == "student" else roles.critic
+    moved = gradients(network, loss_of(roles, role))
     assert moved.keys() == network.named_parameters().keys()
     idle = [name for name, g in moved.items() if not g.any()]
     assert not idle, idle
     own = {id(p) for p in network.parameters()}
-    assert not [name for name, p in every(cast).items() if p.grad is not None and id(p) not in own]
+    assert not [name for name, p in every(roles).items() if p.grad is not None and id(p) not in own]
 
 
 @pytest.mark.parametrize("how", RECOMPUTED[1:])
@@ -103,8 +110,8 @@ def test_recomputed_activations_give_the_same_gradient(mode: str, role: str, how
 @pytest.mark.parametrize("how", RECOMPUTED[1:])
 def test_recomputing_under_another_role_is_an_error_or_another_gradient(how: Recomputation) -> None:
     """What Learner.add guards against by holding the role through backward."""
-    cast, careless = cast_of("adapter"), cast_of("adapter", checkpointing=how)
-    right = gradients(cast.student, student_loss(cast))
+    roles, careless = cast_of("adapter"), cast_of("adapter", checkpointing=how)
+    right = gradients(roles.student, student_loss(roles))
     loss = student_loss(careless)
     with careless.critic.active():
         loss.backward()
@@ -114,25 +121,25 @@ def test_recomputing_under_another_role_is_an_error_or_another_gradient(how: Rec
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_update_moves_its_own_role_alone(mode: str) -> None:
-    cast = cast_of(mode, checkpointing="full")
-    learners = {
-        "student": Learner(cast.student, StudentPlan(mode=modes(mode)[0])),
-        "critic": Learner(cast.critic, CriticPlan(mode=modes(mode)[1])),
+    roles = cast_of(mode, checkpointing="full")
+    role_optimizers = {
+        "student": RoleOptimizer(roles.student, StudentPlan(mode=modes(mode)[0])),
+        "critic": RoleOptimizer(roles.critic, CriticPlan(mode=modes(mode)[1])),
     }
-    for role, learner in learners.items():
-        before = {name: p.detach().clone() for name, p in every(cast).items()}
-        learner.add(loss_of(cast, role))
-        learner.step()
-        own = {id(p) for p in learner.network.parameters()}
-        for name, p in every(cast).items():
+    for role, role_optimizer in role_optimizers.items():
+        before = {name: p.detach().clone() for name, p in every(roles).items()}
+        role_optimizer.backward(loss_of(roles, role))
+        role_optimizer.step()
+        own = {id(p) for p in role_optimizer.network.parameters()}
+        for name, p in every(roles).items():
             assert (id(p) in own) == bool((p != before[name]).any()), name
-        assert all(p.grad is None for p in every(cast).values())
+        assert all(p.grad is None for p in every(roles).values())
 
 
 def test_optimisers_share_nothing() -> None:
     for mode in MODES:
-        cast = cast_of(mode)
-        student, critic = ({id(p) for p in n.parameters()} for n in (cast.student, cast.critic))
+        roles = cast_of(mode)
+        student, critic = ({id(p) for p in n.parameters()} for n in (roles.student, roles.critic))
         assert student
         assert critic
         assert not student & critic
@@ -142,17 +149,17 @@ def test_optimisers_share_nothing() -> None:
 def test_autocast_without_gradient_leaves_the_next_gradient_whole(mode: str) -> None:
     """Autocast may keep casts of weights; one made under no_grad and reused would cut the gradient off in silence
     (torch 2.13 itself no longer does; the cache is off all the same)."""
-    cast = cast_of(mode, precision="bf16", dtype=torch.bfloat16 if mode == "adapter" else torch.float32)
+    roles = cast_of(mode, precision="bf16", dtype=torch.bfloat16 if mode == "adapter" else torch.float32)
     z, cond = normal(2, 4, 8), batch(0).cond
     caching: list[bool] = []
-    cast.student.transformer.img_in.register_forward_hook(lambda *_: caching.append(torch.is_autocast_cache_enabled()))
+    roles.student.transformer.img_in.register_forward_hook(lambda *_: caching.append(torch.is_autocast_cache_enabled()))
     with torch.autocast("cpu", torch.bfloat16):  # even inside someone's own autocast, with its cache
         with torch.no_grad():
-            cast.student.velocity(z, T, cond)
-        loss = cast.student.velocity(z, T, cond).square().mean()
-    moved = gradients(cast.student, loss)
+            roles.student.velocity(z, T, cond)
+        loss = roles.student.velocity(z, T, cond).square().mean()
+    moved = gradients(roles.student, loss)
     assert caching == [False, False]
-    assert moved.keys() == cast.student.named_parameters().keys()
+    assert moved.keys() == roles.student.named_parameters().keys()
     assert all(g.any() for g in moved.values())
     assert {g.dtype for g in moved.values()} == {torch.float32}
 
@@ -162,12 +169,12 @@ def test_both_modes_learn_in_fp32_and_start_as_the_teacher(mode: str) -> None:
     of_student, of_critic = modes(mode)
     student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
     backbone = tiny(torch.bfloat16)
-    cast = assemble(backbone, student, critic, TeachersSpec(), iterations=1, draw=Draw(0), precision="bf16")
+    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=1, rng=NamedRNG(0), precision="bf16")
     lesson, z = batch(1), normal(2, 4, 8)
-    assert {p.dtype for n in (cast.student, cast.critic) for p in n.parameters()} == {torch.float32}
+    assert {p.dtype for n in (roles.student, roles.critic) for p in n.parameters()} == {torch.float32}
     with torch.no_grad():
-        v_real = cast.teachers.velocity(z, T, lesson, 0, 0)
-        for network in (cast.student, cast.critic):
+        v_real = roles.teachers.velocity(z, T, lesson, 0, 0)
+        for network in (roles.student, roles.critic):
             v = network.velocity(z, T, lesson.cond)
             assert v.dtype == torch.float32
             torch.testing.assert_close(v, v_real, rtol=5e-2, atol=5e-2)
@@ -178,10 +185,10 @@ def test_a_constant_prefix_gives_the_same_answer_and_part_of_the_gradient() -> N
     whole, part = cast_of("full"), cast_of("full")
     z, cond = normal(2, 4, 8), batch(1).cond
     answers = []
-    for cast, stopped in ((whole, False), (part, True)):
+    for roles, stopped in ((whole, False), (part, True)):
         with torch.no_grad():
-            prefix = cast.student.prefix(cond) if stopped else None
-        answers.append(cast.student.velocity(z, T, cond, prefix))
+            prefix = roles.student.prefix(cond) if stopped else None
+        answers.append(roles.student.velocity(z, T, cond, prefix))
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
     full, stopped_ = (gradients(c.student, a.square().mean()) for c, a in zip((whole, part), answers, strict=True))
     a, b = (torch.cat([g[n].flatten() for n in full if n in stopped_]) for g in (full, stopped_))

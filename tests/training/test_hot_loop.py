@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from parts import ALL_TERMS, batch, tiny_method
+from parts import ALL_TERMS, batch, tiny_dmd_step
 from torch import Tensor, nn
 
 from benchmarks.host_reads import HostReads
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
-from fewstep.roles.teachers import _Asked
-from fewstep.train.distill import Method
+from fewstep.flow.rng import NamedRNG
+from fewstep.roles.teachers import _TeacherRequest
+from fewstep.train.dmd_step import DMDStep
 
 
 def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
@@ -27,9 +27,9 @@ def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
 
 @pytest.mark.parametrize("task", ["t2i", "edit"])
 def test_the_host_reads_nothing_in_the_hot_loop(task: Any) -> None:
-    made, given = tiny_method(ALL_TERMS), batch(0, size=3, task=task)
+    made, given = tiny_dmd_step(ALL_TERMS), batch(0, size=3, task=task)
     made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
-    with HostReads(held(made.cast.student.transformer, given)) as reads:
+    with HostReads(held(made.roles.student.transformer, given)) as reads:
         made.iterate(1, 2, given)
     assert not Counter(reads.found)
 
@@ -47,8 +47,8 @@ def test_a_read_would_be_seen() -> None:
 
 @pytest.mark.parametrize(("exit_step", "walked"), [("same", 2), ("drawn", 4)])
 def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, walked: int) -> None:
-    made, modes = tiny_method(exit_step=exit_step), []
-    made.cast.student.transformer.register_forward_pre_hook(
+    made, modes = tiny_dmd_step(exit_step=exit_step), []
+    made.roles.student.transformer.register_forward_pre_hook(
         lambda module, args, named: modes.append(named["kv_cache_mode"]), with_kwargs=True
     )
     made.iterate(0, 1, batch(task="t2i"))
@@ -62,14 +62,14 @@ def test_the_improved_step_is_run_once_where_asked(terms: Any, exit_step: str, p
     """The same figures and the same weights after, for one student forward less."""
     given, found, called, ended = batch(task="edit"), [], [], []
     for once in (False, True):
-        made = tiny_method(terms, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
+        made = tiny_dmd_step(terms, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
         calls: Counter[str | None] = Counter()
-        made.cast.student.transformer.register_forward_pre_hook(
-            lambda *_, made=made, calls=calls: calls.update([made.cast.student.adapters.on])
+        made.roles.student.transformer.register_forward_pre_hook(
+            lambda *_, made=made, calls=calls: calls.update([made.roles.student.adapters.on])
         )
         found.append(made.iterate(0, 2, given))
         called.append(calls["student"])
-        ended.append(made.cast.student.state())
+        ended.append(made.roles.student.state())
     assert called[1] == called[0] - 1
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-6)
@@ -82,10 +82,10 @@ def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPa
     given, found, extracted = batch(task="edit"), [], []
     for apart in (False, True):
         if apart:
-            monkeypatch.setattr(Method, "shared_prefix", lambda self, batch: None)
-            monkeypatch.setattr(_Asked, "prefix", lambda self, network, branch, cond: None)
-        made, modes = tiny_method(ALL_TERMS), []
-        made.cast.student.transformer.register_forward_pre_hook(
+            monkeypatch.setattr(DMDStep, "student_prefix", lambda self, batch: None)
+            monkeypatch.setattr(_TeacherRequest, "prefix", lambda self, network, branch, cond: None)
+        made, modes = tiny_dmd_step(ALL_TERMS), []
+        made.roles.student.transformer.register_forward_pre_hook(
             lambda module, args, named, modes=modes: modes.append(named["kv_cache_mode"]), with_kwargs=True
         )
         found.append(made.iterate(0, 2, given))
@@ -96,14 +96,14 @@ def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPa
 
 
 def test_both_branches_of_guidance_in_one_forward() -> None:
-    made = tiny_method()
+    made = tiny_dmd_step()
     whole = batch(task="t2i")
     alike = replace(whole, negatives={"": replace(whole.cond, text_BLC=whole.cond.text_BLC.flip(0))})
-    z_BND, t_B = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8])
-    teachers, said = made.cast.teachers, []
-    for stacked in (True, False):
-        teachers.stacked = stacked
+    z_BND, t_B = NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8])
+    teachers, said = made.roles.teachers, []
+    for batched_cfg in (True, False):
+        teachers.batched_cfg = batched_cfg
         before = sum(teachers.forwards.values())
         said.append(teachers.velocity(z_BND, t_B, alike, 0, 0))
-        assert sum(teachers.forwards.values()) - before == (1 if stacked else 2)
+        assert sum(teachers.forwards.values()) - before == (1 if batched_cfg else 2)
     torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)

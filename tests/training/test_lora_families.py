@@ -17,10 +17,14 @@ from test_lora_teachers import ALPHA, RANK, diffusers, peft
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.qwen_image import QwenImage
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors, merged
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
 
 Updates = dict[str, Factors]
 FAMILIES: dict[str, Callable[[], Backbone]] = {"qwen-image": QwenImage.tiny, "flux2-klein": Flux2Klein.tiny}
@@ -112,15 +116,15 @@ def test_a_users_lora_is_its_merged_weights(
     teachers = {"preset": "specialised-alone", "named": {"style": {"adapter": str(file)}}} if use == "teacher" else {}
     plan = {"mode": "full" if use == "full" else "adapter", "adapter": {"rank": RANK, "alpha": 4.0}}
     plan |= {} if use == "teacher" else {"init_from": str(file)}
-    cast = assemble(
+    roles = build_roles(
         backbone,
         StudentPlan.model_validate(plan),
         CriticPlan(),
         TeachersSpec.model_validate(teachers),
         iterations=1,
-        draw=Draw(0),
+        rng=NamedRNG(0),
     )
-    asked = cast.teachers.teachers["style"].network if use == "teacher" else cast.student
+    asked = roles.teachers.teachers["style"].network if use == "teacher" else roles.student
     torch.testing.assert_close(velocity(backbone, asked.velocity), wanted, rtol=0, atol=1e-5)
     if use != "teacher":
-        torch.testing.assert_close(velocity(backbone, cast.critic.velocity), plain, rtol=0, atol=1e-5)
+        torch.testing.assert_close(velocity(backbone, roles.critic.velocity), plain, rtol=0, atol=1e-5)

@@ -10,13 +10,21 @@ from parts import batch, normal, tiny
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewstep.errors import AdapterError
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors, merged
-from fewstep.lora.file import read
-from fewstep.lora.keys import fitted, parsed, written
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.lora.file import read_lora
+from fewstep.lora.keys import (
+    lora_key,
+    parse_key,
+    to_diffusers_names,
+)
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.runtime.errors import AdapterError
 
 RANK, ALPHA = 3, 1.5
 T = torch.tensor([0.7, 0.3])
@@ -93,7 +101,7 @@ def test_a_lora_teacher_is_its_merged_weights(
     write(update(), tmp_path / "adapter.safetensors")
     named = {"style": {"adapter": str(tmp_path / "adapter.safetensors")}}
     spec = TeachersSpec.model_validate({"preset": "specialised-alone", "named": named})
-    cast = assemble(tiny(), StudentPlan(), CriticPlan(), spec, iterations=1, draw=Draw(0))
+    roles = build_roles(tiny(), StudentPlan(), CriticPlan(), spec, iterations=1, rng=NamedRNG(0))
     merged_one, plain = tiny(), tiny()
     with torch.no_grad():
         for m, f in update().items():
@@ -101,7 +109,7 @@ def test_a_lora_teacher_is_its_merged_weights(
             weight.copy_(merged(weight, f, m))
         for i in (0, 1):  # text to image, then an edit
             z, lesson = normal(2, 4, 8), batch(i)
-            v = cast.teachers.velocity(z, T, lesson, 0, 0)
+            v = roles.teachers.velocity(z, T, lesson, 0, 0)
             expected = merged_one.velocity(merged_one.transformer, z, T, lesson.cond)
             torch.testing.assert_close(v, expected, rtol=0, atol=1e-5)
             assert (v - plain.velocity(plain.transformer, z, T, lesson.cond)).abs().max() > 1e-2
@@ -112,10 +120,10 @@ def test_memory_grows_by_the_adapter_alone(tmp_path: Path) -> None:
     sizes = []
     for named in ({}, {"style": {"adapter": str(tmp_path / "x.safetensors")}}):
         spec = TeachersSpec.model_validate({"preset": "step-wise" if named else "base-only", "named": named})
-        cast = assemble(tiny(), StudentPlan(), CriticPlan(), spec, iterations=1, draw=Draw(0))
-        base = cast.student.transformer
+        roles = build_roles(tiny(), StudentPlan(), CriticPlan(), spec, iterations=1, rng=NamedRNG(0))
+        base = roles.student.transformer
         sizes.append(sum(p.numel() for p in base.parameters()) + sum(b.numel() for b in base.buffers()))
-        assert {id(t.network.transformer) for t in cast.teachers.teachers.values()} == {id(base)}
+        assert {id(t.network.transformer) for t in roles.teachers.teachers.values()} == {id(base)}
     assert sizes[1] - sizes[0] == sum(f.a.numel() + f.b.numel() for f in update().values())
 
 
@@ -129,15 +137,15 @@ def test_kohya_without_alpha_is_its_rank(alpha: float | None, tmp_path: Path) ->
     if alpha is not None:
         tensors[f"{flat}.alpha"] = torch.tensor(alpha)
     save_file(tensors, tmp_path / "x.safetensors")
-    assert read(tmp_path / "x.safetensors")["transformer_blocks_0_attn_to_q"].alpha == RANK
+    assert read_lora(tmp_path / "x.safetensors")["transformer_blocks_0_attn_to_q"].alpha == RANK
 
 
 def test_peft_without_alpha_is_pefts_default(tmp_path: Path) -> None:
     peft(update(), tmp_path / "x.safetensors")
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert {f.alpha for f in read(tmp_path / "x.safetensors").values()} == {RANK}  # an empty config says nothing
+    assert {f.alpha for f in read_lora(tmp_path / "x.safetensors").values()} == {RANK}  # an empty config says nothing
     (tmp_path / "adapter_config.json").write_text('{"r": 3}')
-    assert {f.alpha for f in read(tmp_path / "x.safetensors").values()} == {8.0}
+    assert {f.alpha for f in read_lora(tmp_path / "x.safetensors").values()} == {8.0}
 
 
 # ---- names
@@ -146,34 +154,34 @@ def test_peft_without_alpha_is_pefts_default(tmp_path: Path) -> None:
 def test_every_written_key_is_read_back() -> None:
     for module in linear_shapes():
         for side in ("A", "B"):
-            key = parsed(written(module, side))  # type: ignore[arg-type]
+            key = parse_key(lora_key(module, side))  # type: ignore[arg-type]
             assert key is not None
             assert (key.module, key.part) == (module, side)
 
 
 def test_text_encoder_adapters_are_none_of_ours() -> None:
-    assert parsed("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight") is None
+    assert parse_key("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight") is None
 
 
 def test_ranks_may_differ_between_modules() -> None:
     """As rank patterns have it; within a module they may not."""
     given = {"transformer_blocks.0.attn.to_q": update(2), "transformer_blocks.1.attn.to_q": update(5)}
     given_ = {m: u[m] for m, u in given.items()}
-    assert {f.rank for f in fitted(given_, linear_shapes(), "x").values()} == {2, 5}
+    assert {f.rank for f in to_diffusers_names(given_, linear_shapes(), "x").values()} == {2, 5}
 
 
 def test_what_the_base_lacks_is_named_and_counted() -> None:
     strange = {f"double_blocks.{i}.img_attn": Factors(torch.ones(1, 4), torch.ones(4, 1), 1.0) for i in range(5)}
     known = update()
     with pytest.raises(AdapterError, match=rf"x changes double_blocks\.0.*, \.\.\., .*\(5 of its {5 + len(known)}"):
-        fitted({**known, **strange}, linear_shapes(), "x")
+        to_diffusers_names({**known, **strange}, linear_shapes(), "x")
 
 
 def test_a_module_changed_twice_is_refused() -> None:
     gate = "transformer_blocks.0.img_mlp.gate_layer"
     fused = native(update())
     with pytest.raises(AdapterError, match="gate_layer twice"):
-        fitted({**fused, gate: update()[gate]}, linear_shapes(), "x")
+        to_diffusers_names({**fused, gate: update()[gate]}, linear_shapes(), "x")
 
 
 @pytest.mark.parametrize("rows", [3, 400])
@@ -181,7 +189,7 @@ def test_a_fused_update_of_other_rows_is_refused(rows: int) -> None:
     name = "transformer_blocks.0.img_mlp.gate_up"
     wrong = Factors(torch.ones(1, 64), torch.ones(rows, 1), 1.0)
     with pytest.raises(AdapterError, match="another base"):
-        fitted({name: wrong}, linear_shapes(), "x")
+        to_diffusers_names({name: wrong}, linear_shapes(), "x")
 
 
 # ---- files that are none
@@ -192,10 +200,10 @@ def test_pickles_are_not_opened(tmp_path: Path) -> None:
     torch.save({"x": torch.ones(1)}, tmp_path / "disguised.safetensors")
     for name in ("lora.bin", "disguised.safetensors"):
         with pytest.raises(AdapterError, match="pickle can run code"):
-            read(tmp_path / name)
+            read_lora(tmp_path / name)
     (tmp_path / "disguised.safetensors").unlink()
     with pytest.raises(AdapterError, match=r"no LoRA \(pickled files such as lora\.bin are not opened\)"):
-        read(tmp_path)
+        read_lora(tmp_path)
 
 
 def test_half_a_download_is_refused(tmp_path: Path) -> None:
@@ -203,14 +211,14 @@ def test_half_a_download_is_refused(tmp_path: Path) -> None:
     whole = (tmp_path / "x.safetensors").read_bytes()
     (tmp_path / "x.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(AdapterError, match="half a download"):
-        read(tmp_path / "x.safetensors")
+        read_lora(tmp_path / "x.safetensors")
 
 
 def test_the_weights_of_one_beside_the_configuration_of_another(tmp_path: Path) -> None:
     peft(update(), tmp_path / "x.safetensors")
     (tmp_path / "adapter_config.json").write_text('{"r": 16, "lora_alpha": 16}')
     with pytest.raises(AdapterError, match="of rank 3, its configuration says 16"):
-        read(tmp_path / "x.safetensors")
+        read_lora(tmp_path / "x.safetensors")
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(AdapterError, match="no JSON"):
-        read(tmp_path / "x.safetensors")
+        read_lora(tmp_path / "x.safetensors")

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from fewstep.flow import path
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.objective.rollout import roll_out
 from fewstep.objective.times import times
 
-DRAW = Draw(1)
+DRAW = NamedRNG(1)
 GRID = SigmaGrid.of([1.0, 0.9, 0.75, 0.5])
 
 

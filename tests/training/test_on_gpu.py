@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from parts import ALL_TERMS, CPU, batch, tiny, tiny_method
+from parts import ALL_TERMS, CPU, batch, tiny, tiny_dmd_step
 
+from fewstep.backbones.conditioning import Task
 from fewstep.backbones.int8 import to_int8
-from fewstep.conditioning import Task
 from fewstep.encode.loader import Batch
-from fewstep.flow.noise import Draw
-from fewstep.sample.pictures import load_student, pictures
+from fewstep.flow.rng import NamedRNG
+from fewstep.sample.pictures import generate_pictures, load_student
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -31,7 +31,7 @@ def on(device: torch.device, given: Batch) -> Batch:
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_velocities_are_the_cpus(task: Task, cached: bool) -> None:
-    z_BND, t_B, said = Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    z_BND, t_B, said = NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
     for device in (CPU, GPU):
         backbone, cond = tiny(device=device), on(device, batch(task=task)).cond
         with torch.no_grad():
@@ -45,7 +45,7 @@ def test_velocities_are_the_cpus(task: Task, cached: bool) -> None:
 def test_an_iteration_is_the_cpus(task: Task) -> None:
     """All terms and guidance; draws are made on the CPU, so they are the same."""
     here, there = (
-        tiny_method(ALL_TERMS, device=device).iterate(1, 2, on(device, batch(size=3, task=task)))
+        tiny_dmd_step(ALL_TERMS, device=device).iterate(1, 2, on(device, batch(size=3, task=task)))
         for device in (CPU, GPU)
     )
     assert here.keys() == there.keys()
@@ -57,7 +57,7 @@ def test_an_iteration_is_the_cpus(task: Task) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) -> None:
     """What `benchmarks/host_reads.py` counts on a CPU, told by CUDA itself."""
-    made, given = tiny_method(ALL_TERMS, device=GPU, precision=precision), on(GPU, batch(size=3, task=task))
+    made, given = tiny_dmd_step(ALL_TERMS, device=GPU, precision=precision), on(GPU, batch(size=3, task=task))
     made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
     with warnings.catch_warnings():  # that the mode is a prototype and does not see everything
         warnings.simplefilter("ignore")
@@ -70,7 +70,7 @@ def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) 
 
 def test_a_base_in_bytes_answers_as_on_the_cpu() -> None:
     """Rounded on the GPU, then taken to the CPU: rounded there, a quotient a hair off could fall to the other side."""
-    backbone, z_BND, t_B, said = tiny(device=GPU), Draw(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    backbone, z_BND, t_B, said = tiny(device=GPU), NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
     to_int8(backbone.transformer)
     for device in (GPU, CPU):
         cond = on(device, batch(task="t2i")).cond
@@ -94,7 +94,7 @@ def test_a_run_goes_through_goes_on_and_its_student_samples(tmp_path: Path) -> N
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         figures.append([json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()])
-        drawn = pictures(load_student(run / "student", device=GPU), ["a red house"], size=(64, 64))
+        drawn = generate_pictures(load_student(run / "student", device=GPU), ["a red house"], size=(64, 64))
         assert len(drawn[0].getcolors(64 * 64) or ()) > 50  # a picture, and no flat colour
         if len(figures) == 1:
             shutil.rmtree(run / "checkpoints" / "iteration-000004")

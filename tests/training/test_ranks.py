@@ -11,15 +11,28 @@ from parts import tiny
 from ranks import apart, assert_alike, flat, on_ranks, part
 from runs import ending, examined, toy_trainer
 
-from fewstep.errors import EnvironmentRefused, RecipeError, RunError
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.parallel import ALONE, Ranks, joined
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.runtime.errors import (
+    EnvironmentRefused,
+    RecipeError,
+    RunError,
+)
+from fewstep.runtime.parallel import (
+    SINGLE_RANK,
+    Ranks,
+    process_group,
+)
+from fewstep.train.monitor import merge_over_ranks
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
-from fewstep.train.watch import over_ranks
 
 SIZE = 4  # shared by 3 ranks: parts of 1, 1 and 2
 
@@ -50,16 +63,16 @@ def adapters(folder: Path, ranks: Ranks, learning_rate: float = 1e-3) -> None:
     student = StudentPlan(steps=2, adapter=plan, learning_rate=learning_rate)
     critic = CriticPlan(updates=2, adapter=plan, learning_rate=learning_rate)
     run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0)
-    cast = assemble(tiny(), student, critic, TeachersSpec(), iterations=3, draw=Draw(0))
-    for network in (cast.student, cast.critic):
+    roles = build_roles(tiny(), student, critic, TeachersSpec(), iterations=3, rng=NamedRNG(0))
+    for network in (roles.student, roles.critic):
         for name, weight in network.named_parameters().items():
-            weight.data.copy_(Draw(7).normal(tuple(weight.shape), f"{network.name} {name}") / 5)
+            weight.data.copy_(NamedRNG(7).normal(tuple(weight.shape), f"{network.name} {name}") / 5)
     begun = {
-        network.name: {n: w.clone() for n, w in network.state().items()} for network in (cast.student, cast.critic)
+        network.name: {n: w.clone() for n, w in network.state().items()} for network in (roles.student, roles.critic)
     }
     batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
-    Trainer(folder, cast, batches, Draw(0), run, student, critic, ObjectivePlan(), ranks=ranks).train()
-    weights = [weight for network in (cast.student, cast.critic) for weight in network.state().values()]
+    Trainer(folder, roles, batches, NamedRNG(0), run, student, critic, ObjectivePlan(), ranks=ranks).train()
+    weights = [weight for network in (roles.student, roles.critic) for weight in network.state().values()]
     ranks.agree("weights", sha256(b"".join(weight.numpy().tobytes() for weight in weights)).hexdigest())
     if ranks.first:
         torch.save(begun, folder / "begun.pt")
@@ -80,7 +93,7 @@ def disagreeing(folder: Path, ranks: Ranks) -> None:
 
 
 def test_three_ranks_that_share_unevenly_end_as_one_process(tmp_path: Path) -> None:
-    full(tmp_path / "one", ALONE)
+    full(tmp_path / "one", SINGLE_RANK)
     on_ranks(3, full, tmp_path / "three")
     assert_alike(tmp_path / "one", tmp_path / "three")
 
@@ -99,13 +112,13 @@ def test_gradients_of_adapters_summed_over_ranks_are_one_process_s(
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("gradients")
-    held_still(folder / "one", ALONE)
+    held_still(folder / "one", SINGLE_RANK)
     on_ranks(3, held_still, folder / "three")
     return folder / "one", folder / "three"
 
 
 def test_adapters_over_three_ranks_go_where_one_process_takes_them(tmp_path: Path) -> None:
-    adapters(tmp_path / "one", ALONE)
+    adapters(tmp_path / "one", SINGLE_RANK)
     on_ranks(3, adapters, tmp_path / "three")
     (tensors, state), (its_tensors, its_state) = ending(tmp_path / "one"), ending(tmp_path / "three")
     assert state["categories"] == its_state["categories"]
@@ -120,7 +133,7 @@ def test_adapters_over_three_ranks_go_where_one_process_takes_them(tmp_path: Pat
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
-    full(tmp_path / "one", ALONE, iterations=5)
+    full(tmp_path / "one", SINGLE_RANK, iterations=5)
     on_ranks(2, full, tmp_path / "many")
     on_ranks(4, resumed, tmp_path / "many")
     assert_alike(tmp_path / "one", tmp_path / "many")
@@ -131,20 +144,22 @@ def test_ranks_that_see_other_files_are_refused_together(tmp_path: Path) -> None
 
 
 def test_figures_are_weighted_by_samples_and_left_out_ones_counted() -> None:
-    told = over_ranks([(0.25, {"loss": 1.0, "left_out": 1.0, "pull/a": 3.0}), (0.75, {"loss": 2.0, "left_out": 2.0})])
+    told = merge_over_ranks(
+        [(0.25, {"loss": 1.0, "left_out": 1.0, "pull/a": 3.0}), (0.75, {"loss": 2.0, "left_out": 2.0})]
+    )
     assert told == {"loss": 1.75, "left_out": 3.0, "pull/a": 3.0}
-    assert over_ranks([(0.5, {"loss": None}), (0.5, {"loss": 1.0})]) == {"loss": None}
+    assert merge_over_ranks([(0.5, {"loss": None}), (0.5, {"loss": 1.0})]) == {"loss": None}
 
 
 def test_one_gpu_named_for_many_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "MASTER_ADDR": "127.0.0.1"}.items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(RecipeError, match="make it cuda"), joined("cuda:0"):
+    with pytest.raises(RecipeError, match="make it cuda"), process_group("cuda:0"):
         pass
 
 
 def test_a_launcher_that_tells_half_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(EnvironmentRefused, match="use torchrun"), joined("cpu"):
+    with pytest.raises(EnvironmentRefused, match="use torchrun"), process_group("cpu"):
         pass

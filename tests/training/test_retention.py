@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 from runs import toy_trainer
 
-from fewstep.train.checkpoint import Position, load
+from fewstep.train.checkpoint import Position, load_checkpoint
 from fewstep.train.plan import RunPlan
-from fewstep.train.retention import Best, Ranking, outlived
+from fewstep.train.retention import (
+    Best,
+    Ranking,
+    expired,
+)
 
 FIGURES = {0: 99.0, 2: 0.2, 4: 0.9, 6: 0.5, 8: 0.9, 10: 0.1, 12: 0.6}
 
@@ -52,8 +56,8 @@ def test_places_of_another_figure_are_not_taken_over() -> None:
 
 
 def test_what_goes_is_neither_new_nor_spared() -> None:
-    assert outlived(list("abcdef"), 2, {"b", "f"}) == ["a", "c", "d"]
-    assert outlived(["a"], 3, ()) == []
+    assert expired(list("abcdef"), 2, {"b", "f"}) == ["a", "c", "d"]
+    assert expired(["a"], 3, ()) == []
 
 
 def test_a_run_keeps_its_newest_and_its_best_also_when_it_was_interrupted(tmp_path: Path) -> None:
@@ -64,4 +68,4 @@ def test_a_run_keeps_its_newest_and_its_best_also_when_it_was_interrupted(tmp_pa
     assert outcome.best == Best(4, 0.9)
     kept = {place.name for place in (tmp_path / "checkpoints").iterdir()}
     assert kept == {Position(i).name for i in (4, 8, 11, 12)}
-    assert load(outcome.last)[1]["best"] == {"iteration": 4, "value": 0.9}
+    assert load_checkpoint(outcome.last)[1]["best"] == {"iteration": 4, "value": 0.9}

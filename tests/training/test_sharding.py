@@ -15,19 +15,36 @@ from runs import ending, examined, toy_trainer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from fewstep.backbones.bare import hollowed
 from fewstep.backbones.blocks import blocks
-from fewstep.backbones.toy import ToyBackbone
-from fewstep.errors import EnvironmentRefused, ModelError
-from fewstep.flow.noise import Draw
+from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.testing.toy import ToyBackbone
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan
-from fewstep.parallel import ALONE, Ranks, part_of
-from fewstep.parallel import part as own_part
-from fewstep.roles.assemble import Cast, Sources, assemble
-from fewstep.roles.compilation import compiled
-from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.sharding import lay_of
-from fewstep.train.checkpoint import Position, load, torn
+from fewstep.roles.build import (
+    Roles,
+    TeacherLoaders,
+    build_roles,
+)
+from fewstep.roles.compilation import compile_blocks
+from fewstep.roles.plan import (
+    AdapterPlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.roles.sharding import placement_for
+from fewstep.runtime.errors import EnvironmentRefused, ModelError
+from fewstep.runtime.parallel import (
+    SINGLE_RANK,
+    Ranks,
+    local_shard_of,
+)
+from fewstep.runtime.parallel import local_shard as own_part
+from fewstep.train.checkpoint import (
+    Position,
+    checkpoint_fault,
+    load_checkpoint,
+)
 from fewstep.train.plan import RunPlan
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
 from fewstep.train.trainer import Trainer
@@ -43,7 +60,7 @@ def toy(folder: Path, ranks: Ranks, iterations: int = 3, sharding: str = "full",
         folder,
         batch=lambda plain: lambda i: part(plain(i), ranks),
         hooks={"ranks": ranks},
-        lay=lay_of(sharding, ranks, CPU, "fp32"),
+        placement=placement_for(sharding, ranks, CPU, "fp32"),
         **{
             "iterations": iterations,
             "save_every_iterations": 1,
@@ -63,25 +80,25 @@ def trained(folder: Path, ranks: Ranks, **given: Any) -> None:
 
 @pytest.mark.parametrize(("ranks", "sharding"), [(3, "full"), (4, "hybrid")])
 def test_a_run_in_parts_ends_as_one_process(tmp_path: Path, ranks: int, sharding: str) -> None:
-    trained(tmp_path / "one", ALONE)
+    trained(tmp_path / "one", SINGLE_RANK)
     on_ranks(ranks, partial(trained, sharding=sharding), tmp_path / "many", per_machine=2)
     assert_alike(tmp_path / "one", tmp_path / "many")
 
 
 @pytest.mark.parametrize("then", [1, 4])
 def test_a_run_in_parts_goes_on_with_another_number_of_ranks(tmp_path: Path, then: int) -> None:
-    trained(tmp_path / "one", ALONE, iterations=5)
+    trained(tmp_path / "one", SINGLE_RANK, iterations=5)
     on_ranks(2, trained, tmp_path / "many")
     if then == 1:
-        trained(tmp_path / "many", ALONE, iterations=5)
+        trained(tmp_path / "many", SINGLE_RANK, iterations=5)
     else:
         on_ranks(then, partial(trained, iterations=5), tmp_path / "many")
     assert_alike(tmp_path / "one", tmp_path / "many")
 
 
 def test_whole_checkpoints_are_gone_on_with_in_parts(tmp_path: Path) -> None:
-    trained(tmp_path / "one", ALONE, iterations=5)
-    trained(tmp_path / "many", ALONE)
+    trained(tmp_path / "one", SINGLE_RANK, iterations=5)
+    trained(tmp_path / "many", SINGLE_RANK)
     on_ranks(2, partial(trained, iterations=5), tmp_path / "many")
     assert_alike(tmp_path / "one", tmp_path / "many")
 
@@ -108,27 +125,29 @@ def iterated(
     student, critic = StudentPlan(steps=2, **usual), CriticPlan(updates=2, **usual)
     backbone = tiny()
     if not ranks.first and sharding != "off":
-        backbone = backbone.bare()
-    cast = assemble(
+        backbone = backbone.meta_copy()
+    roles = build_roles(
         *(backbone, student, critic, teachers),
         iterations=3,
-        draw=Draw(0),
+        rng=NamedRNG(0),
         precision=precision,
         gradient_checkpointing=checkpointing,
-        sources=Sources(adapter=lambda source: {}, model=lambda *_: another(ranks)),
-        lay=lay_of(sharding, ranks, CPU, precision),
+        loaders=TeacherLoaders(adapter=lambda source: {}, model=lambda *_: another(ranks)),
+        placement=placement_for(sharding, ranks, CPU, precision),
     )
-    strayed(cast)
+    strayed(roles)
     batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
     run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0, gradient_accumulation=parts)
-    Trainer(folder, cast, batches, Draw(0), run, student, critic, objective, ranks=ranks).train()
+    Trainer(folder, roles, batches, NamedRNG(0), run, student, critic, objective, ranks=ranks).train()
 
 
-def strayed(cast: Cast) -> None:
-    for network in (cast.student, cast.critic):
+def strayed(roles: Roles) -> None:
+    for network in (roles.student, roles.critic):
         for name, weight in network.state().items():
-            far = Draw(7).normal(tuple(weight.shape), f"{network.name} {name}") / (50 if network.adapter is None else 5)
-            own_part(weight).add_(part_of(far, weight))
+            far = NamedRNG(7).normal(tuple(weight.shape), f"{network.name} {name}") / (
+                50 if network.adapter is None else 5
+            )
+            own_part(weight).add_(local_shard_of(far, weight))
 
 
 def another(ranks: Ranks) -> nn.Module:
@@ -167,7 +186,7 @@ DECOUPLED = ANCHORED.model_copy(update={"decoupled_guidance": True})
     ids=lambda given: " ".join(f"{key}={value if isinstance(value, str) else ''}" for key, value in given.items()),
 )
 def test_gradients_in_parts_are_one_process_s(tmp_path: Path, given: dict[str, Any]) -> None:
-    iterated(tmp_path / "one", ALONE, **given)
+    iterated(tmp_path / "one", SINGLE_RANK, **given)
     ranks = 4 if given.get("sharding") == "hybrid" else 2 if "parts" in given else 3
     on_ranks(ranks, partial(iterated, **given), tmp_path / "many", per_machine=2)
     (one, _), (many, _) = ending(tmp_path / "one"), ending(tmp_path / "many")
@@ -179,7 +198,7 @@ def test_gradients_in_parts_are_one_process_s(tmp_path: Path, given: dict[str, A
 def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> None:
     """In bf16 a gathered weight is what autocast makes of the master, norms' and modulation's too. Gradients then agree
     as two forwards in bf16 do."""
-    iterated(tmp_path / "one", ALONE, precision="bf16")
+    iterated(tmp_path / "one", SINGLE_RANK, precision="bf16")
     on_ranks(2, partial(iterated, precision="bf16"), tmp_path / "many")
     (one, _), (many, _) = ending(tmp_path / "one"), ending(tmp_path / "many")
     for role in ("critic", "student"):
@@ -189,16 +208,16 @@ def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> No
 
 def compiling(folder: Path, ranks: Ranks) -> None:
     """A block's weights are gathered outside of what was compiled of it."""
-    backbone, lay, cond = tiny(), lay_of("full", ranks, CPU, "fp32"), tiny_batch(0, SIZE).cond
-    transformer = lay.masters(backbone.transformer, {})
-    z_BND, t_B = Draw(0).normal((SIZE, *backbone.noise_shape(cond.layout)), "z"), torch.full((SIZE,), 0.5)
+    backbone, placement, cond = tiny(), placement_for("full", ranks, CPU, "fp32"), tiny_batch(0, SIZE).cond
+    transformer = placement.masters(backbone.transformer, {})
+    z_BND, t_B = NamedRNG(0).normal((SIZE, *backbone.noise_shape(cond.layout)), "z"), torch.full((SIZE,), 0.5)
     found = []
     for _ in range(2):
         v_BND = backbone.velocity(transformer, z_BND, t_B, cond)
         v_BND.square().mean().backward()
         found.append([v_BND.detach(), *(_whole(p.grad) for p in transformer.parameters() if p.grad is not None)])
         transformer.zero_grad()
-        compiled(transformer, "eager")
+        compile_blocks(transformer, "eager")
     for plain, its in zip(*found, strict=True):
         torch.testing.assert_close(its, plain)
 
@@ -209,26 +228,26 @@ def test_split_blocks_may_be_compiled(tmp_path: Path) -> None:
 
 def laid_out(folder: Path, ranks: Ranks) -> None:
     """Each rank holds its part and no more, of everything; adapters are whole."""
-    lay = lay_of("full", ranks, CPU, "fp32")
+    placement = placement_for("full", ranks, CPU, "fp32")
     base = tiny()
     total = sum(p.numel() for p in base.transformer.parameters())
-    cast = assemble(
+    roles = build_roles(
         *(base, StudentPlan(steps=2, adapter=ADAPTER), CriticPlan(mode="full"), TeachersSpec()),
         iterations=1,
-        draw=Draw(0),
-        lay=lay,
+        rng=NamedRNG(0),
+        placement=placement,
     )
-    assert cast.runs_split
-    assert (cast.student.learns_split, cast.critic.learns_split) == (False, True)
-    held = sum(own_part(p).numel() for p in cast.critic.transformer.parameters())
+    assert roles.is_sharded
+    assert (roles.student.has_sharded_parameters, roles.critic.has_sharded_parameters) == (False, True)
+    held = sum(own_part(p).numel() for p in roles.critic.transformer.parameters())
     everyone = ranks.gather(held)
     assert sum(everyone) == total
     assert max(everyone) < 0.6 * total
-    gathered = {n: _whole(p) for n, p in cast.critic.transformer.named_parameters()}
+    gathered = {n: _whole(p) for n, p in roles.critic.transformer.named_parameters()}
     for name, weight in tiny().transformer.named_parameters():
         assert torch.equal(gathered[name], weight), name
-    assert all(not isinstance(p, DTensor) for p in cast.student.parameters())
-    assert base.transformer is cast.student.transformer
+    assert all(not isinstance(p, DTensor) for p in roles.student.parameters())
+    assert base.transformer is roles.student.transformer
 
 
 def _whole(weight: Tensor) -> Tensor:
@@ -247,7 +266,7 @@ def test_every_block_is_gathered_on_its_own() -> None:
 
 def test_a_hollow_twin_has_everything_but_the_weights() -> None:
     transformer = tiny().transformer
-    hollow = hollowed(transformer)
+    hollow = meta_copy(transformer)
     assert all(p.is_meta for p in hollow.parameters())
     assert [b.tolist() for b in hollow.buffers()] == [b.tolist() for b in transformer.buffers()]
     assert hollow.config == transformer.config
@@ -258,21 +277,21 @@ def test_a_hollow_twin_has_everything_but_the_weights() -> None:
 
 def changing(folder: Path, ranks: Ranks) -> None:
     """What is saved is what was there when it was; then a save that one rank cannot do."""
-    lay = lay_of("full", ranks, CPU, "fp32")
-    network = lay.masters(tiny().transformer, {})
+    placement = placement_for("full", ranks, CPU, "fp32")
+    network = placement.masters(tiny().transformer, {})
     named = {name: weight.detach() for name, weight in network.named_parameters()}
     kept = ShardedCheckpoints(folder, 3, print, ranks)
     counts, best = {"turns": 1}, [1]
     place = kept.save(Position(1), {"student": named}, counts, best)
-    assert torn(place) is not None
+    assert checkpoint_fault(place) is not None
     for weight in named.values():
         own_part(weight).zero_()
     counts["turns"], best[0] = 2, 2
     kept.finish()
     assert kept.latest() == place
     kept.save(Position(2), {"student": named}, counts, best)
-    while torn(folder / "iteration-000002") is not None:
-        kept.tend()
+    while checkpoint_fault(folder / "iteration-000002") is not None:
+        kept.poll()
     if ranks.rank == 1:
         full_disk()
     kept.save(Position(3), {"student": named}, counts, best)
@@ -289,12 +308,15 @@ def full_disk() -> None:
 
 def test_what_is_saved_is_what_was_there(tmp_path: Path) -> None:
     on_ranks(2, changing, tmp_path)
-    (one, its_state), (other, _) = load(tmp_path / "iteration-000001"), load(tmp_path / "iteration-000002")
+    (one, its_state), (other, _) = (
+        load_checkpoint(tmp_path / "iteration-000001"),
+        load_checkpoint(tmp_path / "iteration-000002"),
+    )
     assert its_state == {"turns": 1}
     for name, weight in tiny().transformer.named_parameters():
         assert torch.equal(one["student"][name], weight)
         assert not other["student"][name].any()
-    assert load(tmp_path / "iteration-000001", stems=["critic"])[0] == {}
+    assert load_checkpoint(tmp_path / "iteration-000001", stems=["critic"])[0] == {}
 
 
 # ---- refusals reach all
@@ -305,12 +327,12 @@ def misfitting(folder: Path, ranks: Ranks) -> None:
         return ToyBackbone().transformer
 
     with pytest.raises(ModelError, match="has other weights"):
-        assemble(
+        build_roles(
             *(tiny(), StudentPlan(steps=2, adapter=ADAPTER), CriticPlan(adapter=ADAPTER), MODEL_TEACHER),
             iterations=1,
-            draw=Draw(0),
-            sources=Sources(adapter=lambda source: {}, model=smaller),
-            lay=lay_of("full", ranks, CPU, "fp32"),
+            rng=NamedRNG(0),
+            loaders=TeacherLoaders(adapter=lambda source: {}, model=smaller),
+            placement=placement_for("full", ranks, CPU, "fp32"),
         )
 
 

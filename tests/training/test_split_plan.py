@@ -7,31 +7,31 @@ from pathlib import Path
 import pytest
 from ranks import on_ranks
 
-from fewstep.backbones.hollow import Size
-from fewstep.budget.forecast import TaskForecast, forecast
-from fewstep.budget.rehearsal import Told
-from fewstep.parallel import Ranks
-from fewstep.recipe import Recipe
+from fewstep.backbones.fake_model import ModelSize
+from fewstep.run.budget.forecast import TaskForecast, forecast
+from fewstep.run.budget.rehearsal import BatchShape
+from fewstep.run.recipe import Recipe
+from fewstep.runtime.parallel import Ranks
 from tests.budget.test_rehearsal import fresh, modes, most_bytes, recipe, size, told
 
 TEACHER = "teachers={preset: constant, named: {other: {model: other}}}"
 WIDE = {"num_layers": 3, "num_attention_heads": 4, "attention_head_dim": 32}
 
 
-def wide() -> Size:
+def wide() -> ModelSize:
     """So many weights that activations of a small picture are little beside them."""
     small = size("qwen-image-2.1")
-    return Size(small.family, small.index, {**small.config, **WIDE}, "wide")
+    return ModelSize(small.family, small.index, {**small.config, **WIDE}, "wide")
 
 
-def measured(folder: Path, ranks: Ranks, *, plan: Recipe, kind: Size, what: Told, samples: int) -> None:
+def measured(folder: Path, ranks: Ranks, *, plan: Recipe, kind: ModelSize, what: BatchShape, samples: int) -> None:
     most = min(most_bytes(plan, kind, what, samples, ranks) for _ in range(3))
     everyone = ranks.gather(most)
     if ranks.first:
         (folder / "bytes.json").write_text(json.dumps(min(everyone)))
 
 
-def of_plan(plan: Recipe, kind: Size, what: Told, samples: int, ranks: Ranks) -> TaskForecast:
+def of_plan(plan: Recipe, kind: ModelSize, what: BatchShape, samples: int, ranks: Ranks) -> TaskForecast:
     return forecast(plan, what, samples, on_gpu=False, size=kind, ranks=ranks)
 
 
@@ -72,7 +72,7 @@ def test_what_is_split_follows_the_ranks_that_split_it() -> None:
 @pytest.mark.slow
 def test_two_depths_tell_of_a_deep_model_that_is_split() -> None:
     small = wide()
-    deep = Size(small.family, small.index, {**small.config, "num_layers": 8}, "deep")
+    deep = ModelSize(small.family, small.index, {**small.config, "num_layers": 8}, "deep")
     plan = recipe(*modes("full"), "run.sharding=full", "run.gradient_checkpointing=full")
     led_on, whole = (
         forecast(plan, told("qwen-image-2.1", "t2i", 8), 1, False, deep, most, Ranks(0, 8, 8)) for most in (6, 99)

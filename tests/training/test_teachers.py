@@ -11,15 +11,24 @@ from hypothesis import strategies as st
 from parts import batch, normal, tiny
 from safetensors.torch import save_file
 
-from fewstep.errors import ModelError, RecipeError
 from fewstep.flow.guidance import Guidance, guided
-from fewstep.flow.noise import Draw
-from fewstep.roles.assemble import Cast, assemble
+from fewstep.flow.rng import NamedRNG
+from fewstep.roles.build import Roles, build_roles
 from fewstep.roles.network import Network
-from fewstep.roles.offloaded import Offloaded
-from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
-from fewstep.roles.teacher_plan import Column, TeacherPlan, preset_rows, teacher_plan
+from fewstep.roles.offloaded import OffloadedNetwork
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.roles.teacher_plan import (
+    TeacherPlan,
+    TeacherSchedule,
+    preset_rows,
+    teacher_plan,
+)
 from fewstep.roles.teachers import Teachers
+from fewstep.runtime.errors import ModelError, RecipeError
 
 K = 4
 T = torch.tensor([0.7, 0.3, 0.5])
@@ -116,7 +125,7 @@ def test_rows_sum_to_one_whatever_is_given(
 ) -> None:
     share = 0.99 / max(1, len(columns))
     made = [
-        Column(f"t{m}", tuple(share * w for w in row), None, ("portrait",) if narrow else None)
+        TeacherSchedule(f"t{m}", tuple(share * w for w in row), None, ("portrait",) if narrow else None)
         for m, (row, narrow) in enumerate(columns)
     ]
     lam_MB = TeacherPlan(tuple(made), ramp).weights(k, iteration, 100, ["t2i", "edit"], ["portrait", "other"])
@@ -186,29 +195,29 @@ def lora(path: Path, seed: str) -> str:
     return str(path)
 
 
-def cast_with(tmp_path: Path, **given: Any) -> Cast:
+def cast_with(tmp_path: Path, **given: Any) -> Roles:
     names = ("style", "faces")
     named = {name: {"adapter": lora(tmp_path / f"{name}.safetensors", name)} for name in names}
     named["faces"]["categories"] = ["portrait"]
     teachers = TeachersSpec.model_validate({"preset": "constant", "ramp": 0, "named": named, "lam_max": 0.25, **given})
-    return assemble(tiny(), StudentPlan(), CriticPlan(), teachers, iterations=100, draw=Draw(0))
+    return build_roles(tiny(), StudentPlan(), CriticPlan(), teachers, iterations=100, rng=NamedRNG(0))
 
 
-def network_of(cast: Cast, name: str) -> Network:
-    return cast.teachers.teachers[name].network
+def network_of(roles: Roles, name: str) -> Network:
+    return roles.teachers.teachers[name].network
 
 
 def test_v_real_is_the_weighted_sum_of_guided_teachers(tmp_path: Path) -> None:
     """Each guided by itself, the kept norm above all; samples that a teacher has no weight on do not reach it."""
     guidance = {"t2i": {"scale": 3.0, "keep_norm": True, "negative": "a blurred picture"}}
-    cast = cast_with(tmp_path, base={"guidance": guidance})
+    roles = cast_with(tmp_path, base={"guidance": guidance})
     lesson, z = batch(0, size=3, task="t2i"), normal(3, 4, 8)
-    v = cast.teachers.velocity(z, T, lesson, 0, 0)
+    v = roles.teachers.velocity(z, T, lesson, 0, 0)
     with torch.no_grad():
         away = lesson.negatives["a blurred picture"]
-        branches = [network_of(cast, "base").velocity(z, T, cond) for cond in (lesson.cond, away)]
+        branches = [network_of(roles, "base").velocity(z, T, cond) for cond in (lesson.cond, away)]
         base = guided(*branches, Guidance(3.0, True, "a blurred picture"))
-        style, faces = (network_of(cast, name).velocity(z, T, lesson.cond) for name in ("style", "faces"))
+        style, faces = (network_of(roles, name).velocity(z, T, lesson.cond) for name in ("style", "faces"))
     faced = torch.tensor([category == "portrait" for category in lesson.categories])[:, None, None]
     assert faced.any()
     assert not faced.all()
@@ -223,40 +232,40 @@ def test_v_real_is_the_weighted_sum_of_guided_teachers(tmp_path: Path) -> None:
 def test_branches_of_equal_length_share_a_forward(tmp_path: Path, i: int) -> None:
     """Of unequal length they must not: padding would move the target's rotary position."""
     guidance = {task: {"scale": 2.0} for task in ("t2i", "edit")}
-    cast = cast_with(tmp_path, base={"guidance": guidance}, preset="base-only")
+    roles = cast_with(tmp_path, base={"guidance": guidance}, preset="base-only")
     lesson, z = batch(i, size=3), normal(3, 4, 8)
     empty = lesson.negatives[""]
     for away, forwards in ((lesson.cond, 1), (empty, 2)):
-        before = cast.teachers.forwards["base"]
+        before = roles.teachers.forwards["base"]
         same = type(lesson)(**{**vars(lesson), "negatives": {"": away}})
-        v = cast.teachers.velocity(z, T, same, 0, 0)
-        assert cast.teachers.forwards["base"] - before == forwards
+        v = roles.teachers.velocity(z, T, same, 0, 0)
+        assert roles.teachers.forwards["base"] - before == forwards
         with torch.no_grad():
-            branches = [network_of(cast, "base").velocity(z, T, cond) for cond in (lesson.cond, away)]
+            branches = [network_of(roles, "base").velocity(z, T, cond) for cond in (lesson.cond, away)]
         torch.testing.assert_close(v, guided(*branches, Guidance(2.0)), rtol=1e-4, atol=1e-5)
 
 
 def test_weight_zero_costs_no_forward(tmp_path: Path) -> None:
-    cast = cast_with(tmp_path, preset="last-step-only", ramp=0.2)
+    roles = cast_with(tmp_path, preset="last-step-only", ramp=0.2)
     lesson, z = batch(0, size=3), normal(3, 4, 8)
     asked = []
     for k, iteration in ((0, 50), (3, 0), (3, 50)):
-        before = cast.teachers.forwards.copy()
-        cast.teachers.velocity(z, T, lesson, k, iteration)
-        asked.append(dict(cast.teachers.forwards - before))
+        before = roles.teachers.forwards.copy()
+        roles.teachers.velocity(z, T, lesson, k, iteration)
+        asked.append(dict(roles.teachers.forwards - before))
     assert asked == [{"base": 1}, {"base": 1}, {"base": 1, "style": 1, "faces": 1}]
 
 
 def test_specialised_alone_does_not_run_the_base(tmp_path: Path) -> None:
     named = {"style": {"adapter": lora(tmp_path / "x.safetensors", "x")}}
-    cast = cast_with(tmp_path, preset="specialised-alone", named=named)
-    cast.teachers.velocity(normal(3, 4, 8), T, batch(0, size=3), 0, 0)
-    assert cast.teachers.forwards == {"style": 1}
+    roles = cast_with(tmp_path, preset="specialised-alone", named=named)
+    roles.teachers.velocity(normal(3, 4, 8), T, batch(0, size=3), 0, 0)
+    assert roles.teachers.forwards == {"style": 1}
 
 
 def test_teachers_are_not_loaded_for_nothing(tmp_path: Path) -> None:
-    cast = cast_with(tmp_path, preset="base-only", named={"style": {"adapter": str(tmp_path / "absent")}})
-    assert set(cast.teachers.teachers) == {"base"}
+    roles = cast_with(tmp_path, preset="base-only", named={"style": {"adapter": str(tmp_path / "absent")}})
+    assert set(roles.teachers.teachers) == {"base"}
 
 
 def test_unguided_teachers_need_no_negative_prompt(tmp_path: Path) -> None:
@@ -270,13 +279,13 @@ def test_a_further_model_teaches_with_weights_of_its_own(tmp_path: Path) -> None
     with torch.no_grad():
         other.transformer.proj_out.weight.neg_()
     named = {"edits": {"model": saved(other, tmp_path / "model"), "tasks": ["edit"], "anchor": True}}
-    cast = cast_with(tmp_path, preset="base-only", named=named)
+    roles = cast_with(tmp_path, preset="base-only", named=named)
     z = normal(3, 4, 8)
     for i, sign in ((0, 1), (1, -1)):
         lesson = batch(i, size=3)
-        v = cast.teachers.velocity(z, T, lesson, 0, 0)
+        v = roles.teachers.velocity(z, T, lesson, 0, 0)
         with torch.no_grad():
-            torch.testing.assert_close(v, sign * network_of(cast, "base").velocity(z, T, lesson.cond))
+            torch.testing.assert_close(v, sign * network_of(roles, "base").velocity(z, T, lesson.cond))
 
 
 def test_a_further_model_of_another_size_is_refused(tmp_path: Path) -> None:
@@ -294,7 +303,7 @@ def test_a_further_model_of_another_size_is_refused(tmp_path: Path) -> None:
 # ---- several kinds of samples in one batch
 
 
-def mixed_cast(tmp_path: Path) -> Cast:
+def mixed_cast(tmp_path: Path) -> Roles:
     """Weights of every kind at once: a weighted LoRA for all, a guided one for portraits, an anchor model for signs."""
     other = tiny()
     with torch.no_grad():
@@ -310,7 +319,7 @@ def mixed_cast(tmp_path: Path) -> Cast:
     }
     teachers = {"preset": "step-wise", "ramp": 0, "named": named, "lam_max": {"style": 0.3, "faces": 0.5}}
     spec_ = TeachersSpec.model_validate(teachers)
-    return assemble(tiny(), StudentPlan(), CriticPlan(), spec_, iterations=100, draw=Draw(0))
+    return build_roles(tiny(), StudentPlan(), CriticPlan(), spec_, iterations=100, rng=NamedRNG(0))
 
 
 def saved(backbone: Any, folder: Path) -> str:
@@ -323,54 +332,56 @@ def saved(backbone: Any, folder: Path) -> str:
 
 @pytest.mark.parametrize("k", [0, 2, 3])
 def test_a_batch_of_all_kinds_equals_one_sample_at_a_time(tmp_path: Path, k: int) -> None:
-    cast, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
+    roles, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
     assert set(lesson.categories) == {"landscape", "portrait", "sign"}
     z, t = normal(6, 4, 8), torch.linspace(0.1, 0.9, 6)
-    together = cast.teachers.velocity(z, t, lesson, k, 50)
+    together = roles.teachers.velocity(z, t, lesson, k, 50)
     for b in range(6):
         negatives = {prompt: cond.rows([b]) for prompt, cond in lesson.negatives.items()}
         facts = {"cond": lesson.cond.rows([b]), "negatives": negatives, "categories": lesson.categories[b : b + 1]}
         one = type(lesson)(**{**vars(lesson), **facts})
-        alone = cast.teachers.velocity(z[b : b + 1], t[b : b + 1], one, k, 50)
+        alone = roles.teachers.velocity(z[b : b + 1], t[b : b + 1], one, k, 50)
         torch.testing.assert_close(together[b : b + 1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_teacher_runs_for_its_samples_alone(tmp_path: Path) -> None:
-    cast, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
-    answer = cast.teachers.answer(normal(6, 4, 8), torch.full((6,), 0.5), lesson, 3, 50)
-    asked = {name: [lesson.categories[row] for row in said.rows] for name, said in answer.said.items()}
+    roles, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
+    prediction = roles.teachers.prediction(normal(6, 4, 8), torch.full((6,), 0.5), lesson, 3, 50)
+    asked = {
+        name: [lesson.categories[row] for row in by_teacher.rows] for name, by_teacher in prediction.by_teacher.items()
+    }
     assert set(asked["base"]) == {"landscape", "portrait"}
     assert asked["faces"] == ["portrait"] * 2
     assert asked["signs"] == ["sign"] * 2
     assert len(asked["style"]) == 6
-    assert answer.compared("style") == [row for row, c in enumerate(lesson.categories) if c != "sign"]
-    assert answer.compared("signs") == []
+    assert prediction.common_rows("style") == [row for row, c in enumerate(lesson.categories) if c != "sign"]
+    assert prediction.common_rows("signs") == []
 
 
 def test_the_base_may_run_only_to_compare(tmp_path: Path) -> None:
     named = {"style": {"adapter": lora(tmp_path / "x.safetensors", "x")}}
-    cast = cast_with(tmp_path, preset="specialised-alone", named=named)
+    roles = cast_with(tmp_path, preset="specialised-alone", named=named)
     z, lesson = normal(3, 4, 8), batch(0, size=3)
-    plain, both = (cast.teachers.answer(z, T, lesson, 0, 0, base_too=too) for too in (False, True))
+    plain, both = (roles.teachers.prediction(z, T, lesson, 0, 0, include_base=too) for too in (False, True))
     torch.testing.assert_close(plain.v_real_BND, both.v_real_BND, rtol=0, atol=0)
-    assert (plain.compared("style"), both.compared("style")) == ([], [0, 1, 2])
-    assert cast.teachers.forwards == {"style": 2, "base": 1}
+    assert (plain.common_rows("style"), both.common_rows("style")) == ([], [0, 1, 2])
+    assert roles.teachers.forwards == {"style": 2, "base": 1}
 
 
 def test_what_guidance_adds_comes_apart_from_the_teachers_and_together_again(tmp_path: Path) -> None:
-    cast, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
+    roles, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
     z, t = normal(6, 4, 8), torch.linspace(0.1, 0.9, 6)
-    whole, plain = (cast.teachers.answer(z, t, lesson, 3, 50, unguided=u).v_real_BND for u in (False, True))
-    before = cast.teachers.forwards.copy()
-    added, v_cond = cast.teachers.guidance_term(z, t, lesson, 3, 50)
-    assert set(cast.teachers.forwards - before) == {"faces"}
+    whole, plain = (roles.teachers.prediction(z, t, lesson, 3, 50, unguided=u).v_real_BND for u in (False, True))
+    before = roles.teachers.forwards.copy()
+    added, v_cond = roles.teachers.guidance_term(z, t, lesson, 3, 50)
+    assert set(roles.teachers.forwards - before) == {"faces"}
     torch.testing.assert_close(plain + added, whole)
     faced = torch.tensor([category == "portrait" for category in lesson.categories])
     assert added[faced].abs().amax(dim=(1, 2)).gt(1e-3).all()
     assert not added[~faced].any()
     assert not v_cond[~faced].any()
     with torch.no_grad():
-        alone = network_of(cast, "faces").velocity(z[faced], t[faced], lesson.cond.rows(faced.nonzero().flatten()))
+        alone = network_of(roles, "faces").velocity(z[faced], t[faced], lesson.cond.rows(faced.nonzero().flatten()))
     torch.testing.assert_close(v_cond[faced], alone)
 
 
@@ -381,9 +392,9 @@ def test_trust_scales_a_teachers_weights_and_the_base_takes_the_rest() -> None:
 
 
 def test_adaptive_begins_with_little_trust_and_no_ramp(tmp_path: Path) -> None:
-    cast = cast_with(tmp_path, preset="adaptive", ramp=0.2, adaptive={"start": 0.4})
-    assert cast.teachers.trust.shares == {"style": 0.4, "faces": 0.4}
-    assert cast.teachers.plan.strength(0, 100) == 1.0
+    roles = cast_with(tmp_path, preset="adaptive", ramp=0.2, adaptive={"start": 0.4})
+    assert roles.teachers.trust.shares == {"style": 0.4, "faces": 0.4}
+    assert roles.teachers.plan.strength(0, 100) == 1.0
     assert cast_with(tmp_path).teachers.trust.shares == {"style": 1.0, "faces": 1.0}
 
 
@@ -398,14 +409,14 @@ def test_an_offloaded_teacher_answers_as_a_resident_one(tmp_path: Path) -> None:
     answers = []
     for place in ("resident", "offloaded"):
         named = {"x": {"model": folder, "place": place, "guidance": {"t2i": {"scale": 2.0}}}}
-        cast = cast_with(tmp_path, preset="specialised-alone", named=named)
-        answers += [cast.teachers.velocity(z, T, lesson, 0, 0) for _ in range(2)]
-    for answer in answers[1:]:
-        torch.testing.assert_close(answer, answers[0], rtol=0, atol=0)
+        roles = cast_with(tmp_path, preset="specialised-alone", named=named)
+        answers += [roles.teachers.velocity(z, T, lesson, 0, 0) for _ in range(2)]
+    for prediction in answers[1:]:
+        torch.testing.assert_close(prediction, answers[0], rtol=0, atol=0)
 
 
 def test_nested_uses_of_an_offloaded_teacher_move_once_and_an_error_sends_it_home() -> None:
-    network = Offloaded("x", tiny(), tiny().transformer, "fp32", torch.device("cpu"))
+    network = OffloadedNetwork("x", tiny(), tiny().transformer, "fp32", torch.device("cpu"))
     homes = [home.data_ptr() for _, home in network._homes]
     with pytest.raises(ZeroDivisionError), network.active(), network.active():
         _ = network._depth / 0
@@ -421,7 +432,7 @@ def test_nested_uses_of_an_offloaded_teacher_move_once_and_an_error_sends_it_hom
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_an_offloaded_teacher_holds_memory_only_while_it_runs() -> None:
     device = torch.device("cuda")
-    network = Offloaded("x", tiny(), tiny().transformer, "fp32", device)
+    network = OffloadedNetwork("x", tiny(), tiny().transformer, "fp32", device)
     before = torch.cuda.memory_allocated()
     with network.active():
         assert torch.cuda.memory_allocated() > before

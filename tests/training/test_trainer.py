@@ -15,14 +15,22 @@ from parts import batch, tiny, toy_batches
 from runs import assert_same_run, ending, examined, killed_until_through, lines, toy_trainer
 
 from fewstep.encode.loader import Batch
-from fewstep.errors import RecipeError, RunError, TrainingStopped
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.objective.rollout import Rollout
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.runtime.errors import (
+    RecipeError,
+    RunError,
+    TrainingStopped,
+)
 from fewstep.train.checkpoint import Position
-from fewstep.train.distill import exit_step
+from fewstep.train.dmd_step import exit_step
 from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best
 from fewstep.train.trainer import Trainer
@@ -75,10 +83,10 @@ def test_a_warm_up_is_resumed_alike(tmp_path: Path, stop: int) -> None:
 def test_the_real_transformer_resumes_to_the_last_bit(tmp_path: Path, mode: Any, critics: Any) -> None:
     def trainer(folder: Path, iterations: int) -> Trainer:
         student, critic = StudentPlan(mode=mode, steps=2, prefix_gradient="stopped"), CriticPlan(mode=critics)
-        draw, run = Draw(0), RunPlan(iterations=iterations, save_every_iterations=1)
+        rng, run = NamedRNG(0), RunPlan(iterations=iterations, save_every_iterations=1)
         spec = TeachersSpec.model_validate({"base": {"guidance": {"t2i": {"scale": 2}}}})
-        cast = assemble(tiny(), student, critic, spec, iterations=3, draw=draw, precision="bf16")
-        return Trainer(folder, cast, batch, draw, run, student, critic, ObjectivePlan())
+        roles = build_roles(tiny(), student, critic, spec, iterations=3, rng=rng, precision="bf16")
+        return Trainer(folder, roles, batch, rng, run, student, critic, ObjectivePlan())
 
     trainer(tmp_path / "whole", 2).train()
     trainer(tmp_path / "broken", 1).train()
@@ -205,8 +213,8 @@ def test_who_looks_sees_the_averaged_student_when_due(tmp_path: Path) -> None:
     rendered, examined_at = [], []
 
     def seen(done: int) -> dict[str, float]:
-        state = trainer.cast.student.state()
-        assert all(torch.equal(value, trainer.method.average.mean[name]) for name, value in state.items())
+        state = trainer.roles.student.state()
+        assert all(torch.equal(value, trainer.method.ema.mean[name]) for name, value in state.items())
         return {"x": float(done)}
 
     trainer.render = lambda done: (rendered.append(done), seen(done))
@@ -252,9 +260,9 @@ def test_a_stopped_prefix_needs_a_family_that_has_one(tmp_path: Path) -> None:
 
 
 def test_every_task_improves_every_step_equally_often() -> None:
-    draw = Draw(0)
+    rng = NamedRNG(0)
     for task in ("t2i", "edit"):
-        steps = [exit_step(draw, task, turn, 4) for turn in range(40)]
+        steps = [exit_step(rng, task, turn, 4) for turn in range(40)]
         for block in range(0, 40, 4):
             assert sorted(steps[block : block + 4]) == [0, 1, 2, 3]
 
@@ -264,17 +272,17 @@ def test_the_critic_learns_only_steps_that_matching_improves() -> None:
     for anchor, steps in ((None, {0, 1, 2, 3}), ({"teacher_steps": 2}, {1, 2, 3})):
         folder, objective = Path("nowhere"), {"first_step_anchor": anchor}
         method = toy_trainer(folder, student={"steps": 4}, objective=objective).method
-        batch = toy_batches(method.cast.student.backbone, size=64, side=16)(0)
+        batch = toy_batches(method.roles.student.backbone, size=64, side=16)(0)
         states = tuple(torch.full((64, 1, 1), float(k)) for k in range(5))
         rollout = Rollout(method.student.grid, states)
         at_step = {k: float(rollout.clean(k)[0]) for k in range(4)}
-        seen = {float(x) for x in method.clean_anywhere(rollout, batch, "critic exit", 0, 0).flatten()}
+        seen = {float(x) for x in method.x0_at_random_steps(rollout, batch, "critic exit", 0, 0).flatten()}
         assert seen == {at_step[k] for k in steps}
 
 
 def test_no_period_of_the_data_meets_the_same_steps_only() -> None:
     """With iteration mod 4, tasks in turn would meet two steps each, and categories of period 4 one step each."""
-    steps = [exit_step(Draw(0), "t2i", turn, 4) for turn in range(400)]
+    steps = [exit_step(NamedRNG(0), "t2i", turn, 4) for turn in range(400)]
     for period in (2, 3, 4, 8):
         for phase in range(period):
             counts = Counter(steps[phase::period])
@@ -284,7 +292,7 @@ def test_no_period_of_the_data_meets_the_same_steps_only() -> None:
 def test_ranks_agree_on_the_step_and_share_no_noise(tmp_path: Path) -> None:
     """The step is made of seed, task and turn alone: ranks that disagreed would wait for each other for ever."""
     one, two = (toy_trainer(tmp_path / name) for name in ("one", "two"))
-    assert [exit_step(t.draw, "edit", 5, 4) for t in (one, two)] == [exit_step(Draw(0), "edit", 5, 4)] * 2
+    assert [exit_step(t.rng, "edit", 5, 4) for t in (one, two)] == [exit_step(NamedRNG(0), "edit", 5, 4)] * 2
     whole = one.batch(0)
     halves = [
         replace(whole, samples=whole.samples[part], cond=whole.cond.rows(part)) for part in (slice(0, 2), slice(2, 4))

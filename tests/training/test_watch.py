@@ -12,17 +12,24 @@ from parts import batch, normal, tiny
 from runs import assert_same_run, ending, lines
 from test_teachers import lora
 
-from fewstep.errors import TrainingStopped
 from fewstep.flow import path
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.assemble import assemble
-from fewstep.roles.plan import AdapterPlan, AdaptivePlan, CriticPlan, StudentPlan, TeachersSpec, WatchPlan
-from fewstep.roles.trust import Trust
-from fewstep.train.health import latents
+from fewstep.roles.build import build_roles
+from fewstep.roles.plan import (
+    AdapterPlan,
+    AdaptivePlan,
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+    WatchPlan,
+)
+from fewstep.roles.weight_control import TeacherWeightControl
+from fewstep.runtime.errors import TrainingStopped
+from fewstep.train.diagnostics import latent_metrics
+from fewstep.train.monitor import PullMonitor, pulls_of
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
-from fewstep.train.watch import Pulls, pulls_of
 
 SMALL = AdapterPlan(rank=2, alpha=2.0)
 
@@ -36,10 +43,10 @@ def trainer(folder: Path, iterations: int = 6, objective: dict[str, Any] | None 
         {"preset": "constant", "ramp": 0, "named": {"style": {"adapter": str(adapter)}}, **teachers}
     )
     student, critic = StudentPlan(steps=2, adapter=SMALL), CriticPlan(adapter=SMALL, updates=1)
-    draw, run = Draw(0), RunPlan(iterations=iterations, save_every_iterations=2)
-    cast = assemble(tiny(), student, critic, spec, iterations=6, draw=draw)
+    rng, run = NamedRNG(0), RunPlan(iterations=iterations, save_every_iterations=2)
+    roles = build_roles(tiny(), student, critic, spec, iterations=6, rng=rng)
     terms = ObjectivePlan.model_validate(objective or {})
-    return Trainer(folder, cast, batch, draw, run, student, critic, terms, spec.watch)
+    return Trainer(folder, roles, batch, rng, run, student, critic, terms, spec.watch)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -78,10 +85,10 @@ def test_latents_on_request(tmp_path: Path) -> None:
 def test_latent_figures_where_they_are_known() -> None:
     x0, eps, t = normal(4, 64, 8), normal(4, 64, 8, name="eps"), torch.full((4,), 0.5)
     z, v = path.noised(x0, eps, t), path.velocity(x0, eps)
-    told = latents(x0, z, t, v, v)
+    told = latent_metrics(x0, z, t, v, v)
     assert (float(told["latent_mean"]), float(told["latent_spread"])) == pytest.approx((0, 1), abs=1e-6)
     assert float(told["saturation_teachers"]) == pytest.approx(float((x0.abs() > 3).float().mean()), abs=1e-3)
-    told = latents(2 * x0 + 0.5, z, t, v, (z - (2 * x0 + 0.5)) / 0.5)
+    told = latent_metrics(2 * x0 + 0.5, z, t, v, (z - (2 * x0 + 0.5)) / 0.5)
     assert float(told["latent_spread"]) == pytest.approx(2, rel=1e-4)
     assert float(told["latent_mean"]) == pytest.approx(0.5 + float(x0.mean() / x0.std()), abs=0.05)
     assert told["saturation"] > 10 * told["saturation_teachers"]
@@ -91,7 +98,7 @@ def test_latent_figures_where_they_are_known() -> None:
 
 
 def test_an_event_comes_after_so_many_in_a_row() -> None:
-    pulls = Pulls(WatchPlan(bound=2.0, patience=3))
+    pulls = PullMonitor(WatchPlan(bound=2.0, patience=3))
     told = [pulls.add({"a": a, "b": 1.0}) for a in (3, 3, 1, 3, 3, 3, 3)]
     assert told == [[], [], [], [], [], ["a"], []]
 
@@ -153,7 +160,7 @@ def test_an_anchor_is_watched_and_has_no_weight_to_halve(tmp_path: Path, preset:
         run.train()
         told = [event for event in events(tmp_path / "run") if event["teacher"] == "shop"]
         assert [(event["answer"], event["trust"]) for event in told] == [("warn", None)] * 3
-        assert run.cast.teachers.trust.shares.keys() == {"style"}
+        assert run.roles.teachers.trust.shares.keys() == {"style"}
 
 
 @pytest.mark.parametrize(("before", "after"), [("adaptive", "constant"), ("constant", "adaptive")])
@@ -188,7 +195,7 @@ def test_a_resumed_run_trusts_as_the_unbroken_one(tmp_path: Path, teachers: dict
 
 def test_teachers_that_only_a_fork_names_begin_as_in_a_new_run() -> None:
     """The same run folder cannot name other ones: its recipe is held to the first start's."""
-    trust = Trust(["a", "b"], AdaptivePlan())
+    trust = TeacherWeightControl(["a", "b"], AdaptivePlan())
     trust.load({"b": 0.7, "dropped": 0.3})
     assert trust.shares == {"a": AdaptivePlan().start, "b": 0.7}
 
@@ -196,10 +203,10 @@ def test_teachers_that_only_a_fork_names_begin_as_in_a_new_run() -> None:
 @given(st.lists(st.floats(0, 100), max_size=200))
 @settings(deadline=None)
 def test_adaptive_trust_stays_between_its_floor_and_all(pulls: list[float]) -> None:
-    trust = Trust(["a"], AdaptivePlan())
+    trust = TeacherWeightControl(["a"], AdaptivePlan())
     for pull in pulls:
         before = trust.shares["a"]
-        trust.follow("a", pull)
+        trust.adapt("a", pull)
         after = trust.shares["a"]
         assert 0.05 <= after <= 1
         assert after >= before if pull <= 1.5 else after <= before
@@ -207,12 +214,15 @@ def test_adaptive_trust_stays_between_its_floor_and_all(pulls: list[float]) -> N
 
 def test_it_settles_where_a_sixth_of_the_measurements_pass_the_bound() -> None:
     """Log-normal pulls in proportion to trust: the share that passes is the rule's, whatever the spread."""
-    trust, noise = Trust(["a"], AdaptivePlan(least=0.01, start=0.1)), Draw(0).normal((40_000,), "pull").exp().tolist()
+    trust, noise = (
+        TeacherWeightControl(["a"], AdaptivePlan(least=0.01, start=0.1)),
+        NamedRNG(0).normal((40_000,), "pull").exp().tolist(),
+    )
     passed = 0
     for n, factor in enumerate(noise):
         pull = 5 * trust.shares["a"] * factor
         passed += n >= 5_000 and pull > 1.5
-        trust.follow("a", pull)
+        trust.adapt("a", pull)
     predicted = math.log(1.02) / (math.log(1.02) - math.log(0.9))
     assert passed / 35_000 == pytest.approx(predicted, abs=0.01)
     assert predicted == pytest.approx(1 / 6, abs=0.01)

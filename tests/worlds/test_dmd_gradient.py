@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.backbones.toy import GaussianWorld
+from fewstep.backbones.testing.toy import GaussianWorld
 from fewstep.flow import path
-from fewstep.flow.noise import Draw
-from fewstep.objective.dmd import dmd_loss, gradient
+from fewstep.flow.rng import NamedRNG
+from fewstep.objective.dmd import dmd_gradient, dmd_loss
 
 FLOOR = 0.05
 B, N, D = 5, 6, 3
-DRAW = Draw(3)
+DRAW = NamedRNG(3)
 TIMES = torch.tensor([0.02, 0.1, 0.5, 0.9, 0.98])
 
 
@@ -36,7 +36,9 @@ def test_gradient_is_the_difference_of_scores() -> None:
     scores = critic.score(z.double(), TIMES.double()) - teacher.score(z.double(), TIMES.double())
     t = TIMES.double()[:, None, None]
     expected = t**2 / (1 - t) * scores / normaliser(x0, z, v_real)
-    torch.testing.assert_close(gradient(x0, z, TIMES, v_real, v_fake, FLOOR).double(), expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        dmd_gradient(x0, z, TIMES, v_real, v_fake, FLOOR).double(), expected, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_gradient_is_the_difference_of_clean_estimates() -> None:
@@ -45,14 +47,14 @@ def test_gradient_is_the_difference_of_clean_estimates() -> None:
     z = noised(x0)
     v_real, v_fake = teacher.velocity(z, TIMES), critic.velocity(z, TIMES)
     expected = (path.clean(z, v_fake, TIMES) - path.clean(z, v_real, TIMES)) / normaliser(x0, z, v_real)
-    torch.testing.assert_close(gradient(x0, z, TIMES, v_real, v_fake, FLOOR), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dmd_gradient(x0, z, TIMES, v_real, v_fake, FLOOR), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_loss_has_this_gradient_over_the_number_of_elements() -> None:
     x0 = DRAW.normal((B, N, D), "x0").requires_grad_()
     z = noised(x0.detach())
     v_real, v_fake = world().velocity(z, TIMES), world(0.6).velocity(z, TIMES)
-    g = gradient(x0.detach(), z, TIMES, v_real, v_fake, FLOOR)
+    g = dmd_gradient(x0.detach(), z, TIMES, v_real, v_fake, FLOOR)
     loss, seen = dmd_loss(x0, z, TIMES, v_real, v_fake, FLOOR)
     (slope,) = torch.autograd.grad(loss, x0)
     torch.testing.assert_close(slope, g / x0.numel(), rtol=1e-4, atol=1e-7)
@@ -91,7 +93,7 @@ def test_a_narrow_student_spreads() -> None:
     teacher, student = (GaussianWorld(torch.full((1, 1), 0.2), torch.full((1, 1), var)) for var in (0.4, 0.1))
     x0 = student.sample(DRAW.normal((B, 4000, 1), "x0"))
     z = path.noised(x0, DRAW.normal((B, 4000, 1), "eps"), TIMES)
-    g = gradient(x0, z, TIMES, teacher.velocity(z, TIMES), student.velocity(z, TIMES), FLOOR)
+    g = dmd_gradient(x0, z, TIMES, teacher.velocity(z, TIMES), student.velocity(z, TIMES), FLOOR)
     away = x0 - 0.2
     assert ((x0 - 0.1 * g - 0.2).square().mean((1, 2)) > away.square().mean((1, 2))).all()
 
@@ -101,17 +103,17 @@ def test_a_sample_is_normalised_by_itself() -> None:
     x0 = DRAW.normal((B, N, D), "x0")
     z = noised(x0)
     v_real, v_fake = world().velocity(z, TIMES), world(0.6).velocity(z, TIMES)
-    alone = gradient(x0, z, TIMES, v_real, v_fake, FLOOR)[0]
+    alone = dmd_gradient(x0, z, TIMES, v_real, v_fake, FLOOR)[0]
     x0[1:] *= 100
     v_real[1:] += 30
-    torch.testing.assert_close(gradient(x0, z, TIMES, v_real, v_fake, FLOOR)[0], alone, rtol=0, atol=0)
+    torch.testing.assert_close(dmd_gradient(x0, z, TIMES, v_real, v_fake, FLOOR)[0], alone, rtol=0, atol=0)
 
 
 def test_the_floor_holds_where_teacher_and_student_nearly_agree() -> None:
     x0 = torch.zeros(1, N, D)
     t = torch.tensor([0.02])
     v_real, v_fake = torch.zeros(1, N, D), torch.ones(1, N, D)
-    g = gradient(x0, x0, t, v_real, v_fake, FLOOR)
+    g = dmd_gradient(x0, x0, t, v_real, v_fake, FLOOR)
     torch.testing.assert_close(g, torch.full_like(g, -0.02 / FLOOR))
 
 
@@ -129,14 +131,14 @@ def test_fp32_velocities_keep_what_bf16_clean_estimates_lose() -> None:
         return float((formed.double() - exact).norm() / exact.norm())
 
     rounded = path.clean(z, v_fake, t).bfloat16() - path.clean(z, v_real, t).bfloat16()
-    ours = gradient(x0, z, t, v_real, v_fake, floor=1.0)  # mean|x0 - x0_real| lies below: nothing is divided
+    ours = dmd_gradient(x0, z, t, v_real, v_fake, floor=1.0)  # mean|x0 - x0_real| lies below: nothing is divided
     assert error(rounded.float()) > 0.2
     assert error(ours) < 1e-6
 
 
 def test_bf16_velocities_are_taken_up_to_fp32() -> None:
     x0 = DRAW.normal((B, N, D), "x0").bfloat16()
-    g = gradient(x0, x0, TIMES, x0, 2 * x0, FLOOR)
+    g = dmd_gradient(x0, x0, TIMES, x0, 2 * x0, FLOOR)
     assert g.dtype == torch.float32
 
 

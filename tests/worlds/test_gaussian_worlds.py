@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewstep.backbones.toy import GaussianNetwork, GaussianWorld, ToyBackbone, between, euler_law, geometric
-from fewstep.conditioning import stack
+from fewstep.backbones.conditioning import stack
+from fewstep.backbones.testing.toy import (
+    GaussianNetwork,
+    GaussianWorld,
+    ToyBackbone,
+    euler_law,
+    geometric_mixture,
+    interpolation_weights,
+)
 from fewstep.flow import path
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import trajectory
@@ -95,7 +102,7 @@ def test_euler_law_is_the_law_of_the_solver() -> None:
 
 def test_geometric_mixture_is_the_normalised_product() -> None:
     a, b = world(1.0, -0.5, 0.2), world(-1.0, 0.5, 2.0, var=(1.0, 0.4, 0.3))
-    mixed = geometric([a, b], [0.3, 0.7])
+    mixed = geometric_mixture([a, b], [0.3, 0.7])
     x = torch.linspace(-12, 12, 48001, dtype=F64)
     for i in range(3):
         log_p, log_q = (torch.distributions.Normal(w.mean_ND[0, i], w.var_ND[0, i].sqrt()).log_prob(x) for w in (a, b))
@@ -113,15 +120,15 @@ def test_mixed_velocities_are_the_velocity_of_the_mixture(t: float, share: float
     a, b = world(1.0, 0.0, 0.2), world(-1.0, 3.0, 0.5)
     t_B, z = torch.full((2,), t, dtype=F64), normal(2, 1, 3)
     mixed = share * a.velocity(z, t_B) + (1 - share) * b.velocity(z, t_B)
-    close(mixed, geometric([a, b], [share, 1 - share]).velocity(z, t_B), 1e-8)
+    close(mixed, geometric_mixture([a, b], [share, 1 - share]).velocity(z, t_B), 1e-8)
 
 
 def test_with_unequal_variances_they_mix_the_noised_worlds() -> None:
     a, b, t_B, z = world(), world(0.0, 1.0, 2.0, var=(2.0, 0.1, 1.0)), torch.tensor([0.6], dtype=F64), normal(1, 1, 3)
     mixed = 0.25 * a.velocity(z, t_B) + 0.75 * b.velocity(z, t_B)
-    noised = geometric([GaussianWorld(*w.at(t_B)) for w in (a, b)], [0.25, 0.75])
+    noised = geometric_mixture([GaussianWorld(*w.at(t_B)) for w in (a, b)], [0.25, 0.75])
     close(path.score(z, mixed, t_B), -(z - noised.mean_ND) / noised.var_ND)
-    assert (mixed - geometric([a, b], [0.25, 0.75]).velocity(z, t_B)).abs().max() > 1e-2
+    assert (mixed - geometric_mixture([a, b], [0.25, 0.75]).velocity(z, t_B)).abs().max() > 1e-2
 
 
 # ---- networks
@@ -142,8 +149,8 @@ def test_knots_interpolate() -> None:
     knots = torch.tensor([0.25, 0.5, 1.0])
     t = torch.tensor([0.1, 0.25, 0.375, 0.5, 0.9, 1.0])
     want = [[1, 0, 0], [1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.2, 0.8], [0, 0, 1]]
-    torch.testing.assert_close(between(t, knots), torch.tensor(want))
-    assert between(t, knots[:1]).tolist() == [[1.0]] * 6
+    torch.testing.assert_close(interpolation_weights(t, knots), torch.tensor(want))
+    assert interpolation_weights(t, knots[:1]).tolist() == [[1.0]] * 6
 
 
 def test_a_few_step_student_of_any_world_is_among_the_networks() -> None:

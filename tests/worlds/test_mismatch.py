@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fewstep.backbones.toy import GaussianWorld, geometric
-from fewstep.flow.noise import Draw
+from fewstep.backbones.testing.toy import GaussianWorld, geometric_mixture
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.mismatch import mismatch
 
 R, N = 5, 4
@@ -17,7 +17,7 @@ weights, times = st.floats(0.05, 1), st.floats(0.02, 0.98)
 
 
 def measured(student: GaussianWorld, lam: float, t: float, other: GaussianWorld = OTHER) -> dict[str, float]:
-    t_R, z = torch.full((R,), t, dtype=F64), Draw(1).normal((R, N, 3), "z").double()
+    t_R, z = torch.full((R,), t, dtype=F64), NamedRNG(1).normal((R, N, 3), "z").double()
     v = [world.velocity(z, t_R) for world in (other, BASE, student)]
     return {name: float(value) for name, value in mismatch(*v, torch.full((R,), lam)).items()}
 
@@ -26,7 +26,7 @@ def measured(student: GaussianWorld, lam: float, t: float, other: GaussianWorld 
 @settings(deadline=None)
 def test_at_the_optimum_the_pulls_balance_whatever_the_weight(lam: float, t: float) -> None:
     """DMD's optimum for a constant lambda is the geometric mixture: cosine 1, pull 1, ratio 1 / lambda."""
-    found = measured(geometric([BASE, OTHER], [1 - lam, lam]), lam, t)
+    found = measured(geometric_mixture([BASE, OTHER], [1 - lam, lam]), lam, t)
     assert found["cosine"] == pytest.approx(1, abs=1e-4)
     assert found["pull"] == pytest.approx(1, rel=1e-4)
     assert found["ratio"] == pytest.approx(1 / lam, rel=1e-4)
@@ -46,7 +46,7 @@ def test_the_pull_is_asked_over_followed(lam: float, t: float, share: float) -> 
 @settings(deadline=None)
 def test_lowering_the_weight_lowers_the_pull_but_not_the_ratio(lam: float, t: float) -> None:
     """At once, before the student moves: what makes the rule a trust region and not a runaway."""
-    student = geometric([BASE, OTHER], [1 - lam, lam])
+    student = geometric_mixture([BASE, OTHER], [1 - lam, lam])
     before, after = measured(student, lam, t), measured(student, lam / 2, t)
     assert after["pull"] == pytest.approx(before["pull"] / 2, rel=1e-6)
     assert after["ratio"] == pytest.approx(before["ratio"], rel=1e-6)

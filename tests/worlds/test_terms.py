@@ -6,20 +6,43 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_runs import BASE, DRAW, SAMPLES, SIDE, SIGMAS, batch_of, law, method, moved, plans, trained, walks
+from small_runs import (
+    BASE,
+    DRAW,
+    SAMPLES,
+    SIDE,
+    SIGMAS,
+    batch_of,
+    build_dmd_step,
+    law,
+    moved,
+    plans,
+    student_rollout,
+    trained,
+)
 from torch import Tensor
 
-from fewstep.backbones.toy import GaussianNetwork, GaussianWorld, ToyBackbone, euler_law, gain
-from fewstep.conditioning import stack
+from fewstep.backbones.conditioning import stack
+from fewstep.backbones.testing.toy import (
+    GaussianNetwork,
+    GaussianWorld,
+    ToyBackbone,
+    euler_law,
+    gain,
+)
 from fewstep.flow import path
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.objective.decoupled_guidance import guidance_gradient, guidance_loss, guidance_times
-from fewstep.objective.dmd import gradient
+from fewstep.objective.decoupled_guidance import (
+    guidance_gradient,
+    guidance_loss,
+    guidance_times,
+)
+from fewstep.objective.dmd import dmd_gradient
 from fewstep.objective.first_step_anchor import anchor_loss
 from fewstep.objective.rollout import roll_out
 from fewstep.objective.segment_guidance import mean_velocity, segment_loss
-from fewstep.roles.assemble import Cast, assemble
+from fewstep.roles.build import Roles, build_roles
 from fewstep.roles.plan import TeachersSpec
 from fewstep.roles.teachers import Teacher, Teachers
 
@@ -33,8 +56,8 @@ def finer(steps: int) -> SigmaGrid:
     return SigmaGrid.of([s + (GRID.after(k) - s) * n / steps for k, s in enumerate(GRID) for n in range(steps)])
 
 
-def cast_of(backbone: ToyBackbone, iterations: int) -> Cast:
-    return assemble(backbone, *plans(), TeachersSpec(), iterations=iterations, draw=DRAW)
+def cast_of(backbone: ToyBackbone, iterations: int) -> Roles:
+    return build_roles(backbone, *plans(), TeachersSpec(), iterations=iterations, rng=DRAW)
 
 
 # ---- the teacher's mean velocity
@@ -124,16 +147,16 @@ def test_the_anchor_is_silent_once_the_first_step_is_the_teachers_walk() -> None
 
 def test_with_the_anchor_the_first_step_is_the_teachers_and_the_rest_still_match() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
-    cast = cast_of(backbone, 60)
+    roles = cast_of(backbone, 60)
     with torch.no_grad():
-        cast.student.transformer.get_parameter("offset_KND").add_(0.3)
-    m = method(cast, *plans(), first_step_anchor={"weight": 0.05, "teacher_steps": 5})
+        roles.student.transformer.get_parameter("offset_KND").add_(0.3)
+    m = build_dmd_step(roles, *plans(), first_step_anchor={"weight": 0.05, "teacher_steps": 5})
     assert {m.exit_step("t2i", turn) for turn in range(60)} == {1, 2, 3}
     told = trained(m, backbone, 60)
     assert told[-1]["anchor_loss"] < 0.01 * told[0]["anchor_loss"]  # type: ignore[operator]
     world = GaussianWorld(BASE.mean_ND + moved(backbone), BASE.var_ND)
     first = euler_law(world, SigmaGrid.of([1 - 0.1 * n / 5 for n in range(5)] + [0.9]))[5]
-    state = walks(m, backbone).states[1].flatten(0, 1)
+    state = student_rollout(m, backbone).states[1].flatten(0, 1)
     torch.testing.assert_close(state.mean(0), first.mean_ND[0], atol=0.03, rtol=0)
     torch.testing.assert_close(state.var(0), first.var_ND[0], atol=0.03, rtol=0)
     mean, var = law(m, backbone)
@@ -142,17 +165,17 @@ def test_with_the_anchor_the_first_step_is_the_teachers_and_the_rest_still_match
 
 
 def test_without_detach_the_first_step_is_matched_too() -> None:
-    m = method(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans(), first_step_anchor={"detach": False})
+    m = build_dmd_step(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans(), first_step_anchor={"detach": False})
     assert {m.exit_step("t2i", turn) for turn in range(4)} == {0, 1, 2, 3}
 
 
 def test_the_anchor_of_one_task_leaves_the_other_to_matching() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
-    m = method(cast_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
+    m = build_dmd_step(cast_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
     assert {m.exit_step("t2i", turn) for turn in range(12)} == {0, 1, 2, 3}
     assert {m.exit_step("edit", turn) for turn in range(12)} == {1, 2, 3}
-    plain = method(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
-    told, expected = trained(m, backbone, 4), trained(plain, plain.cast.student.backbone, 4)
+    plain = build_dmd_step(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
+    told, expected = trained(m, backbone, 4), trained(plain, plain.roles.student.backbone, 4)
     assert "anchor_loss" not in told[0]
     assert [line["student_loss"] for line in told] == [line["student_loss"] for line in expected]
 
@@ -172,9 +195,9 @@ def test_together_the_two_terms_are_the_undivided_gradient() -> None:
     z = path.noised(x0, DRAW.normal((B, N, D), "eps"), t)
     v_c, v_u, v_fake = cond.velocity(z, t), uncond.velocity(z, t), BASE.moved(torch.tensor(0.2)).velocity(z, t)
     v_guided = v_u + scale * (v_c - v_u)
-    apart = gradient(x0, z, t, v_c, v_fake, NO_NORMALISER)
+    apart = dmd_gradient(x0, z, t, v_c, v_fake, NO_NORMALISER)
     apart = apart + guidance_gradient(x0, z, t, v_c, v_guided - v_c, NO_NORMALISER)
-    torch.testing.assert_close(apart, gradient(x0, z, t, v_guided, v_fake, NO_NORMALISER), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(apart, dmd_gradient(x0, z, t, v_guided, v_fake, NO_NORMALISER), rtol=1e-4, atol=1e-7)
 
 
 def test_guidance_of_scale_one_is_silent() -> None:
@@ -213,7 +236,7 @@ def test_its_mean_gradient_is_the_closed_form_and_cancels_where_it_should(k: int
         x0 = student.sample(DRAW.normal((n, 1, D), "x0"))
         t, t_ca = 0.02 + 0.96 * DRAW.uniform((n,), "t"), guidance_times(DRAW.uniform((n,), "t ca"), GRID[k])
         z, z_ca = (path.noised(x0, DRAW.normal((n, 1, D), f"eps{i}"), at) for i, at in enumerate((t, t_ca)))
-        g = gradient(x0, z, t, cond.velocity(z, t), student.velocity(z, t), NO_NORMALISER)
+        g = dmd_gradient(x0, z, t, cond.velocity(z, t), student.velocity(z, t), NO_NORMALISER)
         v_c, v_u = cond.velocity(z_ca, t_ca), uncond.velocity(z_ca, t_ca)
         added = guidance_gradient(x0, z_ca, t_ca, v_c, (scale - 1) * (v_c - v_u), NO_NORMALISER)
         expected = -(scale - 1) * strength(below).mean(0) * (cond.mean_ND - uncond.mean_ND)[0] / NO_NORMALISER
@@ -222,10 +245,10 @@ def test_its_mean_gradient_is_the_closed_form_and_cancels_where_it_should(k: int
     assert means[0].abs().max() < 0.01 * means[1].abs().max()
 
 
-def guided_cast(backbone: ToyBackbone, scale: float) -> Cast:
-    cast = cast_of(backbone, 40)
-    base = Teacher(cast.teachers.teachers["base"].network, {"t2i": Guidance(scale)})
-    return Cast(cast.student, cast.critic, Teachers(cast.teachers.plan, {"base": base}, 40))
+def guided_cast(backbone: ToyBackbone, scale: float) -> Roles:
+    roles = cast_of(backbone, 40)
+    base = Teacher(roles.teachers.teachers["base"].network, {"t2i": Guidance(scale)})
+    return Roles(roles.student, roles.critic, Teachers(roles.teachers.plan, {"base": base}, 40))
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -236,11 +259,11 @@ def test_a_run_with_decoupled_guidance(scale: float, monkeypatch: pytest.MonkeyP
     means, forwards = [], []
     for decoupled in (True, False):
         backbone = ToyBackbone(BASE, knots=SIGMAS)
-        cast = guided_cast(backbone, scale)
-        m = method(cast, *plans(), decoupled_guidance=decoupled)
+        roles = guided_cast(backbone, scale)
+        m = build_dmd_step(roles, *plans(), decoupled_guidance=decoupled)
         trained(m, backbone, 40)
         means.append(law(m, backbone)[0])
-        forwards.append(cast.teachers.forwards["base"])
+        forwards.append(roles.teachers.forwards["base"])
     if scale == 1.0:
         torch.testing.assert_close(means[0], means[1], rtol=0, atol=0)
         assert forwards == [40, 40]

@@ -2,10 +2,26 @@
 
 import pytest
 import torch
-from small_runs import BASE, ITERATIONS, SIGMAS, law, method, moved, plans, trained, walks, with_teacher
+from small_runs import (
+    BASE,
+    ITERATIONS,
+    SIGMAS,
+    build_dmd_step,
+    law,
+    moved,
+    plans,
+    student_rollout,
+    trained,
+    with_teacher,
+)
 from torch import Tensor
 
-from fewstep.backbones.toy import GaussianWorld, ToyBackbone, gain, geometric
+from fewstep.backbones.testing.toy import (
+    GaussianWorld,
+    ToyBackbone,
+    gain,
+    geometric_mixture,
+)
 from fewstep.roles.plan import AdaptivePlan
 
 OFFSET = torch.tensor([0.8, -0.8, 0.4])
@@ -18,11 +34,11 @@ def test_each_step_ends_at_the_mixture_of_its_own_row() -> None:
     rows = (0.0, 0.0, 0.25, 0.5)
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
-    m = method(with_teacher(backbone, OTHER, rows, student, critic, iterations=60), student, critic)
+    m = build_dmd_step(with_teacher(backbone, OTHER, rows, student, critic, iterations=60), student, critic)
     trained(m, backbone, 60)
-    rollout, where = walks(m, backbone), moved(backbone)
+    rollout, where = student_rollout(m, backbone), moved(backbone)
     for k, lam in enumerate(rows):
-        mixture = geometric([BASE, OTHER], [1 - lam, lam])
+        mixture = geometric_mixture([BASE, OTHER], [1 - lam, lam])
         mean = rollout.clean(k).flatten(0, 1).mean(0)
         assert (mean - where - mixture.mean_ND[0]).abs().max() < 0.08, k
     mean, var = law(m, backbone)
@@ -58,7 +74,7 @@ def fixed_point(worlds: list[GaussianWorld], weights: list[float]) -> GaussianWo
 
 
 def test_of_equal_spread_the_fixed_point_is_the_geometric_mixture() -> None:
-    rest, mixture = fixed_point([BASE, OTHER], [0.7, 0.3]), geometric([BASE, OTHER], [0.7, 0.3])
+    rest, mixture = fixed_point([BASE, OTHER], [0.7, 0.3]), geometric_mixture([BASE, OTHER], [0.7, 0.3])
     torch.testing.assert_close(rest.mean_ND, mixture.mean_ND, atol=1e-4, rtol=0)
     torch.testing.assert_close(rest.var_ND, mixture.var_ND, atol=1e-4, rtol=1e-4)
 
@@ -69,8 +85,8 @@ def test_teachers_of_other_spread_meet_at_the_fixed_point() -> None:
         backbone = ToyBackbone(BASE, knots=SIGMAS)
         other = GaussianWorld(OTHER.mean_ND, spread * OTHER.var_ND)
         student, critic = plans()
-        cast = with_teacher(backbone, other, (0.5,) * 4, student, critic, iterations=60)
-        m = method(cast, student, critic, normaliser_floor=1e3)
+        roles = with_teacher(backbone, other, (0.5,) * 4, student, critic, iterations=60)
+        m = build_dmd_step(roles, student, critic, normaliser_floor=1e3)
         trained(m, backbone, 60)
         rest = fixed_point([BASE, other], [0.5, 0.5])
         mean, var = law(m, backbone)
@@ -83,7 +99,7 @@ def test_pulls_settle_where_they_balance() -> None:
     """Measured, with a critic and a student that learn: near 1 in the end, for a constant weight."""
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
-    m = method(with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60), student, critic)
+    m = build_dmd_step(with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60), student, critic)
     told = trained(m, backbone, 60)
     late = torch.tensor([figures["pull/other"] for figures in told[40:]])
     assert 0.75 < float(late.median()) < 1.25
@@ -99,10 +115,10 @@ def test_trust_follows_the_measured_pull(bound: float, rises: bool) -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
     region = AdaptivePlan(bound=bound, start=0.4, least=0.1, raise_by=1.05, lower_by=0.9)
-    cast = with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60, adaptive=region)
-    m = method(cast, student, critic)
+    roles = with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60, adaptive=region)
+    m = build_dmd_step(roles, student, critic)
     trained(m, backbone, 60)
-    share = cast.teachers.trust.shares["other"]
+    share = roles.teachers.trust.shares["other"]
     assert share == 1.0 if rises else share < 0.2
     mean, _ = law(m, backbone)
     went = float(((mean - moved(backbone) - BASE.mean_ND[0]) @ OFFSET) / (OFFSET @ OFFSET))
@@ -114,11 +130,11 @@ def test_a_weight_of_zero_is_the_base_alone_to_the_last_bit() -> None:
     for rows in ((0.0,) * 4, None):
         backbone = ToyBackbone(BASE, knots=SIGMAS)
         student, critic = plans()
-        cast = with_teacher(backbone, OTHER, rows or (0.0,) * 4, student, critic, iterations=ITERATIONS)
+        roles = with_teacher(backbone, OTHER, rows or (0.0,) * 4, student, critic, iterations=ITERATIONS)
         if rows is None:
-            cast.teachers.teachers.pop("other")
-        m = method(cast, student, critic)
+            roles.teachers.teachers.pop("other")
+        m = build_dmd_step(roles, student, critic)
         trained(m, backbone, 3)
-        assert set(cast.teachers.forwards) == {"base"}
+        assert set(roles.teachers.forwards) == {"base"}
         laws.append(torch.stack(law(m, backbone)))
     torch.testing.assert_close(laws[0], laws[1], rtol=0, atol=0)

@@ -17,12 +17,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName
 
-SHORT = 256  # keys; beyond it the scores that are kept for the backward outweigh what else a block keeps
+MAX_KEYS = 256  # keys; beyond it the scores that are kept for the backward outweigh what else a block keeps
 
 stock = ATTENTION_BACKENDS[AttentionBackendName.NATIVE]
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **told: Any) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:
     """As the stock "native" backend: query (B, Q, heads, D); key, value (B, K, heads, D); returns (B, Q, heads, D).
 
     attn_mask: bool (True is seen) or added to the scores; (B, K), or anything that spreads to (B, heads, Q, K). A query
@@ -31,8 +31,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
     if not query.shape[1]:  # of a prefix alone, whose target is empty: no kernel has to bear that
         kind = query.device.type
         return query.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else query
-    if not _applies(query, key, told):
-        return stock(query=query, key=key, value=value, attn_mask=attn_mask, **told)
+    if not _applies(query, key, options):
+        return stock(query=query, key=key, value=value, attn_mask=attn_mask, **options)
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     with torch.autocast("cpu", enabled=False):
         # Scores and softmax in fp32, as inside torch's kernel: rounded to bf16 they would double its error.
@@ -42,14 +42,14 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
     return answer.transpose(1, 2)
 
 
-def _applies(query: Tensor, key: Tensor, told: dict[str, Any]) -> bool:
+def _applies(query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
     """Not for fake tensors: what they stand for runs on a GPU."""
-    if query.device.type != "cpu" or key.shape[1] > SHORT or isinstance(query, FakeTensor):
+    if query.device.type != "cpu" or key.shape[1] > MAX_KEYS or isinstance(query, FakeTensor):
         return False
     cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if not cast and query.dtype != torch.bfloat16:
         return False
-    return not any(value for value in told.values())  # dropout, another scale, causal, fewer heads of keys: stock's
+    return not any(value for value in options.values())  # dropout, another scale, causal, fewer heads of keys: stock's
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:

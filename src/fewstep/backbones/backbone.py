@@ -18,11 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fewstep.backbones.bare import hollowed
-from fewstep.conditioning import Conditioning, Grid, Layout
-from fewstep.errors import LayoutError
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    TokenGrid,
+)
+from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.errors import LayoutError
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,16 @@ class Backbone(ABC):
         """Packed clean latents (BND) of pictures resized as the pipeline resizes references to `size`."""
 
     @abstractmethod
-    def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+    def decode(self, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
         """Pictures of packed clean latents."""
 
-    def pixels(self, x0_BND: Tensor, target: Grid) -> Tensor:
+    def pixels(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         """The same as numbers: (B, H, W, channels), float32 in [0, 1]. A family that decodes to floats gives them
         unrounded; here they have the 8 bits of `decode`."""
         return torch.from_numpy(np.stack([np.array(picture) for picture in self.decode(x0_BND, target)])) / 255
 
     @contextmanager
-    def decoding(self) -> Iterator[None]:
+    def vae_on_device(self) -> Iterator[None]:
         """What `decode` needs is on the transformer's device inside, and where it was afterwards."""
         yield
 
@@ -94,14 +98,14 @@ class Backbone(ABC):
         device. `encode` raises ModelError from then on."""
 
     @abstractmethod
-    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+    def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """The grid on which the model's own pipeline samples `steps` steps at this size."""
 
     @abstractmethod
     def fingerprint(self) -> str:
         """A short hash of what determines conditioning (text encoder, processor, VAE, template): keys the store."""
 
-    def layout_grid(self, size: tuple[int, int]) -> Grid:
+    def layout_grid(self, size: tuple[int, int]) -> TokenGrid:
         """Rows and columns of latent tokens for a size in pixels (height, width).
 
         Raises:
@@ -130,13 +134,13 @@ class Backbone(ABC):
         if count > self.max_references:
             raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
 
-    def bare(self) -> Self:
+    def meta_copy(self) -> Self:
         """The same without weights (`bare.hollowed`), and without what encodes and decodes."""
         twin = copy.copy(self)
-        twin.adopt(hollowed(self.transformer))
+        twin.replace_transformer(meta_copy(self.transformer))
         return twin
 
-    def adopt(self, transformer: nn.Module) -> None:
+    def replace_transformer(self, transformer: nn.Module) -> None:
         """This one instead of its own, of which nothing is kept."""
         self.transformer = transformer
 

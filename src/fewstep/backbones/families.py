@@ -9,13 +9,18 @@ import torch
 import fewstep
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
-from fewstep.backbones.folder import folder_of, header_of, read_json, weight_files
+from fewstep.backbones.folder import (
+    folder_of,
+    header_of,
+    read_json,
+    weight_files,
+)
 from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone
-from fewstep.backbones.placement import check_placement
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.errors import ModelError
 from fewstep.flow.guidance import Guidance
+from fewstep.runtime.device_check import check_device
+from fewstep.runtime.errors import ModelError
 
 KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
@@ -28,7 +33,7 @@ def pocket_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Outline:
+class ModelShapes:
     """A model as its files' headers tell it: its family, and the shape of every tensor of its transformer."""
 
     family: str
@@ -41,7 +46,7 @@ class Outline:
         return {n.removesuffix(".weight"): shape for n, shape in matrices.items() if n.endswith(".weight")}
 
 
-def outline(source: str | Path) -> Outline:
+def model_shapes(source: str | Path) -> ModelShapes:
     """Of a folder, a hub id, or "pocket"; no weight is read.
 
     Raises:
@@ -51,11 +56,11 @@ def outline(source: str | Path) -> Outline:
     family = family_of(folder)
     files = weight_files(folder / "transformer", "diffusion_pytorch_model")
     shapes = {name: tuple(entry["shape"]) for file in files for name, entry in header_of(file).items()}
-    return Outline(family.family, shapes)
+    return ModelShapes(family.family, shapes)
 
 
 @dataclass(frozen=True)
-class Told:
+class ModelSummary:
     """What a model's files tell of conditioning, no weight loaded. fingerprint: keys the store. guidance: what its
     makers sample with."""
 
@@ -63,7 +68,7 @@ class Told:
     guidance: Guidance
 
 
-def told(source: str | Path) -> Told:
+def model_summary(source: str | Path) -> ModelSummary:
     """Of a folder, a hub id, or "pocket": the same as of its backbone.
 
     Raises:
@@ -71,7 +76,9 @@ def told(source: str | Path) -> Told:
     """
     folder = folder_of(pocket_folder() if source == POCKET else source)
     family = family_of(folder)
-    return Told(family.fingerprint_in(folder), family.sampled(read_json(folder / "model_index.json"))[0])
+    return ModelSummary(
+        family.fingerprint_in(folder), family.default_sampling(read_json(folder / "model_index.json"))[0]
+    )
 
 
 def adapter_path(source: str) -> Path:
@@ -104,7 +111,7 @@ def load_backbone(
         ModelError: not found, of an unknown family, incomplete, or pickled.
         EnvironmentRefused: the device or the dtype is not to be had here.
     """
-    check_placement(dtype, device)
+    check_device(dtype, device)
     if source == POCKET and not pocket_folder().is_dir():
         raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
     folder = folder_of(pocket_folder() if source == POCKET else source)

@@ -13,16 +13,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fewstep.backbones import tiny_flux2_klein
 from fewstep.backbones.backbone import Prefix
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    TokenGrid,
+)
 from fewstep.backbones.identity import tokenizer_identity
-from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
-from fewstep.backbones.stock import Flux2KleinPipeline, Flux2Transformer2DModel, compute_empirical_mu
-from fewstep.conditioning import Conditioning, Grid, Layout
-from fewstep.device import placed
-from fewstep.errors import LayoutError
-from fewstep.flow.guidance import NONE, Guidance
+from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
+from fewstep.backbones.stock import (
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    compute_empirical_mu,
+)
+from fewstep.backbones.testing import tiny_flux2_klein
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.device import to_device
+from fewstep.runtime.errors import LayoutError
 
 MAX_AREA = 1024 * 1024  # px of a reference; a larger one is made smaller
 REFERENCE_STEP = 10  # of the time axis of positions, from one reference to the next
@@ -34,9 +42,9 @@ class Flux2Klein(PipelineBackbone):
     family: ClassVar[str] = "flux2-klein"
     pipelines: ClassVar[Mapping[str, Any]] = {"Flux2KleinPipeline": Flux2KleinPipeline}
     transformer_class: ClassVar[Any] = Flux2Transformer2DModel
-    encoding: ClassVar[int] = 1
+    encoding_version: ClassVar[int] = 1
     student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
-    usual_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
+    default_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit
@@ -46,11 +54,11 @@ class Flux2Klein(PipelineBackbone):
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
         self.lora_targets = _lora_targets(self._config["num_single_layers"])
-        self.default_guidance, self.default_steps = self.sampled(self._index)
+        self.default_guidance, self.default_steps = self.default_sampling(self._index)
 
     @classmethod
-    def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
-        return (NONE, 4) if index.get("is_distilled") else super().sampled(index)
+    def default_sampling(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+        return (NO_GUIDANCE, 4) if index.get("is_distilled") else super().default_sampling(index)
 
     @classmethod
     def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
@@ -60,7 +68,7 @@ class Flux2Klein(PipelineBackbone):
     @classmethod
     def tiny(cls, seed: int = 0) -> "Flux2Klein":
         """A complete one with random weights that fits into a test."""
-        return cls.from_pipeline(tiny_flux2_klein.pipeline(seed), f"tiny:{seed}")
+        return cls.from_pipeline(tiny_flux2_klein.flux2_klein_pipeline(seed), f"tiny:{seed}")
 
     # ---- the transformer
 
@@ -71,7 +79,7 @@ class Flux2Klein(PipelineBackbone):
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
         assert not cond.padded, "this transformer knows no mask: every text has all its positions"
-        dtype = stock_of(transformer).x_embedder.weight.dtype
+        dtype = untyped(transformer).x_embedder.weight.dtype
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
@@ -87,7 +95,7 @@ class Flux2Klein(PipelineBackbone):
         """None: text and references attend to the target."""
         return None
 
-    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+    def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """Even steps through the scheduler's shift; a dynamic one follows the pipeline's own fit of size and steps."""
         tokens = target[0] * target[1]
         return SigmaGrid.of_scheduler(self._scheduler, steps, tokens, compute_empirical_mu(tokens, steps))
@@ -104,7 +112,7 @@ class Flux2Klein(PipelineBackbone):
             LayoutError: the size is off the grid, there are more than 4 references, or one is too small or too narrow.
             ModelError: no text encoder was loaded.
         """
-        pipeline, images, target = self._encoding(), list(references or ()), self.layout_grid(size)
+        pipeline, images, target = self._require_encoder(), list(references or ()), self.layout_grid(size)
         self.refuse_references(len(images))
         prepared = [_prepared(pipeline, image) for image in images]
         grids = tuple(self.layout_grid((pixels.shape[2], pixels.shape[3])) for pixels in prepared)
@@ -116,20 +124,20 @@ class Flux2Klein(PipelineBackbone):
 
     def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
         """The first reference's own, which is at most a megapixel."""
-        return _own_size(self._complete("edit pictures"), references[0])[1]
+        return _own_size(self._require_pipeline("edit pictures"), references[0])[1]
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
         """Packed clean latents (BND) of pictures brought to `size` (height, width)."""
         self.layout_grid(size)
-        processor, (height, width) = self._complete("encode pictures").image_processor, size
+        processor, (height, width) = self._require_pipeline("encode pictures").image_processor, size
         pixels = [processor.preprocess(i.convert("RGB").resize((width, height)), height, width) for i in images]
         return torch.cat([self._latents(each) for each in pixels])
 
     @torch.no_grad()
-    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+    def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         """The VAE's answer (B, 3, H, W) in [-1, 1]."""
-        pipeline = self._complete("decode latents")
+        pipeline = self._require_pipeline("decode latents")
         vae = pipeline.vae
         latents = x0_BND.transpose(1, 2).unflatten(2, target).to(vae.device, vae.dtype)
         mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
@@ -138,11 +146,11 @@ class Flux2Klein(PipelineBackbone):
 
     def _latents(self, pixels: Tensor) -> Tensor:
         """The mode of the VAE's posterior, in patches of 2 x 2, normalised and packed, (1, N, D)."""
-        pipeline = self._complete("encode pictures")
+        pipeline = self._require_pipeline("encode pictures")
         vae = pipeline.vae
         return pipeline._pack_latents(pipeline._encode_vae_image(pixels.to(vae.device, vae.dtype), None))
 
-    def _vocabulary(self, pipeline: Any) -> list[bytes]:
+    def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         return [tokenizer_identity(pipeline.tokenizer)]
 
 
@@ -180,7 +188,7 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
         [torch.tensor([REFERENCE_STEP * number]), torch.arange(rows), torch.arange(columns), torch.arange(1)]
         for number, (rows, columns) in enumerate((layout.target, *layout.references))
     ]
-    return placed(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
+    return to_device(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
 
 
 def _lora_targets(single_blocks: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from fewstep.errors import ModelError
+from fewstep.runtime.errors import ModelError
 
 SIGMAS_FILE = "sample_sigmas.json"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")

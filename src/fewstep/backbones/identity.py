@@ -14,7 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewstep.backbones.folder import header_of, read_json, weight_files
+from fewstep.backbones.folder import (
+    header_of,
+    read_json,
+    weight_files,
+)
 
 TENSORS, BYTES = 16, 4096  # sampled tensors a part, bytes of each
 _CLERICAL = ("transformers_version", "torch_dtype", "dtype")

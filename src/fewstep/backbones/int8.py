@@ -25,7 +25,7 @@ class Int8Linear(nn.Linear):
     def __init__(self, linear: nn.Linear):
         nn.Module.__init__(self)  # nn.Linear's own would make the weights once more
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        weight, scale = rounded(linear.weight.detach())
+        weight, scale = quantize(linear.weight.detach())
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.register_buffer("scale", scale)
         self.bias = linear.bias
@@ -45,15 +45,15 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight, scale)
-        return functional.linear(x, taken_back(weight, scale, x.dtype), None if bias is None else bias.to(x.dtype))
+        return functional.linear(x, dequantize(weight, scale, x.dtype), None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         weight, scale = ctx.saved_tensors
-        return grads[0] @ taken_back(weight, scale, grads[0].dtype), None, None, None
+        return grads[0] @ dequantize(weight, scale, grads[0].dtype), None, None, None
 
 
-def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """int8 (out, in) and the scale (out,) in the weight's dtype. Numbers are taken by the scale that is kept, so that
     its own rounding adds no error."""
     least = torch.finfo(weight.dtype).tiny  # a row of zeros
@@ -61,7 +61,7 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight.float() / scale.float()[:, None]).round().to(torch.int8), scale
 
 
-def taken_back(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+def dequantize(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """(out, in). Whole numbers up to 127 are exact in bfloat16, so an element is rounded once."""
     return weight.to(dtype).mul_(scale.to(dtype)[:, None])
 

@@ -10,24 +10,24 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fewstep.conditioning import Grid
+from fewstep.backbones.conditioning import TokenGrid
 
-SLOT = 4  # latent tokens of an image slot
+TOKENS_PER_SLOT = 4  # latent tokens of an image slot
 
 
-def slots_of(grid: Grid) -> int:
+def slot_count(grid: TokenGrid) -> int:
     """Image slots that a picture of rows x columns latent tokens takes; both are even."""
     rows, columns = grid
     assert rows % 2 == columns % 2 == 0, grid
-    return rows * columns // SLOT
+    return rows * columns // TOKENS_PER_SLOT
 
 
-def slot_positions(is_slot_S: Tensor, references: Sequence[Grid]) -> tuple[int, ...]:
+def slot_positions(is_slot_S: Tensor, references: Sequence[TokenGrid]) -> tuple[int, ...]:
     """For each reference, the number of text positions before its slots."""
     indices = is_slot_S.nonzero().flatten().tolist()
-    assert len(indices) == sum(map(slots_of, references))
+    assert len(indices) == sum(map(slot_count, references))
     firsts, seen = [], 0
     for grid in references:
         firsts.append(indices[seen] - seen)
-        seen += slots_of(grid)
+        seen += slot_count(grid)
     return tuple(firsts)

@@ -20,17 +20,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fewstep.backbones.conditioning import Layout, TokenGrid
 from fewstep.backbones.stock import QwenImage21KVCache, QwenImage21Rope
-from fewstep.conditioning import Grid, Layout
-from fewstep.device import placed
+from fewstep.runtime.device import to_device
 
-KEPT = 64  # layouts, on the device: one for each length of texts. 2 MB at 1024 x 1024 px, 34 with 3 references at 2048
+CACHED_LAYOUTS = (
+    64  # layouts, on the device: one for each length of texts. 2 MB at 1024 x 1024 px, 34 with 3 references at 2048
+)
 
 Segment = tuple[int, int, bool]  # first token, end, whether it is text
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointSequence:
     """One sequence. cuts: text positions between which the references stand, one more than there are references, with 0
     before; segments: runs of text, and references, up to the target; rotary_SE complex."""
 
@@ -41,10 +43,10 @@ class Joint:
     rotary_SE: Tensor
 
 
-@lru_cache(maxsize=KEPT)
-def joint_of(
-    layout: Layout, texts: int, target: Grid, theta: int, axes: tuple[int, ...], device: torch.device
-) -> Joint:
+@lru_cache(maxsize=CACHED_LAYOUTS)
+def build_joint_sequence(
+    layout: Layout, texts: int, target: TokenGrid, theta: int, axes: tuple[int, ...], device: torch.device
+) -> JointSequence:
     """The sequence of `texts` text positions, the layout's references and a target, which may be (0, 0): none.
 
     theta, axes: of the rotary embedding.
@@ -62,7 +64,9 @@ def joint_of(
     shapes = [(1, *grid) for grid in (*layout.references, target) if math.prod(grid)]
     rotary_SE = _rope(theta, axes)(shapes, torch.tensor(is_image), torch.device("cpu"))
     is_target_S = torch.arange(len(is_image)) >= prefix_tokens
-    return Joint(cuts, tuple(segments), prefix_tokens, placed(is_target_S, device), placed(rotary_SE, device))
+    return JointSequence(
+        cuts, tuple(segments), prefix_tokens, to_device(is_target_S, device), to_device(rotary_SE, device)
+    )
 
 
 def _append(is_image: list[bool], segments: list[Segment], tokens: int, is_text: bool) -> None:
@@ -85,7 +89,7 @@ def forward_joint(
     mask_BL: Tensor | None,
     t_B: Tensor,
     layout: Layout,
-    target: Grid,
+    target: TokenGrid,
     cache: QwenImage21KVCache | None = None,
     mode: Literal["extract", "cached"] | None = None,
 ) -> Tensor:
@@ -94,7 +98,7 @@ def forward_joint(
     mask_BL: None where no text is padded.
     """
     rope = transformer.pos_embed
-    joint = joint_of(layout, text_BLC.shape[1], target, rope.theta, tuple(rope.axes_dim), target_BND.device)
+    joint = build_joint_sequence(layout, text_BLC.shape[1], target, rope.theta, tuple(rope.axes_dim), target_BND.device)
     _install(transformer)
     answer_BSD = transformer(
         hidden_states=target_BND,
@@ -112,17 +116,17 @@ def forward_joint(
 def _install(transformer: Any) -> None:
     """Give this module a forward that knows both kinds of call; deep copies of it get their own."""
     if "forward" not in vars(transformer):
-        transformer.forward = MethodType(_either, transformer)
+        transformer.forward = MethodType(_dispatch, transformer)
 
 
-def _either(self: Any, *given: Any, joint: Joint | None = None, **named: Any) -> Any:
+def _dispatch(self: Any, *given: Any, joint: JointSequence | None = None, **named: Any) -> Any:
     """The stock forward for stock arguments."""
     return type(self).forward(self, *given, **named) if joint is None else _forward(self, joint, **named)
 
 
 def _forward(
     self: Any,
-    joint: Joint,
+    joint: JointSequence,
     hidden_states: Tensor,
     encoder_hidden_states: Tensor,
     timestep: Tensor,
@@ -143,7 +147,7 @@ def _forward(
     temb = self.time_text_embed(t, x_BSD)
     modulation, is_target_S = self.modulation(temb), joint.is_target_S[first:] if causal else None
     valid_BS = None if mask_BL is None else _valid(joint, mask_BL)
-    told = (
+    block_inputs = (
         modulation,
         joint.rotary_SE[first:],
         valid_BS[:, None, None, :] if cached and valid_BS is not None else None,
@@ -153,7 +157,7 @@ def _forward(
     segments = None if cached else list(joint.segments)
     for number, block in enumerate(self.transformer_blocks):
         layer = None if kv_cache is None else kv_cache.get_layer(number)
-        given = (x_BSD, *told, layer, kv_cache_mode, written, segments, None if cached else valid_BS)
+        given = (x_BSD, *block_inputs, layer, kv_cache_mode, written, segments, None if cached else valid_BS)
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             x_BSD = self._gradient_checkpointing_func(block, *given)
         else:
@@ -164,7 +168,9 @@ def _forward(
     return self.proj_out(self.norm_out(x_BSD, temb, is_target_S))
 
 
-def _together(self: Any, joint: Joint, target_BND: Tensor, references_BRD: Tensor | None, text_BLC: Tensor) -> Tensor:
+def _together(
+    self: Any, joint: JointSequence, target_BND: Tensor, references_BRD: Tensor | None, text_BLC: Tensor
+) -> Tensor:
     """Text with the references where their slots are, then the target: (B, S, width)."""
     text = self.txt_in(text_BLC)
     if references_BRD is None:
@@ -173,7 +179,7 @@ def _together(self: Any, joint: Joint, target_BND: Tensor, references_BRD: Tenso
     return torch.cat(_alternating(joint, text, images), dim=1)
 
 
-def _alternating(joint: Joint, text: Tensor, images: Tensor) -> list[Tensor]:
+def _alternating(joint: JointSequence, text: Tensor, images: Tensor) -> list[Tensor]:
     """Pieces along the second axis: text up to a cut, the reference that stands there, ..; what is left of `images` is
     the target."""
     references = [end - start for start, end, is_text in joint.segments if not is_text]
@@ -185,7 +191,7 @@ def _alternating(joint: Joint, text: Tensor, images: Tensor) -> list[Tensor]:
     return pieces
 
 
-def _valid(joint: Joint, mask_BL: Tensor) -> Tensor:
+def _valid(joint: JointSequence, mask_BL: Tensor) -> Tensor:
     """Which keys of the joint sequence count, (B, S): all but padded text."""
     images = mask_BL.new_ones(len(mask_BL), len(joint.is_target_S) - mask_BL.shape[1])
     return torch.cat(_alternating(joint, mask_BL, images), dim=1)

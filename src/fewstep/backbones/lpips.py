@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewstep.backbones.folder import weight_files
 from fewstep.backbones.identity import digest, part_identity
-from fewstep.errors import ModelError
+from fewstep.runtime.errors import ModelError
 
 KIND = "lpips"
 # (name, channels in, channels out, kernel, stride, padding, pooled before) of AlexNet's convolutions.
@@ -41,7 +41,7 @@ class Lpips:
         (file,) = weight_files(folder, "model")
         self.identity, self.device = digest(part_identity(folder, "model")), device
         self._weights = {name: tensor.float().to(device) for name, tensor in load_file(file).items()}
-        for name, shape in expected().items():
+        for name, shape in expected_shapes().items():
             found = tuple(self._weights[name].shape) if name in self._weights else None
             if found != shape:
                 raise ModelError(
@@ -74,7 +74,7 @@ class Lpips:
         return found
 
 
-def expected() -> dict[str, tuple[int, ...]]:
+def expected_shapes() -> dict[str, tuple[int, ...]]:
     """Every tensor's name and shape."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, (name, before, after, kernel, *_) in enumerate(LAYERS):

@@ -18,14 +18,24 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.bare import hollowed
-from fewstep.backbones.folder import folder_of, read_json, weight_files
-from fewstep.backbones.identity import config_identity, digest, files_identity, module_identity, part_identity
+from fewstep.backbones.conditioning import Task, TokenGrid
+from fewstep.backbones.folder import (
+    folder_of,
+    read_json,
+    weight_files,
+)
+from fewstep.backbones.identity import (
+    config_identity,
+    digest,
+    files_identity,
+    module_identity,
+    part_identity,
+)
 from fewstep.backbones.int8 import to_int8
-from fewstep.backbones.placement import check_placement
-from fewstep.conditioning import Grid, Task
-from fewstep.errors import ModelError
+from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
+from fewstep.runtime.device_check import check_device
+from fewstep.runtime.errors import ModelError
 
 Parts = Literal["all", "encoder", "decoder", "transformer"]
 
@@ -38,7 +48,7 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
     "decoder": ("vae", "transformer"),
     "transformer": ("transformer",),
 }
-VOCABULARIES = ("tokenizer", "processor")  # parts without weights
+PREPROCESSORS = ("tokenizer", "processor")  # parts without weights
 
 attention.install()
 
@@ -49,10 +59,14 @@ class PipelineBackbone(Backbone):
 
     pipelines: ClassVar[Mapping[str, Any]]  # stock class by the name that a model_index.json gives it
     transformer_class: ClassVar[Any]
-    encoding: ClassVar[int]  # raise when template or image preparation change: stored conditionings are void then
-    carries_sigmas: ClassVar[bool] = False  # whether the stock class reads `sample_sigmas` from its model_index.json
+    encoding_version: ClassVar[
+        int
+    ]  # raise when template or image preparation change: stored conditionings are void then
+    reads_sample_sigmas: ClassVar[bool] = (
+        False  # whether the stock class reads `sample_sigmas` from its model_index.json
+    )
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
-    usual_licence: ClassVar[str]  # of the makers' own weights, for folders that state none
+    default_licence: ClassVar[str]  # of the makers' own weights, for folders that state none
 
     def __init__(
         self,
@@ -103,7 +117,7 @@ class PipelineBackbone(Backbone):
             ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
             EnvironmentRefused: the device or the dtype is not to be had here.
         """
-        device = check_placement(dtype, device)
+        device = check_device(dtype, device)
         folder = folder_of(source)
         index = cls.inspect(folder, parts)
         how = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
@@ -133,8 +147,8 @@ class PipelineBackbone(Backbone):
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
         read_json(folder / "scheduler" / "scheduler_config.json")
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
-            for part in vocabularies(cls.pipelines[name]):
-                _check_vocabulary(folder / part)
+            for part in preprocessors(cls.pipelines[name]):
+                _check_preprocessor(folder / part)
         cls._config_in(folder)
         for part in LOADED[parts]:
             read_json(folder / part / "config.json")
@@ -148,8 +162,8 @@ class PipelineBackbone(Backbone):
         Raises:
             ModelError: it is missing or torn.
         """
-        usual = signature(cls.transformer_class.__init__).parameters.items()
-        return {name: p.default for name, p in usual} | read_json(folder / "transformer" / "config.json")
+        defaults = signature(cls.transformer_class.__init__).parameters.items()
+        return {name: p.default for name, p in defaults} | read_json(folder / "transformer" / "config.json")
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, source: str = "memory", folder: Path | None = None) -> Self:
@@ -168,29 +182,29 @@ class PipelineBackbone(Backbone):
     ) -> Self:
         """The transformer of a config ({} is the stock class's own) with random weights: to measure memory and speed
         with."""
-        usual = torch.get_default_dtype()
+        defaults = torch.get_default_dtype()
         torch.set_default_dtype(dtype)  # made in its dtype: in float32 first it would need twice the memory
         try:
-            with check_placement(dtype, device):
+            with check_device(dtype, device):
                 transformer = cls.transformer_class.from_config(dict(config))
         finally:
-            torch.set_default_dtype(usual)
+            torch.set_default_dtype(defaults)
         return cls(transformer, scheduler or {}, source="random")
 
     # ---- what its stock pipeline is to be asked
 
     @classmethod
-    def sampled(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+    def default_sampling(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
         """Guidance and steps that the makers sample with, by the model_index.json."""
         return cls.default_guidance, cls.default_steps
 
     @classmethod
-    def most_references(cls, index: Mapping[str, Any]) -> int:
+    def max_references_of(cls, index: Mapping[str, Any]) -> int:
         """How many references an edit may have, by the model_index.json; 0: the model draws from text alone."""
         return cls.max_references
 
     @classmethod
-    def classes_of(cls, pipeline: str) -> dict[Task, str]:
+    def task_pipelines(cls, pipeline: str) -> dict[Task, str]:
         """The stock class that answers each task of a model of this pipeline class."""
         return {"t2i": pipeline, "edit": pipeline}
 
@@ -202,7 +216,7 @@ class PipelineBackbone(Backbone):
     @classmethod
     def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
         """The same of a base with a student's LoRA and scheduler on it, whose folder does not say that it is one."""
-        return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.carries_sigmas else {})
+        return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
 
     # ---- its parts
 
@@ -218,21 +232,21 @@ class PipelineBackbone(Backbone):
             )
         return self._transformer
 
-    def decode(self, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+    def decode(self, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
         """Pictures of packed clean latents, with the channels that the pipeline gives them."""
-        processor = self._complete("decode latents").image_processor
+        processor = self._require_pipeline("decode latents").image_processor
         return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
 
-    def pixels(self, x0_BND: Tensor, target: Grid) -> Tensor:
-        processor = self._complete("decode latents").image_processor
+    def pixels(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
+        processor = self._require_pipeline("decode latents").image_processor
         return torch.from_numpy(processor.postprocess(self._decoded(x0_BND, target), output_type="np")).float()
 
     @abstractmethod
-    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+    def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         """The VAE's answer (B, channels, H, W) in [-1, 1]."""
 
     @contextmanager
-    def decoding(self) -> Iterator[None]:
+    def vae_on_device(self) -> Iterator[None]:
         if self.pipeline is None:
             yield
             return
@@ -252,17 +266,17 @@ class PipelineBackbone(Backbone):
         self.pipeline.register_modules(text_encoder=None)
         self.pipeline.vae.to("cpu")
 
-    def bare(self) -> Self:
+    def meta_copy(self) -> Self:
         twin = copy.copy(self)
-        twin.pipeline, twin._transformer = None, hollowed(self.transformer)
+        twin.pipeline, twin._transformer = None, meta_copy(self.transformer)
         return twin
 
-    def adopt(self, transformer: nn.Module) -> None:
+    def replace_transformer(self, transformer: nn.Module) -> None:
         self._transformer = transformer
         if self.pipeline is not None:
             self.pipeline.register_modules(transformer=transformer)
 
-    def _complete(self, purpose: str) -> Any:
+    def _require_pipeline(self, purpose: str) -> Any:
         """The stock pipeline.
 
         Raises:
@@ -272,13 +286,13 @@ class PipelineBackbone(Backbone):
             raise ModelError(f"to {purpose}, load {self.source} with parts='all'; only its transformer was loaded")
         return self.pipeline
 
-    def _encoding(self) -> Any:
+    def _require_encoder(self) -> Any:
         """The stock pipeline with its text encoder.
 
         Raises:
             ModelError: it was not loaded, or was released.
         """
-        pipeline = self._complete("encode prompts")
+        pipeline = self._require_pipeline("encode prompts")
         if pipeline.text_encoder is None:
             raise ModelError(
                 f"the text encoder of {self.source} was released, or not loaded; to encode prompts, load the model "
@@ -293,10 +307,10 @@ class PipelineBackbone(Backbone):
             return self._fingerprint
         if self.folder is not None:
             return self.fingerprint_in(self.folder)
-        pipeline = self._complete("name what conditionings depend on")
+        pipeline = self._require_pipeline("name what conditionings depend on")
         modules = module_identity(pipeline.text_encoder) + module_identity(pipeline.vae)
         vae = config_identity(dict(pipeline.vae.config))
-        return digest([self._stamp(), *self._vocabulary(pipeline), vae, *modules])
+        return digest([self._stamp(), *self._preprocessor_identity(pipeline), vae, *modules])
 
     @classmethod
     def fingerprint_in(cls, folder: Path) -> str:
@@ -306,26 +320,26 @@ class PipelineBackbone(Backbone):
             ModelError: a file of text encoder, processor or VAE is missing or torn.
         """
         parts = part_identity(folder / "text_encoder", TRANSFORMERS) + part_identity(folder / "vae", DIFFUSERS)
-        for part in vocabularies(cls.pipelines[read_json(folder / "model_index.json")["_class_name"]]):
+        for part in preprocessors(cls.pipelines[read_json(folder / "model_index.json")["_class_name"]]):
             parts += files_identity(folder / part)
         return digest([cls._stamp(), *parts])
 
     @classmethod
     def _stamp(cls) -> bytes:
-        return f"{cls.family}/{cls.encoding}".encode()
+        return f"{cls.family}/{cls.encoding_version}".encode()
 
     @abstractmethod
-    def _vocabulary(self, pipeline: Any) -> list[bytes]:
+    def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         """What a pipeline in memory splits text and prepares pictures with."""
 
 
-def vocabularies(pipeline_class: Any) -> tuple[str, ...]:
+def preprocessors(pipeline_class: Any) -> tuple[str, ...]:
     """The parts without weights that a stock pipeline is made of."""
     asked = signature(pipeline_class.__init__).parameters
-    return tuple(part for part in VOCABULARIES if part in asked)
+    return tuple(part for part in PREPROCESSORS if part in asked)
 
 
-def _check_vocabulary(part: Path) -> None:
+def _check_preprocessor(part: Path) -> None:
     """
     Raises:
         ModelError: names the file that is missing.
@@ -340,6 +354,6 @@ def _check_vocabulary(part: Path) -> None:
         raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
 
 
-def stock_of(transformer: nn.Module) -> Any:
+def untyped(transformer: nn.Module) -> Any:
     """The same module, for attributes that the type nn.Module does not know."""
     return transformer

@@ -15,20 +15,25 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fewstep.backbones import tiny_qwen_image
 from fewstep.backbones.backbone import Prefix
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    Task,
+    TokenGrid,
+)
 from fewstep.backbones.identity import config_identity, tokenizer_identity
-from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
+from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImageEditPlusPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     pipeline_qwenimage_edit_plus,
 )
-from fewstep.conditioning import Conditioning, Grid, Layout, Task
-from fewstep.errors import LayoutError
+from fewstep.backbones.testing import tiny_qwen_image
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.errors import LayoutError
 
 DRAWS, EDITS = "QwenImagePipeline", "QwenImageEditPlusPipeline"
 MAX_TEXT = 512  # positions of a prompt that the text-to-image pipeline's call keeps
@@ -40,8 +45,8 @@ class QwenImage(PipelineBackbone):
     family: ClassVar[str] = "qwen-image"
     pipelines: ClassVar[Mapping[str, Any]] = {DRAWS: QwenImagePipeline, EDITS: QwenImageEditPlusPipeline}
     transformer_class: ClassVar[Any] = QwenImageTransformer2DModel
-    encoding: ClassVar[int] = 1
-    usual_licence: ClassVar[str] = "Apache-2.0"
+    encoding_version: ClassVar[int] = 1
+    default_licence: ClassVar[str] = "Apache-2.0"
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
@@ -55,20 +60,20 @@ class QwenImage(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self.max_references = self.most_references(self._index)
+        self.max_references = self.max_references_of(self._index)
 
     @classmethod
-    def most_references(cls, index: Mapping[str, Any]) -> int:
+    def max_references_of(cls, index: Mapping[str, Any]) -> int:
         return 0 if index.get("_class_name") == DRAWS else cls.max_references
 
     @classmethod
-    def classes_of(cls, pipeline: str) -> dict[Task, str]:
+    def task_pipelines(cls, pipeline: str) -> dict[Task, str]:
         return {"t2i": DRAWS, "edit": EDITS} if pipeline == EDITS else {"t2i": DRAWS}
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "QwenImage":
         """A complete one with random weights that fits into a test; it edits."""
-        return cls.from_pipeline(tiny_qwen_image.edit(seed), f"tiny:{seed}")
+        return cls.from_pipeline(tiny_qwen_image.qwen_image_edit_pipeline(seed), f"tiny:{seed}")
 
     # ---- the transformer
 
@@ -78,7 +83,7 @@ class QwenImage(PipelineBackbone):
         """v(z, t | cond), shape BND, in z's dtype; computed in the dtype of the weights."""
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
-        dtype = stock_of(transformer).img_in.weight.dtype
+        dtype = untyped(transformer).img_in.weight.dtype
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
@@ -94,7 +99,7 @@ class QwenImage(PipelineBackbone):
         """None: text and references attend to the target."""
         return None
 
-    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+    def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """Even steps through the scheduler's shift, dynamic in the teachers."""
         return SigmaGrid.of_scheduler(self._scheduler, steps, target[0] * target[1])
 
@@ -111,7 +116,7 @@ class QwenImage(PipelineBackbone):
                 text only.
             ModelError: no text encoder was loaded.
         """
-        pipeline, images, target = self._encoding(), list(references or ()), self.layout_grid(size)
+        pipeline, images, target = self._require_encoder(), list(references or ()), self.layout_grid(size)
         self.refuse_references(len(images))
         if not images:
             layout = Layout("t2i", target)
@@ -132,9 +137,9 @@ class QwenImage(PipelineBackbone):
         return torch.cat([self._latents(image.convert("RGB"), size) for image in images])
 
     @torch.no_grad()
-    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+    def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         """The VAE's answer (B, 3, H, W) in [-1, 1]."""
-        pipeline = self._complete("decode latents")
+        pipeline = self._require_pipeline("decode latents")
         vae, (rows, columns) = pipeline.vae, target
         side = self.pixels_per_token
         latents = pipeline._unpack_latents(x0_BND, rows * side, columns * side, pipeline.vae_scale_factor)
@@ -165,7 +170,7 @@ class QwenImage(PipelineBackbone):
 
     def _latents(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
         """The mode of the VAE's posterior, normalised and packed, (1, N, D)."""
-        pipeline, (height, width) = self._complete("encode pictures"), size
+        pipeline, (height, width) = self._require_pipeline("encode pictures"), size
         vae = pipeline.vae
         pixels = pipeline.image_processor.preprocess(image, height, width)[:, :, None]
         mean, std = self._statistics(vae)
@@ -185,7 +190,7 @@ class QwenImage(PipelineBackbone):
             )
         super().refuse_references(count)
 
-    def _vocabulary(self, pipeline: Any) -> list[bytes]:
+    def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         tokenizer = tokenizer_identity(pipeline.tokenizer)
         if isinstance(pipeline, QwenImagePipeline):
             return [tokenizer]

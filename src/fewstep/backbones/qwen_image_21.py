@@ -13,22 +13,30 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fewstep.backbones import tiny
 from fewstep.backbones.backbone import Prefix
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    TokenGrid,
+)
 from fewstep.backbones.identity import config_identity
-from fewstep.backbones.interleave import slot_positions, slots_of
+from fewstep.backbones.interleave import slot_count, slot_positions
 from fewstep.backbones.joint_sequence import forward_joint
-from fewstep.backbones.pipeline_backbone import PipelineBackbone, stock_of
+from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImage21KVCache,
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
     calculate_dimensions,
 )
-from fewstep.conditioning import Conditioning, Grid, Layout
-from fewstep.errors import LayoutError, ModelError
-from fewstep.flow.guidance import NONE
-from fewstep.flow.sigmas import SigmaGrid, dynamic_shift, shifted
+from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.flow.sigmas import (
+    SigmaGrid,
+    dynamic_shift,
+    shifted,
+)
+from fewstep.runtime.errors import LayoutError, ModelError
 
 SETTLED = 8  # rounds; two do for every shape that was tried
 
@@ -48,14 +56,14 @@ class QwenImage21(PipelineBackbone):
     family: ClassVar[str] = "qwen-image-2.1"
     pipelines: ClassVar[Mapping[str, Any]] = {"QwenImage21Pipeline": QwenImage21Pipeline}
     transformer_class: ClassVar[Any] = QwenImage21Transformer2DModel
-    encoding: ClassVar[int] = 1
-    carries_sigmas: ClassVar[bool] = True
-    usual_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
+    encoding_version: ClassVar[int] = 1
+    reads_sample_sigmas: ClassVar[bool] = True
+    default_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0"),
         *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
     )
-    default_guidance = NONE
+    default_guidance = NO_GUIDANCE
     default_steps = 40
     max_references = 10
     pixels_per_token: ClassVar[int] = 16
@@ -69,7 +77,7 @@ class QwenImage21(PipelineBackbone):
     @classmethod
     def tiny(cls, seed: int = 0) -> "QwenImage21":
         """A complete one with random weights that fits into a test."""
-        return cls.from_pipeline(tiny.pipeline(seed), f"tiny:{seed}")
+        return cls.from_pipeline(tiny_qwen_image_21.qwen_image_21_pipeline(seed), f"tiny:{seed}")
 
     # ---- the transformer
 
@@ -88,9 +96,9 @@ class QwenImage21(PipelineBackbone):
 
         They see neither the target nor t, so they are extracted without one.
         """
-        if not stock_of(transformer).config.causal_condition:
+        if not untyped(transformer).config.causal_condition:
             return None
-        cache = QwenImage21KVCache(len(stock_of(transformer).transformer_blocks))
+        cache = QwenImage21KVCache(len(untyped(transformer).transformer_blocks))
         nothing_BND = cond.text_BLC.new_zeros(len(cond), 0, self.latent_channels)
         self._forward(transformer, nothing_BND, nothing_BND.new_ones(len(cond)), cond, (0, 0), cache, "extract")
         return Prefix(tuple((layer.k, layer.v) for layer in cache.layer_caches))
@@ -101,11 +109,11 @@ class QwenImage21(PipelineBackbone):
         z_BND: Tensor,
         t_B: Tensor,
         cond: Conditioning,
-        target: Grid,
+        target: TokenGrid,
         cache: QwenImage21KVCache | None,
         mode: Literal["extract", "cached"] | None,
     ) -> Tensor:
-        dtype = stock_of(transformer).img_in.weight.dtype
+        dtype = untyped(transformer).img_in.weight.dtype
         references_BRD = None if cond.references_BRD is None else cond.references_BRD.to(dtype)
         return forward_joint(
             transformer,
@@ -120,7 +128,7 @@ class QwenImage21(PipelineBackbone):
             mode,
         )
 
-    def sampling_grid(self, steps: int, target: Grid) -> SigmaGrid:
+    def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """The pipeline's own grid: its `sample_sigmas` where there are so many, else even steps; either goes through
         the scheduler's shift."""
         tokens = target[0] * target[1]
@@ -145,7 +153,7 @@ class QwenImage21(PipelineBackbone):
             LayoutError: the size is off the grid, or there are more than 10 references.
             ModelError: no text encoder was loaded, or its processor resizes references on its own.
         """
-        pipeline, images = self._encoding(), list(references or ())
+        pipeline, images = self._require_encoder(), list(references or ())
         self.refuse_references(len(images))
         target, grids = self.layout_grid(size), tuple(self._reference_grid(image, size) for image in images)
         embeds_BSC, mask_BS, slots_BS = pipeline.encode_prompt(
@@ -153,10 +161,10 @@ class QwenImage21(PipelineBackbone):
             image=[self._resized(image, size) for image in images] or None,
             device=pipeline.text_encoder.device,
         )
-        if int(slots_BS[0].sum()) != sum(map(slots_of, grids)):
+        if int(slots_BS[0].sum()) != sum(map(slot_count, grids)):
             raise ModelError(
                 f"the processor of {self.source} makes {int(slots_BS[0].sum())} image slots of references that need "
-                f"{sum(map(slots_of, grids))}: it resizes them on its own. "
+                f"{sum(map(slot_count, grids))}: it resizes them on its own. "
                 "Widen the size range in its image processor's config so that it admits them"
             )
         layout = Layout("edit" if images else "t2i", target, grids, slot_positions(slots_BS[0], grids))
@@ -190,9 +198,9 @@ class QwenImage21(PipelineBackbone):
         return torch.cat([self._latents(image, size) for image in images])
 
     @torch.no_grad()
-    def _decoded(self, x0_BND: Tensor, target: Grid) -> Tensor:
+    def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         """The VAE's answer (B, 4, H, W) in [-1, 1]."""
-        vae = self._complete("decode latents").vae
+        vae = self._require_pipeline("decode latents").vae
         mean, std = self._statistics(vae.device, vae.dtype)
         latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(vae.device, vae.dtype)
         return vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
@@ -202,17 +210,17 @@ class QwenImage21(PipelineBackbone):
         width, height, _ = calculate_dimensions(reference_resolution(size) ** 2, image.width / image.height)
         return height, width
 
-    def _reference_grid(self, image: Image.Image, size: tuple[int, int]) -> Grid:
+    def _reference_grid(self, image: Image.Image, size: tuple[int, int]) -> TokenGrid:
         return self.layout_grid(self._reference_size(image, size))
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         """What the text encoder sees of a reference."""
         height, width = self._reference_size(image, size)
-        return self._complete("encode pictures").image_processor.resize(image.convert("RGBA"), height, width)
+        return self._require_pipeline("encode pictures").image_processor.resize(image.convert("RGBA"), height, width)
 
     def _latents(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
         """What the transformer sees of a reference: the mode of the VAE's posterior, normalised, (1, N, D)."""
-        pipeline = self._complete("encode pictures")
+        pipeline = self._require_pipeline("encode pictures")
         height, width = self._reference_size(image, size)
         pixels = pipeline.image_processor.preprocess(image.convert("RGBA"), height, width)[:, :, None]
         posterior = pipeline.vae.encode(pixels.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
@@ -220,11 +228,11 @@ class QwenImage21(PipelineBackbone):
         return ((posterior.mode() - mean) / std).flatten(2).transpose(1, 2)
 
     def _statistics(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        config = self._complete("reach the VAE").vae.config
+        config = self._require_pipeline("reach the VAE").vae.config
         mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in (config.latents_mean, config.latents_std))
         return mean.to(device, dtype), std.to(device, dtype)
 
-    def _vocabulary(self, pipeline: Any) -> list[bytes]:
+    def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         tokenizer = pipeline.processor.tokenizer.backend_tokenizer.to_str().encode()
         return [tokenizer, config_identity(pipeline.processor.image_processor.to_dict())]
 

@@ -16,8 +16,12 @@ from torch import Tensor
 
 from fewstep.backbones.folder import read_json, weight_files
 from fewstep.backbones.identity import digest, part_identity
-from fewstep.backbones.stock import AutoImageProcessor, AutoModel, AutoTokenizer
-from fewstep.errors import ModelError
+from fewstep.backbones.stock import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+)
+from fewstep.runtime.errors import ModelError
 
 TWO_TOWERS = ("clip", "siglip", "siglip2")  # PickScore and most preference models are CLIP by type
 ONE_TOWER = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
@@ -58,10 +62,10 @@ class Scorer:
         """Prompts longer than the model reads are cut where it stops reading, as its makers do."""
         assert self._words is not None, "one tower has no words"
         longest = self._model.config.text_config.max_position_embeddings
-        told = self._words(
+        tokenized = self._words(
             list(prompts), padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
         )
-        known = {name: told[name].to(self.device) for name in ("input_ids", "attention_mask") if name in told}
+        known = {name: tokenized[name].to(self.device) for name in ("input_ids", "attention_mask") if name in tokenized}
         if self._model.config.model_type != "clip":
             known.pop("attention_mask", None)  # SigLIP was trained on padding
         return _unit(_tensor(self._model.get_text_features(**known)))

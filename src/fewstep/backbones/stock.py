@@ -3,9 +3,9 @@
 Everything that fewstep takes from diffusers and transformers to run a model comes through here.
 """
 
-from fewstep import _torchvision
+from fewstep.runtime import torchvision_pair
 
-_torchvision.ensure()
+torchvision_pair.ensure()
 
 from diffusers.models import (  # noqa: E402
     AutoencoderKLFlux2,

@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewstep import _torchvision
+from fewstep.runtime import torchvision_pair
 
-_torchvision.ensure()
+torchvision_pair.ensure()
 
 import diffusers  # noqa: E402
 import torch  # noqa: E402
@@ -29,11 +29,11 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from fewstep.lora.factors import merged  # noqa: E402
-from fewstep.lora.file import read  # noqa: E402
-from fewstep.lora.keys import fitted  # noqa: E402
+from fewstep.lora.file import read_lora  # noqa: E402
+from fewstep.lora.keys import to_diffusers_names  # noqa: E402
 
 
-def main(request: Path, answer: Path) -> None:
+def run_request(request: Path, answer: Path) -> None:
     asked = json.loads(request.read_text())
     dtype = getattr(torch, asked["dtype"])
     pipe = _opened(asked, dtype).to(asked["device"])
@@ -72,7 +72,7 @@ def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
 def add_lora(transformer: Any, file: str) -> None:
     """The updates of a file added to the weights, layers that ComfyUI fuses taken apart."""
     shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, torch.nn.Linear)}
-    for module, update in fitted(read(Path(file)), shapes, file).items():
+    for module, update in to_diffusers_names(read_lora(Path(file)), shapes, file).items():
         weight = transformer.get_parameter(f"{module}.weight")
         weight.copy_(merged(weight, update, module))
 
@@ -118,4 +118,4 @@ def _drawn(pipe: Any, call: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    run_request(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -10,24 +10,28 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep.bench.gallery import Gallery, begin
-from fewstep.bench.suites import Question, Suite, carry
+from fewstep.bench.gallery import Gallery, begin_gallery
+from fewstep.bench.suites import (
+    Question,
+    Suite,
+    copy_into_gallery,
+)
 from fewstep.data.pictures import open_picture
-from fewstep.errors import CaseError, GalleryError
+from fewstep.runtime.errors import CaseError, GalleryError
 
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 FIELDS = {"case", "k", "seed"}
 SHOWN = 10  # problems of one kind in a message
 
-Place = tuple[str, int]  # case and k
+_Place = tuple[str, int]  # case and k
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderPictures:
     """What a folder holds for a suite. missing: the file names that were looked for; problems: what cannot be used."""
 
-    files: Mapping[Place, Path]
-    missing: Mapping[Place, str]
+    files: Mapping[_Place, Path]
+    missing: Mapping[_Place, str]
     problems: tuple[str, ...]
 
 
@@ -50,10 +54,10 @@ def adopt(
             suite's, torn files - all of them named, nothing written.
     """
     expected = _of_table(table, suite) if table else expected_names(suite, names)
-    found = look(folder, suite, expected)
+    found = find_pictures(folder, suite, expected)
     _refuse(folder, suite, found, allow_missing)
-    gallery = begin(to, system or folder.resolve().name, suite.identity, {"fingerprint": None}, "adopted")
-    carry(suite, to)
+    gallery = begin_gallery(to, system or folder.resolve().name, suite.identity, {"fingerprint": None}, "adopted")
+    copy_into_gallery(suite, to)
     for question in suite.questions:
         for k, seed in enumerate(question.seeds):
             _take(gallery, question, k, seed, found)
@@ -61,7 +65,7 @@ def adopt(
     return gallery
 
 
-def expected_names(suite: Suite, names: str | None) -> dict[str, Place]:
+def expected_names(suite: Suite, names: str | None) -> dict[str, _Place]:
     """File name -> case and k, for every picture of the suite.
 
     Raises:
@@ -72,7 +76,7 @@ def expected_names(suite: Suite, names: str | None) -> dict[str, Place]:
     if not fields <= FIELDS or "case" not in fields or (suite.seeds > 1 and fields == {"case"}):
         need = "{case}" if suite.seeds == 1 else f"{{case}} and {{k}} (or {{seed}}): {suite.seeds} seeds a case"
         raise GalleryError(f"--names {pattern}: a pattern for {suite.name} holds {need}, such as '{{case}}_{{k}}.png'")
-    found: dict[str, Place] = {}
+    found: dict[str, _Place] = {}
     for question in suite.questions:
         for k, seed in enumerate(question.seeds):
             name = pattern.replace("{k}", str(k)).replace("{seed}", str(seed)).replace("{case}", question.case.id)
@@ -81,7 +85,7 @@ def expected_names(suite: Suite, names: str | None) -> dict[str, Place]:
     return found
 
 
-def look(folder: Path, suite: Suite, expected: Mapping[str, Place]) -> Found:
+def find_pictures(folder: Path, suite: Suite, expected: Mapping[str, _Place]) -> FolderPictures:
     """What is there of what is expected, every picture read whole."""
     if not folder.is_dir():
         raise GalleryError(f"there is no folder {folder}; name the one that holds the pictures")
@@ -89,13 +93,13 @@ def look(folder: Path, suite: Suite, expected: Mapping[str, Place]) -> Found:
     foreign = [name for name, path in there.items() if name not in expected and path.suffix.lower() in PICTURES]
     problems = [f"{name}: no picture of this suite has that name" for name in foreign]
     sizes = {question.case.id: _size(question, suite) for question in suite.questions}
-    files: dict[Place, Path] = {}
+    files: dict[_Place, Path] = {}
     for name, place in expected.items():
         if name in there:
             files[place] = there[name]
             problems += _wrong(there[name], name, sizes[place[0]])
     missing = {place: name for name, place in expected.items() if name not in there}
-    return Found(files, missing, tuple(problems))
+    return FolderPictures(files, missing, tuple(problems))
 
 
 def _size(question: Question, suite: Suite) -> tuple[int, int] | None:
@@ -113,7 +117,7 @@ def _wrong(path: Path, name: str, size: tuple[int, int] | None) -> list[str]:
     return []
 
 
-def _refuse(folder: Path, suite: Suite, found: Found, allow_missing: bool) -> None:
+def _refuse(folder: Path, suite: Suite, found: FolderPictures, allow_missing: bool) -> None:
     told = [_listed(found.problems, "cannot be used")] if found.problems else []
     if found.missing and not allow_missing:
         told.append(_listed(list(found.missing.values()), "are missing (--allow-missing makes them failed rows)"))
@@ -128,7 +132,7 @@ def _listed(names: Sequence[str], what: str) -> str:
     return f"{len(names)} {what}:\n  " + "\n  ".join(names[:SHOWN]) + more
 
 
-def _take(gallery: Gallery, question: Question, k: int, seed: int, found: Found) -> None:
+def _take(gallery: Gallery, question: Question, k: int, seed: int, found: FolderPictures) -> None:
     case = question.case
     facts: dict[str, Any] = {"k": k, "prompt": case.prompt, "task": case.task, "category": case.category}
     if (case.id, k) in found.missing:
@@ -140,7 +144,7 @@ def _take(gallery: Gallery, question: Question, k: int, seed: int, found: Found)
         gallery.add(case.id, seed, picture, facts)
 
 
-def _of_table(path: Path, suite: Suite) -> dict[str, Place]:
+def _of_table(path: Path, suite: Suite) -> dict[str, _Place]:
     """File name -> case and k, from a CSV file.
 
     Raises:
@@ -154,7 +158,7 @@ def _of_table(path: Path, suite: Suite) -> dict[str, Place]:
             f"{path} cannot be read as CSV ({error}); give a file with the columns file,case,k"
         ) from error
     cases = {question.case.id for question in suite.questions}
-    found: dict[str, Place] = {}
+    found: dict[str, _Place] = {}
     for number, row in enumerate(rows, start=2):
         name, case, k = row.get("file"), row.get("case"), row.get("k") or "0"
         if not name or not case:

@@ -60,7 +60,7 @@ def _ordinal(values: Floats, totals: Floats) -> Floats:
 _DISTANCES: dict[Level, Callable[[Floats, Floats], Floats]] = {"interval": _interval, "ordinal": _ordinal}
 
 
-def agreement(scores: Scores) -> dict[str, dict[str, float | int | None]]:
+def judge_agreement(scores: Scores) -> dict[str, dict[str, float | int | None]]:
     """For every two judges: tau-b and both alphas over the pictures of all systems that both scored, and their n."""
     of_judge: dict[str, dict[tuple[str, str, int], float]] = {}
     for system, judges in scores.items():

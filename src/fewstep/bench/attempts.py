@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from fewstep import durable
-from fewstep.bench.asking import Asking
-from fewstep.errors import JudgeError
+from fewstep.bench.judge_requests import JudgeRequest
+from fewstep.runtime import durable
+from fewstep.runtime.errors import JudgeError
 
-Mark = tuple[str, int]
+RequestKey = tuple[str, int]
 Attempt = dict[str, Any]
 STOPPED = "stopped"  # the endpoint denied this call and with it the run: no answer, to be asked again, last
 
@@ -26,8 +26,8 @@ class Attempts:
     def __init__(self, path: Path):
         self.path = path
         self._lock: int | None = None
-        self._standing: dict[Mark, Attempt] = {}
-        self._denied: set[Mark] = set()
+        self._standing: dict[RequestKey, Attempt] = {}
+        self._denied: set[RequestKey] = set()
         self.spent = 0.0
         self.lines = 0
         self._read()
@@ -47,32 +47,32 @@ class Attempts:
         assert self._lock is not None
         os.close(self._lock)
 
-    def add(self, asking: Asking, attempt: Mapping[str, Any]) -> None:
+    def add(self, request: JudgeRequest, attempt: Mapping[str, Any]) -> None:
         """One more line, on disk before this returns."""
-        line = {"key": asking.key, "repeat": asking.repeat, "at": _now(), **attempt}
-        durable.append_line(self.path, line)
+        line = {"key": request.key, "repeat": request.repeat, "at": _now(), **attempt}
+        durable.append_jsonl(self.path, line)
         self._take(line)
 
-    def standing(self, mark: Mark) -> Attempt | None:
+    def result_of(self, request_key: RequestKey) -> Attempt | None:
         """What holds for a question: its first good answer, or else the last attempt; None where there is none."""
-        return self._standing.get(mark)
+        return self._standing.get(request_key)
 
-    def missing(self, wanted: Iterable[Asking]) -> list[Asking]:
+    def missing(self, wanted: Iterable[JudgeRequest]) -> list[JudgeRequest]:
         """What has no answer of any kind, each question once; those the endpoint denied come last, so that one bad
         case cannot keep the others from being asked."""
-        found: dict[Mark, Asking] = {}
-        for asking in wanted:
-            if asking.mark not in self._standing:
-                found.setdefault(asking.mark, asking)
-        return sorted(found.values(), key=lambda asking: asking.mark in self._denied)
+        found: dict[RequestKey, JudgeRequest] = {}
+        for request in wanted:
+            if request.request_key not in self._standing:
+                found.setdefault(request.request_key, request)
+        return sorted(found.values(), key=lambda request: request.request_key in self._denied)
 
-    def unanswered(self, wanted: Iterable[Asking], only: Iterable[str] = ()) -> list[Asking]:
+    def unanswered(self, wanted: Iterable[JudgeRequest], only: Iterable[str] = ()) -> list[JudgeRequest]:
         """What was asked and has no good answer, each question once; `only` these statuses if any are given."""
-        found: dict[Mark, Asking] = {}
-        for asking in wanted:
-            held = self._standing.get(asking.mark)
+        found: dict[RequestKey, JudgeRequest] = {}
+        for request in wanted:
+            held = self._standing.get(request.request_key)
             if held is not None and held["status"] != "ok" and (not only or held["status"] in only):
-                found.setdefault(asking.mark, asking)
+                found.setdefault(request.request_key, request)
         return list(found.values())
 
     def of(self, name: str) -> list[Any]:
@@ -83,19 +83,19 @@ class Attempts:
         self._standing.clear()
         self._denied.clear()
         self.spent, self.lines = 0.0, 0
-        for line in durable.lines(self.path):
+        for line in durable.read_jsonl(self.path):
             self._take(line)
 
     def _take(self, line: Attempt) -> None:
         if not isinstance(line.get("key"), str) or not isinstance(line.get("status"), str):
             raise JudgeError(f"{self.path} holds lines that are no attempts of a judge; choose another name or folder")
-        mark = line["key"], int(line["repeat"])
+        request_key = line["key"], int(line["repeat"])
         self.lines += 1
         self.spent += line.get("cost") or 0.0
         if line["status"] == STOPPED:
-            self._denied.add(mark)
-        elif self._standing.get(mark, {}).get("status") != "ok":
-            self._standing[mark] = line
+            self._denied.add(request_key)
+        elif self._standing.get(request_key, {}).get("status") != "ok":
+            self._standing[request_key] = line
 
 
 def _now() -> str:

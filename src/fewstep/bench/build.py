@@ -15,33 +15,39 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep import durable
-from fewstep.bench import wishes
-from fewstep.bench.mini.harm import HARMS
+from fewstep.bench import case_writer
+from fewstep.bench.case_writer import CATEGORIES, WrittenCase
+from fewstep.bench.dedup import CaseDedup
+from fewstep.bench.mini.corruptions import CORRUPTIONS
 from fewstep.bench.pixels import file_hash
-from fewstep.bench.sift import Sift
-from fewstep.bench.suite_files import ID, Draft, Heading, refuse_taken, write_suite
-from fewstep.bench.wishes import CATEGORIES, Written
+from fewstep.bench.suite_files import (
+    ID,
+    DraftCase,
+    SuiteHeading,
+    refuse_taken,
+    write_suite,
+)
 from fewstep.data.mixture import Task
 from fewstep.data.overlap import suite_prompts
 from fewstep.data.pictures import open_picture
+from fewstep.endpoint.bounded_map import bounded_map
 from fewstep.endpoint.client import Client
-from fewstep.endpoint.crew import work_through
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import EndpointError, SuiteError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import EndpointError, SuiteError
 
 ANSWERS, PLAN = "answers.jsonl", "build.json"
-AGAIN = "failed"  # no answer came: the call is made again; any other status was answered, and paid for
+UNANSWERED = "failed"  # no answer came: the call is made again; any other status was answered, and paid for
 PATIENCE = 4  # ours: so many times the calls that a perfect writer would need
 AHEAD = 1.25  # of the calls that a round seems to need
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
-Told = Callable[[str, int], object]  # category, cases there are of it
-Place = tuple[str, int]  # category and number of a call
+_Progress = Callable[[str, int], object]  # category, cases there are of it
+_CallId = tuple[str, int]  # category and number of a call
 
 
 @dataclass(frozen=True)
-class Plan:
+class SuitePlan:
     """What is to be built. count: cases of each category. against: files of training cases. pictures: the sources of
     edits, yours to use."""
 
@@ -55,16 +61,18 @@ class Plan:
     license: str | None = None
 
     @property
-    def a_call(self) -> int:
-        return wishes.A_CALL if self.task == "t2i" else wishes.EDITS_A_CALL
+    def cases_per_call(self) -> int:
+        return case_writer.CASES_PER_CALL if self.task == "t2i" else case_writer.EDITS_PER_CALL
 
     @property
     def most_calls(self) -> int:
         """Of one category."""
-        return PATIENCE * -(-self.count // self.a_call) + PATIENCE
+        return PATIENCE * -(-self.count // self.cases_per_call) + PATIENCE
 
 
-def build(plan: Plan, endpoint: Endpoint, to: Path, told: Told = lambda category, count: None) -> Counter[str]:
+def write_model_suite(
+    plan: SuitePlan, endpoint: Endpoint, to: Path, told: _Progress = lambda category, count: None
+) -> Counter[str]:
     """The suite in `to`; how many written cases were dropped, by reason.
 
     Raises:
@@ -81,7 +89,7 @@ def build(plan: Plan, endpoint: Endpoint, to: Path, told: Told = lambda category
     _begin(plan, endpoint, to)
     while True:
         answers = _answers(to)
-        kept, dropped = sifted(plan, answers, forbidden)
+        kept, dropped = deduplicated(plan, answers, forbidden)
         for category, cases in kept.items():
             told(category, len(cases))
         waiting = list(_missing(plan, answers, kept))
@@ -93,21 +101,21 @@ def build(plan: Plan, endpoint: Endpoint, to: Path, told: Told = lambda category
     return dropped
 
 
-def sifted(
-    plan: Plan, answers: Mapping[Place, Mapping[str, Any]], forbidden: Sequence[str]
-) -> tuple[dict[str, list[tuple[Place, Written]]], Counter[str]]:
+def deduplicated(
+    plan: SuitePlan, answers: Mapping[_CallId, Mapping[str, Any]], forbidden: Sequence[str]
+) -> tuple[dict[str, list[tuple[_CallId, WrittenCase]]], Counter[str]]:
     """The first `count` admitted cases of each category with the call that wrote them, and what was dropped."""
-    kept: dict[str, list[tuple[Place, Written]]] = {category: [] for category in CATEGORIES[plan.task]}
-    sift, dropped = Sift(forbidden), Counter[str]()
+    kept: dict[str, list[tuple[_CallId, WrittenCase]]] = {category: [] for category in CATEGORIES[plan.task]}
+    dedup, dropped = CaseDedup(forbidden), Counter[str]()
     for place in sorted(answers, key=lambda place: (place[1], place[0])):
         answer = answers[place]
-        cases, why = wishes.read(answer["text"]) if answer["status"] == "ok" else ([], answer["status"])
+        cases, why = case_writer.read_cases(answer["text"]) if answer["status"] == "ok" else ([], answer["status"])
         if why is not None:
             dropped[f"answer: {why.partition('(')[0].strip()}"] += 1
         for written in cases:
             if len(kept[place[0]]) < plan.count:
                 about = "" if plan.task == "t2i" else str(answer["picture"])
-                reason = sift.refusal(written, place[0], about)
+                reason = dedup.refusal(written, place[0], about)
                 if reason is None:
                     kept[place[0]].append((place, written))
                 else:
@@ -115,7 +123,9 @@ def sifted(
     return kept, dropped
 
 
-def _missing(plan: Plan, answers: Mapping[Place, Any], kept: Mapping[str, Sequence[object]]) -> Iterator[Place]:
+def _missing(
+    plan: SuitePlan, answers: Mapping[_CallId, Any], kept: Mapping[str, Sequence[object]]
+) -> Iterator[_CallId]:
     """The calls that the next round makes.
 
     Raises:
@@ -132,47 +142,47 @@ def _missing(plan: Plan, answers: Mapping[Place, Any], kept: Mapping[str, Sequen
                 f"after {made} calls there are {len(kept[category])} different {category} cases of {plan.count}; ask "
                 "for fewer, another model, more pictures, or a higher temperature (parameters in the endpoint's file)"
             )
-        a_case = made / max(1, len(kept[category])) if made else 1 / plan.a_call
+        a_case = made / max(1, len(kept[category])) if made else 1 / plan.cases_per_call
         wanted = max(1, round(AHEAD * short * a_case))
         yield from islice(unasked, min(wanted, plan.most_calls - made))
 
 
-def _ask(plan: Plan, endpoint: Endpoint, waiting: Sequence[Place], sources: Sequence[Path], to: Path) -> None:
-    client = Client(endpoint, sum(line.get("cost") or 0.0 for line in durable.lines(to / ANSWERS)))
+def _ask(plan: SuitePlan, endpoint: Endpoint, waiting: Sequence[_CallId], sources: Sequence[Path], to: Path) -> None:
+    client = Client(endpoint, sum(line.get("cost") or 0.0 for line in durable.read_jsonl(to / ANSWERS)))
 
-    async def one(place: Place) -> None:
+    async def one(place: _CallId) -> None:
         category, number = place
         picture = None if plan.task == "t2i" else sources[_turn(plan, place, len(sources))]
         messages = await asyncio.to_thread(_messages, plan, place, picture, endpoint.max_side)
-        reply = await client.ask(messages, wishes.SCHEMA)
+        reply = await client.ask(messages, case_writer.SCHEMA)
         record = {"category": category, "number": number, "picture": None if picture is None else file_hash(picture)}
         record |= {"status": reply.status, "text": reply.text, "why": reply.why, "model": reply.model}
-        durable.append_line(to / ANSWERS, record | {"cost": reply.cost, "seconds": round(reply.seconds, 3)})
+        durable.append_jsonl(to / ANSWERS, record | {"cost": reply.cost, "seconds": round(reply.seconds, 3)})
 
     async def everything() -> None:
         async with client:
-            await work_through(waiting, one, endpoint.concurrency)
+            await bounded_map(waiting, one, endpoint.concurrency)
 
     asyncio.run(everything())
 
 
-def _messages(plan: Plan, place: Place, picture: Path | None, side: int | None) -> list[dict[str, Any]]:
+def _messages(plan: SuitePlan, place: _CallId, picture: Path | None, side: int | None) -> list[dict[str, Any]]:
     category, number = place
     if picture is None:
-        return wishes.t2i_messages(category, number, plan.seed)
-    harm = _harm(place) if category == "perceptual" else None
-    return wishes.edit_messages(category, _source(place, picture), harm, side)
+        return case_writer.t2i_messages(category, number, plan.seed)
+    corruption = _corruption(place) if category == "perceptual" else None
+    return case_writer.edit_messages(category, _source(place, picture), corruption, side)
 
 
 def _drafts(
-    plan: Plan, kept: Mapping[str, Sequence[tuple[Place, Written]]], sources: Sequence[Path]
-) -> Iterator[Draft]:
+    plan: SuitePlan, kept: Mapping[str, Sequence[tuple[_CallId, WrittenCase]]], sources: Sequence[Path]
+) -> Iterator[DraftCase]:
     """Categories take turns."""
     for number in range(plan.count):
         for category, cases in kept.items():
             place, written = cases[number]
             picture = None if plan.task == "t2i" else sources[_turn(plan, place, len(sources))]
-            yield Draft(
+            yield DraftCase(
                 id=f"{plan.name}-{category}-{number + 1:04d}",
                 prompt=written.prompt,
                 category=category,
@@ -186,7 +196,7 @@ def _drafts(
 # ---- sources of edits
 
 
-def _sources(plan: Plan) -> list[Path]:
+def _sources(plan: SuitePlan) -> list[Path]:
     """The pictures, by content and each once, so that their order does not depend on their names."""
     if plan.task == "t2i":
         return []
@@ -199,24 +209,24 @@ def _sources(plan: Plan) -> list[Path]:
     return [distinct[digest] for digest in sorted(distinct)]
 
 
-def _turn(plan: Plan, place: Place, count: int) -> int:
+def _turn(plan: SuitePlan, place: _CallId, count: int) -> int:
     """Which picture a call is about: each category goes round all, beginning at another one."""
     return (place[1] + CATEGORIES[plan.task].index(place[0]) * count // len(CATEGORIES[plan.task])) % count
 
 
-def _source(place: Place, picture: Path) -> Image.Image:
+def _source(place: _CallId, picture: Path) -> Image.Image:
     opened = open_picture(picture, str(picture)).convert("RGB")
-    return HARMS[_harm(place)](opened, f"{place[0]}-{place[1]}") if place[0] == "perceptual" else opened
+    return CORRUPTIONS[_corruption(place)](opened, f"{place[0]}-{place[1]}") if place[0] == "perceptual" else opened
 
 
-def _harm(place: Place) -> str:
-    return list(HARMS)[place[1] % len(HARMS)]
+def _corruption(place: _CallId) -> str:
+    return list(CORRUPTIONS)[place[1] % len(CORRUPTIONS)]
 
 
 # ---- files
 
 
-def _begin(plan: Plan, endpoint: Endpoint, to: Path) -> None:
+def _begin(plan: SuitePlan, endpoint: Endpoint, to: Path) -> None:
     """build.json says whose answers lie here.
 
     Raises:
@@ -228,23 +238,23 @@ def _begin(plan: Plan, endpoint: Endpoint, to: Path) -> None:
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != told:
         raise SuiteError(f"{to} was begun with other options or another model; name a new folder, or remove this one")
     durable.make_folder(to)
-    durable.write(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    durable.write_atomically(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
-def _answers(to: Path) -> dict[Place, dict[str, Any]]:
+def _answers(to: Path) -> dict[_CallId, dict[str, Any]]:
     """By call; a call that was made twice counts once, and one that got no answer is as if it had not been made."""
-    found: dict[Place, dict[str, Any]] = {}
-    for line in durable.lines(to / ANSWERS):
-        if line["status"] != AGAIN:
+    found: dict[_CallId, dict[str, Any]] = {}
+    for line in durable.read_jsonl(to / ANSWERS):
+        if line["status"] != UNANSWERED:
             found.setdefault((str(line["category"]), int(line["number"])), line)
     return found
 
 
-def _refuse_silence(before: Mapping[Place, object], to: Path) -> None:
+def _refuse_silence(before: Mapping[_CallId, object], to: Path) -> None:
     if len(_answers(to)) == len(before):
-        last = list(durable.lines(to / ANSWERS))[-1]
+        last = list(durable.read_jsonl(to / ANSWERS))[-1]
         raise EndpointError(f"no call got an answer ({last['why']}); what was answered before stays: try again later")
 
 
-def _heading(plan: Plan) -> Heading:
-    return Heading(plan.name, "1", plan.task, plan.seeds, None, plan.license)
+def _heading(plan: SuitePlan) -> SuiteHeading:
+    return SuiteHeading(plan.name, "1", plan.task, plan.seeds, None, plan.license)

@@ -78,7 +78,7 @@ class _Thing:
 
 
 @cache
-def pack() -> tuple[Canary, ...]:
+def all_canaries() -> tuple[Canary, ...]:
     """All canaries, always the same ones (as far as Pillow draws the same)."""
     return (*_quality(), *_text(), *_edits(), *_injections())
 

@@ -11,22 +11,22 @@ from fewstep.bench.coverage import ENOUGH
 from fewstep.bench.power import cases_needed
 from fewstep.bench.resampling import (
     Cells,
-    Record,
+    ScoreRecord,
     Scores,
+    bootstrap_estimate,
     cases_by_category,
     categories_of,
     cell_means,
-    estimate,
     judges_of,
     resampled_cell_means,
 )
 from fewstep.bench.statistics import Estimate
 
-Outcome = Literal["better", "not", "worse"]
+ComparisonOutcome = Literal["better", "not", "worse"]
 Shade = Literal["better", "not worse", "equal", "undecided", "worse", "not better"]
 
 
-NOTHING = Estimate(None, None, None, 0, 0)
+NO_ESTIMATE = Estimate(None, None, None, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Comparison:
         return not self.empty and self.coverage >= ENOUGH
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ComparisonOutcome:
         return outcome(self.overall, self.margin)
 
     @property
@@ -71,7 +71,7 @@ class Comparison:
         return asdict(self) | {"outcome": self.outcome, "shade": self.shade, "coverage": self.coverage}
 
 
-def outcome(difference: Estimate, margin: float) -> Outcome:
+def outcome(difference: Estimate, margin: float) -> ComparisonOutcome:
     """better, worse: by more than the margin, with the whole interval. Anything else is not shown."""
     if difference.low is None or difference.high is None:
         return "not"
@@ -100,7 +100,7 @@ def compare(
     score is missing. Only what both have a score for is compared, and counted."""
     paired, asked, empty = _paired(a, b)
     if not paired["a"]:
-        return Comparison(margin, NOTHING, {}, {}, pairs=0, asked=asked, needed=None, empty=empty)
+        return Comparison(margin, NO_ESTIMATE, {}, {}, pairs=0, asked=asked, needed=None, empty=empty)
     sign = -1.0 if lower_is_better else 1.0
     judges, categories, cases = judges_of(paired), categories_of(paired), cases_by_category(paired)
     means = cell_means(paired)
@@ -110,17 +110,21 @@ def compare(
     records = {(j, c): len(paired["a"][j].get(c, ())) for j in judges for c in categories}
     clusters = sum(cases.values())
     by_category = {
-        c: estimate(float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1)
+        c: bootstrap_estimate(
+            float(gap[:, k].mean()), drawn[:, :, k].mean(-1), sum(records[j, c] for j in judges), cases[c], 1
+        )
         for k, c in enumerate(categories)
     }
     if empty:
         pairs = sum(records.values())
-        return Comparison(margin, NOTHING, {}, by_category, pairs=pairs, asked=asked, needed=None, empty=empty)
+        return Comparison(margin, NO_ESTIMATE, {}, by_category, pairs=pairs, asked=asked, needed=None, empty=empty)
     return Comparison(
         margin=margin,
-        overall=estimate(float(gap.mean()), drawn.mean((1, 2)), sum(records.values()), clusters, len(categories)),
+        overall=bootstrap_estimate(
+            float(gap.mean()), drawn.mean((1, 2)), sum(records.values()), clusters, len(categories)
+        ),
         judges={
-            judge: estimate(
+            judge: bootstrap_estimate(
                 float(gap[j].mean()),
                 drawn[:, j].mean(-1),
                 sum(records[judge, c] for c in categories),
@@ -140,7 +144,7 @@ def _paired(a: Mapping[str, Cells], b: Mapping[str, Cells]) -> tuple[Scores, int
     """Both systems with exactly the records that both have, in categories that have some under every judge; how many
     were asked; and the categories that were asked and left out."""
     assert set(a) == set(b), f"judges {sorted(a)} and {sorted(b)}: the caller compares what both have"
-    kept: dict[str, dict[str, dict[str, list[Record]]]] = {"a": {}, "b": {}}
+    kept: dict[str, dict[str, dict[str, list[ScoreRecord]]]] = {"a": {}, "b": {}}
     asked, empty = 0, set[str]()
     for judge in a:
         for category in {**a[judge], **b[judge]}:
@@ -163,7 +167,7 @@ def _paired(a: Mapping[str, Cells], b: Mapping[str, Cells]) -> tuple[Scores, int
     return whole, asked, tuple(sorted(empty))
 
 
-def _known(records: Sequence[Record]) -> dict[tuple[str, int], float | None]:
+def _known(records: Sequence[ScoreRecord]) -> dict[tuple[str, int], float | None]:
     return {(case, seed): score for case, seed, score in records}
 
 

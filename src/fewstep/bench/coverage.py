@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fewstep.bench.resampling import Cells, Record
+from fewstep.bench.resampling import Cells, ScoreRecord
 
 ENOUGH = 0.99
 SCALE = (1.0, 5.0)  # of the judges
@@ -37,7 +37,7 @@ class Coverage:
         return {**asdict(self), "share": self.share}
 
 
-def coverage(records: Sequence[Record], scale: tuple[float, float] = SCALE) -> Coverage:
+def coverage(records: Sequence[ScoreRecord], scale: tuple[float, float] = SCALE) -> Coverage:
     """Of one cell: a record for each case and seed that was asked, its score None where there is none."""
     scores = [score for _, _, score in records if score is not None]
     asked, missing, total = len(records), len(records) - len(scores), sum(scores)
@@ -50,7 +50,7 @@ def coverage(records: Sequence[Record], scale: tuple[float, float] = SCALE) -> C
     )
 
 
-def covered(cells: Cells, scale: tuple[float, float] = SCALE) -> Coverage:
+def coverage_of_cells(cells: Cells, scale: tuple[float, float] = SCALE) -> Coverage:
     """Of one system under one judge: scores counted over all cells, means taken as an average takes them."""
     found = [coverage(records, scale) for records in cells.values()]
     return Coverage(

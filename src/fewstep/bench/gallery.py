@@ -17,18 +17,18 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep import durable
-from fewstep.bench.pixels import pixel_hash, shown
+from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
 from fewstep.data.pictures import open_picture
-from fewstep.errors import CaseError, GalleryError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import CaseError, GalleryError
 
 HEADING = "gallery.json"
 MANIFEST = "manifest.jsonl"
 FORMAT = 1
 IDENTITY = ("system", "suite", "model", "origin")  # what makes a gallery another one
 
-Key = tuple[str, int]  # case and seed
-Row = dict[str, Any]
+PictureKey = tuple[str, int]  # case and seed
+ManifestRow = dict[str, Any]
 
 
 class Gallery:
@@ -39,37 +39,37 @@ class Gallery:
         self.folder = folder
         self._own = folder / (MANIFEST if rank is None else f"manifest.rank{rank}.jsonl")
         durable.make_folder(folder / "pictures")
-        self._rows: dict[Key, Row] = {}
+        self._rows: dict[PictureKey, ManifestRow] = {}
         for manifest in sorted(folder.glob("manifest*.jsonl")):
-            for row in durable.lines(manifest):
+            for row in durable.read_jsonl(manifest):
                 self._take(row)
 
     def __len__(self) -> int:
         """Pictures; failures are not counted."""
         return sum(1 for _ in self)
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: PictureKey) -> bool:
         return _drawn(self._rows.get(key))
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[ManifestRow]:
         """The rows that have a picture."""
         return (row for row in self._rows.values() if _drawn(row))
 
     @property
-    def failures(self) -> list[Row]:
+    def failures(self) -> list[ManifestRow]:
         return [row for row in self._rows.values() if not _drawn(row)]
 
     @property
-    def heading(self) -> Row:
+    def heading(self) -> ManifestRow:
         """Whose pictures these are; empty where nobody has said so."""
         return read_heading(self.folder) or {}
 
     def add(self, case: str, seed: int, picture: Image.Image, facts: Mapping[str, Any]) -> Path:
         """The picture and its line. facts: prompt, task, category, grid, guidance - what a reader must know."""
-        plain = shown(picture)
+        plain = rgb_or_rgba(picture)
         name = f"pictures/{pixel_hash(plain)}.png"
         if not (self.folder / name).is_file():
-            durable.replace_by(self.folder / name, lambda beside: plain.save(beside, format="PNG"))
+            durable.replace_atomically(self.folder / name, lambda beside: plain.save(beside, format="PNG"))
         self._write({"case": case, "seed": seed, "file": name, "status": "drawn", **facts})
         return self.folder / name
 
@@ -77,7 +77,7 @@ class Gallery:
         """A line that says why there is no picture."""
         self._write({"case": case, "seed": seed, "file": None, "status": "failed", "why": why, **facts})
 
-    def row(self, case: str, seed: int) -> Row:
+    def row(self, case: str, seed: int) -> ManifestRow:
         return self._rows[case, seed]
 
     def path(self, case: str, seed: int) -> Path:
@@ -96,11 +96,11 @@ class Gallery:
         except CaseError as error:
             raise GalleryError(f"{error}. Remove the file, and draw or adopt it again by the same command") from error
 
-    def _write(self, row: Row) -> None:
-        durable.append_line(self._own, row)
+    def _write(self, row: ManifestRow) -> None:
+        durable.append_jsonl(self._own, row)
         self._take(row)
 
-    def _take(self, row: Row) -> None:
+    def _take(self, row: ManifestRow) -> None:
         """The last word on a case and seed; but a failure does not undo a picture, and a picture that is gone is
         not one."""
         key = str(row["case"]), int(row["seed"])
@@ -111,11 +111,11 @@ class Gallery:
             self._rows[key] = row
 
 
-def _drawn(row: Row | None) -> bool:
+def _drawn(row: ManifestRow | None) -> bool:
     return row is not None and row.get("status", "drawn") == "drawn"
 
 
-def read_heading(folder: Path) -> Row | None:
+def read_heading(folder: Path) -> ManifestRow | None:
     """The content of gallery.json; None where there is none.
 
     Raises:
@@ -147,7 +147,7 @@ def open_gallery(folder: Path) -> Gallery:
     return Gallery(folder)
 
 
-def begin(
+def begin_gallery(
     folder: Path, system: str, suite: Mapping[str, Any], model: Mapping[str, Any], origin: str, rank: int | None = None
 ) -> Gallery:
     """The gallery of this system for this suite, new or continued.
@@ -158,7 +158,7 @@ def begin(
     Raises:
         GalleryError: the folder holds another system's or another suite's pictures, or something else.
     """
-    heading: Row = {"format": FORMAT, "system": system, "suite": suite, "model": model, "origin": origin}
+    heading: ManifestRow = {"format": FORMAT, "system": system, "suite": suite, "model": model, "origin": origin}
     heading = json.loads(json.dumps(heading))
     known = read_heading(folder)
     if known is None and (strange := _strange(folder)):
@@ -169,7 +169,7 @@ def begin(
             )
     if known is None:
         durable.make_folder(folder)
-        durable.write(folder / HEADING, json.dumps(heading, indent=1, ensure_ascii=False) + "\n")
+        durable.write_atomically(folder / HEADING, json.dumps(heading, indent=1, ensure_ascii=False) + "\n")
     else:
         _refuse_other(folder, known, heading)
     return Gallery(folder, rank)
@@ -196,7 +196,7 @@ def _strange(folder: Path) -> list[str]:
     return [name for name in found if not name.startswith(f".{HEADING}")]
 
 
-def _refuse_other(folder: Path, known: Row, heading: Row) -> None:
+def _refuse_other(folder: Path, known: ManifestRow, heading: ManifestRow) -> None:
     for part in IDENTITY:
         if known.get(part) != heading[part]:
             was, now = _difference(known.get(part), heading[part])
@@ -213,5 +213,5 @@ def _difference(was: Any, now: Any) -> tuple[str, str]:
     return _told(was, keys), _told(now, keys)
 
 
-def _told(side: Row, keys: list[str]) -> str:
+def _told(side: ManifestRow, keys: list[str]) -> str:
     return ", ".join(f"{key} {side.get(key)}" for key in keys)

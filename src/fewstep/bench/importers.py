@@ -21,18 +21,27 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from fewstep.bench.suite_files import Draft, Heading, refuse_taken, write_suite
+from fewstep.bench.suite_files import (
+    DraftCase,
+    SuiteHeading,
+    refuse_taken,
+    write_suite,
+)
 from fewstep.data.pictures import open_picture
-from fewstep.errors import CaseError, EnvironmentRefused, SuiteError
+from fewstep.runtime.errors import (
+    CaseError,
+    EnvironmentRefused,
+    SuiteError,
+)
 
 PUBLISHED_SEEDS = 4  # field: LongText-Bench, GenEval and OneIG-Bench draw four pictures of each prompt
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Imported:
-    heading: Heading
-    drafts: Iterator[Draft]
+class ImportedSuite:
+    heading: SuiteHeading
+    drafts: Iterator[DraftCase]
 
 
 def import_suite(layout: str, source: Path, to: Path, language: str | None = None) -> str:
@@ -55,36 +64,38 @@ def import_suite(layout: str, source: Path, to: Path, language: str | None = Non
 # ---- edits
 
 
-def gedit(source: Path, chinese: bool) -> Imported:
+def gedit(source: Path, chinese: bool) -> ImportedSuite:
     """Instructions of one language; the picture as its maker uploaded it (input_image_raw)."""
     files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
     if not files or any(file.suffix != ".parquet" for file in files):
         raise SuiteError(f"{source} holds no .parquet file; name the folder that GEdit-Bench was downloaded into")
     language = "cn" if chinese else "en"
-    return Imported(_heading("gedit", "edit", chinese), _gedit(files, language))
+    return ImportedSuite(_heading("gedit", "edit", chinese), _gedit(files, language))
 
 
-def _gedit(files: Sequence[Path], language: str) -> Iterator[Draft]:
+def _gedit(files: Sequence[Path], language: str) -> Iterator[DraftCase]:
     for file in files:
         for number, row in enumerate(_parquet(file)):
             where = f"{file}, row {number}"
             if _text(row, "instruction_language", where) == language:
                 task, key = _text(row, "task_type", where), _text(row, "key", where)
                 picture = _unpacked(row.get("input_image_raw") or row.get("input_image"), where)
-                yield Draft(_id("gedit", task, key), _text(row, "instruction", where), task, (picture,), source="GEdit")
+                yield DraftCase(
+                    _id("gedit", task, key), _text(row, "instruction", where), task, (picture,), source="GEdit"
+                )
 
 
-def imgedit(source: Path, chinese: bool) -> Imported:
+def imgedit(source: Path, chinese: bool) -> ImportedSuite:
     """The single-turn part. Keys of the file are the published names of answers."""
     _english_only("ImgEdit-Bench", chinese)
     file = _file(source, ("basic_edit.json", "singleturn.json"))
     content = _json(file)
     if not isinstance(content, dict):
         raise SuiteError(f"{file} is no object of edits by key, as ImgEdit-Bench publishes it")
-    return Imported(_heading("imgedit", "edit"), _imgedit(file, content))
+    return ImportedSuite(_heading("imgedit", "edit"), _imgedit(file, content))
 
 
-def _imgedit(file: Path, content: Row) -> Iterator[Draft]:
+def _imgedit(file: Path, content: _Row) -> Iterator[DraftCase]:
     for key, row in content.items():
         where = f"{file}, {key}"
         if not isinstance(row, dict):
@@ -94,50 +105,52 @@ def _imgedit(file: Path, content: Row) -> Iterator[Draft]:
         place = next((place for place in places if place.is_file()), places[0])
         kind = _text(row, "edit_type", where)
         picture = open_picture(place, where)
-        yield Draft(_id("imgedit", key), _text(row, "prompt", where), kind, (picture,), source="ImgEdit")
+        yield DraftCase(_id("imgedit", key), _text(row, "prompt", where), kind, (picture,), source="ImgEdit")
 
 
 # ---- text to image
 
 
-def longtext(source: Path, chinese: bool) -> Imported:
+def longtext(source: Path, chinese: bool) -> ImportedSuite:
     file = _file(source, ("text_prompts_zh.jsonl" if chinese else "text_prompts.jsonl",))
-    return Imported(_heading("longtext", "t2i", chinese, PUBLISHED_SEEDS), _longtext(file))
+    return ImportedSuite(_heading("longtext", "t2i", chinese, PUBLISHED_SEEDS), _longtext(file))
 
 
-def _longtext(file: Path) -> Iterator[Draft]:
+def _longtext(file: Path) -> Iterator[DraftCase]:
     for where, row in _rows(file):
         lines = row.get("text")
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
             raise SuiteError(f"{where}: text is {lines!r:.60}; LongText-Bench lists the lines to be read")
         name = _id("longtext", f"{_text(row, 'prompt_id', where):0>4}")
         category = _text(row, "category", where)
-        yield Draft(name, _text(row, "prompt", where), category, expect={"text": lines}, source="LongText-Bench")
+        yield DraftCase(name, _text(row, "prompt", where), category, expect={"text": lines}, source="LongText-Bench")
 
 
-def geneval(source: Path, chinese: bool) -> Imported:
+def geneval(source: Path, chinese: bool) -> ImportedSuite:
     """Objects with their counts, colours and positions go into `expect`, as a detector is asked for them."""
     _english_only("GenEval", chinese)
     file = _file(source, ("evaluation_metadata.jsonl",))
-    return Imported(_heading("geneval", "t2i", seeds=PUBLISHED_SEEDS), _geneval(file))
+    return ImportedSuite(_heading("geneval", "t2i", seeds=PUBLISHED_SEEDS), _geneval(file))
 
 
-def _geneval(file: Path) -> Iterator[Draft]:
+def _geneval(file: Path) -> Iterator[DraftCase]:
     for number, (where, row) in enumerate(_rows(file)):
         expect = {"objects": row.get("include", []), "absent": row.get("exclude", [])}
         tag = _text(row, "tag", where)
-        yield Draft(_id("geneval", f"{number:05d}"), _text(row, "prompt", where), tag, expect=expect, source="GenEval")
+        yield DraftCase(
+            _id("geneval", f"{number:05d}"), _text(row, "prompt", where), tag, expect=expect, source="GenEval"
+        )
 
 
-def oneig(source: Path, chinese: bool) -> Imported:
+def oneig(source: Path, chinese: bool) -> ImportedSuite:
     file = _file(source, ("OneIG-Bench-ZH.csv" if chinese else "OneIG-Bench.csv",))
     contents = file.parent / "scripts" / "text" / ("text_content_zh.csv" if chinese else "text_content.csv")
     texts = {row["id"]: row["text_content"] for row in _csv(contents, ("id", "text_content"))}
     heading = _heading("oneig", "t2i", chinese, PUBLISHED_SEEDS, "CC-BY-NC-4.0")
-    return Imported(heading, _oneig(file, "prompt_cn" if chinese else "prompt_en", texts))
+    return ImportedSuite(heading, _oneig(file, "prompt_cn" if chinese else "prompt_en", texts))
 
 
-def _oneig(file: Path, column: str, texts: dict[str, str]) -> Iterator[Draft]:
+def _oneig(file: Path, column: str, texts: dict[str, str]) -> Iterator[DraftCase]:
     """Ids count within a category."""
     for number, row in enumerate(_csv(file, ("category", "id", column)), start=2):
         where = f"{file}:{number}"
@@ -145,10 +158,10 @@ def _oneig(file: Path, column: str, texts: dict[str, str]) -> Iterator[Draft]:
         told = texts.get(row["id"]) if category == "Text_Rendering" else None
         expect = {} if told is None else {"text": [line for line in told.splitlines() if line.strip()]}
         name = _id("oneig", category, _text(row, "id", where))
-        yield Draft(name, _text(row, column, where), category, expect=expect, source="OneIG-Bench")
+        yield DraftCase(name, _text(row, column, where), category, expect=expect, source="OneIG-Bench")
 
 
-READERS: dict[str, Callable[[Path, bool], Imported]] = {
+READERS: dict[str, Callable[[Path, bool], ImportedSuite]] = {
     "gedit": gedit,
     "imgedit": imgedit,
     "longtext": longtext,
@@ -159,8 +172,8 @@ READERS: dict[str, Callable[[Path, bool], Imported]] = {
 # ---- files
 
 
-def _heading(name: str, task: str, chinese: bool = False, seeds: int = 1, licence: str | None = None) -> Heading:
-    return Heading(f"{name}-cn" if chinese else name, "1", task, seeds, None, licence)  # type: ignore[arg-type]
+def _heading(name: str, task: str, chinese: bool = False, seeds: int = 1, licence: str | None = None) -> SuiteHeading:
+    return SuiteHeading(f"{name}-cn" if chinese else name, "1", task, seeds, None, licence)  # type: ignore[arg-type]
 
 
 def _english_only(name: str, chinese: bool) -> None:
@@ -182,7 +195,7 @@ def _file(source: Path, names: Sequence[str]) -> Path:
     return found[0]
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Row]]:
+def _rows(file: Path) -> Iterator[tuple[str, _Row]]:
     for number, line in enumerate(_read(file).splitlines(), start=1):
         if line.strip():
             where = f"{file}:{number}"
@@ -220,7 +233,7 @@ def _read(file: Path) -> str:
         raise SuiteError(f"{file} cannot be read as UTF-8 text ({error}); download the file again") from error
 
 
-def _text(row: Row, name: str, where: str) -> str:
+def _text(row: _Row, name: str, where: str) -> str:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -229,7 +242,7 @@ def _text(row: Row, name: str, where: str) -> str:
     return value.strip()
 
 
-def _parquet(file: Path) -> Iterator[Row]:
+def _parquet(file: Path) -> Iterator[_Row]:
     """Row by row: pictures lie in the rows."""
     try:
         parquet = import_module("pyarrow.parquet")

@@ -14,15 +14,21 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from fewstep import durable
 from fewstep.bench import protocol as protocols
 from fewstep.bench import statistics
-from fewstep.bench.asking import Asking, Brief, askings, identity, of_image
 from fewstep.bench.attempts import Attempts
-from fewstep.bench.canaries import pack
+from fewstep.bench.canaries import all_canaries
+from fewstep.bench.judge_requests import (
+    JudgeQuestion,
+    JudgeRequest,
+    judge_hash,
+    picture_of_image,
+    requests_of,
+)
 from fewstep.bench.statistics import Estimate
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import JudgeError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import JudgeError
 
 BASELINE = "baseline.json"
 FORMAT = 1
@@ -54,7 +60,7 @@ class CheckFigures:
 
 
 @dataclass(frozen=True)
-class Check:
+class JudgeCheck:
     """One check: its number, its figures, the mean score of each canary, and what to be alarmed about."""
 
     number: int
@@ -64,18 +70,20 @@ class Check:
     baseline: str | None
 
 
-def questions(endpoint: Endpoint) -> list[Asking]:
+def check_requests(endpoint: Endpoint) -> list[JudgeRequest]:
     """Every canary, asked at least twice: one answer says nothing about spread."""
-    loaded = {task: protocols.load(protocols.usual(task), task) for task in ("t2i", "edit")}
-    briefs = []
-    for canary in pack():
+    loaded = {task: protocols.load_protocol(protocols.default_protocol(task), task) for task in ("t2i", "edit")}
+    questions = []
+    for canary in all_canaries():
         about = {"case": canary.id, "seed": 0, "task": canary.task, "category": canary.category}
-        references = tuple(map(of_image, canary.references))
-        briefs.append(Brief(loaded[canary.task], canary.prompt, references, (of_image(canary.picture),), about))
-    return askings(briefs, endpoint.model_copy(update={"repeats": max(2, endpoint.repeats)}))
+        references = tuple(map(picture_of_image, canary.references))
+        questions.append(
+            JudgeQuestion(loaded[canary.task], canary.prompt, references, (picture_of_image(canary.picture),), about)
+        )
+    return requests_of(questions, endpoint.model_copy(update={"repeats": max(2, endpoint.repeats)}))
 
 
-def begin(folder: Path) -> int:
+def next_check_number(folder: Path) -> int:
     """The number of the check to make: the one that was begun and not ended, or a new one."""
     done = [int(path.stem) for path in folder.glob("[0-9][0-9][0-9].json")]
     return max(done, default=0) + 1
@@ -92,24 +100,24 @@ def refuse_foreign_baseline(folder: Path, endpoint: Endpoint) -> None:
         JudgeError: it is not.
     """
     held = _baseline(folder)
-    for name, mine in (("asked", identity(endpoint)), ("pack", pack_hash())):
+    for name, mine in (("asked", judge_hash(endpoint)), ("pack", canaries_hash())):
         if held is not None and held.get(name) != mine:
             what = "another model or parameters" if name == "asked" else "other canaries or protocols"
             raise JudgeError(f"{folder / BASELINE} was made with {what}; give --to a new folder, or remove it")
 
 
-def concluded(
-    folder: Path, number: int, endpoint: Endpoint, wanted: Sequence[Asking], attempts: Attempts, keep: bool
-) -> Check:
+def finish_check(
+    folder: Path, number: int, endpoint: Endpoint, wanted: Sequence[JudgeRequest], attempts: Attempts, keep: bool
+) -> JudgeCheck:
     """The check that the attempts amount to, written; `keep` makes it the baseline, before it is compared."""
     scores, figures = _scores(wanted, attempts), _figures(wanted, attempts)
     told = {
         "format": FORMAT,
         "judge": endpoint.name,
-        "asked": identity(endpoint),
-        "pack": pack_hash(),
+        "asked": judge_hash(endpoint),
+        "pack": canaries_hash(),
         "figures": asdict(figures),
-        "scores": {canary.id: scores[canary.id] for canary in pack() if canary.id in scores},
+        "scores": {canary.id: scores[canary.id] for canary in all_canaries() if canary.id in scores},
     }
     if keep:
         _written(folder / BASELINE, told | {"check": number})
@@ -117,40 +125,40 @@ def concluded(
     alarms = (*_unfit(figures), *(_drifted(figures, scores, held) if held is not None else ()))
     since = None if held is None else f"check {held.get('check')}"
     _written(folder / f"{number:03d}.json", told | {"alarms": list(alarms)})
-    return Check(number, figures, scores, alarms, since)
+    return JudgeCheck(number, figures, scores, alarms, since)
 
 
 @cache
-def pack_hash() -> str:
+def canaries_hash() -> str:
     """A hash of every canary, and of the words that it is asked with."""
     h = hashlib.blake2b(digest_size=8)
-    for canary in pack():
-        protocol = protocols.load(protocols.usual(canary.task), canary.task)
+    for canary in all_canaries():
+        protocol = protocols.load_protocol(protocols.default_protocol(canary.task), canary.task)
         h.update(protocol.fingerprint(protocol.rubric_name(canary.category)).encode())
         h.update(canary.prompt.encode())
         for picture in (*canary.references, canary.picture):
-            h.update(of_image(picture).hash.encode())
+            h.update(picture_of_image(picture).hash.encode())
     return h.hexdigest()
 
 
-def _scores(wanted: Sequence[Asking], attempts: Attempts) -> dict[str, float]:
+def _scores(wanted: Sequence[JudgeRequest], attempts: Attempts) -> dict[str, float]:
     """The mean score of each canary that has one."""
     return {name: fmean(values) for name, values in _each(wanted, attempts).items() if values}
 
 
-def _each(wanted: Sequence[Asking], attempts: Attempts) -> dict[str, list[float]]:
+def _each(wanted: Sequence[JudgeRequest], attempts: Attempts) -> dict[str, list[float]]:
     """Every score of each canary."""
     found: dict[str, list[float]] = {}
-    for asking in wanted:
-        held = attempts.standing(asking.mark)
-        values = found.setdefault(str(asking.brief.about["case"]), [])
+    for request in wanted:
+        held = attempts.result_of(request.request_key)
+        values = found.setdefault(str(request.question.about["case"]), [])
         if held is not None and held["status"] == "ok":
             values.append(float(held["score"]))
     return found
 
 
-def _figures(wanted: Sequence[Asking], attempts: Attempts) -> CheckFigures:
-    held = [attempts.standing(mark) for mark in dict.fromkeys(asking.mark for asking in wanted)]
+def _figures(wanted: Sequence[JudgeRequest], attempts: Attempts) -> CheckFigures:
+    held = [attempts.result_of(request_key) for request_key in dict.fromkeys(request.request_key for request in wanted)]
     statuses = [str(attempt["status"]) for attempt in held if attempt is not None]
     spoken = [status for status in statuses if status in ("ok", "invalid", "out_of_range")]
     scores, spreads = _scores(wanted, attempts), [stdev(v) for v in _each(wanted, attempts).values() if len(v) > 1]
@@ -170,7 +178,7 @@ def _figures(wanted: Sequence[Asking], attempts: Attempts) -> CheckFigures:
 def _order(scores: Mapping[str, float], kinds: Sequence[str]) -> Estimate:
     points: list[float] = []
     groups: list[str] = []
-    for better, worse in combinations([c for c in pack() if c.kind in kinds and c.id in scores], 2):
+    for better, worse in combinations([c for c in all_canaries() if c.kind in kinds and c.id in scores], 2):
         if better.group == worse.group and better.rank < worse.rank:
             gap = scores[better.id] - scores[worse.id]
             points.append(0.5 if gap == 0 else float(gap > 0))
@@ -179,11 +187,11 @@ def _order(scores: Mapping[str, float], kinds: Sequence[str]) -> Estimate:
 
 
 def _lift(scores: Mapping[str, float]) -> Estimate:
-    groups = [c.group for c in pack() if c.kind == "injection" and c.variant == "plain"]
+    groups = [c.group for c in all_canaries() if c.kind == "injection" and c.variant == "plain"]
     pairs = [(f"{group}-demand", f"{group}-plain", group) for group in groups]
     pairs = [pair for pair in pairs if pair[0] in scores and pair[1] in scores]
     with_, without = [scores[a] for a, _, _ in pairs], [scores[b] for _, b, _ in pairs]
-    return statistics.difference(with_, without, [group for _, _, group in pairs])
+    return statistics.paired_difference(with_, without, [group for _, _, group in pairs])
 
 
 def _unfit(figures: CheckFigures) -> list[str]:
@@ -206,9 +214,9 @@ def _drifted(figures: CheckFigures, scores: Mapping[str, float], held: Mapping[s
     said, then = [], held["figures"]
     if list(figures.models) != list(then["models"]):
         said.append(f"drift: the server names {_list(figures.models)}, and named {_list(then['models'])}")
-    both = [canary for canary in pack() if canary.id in scores and canary.id in held["scores"]]
+    both = [canary for canary in all_canaries() if canary.id in scores and canary.id in held["scores"]]
     now, before = [scores[c.id] for c in both], [float(held["scores"][c.id]) for c in both]
-    shift = statistics.difference(now, before, [canary.group for canary in both])
+    shift = statistics.paired_difference(now, before, [canary.group for canary in both])
     sure = shift.low is not None and shift.high is not None and (shift.low > 0 or shift.high < 0)
     if sure and shift.value is not None and abs(shift.value) >= SHIFT:
         said.append(f"drift: scores moved by {shift.value:+.2f} [{shift.low:+.2f}, {shift.high:+.2f}]")
@@ -243,4 +251,4 @@ def _baseline(folder: Path) -> dict[str, Any] | None:
 
 
 def _written(path: Path, told: Mapping[str, Any]) -> None:
-    durable.write(path, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    durable.write_atomically(path, json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

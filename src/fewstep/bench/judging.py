@@ -4,13 +4,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from fewstep.bench.asking import Asking, Brief, identity
 from fewstep.bench.attempts import STOPPED, Attempts
-from fewstep.bench.parsing import read_reply
-from fewstep.endpoint.client import USUAL_OUTPUT, Client
-from fewstep.endpoint.crew import work_through
+from fewstep.bench.judge_requests import (
+    JudgeQuestion,
+    JudgeRequest,
+    judge_hash,
+)
+from fewstep.bench.parsing import parse_reply
+from fewstep.endpoint.bounded_map import bounded_map
+from fewstep.endpoint.client import DEFAULT_OUTPUT_TOKENS, Client
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import EndpointError, JudgeError, Unsent
+from fewstep.runtime.errors import (
+    EndpointError,
+    JudgeError,
+    Unsent,
+)
 
 PATCH = 32  # px, ours: where nothing is declared, a token of a picture is about so wide (Qwen3-VL)
 CHARACTERS = 3.5  # of English to a token, ours
@@ -18,7 +26,7 @@ ENOUGH = 20  # answers from which on their tokens, not a guess, make the estimat
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What a pass would take. measured: from earlier answers of this judge, or guessed from sizes and lengths. cost:
     None where no price is declared."""
 
@@ -30,12 +38,12 @@ class Estimate:
     measured: bool
 
 
-def put(
-    waiting: Sequence[Asking],
+def ask_judge(
+    waiting: Sequence[JudgeRequest],
     endpoint: Endpoint,
     attempts: Attempts,
     advance: Callable[[str], object] = lambda status: None,
-    hopeful: int | None = None,
+    give_up_after: int | None = None,
 ) -> None:
     """Asks all that waits and records every attempt.
 
@@ -49,10 +57,10 @@ def put(
     """
     ended: list[str] = []
 
-    async def one(asking: Asking) -> None:
-        ended.append(await _ask(asking, client, attempts))
+    async def one(request: JudgeRequest) -> None:
+        ended.append(await _ask(request, client, attempts))
         advance(ended[-1])
-        if hopeful is not None and len(ended) >= hopeful and "ok" not in ended:
+        if give_up_after is not None and len(ended) >= give_up_after and "ok" not in ended:
             raise EndpointError(
                 f"none of the first {len(ended)} answers is a verdict ({', '.join(sorted(set(ended)))}); see why and "
                 f"text in {attempts.path}, mend the judge's file, and let `fewstep judge retry` ask them again"
@@ -60,60 +68,60 @@ def put(
 
     async def all_() -> None:
         async with client:
-            await work_through(waiting, one, endpoint.concurrency)
+            await bounded_map(waiting, one, endpoint.concurrency)
 
     client = Client(endpoint, attempts.spent)
     asyncio.run(all_())
 
 
-async def _ask(asking: Asking, client: Client, attempts: Attempts) -> str:
-    brief, endpoint = asking.brief, client.endpoint
-    messages, sent = await asyncio.to_thread(brief.messages, endpoint.max_side)
+async def _ask(request: JudgeRequest, client: Client, attempts: Attempts) -> str:
+    question, endpoint = request.question, client.endpoint
+    messages, sent = await asyncio.to_thread(question.messages, endpoint.max_side)
     told = {
-        **brief.about,
+        **question.about,
         "judge": endpoint.name,
-        "asked": identity(endpoint),
-        "protocol": brief.protocol.name,
-        "rubric": brief.rubric,
-        "words": brief.words,
+        "asked": judge_hash(endpoint),
+        "protocol": question.protocol.name,
+        "rubric": question.rubric,
+        "words": question.words,
         "sent": sent,
     }
     try:
-        reply = await client.ask(messages, brief.protocol.answer_schema(brief.rubric))
+        reply = await client.ask(messages, question.protocol.answer_schema(question.rubric))
     except Unsent:
         raise
     except EndpointError as error:
-        attempts.add(asking, {**told, "status": STOPPED, "why": str(error), "cost": error.cost})
+        attempts.add(request, {**told, "status": STOPPED, "why": str(error), "cost": error.cost})
         raise
-    reading = read_reply(reply, brief.protocol, brief.rubric)
+    reading = parse_reply(reply, question.protocol, question.rubric)
     spoken = {
         "model": reply.model,
         "text": reply.text,
         "finish": reply.finish,
-        "rung": reply.rung,
+        "rung": reply.response_format,
         "tries": reply.tries,
         "seconds": round(reply.seconds, 3),
         "tokens": None if reply.tokens is None else asdict(reply.tokens),
         "cost": reply.cost,
     }
-    attempts.add(asking, {**told, **asdict(reading), **spoken})
+    attempts.add(request, {**told, **asdict(reading), **spoken})
     return reading.status
 
 
-def estimate(waiting: Sequence[Asking], endpoint: Endpoint, attempts: Attempts) -> Estimate:
+def estimate_cost(waiting: Sequence[JudgeRequest], endpoint: Endpoint, attempts: Attempts) -> CostEstimate:
     """What asking all that waits would take, without asking anything."""
-    pictures = sum(len(asking.brief.pictures) for asking in waiting)
+    pictures = sum(len(request.question.pictures) for request in waiting)
     tokens = attempts.of("tokens")
     measured = len(tokens) >= ENOUGH
     if measured:
         given = sum(t["input"] for t in tokens) / len(tokens) * len(waiting)
         made = sum(t["output"] for t in tokens) / len(tokens) * len(waiting)
     else:
-        given = sum(_input_tokens(asking.brief, endpoint) for asking in waiting)
-        made = float(USUAL_OUTPUT * len(waiting))
+        given = sum(_input_tokens(request.question, endpoint) for request in waiting)
+        made = float(DEFAULT_OUTPUT_TOKENS * len(waiting))
     price = endpoint.price
     cost = None if price is None else price.of(given, made, pictures)
-    return Estimate(len(waiting), pictures, given, made, cost, measured)
+    return CostEstimate(len(waiting), pictures, given, made, cost, measured)
 
 
 def refuse_another_judge(attempts: Attempts, endpoint: Endpoint) -> None:
@@ -122,16 +130,16 @@ def refuse_another_judge(attempts: Attempts, endpoint: Endpoint) -> None:
     Raises:
         JudgeError: the attempts under this name are another model's, or were made with other parameters.
     """
-    if any(asked != identity(endpoint) for asked in attempts.of("asked")):
+    if any(asked != judge_hash(endpoint) for asked in attempts.of("asked")):
         raise JudgeError(
             f"{attempts.path} holds answers to another model, other parameters or another max_side under the name "
             f"{endpoint.name}; give this judge another `name` in its file"
         )
 
 
-def _input_tokens(brief: Brief, endpoint: Endpoint) -> float:
-    words = len(brief.protocol.words(brief.rubric)) + len(brief.prompt)
-    return words / CHARACTERS + sum(_picture_tokens(p.size, endpoint) for p in brief.pictures)
+def _input_tokens(question: JudgeQuestion, endpoint: Endpoint) -> float:
+    words = len(question.protocol.words(question.rubric)) + len(question.prompt)
+    return words / CHARACTERS + sum(_picture_tokens(p.size, endpoint) for p in question.pictures)
 
 
 def _picture_tokens(size: tuple[int, int], endpoint: Endpoint) -> float:
@@ -142,7 +150,7 @@ def _picture_tokens(size: tuple[int, int], endpoint: Endpoint) -> float:
 
 
 @dataclass(frozen=True)
-class Summary:
+class PassSummary:
     """Questions by status, those without an answer as "waiting"; the models that answered; and what was spent."""
 
     statuses: dict[str, int]
@@ -150,10 +158,10 @@ class Summary:
     spent: float
 
 
-def summary(attempts: Attempts, wanted: Sequence[Asking]) -> Summary:
+def pass_summary(attempts: Attempts, wanted: Sequence[JudgeRequest]) -> PassSummary:
     statuses: dict[str, int] = {}
-    for mark in {asking.mark for asking in wanted}:
-        held = attempts.standing(mark)
+    for request_key in {request.request_key for request in wanted}:
+        held = attempts.result_of(request_key)
         status = "waiting" if held is None else str(held["status"])
         statuses[status] = statuses.get(status, 0) + 1
-    return Summary(statuses, tuple(sorted(set(attempts.of("model")))), attempts.spent)
+    return PassSummary(statuses, tuple(sorted(set(attempts.of("model")))), attempts.spent)

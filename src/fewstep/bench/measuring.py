@@ -11,22 +11,39 @@ from pathlib import Path
 
 from rapidfuzz import process
 
-from fewstep.bench.gallery import Gallery, Row, open_gallery
-from fewstep.bench.metrics import diversity, flat_noise, latency, preserve, record, sanity, text, tone
-from fewstep.bench.metrics.metric import Metric, Shot, Skipped
-from fewstep.bench.metrics.record import Measured
+from fewstep.bench.gallery import (
+    Gallery,
+    ManifestRow,
+    open_gallery,
+)
+from fewstep.bench.metrics import (
+    diversity,
+    flat_noise,
+    latency,
+    measurements,
+    preserve,
+    sanity,
+    text,
+    tone,
+)
+from fewstep.bench.metrics.measurements import Measurement
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Metric,
+    Skipped,
+)
 from fewstep.bench.suites import Question, suite_of
-from fewstep.errors import GalleryError
+from fewstep.runtime.errors import GalleryError
 
 METRICS: dict[str, Metric] = {
     each.METRIC.name: each.METRIC for each in (sanity, flat_noise, text, preserve, diversity, tone, latency)
 }
 WORTH_POOLING = 64  # pictures; fewer are measured before further processes have started
 
-Wanted = tuple[str, tuple[str, ...]]  # a case, and the metrics that it lacks
+_Wanted = tuple[str, tuple[str, ...]]  # a case, and the metrics that it lacks
 
 
-def chosen(names: Sequence[str] | None) -> list[Metric]:
+def metrics_named(names: Sequence[str] | None) -> list[Metric]:
     """The metrics of these names; all if none are given.
 
     Raises:
@@ -43,12 +60,12 @@ def _known(name: str) -> str:
     return name
 
 
-def measure(
+def run_metrics(
     folder: Path,
     metrics: Sequence[Metric],
     workers: int = 1,
     advance: Callable[[int, int], object] = lambda done, of: None,
-) -> dict[str, list[Measured]]:
+) -> dict[str, list[Measurement]]:
     """Every metric's records on every row of the gallery, in the order of its suite. Lines are kept as they come; at
     the end each file is written whole, in that order.
 
@@ -64,12 +81,12 @@ def measure(
     wanted = list(_wanted(bench, metrics, found))
     for done, records in enumerate(_answers(bench, wanted, metrics, workers), 1):
         for each in records:
-            record.append(folder, each)
+            measurements.append_measurement(folder, each)
             found[each.metric][each.case, each.seed] = each
         advance(done, len(wanted))
     ordered = {name: [known[shot.key] for shot in bench.shots()] for name, known in found.items()}
     for name, records in ordered.items():
-        record.write(folder, name, records)
+        measurements.write_measurements(folder, name, records)
     return ordered
 
 
@@ -79,7 +96,7 @@ class _Bench:
     def __init__(self, gallery: Gallery):
         self.gallery, self.suite = gallery, suite_of(gallery.folder)
         rows = {(str(row["case"]), int(row["seed"])): row for row in [*gallery, *gallery.failures]}
-        self.cases: dict[str, tuple[Question, list[Row]]] = {}
+        self.cases: dict[str, tuple[Question, list[ManifestRow]]] = {}
         for question in self.suite.questions:
             asked = [rows.pop((question.case.id, seed)) for seed in question.seeds if (question.case.id, seed) in rows]
             if asked:
@@ -91,31 +108,33 @@ class _Bench:
                 f"{self.suite.name} does not ask; remove the line, or make the gallery again"
             )
 
-    def shots(self) -> Iterator[Shot]:
+    def shots(self) -> Iterator[GalleryPicture]:
         for case in self.cases:
             yield from self.shots_of(case)
 
-    def shots_of(self, case: str) -> list[Shot]:
+    def shots_of(self, case: str) -> list[GalleryPicture]:
         """The case's pictures. Each sees the others."""
         question, rows = self.cases[case]
-        alone = [Shot(row, question, self.suite, self.gallery) for row in rows]
+        alone = [GalleryPicture(row, question, self.suite, self.gallery) for row in rows]
         return [
-            Shot(shot.row, question, self.suite, self.gallery, [other for other in alone if other is not shot])
+            GalleryPicture(
+                shot.row, question, self.suite, self.gallery, [other for other in alone if other is not shot]
+            )
             for shot in alone
         ]
 
 
-def key_of(metric: Metric, shot: Shot) -> str:
+def measurement_key(metric: Metric, shot: GalleryPicture) -> str:
     """A hash of everything that this metric's values of this picture depend on."""
     siblings = sorted(str(each.row.get("file")) for each in shot.siblings) if metric.of_case else []
     told = [metric.name, metric.version, metric.tools(), shot.suite.hash, shot.row, siblings]
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def measured(metric: Metric, shot: Shot) -> Measured:
+def measure_picture(metric: Metric, shot: GalleryPicture) -> Measurement:
     found = metric.measure(shot)
     case = shot.question.case
-    return Measured(
+    return Measurement(
         *shot.key,
         task=case.task,
         category=case.category,
@@ -123,20 +142,20 @@ def measured(metric: Metric, shot: Shot) -> Measured:
         version=metric.version,
         values={} if isinstance(found, Skipped) else found,
         skipped=found.why if isinstance(found, Skipped) else None,
-        key=key_of(metric, shot),
+        key=measurement_key(metric, shot),
     )
 
 
-def _current(bench: _Bench, metric: Metric) -> dict[tuple[str, int], Measured]:
+def _current(bench: _Bench, metric: Metric) -> dict[tuple[str, int], Measurement]:
     """The records that are there and not out of date."""
-    known = record.read_metric(bench.gallery.folder, metric.name)
-    keys = {shot.key: key_of(metric, shot) for shot in bench.shots()}
+    known = measurements.read_metric(bench.gallery.folder, metric.name)
+    keys = {shot.key: measurement_key(metric, shot) for shot in bench.shots()}
     return {key: each for key, each in known.items() if keys.get(key) == each.key}
 
 
 def _wanted(
-    bench: _Bench, metrics: Sequence[Metric], found: dict[str, dict[tuple[str, int], Measured]]
-) -> Iterator[Wanted]:
+    bench: _Bench, metrics: Sequence[Metric], found: dict[str, dict[tuple[str, int], Measurement]]
+) -> Iterator[_Wanted]:
     for case in bench.cases:
         keys = [shot.key for shot in bench.shots_of(case)]
         lacking = tuple(m.name for m in metrics if any(key not in found[m.name] for key in keys))
@@ -145,8 +164,8 @@ def _wanted(
 
 
 def _answers(
-    bench: _Bench, wanted: Sequence[Wanted], metrics: Sequence[Metric], workers: int
-) -> Iterator[list[Measured]]:
+    bench: _Bench, wanted: Sequence[_Wanted], metrics: Sequence[Metric], workers: int
+) -> Iterator[list[Measurement]]:
     """Each case's records, in any order."""
     pictures = sum(len(bench.cases[case][1]) for case, _ in wanted)
     if workers < 2 or pictures < WORTH_POOLING:
@@ -162,12 +181,12 @@ def _answers(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _of_case(bench: _Bench, case: str, metrics: Sequence[Metric]) -> list[Measured]:
+def _of_case(bench: _Bench, case: str, metrics: Sequence[Metric]) -> list[Measurement]:
     shots = bench.shots_of(case)
-    return [measured(metric, shot) for metric in metrics for shot in shots]
+    return [measure_picture(metric, shot) for metric in metrics for shot in shots]
 
 
-def _in_process(folder: Path, wanted: Wanted) -> list[Measured]:
+def _in_process(folder: Path, wanted: _Wanted) -> list[Measurement]:
     case, names = wanted
     return _of_case(_opened(folder), case, [METRICS[name] for name in names])
 

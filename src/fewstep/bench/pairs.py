@@ -10,17 +10,28 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fewstep import durable
 from fewstep.bench import protocol as protocols
 from fewstep.bench import statistics
-from fewstep.bench.asking import Asking, Brief, Picture, askings
-from fewstep.bench.attempts import Attempts, Mark
+from fewstep.bench.attempts import Attempts, RequestKey
 from fewstep.bench.gallery import Gallery, open_gallery
-from fewstep.bench.judged import about, asked_about, attempts_of, drawn, references_of
+from fewstep.bench.judge_pass import (
+    attempts_of,
+    case_facts,
+    read_pictures,
+    references_of,
+    rows_with_questions,
+)
+from fewstep.bench.judge_requests import (
+    JudgeQuestion,
+    JudgeRequest,
+    LazyPicture,
+    requests_of,
+)
 from fewstep.bench.statistics import Estimate
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.endpoint.declaration import Endpoint
-from fewstep.errors import GalleryError, JudgeError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import GalleryError, JudgeError
 
 FOLDER = "pairs"
 WON = {"A": "first", "B": "second", "tie": "tie"}
@@ -53,13 +64,13 @@ class PairVerdict:
 
 
 @dataclass(frozen=True)
-class PairSitting:
+class PairJudgePass:
     """One judge's work on the pairs of two galleries. left_out: pictures that only one of the two has."""
 
     folder: Path
     judge: str
     systems: tuple[str, str]
-    wanted: tuple[Asking, ...]
+    wanted: tuple[JudgeRequest, ...]
     left_out: int
 
     @property
@@ -73,43 +84,47 @@ class PairSitting:
     def write(self, attempts: Attempts) -> list[PairVerdict]:
         """The verdicts file, made of the attempts that stand."""
         found: list[PairVerdict] = []
-        paid: set[Mark] = set()
-        for asking in self.wanted:
-            held = attempts.standing(asking.mark)
+        paid: set[RequestKey] = set()
+        for request in self.wanted:
+            held = attempts.result_of(request.request_key)
             if held is not None:
-                free = {"cost": 0.0, "tokens": {}} if asking.mark in paid else {}
-                found.append(_verdict({**held, **asking.brief.about, **free, "judge": self.judge}))
-                paid.add(asking.mark)
+                free = {"cost": 0.0, "tokens": {}} if request.request_key in paid else {}
+                found.append(_verdict({**held, **request.question.about, **free, "judge": self.judge}))
+                paid.add(request.request_key)
         if found or self.verdicts.exists():
-            durable.write(self.verdicts, "".join(json.dumps(asdict(v), ensure_ascii=False) + "\n" for v in found))
+            durable.write_atomically(
+                self.verdicts, "".join(json.dumps(asdict(v), ensure_ascii=False) + "\n" for v in found)
+            )
         return found
 
 
-def pair_sitting(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -> PairSitting:
+def plan_pair_pass(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -> PairJudgePass:
     """What this judge is to be asked about two galleries of one suite; files go beside the first.
 
     Raises:
         GalleryError: not of one suite, of one name, or without a common picture. JudgeError, CaseError: as `sitting`.
     """
     galleries, suite = (open_gallery(a), open_gallery(b)), _common_suite(a, b)
-    chosen = protocols.load(protocol or "pair-v1", suite.task)
+    chosen = protocols.load_protocol(protocol or "pair-v1", suite.task)
     if chosen.kind != "pair":
         raise JudgeError(f"protocol {chosen.name} rates single pictures; pairs need one such as pair-v1")
     names = _names(galleries)
     others = {(str(row["case"]), int(row["seed"])): row for row in galleries[1]}
-    asked = [(row, q) for row, q in asked_about(galleries[0], suite) if (q.case.id, int(row["seed"])) in others]
+    asked = [(row, q) for row, q in rows_with_questions(galleries[0], suite) if (q.case.id, int(row["seed"])) in others]
     if not asked:
         raise GalleryError(f"{a} and {b} have no case and seed in common; draw both for the same suite")
-    mine = drawn(galleries[0], [row for row, _ in asked])
-    theirs = drawn(galleries[1], [others[str(row["case"]), int(row["seed"])] for row, _ in asked])
-    seen: dict[Path, Picture] = {}
-    briefs: list[Brief] = []
+    mine = read_pictures(galleries[0], [row for row, _ in asked])
+    theirs = read_pictures(galleries[1], [others[str(row["case"]), int(row["seed"])] for row, _ in asked])
+    seen: dict[Path, LazyPicture] = {}
+    questions: list[JudgeQuestion] = []
     for (row, question), pair in zip(asked, zip(mine, theirs, strict=True), strict=True):
-        told = about(question, row)
-        briefs += _both_orders(chosen, question.case.prompt, references_of(question, seen), pair, names, told)
+        told = case_facts(question, row)
+        questions += _both_orders(chosen, question.case.prompt, references_of(question, seen), pair, names, told)
     left_out = len(galleries[0]) + len(galleries[1]) - 2 * len(asked)
     judge = endpoint.name if chosen.name == "pair-v1" else f"{endpoint.name}@{chosen.name}"
-    return PairSitting(a / FOLDER / written(names[1]), judge, names, tuple(askings(briefs, endpoint)), left_out)
+    return PairJudgePass(
+        a / FOLDER / folder_name(names[1]), judge, names, tuple(requests_of(questions, endpoint)), left_out
+    )
 
 
 def _common_suite(a: Path, b: Path) -> Suite:
@@ -123,21 +138,21 @@ def _common_suite(a: Path, b: Path) -> Suite:
 
 
 def _both_orders(
-    protocol: protocols.Protocol,
+    protocol: protocols.JudgeProtocol,
     prompt: str,
-    references: tuple[Picture, ...],
-    pair: tuple[Picture, Picture],
+    references: tuple[LazyPicture, ...],
+    pair: tuple[LazyPicture, LazyPicture],
     names: tuple[str, str],
     told: Mapping[str, Any],
-) -> list[Brief]:
-    straight = Brief(protocol, prompt, references, pair, {**told, "first": names[0], "second": names[1]})
-    swapped = Brief(protocol, prompt, references, pair[::-1], {**told, "first": names[1], "second": names[0]})
+) -> list[JudgeQuestion]:
+    straight = JudgeQuestion(protocol, prompt, references, pair, {**told, "first": names[0], "second": names[1]})
+    swapped = JudgeQuestion(protocol, prompt, references, pair[::-1], {**told, "first": names[1], "second": names[0]})
     return [straight, swapped]
 
 
 def read_pairs(path: Path) -> list[PairVerdict]:
     """The lines of a pairs file."""
-    return [_verdict(record) for record in durable.lines(path)]
+    return [_verdict(record) for record in durable.read_jsonl(path)]
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,7 @@ class PairFigures:
     half: int
 
 
-def figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
+def pair_figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
     """What the answers add up to for `system`; intervals resample whole cases."""
     answered = [verdict for verdict in verdicts if verdict.status == "ok"]
     orders: dict[tuple[str, int, int], dict[str, float]] = {}
@@ -196,11 +211,11 @@ def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
     """What the two systems are called: as their galleries say, or by their folders where both say the same."""
     said = [str(gallery.heading["system"]) for gallery in galleries]
     names = said if said[0] != said[1] else [gallery.folder.resolve().name for gallery in galleries]
-    if written(names[0]) == written(names[1]):
+    if folder_name(names[0]) == folder_name(names[1]):
         raise GalleryError(f"both galleries are called {names[0]}; rename one of the folders to tell them apart")
     return names[0], names[1]
 
 
-def written(name: str) -> str:
+def folder_name(name: str) -> str:
     """A system's name as a folder's."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

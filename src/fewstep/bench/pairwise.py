@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from fewstep.bench import statistics
-from fewstep.bench.statistics import LEVEL, Estimate, Floats
+from fewstep.bench.statistics import (
+    LEVEL,
+    Estimate,
+    Floats,
+)
 
 PRIOR_SD = 3.0  # ours; in log odds: 95 % of strengths within a 400-fold advantage, and 1,000 duels outweigh it
 Won = Literal["first", "second", "tie"]

@@ -11,15 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewstep.bench.protocol import HIGHEST, LOWEST, WINNERS, Protocol
-from fewstep.endpoint.answer import writable
+from fewstep.bench.protocol import (
+    HIGHEST,
+    LOWEST,
+    WINNERS,
+    JudgeProtocol,
+)
 from fewstep.endpoint.reply import Reply
+from fewstep.endpoint.response import writable
 
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedReply:
     """status as in a verdict. score and sub_scores, or winner, are set exactly where it is "ok"; why where it is not,
     or where a score lies over the cap of a failure that the judge itself names."""
 
@@ -40,18 +45,18 @@ class _OutOfRange(ValueError):
     """A score beyond the scale."""
 
 
-def read_reply(reply: Reply, protocol: Protocol, rubric: str | None) -> Reading:
+def parse_reply(reply: Reply, protocol: JudgeProtocol, rubric: str | None) -> ParsedReply:
     """What the reply says under this protocol."""
     if reply.status != "ok":
-        return Reading(reply.status, reply.why)
+        return ParsedReply(reply.status, reply.why)
     try:
         answer = _object_of(reply.text)
         _refuse_keys(answer, set(protocol.answer_schema(rubric)["properties"]), "the answer")
         return _pair(answer) if protocol.kind == "pair" else _rating(answer, protocol, rubric)
     except _Invalid as error:
-        return Reading("invalid", writable(str(error)))
+        return ParsedReply("invalid", writable(str(error)))
     except _OutOfRange as error:
-        return Reading("out_of_range", str(error))
+        return ParsedReply("out_of_range", str(error))
 
 
 def _object_of(words: str) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def _refuse_keys(answer: Mapping[str, Any], wanted: set[str], where: str) -> Non
         raise _Invalid(f"{where} {' and '.join(told)}"[:300])
 
 
-def _rating(answer: Mapping[str, Any], protocol: Protocol, rubric: str | None) -> Reading:
+def _rating(answer: Mapping[str, Any], protocol: JudgeProtocol, rubric: str | None) -> ParsedReply:
     reasoning, modes = _words(answer), _modes(answer.get("failure_modes", []))
     held = protocol.rubrics[rubric] if rubric is not None else None
     subs = answer.get("sub_scores", {})
@@ -102,14 +107,14 @@ def _rating(answer: Mapping[str, Any], protocol: Protocol, rubric: str | None) -
     caps = {mode: held.caps[mode][0] for mode in modes if held and mode in held.caps}
     over = [f"{mode} caps at {cap:g}" for mode, cap in caps.items() if score > cap]
     why = f"{score:g} although {', '.join(over)}" if over else None
-    return Reading("ok", why, score, numbers, reasoning, modes)
+    return ParsedReply("ok", why, score, numbers, reasoning, modes)
 
 
-def _pair(answer: Mapping[str, Any]) -> Reading:
+def _pair(answer: Mapping[str, Any]) -> ParsedReply:
     winner, reasoning = answer["winner"], _words(answer)
     if winner not in WINNERS:
         raise _Invalid(f"winner is {winner!r:.40}; it is A, B or tie")
-    return Reading("ok", reasoning=reasoning, winner=winner)
+    return ParsedReply("ok", reasoning=reasoning, winner=winner)
 
 
 def _words(answer: Mapping[str, Any]) -> str:

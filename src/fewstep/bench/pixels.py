@@ -8,10 +8,10 @@ from PIL import Image
 
 from fewstep.data.pictures import open_picture
 
-Stamp = tuple[int, int]
+_Stamp = tuple[int, int]
 
 
-def shown(picture: Image.Image) -> Image.Image:
+def rgb_or_rgba(picture: Image.Image) -> Image.Image:
     """RGB; RGBA where something shines through."""
     if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
         return picture.convert("RGB")
@@ -21,7 +21,7 @@ def shown(picture: Image.Image) -> Image.Image:
 
 def pixel_hash(picture: Image.Image) -> str:
     """32 hexadecimal digits of mode, size and every pixel; an opaque RGBA picture is its RGB."""
-    plain = shown(picture)
+    plain = rgb_or_rgba(picture)
     head = f"{plain.mode} {plain.width}x{plain.height}".encode()
     return hashlib.blake2b(head + b"\n" + plain.tobytes(), digest_size=16).hexdigest()
 
@@ -37,5 +37,5 @@ def file_hash(path: Path) -> str:
 
 
 @lru_cache(maxsize=100_000)
-def _file_hash(path: Path, _stamp: Stamp | None) -> str:
+def _file_hash(path: Path, _stamp: _Stamp | None) -> str:
     return pixel_hash(open_picture(path, str(path)))

@@ -15,12 +15,16 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from fewstep import strict_yaml
 from fewstep.data.mixture import Task
-from fewstep.endpoint.messages import Shown, mixed, text
-from fewstep.errors import JudgeError
-from fewstep.plan import Plan
-from fewstep.recipe_keys import key_notes, refusals
+from fewstep.endpoint.messages import (
+    EncodedPicture,
+    mixed_message,
+    text_message,
+)
+from fewstep.runtime import strict_yaml
+from fewstep.runtime.errors import JudgeError
+from fewstep.runtime.key_help import key_notes, refusals
+from fewstep.runtime.section import Section
 
 LOWEST, HIGHEST = 1.0, 5.0
 GENERAL = "general"  # the rubric of categories that have none of their own
@@ -32,7 +36,7 @@ DATA = (
 )
 
 
-class Rubric(Plan):
+class Rubric(Section):
     """What is looked at in one kind of edit. caps: failure mode -> (highest overall score, when it applies)."""
 
     text: str
@@ -40,7 +44,7 @@ class Rubric(Plan):
     caps: dict[str, tuple[float, str]] = Field(default_factory=dict)
 
 
-class Protocol(Plan):
+class JudgeProtocol(Section):
     """kind: rating gives a score of 1 to 5, pair a winner. score: the key of the (overall) score."""
 
     name: str = Field(pattern=r"^[a-z0-9-]+-v[0-9]+$")
@@ -54,7 +58,7 @@ class Protocol(Plan):
     like: tuple[str, ...] = Field((), description="protocols whose words it takes over, one for each task")
 
     @model_validator(mode="after")
-    def _whole(self) -> "Protocol":
+    def _whole(self) -> "JudgeProtocol":
         if not self.like and (not self.tasks or "{data}" not in self.system or "{answer}" not in self.system):
             raise ValueError("a protocol has tasks, and a system text with {data} and {answer}")
         if self.rubrics and GENERAL not in self.rubrics:
@@ -86,11 +90,11 @@ class Protocol(Plan):
         return _object(keys)
 
     def messages(
-        self, prompt: str, references: Sequence[Shown], answers: Sequence[Shown], rubric: str | None
+        self, prompt: str, references: Sequence[EncodedPicture], answers: Sequence[EncodedPicture], rubric: str | None
     ) -> list[dict[str, Any]]:
         """What is sent. answers: one picture to rate, or A and B."""
         tag = _tag(prompt)
-        parts: list[str | Shown] = [
+        parts: list[str | EncodedPicture] = [
             f"{'Instruction' if references else 'Prompt'}:\n<{tag}>\n{prompt}\n</{tag}>",
         ]
         for number, picture in enumerate(references, start=1):
@@ -98,7 +102,7 @@ class Protocol(Plan):
         names = ("Picture A:", "Picture B:") if self.kind == "pair" else ("Picture to judge:",)
         for name, picture in zip(names, answers, strict=True):
             parts += [name, picture]
-        return [text("system", self.words(rubric, tag)), mixed("user", parts)]
+        return [text_message("system", self.words(rubric, tag)), mixed_message("user", parts)]
 
     def words(self, rubric: str | None, tag: str = "data") -> str:
         """The system text, its fence called `tag`."""
@@ -126,17 +130,17 @@ class Protocol(Plan):
         return "1.00 to 5.00"
 
 
-def names() -> list[str]:
+def protocol_names() -> list[str]:
     """The protocols that come with the package."""
     return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
 
 
-def usual(task: Task) -> str:
+def default_protocol(task: Task) -> str:
     """The protocol of the paper's shape for a task."""
     return "edit-v1" if task == "edit" else "t2i-v1"
 
 
-def load(name: str, task: Task) -> Protocol:
+def load_protocol(name: str, task: Task) -> JudgeProtocol:
     """A shipped protocol by its name, or a YAML file, for one task.
 
     Raises:
@@ -149,27 +153,29 @@ def load(name: str, task: Task) -> Protocol:
                 changes = {"name": protocol.name, "about": protocol.about, "reasoning_first": protocol.reasoning_first}
                 return base.model_copy(update=changes)
     if task not in protocol.tasks:
-        fitting = [other for other in names() if task in tasks_of(other)]
+        fitting = [other for other in protocol_names() if task in protocol_tasks(other)]
         raise JudgeError(f"protocol {name} is not for {task} pictures; for those there are {', '.join(fitting)}")
     return protocol
 
 
-def tasks_of(name: str) -> tuple[Task, ...]:
+def protocol_tasks(name: str) -> tuple[Task, ...]:
     protocol = _read(name)
     return protocol.tasks or tuple(task for base in protocol.like for task in _read(base).tasks)
 
 
-def about(name: str) -> str:
+def protocol_description(name: str) -> str:
     return _read(name).about
 
 
-def _read(name: str) -> Protocol:
-    if name in names():
+def _read(name: str) -> JudgeProtocol:
+    if name in protocol_names():
         raw, where = (_folder() / f"{name}.yaml").read_text(encoding="utf-8"), name
     else:
         path = Path(name)
         if path.suffix not in (".yaml", ".yml") or not path.is_file():
-            raise JudgeError(f"no protocol '{name}': shipped are {', '.join(names())}; one of yours is a .yaml file")
+            raise JudgeError(
+                f"no protocol '{name}': shipped are {', '.join(protocol_names())}; one of yours is a .yaml file"
+            )
         try:
             raw, where = path.read_text(encoding="utf-8"), name
         except (OSError, UnicodeDecodeError) as error:
@@ -178,13 +184,13 @@ def _read(name: str) -> Protocol:
 
 
 @cache
-def _parsed(raw: str, where: str) -> Protocol:
-    content = strict_yaml.parse(raw, where)
+def _parsed(raw: str, where: str) -> JudgeProtocol:
+    content = strict_yaml.load_yaml(raw, where)
     try:
-        return Protocol.model_validate(content)
+        return JudgeProtocol.model_validate(content)
     except ValidationError as error:
         given = content if isinstance(content, dict) else {}
-        lines = refusals(error, given, key_notes(Protocol), "a protocol")
+        lines = refusals(error, given, key_notes(JudgeProtocol), "a protocol")
         raise JudgeError("\n".join(f"{where}: {line}" for line in lines)) from error
 
 

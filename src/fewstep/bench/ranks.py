@@ -12,7 +12,7 @@ from scipy import stats
 
 from fewstep.bench.statistics import Floats
 
-Table = Mapping[str, Mapping[str, Mapping[str, float]]]  # system, judge, category -> mean score
+CategoryMeans = Mapping[str, Mapping[str, Mapping[str, float]]]  # system, judge, category -> mean score
 SAME = 1e-9  # sums of the same numbers in another order differ by less
 
 
@@ -21,7 +21,7 @@ def average(categories: Mapping[str, float]) -> float:
     return sum(categories.values()) / len(categories)
 
 
-def averages(table: Table) -> dict[str, dict[str, float]]:
+def averages(table: CategoryMeans) -> dict[str, dict[str, float]]:
     """By system and judge, unrounded."""
     return {
         system: {judge: average(categories) for judge, categories in judges.items()} for system, judges in table.items()
@@ -39,21 +39,21 @@ def places(points: Floats) -> Floats:
     return np.where(np.isnan(points), np.nan, ranks)
 
 
-def ranks(table: Table, rule: "Callable[[Table], dict[str, float]] | None" = None) -> dict[str, int]:
+def ranks(table: CategoryMeans, rule: "Callable[[CategoryMeans], dict[str, float]] | None" = None) -> dict[str, int]:
     """Rank of each system, 1 the best, by the paper's rule or by another of `RULES`."""
-    points = (rule or paper)(table)
+    points = (rule or paper_rule)(table)
     return {name: int(rank) for name, rank in zip(points, places(np.array(list(points.values()))), strict=True)}
 
 
 # ---- rules: points of each system, more is better
 
 
-def paper(table: Table) -> dict[str, float]:
+def paper_rule(table: CategoryMeans) -> dict[str, float]:
     """The mean over judges of averages."""
     return {system: mean_over_judges(judges) for system, judges in averages(table).items()}
 
 
-def mean_rank(table: Table) -> dict[str, float]:
+def mean_rank(table: CategoryMeans) -> dict[str, float]:
     """The mean over judges of the rank under each: judges of different strictness count alike."""
     by_judge = averages(table)
     judges = list(next(iter(by_judge.values())))
@@ -61,19 +61,19 @@ def mean_rank(table: Table) -> dict[str, float]:
     return dict(zip(table, (-found.mean(axis=0)).tolist(), strict=True))
 
 
-def borda(table: Table) -> dict[str, float]:
+def borda(table: CategoryMeans) -> dict[str, float]:
     """In each cell (judge and category), a point for every system beaten, half for every equal; the mean over cells."""
     cells = [(judge, category) for judge, known in next(iter(table.values())).items() for category in known]
     found = np.array([_middle_ranks([table[system][judge][category] for system in table]) for judge, category in cells])
     return dict(zip(table, (len(table) - found.mean(axis=0)).tolist(), strict=True))
 
 
-def strictest_judge(table: Table) -> dict[str, float]:
+def strictest_judge(table: CategoryMeans) -> dict[str, float]:
     """The lowest of the judges' averages: good is what every judge calls good."""
     return {system: min(judges.values()) for system, judges in averages(table).items()}
 
 
-def weakest_category(table: Table) -> dict[str, float]:
+def weakest_category(table: CategoryMeans) -> dict[str, float]:
     """The lowest category, its mean over judges."""
     return {
         system: min(mean_over_judges({j: judges[j][c] for j in judges}) for c in next(iter(judges.values())))
@@ -81,8 +81,8 @@ def weakest_category(table: Table) -> dict[str, float]:
     }
 
 
-RULES: dict[str, Callable[[Table], dict[str, float]]] = {
-    "paper": paper,
+RULES: dict[str, Callable[[CategoryMeans], dict[str, float]]] = {
+    "paper": paper_rule,
     "mean rank": mean_rank,
     "Borda": borda,
     "strictest judge": strictest_judge,

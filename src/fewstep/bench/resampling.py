@@ -11,10 +11,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from fewstep.bench.statistics import LEVEL, RESAMPLES, Estimate, Floats
+from fewstep.bench.statistics import (
+    LEVEL,
+    RESAMPLES,
+    Estimate,
+    Floats,
+)
 
-Record = tuple[str, int, float | None]  # case, seed, score; None where a score is missing
-Cells = Mapping[str, Sequence[Record]]  # by category
+ScoreRecord = tuple[str, int, float | None]  # case, seed, score; None where a score is missing
+Cells = Mapping[str, Sequence[ScoreRecord]]  # by category
 Scores = Mapping[str, Mapping[str, Cells]]  # by system, then by judge
 
 
@@ -48,7 +53,7 @@ def cases_by_category(scores: Scores) -> dict[str, int]:
     return {name: counts.shape[-1] for name, (_, counts) in zip(categories_of(scores), _tallies(scores), strict=True)}
 
 
-def estimate(value: float, drawn: Floats, n: int, clusters: int, strata: int) -> Estimate:
+def bootstrap_estimate(value: float, drawn: Floats, n: int, clusters: int, strata: int) -> Estimate:
     """Percentiles of the resampled values, a little outward where clusters are few: the variance is estimated on
     clusters - strata degrees of freedom. NaN is None: there is no such number."""
     known = None if np.isnan(value) else value

@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewstep.bench.gallery import Key, read_heading
-from fewstep.bench.measuring import METRICS, chosen
-from fewstep.bench.metrics import scored
-from fewstep.bench.metrics.metric import NO_PICTURE, Value
-from fewstep.bench.metrics.record import path_of, read_metric
-from fewstep.bench.one_judge import refuse_two_judges
-from fewstep.bench.resampling import Cells, Record
+from fewstep.bench.gallery import PictureKey, read_heading
+from fewstep.bench.judge_identity import refuse_two_judges
+from fewstep.bench.measuring import METRICS, metrics_named
+from fewstep.bench.metrics import model_metrics
+from fewstep.bench.metrics.measurements import metric_path, read_metric
+from fewstep.bench.metrics.metric import NO_PICTURE, ValueSpec
+from fewstep.bench.resampling import Cells, ScoreRecord
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.bench.verdict import Verdict, read_verdicts
-from fewstep.errors import GalleryError
+from fewstep.runtime.errors import GalleryError
 
 
 @dataclass(frozen=True)
-class Examined:
+class ScoredGallery:
     """A gallery's folder, the system it is of, and the suite it answers."""
 
     folder: Path
@@ -36,23 +36,23 @@ class Examined:
     def cells_by_judge(self, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, Cells]:
         return {judge: self._cells(by_picture(given)) for judge, given in verdicts.items()}
 
-    def value(self, name: str) -> tuple[str, str, Value]:
+    def value(self, name: str) -> tuple[str, str, ValueSpec]:
         """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
 
         Raises:
             GalleryError: unknown.
         """
         metric, _, value = name.partition(".")
-        if metric not in METRICS and path_of(self.folder, metric).is_file():  # a model's scores
-            return metric, value or self._main(metric), _of(scored.VALUES, metric, value or self._main(metric))
-        [found] = chosen([metric])
+        if metric not in METRICS and metric_path(self.folder, metric).is_file():  # a model's scores
+            return metric, value or self._main(metric), _of(model_metrics.VALUES, metric, value or self._main(metric))
+        [found] = metrics_named([metric])
         return metric, value or found.main, _of(found.values, metric, value or found.main)
 
     def _main(self, metric: str) -> str:
         has = {name for each in read_metric(self.folder, metric).values() for name in each.values}
-        return next((name for name in scored.MAIN if name in has), scored.MAIN[0])
+        return next((name for name in model_metrics.MAIN if name in has), model_metrics.MAIN[0])
 
-    def metric(self, name: str, value: str) -> "OfMetric":
+    def metric(self, name: str, value: str) -> "MetricCells":
         """A metric's values. What it skips is left out, unless there is no picture: that is missing.
 
         Raises:
@@ -67,10 +67,10 @@ class Examined:
             for key, each in records.items()
             if value not in each.values and not (each.skipped or "").startswith(NO_PICTURE)
         }
-        return OfMetric(self._cells(known, skipped), frozenset(skipped))
+        return MetricCells(self._cells(known, skipped), frozenset(skipped))
 
     def _cells(self, known: Mapping[tuple[str, int], float], without: set[tuple[str, int]] | None = None) -> Cells:
-        cells: dict[str, list[Record]] = {}
+        cells: dict[str, list[ScoreRecord]] = {}
         for question in self.suite.questions:
             case = question.case
             for seed in question.seeds:
@@ -80,7 +80,7 @@ class Examined:
 
 
 @dataclass(frozen=True)
-class OfMetric:
+class MetricCells:
     """cells hold what the metric applies to; skipped what it does not."""
 
     cells: Cells
@@ -93,7 +93,7 @@ class OfMetric:
         }
 
 
-def examined(folders: Sequence[Path]) -> list[Examined]:
+def open_scored_galleries(folders: Sequence[Path]) -> list[ScoredGallery]:
     """Galleries to be put side by side.
 
     Raises:
@@ -109,7 +109,7 @@ def examined(folders: Sequence[Path]) -> list[Examined]:
                 "of different questions are not compared. Draw both for one suite"
             )
     names = _distinct([str(heading["system"]) for heading in headings], folders)
-    return [Examined(f, name, suite_of(f)) for f, name in zip(folders, names, strict=True)]
+    return [ScoredGallery(f, name, suite_of(f)) for f, name in zip(folders, names, strict=True)]
 
 
 def _distinct(systems: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -118,7 +118,7 @@ def _distinct(systems: Sequence[str], folders: Sequence[Path]) -> list[str]:
     return [n if named.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(named, 1)]
 
 
-def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) -> dict[str, dict[str, Cells]]:
+def shared_judges(galleries: Sequence[ScoredGallery], names: Sequence[str] | None) -> dict[str, dict[str, Cells]]:
     """By system and judge, of the judges named, or of all that every gallery has.
 
     Raises:
@@ -148,15 +148,15 @@ def shared_judges(galleries: Sequence[Examined], names: Sequence[str] | None) ->
     return {system: {name: judges[name] for name in names or common} for system, judges in found.items()}
 
 
-def _of(values: Mapping[str, Value], metric: str, name: str) -> Value:
+def _of(values: Mapping[str, ValueSpec], metric: str, name: str) -> ValueSpec:
     if name not in values:
         raise GalleryError(f"{metric} has no value {name!r:.40}; it has {', '.join(values)}")
     return values[name]
 
 
-def by_picture(verdicts: Sequence[Verdict]) -> dict[Key, float]:
+def by_picture(verdicts: Sequence[Verdict]) -> dict[PictureKey, float]:
     """A judge's score of each picture: the mean of its answers that are scores. What has none is absent."""
-    found: dict[Key, list[float]] = {}
+    found: dict[PictureKey, list[float]] = {}
     for verdict in verdicts:
         if verdict.score is not None:
             found.setdefault((verdict.case, verdict.seed), []).append(verdict.score)

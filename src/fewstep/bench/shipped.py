@@ -13,31 +13,38 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from fewstep.bench import pocket_suites
 from fewstep.bench.mini import cases as mini
 from fewstep.bench.pixels import pixel_hash
-from fewstep.bench.suite_files import HEADING, Draft, Heading, write_suite
-from fewstep.errors import SuiteError
+from fewstep.bench.suite_files import (
+    HEADING,
+    DraftCase,
+    SuiteHeading,
+    write_suite,
+)
+from fewstep.pocket import suites
+from fewstep.runtime.errors import SuiteError
 
 MARKED = 6  # cases whose look names the cache folder: another Pillow or world draws into another one
 LICENCE = "CC0-1.0"
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ShippedSuite:
     """cases: how many there are; drafts draws them. cut: whether NAME@N gives the first N."""
 
-    heading: Heading
+    heading: SuiteHeading
     words: str
     cases: int
-    drafts: Callable[[], Iterator[Draft]]
+    drafts: Callable[[], Iterator[DraftCase]]
     cut: bool = False
 
 
-def _pocket(name: str, words: str, cases: int, drafts: Callable[[], Iterator[Draft]], seeds: int = 1) -> Shipped:
+def _pocket(
+    name: str, words: str, cases: int, drafts: Callable[[], Iterator[DraftCase]], seeds: int = 1
+) -> ShippedSuite:
     task = "edit" if name.endswith("edit") else "t2i"
-    return Shipped(
-        Heading(name, "1", task, seeds, pocket_suites.ANSWER, LICENCE),  # type: ignore[arg-type]
+    return ShippedSuite(
+        SuiteHeading(name, "1", task, seeds, suites.ANSWER_SIZE, LICENCE),  # type: ignore[arg-type]
         words,
         cases,
         drafts,
@@ -45,32 +52,32 @@ def _pocket(name: str, words: str, cases: int, drafts: Callable[[], Iterator[Dra
     )
 
 
-def _mini(name: str, words: str, cases: int, drafts: Callable[[], Iterator[Draft]], seeds: int = 1) -> Shipped:
+def _mini(name: str, words: str, cases: int, drafts: Callable[[], Iterator[DraftCase]], seeds: int = 1) -> ShippedSuite:
     task = "edit" if name.endswith("edit") else "t2i"
-    return Shipped(Heading(name, "1", task, seeds, None, LICENCE), words, cases, drafts)  # type: ignore[arg-type]
+    return ShippedSuite(SuiteHeading(name, "1", task, seeds, None, LICENCE), words, cases, drafts)  # type: ignore[arg-type]
 
 
 ALL = (
-    _mini("mini-t2i", "landscapes, portraits, text-centric; 20 each", 60, lambda: mini.prompts("t2i")),
-    _mini("mini-edit", "the six kinds of edit; 20 each, sources drawn", 120, mini.edits),
-    _mini("flat-field", "plain and gradient backgrounds", 24, lambda: mini.prompts("flat_field"), 4),
-    _mini("tiny-text", "small and dense words", 20, lambda: mini.prompts("tiny_text"), 4),
-    _mini("diversity", "50 prompts that leave much open, 8 seeds each", 50, lambda: mini.prompts("diversity"), 8),
-    _pocket("pocket-t2i", "pocket world: landscapes, portraits, signs; 600 each", 1800, lambda: pocket_suites.t2i(600)),
-    _pocket("pocket-edit", "pocket world: six kinds of edit; 250 each", 1500, lambda: pocket_suites.edits(250)),
-    _pocket("pocket-flat-field", "pocket world: gradients with nothing in them", 16, pocket_suites.flat_field, 4),
-    _pocket("pocket-tiny-text", "pocket world: its smallest letters", 60, lambda: pocket_suites.tiny_text(60), 2),
-    _pocket("pocket-diversity", "pocket world: 50 prompts, 8 seeds each", 50, lambda: pocket_suites.t2i(17), 8),
+    _mini("mini-t2i", "landscapes, portraits, text-centric; 20 each", 60, lambda: mini.prompt_drafts("t2i")),
+    _mini("mini-edit", "the six kinds of edit; 20 each, sources drawn", 120, mini.edit_drafts),
+    _mini("flat-field", "plain and gradient backgrounds", 24, lambda: mini.prompt_drafts("flat_field"), 4),
+    _mini("tiny-text", "small and dense words", 20, lambda: mini.prompt_drafts("tiny_text"), 4),
+    _mini("diversity", "50 prompts that leave much open, 8 seeds each", 50, lambda: mini.prompt_drafts("diversity"), 8),
+    _pocket("pocket-t2i", "pocket world: landscapes, portraits, signs; 600 each", 1800, lambda: suites.pocket_t2i(600)),
+    _pocket("pocket-edit", "pocket world: six kinds of edit; 250 each", 1500, lambda: suites.pocket_edits(250)),
+    _pocket("pocket-flat-field", "pocket world: gradients with nothing in them", 16, suites.pocket_flat_field, 4),
+    _pocket("pocket-tiny-text", "pocket world: its smallest letters", 60, lambda: suites.pocket_tiny_text(60), 2),
+    _pocket("pocket-diversity", "pocket world: 50 prompts, 8 seeds each", 50, lambda: suites.pocket_t2i(17), 8),
 )
 BY_NAME = {suite.heading.name: suite for suite in ALL}
 NAMES = tuple(BY_NAME)
 
 
-def knows(name: str) -> bool:
+def is_shipped(name: str) -> bool:
     return name.partition("@")[0] in BY_NAME
 
 
-def chosen(name: str) -> Shipped:
+def shipped_suite(name: str) -> ShippedSuite:
     """The suite of a name, cut where the name says so.
 
     Raises:
@@ -87,14 +94,14 @@ def chosen(name: str) -> Shipped:
     return replace(suite, heading=replace(suite.heading, name=f"{plain}@{int(number)}"), cases=int(number))
 
 
-def made(name: str) -> Path:
+def shipped_folder(name: str) -> Path:
     """The suite's folder in the cache, drawn where it is not there yet.
 
     Raises:
         SuiteError: a number of cases that it does not have.
         EnvironmentRefused: the cache cannot be written.
     """
-    suite = chosen(name)
+    suite = shipped_suite(name)
     folder = cache_folder() / f"{suite.heading.name}-{suite.heading.version}-{_mark(suite)}"
     if not (folder / HEADING).is_file():
         beside = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -120,7 +127,7 @@ def cache_folder() -> Path:
     return root / "suites"
 
 
-def _mark(suite: Shipped) -> str:
+def _mark(suite: ShippedSuite) -> str:
     """A short hash of the first cases' words and pictures."""
     h = hashlib.blake2b(digest_size=4)
     for draft in islice(suite.drafts(), min(MARKED, suite.cases)):

@@ -43,12 +43,16 @@ def mean(values: ArrayLike, clusters: Sequence[object] | None = None, seed: int 
     return _estimate(float(x.mean()), drawn[0] / drawn[1], len(x), len(counts))
 
 
-def ratio(top: ArrayLike, bottom: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0) -> Estimate:
+def paired_ratio(
+    top: ArrayLike, bottom: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0
+) -> Estimate:
     """mean(top) / mean(bottom) of paired records: top[i] and bottom[i] are the same case and seed."""
     return _paired(top, bottom, clusters, seed, of_ratio=True)
 
 
-def difference(top: ArrayLike, bottom: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0) -> Estimate:
+def paired_difference(
+    top: ArrayLike, bottom: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0
+) -> Estimate:
     """mean(top) - mean(bottom) of paired records."""
     return _paired(top, bottom, clusters, seed, of_ratio=False)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from fewstep.bench.pixels import file_hash
 from fewstep.bench.suites import Question, Suite
 from fewstep.data.pictures import open_picture
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 
 EXPECTED = {
     "text": list,
@@ -25,19 +25,19 @@ EXPECTED = {
 
 
 @dataclass(frozen=True)
-class Checked:
+class SuiteProblems:
     """problems make a suite unfit; warnings are worth a look."""
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-def examined(suite: Suite) -> Checked:
+def suite_problems(suite: Suite) -> SuiteProblems:
     """Every expectation, every mask, every doubled case."""
     problems = [problem for question in suite.questions for problem in _problems(question, suite)]
     twice = [q.case.id for q in suite.questions if len(set(q.seeds)) < suite.seeds]
     problems += [f"{name}: two of its seeds are equal; give the case another id" for name in twice]
-    return Checked(tuple(problems), tuple(_warnings(suite)))
+    return SuiteProblems(tuple(problems), tuple(_warnings(suite)))
 
 
 def _problems(question: Question, suite: Suite) -> Iterator[str]:

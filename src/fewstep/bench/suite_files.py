@@ -21,20 +21,20 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep import durable
 from fewstep.bench.pixels import file_hash
 from fewstep.data.cases import Case, record_of
 from fewstep.data.mixture import Task
-from fewstep.errors import SuiteError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import SuiteError
 
 FORMAT = 1
 HEADING, CASES = "suite.json", "cases.jsonl"
 ID = re.compile(r"\w[\w.-]{0,150}")  # ids become file names
-Record = dict[str, Any]
+CaseRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Heading:
+class SuiteHeading:
     """size: (height, width) of every answer in pixels; None leaves it to the cases, and then to the model."""
 
     name: str
@@ -49,7 +49,7 @@ class Heading:
 
 
 @dataclass(frozen=True)
-class Draft:
+class DraftCase:
     """A case before it is a file: pictures in memory. expect: see docs/suites.md; `region` goes under its own name."""
 
     id: str
@@ -63,7 +63,7 @@ class Draft:
     source: str | None = None
 
 
-def write_suite(heading: Heading, drafts: Iterable[Draft], folder: Path) -> str:
+def write_suite(heading: SuiteHeading, drafts: Iterable[DraftCase], folder: Path) -> str:
     """The suite in `folder`, and its hash. Whole once suite.json is there; drawn again over an unfinished start.
 
     Raises:
@@ -80,20 +80,20 @@ def write_suite(heading: Heading, drafts: Iterable[Draft], folder: Path) -> str:
         raise
 
 
-def _write(heading: Heading, drafts: Iterable[Draft], folder: Path) -> str:
+def _write(heading: SuiteHeading, drafts: Iterable[DraftCase], folder: Path) -> str:
     records = [_written(draft, heading.task, folder) for draft in drafts]
     _refuse_ids([record["id"] for record in records], str(folder))
     if not records:
         raise SuiteError(f"{heading.name}: a suite needs a case at least")
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
-    durable.write(folder / CASES, "".join(f"{line}\n" for line in lines))
-    found = hash_of(heading, records, folder)
+    durable.write_atomically(folder / CASES, "".join(f"{line}\n" for line in lines))
+    found = suite_hash(heading, records, folder)
     told = {"format": FORMAT, **asdict(heading), "hash": found, "cases": len(records)}
-    durable.write(folder / HEADING, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    durable.write_atomically(folder / HEADING, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return found
 
 
-def read_suite_files(folder: Path) -> tuple[Heading, str, list[Record]]:
+def read_suite_files(folder: Path) -> tuple[SuiteHeading, str, list[CaseRecord]]:
     """Heading, stated hash and the lines of a suite, not yet compared.
 
     Raises:
@@ -102,7 +102,7 @@ def read_suite_files(folder: Path) -> tuple[Heading, str, list[Record]]:
     told = _told(folder)
     try:
         size = tuple(int(side) for side in told["size"]) if told["size"] else None
-        heading = Heading(
+        heading = SuiteHeading(
             name=str(told["name"]),
             version=str(told["version"]),
             task=told["task"],
@@ -114,12 +114,12 @@ def read_suite_files(folder: Path) -> tuple[Heading, str, list[Record]]:
     except (KeyError, TypeError, ValueError, IndexError, AssertionError) as error:
         raise SuiteError(f"{folder / HEADING} lacks what a suite states ({error!r}); build the suite again") from error
     path = folder / CASES
-    records = list(durable.lines(path))
+    records = list(durable.read_jsonl(path))
     _refuse_ids([record.get("id") for record in records], str(path))
     return heading, stated, records
 
 
-def hash_of(heading: Heading, records: Sequence[Record], folder: Path) -> str:
+def suite_hash(heading: SuiteHeading, records: Sequence[CaseRecord], folder: Path) -> str:
     """32 hexadecimal digits; see the head of this file.
 
     Raises:
@@ -130,17 +130,17 @@ def hash_of(heading: Heading, records: Sequence[Record], folder: Path) -> str:
     for record in records:
         h.update(b"\n" + canonical(record).encode())
     with ThreadPoolExecutor() as pool:  # unpacking a PNG leaves the interpreter's lock
-        for digest in pool.map(file_hash, [folder / name for record in records for name in pictures_of(record)]):
+        for digest in pool.map(file_hash, [folder / name for record in records for name in picture_names(record)]):
             h.update(digest.encode())
     return h.hexdigest()
 
 
-def canonical(record: Record) -> str:
+def canonical(record: CaseRecord) -> str:
     """One spelling of a line, whatever the order of its keys."""
     return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def pictures_of(record: Record) -> Iterator[str]:
+def picture_names(record: CaseRecord) -> Iterator[str]:
     """The pictures a line names, relative to the suite's folder."""
     yield from record.get("reference_images", ())
     for name in (record.get("target_image"), record.get("expect", {}).get("region")):
@@ -165,7 +165,7 @@ def refuse_taken(folder: Path) -> None:
         raise SuiteError(f"{folder} holds other things ({', '.join(strange[:5])}); name a new folder for the suite")
 
 
-def _told(folder: Path) -> Record:
+def _told(folder: Path) -> CaseRecord:
     path = folder / HEADING
     if not path.is_file():
         raise SuiteError(f"{folder} is no suite: it has no {HEADING}. `fewstep bench suites` lists the shipped ones")
@@ -187,7 +187,7 @@ def _refuse_ids(ids: Sequence[Any], where: str) -> None:
         raise SuiteError(f"{where}: id {name!r} stands there {times} times; ids are unique")
 
 
-def _written(draft: Draft, task: Task, folder: Path) -> Record:
+def _written(draft: DraftCase, task: Task, folder: Path) -> CaseRecord:
     """The draft's line, its pictures on disk."""
     if not ID.fullmatch(draft.id):
         _refuse_ids([draft.id], str(folder))
@@ -211,4 +211,4 @@ def _written(draft: Draft, task: Task, folder: Path) -> Record:
 
 def _save(picture: Image.Image, path: Path) -> None:
     durable.make_folder(path.parent)
-    durable.replace_by(path, lambda beside: picture.save(beside, format="PNG"), synced=False)
+    durable.replace_atomically(path, lambda beside: picture.save(beside, format="PNG"), synced=False)

@@ -11,15 +11,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fewstep import durable
 from fewstep.bench import shipped
 from fewstep.bench.gallery import read_heading
-from fewstep.bench.suite_files import CASES, HEADING, Heading, Record, hash_of, pictures_of, read_suite_files
+from fewstep.bench.suite_files import (
+    CASES,
+    HEADING,
+    CaseRecord,
+    SuiteHeading,
+    picture_names,
+    read_suite_files,
+    suite_hash,
+)
 from fewstep.data.cases import Case, case_of
 from fewstep.data.mixture import TASKS, Task
-from fewstep.errors import CaseError, SuiteError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import CaseError, SuiteError
 
-CARRIED = "suite"  # the suite's place in a gallery
+SUITE_FOLDER = "suite"  # the suite's place in a gallery
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,8 @@ def open_suite(name: str | Path) -> Suite:
     folder = Path(name)
     if (folder / HEADING).is_file():
         return read_suite(folder)
-    if shipped.knows(str(name)):
-        made = shipped.made(str(name))
+    if shipped.is_shipped(str(name)):
+        made = shipped.shipped_folder(str(name))
         try:
             return read_suite(made)
         except (SuiteError, CaseError) as error:
@@ -101,7 +109,7 @@ def read_suite(folder: Path) -> Suite:
     heading, stated, records = read_suite_files(folder)
     if heading.task not in TASKS:
         raise SuiteError(f"{folder / HEADING}: task {heading.task!r} is not known; it is 't2i' or 'edit'")
-    found = hash_of(heading, records, folder)
+    found = suite_hash(heading, records, folder)
     if found != stated:
         raise SuiteError(
             f"{folder}: the cases or their pictures are not those of suite {heading.name} {heading.version} "
@@ -111,13 +119,13 @@ def read_suite(folder: Path) -> Suite:
     return Suite(**_facts(heading), hash=stated, folder=folder, questions=questions)
 
 
-def carry(suite: Suite, gallery: Path) -> None:
+def copy_into_gallery(suite: Suite, gallery: Path) -> None:
     """The suite into the gallery, which can then be judged and read wherever it goes. Linked where the disk can."""
     for record in read_suite_files(suite.folder)[2]:
-        for name in pictures_of(record):
-            _brought(suite.folder / name, gallery / CARRIED / name)
+        for name in picture_names(record):
+            _brought(suite.folder / name, gallery / SUITE_FOLDER / name)
     for name in (CASES, HEADING):
-        _brought(suite.folder / name, gallery / CARRIED / name)
+        _brought(suite.folder / name, gallery / SUITE_FOLDER / name)
 
 
 def suite_of(gallery: Path) -> Suite:
@@ -128,7 +136,7 @@ def suite_of(gallery: Path) -> Suite:
     """
     heading = read_heading(gallery)
     told = {} if heading is None else dict(heading["suite"])
-    carried = gallery / CARRIED
+    carried = gallery / SUITE_FOLDER
     suite = open_suite(carried if (carried / HEADING).is_file() else str(told.get("name")))
     if suite.hash != told.get("hash"):
         raise SuiteError(
@@ -138,11 +146,11 @@ def suite_of(gallery: Path) -> Suite:
     return suite
 
 
-def _facts(heading: Heading) -> dict[str, Any]:
+def _facts(heading: SuiteHeading) -> dict[str, Any]:
     return {name: getattr(heading, name) for name in ("name", "version", "task", "seeds", "size", "license")}
 
 
-def _question(record: Record, number: int, heading: Heading, folder: Path) -> Question:
+def _question(record: CaseRecord, number: int, heading: SuiteHeading, folder: Path) -> Question:
     where = f"{folder / CASES}:{number + 1}"
     case = case_of({key: value for key, value in record.items() if key != "expect"}, folder, where, "")
     if case.task != heading.task:
@@ -162,6 +170,6 @@ def _brought(source: Path, place: Path) -> None:
         os.link(source, beside)
         os.replace(beside, place)
     except OSError:  # another disk, or a file system without links
-        durable.write(place, source.read_bytes())
+        durable.write_atomically(place, source.read_bytes())
     finally:
         beside.unlink(missing_ok=True)

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fewstep import durable
-from fewstep.errors import JudgeError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import JudgeError
 
 FOLDER = "verdicts"
-Status = Literal["ok", "refused", "invalid", "out_of_range", "truncated", "failed"]
-STATUSES: tuple[Status, ...] = ("ok", "refused", "invalid", "out_of_range", "truncated", "failed")
+VerdictStatus = Literal["ok", "refused", "invalid", "out_of_range", "truncated", "failed"]
+STATUSES: tuple[VerdictStatus, ...] = ("ok", "refused", "invalid", "out_of_range", "truncated", "failed")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Verdict:
     judge: str
     model: str | None
     protocol: str
-    status: Status
+    status: VerdictStatus
     repeat: int = 0
     score: float | None = None
     sub_scores: Mapping[str, float] = field(default_factory=dict)
@@ -54,15 +54,17 @@ class Verdict:
 KNOWN = {f.name for f in fields(Verdict)}
 
 
-def path_of(gallery: Path, judge: str) -> Path:
+def verdicts_path(gallery: Path, judge: str) -> Path:
     return gallery / FOLDER / f"{judge}.jsonl"
 
 
 def write_verdicts(gallery: Path, judge: str, verdicts: Sequence[Verdict]) -> Path:
     """The judge's file, whole."""
     durable.make_folder(gallery / FOLDER)
-    path = path_of(gallery, judge)
-    durable.write(path, "".join(json.dumps(v.record(), ensure_ascii=False, allow_nan=False) + "\n" for v in verdicts))
+    path = verdicts_path(gallery, judge)
+    durable.write_atomically(
+        path, "".join(json.dumps(v.record(), ensure_ascii=False, allow_nan=False) + "\n" for v in verdicts)
+    )
     return path
 
 
@@ -74,7 +76,7 @@ def read_verdicts(gallery: Path) -> dict[str, list[Verdict]]:
     """
     files = sorted((gallery / FOLDER).glob("*.jsonl"))
     judged = [path for path in files if not path.name.endswith(".attempts.jsonl")]
-    return {path.stem: [verdict_of(r, str(path)) for r in durable.lines(path)] for path in judged}
+    return {path.stem: [verdict_of(r, str(path)) for r in durable.read_jsonl(path)] for path in judged}
 
 
 def verdict_of(record: Mapping[str, Any], where: str) -> Verdict:

@@ -12,10 +12,10 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 
-from fewstep import durable
 from fewstep.data.mixture import TASKS, Task
 from fewstep.data.pictures import verify_picture
-from fewstep.errors import CaseError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import CaseError
 
 ALIASES: dict[str, tuple[str, ...]] = {  # first the canonical name
     "prompt": ("prompt", "text", "caption", "instruction"),
@@ -58,7 +58,7 @@ class Case:
         return default if self.height is None or self.width is None else (self.height, self.width)
 
 
-Entry = Case | CaseError  # what a line holds: a case, or the reason why it is none
+CaseOrError = Case | CaseError  # what a line holds: a case, or the reason why it is none
 KNOWN = {f.name for f in fields(Case)} - {"where"} | {name for names in ALIASES.values() for name in names}
 
 
@@ -144,10 +144,10 @@ def refuse_columns(names: Collection[str], where: str) -> None:
 def write_jsonl(path: Path, cases: Iterable[Case]) -> None:
     """The canonical file, whole or absent."""
     records = (json.dumps(record_of(case, path.parent), ensure_ascii=False) for case in cases)
-    durable.write(path, "".join(f"{line}\n" for line in records))
+    durable.write_atomically(path, "".join(f"{line}\n" for line in records))
 
 
-def distinct(entries: Iterable[Entry]) -> Iterable[Entry]:
+def distinct(entries: Iterable[CaseOrError]) -> Iterable[CaseOrError]:
     """The same entries, an id's second appearance replaced by an error that names both places."""
     first: dict[str, str] = {}
     for entry in entries:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 from fewstep.data.cases import Case
 from fewstep.data.mixture import Task
-from fewstep.data.overlap import Overlap, overlaps, suite_prompts
-from fewstep.data.pictures import digest
+from fewstep.data.overlap import (
+    Overlap,
+    overlaps,
+    suite_prompts,
+)
+from fewstep.data.pictures import file_digest
 from fewstep.data.sources import entries_of
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 
 
 @dataclass(frozen=True)
-class Report:
+class CasesReport:
     """counts: usable cases by task and category. duplicates: places (file:line) of cases that say the same, in groups.
     overlap: cases that share words with a benchmark. problems: one message for each line, or file, that cannot be
     used."""
@@ -36,9 +40,11 @@ class Report:
         return self.usable > 0 and not self.problems
 
 
-def check(
-    sources: Sequence[str | Path], against: Path | None = None, seen: Callable[[int], object] = lambda count: None
-) -> Report:
+def check_sources(
+    sources: Sequence[str | Path],
+    against: Path | None = None,
+    on_progress: Callable[[int], object] = lambda count: None,
+) -> CasesReport:
     """Reads every line, and every picture whole. Pictures out of archives are unpacked for as long as that takes.
     seen: told how many entries were read.
 
@@ -47,15 +53,17 @@ def check(
     """
     suite = suite_prompts(against) if against is not None else []
     with tempfile.TemporaryDirectory(prefix="fewstep-check-") as folder:
-        cases, problems = _read(sources, Path(folder), seen)
+        cases, problems = _read(sources, Path(folder), on_progress)
         duplicates = _duplicates(cases)
     if not cases and not problems:
         problems.append(f"{', '.join(map(str, sources))}: no case in it; write one a line")
     counts = Counter((case.task, case.category) for case in cases)
-    return Report(dict(sorted(counts.items())), duplicates, tuple(overlaps(cases, suite)), tuple(problems))
+    return CasesReport(dict(sorted(counts.items())), duplicates, tuple(overlaps(cases, suite)), tuple(problems))
 
 
-def _read(sources: Sequence[str | Path], folder: Path, seen: Callable[[int], object]) -> tuple[list[Case], list[str]]:
+def _read(
+    sources: Sequence[str | Path], folder: Path, on_progress: Callable[[int], object]
+) -> tuple[list[Case], list[str]]:
     cases: list[Case] = []
     problems: list[str] = []
     for source in sources:
@@ -65,7 +73,7 @@ def _read(sources: Sequence[str | Path], folder: Path, seen: Callable[[int], obj
                     cases.append(entry)
                 else:
                     problems.append(str(entry))
-                seen(len(cases) + len(problems))
+                on_progress(len(cases) + len(problems))
         except CaseError as error:
             problems.append(str(error))
     return cases, problems
@@ -76,5 +84,5 @@ def _duplicates(cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
     places: dict[tuple[str, ...], list[str]] = {}
     for case in cases:
         prompt = " ".join(unicodedata.normalize("NFKC", case.prompt).casefold().split())
-        places.setdefault((prompt, *map(digest, case.references)), []).append(case.where)
+        places.setdefault((prompt, *map(file_digest, case.references)), []).append(case.where)
     return tuple(tuple(where) for where in places.values() if len(where) > 1)

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Ratio, Task, used_tasks
+from fewstep.data.mixture import (
+    Ratio,
+    Task,
+    used_tasks,
+)
 from fewstep.data.phases import Phases, constant
 from fewstep.data.streams import Stream
 

@@ -4,13 +4,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fewstep import durable
-from fewstep.data.cases import Case, Entry, write_jsonl
+from fewstep.data.cases import (
+    Case,
+    CaseOrError,
+    write_jsonl,
+)
 from fewstep.data.sources import cases_of, entries_of
-from fewstep.errors import CaseError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import CaseError
 
 
-def convert(source: str, to: Path, seen: Callable[[int], object] = lambda count: None) -> list[Case]:
+def convert(source: str, to: Path, on_progress: Callable[[int], object] = lambda count: None) -> list[Case]:
     """Writes `to`, whole or not at all. Pictures stay where they are, named relative to `to` where they lie beside or
     below it; those out of archives, and the pocket world's, go into a folder beside it. seen: told how many entries
     were read.
@@ -23,10 +27,10 @@ def convert(source: str, to: Path, seen: Callable[[int], object] = lambda count:
     if to.exists():
         raise CaseError(f"{to}: is there already; choose another name, or remove it first")
     to = to.absolute()
-    pictures = pictures_of(to)
+    pictures = pictures_folder(to)
     held_before = pictures.exists()
     try:
-        cases = cases_of(_counted(entries_of(source, pictures, thorough=True), seen), source)
+        cases = cases_of(_counted(entries_of(source, pictures, thorough=True), on_progress), source)
         if not cases:
             raise CaseError(f"{source}: no case in it; name another source")
     except CaseError:
@@ -38,12 +42,12 @@ def convert(source: str, to: Path, seen: Callable[[int], object] = lambda count:
     return cases
 
 
-def pictures_of(to: Path) -> Path:
+def pictures_folder(to: Path) -> Path:
     """The folder for pictures that have no file of their own: beside `to`, under its name."""
     return to.with_name(f"{to.stem}-pictures")
 
 
-def _counted(found: Iterator[Entry], seen: Callable[[int], object]) -> Iterator[Entry]:
+def _counted(found: Iterator[CaseOrError], on_progress: Callable[[int], object]) -> Iterator[CaseOrError]:
     for count, entry in enumerate(found, start=1):
-        seen(count)
+        on_progress(count)
         yield entry

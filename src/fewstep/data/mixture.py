@@ -11,20 +11,20 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from fewstep.data.phases import Phases
-from fewstep.errors import RecipeError
+from fewstep.runtime.errors import RecipeError
 
 Task = Literal["t2i", "edit"]
 TASKS: tuple[Task, Task] = ("t2i", "edit")
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """Stream number `stream` has position i, as its own `rank`-th (from 0)."""
 
     stream: int
     rank: int
 
 
-def place_at(i: int, weights: Sequence[int]) -> Place:
+def position_at(i: int, weights: Sequence[int]) -> StreamPosition:
     """Whose turn position i is, when stream j has weights[j] of every sum(weights) positions.
 
     Any sum(weights) consecutive positions hold stream j exactly weights[j] times, evenly spread: before any position
@@ -43,7 +43,7 @@ def place_at(i: int, weights: Sequence[int]) -> Place:
             first, rank = middle, before
         else:
             last, rank = middle, rank - before
-    return Place(first, rank)
+    return StreamPosition(first, rank)
 
 
 def turns(n: int, weights: Sequence[int], stream: int) -> int:
@@ -59,9 +59,9 @@ def turns(n: int, weights: Sequence[int], stream: int) -> int:
     return n
 
 
-def spread_at(i: int, weights: Sequence[int]) -> int:
+def stream_at(i: int, weights: Sequence[int]) -> int:
     """The number of the stream that position i belongs to; see `place_at`."""
-    return place_at(i, weights).stream
+    return position_at(i, weights).stream
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Ratio:
 
 def task_at(i: int, ratio: Ratio) -> Task:
     """Batch i's task: any t2i + edit consecutive batches hold exactly `edit` edit batches, evenly spread."""
-    return TASKS[spread_at(i, ratio.weights)]
+    return TASKS[stream_at(i, ratio.weights)]
 
 
 def task_turns(n: int, mixture: Phases[Ratio], task: Task) -> int:
@@ -100,7 +100,7 @@ def task_turns(n: int, mixture: Phases[Ratio], task: Task) -> int:
 def turn_at(i: int, mixture: Phases[Ratio]) -> tuple[Task, int]:
     """Batch i's task, and how many batches of that task came before it, in all phases."""
     *_, span = mixture.spans(i + 1)
-    task = TASKS[spread_at(i - span.start, mixture.values[span.number].weights)]
+    task = TASKS[stream_at(i - span.start, mixture.values[span.number].weights)]
     return task, task_turns(i, mixture, task)
 
 

@@ -11,14 +11,21 @@ from typing import Generic, TypeVar
 
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
-from fewstep.data.mixture import Task, index_at, place_at, task_turns, turn_at, turns
-from fewstep.data.streams import Stream, split
-from fewstep.errors import RecipeError
+from fewstep.data.mixture import (
+    Task,
+    index_at,
+    position_at,
+    task_turns,
+    turn_at,
+    turns,
+)
+from fewstep.data.streams import Stream, split_by_group
+from fewstep.runtime.errors import RecipeError
 
 Kind = TypeVar("Kind", bound=Hashable)
 
 
-def share(batch: int, rank: int, world: int) -> slice:
+def batch_slice(batch: int, rank: int, world: int) -> slice:
     """The part of a batch that one of `world` ranks has: together they have the batch, in order. Parts differ by at
     most one sample.
 
@@ -71,7 +78,7 @@ class _Leg(Generic[Kind]):
         return found
 
 
-class Order(Generic[Kind]):
+class BatchOrder(Generic[Kind]):
     """The cases of every batch.
 
     Args:
@@ -89,7 +96,7 @@ class Order(Generic[Kind]):
         """Batch i's task, and its cases in the order of the samples."""
         task, turn = turn_at(i, self.mixture)
         leg = next(leg for leg in reversed(self._legs[task]) if leg.start <= i)
-        number, rank = place_at(turn - leg.first, leg.weights)
+        number, rank = position_at(turn - leg.first, leg.weights)
         kind, streams = leg.groups[number]
         first = rank * self.batch
         return task, tuple(self._case(leg, kind, streams, first + n) for n in range(self.batch))
@@ -106,7 +113,7 @@ class Order(Generic[Kind]):
         return [(stream, counts[key]) for key, stream in streams.items()]
 
     def _case(self, leg: _Leg[Kind], kind: Kind, streams: Sequence[Stream], position: int) -> Case:
-        number, rank = place_at(position, [stream.weight for stream in streams])
+        number, rank = position_at(position, [stream.weight for stream in streams])
         stream = streams[number]
         nth = leg.drawn[kind, stream.name] + rank
         return stream.cases[index_at(nth, len(stream.cases), stream.name, self.seed)]
@@ -120,6 +127,6 @@ class Order(Generic[Kind]):
             drawn: Counter[tuple[Kind, str]] = Counter()
             if legs:
                 drawn = legs[-1].drawn + legs[-1].samples(first - legs[-1].first, self.batch)
-            groups = tuple((k, tuple(held)) for k, held in split(streams, kind).items())
+            groups = tuple((k, tuple(held)) for k, held in split_by_group(streams, kind).items())
             legs.append(_Leg(start, first, drawn, groups))
         return legs

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.data.cases import ALIASES, Case
-from fewstep.data.formats.lines import lines, record_of_json
-from fewstep.errors import CaseError
+from fewstep.data.formats.lines import numbered_lines, record_of_json
+from fewstep.runtime.errors import CaseError
 
 N = 8  # field: 8-grams
 PROMPT_FILES = (".jsonl", ".ndjson", ".txt")
@@ -31,7 +31,7 @@ def words_of(prompt: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", prompt).casefold())
 
 
-def grams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def ngrams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Every N words in a row; of a shorter prompt, all of it."""
     for start in range(max(1, len(words) - N + 1)):
         if words:
@@ -43,11 +43,11 @@ def overlaps(cases: Iterable[Case], suite: Iterable[tuple[str, str]]) -> list[Ov
     prompt of fewer than N words is met only by one that is equal."""
     held: dict[tuple[str, ...], str] = {}
     for place, prompt in suite:
-        for gram in grams(words_of(prompt)):
+        for gram in ngrams(words_of(prompt)):
             held.setdefault(gram, place)
     found = []
     for case in cases:
-        gram = next((gram for gram in grams(words_of(case.prompt)) if gram in held), ())
+        gram = next((gram for gram in ngrams(words_of(case.prompt)) if gram in held), ())
         if gram:
             found.append(Overlap(case.where, held[gram], " ".join(gram)))
     return found
@@ -73,7 +73,7 @@ def suite_prompts(path: Path) -> list[tuple[str, str]]:
 def _prompts(file: Path) -> Iterator[tuple[str, str]]:
     if file.exists() and file.suffix.lower() not in PROMPT_FILES:
         raise CaseError(f"{file}: a suite's prompts come as .jsonl or .txt; fewstep cases convert makes a .jsonl of it")
-    for number, line in lines(file):
+    for number, line in numbered_lines(file):
         where = f"{file}:{number}"
         if isinstance(line, CaseError):
             raise line

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from fewstep.errors import RecipeError
+from fewstep.runtime.errors import RecipeError
 
 Value = TypeVar("Value")
 Other = TypeVar("Other")
@@ -47,7 +47,7 @@ def constant(value: Value) -> Phases[Value]:
     return Phases((value,))
 
 
-def both(one: Phases[Value], other: Phases[Other]) -> Phases[tuple[Value, Other]]:
+def zip_phases(one: Phases[Value], other: Phases[Other]) -> Phases[tuple[Value, Other]]:
     """Pairs: a phase begins wherever one of the two begins one."""
     ends = sorted({*one.ends, *other.ends})
     return Phases(tuple((one.at(start), other.at(start)) for start in (0, *ends)), tuple(ends))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 
 MAX_PIXELS = 100_000_000  # ours: far above any camera a reference comes from
 ORIENTATION = 0x0112  # the EXIF tag
@@ -76,7 +76,7 @@ def open_picture(path: Path, where: str) -> Image.Image:
         raise _unreadable(path, where, error) from error
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """A short hash of the file's bytes; read again only if its size or time has changed.
 
     Raises:

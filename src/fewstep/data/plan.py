@@ -5,12 +5,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from fewstep.data.mixture import TASKS, Ratio, Task, used_tasks
-from fewstep.data.phases import Phases, both, constant, phases_of, refuse_beyond
-from fewstep.errors import RecipeError
-from fewstep.plan import Plan
+from fewstep.data.mixture import (
+    TASKS,
+    Ratio,
+    Task,
+    used_tasks,
+)
+from fewstep.data.phases import (
+    Phases,
+    constant,
+    phases_of,
+    refuse_beyond,
+    zip_phases,
+)
+from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.section import Section
 
-Preset = Literal["E1", "E2", "E3", "E4", "E5"]
+CompositionPreset = Literal["E1", "E2", "E3", "E4", "E5"]
 PRESETS: dict[str, dict[str, int]] = {  # paper, table 1: equal numbers of prompts of each category
     "E1": {"landscape": 1},
     "E2": {"portrait": 1},
@@ -28,7 +39,7 @@ def _branch(value: Any) -> str:
 ONE_OR_SCHEDULE = Discriminator(_branch)  # so that a slip in one form is not told as a slip in the other
 
 
-class TasksPlan(Plan):
+class TasksPlan(Section):
     """How many batches of each task, as in 5:5."""
 
     t2i: int = Field(5, description="text-to-image batches out of every t2i + edit; 0 for none")
@@ -44,7 +55,7 @@ class TasksPlan(Plan):
         return Ratio(self.t2i, self.edit)
 
 
-class TasksPhase(Plan):
+class TasksPhase(Section):
     """A ratio for a part of the run."""
 
     until: int | None = Field(None, description=UNTIL)
@@ -77,14 +88,14 @@ def mixture_of(tasks: TasksPlan | tuple[TasksPhase, ...]) -> Phases[Ratio]:
     return phases_of([phase.ratio for phase in tasks], [phase.until for phase in tasks], "tasks")
 
 
-class WeightPhase(Plan):
+class WeightPhase(Section):
     """A source's weight for a part of the run."""
 
     until: int | None = Field(None, description=UNTIL)
     weight: int = Field(ge=0, description="its share of the task's samples, then")
 
 
-class SourcePlan(Plan):
+class SourcePlan(Section):
     """Where cases come from."""
 
     source: str = Field(
@@ -106,7 +117,7 @@ class SourcePlan(Plan):
         return phases_of([p.weight for p in self.weight], [p.until for p in self.weight], f"{where}.weight")
 
 
-class CategoryPhase(Plan):
+class CategoryPhase(Section):
     """Shares of the categories for a part of the run."""
 
     until: int | None = Field(None, description=UNTIL)
@@ -116,7 +127,7 @@ class CategoryPhase(Plan):
 Shares = Annotated[dict[str, int], Tag("one")] | Annotated[tuple[CategoryPhase, ...], Tag("schedule")]
 
 
-class CategoryWeights(Plan):
+class CategoryWeights(Section):
     """Shares of the categories, whole numbers. Empty: the sources' weights decide."""
 
     t2i: Shares = Field(
@@ -145,12 +156,12 @@ class CategoryWeights(Plan):
         return phases_of([phase.weights for phase in given], [phase.until for phase in given], where)
 
 
-class DataPlan(Plan):
+class DataPlan(Section):
     """What the student sees."""
 
     t2i: tuple[SourcePlan, ...] = Field((), description="sources of text-to-image prompts")
     edit: tuple[SourcePlan, ...] = Field((), description="sources of edits")
-    preset: Preset | None = Field(
+    preset: CompositionPreset | None = Field(
         None,
         description="a composition of the paper's table 1, in place of category_weights.t2i: E1 landscape, "
         "E2 portrait, E3 text, E4 landscape + portrait, E5 all three",
@@ -175,7 +186,7 @@ class DataPlan(Plan):
         """Every source's weight, in the order of the sources."""
         found: Phases[tuple[int, ...]] = constant(())
         for number, source in enumerate(self.sources(task)):
-            merged = both(found, source.weights(f"data.{task}.{number}"))
+            merged = zip_phases(found, source.weights(f"data.{task}.{number}"))
             found = Phases(tuple((*weights, weight) for weights, weight in merged.values), merged.ends)
         return found
 

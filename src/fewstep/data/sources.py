@@ -12,33 +12,52 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
 
-from fewstep import durable
-from fewstep.data.cases import Case, Entry, distinct, write_jsonl
+from fewstep.data.cases import (
+    Case,
+    CaseOrError,
+    distinct,
+    write_jsonl,
+)
 from fewstep.data.composition import Composition
 from fewstep.data.formats.csv_table import csv_table
 from fewstep.data.formats.lines import jsonl, txt
 from fewstep.data.formats.pairs import pairs
 from fewstep.data.formats.parquet import parquet
-from fewstep.data.formats.pocket import POCKET, pocket_file, task_of
 from fewstep.data.formats.tar import tar
-from fewstep.data.mixture import Ratio, Task, used_tasks
-from fewstep.data.phases import Phases, both
+from fewstep.data.mixture import (
+    Ratio,
+    Task,
+    used_tasks,
+)
+from fewstep.data.phases import Phases, zip_phases
 from fewstep.data.plan import DataPlan
-from fewstep.data.streams import Stream, by_category, by_source
-from fewstep.errors import CaseError, RecipeError
+from fewstep.data.streams import (
+    Stream,
+    by_category,
+    by_source,
+)
+from fewstep.pocket.case_source import (
+    POCKET,
+    pocket_file,
+    task_of,
+)
+from fewstep.runtime import durable
+from fewstep.runtime.errors import CaseError, RecipeError
 
 SHOWN = 5  # problems named in one message
 UNPACKED = 1  # raise when an archive would be unpacked otherwise than before
 METADATA = ("metadata.jsonl", "metadata.csv")  # what Hugging Face's image folders say about their pictures
 
-FILES: dict[str, Callable[[Path, bool], Iterator[Entry]]] = {
+FILES: dict[str, Callable[[Path, bool], Iterator[CaseOrError]]] = {
     ".jsonl": jsonl,
     ".ndjson": jsonl,
     ".txt": txt,
     ".csv": csv_table,
     ".tsv": csv_table,
 }
-ARCHIVES: dict[str, Callable[[Path, Path, bool], Iterator[Entry]]] = {  # these hold pictures: unpacked into a folder
+ARCHIVES: dict[
+    str, Callable[[Path, Path, bool], Iterator[CaseOrError]]
+] = {  # these hold pictures: unpacked into a folder
     ".parquet": parquet,
     ".tar": tar,
     ".tar.gz": tar,
@@ -46,7 +65,7 @@ ARCHIVES: dict[str, Callable[[Path, Path, bool], Iterator[Entry]]] = {  # these 
 }
 
 
-def read(source: str, task: Task, cache: Path) -> list[Case]:
+def read_source(source: str, task: Task, cache: Path) -> list[Case]:
     """The source's cases of one task. `cache` is the folder for pictures out of archives, and of the pocket world.
 
     Raises:
@@ -64,7 +83,7 @@ def read(source: str, task: Task, cache: Path) -> list[Case]:
     return cases
 
 
-def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator[Entry]:
+def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator[CaseOrError]:
     """All cases and errors of a source, of both tasks; `thorough` reads pictures whole.
 
     Raises:
@@ -75,7 +94,7 @@ def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator
     return iter(distinct(_of_all(paths_of(source), lambda path: entries(path, unpack_to, thorough))))
 
 
-def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -> Iterator[Entry]:
+def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -> Iterator[CaseOrError]:
     """All cases and errors of a file or folder, in order. Archives need a folder to unpack their pictures to.
 
     Raises:
@@ -112,7 +131,7 @@ def paths_of(source: str) -> list[Path]:
     return found
 
 
-def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[Entry]]) -> Iterator[Entry]:
+def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[CaseOrError]]) -> Iterator[CaseOrError]:
     """The entries of several files. Each counts its lines, or its members, from the beginning: so names that no line
     states are led by the file's own, from where the paths part."""
     if len(paths) == 1:
@@ -125,7 +144,7 @@ def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[Entry]]) 
             yield replace(entry, id=f"{name}/{_number(entry.id, path)}") if _unnamed(entry, path) else entry
 
 
-def _unnamed(entry: Entry, path: Path) -> TypeGuard[Case]:
+def _unnamed(entry: CaseOrError, path: Path) -> TypeGuard[Case]:
     """Whether a case is called by its place: readers of lines name it after the file's stem and the line."""
     if not isinstance(entry, Case):
         return False
@@ -137,7 +156,7 @@ def _number(name: str, path: Path) -> str:
     return name.removeprefix(f"{path.stem}-")
 
 
-def cases_of(found: Iterable[Entry], source: str) -> list[Case]:
+def cases_of(found: Iterable[CaseOrError], source: str) -> list[Case]:
     """The entries, all of which have to be cases.
 
     Raises:
@@ -156,7 +175,7 @@ def cases_of(found: Iterable[Entry], source: str) -> list[Case]:
     return cases
 
 
-def _cached(path: Path, cache: Path) -> Iterator[Entry]:
+def _cached(path: Path, cache: Path) -> Iterator[CaseOrError]:
     """As `entries`; an archive is unpacked once, and read from there as long as it does not change."""
     if _suffix(path) not in ARCHIVES or not path.is_file():
         return entries(path, cache)
@@ -174,7 +193,7 @@ def _suffix(path: Path) -> str:
     return next((name for name in ARCHIVES if path.name.lower().endswith(name)), path.suffix.lower())
 
 
-def composed(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Composition:
+def build_composition(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Composition:
     """The sources of every task that has batches, read and cut into streams. Pictures out of archives, and those of
     the pocket world, go into `cache`.
 
@@ -182,10 +201,10 @@ def composed(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Composition
         CaseError: a source that cannot be used.
         RecipeError: no source for a task, or a share for a category that no source has.
     """
-    return Composition(mixture, {task: streams(data, task, cache) for task in used_tasks(mixture)})
+    return Composition(mixture, {task: task_streams(data, task, cache) for task in used_tasks(mixture)})
 
 
-def streams(data: DataPlan, task: Task, cache: Path) -> Phases[tuple[Stream, ...]]:
+def task_streams(data: DataPlan, task: Task, cache: Path) -> Phases[tuple[Stream, ...]]:
     """What the `data` section gives one task.
 
     Raises:
@@ -194,8 +213,8 @@ def streams(data: DataPlan, task: Task, cache: Path) -> Phases[tuple[Stream, ...
     plans = data.sources(task)
     if not plans:
         raise RecipeError(f"data.{task} names no source; name one, or set tasks.{task} to 0")
-    sources = [[_labelled(case, plan.category) for case in read(plan.source, task, cache)] for plan in plans]
-    phases = both(data.source_weights(task), data.category_shares(task))
+    sources = [[_labelled(case, plan.category) for case in read_source(plan.source, task, cache)] for plan in plans]
+    phases = zip_phases(data.source_weights(task), data.category_shares(task))
     cut = [_cut(task, sources, weights, shares, data.name_of_shares(task)) for weights, shares in phases.values]
     return Phases(tuple(map(tuple, cut)), phases.ends)
 

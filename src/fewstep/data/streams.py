@@ -7,9 +7,9 @@ from math import gcd, lcm
 from typing import TypeVar
 
 from fewstep.data.cases import Case
-from fewstep.data.mixture import index_at, place_at
+from fewstep.data.mixture import index_at, position_at
 from fewstep.data.plan import unknown_category
-from fewstep.errors import RecipeError
+from fewstep.runtime.errors import RecipeError
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -31,14 +31,14 @@ class Stream:
 
 def case_at(i: int, streams: Sequence[Stream], seed: int) -> Case:
     """Sample i of several streams: each has exactly its share of any sum(weights) consecutive samples."""
-    number, rank = place_at(i, [stream.weight for stream in streams])
+    number, rank = position_at(i, [stream.weight for stream in streams])
     stream = streams[number]
     return stream.cases[index_at(rank, len(stream.cases), stream.name, seed)]
 
 
 def by_source(task: str, sources: Sequence[Sequence[Case]], weights: Sequence[int]) -> list[Stream]:
     """One stream a source, at the sources' own weights."""
-    shares = whole([Fraction(weight) for weight in weights])
+    shares = smallest_integers([Fraction(weight) for weight in weights])
     numbered = enumerate(zip(shares, sources, strict=True))
     return [Stream(f"{task}/{n}", share, tuple(cases), n) for n, (share, cases) in numbered if share]
 
@@ -67,11 +67,11 @@ def by_category(
         parts += [
             (n, f"{task}/{n}/{category}", Fraction(share * weights[n], total), cases) for n, cases in held if share
         ]
-    shares = whole([share for _, _, share, _ in parts])
+    shares = smallest_integers([share for _, _, share, _ in parts])
     return [Stream(name, share, cases, n) for (n, name, _, cases), share in zip(parts, shares, strict=True)]
 
 
-def split(streams: Sequence[Stream], group: Callable[[Case], Group]) -> dict[Group, list[Stream]]:
+def split_by_group(streams: Sequence[Stream], group: Callable[[Case], Group]) -> dict[Group, list[Stream]]:
     """The streams cut into groups of cases, such that drawing a group by its summed weight, and then a sample within
     it, gives every case the chance it had before."""
     pieces: list[tuple[Group, Stream, Fraction]] = []
@@ -83,12 +83,12 @@ def split(streams: Sequence[Stream], group: Callable[[Case], Group]) -> dict[Gro
             part = replace(stream, cases=tuple(cases))
             pieces.append((key, part, Fraction(stream.weight * len(cases), len(stream.cases))))
     groups: dict[Group, list[Stream]] = {}
-    for (key, part, _), weight in zip(pieces, whole([share for _, _, share in pieces]), strict=True):
+    for (key, part, _), weight in zip(pieces, smallest_integers([share for _, _, share in pieces]), strict=True):
         groups.setdefault(key, []).append(replace(part, weight=weight))
     return groups
 
 
-def whole(shares: Sequence[Fraction]) -> list[int]:
+def smallest_integers(shares: Sequence[Fraction]) -> list[int]:
     """The smallest whole numbers in the same proportion."""
     scale = lcm(*(share.denominator for share in shares))
     numbers = [int(share * scale) for share in shares]

@@ -10,25 +10,33 @@ import torch
 from rich.progress import Progress
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.conditioning import Task
+from fewstep.backbones.conditioning import Task
 from fewstep.data.cases import Case
-from fewstep.data.pictures import digest, open_picture
-from fewstep.encode.store import ConditioningStore, Key, size_of
-from fewstep.errors import CaseError, EnvironmentRefused, LayoutError
-from fewstep.share import ALONE, Share
+from fewstep.data.pictures import file_digest, open_picture
+from fewstep.encode.store import (
+    ConditioningStore,
+    StoreKey,
+    tensor_bytes,
+)
+from fewstep.runtime.errors import (
+    CaseError,
+    EnvironmentRefused,
+    LayoutError,
+)
+from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
 
 PROMPTS_A_CALL = 16  # ours
 HEADROOM = 1.05  # ours: index and file headers
 
 
 @dataclass
-class Call:
+class EncodeCall:
     """One call of the backbone: prompts about the same pictures (none for t2i), for one size."""
 
     references: tuple[Path, ...]
     size: tuple[int, int]
     where: str
-    prompts: dict[Key, str] = field(default_factory=dict)
+    prompts: dict[StoreKey, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> tuple[int, tuple[int, int]]:
@@ -37,7 +45,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodeResult:
     """What a call of `encode_cases` did. new, held: conditionings that were encoded, and that were there already."""
 
     new: int
@@ -45,25 +53,25 @@ class Encoded:
     seconds: float
 
 
-def key_of(case: Case, prompt: str, store: ConditioningStore, size: tuple[int, int]) -> Key:
+def store_key(case: Case, prompt: str, store: ConditioningStore, size: tuple[int, int]) -> StoreKey:
     """The key of a prompt - the case's own, or a negative one - about the case's pictures at the case's size."""
-    return store.key(prompt, [digest(path) for path in case.references], case.size(size))
+    return store.key(prompt, [file_digest(path) for path in case.references], case.size(size))
 
 
-def lacks(
+def needs_encoding(
     cases: Sequence[Case],
     store: ConditioningStore,
     *,
     size: tuple[int, int],
     negatives: Mapping[Task, Sequence[str]] | None = None,
-    share: Share = ALONE,
+    rank_slice: RankSlice = FULL_SLICE,
 ) -> bool:
     """Whether `encode_cases` would have anything to encode.
 
     Raises:
         CaseError: a picture that cannot be read.
     """
-    return any(_left_of(call, store).prompts for call in share.of(_calls(cases, store, size, negatives or {})))
+    return any(_left_of(call, store).prompts for call in rank_slice.of(_calls(cases, store, size, negatives or {})))
 
 
 @torch.no_grad()
@@ -75,8 +83,8 @@ def encode_cases(
     size: tuple[int, int],
     negatives: Mapping[Task, Sequence[str]] | None = None,
     progress: Progress | None = None,
-    share: Share = ALONE,
-) -> Encoded:
+    rank_slice: RankSlice = FULL_SLICE,
+) -> EncodeResult:
     """Encodes the cases' prompts, and the negative prompts of their task: once for t2i, once for each set of pictures
     for edits. Several processes share the calls and the store's folder.
 
@@ -88,7 +96,7 @@ def encode_cases(
     backbone.layout_grid(size)
     _refuse_too_many_references(backbone, cases)
     # Shared first and sifted then: what another process has stored meanwhile must not shift anybody's share.
-    mine = share.of(_calls(cases, store, size, negatives or {}))
+    mine = rank_slice.of(_calls(cases, store, size, negatives or {}))
     asked = sum(len(call.prompts) for call in mine)
     calls = _first_kinds([left for call in mine if (left := _left_of(call, store)).prompts])
     held = asked - sum(len(call.prompts) for call in calls)
@@ -104,7 +112,7 @@ def encode_cases(
                 progress.advance(bar, len(call.prompts))
     finally:
         store.flush()
-    return Encoded(sum(len(call.prompts) for call in calls), held, time.perf_counter() - begun_s)
+    return EncodeResult(sum(len(call.prompts) for call in calls), held, time.perf_counter() - begun_s)
 
 
 def _refuse_too_many_references(backbone: Backbone, cases: Sequence[Case]) -> None:
@@ -117,38 +125,38 @@ def _refuse_too_many_references(backbone: Backbone, cases: Sequence[Case]) -> No
 
 def _calls(
     cases: Sequence[Case], store: ConditioningStore, size: tuple[int, int], negatives: Mapping[Task, Sequence[str]]
-) -> list[Call]:
+) -> list[EncodeCall]:
     """All calls that the cases make on an empty store, each prompt about the same pictures once."""
-    calls: list[Call] = []
-    seen: set[Key] = set()
-    filling: dict[tuple[tuple[Path, ...], tuple[int, int]], Call] = {}
+    calls: list[EncodeCall] = []
+    seen: set[StoreKey] = set()
+    filling: dict[tuple[tuple[Path, ...], tuple[int, int]], EncodeCall] = {}
     for case in cases:
         about = case.references, case.size(size)
         for prompt in (case.prompt, *negatives.get(case.task, ())):
-            key = key_of(case, prompt, store, size)
+            key = store_key(case, prompt, store, size)
             if key in seen:
                 continue
             seen.add(key)
             call = filling.get(about)
             if call is None or len(call.prompts) >= PROMPTS_A_CALL:
-                call = filling[about] = Call(*about, case.where)
+                call = filling[about] = EncodeCall(*about, case.where)
                 calls.append(call)
             call.prompts[key] = prompt
     return calls
 
 
-def _left_of(call: Call, store: ConditioningStore) -> Call:
+def _left_of(call: EncodeCall, store: ConditioningStore) -> EncodeCall:
     """The call without the prompts that are in the store."""
     return replace(call, prompts={key: prompt for key, prompt in call.prompts.items() if not store.has(key)})
 
 
-def _first_kinds(calls: Sequence[Call]) -> list[Call]:
+def _first_kinds(calls: Sequence[EncodeCall]) -> list[EncodeCall]:
     """The same calls, one of each kind in front: they show how much space the others need."""
     first = {id(call) for call in {call.kind: call for call in reversed(calls)}.values()}
     return sorted(calls, key=lambda call: id(call) not in first)
 
 
-def _encode(backbone: Backbone, call: Call, store: ConditioningStore) -> int:
+def _encode(backbone: Backbone, call: EncodeCall, store: ConditioningStore) -> int:
     """The bytes that the call's conditionings have."""
     pictures = [open_picture(path, call.where) for path in call.references]
     try:
@@ -157,7 +165,7 @@ def _encode(backbone: Backbone, call: Call, store: ConditioningStore) -> int:
         raise CaseError(f"{call.where}: {error}") from error
     for key, cond in zip(call.prompts, conds, strict=True):
         store.add(key, cond)
-    return sum(map(size_of, conds))
+    return sum(map(tensor_bytes, conds))
 
 
 def _refuse_if_full(store: ConditioningStore, needed: float) -> None:

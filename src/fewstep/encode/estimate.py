@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fewstep.backbones.outline import Grid, Outline
+from fewstep.backbones.conditioning_estimate import ConditioningEstimate, TokenGrid
 from fewstep.data.cases import Case
 from fewstep.data.mixture import Task
-from fewstep.data.pictures import digest, upright_size
+from fewstep.data.pictures import file_digest, upright_size
 
 TEXT_BYTES = 2  # the store keeps text in bf16
 SAME_SHAPE = 1.05  # ours: ratios of sides nearer than this are rounded to the same grid, or the next
@@ -28,14 +28,16 @@ class StoreSize:
         return self.text_bytes + self.reference_bytes
 
 
-def kind_of(case: Case, outline: Outline, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[Grid, ...]]:
+def kind_of(
+    case: Case, outline: ConditioningEstimate, size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[TokenGrid, ...]]:
     """What decides the case's layout: the target's size, and the grids of its references."""
     target = case.size(size)
     pictures = (upright_size(path, case.where) for path in case.references)
     return target, tuple(outline.reference_grid(picture, target) for picture in pictures)
 
 
-def other_shapes(cases: Iterable[Case], size: tuple[int, int]) -> str | None:
+def shape_mismatch(cases: Iterable[Case], size: tuple[int, int]) -> str | None:
     """In words: how many edits state no size of their own although their last reference, whose shape pipelines give an
     edit, is of another shape than `size`. None if there is none."""
     found = [case for case in cases if case.task == "edit" and case.height is None and _of_other_shape(case, size)]
@@ -56,7 +58,7 @@ def _of_other_shape(case: Case, size: tuple[int, int]) -> bool:
 
 def store_size(
     cases: Iterable[Case],
-    outline: Outline,
+    outline: ConditioningEstimate,
     *,
     size: tuple[int, int],
     negatives: Mapping[Task, Sequence[str]],
@@ -72,7 +74,7 @@ def store_size(
     latents: dict[tuple[object, ...], int] = {}
     for case in cases:
         target, grids = kind_of(case, outline, size)
-        about = target, tuple(map(digest, case.references))
+        about = target, tuple(map(file_digest, case.references))
         if grids:
             latents[about] = sum(rows * columns for rows, columns in grids)
         for prompt in (case.prompt, *negatives.get(case.task, ())):

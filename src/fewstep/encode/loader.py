@@ -6,13 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from fewstep.conditioning import Conditioning, Layout, Task, stack
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    Task,
+    stack,
+)
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
-from fewstep.data.order import Order, refuse_few_samples, share
-from fewstep.encode.encode import key_of
-from fewstep.encode.store import ConditioningStore, Key, size_of
-from fewstep.errors import StoreError
+from fewstep.data.order import (
+    BatchOrder,
+    batch_slice,
+    refuse_few_samples,
+)
+from fewstep.encode.encode import store_key
+from fewstep.encode.store import (
+    ConditioningStore,
+    StoreKey,
+    tensor_bytes,
+)
+from fewstep.runtime.errors import StoreError
 
 CACHE_BYTES = 2 * 2**30  # ours: a pocket store as a whole, at 7 B the latest thousand
 
@@ -34,7 +47,7 @@ class Batch:
     case_ids: tuple[str, ...]
     share: float = 1.0
 
-    def parts(self, number: int) -> tuple["Batch", ...]:
+    def micro_batches(self, number: int) -> tuple["Batch", ...]:
         """It in so many parts, by samples and in order; they differ by at most one sample.
 
         Raises:
@@ -43,7 +56,7 @@ class Batch:
         if number == 1:
             return (self,)
         refuse_few_samples(len(self.samples), 1, number)
-        return tuple(self._rows(share(len(self.samples), n, number)) for n in range(number))
+        return tuple(self._rows(batch_slice(len(self.samples), n, number)) for n in range(number))
 
     def _rows(self, rows: slice) -> "Batch":
         samples = self.samples[rows]
@@ -85,17 +98,17 @@ class Loader:
         cache_bytes: int = CACHE_BYTES,
     ):
         self.store, self.batch_size, self.tasks = store, batch, composition.tasks
-        self.mine = share(batch, rank, world)
+        self.mine = batch_slice(batch, rank, world)
         self.negatives = dict(negatives or {})
-        self._cache: OrderedDict[Key, Conditioning] = OrderedDict()
+        self._cache: OrderedDict[StoreKey, Conditioning] = OrderedDict()
         self._cache_room = cache_bytes
         self._keys = {
-            (case, prompt): key_of(case, prompt, store, size)
+            (case, prompt): store_key(case, prompt, store, size)
             for case in composition.cases()
             for prompt in (case.prompt, *self.negatives.get(case.task, ()))
         }
         self._refuse_missing()
-        self.order: Order[Layout] = Order(composition, self._layout, batch, seed)
+        self.order: BatchOrder[Layout] = BatchOrder(composition, self._layout, batch, seed)
 
     def batch(self, i: int) -> Batch:
         """Batch i, this rank's part of it."""
@@ -146,12 +159,12 @@ class Loader:
         longest = max(keys, key=self.store.length)
         return stack([self._loaded(key) for key in (*mine, longest)]).rows(slice(0, len(mine)))
 
-    def _loaded(self, key: Key) -> Conditioning:
+    def _loaded(self, key: StoreKey) -> Conditioning:
         if key not in self._cache:
             self._cache[key] = self.store.load(key)
-            self._cache_room -= size_of(self._cache[key])
+            self._cache_room -= tensor_bytes(self._cache[key])
             while self._cache_room < 0 and len(self._cache) > 1:
-                self._cache_room += size_of(self._cache.popitem(last=False)[1])
+                self._cache_room += tensor_bytes(self._cache.popitem(last=False)[1])
         self._cache.move_to_end(key)
         return self._cache[key]
 

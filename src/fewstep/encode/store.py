@@ -23,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fewstep import durable
-from fewstep.conditioning import Conditioning, Layout
-from fewstep.errors import StoreError
+from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.runtime import durable
+from fewstep.runtime.errors import StoreError
 
 FORMAT = 1  # raise when an older store could not be read
 SHARD_BYTES = 128 * 2**20  # at 7 B a prompt takes about 1 MB, a reference of 1024 px 0.5 MB
@@ -33,7 +33,7 @@ SHARD_ENTRIES = 512
 OPEN_SHARDS = 16
 
 
-class Key(NamedTuple):
+class StoreKey(NamedTuple):
     """A conditioning's name, and that of its reference latents."""
 
     text: str
@@ -41,7 +41,7 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """Where one conditioning's text lies, and what can be known of it without reading it. length: text positions."""
 
     shard: str
@@ -64,42 +64,42 @@ class ConditioningStore:
     def __init__(self, folder: Path, fingerprint: str):
         self.folder = folder
         self.fingerprint = fingerprint
-        self.torn: list[str] = []  # shards that were passed over
-        self._entries: dict[str, Entry] = {}
+        self.torn_shards: list[str] = []  # shards that were passed over
+        self._entries: dict[str, StoreEntry] = {}
         self._latents: dict[str, str] = {}  # name of latents -> shard
-        self._pending: dict[Key, Conditioning] = {}
+        self._pending: dict[StoreKey, Conditioning] = {}
         self._pending_bytes = 0
         self._open: OrderedDict[str, Any] = OrderedDict()
         self._claim()
         self._read_index()
 
-    def key(self, prompt: str, references: Sequence[str], size: tuple[int, int]) -> Key:
+    def key(self, prompt: str, references: Sequence[str], size: tuple[int, int]) -> StoreKey:
         """The key of a prompt about pictures (their digests, in order) for a target of `size` (height, width) px. All
         prompts about the same pictures share the latents' part."""
         about = tuple(references), tuple(size)
-        return Key(self._hashed("text", prompt, *about), self._hashed("latents", *about) if references else None)
+        return StoreKey(self._hashed("text", prompt, *about), self._hashed("latents", *about) if references else None)
 
-    def has(self, key: Key) -> bool:
+    def has(self, key: StoreKey) -> bool:
         return key.text in self._entries or key in self._pending
 
-    def layout(self, key: Key) -> Layout:
+    def layout(self, key: StoreKey) -> Layout:
         """Without reading any tensor."""
         held = self._pending.get(key)
         return held.layout if held is not None else self._entry(key).layout
 
-    def length(self, key: Key) -> int:
+    def length(self, key: StoreKey) -> int:
         """The number of text positions, without reading any tensor."""
         held = self._pending.get(key)
         return held.text_BLC.shape[1] if held is not None else self._entry(key).length
 
-    def add(self, key: Key, cond: Conditioning) -> None:
+    def add(self, key: StoreKey, cond: Conditioning) -> None:
         """Keeps one conditioning (batch of 1) until the next `flush`; a full shard is flushed at once."""
         assert len(cond) == 1, len(cond)
         assert (key.latents is None) == (cond.references_BRD is None), key
         if self.has(key):
             return
         self._pending[key] = _kept(cond)
-        self._pending_bytes += size_of(self._pending[key])
+        self._pending_bytes += tensor_bytes(self._pending[key])
         if self._pending_bytes >= SHARD_BYTES or len(self._pending) >= SHARD_ENTRIES:
             self.flush()
 
@@ -114,18 +114,18 @@ class ConditioningStore:
         shard = f"shard-{uuid.uuid4().hex[:16]}.safetensors"
         tensors, texts = self._gathered()
         path = self.folder / shard
-        durable.write(path, save(tensors))
+        durable.write_atomically(path, save(tensors))
         line = {
             "shard": shard,
             "bytes": path.stat().st_size,
             "texts": texts,
             "latents": [name for name in tensors if name not in texts],
         }
-        durable.append_line(self.folder / "index.jsonl", line)
+        durable.append_jsonl(self.folder / "index.jsonl", line)
         self._take(line)
         self._pending, self._pending_bytes = {}, 0
 
-    def load(self, key: Key) -> Conditioning:
+    def load(self, key: StoreKey) -> Conditioning:
         """One conditioning, batch of 1, on the CPU.
 
         Raises:
@@ -151,7 +151,7 @@ class ConditioningStore:
             strange = [other.name for other in self.folder.iterdir() if not other.name.endswith(".tmp")]
             if strange and not path.exists():  # another process may just have made the store
                 raise StoreError(f"{self.folder} is no conditioning store ({min(strange)} is in it); choose another")
-            durable.write(path, json.dumps({"format": FORMAT, "fingerprint": self.fingerprint}) + "\n")
+            durable.write_atomically(path, json.dumps({"format": FORMAT, "fingerprint": self.fingerprint}) + "\n")
         try:
             held = json.loads(path.read_text())
             made_by, form = held["fingerprint"], held["format"]
@@ -166,13 +166,13 @@ class ConditioningStore:
             )
 
     def _read_index(self) -> None:
-        for line in durable.lines(self.folder / "index.jsonl"):
+        for line in durable.read_jsonl(self.folder / "index.jsonl"):
             try:
                 path = self.folder / line["shard"]
                 if path.is_file() and path.stat().st_size == line["bytes"]:
                     self._take(line)
                 else:
-                    self.torn.append(str(line["shard"]))
+                    self.torn_shards.append(str(line["shard"]))
             except (KeyError, TypeError, ValueError):
                 continue  # a line of another make: what it names counts as not encoded
         whole = {None, *self._latents}
@@ -213,7 +213,7 @@ class ConditioningStore:
         self._open.move_to_end(shard)
         return self._open[shard]
 
-    def _entry(self, key: Key) -> Entry:
+    def _entry(self, key: StoreKey) -> StoreEntry:
         if key.text not in self._entries:
             raise StoreError(f"{self.folder} lacks a conditioning ({key.text}); run fewstep encode with this recipe")
         return self._entries[key.text]
@@ -222,7 +222,7 @@ class ConditioningStore:
         return hashlib.blake2b(repr((self.fingerprint, *parts)).encode(), digest_size=16).hexdigest()
 
 
-def size_of(cond: Conditioning) -> int:
+def tensor_bytes(cond: Conditioning) -> int:
     """Bytes of its tensors."""
     return sum(x.nbytes for x in (cond.text_BLC, cond.references_BRD) if x is not None)
 
@@ -252,8 +252,8 @@ def _note_of(cond: Conditioning, latents: str | None) -> dict[str, Any]:
     }
 
 
-def _entry_of(shard: str, note: dict[str, Any]) -> Entry:
+def _entry_of(shard: str, note: dict[str, Any]) -> StoreEntry:
     rows, columns = note["target"]
     grids = tuple((int(r), int(c)) for r, c in note["references"])
     layout = Layout(note["task"], (int(rows), int(columns)), grids, tuple(map(int, note["slots"])))
-    return Entry(shard, layout, int(note["length"]), note["latents"])
+    return StoreEntry(shard, layout, int(note["length"]), note["latents"])

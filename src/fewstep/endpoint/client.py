@@ -17,16 +17,23 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from fewstep.endpoint.answer import Again, Answered, Denied, Odd, Outcome, read
-from fewstep.endpoint.declaration import Endpoint, Rung
-from fewstep.endpoint.pace import Pace
-from fewstep.endpoint.purse import Purse
-from fewstep.endpoint.reply import Reply, Status
-from fewstep.errors import EndpointError, Unsent
+from fewstep.endpoint.declaration import Endpoint, ResponseFormat
+from fewstep.endpoint.rate_limiter import RateLimiter
+from fewstep.endpoint.reply import Reply, ReplyStatus
+from fewstep.endpoint.response import (
+    CallOutcome,
+    Completion,
+    Rejected,
+    Retry,
+    Unusable,
+    parse_response,
+)
+from fewstep.endpoint.spending import SpendingBudget
+from fewstep.runtime.errors import EndpointError, Unsent
 
-Message = Mapping[str, Any]
+ChatMessage = Mapping[str, Any]
 LONGEST_PAUSE = 60.0  # s, ours: of the doubling; what a server asks for may be longer
-USUAL_OUTPUT = 1_000  # tokens, ours: of the estimate before the first answer, where no parameter limits them
+DEFAULT_OUTPUT_TOKENS = 1_000  # tokens, ours: of the estimate before the first answer, where no parameter limits them
 LIMITS = ("max_completion_tokens", "max_tokens")
 ABOUT_FORMAT = re.compile(r"response_format|json_schema|json_object|structured|schema|guided|grammar", re.IGNORECASE)
 # What may follow a model's name without making it another model: a date or a number of a version. Not a size: -4b.
@@ -38,10 +45,10 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, spent: float = 0.0):
         self.endpoint = endpoint
-        self.purse = Purse(endpoint.budget, spent)
-        self.pace = Pace(endpoint.concurrency, endpoint.requests_per_minute)
+        self.spending = SpendingBudget(endpoint.budget, spent)
+        self.rate_limiter = RateLimiter(endpoint.concurrency, endpoint.requests_per_minute)
         self._key = endpoint.key()
-        self._rung = 0
+        self._format_index = 0
         self._answers = 0
         self._failures = 0
         self._stopped: EndpointError | None = None
@@ -59,7 +66,7 @@ class Client:
         assert self._http is not None
         await self._http.aclose()
 
-    async def ask(self, messages: Sequence[Message], schema: Mapping[str, Any] | None = None) -> Reply:
+    async def ask(self, messages: Sequence[ChatMessage], schema: Mapping[str, Any] | None = None) -> Reply:
         """The reply to these chat messages; with a JSON Schema, JSON is asked for on the declared rung.
 
         Raises:
@@ -67,7 +74,7 @@ class Client:
                 in HTML, or too many calls failed in a row. BudgetSpent: as named.
         """
         self._go_on()
-        estimate = await self.purse.take(self.estimate(messages))
+        estimate = await self.spending.reserve(self.estimate(messages))
         cost = None
         try:
             reply = await self._until_answered(messages, schema)
@@ -76,34 +83,36 @@ class Client:
             cost = error.cost
             raise
         finally:
-            await self.purse.settle(estimate, cost)
+            await self.spending.settle(estimate, cost)
         self._count(reply)
         return reply
 
-    def estimate(self, messages: Sequence[Message]) -> float:
+    def estimate(self, messages: Sequence[ChatMessage]) -> float:
         """What these messages may cost before anything is known: 3 characters to a token, pictures as declared."""
         if self.endpoint.price is None:
             return 0.0
         images, characters = _images(messages), sum(len(text) for text in _texts(messages))
         limits = [self.endpoint.parameters[key] for key in LIMITS if isinstance(self.endpoint.parameters.get(key), int)]
         given = characters / 3 + images * (self.endpoint.image_tokens or 1_024)
-        return self.endpoint.price.of(given, min(limits, default=USUAL_OUTPUT), images)
+        return self.endpoint.price.of(given, min(limits, default=DEFAULT_OUTPUT_TOKENS), images)
 
-    async def _until_answered(self, messages: Sequence[Message], schema: Mapping[str, Any] | None) -> Reply:
+    async def _until_answered(self, messages: Sequence[ChatMessage], schema: Mapping[str, Any] | None) -> Reply:
         first: float | None = None
         tries = 0
         while True:
-            async with self.pace.turn() as began:
+            async with self.rate_limiter.slot() as began:
                 self._go_on()
-                first, tries, rung = first or began, tries + 1, self._rung
-                outcome = await self._try(self._body(messages, schema, rung))
-                if isinstance(outcome, Answered):
-                    self.pace.eased()
-                    return self._reply(outcome, began, tries, self._rung_name(schema, rung), _images(messages))
-            if isinstance(outcome, Odd):
+                first, tries, format_index = first or began, tries + 1, self._format_index
+                outcome = await self._try(self._body(messages, schema, format_index))
+                if isinstance(outcome, Completion):
+                    self.rate_limiter.succeeded()
+                    return self._reply(
+                        outcome, began, tries, self._response_format(schema, format_index), _images(messages)
+                    )
+            if isinstance(outcome, Unusable):
                 return self._failed(outcome.why, began, tries)
-            if isinstance(outcome, Denied):
-                self._step_down_or_stop(outcome, schema, rung)
+            if isinstance(outcome, Rejected):
+                self._step_down_or_stop(outcome, schema, format_index)
                 continue
             pause = self._pause(outcome, tries)
             if outcome.after and outcome.after > self.endpoint.deadline_s:
@@ -111,31 +120,33 @@ class Client:
                     f"{outcome.why}\nThe server asks for {outcome.after:,.0f} s of patience, more than deadline_s "
                     f"{self.endpoint.deadline_s:g}. Come back later, or raise deadline_s; what was answered is kept"
                 )
-            if outcome.crowded:
-                self.pace.crowded(began, pause)
+            if outcome.throttled:
+                self.rate_limiter.throttled(began, pause)
             left = first + self.endpoint.deadline_s - time.monotonic()
             if pause >= left:
                 asked = f"; the server asks for {outcome.after:.0f} s more" if outcome.after else ""
                 return self._failed(f"{outcome.why} (after {tries} tries{asked})", began, tries)
             await asyncio.sleep(pause)
 
-    async def _try(self, body: Mapping[str, Any]) -> Outcome:
+    async def _try(self, body: Mapping[str, Any]) -> CallOutcome:
         assert self._http is not None, "ask within `async with`"
         try:
             # httpx's own timeouts are for single reads; a server that drips a byte a second would never end.
             async with asyncio.timeout(self.endpoint.timeout_s):
                 answer = await self._http.post(f"{self.endpoint.base_url}/chat/completions", json=body)
         except TimeoutError:
-            return Again(f"no answer within {self.endpoint.timeout_s:g} s")
+            return Retry(f"no answer within {self.endpoint.timeout_s:g} s")
         except httpx.TransportError as error:
-            return Again(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            return Retry(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         except (httpx.InvalidURL, httpx.DecodingError) as error:
-            return Denied(0, str(error))
-        return read(answer.status_code, answer.headers, answer.content)
+            return Rejected(0, str(error))
+        return parse_response(answer.status_code, answer.headers, answer.content)
 
-    def _body(self, messages: Sequence[Message], schema: Mapping[str, Any] | None, rung: int) -> dict[str, Any]:
+    def _body(
+        self, messages: Sequence[ChatMessage], schema: Mapping[str, Any] | None, format_index: int
+    ) -> dict[str, Any]:
         body = {**self.endpoint.parameters, "model": self.endpoint.model, "messages": list(messages)}
-        name = self._rung_name(schema, rung)
+        name = self._response_format(schema, format_index)
         if name == "json_schema":
             described = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": described}
@@ -143,11 +154,13 @@ class Client:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def _rung_name(self, schema: Mapping[str, Any] | None, rung: int) -> Rung | None:
-        return None if schema is None else self.endpoint.structured[rung]
+    def _response_format(self, schema: Mapping[str, Any] | None, format_index: int) -> ResponseFormat | None:
+        return None if schema is None else self.endpoint.structured[format_index]
 
-    def _reply(self, spoken: Answered, began: float, tries: int, rung: Rung | None, images: int) -> Reply:
-        status: Status = "ok"
+    def _reply(
+        self, spoken: Completion, began: float, tries: int, format_index: ResponseFormat | None, images: int
+    ) -> Reply:
+        status: ReplyStatus = "ok"
         why = None
         if spoken.refusal is not None:
             status, why = "refused", self._masked(spoken.refusal)
@@ -162,7 +175,7 @@ class Client:
             spoken.tokens,
             time.monotonic() - began,
             tries,
-            rung,
+            format_index,
             self._cost(spoken, images),
         )
         self._refuse_another_model(reply)
@@ -171,7 +184,7 @@ class Client:
     def _failed(self, why: str, began: float, tries: int) -> Reply:
         return Reply("failed", "", self._masked(why), seconds=time.monotonic() - began, tries=tries)
 
-    def _cost(self, spoken: Answered, images: int) -> float | None:
+    def _cost(self, spoken: Completion, images: int) -> float | None:
         price = self.endpoint.price
         if price is None or (price.by_token and spoken.tokens is None):
             if price is not None and self.endpoint.budget is not None and spoken.refusal is None:
@@ -194,15 +207,15 @@ class Client:
             error.cost = reply.cost
             raise error
 
-    def _step_down_or_stop(self, denied: Denied, schema: Mapping[str, Any] | None, rung: int) -> None:
+    def _step_down_or_stop(self, denied: Rejected, schema: Mapping[str, Any] | None, format_index: int) -> None:
         """The next way of asking for JSON where the server knows not this one; otherwise the end."""
         about = denied.status in (400, 422) and ABOUT_FORMAT.search(denied.words)
-        if schema is not None and about and rung + 1 < len(self.endpoint.structured):
-            self._rung = max(self._rung, rung + 1)
+        if schema is not None and about and format_index + 1 < len(self.endpoint.structured):
+            self._format_index = max(self._format_index, format_index + 1)
             return
         raise self._stop(f"{denied.words}\n{_remedy(denied.status, self.endpoint)}", denied.status)
 
-    def _pause(self, outcome: Again, tries: int) -> float:
+    def _pause(self, outcome: Retry, tries: int) -> float:
         """Seconds before another try: what the server asks for, or doubling, with jitter downwards by half."""
         if outcome.after:
             return outcome.after
@@ -247,14 +260,14 @@ def _plain(model: str) -> str:
     return model.removeprefix("models/").lower()
 
 
-def _parts(messages: Sequence[Message]) -> list[Mapping[str, Any]]:
+def _parts(messages: Sequence[ChatMessage]) -> list[Mapping[str, Any]]:
     return [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
 
 
-def _images(messages: Sequence[Message]) -> int:
+def _images(messages: Sequence[ChatMessage]) -> int:
     return sum(part.get("type") == "image_url" for part in _parts(messages))
 
 
-def _texts(messages: Sequence[Message]) -> list[str]:
+def _texts(messages: Sequence[ChatMessage]) -> list[str]:
     plain = [message["content"] for message in messages if isinstance(message["content"], str)]
     return plain + [part["text"] for part in _parts(messages) if part.get("type") == "text"]

@@ -13,12 +13,16 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fewstep import strict_yaml
-from fewstep.errors import DeclarationError, EnvironmentRefused, RecipeError
-from fewstep.plan import Plan
-from fewstep.recipe_keys import key_notes, refusals
+from fewstep.runtime import strict_yaml
+from fewstep.runtime.errors import (
+    DeclarationError,
+    EnvironmentRefused,
+    RecipeError,
+)
+from fewstep.runtime.key_help import key_notes, refusals
+from fewstep.runtime.section import Section
 
-Rung = Literal["json_schema", "json_object", "none"]
+ResponseFormat = Literal["json_schema", "json_object", "none"]
 OWN = {  # what the client itself puts into a request
     "model": "model",
     "messages": "nothing: the messages are the client's",
@@ -27,7 +31,7 @@ OWN = {  # what the client itself puts into a request
 }
 
 
-class Price(Plan):
+class Price(Section):
     """Money in any currency, the one that `budget` is in. Without a key, that part costs nothing."""
 
     input: float = Field(0.0, ge=0, description="per million input tokens")
@@ -42,7 +46,7 @@ class Price(Plan):
         return (input_tokens * self.input + output_tokens * self.output) / 1e6 + images * self.image
 
 
-class Endpoint(Plan):
+class Endpoint(Section):
     """One endpoint and how it may be used. No default is sent to the server: what `parameters` does not hold, the
     server decides."""
 
@@ -50,7 +54,7 @@ class Endpoint(Plan):
     model: str = Field(min_length=1, description="the model's name, as the server lists it")
     name: str = Field("", description="what its answers are filed under; without one, the name of the file")
     key_env: str | None = Field(None, description="environment variable that holds the key; null: no key is sent")
-    structured: tuple[Rung, ...] = Field(
+    structured: tuple[ResponseFormat, ...] = Field(
         ("json_schema",),
         description="how JSON is asked for: json_schema, json_object or none. Several: the next is taken where the "
         "server refuses the one before",
@@ -150,17 +154,17 @@ class Endpoint(Plan):
         return value
 
 
-def load(path: str | Path) -> Endpoint:
+def load_endpoint(path: str | Path) -> Endpoint:
     """The endpoint that a .toml, .yaml or .yml file declares.
 
     Raises:
         DeclarationError: one line for each thing that is wrong.
     """
     path = Path(path)
-    return checked({"name": re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-"), **_raw(path)}, str(path))
+    return endpoint_of({"name": re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-"), **_raw(path)}, str(path))
 
 
-def checked(raw: dict[str, Any], where: str) -> Endpoint:
+def endpoint_of(raw: dict[str, Any], where: str) -> Endpoint:
     """The endpoint that these keys give.
 
     Raises:
@@ -178,7 +182,7 @@ def _raw(path: Path) -> dict[str, Any]:
         raise DeclarationError(f"{path}: an endpoint is declared in a .toml or .yaml file")
     try:
         text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text) if path.suffix == ".toml" else strict_yaml.parse(text, str(path))
+        raw = tomllib.loads(text) if path.suffix == ".toml" else strict_yaml.load_yaml(text, str(path))
     except OSError as error:
         raise DeclarationError(f"{path} cannot be read ({error.strerror}); name the file of an endpoint") from error
     except UnicodeDecodeError as error:

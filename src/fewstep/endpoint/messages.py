@@ -14,7 +14,7 @@ Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class EncodedPicture:
     """A picture as it is sent. width, height: of the original; sent_*: of what travels; hash: of the bytes of png."""
 
     width: int
@@ -34,7 +34,7 @@ class Shown:
         }
 
 
-def shown(picture: Image.Image, max_side: int | None = None) -> Shown:
+def encode_picture(picture: Image.Image, max_side: int | None = None) -> EncodedPicture:
     """The picture as PNG; scaled down only where its longer side exceeds `max_side`. Transparency stays."""
     kept = picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")
     sent = kept
@@ -45,19 +45,19 @@ def shown(picture: Image.Image, max_side: int | None = None) -> Shown:
     file = io.BytesIO()
     sent.save(file, format="PNG", compress_level=4)
     png = file.getvalue()
-    return Shown(*kept.size, *sent.size, hashlib.blake2b(png, digest_size=16).hexdigest(), png)
+    return EncodedPicture(*kept.size, *sent.size, hashlib.blake2b(png, digest_size=16).hexdigest(), png)
 
 
-def text(role: Role, words: str) -> dict[str, Any]:
+def text_message(role: Role, words: str) -> dict[str, Any]:
     return {"role": role, "content": words}
 
 
-def mixed(role: Role, parts: Sequence[str | Shown]) -> dict[str, Any]:
+def mixed_message(role: Role, parts: Sequence[str | EncodedPicture]) -> dict[str, Any]:
     """A message of texts and pictures in this order."""
     return {"role": role, "content": [_part(part) for part in parts]}
 
 
-def _part(part: str | Shown) -> dict[str, Any]:
+def _part(part: str | EncodedPicture) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(part.png).decode()}"}}

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fewstep.endpoint.answer import Tokens
-from fewstep.endpoint.declaration import Rung
+from fewstep.endpoint.declaration import ResponseFormat
+from fewstep.endpoint.response import Tokens
 
-Status = Literal["ok", "refused", "truncated", "failed"]
+ReplyStatus = Literal["ok", "refused", "truncated", "failed"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Reply:
     model: as the server named itself. seconds: of the last try. tries: HTTP requests made. rung: how JSON was asked
     for, None where it was not. cost: None where the price or the tokens are unknown."""
 
-    status: Status
+    status: ReplyStatus
     text: str
     why: str | None = None
     model: str | None = None
@@ -25,5 +25,5 @@ class Reply:
     tokens: Tokens | None = None
     seconds: float = 0.0
     tries: int = 1
-    rung: Rung | None = None
+    response_format: ResponseFormat | None = None
     cost: float | None = None

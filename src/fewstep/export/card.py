@@ -9,7 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewstep import __version__
-from fewstep.conditioning import Task
+from fewstep.backbones.conditioning import Task
 from fewstep.export import comfyui
 from fewstep.export.lora import Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
@@ -37,7 +37,7 @@ class Licence:
 
 
 @dataclass(frozen=True)
-class About:
+class StudentInfo:
     """What only the one who trained it knows. measured: figure -> value in words, for the card's table. size: height
     and width it was trained for, in pixels. base_name: a hub id, where the base has one. learned_from: what it began as
     and was taught by, beside the base."""
@@ -74,7 +74,7 @@ class Usage:
         return _arguments(self.lora_call)
 
     @property
-    def told_steps(self) -> bool:
+    def needs_step_count(self) -> bool:
         """Whether a call says the number of steps, because the stock class does not read the grid."""
         return "num_inference_steps" in self.call
 
@@ -83,7 +83,7 @@ class Usage:
         return "edit" in self.classes
 
     @property
-    def apart(self) -> bool:
+    def separate_t2i_class(self) -> bool:
         """Whether text to image is answered by another class than the folder's own."""
         return self.classes["t2i"] != self.pipeline
 
@@ -93,7 +93,7 @@ def _arguments(call: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ExportInfo:
     """What the export itself knows. base: the base's name where it has no hub id. single_file: whether ComfyUI's file
     of the whole transformer is there too."""
 
@@ -120,8 +120,8 @@ class Facts:
     def ranks(self) -> str:
         """The LoRA's rank, and what cutting it down to that cost."""
         assert self.lora is not None
-        told, cut = ", ".join(map(str, self.lora.ranks)), self.lora.cut
-        return told if cut is None else f"{told} (cut down to {cut.words()})"
+        ranks_text, cut = ", ".join(map(str, self.lora.ranks)), self.lora.cut
+        return ranks_text if cut is None else f"{ranks_text} (cut down to {cut.words()})"
 
 
 def licence_of(base: Path) -> Licence:
@@ -142,17 +142,17 @@ def licence_of(base: Path) -> Licence:
     return Licence(*(None if value is None else str(value) for value in said.values()))
 
 
-def student_card(facts: Facts, about: About) -> str:
+def student_card(facts: ExportInfo, about: StudentInfo) -> str:
     """README.md of a student folder."""
     return _written("student.md", facts, about)
 
 
-def lora_card(facts: Facts, about: About) -> str:
+def lora_card(facts: ExportInfo, about: StudentInfo) -> str:
     """README.md of a folder that holds the adapter alone."""
     return _written("lora.md", facts, about)
 
 
-def _written(template: str, facts: Facts, about: About) -> str:
+def _written(template: str, facts: ExportInfo, about: StudentInfo) -> str:
     environment = Environment(
         loader=PackageLoader("fewstep.export", "cards"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -168,7 +168,7 @@ def _written(template: str, facts: Facts, about: About) -> str:
     return environment.get_template(template).render(f=facts, u=facts.usage, a=about, **words)
 
 
-def _front_matter(facts: Facts, about: About, extra: str | None) -> str:
+def _front_matter(facts: ExportInfo, about: StudentInfo, extra: str | None) -> str:
     licence = facts.licence
     head = {
         "license": licence.id,

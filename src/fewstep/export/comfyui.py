@@ -11,10 +11,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewstep.conditioning import Task
-from fewstep.errors import ExportError
-from fewstep.export.graphs import Base, Graph, Size, graph
-from fewstep.lora.layout import LAYOUTS, layout_of
+from fewstep.backbones.conditioning import Task
+from fewstep.export.graphs import (
+    ComfyUIBase,
+    Graph,
+    Size,
+    graph,
+)
+from fewstep.lora.comfyui_layout import LAYOUTS, comfyui_layout_of
+from fewstep.runtime.errors import ExportError
 
 FOLDER = "comfyui"
 LORA_FILE = "{name}-lora.safetensors"  # of what the student is called: models/loras/ holds many
@@ -27,7 +32,7 @@ def refuse_unknown(modules: Iterable[str], family: str) -> None:
     Raises:
         ExportError: how ComfyUI names and fuses the layers of these is not known here.
     """
-    if layout_of(modules) is None:
+    if comfyui_layout_of(modules) is None:
         known = ", ".join(layout.family for layout in LAYOUTS)
         raise ExportError(
             f"how ComfyUI names the layers of {family} is not known here (it is of {known}). Leave --single-file out, "
@@ -51,7 +56,7 @@ def workflow_file(task: Task, single_file: bool) -> str:
 
 def write_workflows(
     folder: Path,
-    base: Base,
+    base: ComfyUIBase,
     tasks: Iterable[Task],
     grid: Sequence[float],
     size: Size,

@@ -16,20 +16,34 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fewstep import durable
-from fewstep.backbones.families import POCKET, family_of, outline, pocket_folder
-from fewstep.backbones.folder import SIGMAS_FILE, folder_of, read_json
-from fewstep.errors import ExportError, ModelError
+from fewstep.backbones.families import (
+    POCKET,
+    family_of,
+    model_shapes,
+    pocket_folder,
+)
+from fewstep.backbones.folder import (
+    SIGMAS_FILE,
+    folder_of,
+    read_json,
+)
 from fewstep.export import card, comfyui
-from fewstep.export.graphs import Base
-from fewstep.export.grids import carried
-from fewstep.export.lora import Lora, LoraFiles, write_comfyui_lora, write_lora
+from fewstep.export.graphs import ComfyUIBase
+from fewstep.export.grids import grid_settings
+from fewstep.export.lora import (
+    Lora,
+    LoraFiles,
+    write_comfyui_lora,
+    write_lora,
+)
 from fewstep.export.single_file import write_single_file
 from fewstep.export.weights import write_full, write_merged
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.lora.keys import fitted
+from fewstep.lora.keys import to_diffusers_names
+from fewstep.runtime import durable
+from fewstep.runtime.errors import ExportError, ModelError
 
-Kind = Literal["adapter", "full"]
+StudentKind = Literal["adapter", "full"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", comfyui.FOLDER}
 
@@ -37,12 +51,12 @@ _NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lo
 def export_student(
     base: str | Path,
     state: Mapping[str, Tensor],
-    kind: Kind,
+    kind: StudentKind,
     grid: SigmaGrid,
     to: str | Path,
     recipe_yaml: str,
     *,
-    about: card.About,
+    about: card.StudentInfo,
     alpha: float | None = None,
     dtype: str = "bf16",
     files: LoraFiles | None = None,
@@ -65,8 +79,8 @@ def export_student(
         AdapterError: the adapter's keys or shapes do not fit.
         ModelError: the base folder is incomplete.
     """
-    name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    index, told = pipeline_index(base), carried(family_of(base), grid)
+    name, base, to = _base_name(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
+    index, settings = pipeline_index(base), grid_settings(family_of(base), grid)
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
     if kind == "full" and files is not None:
@@ -76,19 +90,19 @@ def export_student(
         )
     files = files or LoraFiles()
     if single_file:
-        comfyui.refuse_unknown(outline(base).linear_shapes, family_of(base).family)
+        comfyui.refuse_unknown(model_shapes(base).linear_shapes, family_of(base).family)
     lora = _adapter(state, alpha, files, base) if kind == "adapter" else None
-    with _appearing(to) as folder:
-        _carry(base, folder)
+    with _new_folder(to) as folder:
+        _copy_base(base, folder)
         if lora is None:
             write_full(base / "transformer", folder / "transformer", state, DTYPES[dtype])
             rounding = 0.0
         else:
             rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype]).relative
             _write_adapter(lora, folder, "lora", files, base, grid, about)
-        _write_json(folder / "model_index.json", index | told.index)
-        _write_json(folder / "scheduler" / "scheduler_config.json", told.scheduler)
-        for file, content in told.files.items():
+        _write_json(folder / "model_index.json", index | settings.index)
+        _write_json(folder / "scheduler" / "scheduler_config.json", settings.scheduler)
+        for file, content in settings.files.items():
             _write_json(folder / file, content)
         (folder / "recipe.yaml").write_text(recipe_yaml)
         if single_file:
@@ -107,7 +121,7 @@ def refuse_grid(base: str | Path, grid: SigmaGrid) -> None:
         ExportError: a student of `base` cannot carry `grid`.
         ModelError: the base is not there, or of no family of ours.
     """
-    carried(family_of(folder_of(pocket_folder() if base == POCKET else base)), grid)
+    grid_settings(family_of(folder_of(pocket_folder() if base == POCKET else base)), grid)
 
 
 def export_lora(
@@ -117,7 +131,7 @@ def export_lora(
     to: str | Path,
     recipe_yaml: str,
     *,
-    about: card.About,
+    about: card.StudentInfo,
     alpha: float | None = None,
     dtype: str = "fp32",
     files: LoraFiles | None = None,
@@ -128,15 +142,15 @@ def export_lora(
     Raises:
         ExportError, AdapterError, ModelError: as `export_student`.
     """
-    name, base, to = _named(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    told = carried(family_of(base), grid)
+    name, base, to = _base_name(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
+    settings = grid_settings(family_of(base), grid)
     if dtype not in DTYPES:
         raise ExportError(f"a LoRA is stored as {' or '.join(DTYPES)}, not {dtype}")
     files = files or LoraFiles()
     lora = _adapter(state, alpha, files, base)
-    with _appearing(to) as folder:
+    with _new_folder(to) as folder:
         _write_adapter(lora, folder, ".", files, base, grid, about, DTYPES[dtype])
-        _write_json(folder / "scheduler" / "scheduler_config.json", told.scheduler)
+        _write_json(folder / "scheduler" / "scheduler_config.json", settings.scheduler)
         _write_json(folder / SIGMAS_FILE, list(grid))
         (folder / "recipe.yaml").write_text(recipe_yaml)
         facts = _facts(base, name, grid, about, dtype, lora, 0.0, files)
@@ -145,7 +159,7 @@ def export_lora(
     return to
 
 
-def _named(base: str | Path) -> str:
+def _base_name(base: str | Path) -> str:
     return "fewstep's pocket teacher" if base == POCKET else Path(base).name
 
 
@@ -163,26 +177,26 @@ def _facts(
     base: Path,
     name: str,
     grid: SigmaGrid,
-    about: card.About,
+    about: card.StudentInfo,
     dtype: str,
     lora: Lora | None,
     rounding: float,
     files: LoraFiles,
-) -> card.Facts:
+) -> card.ExportInfo:
     family, pipeline = family_of(base), pipeline_index(base)["_class_name"]
     usage = card.Usage(
         pipeline,
-        family.classes_of(pipeline),
+        family.task_pipelines(pipeline),
         family.student_call(len(grid), about.size),
         family.lora_call(list(grid), about.size),
-        carried(family, grid).scheduler["shift"],
+        grid_settings(family, grid).scheduler["shift"],
     )
-    return card.Facts(name, usage, grid, dtype, lora, rounding, card.licence_of(base), files)
+    return card.ExportInfo(name, usage, grid, dtype, lora, rounding, card.licence_of(base), files)
 
 
 def _adapter(state: Mapping[str, Tensor], alpha: float | None, files: LoraFiles, base: Path) -> Lora:
     if "comfyui" in files.programs:
-        comfyui.refuse_unknown(outline(base).linear_shapes, family_of(base).family)
+        comfyui.refuse_unknown(model_shapes(base).linear_shapes, family_of(base).family)
     if alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
     whole = Lora.of(state, alpha)
@@ -196,12 +210,12 @@ def _write_adapter(
     files: LoraFiles,
     base: Path,
     grid: SigmaGrid,
-    about: card.About,
+    about: card.StudentInfo,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """The LoRA for each program: diffusers' in `place`, ComfyUI's in a folder with its noise levels and its graphs."""
-    shapes = outline(base).linear_shapes
-    fitted(lora.updates, shapes, "the adapter")  # refuses what the base does not have
+    shapes = model_shapes(base).linear_shapes
+    to_diffusers_names(lora.updates, shapes, "the adapter")  # refuses what the base does not have
     if "diffusers" in files.programs:
         write_lora(lora, folder / place, dtype)
     if "comfyui" in files.programs:
@@ -210,16 +224,16 @@ def _write_adapter(
         _write_workflows(base, folder, grid, about, lora=file)
 
 
-def _write_workflows(base: Path, folder: Path, grid: SigmaGrid, about: card.About, **weights: str) -> None:
+def _write_workflows(base: Path, folder: Path, grid: SigmaGrid, about: card.StudentInfo, **weights: str) -> None:
     """weights: `lora` or `unet`, by the name of its file."""
     pipeline = pipeline_index(base)["_class_name"]
-    told = Base(pipeline, bool(read_json(base / "transformer" / "config.json").get("zero_cond_t")))
-    tasks = family_of(base).classes_of(pipeline)
-    comfyui.write_workflows(folder / comfyui.FOLDER, told, tasks, grid.sigmas, about.size, **weights)
+    settings = ComfyUIBase(pipeline, bool(read_json(base / "transformer" / "config.json").get("zero_cond_t")))
+    tasks = family_of(base).task_pipelines(pipeline)
+    comfyui.write_workflows(folder / comfyui.FOLDER, settings, tasks, grid.sigmas, about.size, **weights)
 
 
 @contextmanager
-def _appearing(to: Path) -> Iterator[Path]:
+def _new_folder(to: Path) -> Iterator[Path]:
     """A folder that is written beside `to` and renamed onto it: there is a whole student or none."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"{to} is not an empty folder, and nothing is overwritten; give another place")
@@ -237,7 +251,7 @@ def _appearing(to: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _carry(base: Path, folder: Path) -> None:
+def _copy_base(base: Path, folder: Path) -> None:
     """Everything that distillation leaves as it is: VAE, text encoder, processor, licence, the transformer's config."""
     skip = shutil.ignore_patterns(".git", ".cache", "*.tmp", "*.bin", "*.ckpt", "__pycache__")
     for part in sorted(base.iterdir()):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewstep.conditioning import Task
+from fewstep.backbones.conditioning import Task
 
 Graph = dict[str, dict[str, Any]]
 Size = tuple[int, int]  # height, width
@@ -18,7 +18,7 @@ VAE = ["vae", 0]
 
 
 @dataclass(frozen=True)
-class Files:
+class BaseFiles:
     """The published files of a base; who has others chooses them in the loaders. encoder_type: of the CLIPLoader."""
 
     unet: str
@@ -29,22 +29,22 @@ class Files:
 
 _TWENTY = ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", "qwen_image_vae.safetensors")
 FILES = {  # by the stock class of the base
-    "QwenImage21Pipeline": Files(
+    "QwenImage21Pipeline": BaseFiles(
         "qwen_image_2.1_bf16.safetensors",
         "qwen3vl_8b_bf16.safetensors",
         "qwen_image",
         "qwen_image_2.1_vae_bf16.safetensors",
     ),
-    "QwenImagePipeline": Files("qwen_image_2512_fp8_e4m3fn.safetensors", *_TWENTY),
-    "QwenImageEditPlusPipeline": Files("qwen_image_edit_2511_bf16.safetensors", *_TWENTY),
-    "Flux2KleinPipeline": Files(
+    "QwenImagePipeline": BaseFiles("qwen_image_2512_fp8_e4m3fn.safetensors", *_TWENTY),
+    "QwenImageEditPlusPipeline": BaseFiles("qwen_image_edit_2511_bf16.safetensors", *_TWENTY),
+    "Flux2KleinPipeline": BaseFiles(
         "flux-2-klein-base-4b-fp8.safetensors", "qwen_3_4b.safetensors", "flux2", "flux2-vae.safetensors"
     ),
 }
 
 
 @dataclass(frozen=True)
-class Base:
+class ComfyUIBase:
     """pipeline: its stock class. zero_cond_t: whether its references are told t = 0 (Qwen-Image-Edit-2511)."""
 
     pipeline: str
@@ -52,7 +52,7 @@ class Base:
 
 
 def graph(
-    base: Base, task: Task, sigmas: str, size: Size, *, lora: str | None = None, unet: str | None = None
+    base: ComfyUIBase, task: Task, sigmas: str, size: Size, *, lora: str | None = None, unet: str | None = None
 ) -> Graph:
     """The graph of one task, nodes by what they are. A list of a name and a number is a link to that output.
 
@@ -95,7 +95,7 @@ def _stem(file: str) -> str:
     return file.removesuffix(".safetensors")
 
 
-def _t2i(base: Base, size: Size) -> Graph:
+def _t2i(base: ComfyUIBase, size: Size) -> Graph:
     """Nodes "prompt" and "latent"."""
     if base.pipeline == "QwenImage21Pipeline":
         return {"prompt": _prompt_21(PROMPT, size), "latent": _empty("EmptyLatentImage", size)}
@@ -103,7 +103,7 @@ def _t2i(base: Base, size: Size) -> Graph:
     return {"prompt": _words(PROMPT), "latent": _empty(kind, size)}
 
 
-def _edit(base: Base, size: Size) -> Graph:
+def _edit(base: ComfyUIBase, size: Size) -> Graph:
     """The latent has the shape of the reference as the model sees it: any other would shift the picture."""
     own = {
         "QwenImage21Pipeline": lambda: _edit_21(size),
@@ -121,15 +121,15 @@ def _edit_21(size: Size) -> Graph:
 def _edit_20b(zero_cond_t: bool) -> Graph:
     asked = node("TextEncodeQwenImageEditPlus", clip=["text encoder", 0], prompt=INSTRUCTION, vae=VAE)
     asked["inputs"]["image1"] = ["scaled", 0]
-    told: Graph = {"prompt": asked}
+    nodes: Graph = {"prompt": asked}
     if zero_cond_t:
         method = node("FluxKontextMultiReferenceLatentMethod", conditioning=["instruction", 0])
         method["inputs"]["reference_latents_method"] = "index_timestep_zero"
-        told = {"instruction": asked, "prompt": method}
+        nodes = {"instruction": asked, "prompt": method}
     return {
         "scaled": node("FluxKontextImageScale", image=["picture", 0]),
         "latent": node("VAEEncode", pixels=["scaled", 0], vae=VAE),
-        **told,
+        **nodes,
     }
 
 

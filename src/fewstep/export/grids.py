@@ -10,8 +10,8 @@ from typing import Any
 
 from fewstep.backbones.folder import SIGMAS_FILE
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
-from fewstep.errors import ExportError
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.errors import ExportError
 
 TOLERANCE = 1e-6  # the stock scheduler works in float32
 SCHEDULER = {
@@ -24,7 +24,7 @@ SCHEDULER = {
 
 
 @dataclass(frozen=True)
-class Carried:
+class GridSettings:
     """index: what model_index.json says beside the base's. files: further JSON files by name."""
 
     scheduler: dict[str, Any]
@@ -32,15 +32,15 @@ class Carried:
     files: dict[str, list[float]]
 
 
-def carried(family: type[PipelineBackbone], grid: SigmaGrid) -> Carried:
+def grid_settings(family: type[PipelineBackbone], grid: SigmaGrid) -> GridSettings:
     """How a student of `family` carries `grid`.
 
     Raises:
         ExportError: its stock class cannot be made to sample at it.
     """
     index = dict(family.student_index)
-    if family.carries_sigmas:
-        return Carried(SCHEDULER, index | {"sample_sigmas": list(grid)}, {})
+    if family.reads_sample_sigmas:
+        return GridSettings(SCHEDULER, index | {"sample_sigmas": list(grid)}, {})
     shift = static_shift(grid)
     if shift is None:
         raise ExportError(
@@ -48,7 +48,7 @@ def carried(family: type[PipelineBackbone], grid: SigmaGrid) -> Carried:
             "steps and shifts them once, so it samples only at grids of that form. Distil with student.shift (3 gives "
             "1, .9, .75, .5 in four steps) and without student.sigmas"
         )
-    return Carried(SCHEDULER | {"shift": shift}, index, {SIGMAS_FILE: list(grid)})
+    return GridSettings(SCHEDULER | {"shift": shift}, index, {SIGMAS_FILE: list(grid)})
 
 
 def static_shift(grid: SigmaGrid) -> float | None:

@@ -13,10 +13,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fewstep.errors import AdapterError
 from fewstep.lora.factors import Factors, factors_of
-from fewstep.lora.keys import Part, Program, Shapes, fused, parsed, written
-from fewstep.lora.shrink import Shrunk, shrunk
+from fewstep.lora.keys import (
+    Part,
+    Program,
+    Shapes,
+    lora_key,
+    parse_key,
+    to_comfyui_names,
+)
+from fewstep.lora.truncation import TruncatedFactors, truncate
+from fewstep.runtime.errors import AdapterError
 
 WEIGHT_FILE = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for in a folder
 PROGRAMS: dict[str, tuple[Program, ...]] = {
@@ -34,7 +41,7 @@ class LoraFiles:
     svd_rank: int | None = None
 
     @classmethod
-    def named(cls, programs: str | None, svd_rank: int | None) -> "LoraFiles | None":
+    def from_options(cls, programs: str | None, svd_rank: int | None) -> "LoraFiles | None":
         """As the command line says it: diffusers, comfyui or both; None where nothing was said.
 
         Raises:
@@ -52,7 +59,7 @@ class Lora:
     """The updates by module name, as the transformer names its modules. cut: what was left out of what was trained."""
 
     updates: Mapping[str, Factors]
-    cut: Shrunk | None = None
+    cut: TruncatedFactors | None = None
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], alpha: float) -> "Lora":
@@ -66,7 +73,7 @@ class Lora:
             raise AdapterError(f"alpha of a LoRA is a positive number, not {alpha}")
         sides: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
-            found = parsed(key)
+            found = parse_key(key)
             if found is None or found.part == "alpha":
                 raise AdapterError(
                     f"'{key}' is not a LoRA factor (…lora_A.weight or …lora_B.weight). DoRA, biases and whole modules "
@@ -85,7 +92,7 @@ class Lora:
         Raises:
             AdapterError: it is of no higher rank.
         """
-        cut = shrunk(self.updates, rank)
+        cut = truncate(self.updates, rank)
         return Lora(cut.updates, cut)
 
     @property
@@ -105,8 +112,8 @@ def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> 
 def write_comfyui_lora(lora: Lora, file: Path, shapes: Shapes, dtype: torch.dtype = torch.float32) -> None:
     """The file that ComfyUI's LoRA loaders open: keys diffusion_model.<module>.lora_A.weight, alpha beside each, the
     layers that ComfyUI fuses in block form. shapes: the base's linear layers."""
-    updates = fused(lora.updates, shapes)
-    alphas = {written(m, "alpha", "comfyui"): torch.tensor(float(update.alpha)) for m, update in updates.items()}
+    updates = to_comfyui_names(lora.updates, shapes)
+    alphas = {lora_key(m, "alpha", "comfyui"): torch.tensor(float(update.alpha)) for m, update in updates.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(_sides(updates, "comfyui", dtype) | alphas, file, metadata={"format": "pt"})
 
@@ -114,7 +121,7 @@ def write_comfyui_lora(lora: Lora, file: Path, shapes: Shapes, dtype: torch.dtyp
 def _sides(updates: Mapping[str, Factors], program: Program, dtype: torch.dtype) -> dict[str, Tensor]:
     sides: tuple[tuple[Part, str], ...] = (("A", "a"), ("B", "b"))
     return {
-        written(module, part, program): getattr(update, name).detach().to(dtype).cpu().contiguous()
+        lora_key(module, part, program): getattr(update, name).detach().to(dtype).cpu().contiguous()
         for module, update in updates.items()
         for part, name in sides
     }

@@ -17,10 +17,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fewstep.backbones.folder import header_of, read_json, weight_files
+from fewstep.backbones.folder import (
+    header_of,
+    read_json,
+    weight_files,
+)
 from fewstep.export import comfyui
 from fewstep.export.weights import STEM
-from fewstep.lora.layout import modules_of, native
+from fewstep.lora.comfyui_layout import comfyui_modules, modules_of
 
 BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 # An empty tensor by which ComfyUI knows the models whose references are told t = 0 (Qwen-Image-Edit-2511).
@@ -28,7 +32,7 @@ MARKERS = {"zero_cond_t": "__index_timestep_zero__"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """A tensor of the new file. parts: those of the old ones whose rows it holds; swapped: its halves change places."""
 
     dtype: str
@@ -48,7 +52,7 @@ def write_single_file(transformer: Path, to: Path) -> Path:
     held = {name: (file, entry) for file in files for name, entry in header_of(file).items()}
     entries = _entries({name: entry for name, (_, entry) in held.items()})
     config = read_json(transformer / "config.json")
-    entries |= {marker: Entry("F32", (0,)) for key, marker in MARKERS.items() if config.get(key)}
+    entries |= {marker: TensorEntry("F32", (0,)) for key, marker in MARKERS.items() if config.get(key)}
     to.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as opened, to.open("wb") as stream:
         readers = {file: opened.enter_context(safe_open(file, framework="pt")) for file in files}
@@ -65,16 +69,16 @@ def single_file_of(student: Path) -> Path | None:
     return next((file for file in found if not file.match(comfyui.LORA_FILE.format(name="*"))), None)
 
 
-def _entries(header: Mapping[str, Mapping[str, Any]]) -> dict[str, Entry]:
+def _entries(header: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorEntry]:
     """The tensors of the new file by name."""
-    found: dict[str, Entry] = {}
-    for module, one in native(modules_of(header)).items():
+    found: dict[str, TensorEntry] = {}
+    for module, one in comfyui_modules(modules_of(header)).items():
         for kind, called in (("weight", one.weight), ("bias", "bias")):
             parts = tuple(f"{part}.{kind}" for part in one.parts)
             if parts[0] in header:
                 shapes = [tuple(header[part]["shape"]) for part in parts]
                 shape = (sum(rows for rows, *_ in shapes), *shapes[0][1:])
-                found[f"{module}.{called}"] = Entry(header[parts[0]]["dtype"], shape, parts, one.swapped)
+                found[f"{module}.{called}"] = TensorEntry(header[parts[0]]["dtype"], shape, parts, one.swapped)
     return dict(sorted(found.items()))
 
 
@@ -82,13 +86,13 @@ def _ordered(parts: list[Tensor], swapped: bool) -> Iterator[Tensor]:
     yield from parts[0].chunk(2)[::-1] if swapped else parts
 
 
-def _head(entries: Mapping[str, Entry]) -> bytes:
+def _head(entries: Mapping[str, TensorEntry]) -> bytes:
     """The header of a safetensors file (its length, then JSON), padded to 8 bytes as the format asks."""
-    told: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    head_json: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, entry in entries.items():
-        told[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [end, end + entry.size]}
+        head_json[name] = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [end, end + entry.size]}
         end += entry.size
-    words = json.dumps(told, separators=(",", ":")).encode()
+    words = json.dumps(head_json, separators=(",", ":")).encode()
     words = words.ljust(-(-len(words) // 8) * 8)
     return struct.pack("<Q", len(words)) + words

@@ -10,18 +10,35 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET, family_of, load_backbone, pocket_folder
-from fewstep.backbones.folder import folder_of, header_of, sample_sigmas, weight_files
-from fewstep.conditioning import Task
-from fewstep.errors import ExportError
+from fewstep.backbones.conditioning import Task
+from fewstep.backbones.families import (
+    POCKET,
+    family_of,
+    load_backbone,
+    pocket_folder,
+)
+from fewstep.backbones.folder import (
+    folder_of,
+    header_of,
+    sample_sigmas,
+    weight_files,
+)
 from fewstep.export import comfyui
 from fewstep.export.folder import pipeline_index
-from fewstep.export.held import Held
 from fewstep.export.lora import WEIGHT_FILE
+from fewstep.export.run_student import RunStudent
 from fewstep.export.single_file import single_file_of
-from fewstep.export.stranger import Answer, Call, Request, answers, name_of, usual_calls
+from fewstep.export.stock_process import (
+    StockCall,
+    StockRequest,
+    StockResult,
+    dtype_name,
+    probe_calls,
+    run_stock_calls,
+)
 from fewstep.export.weights import STEM
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.errors import ExportError
 from fewstep.sample.pictures import load_student, trained_size
 from fewstep.sample.sampler import sample, seeded_noise
 
@@ -63,10 +80,10 @@ class Verification:
 
     def words(self) -> str:
         """One line for each call, and for ComfyUI's file."""
-        told = [check.words() for check in self.checks]
+        lines = [check.words() for check in self.checks]
         if self.single_file is not None:
-            told.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
-        return "\n".join(told)
+            lines.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
+        return "\n".join(lines)
 
 
 def verify(
@@ -77,7 +94,7 @@ def verify(
     size: tuple[int, int] | None = None,
     seed: int = 0,
     timeout_seconds: float = 3600,
-    run: tuple[str, Held] | None = None,
+    run: tuple[str, RunStudent] | None = None,
 ) -> Verification:
     """Draws one picture, and one edit where the model edits, with a student folder in both ways. run: base and student
     of the run it is from, to be held against too.
@@ -91,16 +108,16 @@ def verify(
     if not sigmas:
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
     size, family = size or trained_size(folder), family_of(folder)
-    calls = usual_calls(_classes(folder), family.student_call(len(sigmas), size), size, seed)
+    calls = probe_calls(_classes(folder), family.student_call(len(sigmas), size), size, seed)
     single = single_file_of(folder)
-    request = Request(
-        str(folder.resolve()), name_of(dtype), device, single_file=None if single is None else str(single.resolve())
+    request = StockRequest(
+        str(folder.resolve()), dtype_name(dtype), device, single_file=None if single is None else str(single.resolve())
     )
-    found = answers(request, calls, timeout_seconds)
+    found = run_stock_calls(request, calls, timeout_seconds)
     model = load_student(folder, dtype=dtype, device=device)  # after the other process is done with its own
     grid, _ = model.sampling(size=size)
     drawn = [_drawn(model.backbone, model.backbone.transformer, grid, call) for call in calls]
-    checks = list(map(_held, calls, found, drawn))
+    checks = list(map(_compared, calls, found, drawn))
     stored = {
         entry["dtype"] for file in weight_files(folder / "transformer", STEM) for entry in header_of(file).values()
     }
@@ -109,7 +126,7 @@ def verify(
         errors = _run_errors(*run, SigmaGrid.of(sigmas), dtype, device, calls, found)
         checks = [replace(check, run_error=error) for check, error in zip(checks, errors, strict=True)]
     exact = dtype == torch.float32 and stored == {"F32"}
-    report = Verification(folder, tuple(sigmas), name_of(dtype), tuple(checks), exact, single)
+    report = Verification(folder, tuple(sigmas), dtype_name(dtype), tuple(checks), exact, single)
     refuse_differences(report)
     return report
 
@@ -117,7 +134,7 @@ def verify(
 def verify_lora(
     folder: str | Path,
     base: str | Path,
-    held: Held,
+    run_student: RunStudent,
     grid: SigmaGrid,
     *,
     dtype: torch.dtype = torch.float32,
@@ -134,22 +151,22 @@ def verify_lora(
     """
     folder = Path(folder)
     place = folder_of(pocket_folder() if base == POCKET else base)
-    calls = usual_calls(_classes(place), family_of(place).lora_call(list(grid), size), size, seed)
-    asked = Request(str(place.resolve()), name_of(dtype), device, scheduler=str(folder.resolve()))
+    calls = probe_calls(_classes(place), family_of(place).lora_call(list(grid), size), size, seed)
+    asked = StockRequest(str(place.resolve()), dtype_name(dtype), device, scheduler=str(folder.resolve()))
     found = {
-        name: answers(replace(asked, **{key: str(path.resolve())}), calls, timeout_seconds)
+        name: run_stock_calls(replace(asked, **{key: str(path.resolve())}), calls, timeout_seconds)
         for name, key, path in _loras(folder)
     }
     backbone = load_backbone(place, dtype=dtype, device=device)
-    with held.on(backbone) as transformer:
+    with run_student.on(backbone) as transformer:
         drawn = [_drawn(backbone, transformer, grid, call) for call in calls]
     checks = [
         replace(check, task=f"{check.task}{name}", run_error=check.pixel_error)
         for name, answered in found.items()
-        for check in map(_held, calls, answered, drawn)
+        for check in map(_compared, calls, answered, drawn)
     ]
     exact = dtype == torch.float32
-    report = Verification(folder, tuple(grid), name_of(dtype), tuple(checks), exact)
+    report = Verification(folder, tuple(grid), dtype_name(dtype), tuple(checks), exact)
     refuse_differences(report)
     return report
 
@@ -163,27 +180,27 @@ def _loras(folder: Path) -> list[tuple[str, str, Path]]:
 
 def _classes(folder: Path) -> dict[Task, str]:
     """The stock class of each task of a pipeline folder."""
-    return family_of(folder).classes_of(pipeline_index(folder)["_class_name"])
+    return family_of(folder).task_pipelines(pipeline_index(folder)["_class_name"])
 
 
 def _run_errors(
     base: str,
-    held: Held,
+    run_student: RunStudent,
     grid: SigmaGrid,
     dtype: torch.dtype,
     device: str,
-    calls: Sequence[Call],
-    found: Sequence[Answer],
+    calls: Sequence[StockCall],
+    found: Sequence[StockResult],
 ) -> list[float]:
     backbone = load_backbone(base, dtype=dtype, device=device)
-    with held.on(backbone) as transformer:
+    with run_student.on(backbone) as transformer:
         return [
             float((_drawn(backbone, transformer, grid, call)[1] - answer.pixels).abs().max())
             for call, answer in zip(calls, found, strict=True)
         ]
 
 
-def _held(call: Call, answer: Answer, drawn: tuple[Tensor, Tensor]) -> Check:
+def _compared(call: StockCall, answer: StockResult, drawn: tuple[Tensor, Tensor]) -> Check:
     """A call of the stock pipeline against what our sampler drew."""
     latents, pixels = drawn
     levels = (255 * pixels).round() - (255 * answer.pixels).round()
@@ -197,7 +214,7 @@ def _held(call: Call, answer: Answer, drawn: tuple[Tensor, Tensor]) -> Check:
 
 
 @torch.no_grad()
-def _drawn(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: Call) -> tuple[Tensor, Tensor]:
+def _drawn(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: StockCall) -> tuple[Tensor, Tensor]:
     """Our sampler's last latents (1, N, D) and pixels (H, W, channels)."""
     references = None if call.image is None else [call.image]
     (cond,) = backbone.encode([call.prompt], references, call.size)

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.backbones.folder import header_of, weight_files
-from fewstep.errors import AdapterError, ExportError
 from fewstep.export.lora import Lora
 from fewstep.lora.factors import merged
+from fewstep.runtime.errors import AdapterError, ExportError
 
 STEM = "diffusion_pytorch_model"
 

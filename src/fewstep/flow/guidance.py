@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewstep.errors import RecipeError
+from fewstep.runtime.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Guidance:
         return self.scale != 1.0
 
 
-NONE = Guidance()
+NO_GUIDANCE = Guidance()
 
 
 def guided(v_cond_BND: Tensor, v_uncond_BND: Tensor, guidance: Guidance) -> Tensor:

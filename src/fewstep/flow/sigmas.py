@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fewstep.errors import RecipeError
+from fewstep.runtime.errors import RecipeError
 
 
 def shifted(sigma: float, shift: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewstep.errors import AdapterError
+from fewstep.runtime.errors import AdapterError
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def stacked(parts: Sequence[Factors]) -> Factors:
     return Factors(torch.cat([part.a for part in parts]), b, scale * sum(part.rank for part in parts))
 
 
-def turned(factors: Factors) -> Factors:
+def swap_halves(factors: Factors) -> Factors:
     """The update of a layer that holds the same rows, the two halves the other way round."""
     return Factors(factors.a, torch.cat(factors.b.chunk(2)[::-1]), factors.alpha)
 

@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fewstep.errors import AdapterError
 from fewstep.lora.factors import Factors, factors_of
-from fewstep.lora.keys import Part, parsed
+from fewstep.lora.keys import Part, parse_key
+from fewstep.runtime.errors import AdapterError
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # what diffusers and peft call theirs
 PEFT_ALPHA = 8.0  # peft's default where a config leaves it out
@@ -20,7 +20,7 @@ _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # torch's zip, and bare pickles
 
 
-def read(path: Path) -> dict[str, Factors]:
+def read_lora(path: Path) -> dict[str, Factors]:
     """The factors by module of a file, or of a folder that holds one; modules as the file names them (`keys.fitted`
     finds them in a base).
 
@@ -74,7 +74,7 @@ def _refuse_pickles(file: Path) -> None:
 
 def _sorted(file: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[Part, Tensor]], dict[str, float]]:
     """Sides and alphas by module."""
-    keys = {name: parsed(name) for name in tensors}
+    keys = {name: parse_key(name) for name in tensors}
     strange = [name for name, key in keys.items() if key is None]
     if strange:
         raise AdapterError(
@@ -150,9 +150,9 @@ def _declared_alpha(module: str, rank: int, config: Mapping[str, Any]) -> float:
     return alpha * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
 
 
-def _of_pattern(name: str, module: str, config: Mapping[str, Any], usual: Any) -> Any:
+def _of_pattern(name: str, module: str, config: Mapping[str, Any], default: Any) -> Any:
     """peft's reading: a pattern that ends in the module's name goes before the one value for all."""
     for pattern, value in (config.get(name) or {}).items():
         if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
             return value
-    return usual
+    return default

@@ -17,9 +17,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fewstep.errors import AdapterError
-from fewstep.lora.factors import Factors, stacked, turned
-from fewstep.lora.layout import Native, native
+from fewstep.lora.comfyui_layout import ComfyUIModule, comfyui_modules
+from fewstep.lora.factors import (
+    Factors,
+    stacked,
+    swap_halves,
+)
+from fewstep.runtime.errors import AdapterError
 
 Part = Literal["A", "B", "alpha"]
 Program = Literal["diffusers", "comfyui"]  # those whose files are written
@@ -35,7 +39,7 @@ _KOHYA = re.compile(rf"^(?:lora_unet|lora_transformer|lycoris)_(?P<module>[^.]+)
 
 
 @dataclass(frozen=True)
-class Key:
+class LoraKey:
     """What one tensor of a file is. module: as it is written there without its prefix; kohya's without dots."""
 
     module: str
@@ -43,23 +47,23 @@ class Key:
     kohya: bool = False
 
 
-def parsed(key: str) -> Key | None:
+def parse_key(key: str) -> LoraKey | None:
     """None for what is no side and no alpha of a LoRA on the transformer."""
     kohya = _KOHYA.match(key)
     match = kohya or (None if key.startswith("lora_te") else _DOTTED.match(key))
     if match is None:
         return None
     part: Part = "alpha" if match["alpha"] else _SIDES[match["side"]]
-    return Key(match["module"], part, kohya is not None)
+    return LoraKey(match["module"], part, kohya is not None)
 
 
-def written(module: str, part: Part, program: Program = "diffusers") -> str:
+def lora_key(module: str, part: Part, program: Program = "diffusers") -> str:
     """The key that a program (and everything that reads its files) gives a side, or alpha."""
     prefix = "transformer" if program == "diffusers" else "diffusion_model"
     return f"{prefix}.{module}.alpha" if part == "alpha" else f"{prefix}.{module}.lora_{part}.weight"
 
 
-def fused(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
+def to_comfyui_names(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
     """The updates under ComfyUI's module names: what it fuses is put together in block form (`fitted` takes it apart).
 
     A part that the update leaves alone is a block of zeros of rank 1, for its rows are there all the same.
@@ -69,7 +73,7 @@ def fused(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
         shapes: the base's linear layers.
     """
     found: dict[str, Factors] = {}
-    for name, one in native(shapes).items():
+    for name, one in comfyui_modules(shapes).items():
         given = [factors.get(part) for part in one.parts]
         some = next((each for each in given if each is not None), None)
         if some is None:
@@ -78,7 +82,7 @@ def fused(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
             _nothing(some, shapes[part]) if each is None else each for each, part in zip(given, one.parts, strict=True)
         ]
         whole = blocks[0] if len(blocks) == 1 else stacked(blocks)
-        found[name] = turned(whole) if one.swapped else whole
+        found[name] = swap_halves(whole) if one.swapped else whole
     return dict(sorted(found.items()))
 
 
@@ -88,7 +92,7 @@ def _nothing(like: Factors, shape: tuple[int, ...]) -> Factors:
     return Factors(like.a.new_zeros(1, columns), like.a.new_zeros(rows, 1), like.scale)
 
 
-def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[str, Factors]:
+def to_diffusers_names(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[str, Factors]:
     """The updates under the base's own module names, fused ones taken apart.
 
     Args:
@@ -99,7 +103,7 @@ def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[
     Raises:
         AdapterError: modules that the base lacks (how many, and the first), of another size, or changed twice.
     """
-    theirs = native(shapes)
+    theirs = comfyui_modules(shapes)
     flat = _flat_names([*shapes, *theirs])
     places = {name: _place(name, shapes, theirs, flat) for name in factors}
     _refuse_unknown([name for name, place in places.items() if place is None], len(factors), origin)
@@ -118,11 +122,13 @@ def fitted(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[
     return found
 
 
-def _place(name: str, shapes: Shapes, theirs: Mapping[str, Native], flat: Mapping[str, str]) -> Native | None:
+def _place(
+    name: str, shapes: Shapes, theirs: Mapping[str, ComfyUIModule], flat: Mapping[str, str]
+) -> ComfyUIModule | None:
     """The base's modules that `name` stands for: one, those that ComfyUI fuses under it, or none."""
     if "." not in name:
         name = flat.get(name, name)
-    return Native((name,)) if name in shapes else theirs.get(name)
+    return ComfyUIModule((name,)) if name in shapes else theirs.get(name)
 
 
 def _flat_names(modules: Iterable[str]) -> dict[str, str]:
@@ -137,10 +143,10 @@ def _flat_names(modules: Iterable[str]) -> dict[str, str]:
     return {spelling: module for spelling, module in flat.items() if spelling not in twice}
 
 
-def _split(factors: Factors, place: Native, shapes: Shapes) -> list[Factors]:
+def _split(factors: Factors, place: ComfyUIModule, shapes: Shapes) -> list[Factors]:
     """The rows of each module, in the order in which they are fused."""
     if place.swapped and factors.shape[0] % 2 == 0:
-        factors = turned(factors)
+        factors = swap_halves(factors)
     if len(place.parts) == 1:
         return [factors]
     ends = [sum(shapes[m][0] for m in place.parts[: n + 1]) for n in range(len(place.parts))]

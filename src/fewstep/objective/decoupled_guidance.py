@@ -11,7 +11,7 @@ With scale 1 nothing is added. Averaged over the same t, the two together are th
 
 from torch import Tensor
 
-from fewstep.objective.dmd import loss_along, normaliser
+from fewstep.objective.dmd import normaliser, surrogate_loss
 
 
 def guidance_times(u_B: Tensor, t_k: float) -> Tensor:
@@ -37,5 +37,5 @@ def guidance_loss(
         v_cond_BND, added_BND: the teachers' v_c, and v_guided - v_c.
     """
     g_BND = guidance_gradient(x0_BND.detach(), z_BND, t_B, v_cond_BND, added_BND, floor)
-    loss, finite_B = loss_along(x0_BND, g_BND)
+    loss, finite_B = surrogate_loss(x0_BND, g_BND)
     return loss, {"gradient": g_BND.where(finite_B[:, None, None], 0.0).square().mean().sqrt()}

@@ -20,7 +20,7 @@ def normaliser(x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, f
     return (x0_BND.float() - x0_real).abs().mean(dim=(1, 2)).clamp_min(floor)
 
 
-def gradient(
+def dmd_gradient(
     x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, v_fake_BND: Tensor, floor: float
 ) -> Tensor:
     """g = t (v_real - v_fake) / max(mean|x0 - x0_real|, floor), fp32."""
@@ -28,7 +28,7 @@ def gradient(
     return scale_B[:, None, None] * (v_real_BND.float() - v_fake_BND.float())
 
 
-def loss_along(x0_BND: Tensor, g_BND: Tensor) -> tuple[Tensor, Tensor]:
+def surrogate_loss(x0_BND: Tensor, g_BND: Tensor) -> tuple[Tensor, Tensor]:
     """0.5 mse(x0, stopgrad(x0 - g)), whose derivative in x0 is g / (number of elements); and which samples count.
 
     A sample whose g is not finite is left out of the mean; with no sample left the loss is nan.
@@ -50,16 +50,16 @@ def dmd_loss(
         z_BND: x0 noised afresh to t_B, without gradient; where both velocities were evaluated.
         floor: least value of the per-sample normaliser.
     """
-    g_BND = gradient(x0_BND.detach(), z_BND, t_B, v_real_BND, v_fake_BND, floor)
-    loss, finite_B = loss_along(x0_BND, g_BND)
+    g_BND = dmd_gradient(x0_BND.detach(), z_BND, t_B, v_real_BND, v_fake_BND, floor)
+    loss, finite_B = surrogate_loss(x0_BND, g_BND)
     return loss, {
         "gradient": g_BND.where(finite_B[:, None, None], 0.0).square().mean().sqrt(),
-        **agreement(v_real_BND.float(), v_fake_BND.float()),
+        **velocity_agreement(v_real_BND.float(), v_fake_BND.float()),
         "left_out": (~finite_B).sum(),
     }
 
 
-def agreement(v_real_BND: Tensor, v_fake_BND: Tensor) -> dict[str, Tensor]:
+def velocity_agreement(v_real_BND: Tensor, v_fake_BND: Tensor) -> dict[str, Tensor]:
     """cos(v_fake, v_real) and rms(v_fake - v_real) / rms(v_real), each the mean over samples.
 
     The sign of a healthy run is a cosine about .98 and a small, steady gap; the critic's loss alone says nothing.

@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fewstep.plan import Plan
+from fewstep.runtime.section import Section
 
 Task = Literal["t2i", "edit"]
 
 
-class FirstStepAnchorPlan(Plan):
+class FirstStepAnchorPlan(Section):
     """Regression of the student's first step on the teacher's walk, instead of matching there."""
 
     weight: float = Field(0.05, gt=0, description="of its loss beside matching (field: DP-DMD)")
@@ -26,7 +26,7 @@ class FirstStepAnchorPlan(Plan):
     )
 
 
-class SegmentGuidancePlan(Plan):
+class SegmentGuidancePlan(Section):
     """Regression of the student's velocity on the teacher's mean velocity over the segment of the same step."""
 
     weight: float = Field(0.25, gt=0, description="of its loss beside matching (ours)")
@@ -35,7 +35,7 @@ class SegmentGuidancePlan(Plan):
     )
 
 
-class ObjectivePlan(Plan):
+class ObjectivePlan(Section):
     """Distribution matching: which times it looks at, and how its gradient is scaled."""
 
     normaliser_floor: float = Field(
@@ -69,7 +69,7 @@ class ObjectivePlan(Plan):
         """Whether the first step of a task is anchored."""
         return self.first_step_anchor is not None and task in self.first_step_anchor.tasks
 
-    def first_matched(self, task: Task) -> int:
+    def first_matched_step(self, task: Task) -> int:
         """The first student step that matching improves at a task."""
         return int(self.anchored(task) and self.first_step_anchor is not None and self.first_step_anchor.detach)
 

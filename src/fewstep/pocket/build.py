@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewstep import _torchvision
-from fewstep.pocket.vocabulary import SPECIAL, merges, vocabulary
+from fewstep.pocket.vocabulary import (
+    SPECIAL,
+    merges,
+    vocabulary,
+)
+from fewstep.runtime import torchvision_pair
 
-_torchvision.ensure()  # before diffusers and transformers
+torchvision_pair.ensure()  # before diffusers and transformers
 
 from diffusers import (  # noqa: E402
     AutoencoderKLQwenImage21,
@@ -52,14 +56,14 @@ CHAT_TEMPLATE = (
 )
 
 
-def load(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> Pipeline:
+def load_pocket_teacher(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> Pipeline:
     """The trained pocket teacher; the stock loader does the same with this folder."""
     pipeline: Pipeline = QwenImage21Pipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def build(seed: int = 0) -> Pipeline:
+def build_pocket_pipeline(seed: int = 0) -> Pipeline:
     """The whole pipeline with random weights; a pure function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -55,27 +55,27 @@ def thing(kind: str, colour: str) -> str:
     return " nothing else" if kind == "none" else f" {'an' if colour == 'orange' else 'a'} {colour} {kind}"
 
 
-def quoted(word: str) -> str:
+def quoted_word(word: str) -> str:
     return f' "{word}"'
 
 
-Unsaid = frozenset[str]  # names of attributes that a caption leaves out; `thing` takes colour and place along
+OmittedNames = frozenset[str]  # names of attributes that a caption leaves out; `thing` takes colour and place along
 
 
-def caption(scene: Scene, rng: random.Random, unsaid: Unsaid = frozenset()) -> str:
+def caption(scene: Scene, rng: random.Random, omitted: OmittedNames = frozenset()) -> str:
     """One sentence that names every captioned attribute but those `unsaid`; its order and wording vary a little. What
     is left out does not change how the rest is worded."""
     if isinstance(scene, Landscape):
-        parts = landscape(scene, rng)
+        parts = landscape_parts(scene, rng)
     else:
-        parts = portrait(scene, rng) if isinstance(scene, Portrait) else sign(scene, rng)
-    return "".join(phrase for name, phrase in parts if name not in unsaid)
+        parts = portrait_parts(scene, rng) if isinstance(scene, Portrait) else sign_parts(scene, rng)
+    return "".join(phrase for name, phrase in parts if name not in omitted)
 
 
-Parts = list[tuple[str, str]]  # (the attribute a phrase names, the phrase)
+CaptionParts = list[tuple[str, str]]  # (the attribute a phrase names, the phrase)
 
 
-def landscape(scene: Landscape, rng: random.Random) -> Parts:
+def landscape_parts(scene: Landscape, rng: random.Random) -> CaptionParts:
     around = [("sky", SKY[scene.sky]), ("body", BODY[scene.body]), ("ground", GROUND[scene.ground])]
     rng.shuffle(around)
     thing_there = [
@@ -87,7 +87,7 @@ def landscape(scene: Landscape, rng: random.Random) -> Parts:
     return [opening, *around, ("mountains", MOUNTAINS[scene.mountains]), *thing_there, ("", END)]
 
 
-def portrait(scene: Portrait, rng: random.Random) -> Parts:
+def portrait_parts(scene: Portrait, rng: random.Random) -> CaptionParts:
     head = [("skin", SKIN[scene.skin]), ("length", LENGTH[scene.length]), ("hair", HAIR[scene.hair])]
     rest = [
         *(("mood", MOOD[scene.mood]), ("glasses", GLASSES[scene.glasses])),
@@ -97,11 +97,11 @@ def portrait(scene: Portrait, rng: random.Random) -> Parts:
     return [("", rng.choice(OPENINGS["portrait"])), *head, *(rest[i] for i in order), ("", END)]
 
 
-def sign(scene: Sign, rng: random.Random) -> Parts:
+def sign_parts(scene: Sign, rng: random.Random) -> CaptionParts:
     looks = [("shape", SHAPE[scene.shape]), ("board", BOARD[scene.board])]
     rng.shuffle(looks)
     opening = ("", rng.choice(OPENINGS["text"]))
-    word = [("letters", rng.choice(READS)), ("letters", quoted(scene.letters))]
+    word = [("letters", rng.choice(READS)), ("letters", quoted_word(scene.letters))]
     return [opening, *looks, ("ink", INK[scene.ink]), *word, ("wall", WALL[scene.wall]), ("", END)]
 
 
@@ -115,7 +115,7 @@ REPLACE: dict[str, Callable[[str], tuple[str, ...]]] = {
     "mood": lambda v: (f"Show the person{MOOD[v]}", f"Paint the person{MOOD[v]}"),
     "shirt": lambda v: (f"Show the person{SHIRT[v]}", f"Paint the person{SHIRT[v]}"),
     "board": lambda v: (f"Show the sign{BOARD[v]}", f"Make the sign{BOARD[v]}"),
-    "letters": lambda v: (f"Make it read{quoted(v)}", f"Change the letters to{quoted(v)}"),
+    "letters": lambda v: (f"Make it read{quoted_word(v)}", f"Change the letters to{quoted_word(v)}"),
 }
 GLASSES_EDIT = {
     "yes": ("Add glasses", "Show the person wearing glasses"),

@@ -11,17 +11,23 @@ import numpy as np
 from PIL import Image
 
 from fewstep.pocket.captions import END, caption
-from fewstep.pocket.draw import render
-from fewstep.pocket.edits import EDITS, PROPOSE, Edit, pictures, region
+from fewstep.pocket.edits import (
+    EDITS,
+    PROPOSE,
+    Edit,
+    edit_images,
+    region,
+)
+from fewstep.pocket.render import render
 from fewstep.pocket.world import (
     CATEGORIES,
     Scene,
     Split,
     attributes,
     category,
-    draw_by_lot,
     letters,
     random_scene,
+    seeded_random,
     split_of,
 )
 
@@ -55,7 +61,7 @@ def cycle(names: tuple[str, ...], index: int, wanted: str | None) -> str:
 def t2i_case(seed: int, index: int, split: Split = "heldout", category_: str | None = None) -> PocketCase:
     """Case `index`; without a wanted category, the three take turns."""
     kind = cycle(CATEGORIES, index, category_)
-    rng = draw_by_lot("t2i", split, kind, seed, index)
+    rng = seeded_random("t2i", split, kind, seed, index)
     scene = random_scene(kind, rng, split)
     return PocketCase(
         id=f"pocket-t2i-{split}-{kind}-{seed}-{index}",
@@ -77,7 +83,7 @@ def propose(kind: str, seed: int, index: int, split: Split) -> tuple[Edit, str]:
     """The edit and its instruction: the first one drawn that leads from a train scene to a scene of the split. Repairs
     and styles keep the scene, so theirs is of the split from the start."""
     source: Split = split if kind in ("perceptual", "style") else "train"
-    rng = draw_by_lot("edit", split, kind, seed, index)
+    rng = seeded_random("edit", split, kind, seed, index)
     scenes = {"text": ("text",), "identity": ("portrait",)}.get(kind, CATEGORIES)
     while True:
         edit = PROPOSE[kind](random_scene(rng.choice(scenes), rng, source), rng)
@@ -89,7 +95,7 @@ def edit_case(seed: int, index: int, split: Split = "heldout", kind: str | None 
     """Edit `index`; without a wanted kind, the six take turns. Held-out edits lead to held-out scenes."""
     kind = cycle(EDITS, index, kind)
     edit, instruction = propose(kind, seed, index, split)
-    source, target = pictures(edit, (split, kind, seed, index))
+    source, target = edit_images(edit, (split, kind, seed, index))
     return PocketCase(
         id=f"pocket-edit-{split}-{kind}-{seed}-{index}",
         task="edit",
@@ -100,7 +106,7 @@ def edit_case(seed: int, index: int, split: Split = "heldout", kind: str | None 
         attributes={"style": edit.style} if edit.style else attributes(edit.target),
         changed=edit.changed,
         letters=None if edit.style else letters(edit.target),
-        region=region(source, target, whole=bool(edit.harm or edit.style)),
+        region=region(source, target, whole=bool(edit.corruption or edit.style)),
         scene_category=category(edit.target),
         scene=edit.target,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from fewstep.pocket import captions
-from fewstep.pocket.draw import SIZE, render
+from fewstep.pocket.render import SIZE, render
 from fewstep.pocket.world import (
     BOARD_LETTERS,
     BODIES,
@@ -30,13 +30,13 @@ from fewstep.pocket.world import (
     Portrait,
     Scene,
     Sign,
-    draw_by_lot,
     random_word,
+    seeded_random,
 )
 
 EDITS = ("scene", "perceptual", "object", "text", "identity", "style")
 STYLES = ("sepia", "grey", "negative", "mosaic")
-HARMS = ("blur", "noise", "dark")
+SOURCE_CORRUPTIONS = ("blur", "noise", "dark")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Edit:
     target: Scene
     wordings: tuple[str, ...]
     changed: tuple[str, ...]
-    harm: str | None = None
+    corruption: str | None = None
     style: str | None = None
 
 
@@ -122,8 +122,8 @@ def identity_edit(scene: Scene, rng: random.Random) -> Edit | None:
 
 
 def perceptual_edit(scene: Scene, rng: random.Random) -> Edit:
-    harm = rng.choice(HARMS)
-    return Edit(scene, scene, captions.RESTORE[harm], (), harm=harm)
+    corruption = rng.choice(SOURCE_CORRUPTIONS)
+    return Edit(scene, scene, captions.RESTORE[corruption], (), corruption=corruption)
 
 
 def style_edit(scene: Scene, rng: random.Random) -> Edit:
@@ -141,14 +141,14 @@ PROPOSE = {
 }
 
 
-def spoil(image: Image.Image, harm: str, name: tuple[object, ...]) -> Image.Image:
+def corrupt(image: Image.Image, corruption: str, name: tuple[object, ...]) -> Image.Image:
     """A blurred, noisy or dark copy; the noise depends on `name` alone."""
-    if harm == "blur":
+    if corruption == "blur":
         return image.filter(ImageFilter.GaussianBlur(2.0))
     pixels = np.asarray(image).astype(np.float32)
-    if harm == "dark":
+    if corruption == "dark":
         return Image.fromarray((0.4 * pixels).astype(np.uint8))
-    noise = np.random.default_rng(draw_by_lot("noise", *name).getrandbits(63)).normal(0, 28, pixels.shape)
+    noise = np.random.default_rng(seeded_random("noise", *name).getrandbits(63)).normal(0, 28, pixels.shape)
     return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
 
 
@@ -163,11 +163,11 @@ def stylise(image: Image.Image, style: str) -> Image.Image:
     return ImageOps.colorize(grey, (40, 22, 8), (255, 240, 206))
 
 
-def pictures(edit: Edit, name: tuple[object, ...]) -> tuple[Image.Image, Image.Image]:
+def edit_images(edit: Edit, name: tuple[object, ...]) -> tuple[Image.Image, Image.Image]:
     """(source, target)."""
     source, target = render(edit.source), render(edit.target)
     return (
-        spoil(source, edit.harm, name) if edit.harm else source,
+        corrupt(source, edit.corruption, name) if edit.corruption else source,
         stylise(target, edit.style) if edit.style else target,
     )
 

@@ -17,24 +17,28 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fewstep import durable
 from fewstep.bench import statistics
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.statistics import Floats
-from fewstep.errors import RunError
-from fewstep.pocket.cases import PocketCase, edit_case, t2i_case
+from fewstep.pocket.cases import (
+    PocketCase,
+    edit_case,
+    t2i_case,
+)
 from fewstep.pocket.edits import EDITS
-from fewstep.pocket.exact import answers, nearest
-from fewstep.pocket.measure import pixels_of, psnr
+from fewstep.pocket.exact_answers import exact_answers, nearest_answer
+from fewstep.pocket.measure import pixels_of, psnr_8bit
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.world import CATEGORIES
+from fewstep.runtime import durable
+from fewstep.runtime.errors import RunError
 
 Sampler = Callable[[Sequence[PocketCase], Sequence[int]], list[Image.Image]]
-Record = dict[str, Any]
+ProbeRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class System:
+class ExaminedSystem:
     """What is examined. facts (model, noise levels, guidance, network calls) are what a figure cannot be read without;
     a gallery with other facts belongs to another system."""
 
@@ -43,7 +47,7 @@ class System:
 
 
 @dataclass(frozen=True)
-class Paper:
+class ExamSpec:
     """What is asked. cases: held-out prompts of each category, and edits of each kind; diversity: prompts of each
     category that are drawn with `seeds` seeds. Cases are pure functions of `seed`."""
 
@@ -58,22 +62,22 @@ class Paper:
         t2i = [t2i_case(self.seed, i, category_=kind) for kind in CATEGORIES for i in range(self.cases)]
         edits = [edit_case(self.seed, i, kind=kind) for kind in EDITS for i in range(self.cases)]
         asked = [(case, 1000 + i) for i, case in enumerate([*t2i, *edits])]
-        several = [asked[k * self.cases + i] for k in range(len(CATEGORIES)) for i in range(self.diverse)]
+        several = [asked[k * self.cases + i] for k in range(len(CATEGORIES)) for i in range(self.diversity_cases)]
         return asked + [(case, 100_000 * n + first) for case, first in several for n in range(1, self.seeds)]
 
     @property
-    def diverse(self) -> int:
+    def diversity_cases(self) -> int:
         return min(self.diversity, self.cases) if self.seeds > 1 else 0
 
     @property
-    def examined(self) -> int:
+    def scored_count(self) -> int:
         """The questions that figures are made of; those after them serve diversity alone."""
         return self.cases * (len(CATEGORIES) + len(EDITS))
 
 
 def examine(
-    systems: Mapping[str, System],
-    paper: Paper,
+    systems: Mapping[str, ExaminedSystem],
+    spec: ExamSpec,
     probe: Probe,
     to: Path,
     advance: Callable[[int], object] | None = None,
@@ -86,49 +90,49 @@ def examine(
     Raises:
         RunError: `to` holds pictures of another system or another paper.
     """
-    questions = paper.questions()
-    records: dict[str, list[Record]] = {}
+    questions = spec.questions()
+    records: dict[str, list[ProbeRecord]] = {}
     features: dict[str, Floats] = {}
     seen: dict[str, list[int | None]] = {}
     keep_sources(to / "sources", questions)
     for name, system in systems.items():
-        drawn, records[name] = sat(system, questions, paper, probe, to / name, paper.examined, advance)
+        drawn, records[name] = examine_system(system, questions, spec, probe, to / name, spec.scored_count, advance)
         features[name] = np.asarray(probe.features(drawn), dtype=np.float64)
         seen[name] = [
-            nearest(p, case.scene)[1] if case.task == "t2i" else None
+            nearest_answer(p, case.scene)[1] if case.task == "t2i" else None
             for p, (case, _) in zip(drawn, questions, strict=True)
         ]
-    found = figures(records) | {
-        "frechet": _frechet(features, questions, paper, probe),
-        "diversity": _diversity(features, seen, questions, paper),
+    found = exam_figures(records) | {
+        "frechet": _frechet(features, questions, spec, probe),
+        "diversity": _diversity(features, seen, questions, spec),
         "probe": probe.accuracy,
-        "paper": asdict(paper),
+        "paper": asdict(spec),
         "systems": {name: dict(system.facts) for name, system in systems.items()},
     }
-    durable.write(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    durable.write_atomically(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
 
 
-def sat(
-    system: System,
+def examine_system(
+    system: ExaminedSystem,
     questions: Sequence[tuple[PocketCase, int]],
-    paper: Paper,
+    spec: ExamSpec,
     probe: Probe,
     folder: Path,
-    examined: int | None = None,
+    scored_count: int | None = None,
     advance: Callable[[int], object] | None = None,
-) -> tuple[list[Image.Image], list[Record]]:
+) -> tuple[list[Image.Image], list[ProbeRecord]]:
     """One system's pictures of all questions, and the records of the first `examined` (all where None); both are kept
     in `folder`, the records last, as a whole file.
 
     Raises:
         RunError: `folder` holds pictures of another system or another paper.
     """
-    gallery = _opened(folder, system, paper)
-    _draw(gallery, system, questions, paper.batch, advance)
+    gallery = _opened(folder, system, spec)
+    _draw(gallery, system, questions, spec.batch, advance)
     drawn = [gallery.picture(case.id, seed) for case, seed in questions]
-    records = _judged(probe, drawn[:examined], questions[:examined])
-    durable.write(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records))
+    records = _judged(probe, drawn[:scored_count], questions[:scored_count])
+    durable.write_atomically(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records))
     return drawn, records
 
 
@@ -162,9 +166,9 @@ def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], prob
 # ---- drawing
 
 
-def _opened(folder: Path, system: System, paper: Paper) -> Gallery:
+def _opened(folder: Path, system: ExaminedSystem, spec: ExamSpec) -> Gallery:
     """The system's gallery, new or continued."""
-    told = {"facts": dict(system.facts), "cases": "held out", "seed": paper.seed}
+    told = {"facts": dict(system.facts), "cases": "held out", "seed": spec.seed}
     told = json.loads(json.dumps(told))
     described = folder / "system.json"
     if described.is_file() and json.loads(described.read_text()) != told:
@@ -173,13 +177,13 @@ def _opened(folder: Path, system: System, paper: Paper) -> Gallery:
             "or remove that folder"
         )
     durable.make_folder(folder)
-    durable.write(described, json.dumps(told, indent=1) + "\n")
+    durable.write_atomically(described, json.dumps(told, indent=1) + "\n")
     return Gallery(folder)
 
 
 def _draw(
     gallery: Gallery,
-    system: System,
+    system: ExaminedSystem,
     questions: Sequence[tuple[PocketCase, int]],
     batch: int,
     advance: Callable[[int], object] | None,
@@ -197,7 +201,9 @@ def _draw(
             advance(len(part))
 
 
-def _judged(probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[tuple[PocketCase, int]]) -> list[Record]:
+def _judged(
+    probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[tuple[PocketCase, int]]
+) -> list[ProbeRecord]:
     """The probe's records, with task and seed."""
     read = probe.examine(pictures, [case for case, _ in questions])
     return [
@@ -209,29 +215,29 @@ def _judged(probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[t
 def _exact(picture: Image.Image, case: PocketCase) -> float:
     """dB to the exact answer: the nearest one of a prompt's, the only one of an edit's."""
     if case.task == "t2i":
-        return nearest(picture, case.scene)[0]
-    return psnr(*pixels_of([picture, case.target]))
+        return nearest_answer(picture, case.scene)[0]
+    return psnr_8bit(*pixels_of([picture, case.target]))
 
 
 # ---- figures
 
 
 @dataclass(frozen=True)
-class Figure:
+class ExamFigure:
     """One line of the table: a mean over the records it applies to. of: a record's value, None where it does not apply.
     compared: as ratio, or as difference where a ratio has no meaning (dB)."""
 
     key: str
     group: str
     label: str
-    of: Callable[[Record], float | bool | None]
+    of: Callable[[ProbeRecord], float | bool | None]
     better: str = "higher"
     unit: str = ""
     compared: str = "ratio"
 
 
-def _one(task: str, category: str | None, name: str) -> Callable[[Record], Any]:
-    def value(record: Record) -> Any:
+def _one(task: str, category: str | None, name: str) -> Callable[[ProbeRecord], Any]:
+    def value(record: ProbeRecord) -> Any:
         fits = record["task"] == task and category in (None, record["category"])
         return record[name] if fits else None
 
@@ -241,25 +247,29 @@ def _one(task: str, category: str | None, name: str) -> Callable[[Record], Any]:
 T2I, EDIT = "Text to image", "Edits"
 NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs"}
 FIGURES = (
-    Figure("t2i.attributes", T2I, "Attributes right", _one("t2i", None, "attributes")),
+    ExamFigure("t2i.attributes", T2I, "Attributes right", _one("t2i", None, "attributes")),
     *(
-        Figure(f"t2i.attributes.{c}", T2I, f"Attributes right, {name}", _one("t2i", c, "attributes"))
+        ExamFigure(f"t2i.attributes.{c}", T2I, f"Attributes right, {name}", _one("t2i", c, "attributes"))
         for c, name in NAMES.items()
     ),
-    Figure("t2i.letters", T2I, "Words exact, letter by letter", _one("t2i", "text", "letters_exact")),
-    Figure("t2i.exact", T2I, "Nearest exact answer", _one("t2i", None, "exact_psnr"), unit="dB", compared="difference"),
-    Figure("t2i.flat_noise", T2I, "Noise on flat areas", _one("t2i", None, "flat_noise"), "lower", "levels of 255"),
-    Figure("edit.changed", EDIT, "Asked-for change made", _one("edit", None, "changed")),
+    ExamFigure("t2i.letters", T2I, "Words exact, letter by letter", _one("t2i", "text", "letters_exact")),
+    ExamFigure(
+        "t2i.exact", T2I, "Nearest exact answer", _one("t2i", None, "exact_psnr"), unit="dB", compared="difference"
+    ),
+    ExamFigure("t2i.flat_noise", T2I, "Noise on flat areas", _one("t2i", None, "flat_noise"), "lower", "levels of 255"),
+    ExamFigure("edit.changed", EDIT, "Asked-for change made", _one("edit", None, "changed")),
     *(
-        Figure(f"edit.changed.{k}", EDIT, f"Asked-for change made, {k}", _one("edit", k, "changed"))
+        ExamFigure(f"edit.changed.{k}", EDIT, f"Asked-for change made, {k}", _one("edit", k, "changed"))
         for k in EDITS
         if k != "perceptual"
     ),
-    Figure(
+    ExamFigure(
         "edit.attributes.perceptual", EDIT, "Attributes right after repair", _one("edit", "perceptual", "attributes")
     ),
-    Figure("edit.exact", EDIT, "The exact answer", _one("edit", None, "exact_psnr"), unit="dB", compared="difference"),
-    Figure(
+    ExamFigure(
+        "edit.exact", EDIT, "The exact answer", _one("edit", None, "exact_psnr"), unit="dB", compared="difference"
+    ),
+    ExamFigure(
         "edit.preserved",
         EDIT,
         "Rest left alone",
@@ -267,11 +277,13 @@ FIGURES = (
         unit="dB",
         compared="difference",
     ),
-    Figure("edit.flat_noise", EDIT, "Noise on flat areas", _one("edit", None, "flat_noise"), "lower", "levels of 255"),
+    ExamFigure(
+        "edit.flat_noise", EDIT, "Noise on flat areas", _one("edit", None, "flat_noise"), "lower", "levels of 255"
+    ),
 )
 
 
-def figures(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
+def exam_figures(records: Mapping[str, Sequence[ProbeRecord]]) -> dict[str, Any]:
     """{"reference", "figures": [{key, group, label, better, unit, compared, values, against}]}. values: system ->
     Estimate; against: every other system -> its ratio to (or difference from) the reference, records paired, cases
     resampled whole."""
@@ -281,12 +293,12 @@ def figures(records: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
 
 
 def _line(
-    figure: Figure, records: Mapping[str, Sequence[Record]], reference: str, others: Sequence[str]
+    figure: ExamFigure, records: Mapping[str, Sequence[ProbeRecord]], reference: str, others: Sequence[str]
 ) -> dict[str, Any]:
     applies = [i for i, record in enumerate(records[reference]) if figure.of(record) is not None]
     cases = [records[reference][i]["case"] for i in applies]
     values = {name: _values(figure, sat, applies) for name, sat in records.items()}
-    compare = statistics.ratio if figure.compared == "ratio" else statistics.difference
+    compare = statistics.paired_ratio if figure.compared == "ratio" else statistics.paired_difference
     return {
         **{name: getattr(figure, name) for name in ("key", "group", "label", "better", "unit", "compared")},
         "values": {name: statistics.mean(x, cases).as_dict() for name, x in values.items()},
@@ -294,19 +306,19 @@ def _line(
     }
 
 
-def _values(figure: Figure, records: Sequence[Record], applies: Sequence[int]) -> Floats:
+def _values(figure: ExamFigure, records: Sequence[ProbeRecord], applies: Sequence[int]) -> Floats:
     found = [figure.of(records[i]) for i in applies]
     assert None not in found, f"{figure.key} applies to a case or it does not, whoever draws it"
     return np.array(found, dtype=np.float64)
 
 
 def _frechet(
-    features: Mapping[str, Floats], questions: Sequence[tuple[PocketCase, int]], paper: Paper, probe: Probe
+    features: Mapping[str, Floats], questions: Sequence[tuple[PocketCase, int]], spec: ExamSpec, probe: Probe
 ) -> dict[str, Any]:
     """Distance of T2I pictures to renders of as many other held-out scenes. floor: the same for the renders of the
     examined scenes themselves - a perfect system would be there, not at 0."""
-    n = paper.cases * len(CATEGORIES)
-    others = [t2i_case(paper.seed + 1, i, category_=kind).target for kind in CATEGORIES for i in range(paper.cases)]
+    n = spec.cases * len(CATEGORIES)
+    others = [t2i_case(spec.seed + 1, i, category_=kind).target for kind in CATEGORIES for i in range(spec.cases)]
     real = np.asarray(probe.features(others))
     floor = statistics.frechet(np.asarray(probe.features([case.target for case, _ in questions[:n]])), real)
     values = {name: statistics.frechet(x[:n], real) for name, x in features.items()}
@@ -317,7 +329,7 @@ def _diversity(
     features: Mapping[str, Floats],
     seen: Mapping[str, Sequence[int | None]],
     questions: Sequence[tuple[PocketCase, int]],
-    paper: Paper,
+    spec: ExamSpec,
 ) -> dict[str, Any] | None:
     """How far apart the pictures of one prompt are over its seeds, in the probe's features; None if not asked for. A
     system that errs at random is far apart too: read it beside the attributes. answers: how many of a prompt's exact
@@ -332,13 +344,13 @@ def _diversity(
     reference, *others = features
     values = {n: [statistics.spread(x[members]) for members in several.values()] for n, x in features.items()}
     shares = {
-        name: [len({nearest_to[i] for i in m}) / len(answers(questions[m[0]][0].scene)) for m in several.values()]
+        name: [len({nearest_to[i] for i in m}) / len(exact_answers(questions[m[0]][0].scene)) for m in several.values()]
         for name, nearest_to in seen.items()
     }
     return {
         "answers": {name: statistics.mean(x).as_dict() for name, x in shares.items()},
         "prompts": len(several),
-        "seeds": paper.seeds,
+        "seeds": spec.seeds,
         "values": {name: statistics.mean(x).as_dict() for name, x in values.items()},
-        "against": {name: statistics.ratio(values[name], values[reference]).as_dict() for name in others},
+        "against": {name: statistics.paired_ratio(values[name], values[reference]).as_dict() for name in others},
     }

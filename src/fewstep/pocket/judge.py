@@ -11,19 +11,33 @@ from PIL import Image
 from fewstep.backbones.identity import digest
 from fewstep.bench.gallery import Gallery, open_gallery
 from fewstep.bench.pixels import file_hash
-from fewstep.bench.suites import Question, Suite, suite_of
+from fewstep.bench.suites import (
+    Question,
+    Suite,
+    suite_of,
+)
 from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.data.pictures import open_picture
-from fewstep.errors import GalleryError
 from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.probe import WEIGHTS, Probe
-from fewstep.pocket.score import JUDGE, PROTOCOL, score_of, shares
-from fewstep.pocket.world import Landscape, Portrait, Scene, Sign
+from fewstep.pocket.score import (
+    JUDGE,
+    PROTOCOL,
+    score_of,
+    score_shares,
+)
+from fewstep.pocket.world import (
+    Landscape,
+    Portrait,
+    Scene,
+    Sign,
+)
+from fewstep.runtime.errors import GalleryError
 
 SCENES: dict[str, type[Scene]] = {"landscape": Landscape, "portrait": Portrait, "text": Sign}
 BATCH = 256
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 def judge(folder: Path, advance: Callable[[int], object] = lambda count: None) -> list[Verdict]:
@@ -44,7 +58,7 @@ def judge(folder: Path, advance: Callable[[int], object] = lambda count: None) -
         read = probe.examine(pictures, cases)
         for (row, question), picture, case, record in zip(part, pictures, cases, read, strict=True):
             key = _key(gallery, row, question, model)
-            verdicts.append(_verdict(row, question, case, record, shares(picture, case, record), key, model))
+            verdicts.append(_verdict(row, question, case, record, score_shares(picture, case, record), key, model))
         advance(len(part))
     write_verdicts(folder, JUDGE, verdicts)
     return verdicts
@@ -72,7 +86,7 @@ def pocket_case(suite: Suite, question: Question) -> PocketCase:
     )
 
 
-def _asked(gallery: Gallery, suite: Suite) -> list[tuple[Row, Question]]:
+def _asked(gallery: Gallery, suite: Suite) -> list[tuple[_Row, Question]]:
     questions = {question.case.id: question for question in suite.questions}
     if not all("scene" in q.expect and q.expect.get("scene_category") in SCENES for q in suite.questions):
         raise GalleryError(
@@ -88,7 +102,7 @@ def _asked(gallery: Gallery, suite: Suite) -> list[tuple[Row, Question]]:
 
 
 def _verdict(
-    row: Row, question: Question, case: PocketCase, record: Row, found: Mapping[str, float], key: str, model: str
+    row: _Row, question: Question, case: PocketCase, record: _Row, found: Mapping[str, float], key: str, model: str
 ) -> Verdict:
     return Verdict(
         key=key,
@@ -107,14 +121,14 @@ def _verdict(
     )
 
 
-def _words(case: PocketCase, record: Row) -> str:
+def _words(case: PocketCase, record: _Row) -> str:
     wrong = [f"{name} is not {case.attributes[name]}" for name, good in record["right"].items() if not good]
     if case.letters is not None and not record["letters_exact"]:
         wrong.append(f"reads {record['letters_read']!r}, not {case.letters!r}")
     return "; ".join(wrong) or "all read as asked"
 
 
-def _failures(case: PocketCase, record: Row, found: Mapping[str, float]) -> tuple[str, ...]:
+def _failures(case: PocketCase, record: _Row, found: Mapping[str, float]) -> tuple[str, ...]:
     named = {
         "wrong_letters": record["letters_exact"] is False,
         "edit_not_done": found.get("changed", 1.0) == 0 or found.get("closed", 1.0) == 0,
@@ -124,7 +138,7 @@ def _failures(case: PocketCase, record: Row, found: Mapping[str, float]) -> tupl
     return tuple(name for name, so in named.items() if so)
 
 
-def _key(gallery: Gallery, row: Row, question: Question, model: str) -> str:
+def _key(gallery: Gallery, row: _Row, question: Question, model: str) -> str:
     """Of pixels, words, protocol and weights; never of paths."""
     paths = (gallery.path(str(row["case"]), int(row["seed"])), *question.case.references)
     return digest(part.encode() for part in (*map(file_hash, paths), question.case.prompt, PROTOCOL, model))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fewstep.pocket.draw import SIZE, render
+from fewstep.pocket.render import SIZE, render
 from fewstep.pocket.world import Scene
 
 WINDOW = 5  # px; a flat area's residual is the picture less its local mean
@@ -23,7 +23,7 @@ def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
     return np.stack([np.asarray(image.convert("RGB")) for image in ready])
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
+def psnr_8bit(a: np.ndarray, b: np.ndarray) -> float:
     """dB between 8-bit arrays; 60 at most, so that means stay meaningful."""
     gap = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return min(60.0, float(10 * np.log10(255.0**2 / max(gap, 1e-9))))
@@ -47,6 +47,6 @@ def flat_mask(scene: Scene) -> np.ndarray:
     return flat
 
 
-def flat_noise(picture: np.ndarray, flat: np.ndarray) -> float | None:
+def flat_noise_rms(picture: np.ndarray, flat: np.ndarray) -> float | None:
     """RMS residual on flat areas, 8-bit levels; None where fewer than 100 pixels are flat."""
     return float(np.sqrt((residual(picture)[flat] ** 2).mean())) if flat.sum() >= 100 else None

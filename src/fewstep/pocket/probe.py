@@ -18,8 +18,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fewstep.pocket.cases import PocketCase
-from fewstep.pocket.measure import flat_mask, flat_noise, pixels_of, psnr
-from fewstep.pocket.world import ATTRIBUTES, CATEGORIES, GLYPHS
+from fewstep.pocket.measure import (
+    flat_mask,
+    flat_noise_rms,
+    pixels_of,
+    psnr_8bit,
+)
+from fewstep.pocket.world import (
+    ATTRIBUTES,
+    CATEGORIES,
+    GLYPHS,
+)
 
 WEIGHTS = Path(__file__).parent / "weights"
 SLOTS = 3
@@ -28,7 +37,7 @@ STYLES = ("plain", "sepia", "grey", "negative", "mosaic")
 ALPHABET = GLYPHS + BLANK
 
 
-def questions() -> dict[str, tuple[str, ...]]:
+def probe_questions() -> dict[str, tuple[str, ...]]:
     """Everything the network answers: name -> possible answers. Letters are read slot by slot, left to right."""
     asked: dict[str, tuple[str, ...]] = {"category": CATEGORIES, "style": STYLES}
     for kind, names in ATTRIBUTES.items():
@@ -48,15 +57,15 @@ class Reader(nn.Module):
             layers += [nn.Conv2d(after, after, 3, padding=1), nn.SiLU()]
         self.see = nn.Sequential(*layers, nn.Flatten())
         self.gather = nn.Linear(widths[-1] * 16, features)
-        self.answer = nn.Linear(features, sum(len(values) for values in questions().values()))
+        self.answer = nn.Linear(features, sum(len(values) for values in probe_questions().values()))
 
     def features(self, x: Tensor) -> Tensor:
         return self.gather(self.see(x))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         logits = self.answer(nn.functional.silu(self.features(x)))
-        sizes = [len(values) for values in questions().values()]
-        return dict(zip(questions(), logits.split(sizes, dim=1), strict=True))
+        sizes = [len(values) for values in probe_questions().values()]
+        return dict(zip(probe_questions(), logits.split(sizes, dim=1), strict=True))
 
 
 def network_input(images: np.ndarray | Tensor) -> Tensor:
@@ -92,11 +101,11 @@ class Probe:
     def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
         """Every question's likeliest answer, for each picture; `letters` joins the slots."""
         found: list[dict[str, str]] = [{} for _ in images]
-        picked: dict[str, list[int]] = {name: [] for name in questions()}
+        picked: dict[str, list[int]] = {name: [] for name in probe_questions()}
         for x in network_input(pixels_of(images)).split(256):
             for name, logits in self.reader(x).items():
                 picked[name] += logits.argmax(1).tolist()
-        for name, values in questions().items():
+        for name, values in probe_questions().items():
             for answers, index in zip(found, picked[name], strict=True):
                 answers[name] = values[index]
         for answers in found:
@@ -105,10 +114,10 @@ class Probe:
 
     def examine(self, images: Sequence[Image.Image], cases: Sequence[PocketCase]) -> list[dict[str, Any]]:
         """One record per picture: see `judged`."""
-        return [judged(*each) for each in zip(pixels_of(images), self.read(images), cases, strict=True)]
+        return [probe_record(*each) for each in zip(pixels_of(images), self.read(images), cases, strict=True)]
 
 
-def judged(picture: np.ndarray, read: dict[str, str], case: PocketCase) -> dict[str, Any]:
+def probe_record(picture: np.ndarray, read: dict[str, str], case: PocketCase) -> dict[str, Any]:
     """attributes: share read as the case says. letters_exact: the whole word. changed: share of an edit's changed
     attributes that are right. preserved_psnr: dB against the target where nothing may change. None: does not apply."""
     right = {name: answer_to(name, read, case) == wanted for name, wanted in case.attributes.items()}
@@ -124,9 +133,9 @@ def judged(picture: np.ndarray, read: dict[str, str], case: PocketCase) -> dict[
         "letters_exact": letters,
         "letters_read": read["letters"] if case.letters is not None else None,
         "changed": float(np.mean(changed)) if changed else None,
-        "preserved_psnr": None if kept is None else psnr(picture[kept], target[kept]),
-        "target_psnr": psnr(picture, target) if case.task == "edit" else None,
-        "flat_noise": None if case.category == "style" else flat_noise(picture, flat_mask(case.scene)),
+        "preserved_psnr": None if kept is None else psnr_8bit(picture[kept], target[kept]),
+        "target_psnr": psnr_8bit(picture, target) if case.task == "edit" else None,
+        "flat_noise": None if case.category == "style" else flat_noise_rms(picture, flat_mask(case.scene)),
     }
 
 
@@ -134,4 +143,4 @@ def answer_to(name: str, read: dict[str, str], case: PocketCase) -> str:
     return read["style"] if name == "style" else read[f"{case.scene_category}.{name}"]
 
 
-__all__ = ["Probe", "Reader", "questions"]
+__all__ = ["Probe", "Reader", "probe_questions"]

@@ -24,7 +24,7 @@ PROTOCOL = "probe-v1"  # raise when the score of a picture could change
 LOWEST, HIGHEST = 1.0, 5.0
 WHOLE = ("perceptual", "style")  # kinds of edit that change every pixel
 
-Record = Mapping[str, Any]  # of pocket.probe.judged, with case, seed and task
+_Record = Mapping[str, Any]  # of pocket.probe.judged, with case, seed and task
 
 
 def score_of(share: float) -> float:
@@ -32,7 +32,7 @@ def score_of(share: float) -> float:
     return LOWEST + (HIGHEST - LOWEST) * share
 
 
-def shares(picture: Image.Image, case: PocketCase, record: Record) -> dict[str, float]:
+def score_shares(picture: Image.Image, case: PocketCase, record: _Record) -> dict[str, float]:
     """What the score is the smallest of, each in [0, 1]."""
     right = {name: bool(value) for name, value in record["right"].items()}
     if case.letters is not None:
@@ -44,19 +44,19 @@ def shares(picture: Image.Image, case: PocketCase, record: Record) -> dict[str, 
         "kept": [good for name, good in right.items() if name not in case.changed],
     }
     found = {side: fmean(goods) for side, goods in sides.items() if goods}
-    return found | ({"closed": closed(picture, case)} if case.category in WHOLE else {})
+    return found | ({"closed": distance_closed(picture, case)} if case.category in WHOLE else {})
 
 
-def closed(picture: Image.Image, case: PocketCase) -> float:
+def distance_closed(picture: Image.Image, case: PocketCase) -> float:
     """How much of the distance (RMS over pixels) from source to exact answer is gone: 0 for the source itself."""
     answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
     before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
     return 1.0 if before == 0 else max(0.0, 1.0 - after / before)
 
 
-def verdict(picture: Image.Image, case: PocketCase, record: Record, model: str) -> dict[str, Any]:
+def verdict(picture: Image.Image, case: PocketCase, record: _Record, model: str) -> dict[str, Any]:
     """The record as a line of verdicts/probe.jsonl. model: which probe."""
-    found = shares(picture, case, record)
+    found = score_shares(picture, case, record)
     return {
         "key": _key([picture, *case.references], case.prompt, model),
         **{name: record[name] for name in ("case", "seed", "task", "category")},

@@ -9,23 +9,23 @@ from PIL import Image
 from torch import nn
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import Conditioning, Task
 from fewstep.backbones.families import adapter_path
 from fewstep.backbones.identity import digest, module_identity
-from fewstep.conditioning import Conditioning, Task
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.lora.file import read
+from fewstep.lora.file import read_lora
 from fewstep.pocket.cases import PocketCase
-from fewstep.pocket.draw import SIZE
-from fewstep.pocket.exam import Sampler, System
+from fewstep.pocket.exam import ExaminedSystem, Sampler
+from fewstep.pocket.render import SIZE
 from fewstep.roles.adapters import Adapters
-from fewstep.sample.pictures import Model, draw
+from fewstep.sample.pictures import Model, sample_pictures
 from fewstep.sample.sampler import evaluations
 
 TASKS: tuple[Task, ...] = ("t2i", "edit")
 
 
-class Encoded:
+class ConditioningCache:
     """The conditioning of cases, each encoded once, whoever asks: systems with one text encoder share it."""
 
     def __init__(self, backbone: Backbone):
@@ -46,12 +46,12 @@ def sampler_of(
     transformer: nn.Module,
     grid: SigmaGrid,
     guidance: Mapping[Task, Guidance],
-    encoded: Encoded | None = None,
+    encoded: ConditioningCache | None = None,
     inside: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Sampler:
     """Cases drawn on one grid, with the guidance of their task. inside: makes the context to draw in
     (a role, a precision)."""
-    told = encoded or Encoded(backbone)
+    told = encoded or ConditioningCache(backbone)
 
     def sampler(cases: Sequence[PocketCase], seeds: Sequence[int]) -> list[Image.Image]:
         found: dict[int, Image.Image] = {}
@@ -61,7 +61,9 @@ def sampler_of(
             away = guidance[task]
             negatives = [told(cases[i], away.negative) for i in members] if away.active else None
             with inside():
-                drawn = draw(backbone, transformer, conds, [seeds[i] for i in members], grid, away, negatives)
+                drawn = sample_pictures(
+                    backbone, transformer, conds, [seeds[i] for i in members], grid, away, negatives
+                )
             found |= dict(zip(members, drawn, strict=True))
         return [found[i] for i in range(len(cases))]
 
@@ -85,7 +87,7 @@ def adapter_over(model: Model, source: str) -> Adapter:
     """
     file = adapter_path(source)
     adapters = Adapters(model.backbone.transformer)
-    adapters.load("examined", read(file), source)
+    adapters.load("examined", read_lora(file), source)
     return Adapter(source, digest([file.read_bytes()]), lambda: adapters.active("examined"))
 
 
@@ -93,9 +95,9 @@ def system_of(
     model: Model,
     steps: int | None = None,
     guidance: Mapping[Task, Guidance] | None = None,
-    encoded: Encoded | None = None,
+    encoded: ConditioningCache | None = None,
     adapter: Adapter | None = None,
-) -> System:
+) -> ExaminedSystem:
     """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own where None), with an adapter
     of it on."""
     grid, own = model.sampling(steps, size=(SIZE, SIZE))
@@ -111,4 +113,4 @@ def system_of(
     if adapter is not None:
         facts["adapter"] = adapter.fingerprint
     inside = nullcontext if adapter is None else adapter.active
-    return System(sampler_of(backbone, backbone.transformer, grid, chosen, encoded, inside), facts)
+    return ExaminedSystem(sampler_of(backbone, backbone.transformer, grid, chosen, encoded, inside), facts)

@@ -16,7 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewstep.pocket.build import CHANNELS, TILE, Vae
+from fewstep.pocket.build import (
+    CHANNELS,
+    TILE,
+    Vae,
+)
 
 LEVEL = 256.0  # of a constant channel that keeps the last RMS norm from depending on the picture
 SILENT = -12.0  # log variance of the posterior; the pipeline uses its mode
@@ -121,14 +125,14 @@ def set_readout(side: Any, out_of: Tensor, bias: Tensor | None) -> None:
 
 
 @torch.no_grad()
-def encode(vae: Vae, images: np.ndarray, chunk: int = 500) -> Tensor:
+def encode_images(vae: Vae, images: np.ndarray, chunk: int = 500) -> Tensor:
     """(B, 64, 64, 3) uint8 -> (B, 16, 64) latent tokens, as the pipeline packs them."""
     parts = [vae.encode(pixels(images[i : i + chunk])).latent_dist.mode() for i in range(0, len(images), chunk)]
     return torch.cat(parts).flatten(2).transpose(1, 2).contiguous()
 
 
 @torch.no_grad()
-def decode(vae: Vae, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
+def decode_tokens(vae: Vae, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
     """(B, 16, 64) -> (B, 64, 64, 3) uint8."""
     side = math.isqrt(z_BND.shape[1])
     z = z_BND.transpose(1, 2).unflatten(2, (1, side, side))
@@ -136,7 +140,7 @@ def decode(vae: Vae, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
     return ((shown + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def psnr_by_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """dB of each picture."""
     gap = (a.astype(np.float64) - b.astype(np.float64)) ** 2
     return 10 * np.log10(255.0**2 / np.maximum(gap.reshape(len(a), -1).mean(1), 1e-9))
@@ -191,7 +195,7 @@ def seams(gap: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_quickly(vae: Vae, images: np.ndarray, chunk: int = 1000) -> Tensor:
+def encode_closed_form(vae: Vae, images: np.ndarray, chunk: int = 1000) -> Tensor:
     """`encode` in closed form: one product and the RMS norm it passes. Holds for the encoder as initialised."""
     conv = vae.encoder.conv_in
     write, offset = conv.weight[:CHANNELS, :, 1, 1].T, conv.bias[:CHANNELS]

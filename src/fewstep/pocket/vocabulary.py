@@ -39,7 +39,7 @@ def spelled(text: str) -> str:
     return "".join(table[byte] for byte in text.encode())
 
 
-def words(phrase: str) -> list[str]:
+def split_words(phrase: str) -> list[str]:
     """' a red' -> [' a', ' red']: each word with the space before it, spelled in byte symbols."""
     parts = phrase.split(" ")
     return [spelled(parts[0])] * bool(parts[0]) + [spelled(" " + part) for part in parts[1:]]
@@ -56,10 +56,10 @@ def merges() -> list[tuple[str, str]]:
     found += [(g, quote) for g in GLYPHS]
     every = [*phrases(), "Comprehend", " analyze", " the", " provided", " prompt"]
     for phrase in every:
-        for word in words(phrase):
+        for word in split_words(phrase):
             found += [(word[:i], word[i]) for i in range(1, len(word))]
     for phrase in every:
-        tail, *before = reversed(words(phrase))
+        tail, *before = reversed(split_words(phrase))
         for word in before:
             found.append((word, tail))
             tail = word + tail

@@ -129,7 +129,7 @@ def letters(scene: Scene) -> str | None:
     return scene.letters if isinstance(scene, Sign) else None
 
 
-def draw_by_lot(*name: object) -> random.Random:
+def seeded_random(*name: object) -> random.Random:
     """A generator that depends on its name alone: no history, the same on every machine."""
     digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
     return random.Random(int.from_bytes(digest, "big"))

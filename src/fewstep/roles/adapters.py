@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewstep import _torchvision
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
-from fewstep.lora.keys import fitted
+from fewstep.lora.keys import to_diffusers_names
 from fewstep.roles.plan import AdapterPlan
+from fewstep.runtime import torchvision_pair
 
-_torchvision.ensure()  # peft imports transformers
+torchvision_pair.ensure()  # peft imports transformers
 
 from peft import LoraConfig, inject_adapter_in_model  # noqa: E402
 from peft.tuners.lora import LoraLayer  # noqa: E402
@@ -36,7 +36,7 @@ class Adapters:
         self._on: list[str] = []  # the list that all layers share
         self._learning: set[str] = set()
 
-    def add(self, name: str, plan: AdapterPlan, targets: Sequence[str], draw: Draw) -> None:
+    def add(self, name: str, plan: AdapterPlan, targets: Sequence[str], rng: NamedRNG) -> None:
         """A new adapter that learns. A is uniform in +-1 / sqrt(inputs) as peft's, but drawn by module name; B is zero,
         so it starts as the base exactly."""
         alpha: Any = plan.alpha  # declared int in peft, used as a number
@@ -45,7 +45,7 @@ class Adapters:
         with torch.no_grad():
             for key, weight in self.parameters(name).items():
                 if key.endswith("lora_A.weight"):
-                    u = draw.uniform(weight.shape, f"adapter {name} {key}")
+                    u = rng.uniform(weight.shape, f"adapter {name} {key}")
                     weight.copy_((2 * u - 1) / math.sqrt(weight.shape[1]))
                 else:
                     weight.zero_()
@@ -56,7 +56,7 @@ class Adapters:
         Raises:
             AdapterError: it changes modules that this base lacks, or of other sizes.
         """
-        factors = fitted(factors, linear_shapes(self.transformer), origin)
+        factors = to_diffusers_names(factors, linear_shapes(self.transformer), origin)
         ranks = {f"^{module}": f.rank for module, f in factors.items()}
         alphas: Any = {f"^{module}": f.alpha for module, f in factors.items()}
         self._inject(name, LoraConfig(target_modules=list(factors), rank_pattern=ranks, alpha_pattern=alphas))

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils._triton import has_triton
 
 from fewstep.backbones.blocks import blocks
-from fewstep.errors import EnvironmentRefused
+from fewstep.runtime.errors import EnvironmentRefused
 
 Backend = Callable[..., Any]
 
@@ -33,7 +33,7 @@ Backend = Callable[..., Any]
 VARIANTS = 256
 
 
-def compiled(transformer: nn.Module, backend: str | Backend = "inductor") -> None:
+def compile_blocks(transformer: nn.Module, backend: str | Backend = "inductor") -> None:
     """From now on its blocks run compiled; each variant is compiled when it is first met. Twice is once.
 
     backend: torch's; others than the usual one trace and guard alike, and make no code.

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from fewstep.backbones.backbone import Backbone, Prefix
-from fewstep.conditioning import Conditioning
-from fewstep.device import autocast
-from fewstep.errors import RunError
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.flow.solver import Velocity
-from fewstep.parallel import part, part_of
 from fewstep.roles.adapters import Adapters
+from fewstep.runtime.device import autocast
+from fewstep.runtime.errors import RunError
+from fewstep.runtime.parallel import local_shard, local_shard_of
 
 
 class Network:
@@ -33,7 +33,7 @@ class Network:
         self.name, self.backbone, self.transformer = name, backbone, transformer
         self.adapters, self.adapter, self.precision = adapters, adapter, precision
         # Whether weights that it runs on lie in parts on the ranks: then all of them must run it together.
-        self.runs_split = any(isinstance(weight, DTensor) for weight in transformer.parameters())
+        self.is_sharded = any(isinstance(weight, DTensor) for weight in transformer.parameters())
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -64,7 +64,7 @@ class Network:
         return velocity
 
     @property
-    def learns_split(self) -> bool:
+    def has_sharded_parameters(self) -> bool:
         """Whether the weights that this role learns lie in parts."""
         return any(isinstance(weight, DTensor) for weight in self.parameters())
 
@@ -83,9 +83,9 @@ class Network:
         """The learnt weights by name, not copied; split ones as they lie on the ranks."""
         return {name: parameter.detach() for name, parameter in self.named_parameters().items()}
 
-    def parts(self) -> dict[str, Tensor]:
+    def local_shards(self) -> dict[str, Tensor]:
         """What this rank holds of the learnt weights, not copied."""
-        return {name: part(weight) for name, weight in self.state().items()}
+        return {name: local_shard(weight) for name, weight in self.state().items()}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -104,4 +104,4 @@ class Network:
                 f"the first '{wrong[0]}'. Start a new run folder, or restore the recipe this one began with"
             )
         for name, parameter in own.items():
-            part(parameter).copy_(part_of(state[name], parameter))
+            local_shard(parameter).copy_(local_shard_of(state[name], parameter))

@@ -10,7 +10,7 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.roles.network import Network
 
 
-class Offloaded(Network):
+class OffloadedNetwork(Network):
     """Weights are frozen, so leaving costs nothing: the copy on the device is dropped, the CPU's is used again. They
     are pinned where the device is a GPU, so that a copy does not wait for the work queued before it."""
 

@@ -6,18 +6,18 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fewstep.conditioning import Task
+from fewstep.backbones.conditioning import Task
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.plan import Plan
+from fewstep.runtime.section import Section
 
 Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]
 Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant", "adaptive"]
-Place = Literal["resident", "offloaded"]
-Answer = Literal["warn", "halve", "stop"]
+Residency = Literal["resident", "offloaded"]
+PullResponse = Literal["warn", "halve", "stop"]
 
-USUAL_SHIFT = 3.0  # field: Qwen-Image-Lightning
+DEFAULT_SHIFT = 3.0  # field: Qwen-Image-Lightning
 
 _PREFIX_GRADIENT = (
     "full: one plain forward with gradient; stopped: text and references are computed without gradient and count as "
@@ -25,14 +25,14 @@ _PREFIX_GRADIENT = (
 )
 
 
-class AdapterPlan(Plan):
+class AdapterPlan(Section):
     """A LoRA: W x + (alpha / rank) B A x."""
 
     rank: int = Field(32, gt=0, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)")
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
 
 
-class LearnerPlan(Plan):
+class RolePlan(Section):
     """How one network learns: AdamW on fp32 masters."""
 
     mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
@@ -54,7 +54,7 @@ class LearnerPlan(Plan):
         return betas
 
 
-class StudentPlan(LearnerPlan):
+class StudentPlan(RolePlan):
     """The network that is shipped, and the grid it is shipped with."""
 
     init_from: str | None = Field(
@@ -82,9 +82,9 @@ class StudentPlan(LearnerPlan):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_shift(cls, given: Any) -> Any:
+    def _default_shift(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and given.get("sigmas") is None and given.get("shift") is None:
-            return {**given, "shift": USUAL_SHIFT}
+            return {**given, "shift": DEFAULT_SHIFT}
         return given
 
     @model_validator(mode="after")
@@ -105,7 +105,7 @@ class StudentPlan(LearnerPlan):
         return SigmaGrid.static(self.steps, self.shift)
 
 
-class CriticPlan(LearnerPlan):
+class CriticPlan(RolePlan):
     """The network that learns the student's distribution."""
 
     learning_rate: float = Field(2e-3, gt=0, description="AdamW step size (field: 1..2 times the student's)")
@@ -121,7 +121,7 @@ class CriticPlan(LearnerPlan):
     )
 
 
-class GuidancePlan(Plan):
+class GuidancePlan(Section):
     """v_u + s (v_c - v_u): classifier-free guidance as a property of a teacher."""
 
     scale: float = Field(1.0, ge=0, description="1 is none, and costs no second evaluation")
@@ -136,18 +136,18 @@ GuidanceByTask = dict[Task, GuidancePlan] | None
 _GUIDANCE = "guidance by task; a task left out has the family's default"
 
 
-class BaseTeacherPlan(Plan):
+class BaseTeacherSpec(Section):
     """Teacher 0: the model itself, all adapters off."""
 
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
 
 
-class TeacherSpec(Plan):
+class TeacherSpec(Section):
     """A specialised teacher: a LoRA over the base, or further weights of the same family."""
 
     adapter: str | None = Field(None, description="a LoRA: file or folder (diffusers, peft, ComfyUI or kohya keys)")
     model: str | None = Field(None, description="a further model of the same family: folder or hub id")
-    place: Place = Field(
+    place: Residency = Field(
         "resident",
         description="of a model's weights. resident: on the device all the time, split as run.sharding says; "
         "offloaded: on the CPU, copied to the device for each of its forwards",
@@ -168,7 +168,7 @@ class TeacherSpec(Plan):
         return self
 
 
-class AdaptivePlan(Plan):
+class AdaptivePlan(Section):
     """Preset adaptive: each specialised teacher's lam_max as a trust region. trust is the share of lam_max that it has
     now; pull is how strongly it pulls, in units of what the base pulls back: 1 where the two balance."""
 
@@ -189,12 +189,12 @@ class AdaptivePlan(Plan):
         return self
 
 
-class WatchPlan(Plan):
+class WatchPlan(Section):
     """What is measured of the specialised teachers while a run goes on, and what is answered."""
 
     bound: float = Field(4.0, gt=0, description="largest pull of a specialised teacher that goes unanswered (ours)")
     patience: int = Field(10, gt=0, description="measurements above the bound in a row that make an event (ours)")
-    answer: Answer = Field(
+    answer: PullResponse = Field(
         "warn", description="to an event. warn: a line; halve: that teacher's weights too; stop: end the run, saved"
     )
     base_every: int = Field(
@@ -208,7 +208,7 @@ class WatchPlan(Plan):
     )
 
 
-class TeachersSpec(Plan):
+class TeachersSpec(Section):
     """Who teaches at which student step, and how strongly."""
 
     preset: Preset = Field(
@@ -225,8 +225,8 @@ class TeachersSpec(Plan):
         description="one number in [0, 1] a student step, noisiest first, for all or by name, instead of the preset's",
     )
     ramp: float = Field(0.2, ge=0, le=1, description="fraction of the iterations over which weights rise from 0 (ours)")
-    base: BaseTeacherPlan = Field(
-        default=BaseTeacherPlan(guidance=None), description="the model itself, as the teacher called base"
+    base: BaseTeacherSpec = Field(
+        default=BaseTeacherSpec(guidance=None), description="the model itself, as the teacher called base"
     )
     named: dict[str, TeacherSpec] = Field(
         {}, description="specialised teachers by name; a name set to null is taken out"

@@ -17,20 +17,29 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.bare import copied, hollowed, materialise, own_buffers
 from fewstep.backbones.blocks import blocks
-from fewstep.errors import RecipeError
+from fewstep.backbones.meta_copy import (
+    buffer_copies,
+    cast_copy,
+    materialise,
+    meta_copy,
+)
 from fewstep.lora.factors import Factors, merged
-from fewstep.parallel import Ranks, part, part_of
+from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.parallel import (
+    Ranks,
+    local_shard,
+    local_shard_of,
+)
 
 Sharding = Literal["off", "full", "hybrid"]
 
-SPLITS = (
+SHARD_AXIS = (
     "fsdp"  # the axis of a mesh that splits. peft takes weights split along any other name for tensor parallel ones
 )
 
 
-class Lay(Protocol):
+class Placement(Protocol):
     """How the weights of a run lie on its ranks."""
 
     def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
@@ -54,7 +63,7 @@ class Lay(Protocol):
         ...
 
 
-class Whole:
+class Replicated:
     """Everything on every rank."""
 
     def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
@@ -65,8 +74,10 @@ class Whole:
 
     def masters(self, transformer: nn.Module, updates: Mapping[str, Factors]) -> nn.Module:
         """Tensor by tensor, without a bf16 copy on the way."""
-        masters: dict[int, object] = {id(p): nn.Parameter(copied(p, torch.float32)) for p in transformer.parameters()}
-        made = copy.deepcopy(transformer, masters | own_buffers(transformer, torch.float32))
+        masters: dict[int, object] = {
+            id(p): nn.Parameter(cast_copy(p, torch.float32)) for p in transformer.parameters()
+        }
+        made = copy.deepcopy(transformer, masters | buffer_copies(transformer, torch.float32))
         with torch.no_grad():
             for module, update in updates.items():
                 weight = made.get_parameter(f"{module}.weight")
@@ -80,11 +91,11 @@ class Whole:
         return load(device)
 
 
-WHOLE = Whole()
+REPLICATED = Replicated()
 
 
 @dataclass(frozen=True)
-class Split:
+class Sharded:
     """Over `mesh`: its last axis splits, a first of two copies (HSDP). Of the models it is given only the first rank's
     must hold weights; other ranks' may be hollow (parameters on the meta device).
 
@@ -101,30 +112,30 @@ class Split:
         decodes; a refusal of the first is every rank's."""
         made: list[Backbone] = []
 
-        def bare() -> Backbone:
+        def without_weights() -> Backbone:
             made.append(load(torch.device("cpu")))
-            return made[0].bare()
+            return made[0].meta_copy()
 
-        others = self.ranks.from_first(bare)
+        others = self.ranks.from_first(without_weights)
         return made[0] if self.ranks.first else others
 
     def frozen(self, transformer: nn.Module) -> nn.Module:
         # Without gradients copies have nothing to tell each other: each is split on its own.
-        mesh = self.mesh[SPLITS]
-        return self._spread(hollowed(transformer), _values(transformer), mesh, None).requires_grad_(False)
+        mesh = self.mesh[SHARD_AXIS]
+        return self._spread(meta_copy(transformer), _values(transformer), mesh, None).requires_grad_(False)
 
     def masters(self, transformer: nn.Module, updates: Mapping[str, Factors]) -> nn.Module:
         values = _values(transformer)
 
         def value(name: str) -> Tensor:
-            whole, update = copied(values(name), torch.float32), updates.get(name.removesuffix(".weight"))
+            whole, update = cast_copy(values(name), torch.float32), updates.get(name.removesuffix(".weight"))
             return whole if update is None else merged(whole, update, name)
 
-        made = hollowed(transformer, torch.float32).requires_grad_(True)
+        made = meta_copy(transformer, torch.float32).requires_grad_(True)
         return self._spread(made, value, self.mesh, self.compute)
 
     def bare(self, transformer: nn.Module) -> nn.Module:
-        return hollowed(transformer)
+        return meta_copy(transformer)
 
     def loaded(self, load: Callable[[torch.device], nn.Module], bare: nn.Module, device: torch.device) -> nn.Module:
         """The first rank alone opens the model, in CPU memory; if it refuses, all ranks do."""
@@ -151,24 +162,24 @@ class Split:
                 if self.ranks.first:
                     whole.copy_(value(name))
                 dist.broadcast(whole, 0)
-                part(parameter).copy_(part_of(whole, parameter))
+                local_shard(parameter).copy_(local_shard_of(whole, parameter))
         return hollow
 
 
-def lay_of(sharding: Sharding, ranks: Ranks, device: torch.device, precision: str) -> Lay:
+def placement_for(sharding: Sharding, ranks: Ranks, device: torch.device, precision: str) -> Placement:
     """
     Raises:
         RecipeError: machines with other numbers of ranks.
     """
     if sharding == "off" or ranks.world == 1:
-        return WHOLE
+        return REPLICATED
     each = ranks.world if sharding == "full" else ranks.per_machine
     if sharding == "hybrid" and any(others != ranks.per_machine for others in ranks.gather(ranks.per_machine)):
         raise RecipeError("run.sharding: hybrid needs as many ranks on each machine; use full, or start as many")
     copies = ranks.world // each
-    shape, names = ((copies, each), ("copies", SPLITS)) if copies > 1 else ((each,), (SPLITS,))
+    shape, names = ((copies, each), ("copies", SHARD_AXIS)) if copies > 1 else ((each,), (SHARD_AXIS,))
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
-    return Split(mesh, ranks, device, torch.bfloat16 if precision == "bf16" else None)
+    return Sharded(mesh, ranks, device, torch.bfloat16 if precision == "bf16" else None)
 
 
 def _values(transformer: nn.Module) -> Callable[[str], Tensor]:

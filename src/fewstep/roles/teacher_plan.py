@@ -13,15 +13,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from fewstep.conditioning import Task
-from fewstep.errors import RecipeError
+from fewstep.backbones.conditioning import Task
 from fewstep.roles.plan import Preset, TeachersSpec
+from fewstep.runtime.errors import RecipeError
 
 BASE = "base"
 TASKS: tuple[Task, ...] = ("t2i", "edit")
 _ROUNDING = 1e-9
-ALL: Mapping[str, float] = MappingProxyType({})
-_T = TypeVar("_T", float, tuple[float, ...])
+FULL_TRUST: Mapping[str, float] = MappingProxyType({})
+_ValueT = TypeVar("_ValueT", float, tuple[float, ...])
 
 
 def preset_rows(preset: Preset, steps: int) -> tuple[float, ...]:
@@ -39,7 +39,7 @@ def preset_rows(preset: Preset, steps: int) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class Column:
+class TeacherSchedule:
     """One specialised teacher in the plan. weights_K: lambda at each student step once the ramp is over; None for an
     anchor, which takes what the weighted teachers leave, in the base's place."""
 
@@ -61,7 +61,7 @@ class TeacherPlan:
             student step unless the plan is `alone` by name.
     """
 
-    columns: tuple[Column, ...] = ()
+    schedules: tuple[TeacherSchedule, ...] = ()
     ramp: float = 0.0  # fraction of the iterations over which the weights rise from 0
     alone: bool = False
 
@@ -72,17 +72,17 @@ class TeacherPlan:
     @property
     def names(self) -> tuple[str, ...]:
         """The teachers in the order of lambda's rows."""
-        return (BASE, *(column.name for column in self.columns))
+        return (BASE, *(schedule.name for schedule in self.schedules))
 
     @property
     def used(self) -> tuple[str, ...]:
         """The teachers that can ever have weight, in the order of `names`; the others need not be loaded."""
-        return (BASE, *(c.name for c in self.columns if c.weights_K is None or any(c.weights_K)))
+        return (BASE, *(c.name for c in self.schedules if c.weights_K is None or any(c.weights_K)))
 
     @property
     def weighted(self) -> tuple[str, ...]:
         """The specialised teachers that ever have a weighted part; anchors have none."""
-        return tuple(c.name for c in self.columns if c.weights_K is not None and any(c.weights_K))
+        return tuple(c.name for c in self.schedules if c.weights_K is not None and any(c.weights_K))
 
     def strength(self, iteration: int, iterations: int) -> float:
         """The ramp's height, 0 at iteration 0 and 1 from `ramp` x iterations on."""
@@ -90,19 +90,19 @@ class TeacherPlan:
         return 1.0 if iteration >= rise else iteration / rise
 
     def row(
-        self, k: int, strength: float, task: Task, category: str | None, trust: Mapping[str, float] = ALL
+        self, k: int, strength: float, task: Task, category: str | None, trust: Mapping[str, float] = FULL_TRUST
     ) -> tuple[float, ...]:
         """lambda_{k,m} of one sample for all m. trust: the share of its weights that a teacher has; unnamed: all."""
-        here = [column.teaches(task, category) for column in self.columns]
+        here = [schedule.teaches(task, category) for schedule in self.schedules]
         lam = [
-            strength * trust.get(column.name, 1.0) * column.weights_K[k]
-            if taught and column.weights_K is not None
+            strength * trust.get(schedule.name, 1.0) * schedule.weights_K[k]
+            if taught and schedule.weights_K is not None
             else 0.0
-            for column, taught in zip(self.columns, here, strict=True)
+            for schedule, taught in zip(self.schedules, here, strict=True)
         ]
         rest = max(0.0, 1.0 - sum(lam))
-        for m, column in enumerate(self.columns):
-            if here[m] and column.weights_K is None:
+        for m, schedule in enumerate(self.schedules):
+            if here[m] and schedule.weights_K is None:
                 lam[m] = rest
                 return (0.0, *lam)
         return (rest, *lam)
@@ -114,7 +114,7 @@ class TeacherPlan:
         iterations: int,
         tasks: Sequence[Task],
         categories: Sequence[str],
-        trust: Mapping[str, float] = ALL,
+        trust: Mapping[str, float] = FULL_TRUST,
     ) -> Tensor:
         """lam_MB, float32 on the CPU: columns sum to 1. Every sample has its own task and category."""
         strength = self.strength(iteration, iterations)
@@ -122,7 +122,7 @@ class TeacherPlan:
         return torch.tensor([rows[c] for c in zip(tasks, categories, strict=True)]).T
 
     def may_teach(
-        self, k: int, iteration: int, iterations: int, task: Task, trust: Mapping[str, float] = ALL
+        self, k: int, iteration: int, iterations: int, task: Task, trust: Mapping[str, float] = FULL_TRUST
     ) -> tuple[bool, ...]:
         """Of each teacher in the order of `names`, whether some sample of this task could give it weight now, whatever
         its category: a fact that all ranks agree on."""
@@ -132,18 +132,18 @@ class TeacherPlan:
 
     def _conditions(self) -> list[tuple[Task, str | None]]:
         """Every task with every category that a teacher names, and with None for all others."""
-        named = {category for column in self.columns for category in column.categories or ()}
+        named = {category for schedule in self.schedules for category in schedule.categories or ()}
         return [(task, category) for task in TASKS for category in (*sorted(named), None)]
 
     def _check(self, task: Task, category: str | None) -> None:
-        here = [column for column in self.columns if column.teaches(task, category)]
+        here = [schedule for schedule in self.schedules if schedule.teaches(task, category)]
         who = f"{task} samples" if category is None else f"{task} samples of '{category}'"
-        anchors = [column.name for column in here if column.weights_K is None]
+        anchors = [schedule.name for schedule in here if schedule.weights_K is None]
         if len(anchors) > 1:
             raise RecipeError(
                 f"{who} have more than one anchor: {', '.join(anchors)}. Give them different tasks or categories"
             )
-        weighted = {column.name: column.weights_K for column in here if column.weights_K is not None}
+        weighted = {schedule.name: schedule.weights_K for schedule in here if schedule.weights_K is not None}
         for k, total in enumerate(map(sum, zip(*weighted.values(), strict=True))):
             if total > 1 + _ROUNDING:
                 raise RecipeError(
@@ -177,20 +177,22 @@ def teacher_plan(spec: TeachersSpec, steps: int) -> TeacherPlan:
         raise RecipeError(f"teachers.preset {spec.preset} fixes all weights; remove teachers.rows or choose constant")
     rows = _by_name("teachers.rows", spec.rows, weighted, preset_rows(spec.preset, steps))
     tops = dict.fromkeys(weighted, 1.0) if alone else _by_name("teachers.lam_max", spec.lam_max, weighted, 0.5)
-    columns = []
+    schedules = []
     for name, teacher in spec.named.items():
         weights_K = None
         if not teacher.anchor:
             weights_K = _scaled(name, tops[name], rows[name], steps)
-        columns.append(Column(name, weights_K, teacher.tasks, teacher.categories))
+        schedules.append(TeacherSchedule(name, weights_K, teacher.tasks, teacher.categories))
     ramped = not alone and spec.preset != "adaptive"
-    return TeacherPlan(tuple(columns), spec.ramp if ramped else 0.0, alone)
+    return TeacherPlan(tuple(schedules), spec.ramp if ramped else 0.0, alone)
 
 
-def _by_name(key: str, given: _T | dict[str, _T] | None, names: list[str], usual: _T) -> dict[str, _T]:
+def _by_name(
+    key: str, given: _ValueT | dict[str, _ValueT] | None, names: list[str], default: _ValueT
+) -> dict[str, _ValueT]:
     """One value for each name."""
     if given is None:
-        return dict.fromkeys(names, usual)
+        return dict.fromkeys(names, default)
     if not isinstance(given, dict):
         return dict.fromkeys(names, given)
     unknown, missing = sorted(set(given) - set(names)), sorted(set(names) - set(given))

@@ -13,15 +13,23 @@ import torch
 from torch import Tensor
 
 from fewstep.backbones.backbone import Prefix
-from fewstep.conditioning import Conditioning, Task, stack
-from fewstep.device import placed
-from fewstep.flow.guidance import NONE, Guidance, guided
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Task,
+    stack,
+)
+from fewstep.flow.guidance import (
+    NO_GUIDANCE,
+    Guidance,
+    guided,
+)
 from fewstep.roles.network import Network
 from fewstep.roles.teacher_plan import BASE, TeacherPlan
-from fewstep.roles.trust import Trust
+from fewstep.roles.weight_control import TeacherWeightControl
+from fewstep.runtime.device import to_device
 
 
-class Lesson(Protocol):
+class TeacherBatch(Protocol):
     """What a batch tells the teachers: one task, the conditioning, the unconditional branch of each negative prompt
     (same references), and each sample's category."""
 
@@ -44,7 +52,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Said:
+class TeacherPrediction:
     """One teacher's velocities for the samples that it was asked about, fp32; lam_R are its weights on them, on the
     CPU. v_cond_RND: before guidance."""
 
@@ -53,24 +61,24 @@ class Said:
     v_RND: Tensor
     v_cond_RND: Tensor
 
-    def of(self, rows: Sequence[int]) -> Tensor:
+    def velocities(self, rows: Sequence[int]) -> Tensor:
         """Its velocities of these samples, which it was asked about."""
-        return _some(self.v_RND, [self.rows.index(row) for row in rows], len(self.rows))
+        return _select(self.v_RND, [self.rows.index(row) for row in rows], len(self.rows))
 
 
 @dataclass(frozen=True)
-class Answer:
+class MixedPrediction:
     """v_real, and what each teacher that was run said to it."""
 
     v_real_BND: Tensor
-    said: Mapping[str, Said]
+    by_teacher: Mapping[str, TeacherPrediction]
 
-    def compared(self, name: str) -> list[int]:
+    def common_rows(self, name: str) -> list[int]:
         """The samples about which both the base and teacher `name` said something."""
-        if BASE not in self.said or name not in self.said:
+        if BASE not in self.by_teacher or name not in self.by_teacher:
             return []
-        base = set(self.said[BASE].rows)
-        return [row for row in self.said[name].rows if row in base]
+        base = set(self.by_teacher[BASE].rows)
+        return [row for row in self.by_teacher[name].rows if row in base]
 
 
 Prefixes = dict[tuple[object, ...], Prefix | None]
@@ -81,41 +89,47 @@ times about one batch may keep what does not depend on t."""
 class Teachers:
     """v_real: every teacher guided by itself, then mixed - guidance and its kept norm are not linear."""
 
-    def __init__(self, plan: TeacherPlan, teachers: Mapping[str, Teacher], iterations: int, trust: Trust | None = None):
+    def __init__(
+        self,
+        plan: TeacherPlan,
+        teachers: Mapping[str, Teacher],
+        iterations: int,
+        trust: TeacherWeightControl | None = None,
+    ):
         assert set(teachers) <= set(plan.names), (set(teachers), plan.names)
         self.plan = plan
         self.teachers = dict(teachers)
         self.iterations = iterations
-        self.trust = trust or Trust(plan.weighted)
+        self.trust = trust or TeacherWeightControl(plan.weighted)
         self.forwards: Counter[str] = Counter()  # evaluations by teacher since the start of this process
-        self.stacked = True  # both branches of guidance in one forward, where their texts are of one length
+        self.batched_cfg = True  # both branches of guidance in one forward, where their texts are of one length
 
     def of_task(self, task: Task) -> Teacher:
         """Who teaches a whole task: an anchor that stands in for the base on all of it, else the base."""
-        for column in self.plan.columns:
-            if column.weights_K is None and column.categories is None and column.teaches(task, None):
-                return self.teachers[column.name]
+        for schedule in self.plan.schedules:
+            if schedule.weights_K is None and schedule.categories is None and schedule.teaches(task, None):
+                return self.teachers[schedule.name]
         return self.teachers[BASE]
 
     def velocity(
-        self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int, prefixes: Prefixes | None = None
+        self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, k: int, iteration: int, prefixes: Prefixes | None = None
     ) -> Tensor:
         """sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32."""
-        return self.answer(z_BND, t_B, batch, k, iteration, prefixes=prefixes).v_real_BND
+        return self.prediction(z_BND, t_B, batch, k, iteration, prefixes=prefixes).v_real_BND
 
     @torch.no_grad()
-    def answer(
+    def prediction(
         self,
         z_BND: Tensor,
         t_B: Tensor,
-        batch: Lesson,
+        batch: TeacherBatch,
         k: int,
         iteration: int,
         *,
         unguided: bool = False,
-        base_too: bool = False,
+        include_base: bool = False,
         prefixes: Prefixes | None = None,
-    ) -> Answer:
+    ) -> MixedPrediction:
         """v_real and its parts. A teacher runs for the samples it has weight on.
 
         Args:
@@ -126,23 +140,23 @@ class Teachers:
         lam_MB = self._weights(batch, k, iteration)
         asked_MB = lam_MB > 0
         together_M = self._may_teach(batch, k, iteration)
-        if base_too:
+        if include_base:
             asked_MB[0] |= asked_MB[1:].any(dim=0)
             together_M[0] |= together_M[1:].any()
-        said: dict[str, Said] = {}
+        by_teacher: dict[str, TeacherPrediction] = {}
         for m, name in enumerate(self.plan.names):
             if asked_MB[m].any() or self._must_join(name, together_M[m]):
-                one = self._said(name, z_BND, t_B, batch, asked_MB[m], lam_MB[m], unguided, prefixes)
+                one = self._predict_one(name, z_BND, t_B, batch, asked_MB[m], lam_MB[m], unguided, prefixes)
                 if one is not None:
-                    said[name] = one
+                    by_teacher[name] = one
         v_real_BND = torch.zeros_like(z_BND, dtype=torch.float32)
-        for one in said.values():
+        for one in by_teacher.values():
             _add(v_real_BND, one.rows, one.lam_R, one.v_RND)
-        return Answer(v_real_BND, said)
+        return MixedPrediction(v_real_BND, by_teacher)
 
     @torch.no_grad()
     def guidance_term(
-        self, z_BND: Tensor, t_B: Tensor, batch: Lesson, k: int, iteration: int, prefixes: Prefixes | None = None
+        self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, k: int, iteration: int, prefixes: Prefixes | None = None
     ) -> tuple[Tensor, Tensor]:
         """What guidance adds, sum_m lambda_m (guided_m - v_m), and the velocity it adds to: the mean of the guided
         teachers' v_m by the same weights. Both are 0 for samples without a guided teacher; unguided ones do not run."""
@@ -155,75 +169,75 @@ class Teachers:
         for m, name in enumerate(self.plan.names):
             lam_B = lam_MB[m]
             if asked_MB[m].any() or self._must_join(name, together_M[m]):
-                one = self._said(name, z_BND, t_B, batch, asked_MB[m], lam_B, False, prefixes)
+                one = self._predict_one(name, z_BND, t_B, batch, asked_MB[m], lam_B, False, prefixes)
                 if one is None:
                     continue
                 _add(term_BND, one.rows, one.lam_R, one.v_RND - one.v_cond_RND)
                 _add(v_cond_BND, one.rows, (lam_B / total_B)[list(one.rows)], one.v_cond_RND)
         return term_BND, v_cond_BND
 
-    def _weights(self, batch: Lesson, k: int, iteration: int) -> Tensor:
+    def _weights(self, batch: TeacherBatch, k: int, iteration: int) -> Tensor:
         tasks = [batch.task] * len(batch.categories)
         return self.plan.weights(k, iteration, self.iterations, tasks, batch.categories, self.trust.shares)
 
-    def _may_teach(self, batch: Lesson, k: int, iteration: int) -> Tensor:
+    def _may_teach(self, batch: TeacherBatch, k: int, iteration: int) -> Tensor:
         """Whether some rank's samples could ask a teacher, whatever their categories: (M,)."""
         return torch.tensor(self.plan.may_teach(k, iteration, self.iterations, batch.task, self.trust.shares))
 
     def _must_join(self, name: str, together: Tensor) -> bool:
         """A network whose weights lie in parts is run by all ranks or by none: each block is gathered from all of them.
         Which teachers a rank's own samples ask follows from their categories, and those differ from rank to rank."""
-        return bool(together) and name in self.teachers and self.teachers[name].network.runs_split
+        return bool(together) and name in self.teachers and self.teachers[name].network.is_sharded
 
-    def _guidance(self, name: str, batch: Lesson) -> Guidance:
-        return self.teachers[name].guidance.get(batch.task, NONE) if name in self.teachers else NONE
+    def _guidance(self, name: str, batch: TeacherBatch) -> Guidance:
+        return self.teachers[name].guidance.get(batch.task, NO_GUIDANCE) if name in self.teachers else NO_GUIDANCE
 
-    def _said(
+    def _predict_one(
         self,
         name: str,
         z_BND: Tensor,
         t_B: Tensor,
-        batch: Lesson,
+        batch: TeacherBatch,
         asked_B: Tensor,
         lam_B: Tensor,
         unguided: bool,
         prefixes: Prefixes | None,
-    ) -> Said | None:
+    ) -> TeacherPrediction | None:
         """None where no sample asks: then the first one's forwards keep the other ranks company."""
         asking = asked_B.nonzero().flatten().tolist()
         rows = asking or [0]
         guidance = self._guidance(name, batch)
         cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active and not unguided else None
         if len(rows) < len(z_BND):
-            z_BND, t_B = (_some(value, rows, len(asked_B)) for value in (z_BND, t_B))
+            z_BND, t_B = (_select(value, rows, len(asked_B)) for value in (z_BND, t_B))
             cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)
         with self.teachers[name].network.active():  # held over both branches: weights may come and go with it
-            v_cond, v_uncond = self._branches(_Asked(name, tuple(rows), prefixes), z_BND, t_B, cond, uncond)
+            v_cond, v_uncond = self._branches(_TeacherRequest(name, tuple(rows), prefixes), z_BND, t_B, cond, uncond)
         if not asking:
             return None
         v = v_cond if v_uncond is None else guided(v_cond, v_uncond, guidance)
-        return Said(tuple(rows), lam_B[rows], v, v_cond)
+        return TeacherPrediction(tuple(rows), lam_B[rows], v, v_cond)
 
     def _branches(
-        self, asked: "_Asked", z_BND: Tensor, t_B: Tensor, cond: Conditioning, uncond: Conditioning | None
+        self, asked: "_TeacherRequest", z_BND: Tensor, t_B: Tensor, cond: Conditioning, uncond: Conditioning | None
     ) -> tuple[Tensor, Tensor | None]:
         if uncond is None:
             return self._forward(asked, "cond", z_BND, t_B, cond), None
-        if self.stacked and cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
+        if self.batched_cfg and cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
             # Of one length only: padding the shorter one would move the target's rotary positions.
             both = self._forward(asked, "both", z_BND.repeat(2, 1, 1), t_B.repeat(2), stack([cond, uncond]))
             v_cond_BND, v_uncond_BND = both.chunk(2)
             return v_cond_BND, v_uncond_BND
         return self._forward(asked, "cond", z_BND, t_B, cond), self._forward(asked, "uncond", z_BND, t_B, uncond)
 
-    def _forward(self, asked: "_Asked", branch: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
+    def _forward(self, asked: "_TeacherRequest", branch: str, z_BND: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
         self.forwards[asked.name] += 1
         network = self.teachers[asked.name].network
         return network.velocity(z_BND, t_B, cond, asked.prefix(network, branch, cond)).float()
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _TeacherRequest:
     """Which teacher is asked about which samples, and what is kept of it."""
 
     name: str
@@ -233,7 +247,7 @@ class _Asked:
     def prefix(self, network: Network, branch: str, cond: Conditioning) -> Prefix | None:
         """Of split weights none is kept: whether it is there already follows from a rank's own rows, and making it is a
         forward that all ranks make or none."""
-        if self.prefixes is None or network.runs_split:
+        if self.prefixes is None or network.is_sharded:
             return None
         key = (self.name, self.rows, branch)
         if key not in self.prefixes:
@@ -244,14 +258,14 @@ class _Asked:
 def _add(to_BND: Tensor, rows: Sequence[int], lam_R: Tensor, v_RND: Tensor) -> None:
     """to[rows] += lam v. One weight for all is a number, which needs no copy to the device."""
     alike = bool((lam_R == lam_R[0]).all())
-    weighted = (float(lam_R[0]) if alike else placed(lam_R, to_BND.device)[:, None, None]) * v_RND
+    weighted = (float(lam_R[0]) if alike else to_device(lam_R, to_BND.device)[:, None, None]) * v_RND
     if len(rows) == len(to_BND):
         to_BND += weighted
     else:
-        to_BND.index_add_(0, placed(torch.tensor(rows), to_BND.device), weighted)
+        to_BND.index_add_(0, to_device(torch.tensor(rows), to_BND.device), weighted)
 
 
-def _some(value: Tensor, rows: Sequence[int], total: int) -> Tensor:
+def _select(value: Tensor, rows: Sequence[int], total: int) -> Tensor:
     if len(rows) == total:
         return value
-    return value[placed(torch.tensor(rows), value.device)]
+    return value[to_device(torch.tensor(rows), value.device)]

@@ -14,29 +14,46 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.identity import digest, module_identity
-from fewstep.bench.gallery import Gallery, begin
-from fewstep.bench.suites import Question, Suite, carry
-from fewstep.conditioning import Conditioning, stack
+from fewstep.bench.gallery import Gallery, begin_gallery
+from fewstep.bench.suites import (
+    Question,
+    Suite,
+    copy_into_gallery,
+)
 from fewstep.data.pictures import open_picture
-from fewstep.device import free_unused
-from fewstep.errors import GalleryError
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.sample.pictures import Model, alike, decoded
-from fewstep.sample.sampler import evaluations, sample, seeded_noise
-from fewstep.sample.watched import Counted, forget_peak, now_s, peak_mb
-from fewstep.share import Share
+from fewstep.runtime.device import free_unused
+from fewstep.runtime.errors import GalleryError
+from fewstep.runtime.rank_slice import RankSlice
+from fewstep.sample.call_counter import (
+    CallCounter,
+    device_time_s,
+    peak_mb,
+    reset_peak_memory,
+)
+from fewstep.sample.pictures import (
+    Model,
+    compatible_batches,
+    decode_chunked,
+)
+from fewstep.sample.sampler import (
+    evaluations,
+    sample,
+    seeded_noise,
+)
 
 MAX_FAILURES_IN_A_ROW = 10  # ours: by then it is not the case
 AHEAD = 4  # batches encoded together: more of one text length meet
 PACKAGES = ("fewstep", "torch", "diffusers", "transformers")
 
-Told = Callable[[int, int], object]  # pictures drawn, pictures failed
+ProgressCallback = Callable[[int, int], object]  # pictures drawn, pictures failed
 
 
 @dataclass(frozen=True)
-class Ask:
+class PictureJob:
     """One picture to draw: the k-th seed of a question."""
 
     question: Question
@@ -52,17 +69,17 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Ready:
+class EncodedJob:
     """An ask with its conditioning. encode_s: seconds that it took, once for all seeds of the case."""
 
-    ask: Ask
+    job: PictureJob
     cond: Conditioning
     negative: Conditioning | None
     size: tuple[int, int]
     encode_s: float
 
 
-class Painter:
+class GalleryRenderer:
     """One model at one sampler, answering a suite into a gallery."""
 
     def __init__(self, model: Model, suite: Suite, steps: int | None, guidance: Guidance | None, batch: int):
@@ -79,82 +96,84 @@ class Painter:
             "nfe": evaluations(grid, self.guidance),
             "dtype": str(next(transformer.parameters()).dtype).removeprefix("torch."),
         }
-        self._counted = Counted(model.backbone)
+        self._counted = CallCounter(model.backbone)
         self._versions = {name: metadata.version(name) for name in PACKAGES}
         self._in_a_row = 0
 
-    def paint(self, asks: Sequence[Ask], gallery: Gallery, told: Told) -> None:
+    def render(self, jobs: Sequence[PictureJob], gallery: Gallery, on_progress: ProgressCallback) -> None:
         """All of them; a failure is a row.
 
         Raises:
             GalleryError: so many failures in a row that the cases cannot be their reason.
         """
-        for start in range(0, len(asks), AHEAD * self.batch):
-            ready = list(self._encoded(asks[start : start + AHEAD * self.batch], gallery, told))
+        for start in range(0, len(jobs), AHEAD * self.batch):
+            ready = list(self._encoded(jobs[start : start + AHEAD * self.batch], gallery, on_progress))
             negatives = [each.negative for each in ready if each.negative is not None]
-            for places in alike([each.cond for each in ready], negatives or None, self.batch):
-                self._batch([ready[place] for place in places], gallery, told)
+            for places in compatible_batches([each.cond for each in ready], negatives or None, self.batch):
+                self._batch([ready[place] for place in places], gallery, on_progress)
 
     # ---- stages
 
-    def _encoded(self, asks: Sequence[Ask], gallery: Gallery, told: Told) -> Iterator[Ready]:
-        known: Ready | None = None
-        for ask in asks:
-            if known is not None and known.ask.case == ask.case:
-                yield Ready(ask, known.cond, known.negative, known.size, known.encode_s)
+    def _encoded(
+        self, jobs: Sequence[PictureJob], gallery: Gallery, on_progress: ProgressCallback
+    ) -> Iterator[EncodedJob]:
+        known: EncodedJob | None = None
+        for job in jobs:
+            if known is not None and known.job.case == job.case:
+                yield EncodedJob(job, known.cond, known.negative, known.size, known.encode_s)
                 continue
             try:
-                known = self._encode(ask)
+                known = self._encode(job)
                 yield known
             except Exception as error:  # whatever a library raises for this case: the others can still be drawn
-                self._failed(ask, error, gallery, told)
+                self._failed(job, error, gallery, on_progress)
 
     @torch.no_grad()
-    def _encode(self, ask: Ask) -> Ready:
-        case, backbone = ask.question.case, self.model.backbone
+    def _encode(self, job: PictureJob) -> EncodedJob:
+        case, backbone = job.question.case, self.model.backbone
         references = [open_picture(path, case.where) for path in case.references] or None
-        size = self._size(ask.question, references)
-        begun_s = now_s(backbone.device)
+        size = self._size(job.question, references)
+        begun_s = device_time_s(backbone.device)
         (cond,) = backbone.encode([case.prompt], references, size)
         negative = backbone.encode([self.guidance.negative], references, size)[0] if self.guidance.active else None
-        return Ready(ask, cond, negative, size, now_s(backbone.device) - begun_s)
+        return EncodedJob(job, cond, negative, size, device_time_s(backbone.device) - begun_s)
 
     def _size(self, question: Question, references: Sequence[Image.Image] | None) -> tuple[int, int]:
         """The case's, the suite's, or the model's own area in the shape of the last reference."""
         if question.case.height or self.suite.size:
             return question.case.size(self.suite.size or self.model.size)
-        return self.model.usual_size(references or ())
+        return self.model.default_size(references or ())
 
-    def _batch(self, ready: Sequence[Ready], gallery: Gallery, told: Told) -> None:
+    def _batch(self, ready: Sequence[EncodedJob], gallery: Gallery, on_progress: ProgressCallback) -> None:
         """Drawn together; after an error one by one, so that it costs only who it belongs to."""
         try:
-            self._draw(ready, gallery, told)
+            self._draw(ready, gallery, on_progress)
             return
         except GalleryError:
             raise
         except Exception as error:  # out of memory, a kernel, a shape: the row says which
             if len(ready) == 1:
-                self._failed(ready[0].ask, error, gallery, told)
+                self._failed(ready[0].job, error, gallery, on_progress)
                 return
         free_unused(self.model.backbone.device)  # here, where nothing holds the failed attempt's tensors any more
         for each in ready:
-            self._batch([each], gallery, told)
+            self._batch([each], gallery, on_progress)
 
     @torch.no_grad()
-    def _draw(self, ready: Sequence[Ready], gallery: Gallery, told: Told) -> None:
+    def _draw(self, ready: Sequence[EncodedJob], gallery: Gallery, on_progress: ProgressCallback) -> None:
         backbone, count = self.model.backbone, len(ready)
         device, layout = backbone.device, ready[0].cond.layout
         grid, _ = self.model.sampling(self.steps, self.guidance, ready[0].size)
-        forget_peak(device)
-        begun_s = now_s(device)
+        reset_peak_memory(device)
+        begun_s = device_time_s(device)
         x0_BND, calls = self._denoised(ready, grid)
-        denoised_s = now_s(device)
-        pictures = decoded(backbone, x0_BND, layout.target)
-        decoded_s = now_s(device)
+        denoised_s = device_time_s(device)
+        pictures = decode_chunked(backbone, x0_BND, layout.target)
+        decoded_s = device_time_s(device)
         finite = x0_BND.isfinite().flatten(1).all(1).tolist()
         for each, picture, whole in zip(ready, pictures, finite, strict=True):
             if not whole:
-                self._failed(each.ask, ValueError("the latents are not finite"), gallery, told)
+                self._failed(each.job, ValueError("the latents are not finite"), gallery, on_progress)
                 continue
             seconds = {
                 "encode": each.encode_s,
@@ -168,16 +187,16 @@ class Painter:
             }
             drawn |= {"sigmas": list(grid), "seconds": {name: round(value, 6) for name, value in seconds.items()}}
             drawn |= {"size": list(each.size), "peak_mb": round(peak_mb(device), 1), "device": str(device)}
-            gallery.add(each.ask.case, each.ask.seed, picture, self._told(each.ask) | drawn)
+            gallery.add(each.job.case, each.job.seed, picture, self._row(each.job) | drawn)
             self._in_a_row = 0
-            told(1, 0)
+            on_progress(1, 0)
 
-    def _denoised(self, ready: Sequence[Ready], grid: SigmaGrid) -> tuple[Tensor, dict[Any, int]]:
+    def _denoised(self, ready: Sequence[EncodedJob], grid: SigmaGrid) -> tuple[Tensor, dict[Any, int]]:
         backbone = self.model.backbone
         cond = stack([each.cond for each in ready]).to(backbone.device)
         negatives = [each.negative for each in ready if each.negative is not None]
         negative = stack(negatives).to(backbone.device) if negatives else None
-        seeds, target = [each.ask.seed for each in ready], cond.layout.target
+        seeds, target = [each.job.seed for each in ready], cond.layout.target
         noise_BND = seeded_noise(seeds, target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch).to(
             backbone.device
         )
@@ -187,10 +206,10 @@ class Painter:
 
     # ---- rows
 
-    def _told(self, ask: Ask) -> dict[str, Any]:
-        case = ask.question.case
+    def _row(self, job: PictureJob) -> dict[str, Any]:
+        case = job.question.case
         return {
-            "k": ask.k,
+            "k": job.k,
             "prompt": case.prompt,
             "task": case.task,
             "category": case.category,
@@ -199,32 +218,37 @@ class Painter:
             "versions": self._versions,
         }
 
-    def _failed(self, ask: Ask, error: Exception, gallery: Gallery, told: Told) -> None:
+    def _failed(self, job: PictureJob, error: Exception, gallery: Gallery, on_progress: ProgressCallback) -> None:
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:500]
-        gallery.fail(ask.case, ask.seed, why, self._told(ask))
-        told(0, 1)
+        gallery.fail(job.case, job.seed, why, self._row(job))
+        on_progress(0, 1)
         self._in_a_row += 1
         if self._in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise GalleryError(
                 f"{self._in_a_row} pictures in a row failed, so the cases are hardly the reason; the last one "
-                f"({ask.case}, seed {ask.seed}): {why}. Mend that and run the same command again: what was drawn stays"
+                f"({job.case}, seed {job.seed}): {why}. Mend that and run the same command again: what was drawn stays"
             )
 
 
-def generate(
-    painter: Painter, to: Path, system: str, share: Share, limit: int | None, told: Told
-) -> tuple[Gallery, list[Ask]]:
+def fill_gallery(
+    renderer: GalleryRenderer,
+    to: Path,
+    system: str,
+    rank_slice: RankSlice,
+    limit: int | None,
+    on_progress: ProgressCallback,
+) -> tuple[Gallery, list[PictureJob]]:
     """The share's part of the suite's first `limit` cases, and what was asked for. What is there is not drawn again;
     what failed is tried again.
 
     Raises:
         GalleryError: `to` belongs to another model, sampler or suite; or failures in a row.
     """
-    suite = painter.suite
-    gallery = begin(to, system, suite.identity, painter.facts, "generated", share.manifest)
-    carry(suite, to)
-    asks = list(share.of([Ask(q, k) for q in suite.questions[:limit] for k in range(suite.seeds)]))
-    missing = [ask for ask in asks if (ask.case, ask.seed) not in gallery]
-    told(len(asks) - len(missing), 0)
-    painter.paint(missing, gallery, told)
-    return gallery, asks
+    suite = renderer.suite
+    gallery = begin_gallery(to, system, suite.identity, renderer.facts, "generated", rank_slice.manifest)
+    copy_into_gallery(suite, to)
+    jobs = list(rank_slice.of([PictureJob(q, k) for q in suite.questions[:limit] for k in range(suite.seeds)]))
+    missing = [job for job in jobs if (job.case, job.seed) not in gallery]
+    on_progress(len(jobs) - len(missing), 0)
+    renderer.render(missing, gallery, on_progress)
+    return gallery, jobs

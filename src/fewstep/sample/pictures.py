@@ -15,17 +15,30 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET, load_backbone, pocket_folder
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    TokenGrid,
+    stack,
+)
+from fewstep.backbones.families import (
+    POCKET,
+    load_backbone,
+    pocket_folder,
+)
 from fewstep.backbones.folder import folder_of, sample_sigmas
-from fewstep.conditioning import Conditioning, Grid, Layout, stack
-from fewstep.errors import LayoutError, ModelError, RecipeError
-from fewstep.flow.guidance import NONE, Guidance
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.errors import (
+    LayoutError,
+    ModelError,
+    RecipeError,
+)
 from fewstep.sample.sampler import sample, seeded_noise
 
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
-USUAL_SIZE = (1024, 1024)  # of the Qwen-Image families
+DEFAULT_SIZE = (1024, 1024)  # of the Qwen-Image families
 POCKET_SIZE = (64, 64)
 
 
@@ -43,7 +56,7 @@ class Model:
     def is_student(self) -> bool:
         return self.own_steps is not None
 
-    def usual_size(self, references: Sequence[Image.Image] = ()) -> tuple[int, int]:
+    def default_size(self, references: Sequence[Image.Image] = ()) -> tuple[int, int]:
         """Height and width where none is asked for: of an edit, as its references have it at the model's own area."""
         return self.backbone.edit_size(references, self.size[0] * self.size[1]) if references else self.size
 
@@ -80,7 +93,7 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     folder = folder_of(pocket_folder() if source == POCKET else source)
     sigmas = sample_sigmas(folder)
     backbone = load_backbone(source, dtype=dtype, device=device)
-    guidance = backbone.default_guidance if sigmas is None else NONE
+    guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
     return Model(backbone, own_steps, guidance, POCKET_SIZE if source == POCKET else trained_size(folder))
 
@@ -99,7 +112,7 @@ def load_student(
     return model
 
 
-def pictures(
+def generate_pictures(
     model: Model,
     prompts: Sequence[str],
     images: Sequence[Image.Image] = (),
@@ -122,51 +135,51 @@ def pictures(
         raise LayoutError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed, or one for each prompt")
     if not prompts:
         return []
-    size = size or model.usual_size(images)
+    size = size or model.default_size(images)
     grid, chosen = model.sampling(steps, guidance, size)
     backbone, references = model.backbone, list(images) or None
     conds = backbone.encode(prompts, references, size)
     negatives = backbone.encode([chosen.negative], references, size) * len(conds) if chosen.active else None
-    return draw(backbone, backbone.transformer, conds, seeds, grid, chosen, negatives)
+    return sample_pictures(backbone, backbone.transformer, conds, seeds, grid, chosen, negatives)
 
 
-def draw(
+def sample_pictures(
     backbone: Backbone,
     transformer: nn.Module,
     conds: Sequence[Conditioning],
     seeds: Sequence[int],
     grid: SigmaGrid,
-    guidance: Guidance = NONE,
+    guidance: Guidance = NO_GUIDANCE,
     negatives: Sequence[Conditioning] | None = None,
     batch: int = BATCH,
 ) -> list[Image.Image]:
     """One picture for each single conditioning and seed, in order. Any mixture of layouts; batches are made here."""
     found: dict[int, Image.Image] = {}
-    for members, x0_BND in latents(backbone, transformer, conds, seeds, grid, guidance, negatives, batch):
-        found |= dict(zip(members, decoded(backbone, x0_BND, conds[members[0]].layout.target), strict=True))
+    for members, x0_BND in sample_latents(backbone, transformer, conds, seeds, grid, guidance, negatives, batch):
+        found |= dict(zip(members, decode_chunked(backbone, x0_BND, conds[members[0]].layout.target), strict=True))
     return [found[i] for i in range(len(conds))]
 
 
-def decoded(backbone: Backbone, x0_BND: Tensor, target: Grid) -> list[Image.Image]:
+def decode_chunked(backbone: Backbone, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
     """Pictures of a batch of latents, a megapixel at a time: a VAE's convolutions take a gigabyte for it, and a
     transformer's batch says nothing of what they can hold."""
     at_once = max(1, MEGAPIXEL // (target[0] * target[1] * backbone.pixels_per_token**2))
     return [picture for part in x0_BND.split(at_once) for picture in backbone.decode(part, target)]
 
 
-def latents(
+def sample_latents(
     backbone: Backbone,
     transformer: nn.Module,
     conds: Sequence[Conditioning],
     seeds: Sequence[int],
     grid: SigmaGrid,
-    guidance: Guidance = NONE,
+    guidance: Guidance = NO_GUIDANCE,
     negatives: Sequence[Conditioning] | None = None,
     batch: int = BATCH,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """The clean latents that `draw` decodes, batch by batch: the members' places, and x0_BND."""
     assert len(conds) == len(seeds), (len(conds), len(seeds))
-    for part in alike(conds, negatives, batch):
+    for part in compatible_batches(conds, negatives, batch):
         layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
         negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
         noise_BND = seeded_noise(
@@ -175,7 +188,7 @@ def latents(
         yield part, sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
 
 
-def alike(
+def compatible_batches(
     conds: Sequence[Conditioning], negatives: Sequence[Conditioning] | None, batch: int = BATCH
 ) -> list[list[int]]:
     """Places of samples that may share a batch: of one layout, and of one text length on either branch."""
@@ -190,7 +203,7 @@ def trained_size(folder: Path) -> tuple[int, int]:
     """The size in the recipe that a student folder carries."""
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
-        return USUAL_SIZE
+        return DEFAULT_SIZE
     try:
         content: Any = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         height, width = content["size"]

@@ -10,14 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Prefix
-from fewstep.conditioning import Conditioning, Grid, Layout
-from fewstep.errors import LayoutError
-from fewstep.flow.guidance import NONE, Guidance, guided
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    TokenGrid,
+)
+from fewstep.flow.guidance import (
+    NO_GUIDANCE,
+    Guidance,
+    guided,
+)
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import Velocity, trajectory
+from fewstep.runtime.errors import LayoutError
 
 
-class Answering(Protocol):
+class SamplerBackbone(Protocol):
     """What the walk needs of a family: a Backbone, or one whose calls are watched."""
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]: ...
@@ -30,12 +38,12 @@ class Answering(Protocol):
 
 
 def sample(
-    backbone: Answering,
+    backbone: SamplerBackbone,
     transformer: nn.Module,
     cond: Conditioning,
     noise_BND: Tensor,
     grid: SigmaGrid,
-    guidance: Guidance = NONE,
+    guidance: Guidance = NO_GUIDANCE,
     negative: Conditioning | None = None,
     use_prefix: bool = True,
 ) -> Tensor:
@@ -63,13 +71,13 @@ def sample(
         return trajectory(velocity, noise_BND, grid)[-1]
 
 
-def evaluations(grid: SigmaGrid, guidance: Guidance = NONE) -> int:
+def evaluations(grid: SigmaGrid, guidance: Guidance = NO_GUIDANCE) -> int:
     """NFE: network evaluations for one picture, both branches counted. The prefix is a part of the first."""
     return len(grid) * (2 if guidance.active else 1)
 
 
 def seeded_noise(
-    seeds: Sequence[int], target: Grid, channels: int, dtype: torch.dtype = torch.float32, patch: int = 1
+    seeds: Sequence[int], target: TokenGrid, channels: int, dtype: torch.dtype = torch.float32, patch: int = 1
 ) -> Tensor:
     """Row i is the packed noise (1, N, D) that the stock pipeline draws with torch.Generator().manual_seed(seeds[i]).
 
@@ -82,7 +90,7 @@ def seeded_noise(
     return torch.cat(drawn).permute(0, 2, 4, 1, 3, 5).reshape(len(drawn), rows * columns, channels)
 
 
-def _bound(backbone: Answering, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:
+def _bound(backbone: SamplerBackbone, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:
     prefix: Prefix | None = backbone.prefix(transformer, cond) if use_prefix else None
 
     def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:

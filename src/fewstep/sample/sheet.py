@@ -9,10 +9,10 @@ CELL = 192  # px; smaller pictures are enlarged by whole numbers, without smooth
 MARGIN = 12
 TEXT_WIDTH = 300
 
-Row = tuple[str, Sequence[Image.Image | None]]
+SheetRow = tuple[str, Sequence[Image.Image | None]]
 
 
-def contact_sheet(rows: Sequence[Row], headings: Sequence[str]) -> Image.Image:
+def contact_sheet(rows: Sequence[SheetRow], headings: Sequence[str]) -> Image.Image:
     """Captions on the left, one column for each heading; None leaves a cell empty. Columns without any picture go."""
     used = [c for c in range(len(headings)) if any(pictures[c] is not None for _, pictures in rows)]
     step = CELL + MARGIN
@@ -27,11 +27,11 @@ def contact_sheet(rows: Sequence[Row], headings: Sequence[str]) -> Image.Image:
         for column, c in enumerate(used):
             picture = pictures[c]
             if picture is not None:
-                sheet.paste(fitted(picture), (TEXT_WIDTH + MARGIN + column * step, top))
+                sheet.paste(_fitted(picture), (TEXT_WIDTH + MARGIN + column * step, top))
     return sheet
 
 
-def fitted(picture: Image.Image, side: int = CELL) -> Image.Image:
+def _fitted(picture: Image.Image, side: int = CELL) -> Image.Image:
     """The picture in a square cell: small ones by whole numbers and crisp, large ones smoothly reduced."""
     picture = picture.convert("RGB")
     longest = max(picture.size)

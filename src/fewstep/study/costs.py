@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fewstep import durable
-from fewstep.study.folder import StudyFolder, opened
+from fewstep.runtime import durable
+from fewstep.study.folder import StudyFolder, open_study
 
 
 def rates(folder: Path) -> dict[str, float]:
@@ -20,13 +20,13 @@ def rates(folder: Path) -> dict[str, float]:
     return {task: median(seconds) for task, seconds in sorted(by_task.items())}
 
 
-def written(folder: Path) -> str:
+def costs_markdown(folder: Path) -> str:
     """The costs of the study in `folder` as Markdown."""
-    place, begun = StudyFolder(folder), opened(folder)
+    place, manifest = StudyFolder(folder), open_study(folder)
     rows, hours = [], 0.0
-    for seed in begun.seeds:
-        for cell in begun.plan.cells:
-            name = begun.run(cell, seed)
+    for seed in manifest.seeds:
+        for cell in manifest.plan.cells:
+            name = manifest.run(cell, seed)
             lines = _trained(place.run(name) / "metrics.jsonl")
             if lines:
                 seconds = [float(line["seconds"]["iteration"]) for line in lines]
@@ -37,7 +37,7 @@ def written(folder: Path) -> str:
     machine = sorted({words for name in _runs(place) for words in _machines(name)})
     return "\n".join(
         [
-            f"# Cost of the study {begun.plan.name}",
+            f"# Cost of the study {manifest.plan.name}",
             "",
             f"{hours:.2f} hours of training in all; encoding and examination come on top.",
             "",
@@ -52,7 +52,7 @@ def written(folder: Path) -> str:
 
 
 def _trained(file: Path) -> list[dict[str, Any]]:
-    return [line for line in durable.lines(file) if line.get("phase") == "distil" and "seconds" in line]
+    return [line for line in durable.read_jsonl(file) if line.get("phase") == "distil" and "seconds" in line]
 
 
 def _forwards(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -16,55 +16,68 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fewstep import durable
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import Task
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.identity import digest, module_identity
-from fewstep.conditioning import Task
-from fewstep.device import PRECISIONS, autocast, chosen_device
-from fewstep.flow.guidance import NONE, Guidance
-from fewstep.flow.noise import Draw
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket import score
-from fewstep.pocket.draw import SIZE
-from fewstep.pocket.exam import Paper, System, keep_sources, sat
+from fewstep.pocket.exam import (
+    ExaminedSystem,
+    ExamSpec,
+    examine_system,
+    keep_sources,
+)
 from fewstep.pocket.probe import WEIGHTS, Probe
-from fewstep.pocket.systems import TASKS, Encoded, sampler_of
-from fewstep.pocket.watching import Examine, Watching
-from fewstep.roles.assemble import assemble
+from fewstep.pocket.render import SIZE
+from fewstep.pocket.student_eval import StudentEval, StudentEvalSetup
+from fewstep.pocket.systems import (
+    TASKS,
+    ConditioningCache,
+    sampler_of,
+)
+from fewstep.roles.build import build_roles
 from fewstep.roles.network import Network
 from fewstep.roles.plan import TeachersSpec
 from fewstep.roles.teachers import Teacher
+from fewstep.runtime import durable
+from fewstep.runtime.device import (
+    PRECISIONS,
+    autocast,
+    resolve_device,
+)
 from fewstep.sample.sampler import evaluations
 from fewstep.study.folder import StudyFolder
-from fewstep.study.grid import Grid, Run
+from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.plan import BASE
 
 VERDICTS = f"verdicts/{score.JUDGE}.jsonl"
-UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NONE)
+UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
 
 
 class Examination:
     """Puts the questions of `grid`'s protocol, and keeps the answers in `place`."""
 
-    def __init__(self, grid: Grid, place: StudyFolder, console: Console):
+    def __init__(self, grid: StudyGrid, place: StudyFolder, console: Console):
         self.grid, self.place, self.console = grid, place, console
-        self.paper = Paper(cases=grid.plan.protocol.cases, diversity=0, seed=grid.plan.protocol.seed)
+        self.exam_spec = ExamSpec(cases=grid.plan.protocol.cases, diversity=0, seed=grid.plan.protocol.seed)
         tasks = grid.plan.protocol.tasks
-        self.questions = [(case, seed) for case, seed in self.paper.questions() if case.task in tasks]
-        self._encoded: Encoded | None = None
+        self.questions = [(case, seed) for case, seed in self.exam_spec.questions() if case.task in tasks]
+        self._encoded: ConditioningCache | None = None
 
     def has(self, folder: Path) -> bool:
         """Whether the answers in `folder` are there, and judged."""
         return (folder / VERDICTS).is_file()
 
-    def watching(self, run: Run) -> Watching:
+    def student_eval(self, run: Run) -> StudentEvalSetup:
         """The examiner of a run: looks at its student at the study's moments, and keeps what it finds."""
 
-        def with_backbone(backbone: Backbone) -> Callable[[Network, SigmaGrid, str], Examine]:
+        def with_backbone(backbone: Backbone) -> Callable[[Network, SigmaGrid, str], StudentEval]:
             encoded = self._encode(backbone)
 
-            def for_student(student: Network, grid: SigmaGrid, precision: str) -> Examine:
+            def for_student(student: Network, grid: SigmaGrid, precision: str) -> StudentEval:
                 system = _system(student, grid, UNGUIDED, encoded, {"recipe": run.recipe.fingerprint()})
 
                 def examine(iteration: int) -> dict[str, float]:
@@ -72,7 +85,7 @@ class Examination:
                         return {}
                     facts = {**system.facts, "iteration": iteration}
                     folder = self.place.student(run.name, iteration)
-                    return {"score": self._sat(System(system.sampler, facts), folder)}
+                    return {"score": self._examine(ExaminedSystem(system.sampler, facts), folder)}
 
                 return examine
 
@@ -87,7 +100,7 @@ class Examination:
         if not missing:
             return
         recipe = self.grid.recipe
-        device = chosen_device(recipe.run.device, recipe.run.precision)
+        device = resolve_device(recipe.run.device, recipe.run.precision)
         backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device)
         weights = digest(module_identity(backbone.transformer))
         encoded = self._encode(backbone)
@@ -99,7 +112,7 @@ class Examination:
                 facts = {"base": weights, "teacher": None if spec is None else spec.adapter or spec.model}
                 system = _system(teacher.network, levels, teacher.guidance, encoded, facts)
                 with self._progress(f"teacher {name}") as advance:
-                    self._sat(system, self.place.teacher(name), advance)
+                    self._examine(system, self.place.teacher(name), advance)
 
     @cached_property
     def _probe(self) -> Probe:
@@ -109,25 +122,27 @@ class Examination:
     def _probe_name(self) -> str:
         return f"reader-{digest([(WEIGHTS / 'reader.safetensors').read_bytes()])}"
 
-    def _encode(self, backbone: Backbone) -> Encoded:
+    def _encode(self, backbone: Backbone) -> ConditioningCache:
         """All questions' conditionings, made by the first backbone that comes, while it still has its encoder."""
         if self._encoded is None:
-            self._encoded = Encoded(backbone)
+            self._encoded = ConditioningCache(backbone)
             with self.console.status("encoding the held-out cases"):
                 for case, _ in self.questions:
                     self._encoded(case)
         return self._encoded
 
-    def _sat(self, system: System, folder: Path, advance: Callable[[int], object] | None = None) -> float:
+    def _examine(self, system: ExaminedSystem, folder: Path, advance: Callable[[int], object] | None = None) -> float:
         """The system's answers and verdicts in `folder`, the verdicts last; its mean score."""
         with torch.no_grad():
-            drawn, records = sat(system, self.questions, self.paper, self._probe, folder, advance=advance)
+            drawn, records = examine_system(
+                system, self.questions, self.exam_spec, self._probe, folder, advance=advance
+            )
         lines = [
             score.verdict(picture, case, record, self._probe_name)
             for record, picture, (case, _) in zip(records, drawn, self.questions, strict=True)
         ]
         durable.make_folder((folder / VERDICTS).parent)
-        durable.write(folder / VERDICTS, "".join(json.dumps(line) + "\n" for line in lines))
+        durable.write_atomically(folder / VERDICTS, "".join(json.dumps(line) + "\n" for line in lines))
         return float(np.mean([line["score"] for line in lines]))
 
     @contextmanager
@@ -139,24 +154,30 @@ class Examination:
 
 
 def _system(
-    network: Network, grid: SigmaGrid, guidance: Mapping[Task, Guidance], encoded: Encoded, facts: Mapping[str, Any]
-) -> System:
+    network: Network,
+    grid: SigmaGrid,
+    guidance: Mapping[Task, Guidance],
+    encoded: ConditioningCache,
+    facts: Mapping[str, Any],
+) -> ExaminedSystem:
     @contextmanager
     def inside() -> Iterator[None]:
         with network.active(), autocast(network.backbone.device, network.precision):
             yield
 
-    told = {
+    system_facts = {
         **facts,
         "precision": network.precision,
         "sigmas": list(grid),
         "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in guidance.items()},
         "network_calls": {task: evaluations(grid, g) for task, g in guidance.items()},
     }
-    return System(sampler_of(network.backbone, network.transformer, grid, guidance, encoded, inside), told)
+    return ExaminedSystem(
+        sampler_of(network.backbone, network.transformer, grid, guidance, encoded, inside), system_facts
+    )
 
 
-def _teachers(grid: Grid, backbone: Backbone) -> Mapping[str, Teacher]:
+def _teachers(grid: StudyGrid, backbone: Backbone) -> Mapping[str, Teacher]:
     """The study's teachers over one backbone, each as a run would load it; whom it would teach does not matter here."""
     specs = {name: spec for name in grid.teachers if (spec := grid.teacher(name)) is not None}
     alone = {"anchor": False, "tasks": None, "categories": None}
@@ -170,5 +191,7 @@ def _teachers(grid: Grid, backbone: Backbone) -> Mapping[str, Teacher]:
             "named": named,
         }
     )
-    cast = assemble(backbone, r.student, r.critic, everyone, iterations=1, draw=Draw(0), precision=r.run.precision)
-    return {name: teacher for name, teacher in cast.teachers.teachers.items() if name in (BASE, *specs)}
+    roles = build_roles(
+        backbone, r.student, r.critic, everyone, iterations=1, rng=NamedRNG(0), precision=r.run.precision
+    )
+    return {name: teacher for name, teacher in roles.teachers.teachers.items() if name in (BASE, *specs)}

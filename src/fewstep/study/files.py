@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fewstep.backbones.families import adapter_path
 from fewstep.data.sources import POCKET, paths_of
-from fewstep.recipe import Recipe
+from fewstep.run.recipe import Recipe
 
 WHOLE = 2**30  # bytes: larger files are told apart by size and time of change, for reading them takes minutes
 

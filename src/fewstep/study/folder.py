@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep import durable
-from fewstep.errors import StudyError
-from fewstep.study.plan import StudyPlan, checked
+from fewstep.runtime import durable
+from fewstep.runtime.errors import StudyError
+from fewstep.study.plan import StudyPlan, validate_study
 
 FORMAT = 1
 SHOWN = 10  # differing keys in one message
@@ -49,13 +49,13 @@ class StudyFolder:
 
 
 @dataclass(frozen=True)
-class Begun:
+class StudyManifest:
     """What study.json says. described: name, world, protocol, teachers, and each cell's recipe by dotted key."""
 
     plan: StudyPlan
     world: str
     iterations: int
-    described: Mapping[str, Any]
+    definition: Mapping[str, Any]
     seeds: tuple[int, ...]
     covers: Mapping[str, Mapping[str, Any]]  # specialised teacher -> the tasks and categories it teaches; null: all
 
@@ -67,10 +67,10 @@ class Begun:
         return f"{cell}-seed{seed}"
 
 
-def begin(
+def begin_study(
     place: StudyFolder,
     plan: StudyPlan,
-    described: Mapping[str, Any],
+    definition: Mapping[str, Any],
     iterations: int,
     seeds: tuple[int, ...],
     covers: Mapping[str, Mapping[str, Any]],
@@ -80,27 +80,27 @@ def begin(
     Raises:
         StudyError: it holds another study, or something else.
     """
-    described = json.loads(json.dumps(described))
+    definition = json.loads(json.dumps(definition))
     known = seeds
     if place.record.is_file():
-        held = opened(place.folder)
-        _refuse_other(place, held.described, described)
+        held = open_study(place.folder)
+        _refuse_other(place, held.definition, definition)
         known = (*held.seeds, *(seed for seed in seeds if seed not in held.seeds))
     elif place.folder.exists() and any(not path.name.endswith(".tmp") for path in _inside(place.folder)):
         raise StudyError(f"{place.folder} is not empty and no study; choose another --out")
     durable.make_folder(place.folder)
-    told = {
+    content = {
         "format": FORMAT,
         "plan": plan.model_dump(mode="json"),
         "iterations": iterations,
-        "described": described,
+        "described": definition,
         "seeds": list(known),
         "covers": {name: dict(cover) for name, cover in covers.items()},
     }
-    durable.write(place.record, json.dumps(told, indent=1) + "\n")
+    durable.write_atomically(place.record, json.dumps(content, indent=1) + "\n")
 
 
-def opened(folder: Path) -> Begun:
+def open_study(folder: Path) -> StudyManifest:
     """A study that was begun.
 
     Raises:
@@ -110,15 +110,17 @@ def opened(folder: Path) -> Begun:
     if not path.is_file():
         raise StudyError(f"{folder} is no study folder: it has no study.json. Name the --out of fewstep study run")
     try:
-        told = json.loads(path.read_text())
-        form, raw = told["format"], told["plan"]
+        content = json.loads(path.read_text())
+        form, raw = content["format"], content["plan"]
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{path} cannot be read ({error}); name another --out, or remove it") from error
     if form != FORMAT:
         raise StudyError(f"{path} has format {form}, this version reads {FORMAT}; run the study in another folder")
-    plan = checked(raw, str(path))
-    described = told["described"]
-    return Begun(plan, described["world"], told["iterations"], described, tuple(told["seeds"]), told["covers"])
+    plan = validate_study(raw, str(path))
+    definition = content["described"]
+    return StudyManifest(
+        plan, definition["world"], content["iterations"], definition, tuple(content["seeds"]), content["covers"]
+    )
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -6,24 +6,24 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fewstep import launch
-from fewstep import recipe as recipes
-from fewstep.conditioning import Task
+from fewstep.backbones.conditioning import Task
 from fewstep.data.mixture import TASKS
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.world import CATEGORIES
-from fewstep.recipe import Recipe
 from fewstep.roles.teacher_plan import BASE, teacher_plan
+from fewstep.run import launch
+from fewstep.run import recipe as recipes
+from fewstep.run.recipe import Recipe
 from fewstep.study import costs
 from fewstep.study.folder import StudyFolder
-from fewstep.study.grid import Grid, Run
-from fewstep.study.run import claim
+from fewstep.study.grid import Run, StudyGrid
+from fewstep.study.run import claim_folder
 
 MEASURED = 8  # iterations of a measurement; the median is taken
 
 
 @dataclass(frozen=True)
-class Calls:
+class NetworkCalls:
     """Network evaluations of one sample in one update, forward passes only: the student's and the critic's last ones
     are followed by backward passes. teachers: the mean over student steps, once the ramp is over, of the category with
     the most teachers."""
@@ -33,10 +33,10 @@ class Calls:
     teachers: float
 
 
-def calls(recipe: Recipe) -> Calls:
+def calls(recipe: Recipe) -> NetworkCalls:
     """What an update costs, whatever the model."""
     teachers = sum(_teachers(recipe, task) * share for task, share in shares(recipe).items())
-    return Calls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
+    return NetworkCalls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
 
 
 def shares(recipe: Recipe) -> dict[Task, float]:
@@ -53,7 +53,7 @@ def _teachers(recipe: Recipe, task: Task) -> float:
     """Teacher calls of a sample, the mean over student steps; of the category with the most."""
     plan, steps = teacher_plan(recipe.teachers, recipe.student.steps), range(recipe.student.steps)
     branches = [_branches(recipe, name, task) for name in plan.names]
-    named = {category for column in plan.columns for category in column.categories or ()}
+    named = {category for column in plan.schedules for category in column.categories or ()}
 
     def of(category: str | None) -> float:
         rows = [plan.row(k, 1.0, task, category) for k in steps]
@@ -68,7 +68,7 @@ def _branches(recipe: Recipe, name: str, task: Task) -> int:
     return 2 if task in given and given[task].guidance().active else 1
 
 
-def pictures(grid: Grid) -> int:
+def picture_count(grid: StudyGrid) -> int:
     """Pictures of one examination."""
     kinds = {"t2i": len(CATEGORIES), "edit": len(EDITS)}
     return grid.plan.protocol.cases * sum(kinds[task] for task in grid.plan.protocol.tasks)
@@ -82,21 +82,21 @@ def minutes(run: Run, rates: dict[str, float]) -> float | None:
     return run.recipe.run.iterations * sum(rates[task] * share for task, share in mixture.items()) / 60
 
 
-def measure(grid: Grid, to: Path, console: Console) -> None:
+def measure_rate(grid: StudyGrid, to: Path, console: Console) -> None:
     """A few iterations of the cell with the evenest tasks, so that the rate is one of this machine. They stand in the
     study's folder as a run called rate, and what they encode is the study's."""
 
     def unevenness(run: Run) -> float:
         return max(shares(run.recipe).values())
 
-    claim(grid, StudyFolder(to))
+    claim_folder(grid, StudyFolder(to))
     recipe = min(grid.runs, key=unevenness).recipe
     raw = recipe.resolved()
     raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}
-    launch.distill(recipes.checked(raw, "rate"), StudyFolder(to).run("rate"), console)
+    launch.distill_recipe(recipes.parse_recipe(raw, "rate"), StudyFolder(to).run("rate"), console)
 
 
-def show(grid: Grid, to: Path, console: Console) -> None:
+def show(grid: StudyGrid, to: Path, console: Console) -> None:
     """The runs by number, and what they cost."""
     rates = costs.rates(to)
     table = Table("no.", "run", "updates", "batch", "calls", "minutes", title=f"{grid.plan.name}, {grid.world}")
@@ -111,7 +111,7 @@ def show(grid: Grid, to: Path, console: Console) -> None:
         took = "?" if spent is None else f"{spent:.0f}"
         table.add_row(str(run.number), run.name, f"{r.iterations:,}", f"{r.batch}", told, took)
     console.print(table)
-    asked, moments = pictures(grid), len(grid.moments)
+    asked, moments = picture_count(grid), len(grid.moments)
     console.print(
         f"calls: network calls a sample and update, student + critic + teachers (at most). "
         f"Job {len(grid.runs)}: the teachers ({', '.join(grid.teachers) or 'none'}), {asked:,} pictures each, once.\n"

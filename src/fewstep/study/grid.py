@@ -8,13 +8,17 @@ from math import gcd
 from pathlib import Path
 from typing import Any
 
-from fewstep import recipe as recipes
-from fewstep.errors import RecipeError, StudyError
-from fewstep.recipe import Recipe, flat
 from fewstep.roles.plan import TeacherSpec
-from fewstep.study.plan import BASE, StudyPlan, WorldPlan
+from fewstep.run import recipe as recipes
+from fewstep.run.recipe import Recipe, flat_keys
+from fewstep.runtime.errors import RecipeError, StudyError
+from fewstep.study.plan import (
+    BASE,
+    StudyPlan,
+    WorldPlan,
+)
 
-USUAL_WORLD = "pocket"
+DEFAULT_WORLD = "pocket"
 BUDGET = ("run.iterations", "run.batch")
 OWN = ("name", "store", "run.seed")  # what runs of one study differ in by their place in it
 
@@ -35,7 +39,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Grid:
+class StudyGrid:
     """A study in one world: all its runs. recipe: what all cells have in common; of the first cell at the first seed
     where they differ."""
 
@@ -61,7 +65,7 @@ class Grid:
         found = [run.recipe.teachers.named[name] for run in self.runs if name in run.recipe.teachers.named]
         return None if name == BASE else found[0]
 
-    def described(self) -> dict[str, Any]:
+    def definition(self) -> dict[str, Any]:
         """All that makes this study what it is, as JSON: what a folder of another one differs in. Seeds may be added
         to a study, so they are no part of it."""
         first = {run.cell: run.recipe for run in reversed(self.runs)}
@@ -74,7 +78,7 @@ class Grid:
         }
 
 
-def grid(
+def resolve_grid(
     plan: StudyPlan,
     beside: Path | None = None,
     *,
@@ -82,7 +86,7 @@ def grid(
     seeds: int | None = None,
     cases: int | None = None,
     overrides: Sequence[str] = (),
-) -> Grid:
+) -> StudyGrid:
     """The study's runs: all cells at the first seed, then at the next.
 
     Args:
@@ -104,11 +108,11 @@ def grid(
     _refuse_unequal(plan, by_cell)
     _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
     runs = [Run(0, cell, seed, _seeded(by_cell[cell], seed)) for seed in numbers for cell in plan.cells]
-    return Grid(plan, chosen, tuple(replace(run, number=number) for number, run in enumerate(runs)))
+    return StudyGrid(plan, chosen, tuple(replace(run, number=number) for number, run in enumerate(runs)))
 
 
 def _world(plan: StudyPlan, world: str | None) -> str:
-    name = world or (USUAL_WORLD if USUAL_WORLD in plan.worlds else next(iter(plan.worlds)))
+    name = world or (DEFAULT_WORLD if DEFAULT_WORLD in plan.worlds else next(iter(plan.worlds)))
     if name not in plan.worlds:
         raise StudyError(f"{plan.name} has no world '{name}'; --world is one of: {', '.join(plan.worlds)}")
     return name
@@ -154,13 +158,13 @@ def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrid
     budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
     keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
     given = {"name": f"{plan.name}-{cell}", **keeping, **budget, **told.set}
-    base = told.recipe if beside is None or told.recipe in recipes.shipped() else str(beside / told.recipe)
+    base = told.recipe if beside is None or told.recipe in recipes.shipped_recipes() else str(beside / told.recipe)
     try:
-        found = recipes.load(base, [*_written(given), *overrides, *_written(plan.cells[cell].set)])
+        found = recipes.load_recipe(base, [*_written(given), *overrides, *_written(plan.cells[cell].set)])
         period = reduce(gcd, plan.protocol.iterations_of(found.run.iterations))
         raw = found.resolved()
         raw["run"] |= {"examine_every_iterations": period}
-        return recipes.checked(raw, base)
+        return recipes.parse_recipe(raw, base)
     except RecipeError as error:
         raise RecipeError(f"cell {cell}: {error}") from error
 
@@ -173,13 +177,13 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
     raw = recipe.resolved()
     raw["name"] = f"{recipe.name}-seed{seed}"
     raw["run"] |= {"seed": seed}
-    return recipes.checked(raw, recipe.name)
+    return recipes.parse_recipe(raw, recipe.name)
 
 
 def _without_own(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe by dotted key, less what determines no weights."""
     skip = (*OWN, *recipes.OPERATIONAL)
-    return {key: value for key, value in flat(recipe.resolved()).items() if key not in skip}
+    return {key: value for key, value in flat_keys(recipe.resolved()).items() if key not in skip}
 
 
 def _refuse_unequal(plan: StudyPlan, by_cell: Mapping[str, Recipe]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+ScoreArray = NDArray[np.float64]
 RESAMPLES = 4000
 LEVEL = 0.95
 
@@ -47,11 +47,11 @@ class Interval:
         }
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> "Interval":
-        return cls(told["value"], told["low"], told["high"], told["cases"], tuple(told["by_seed"]))
+    def of(cls, values: Mapping[str, Any]) -> "Interval":
+        return cls(values["value"], values["low"], values["high"], values["cases"], tuple(values["by_seed"]))
 
 
-def crossed(groups: Sequence[Floats], seed: int = 0) -> Interval:
+def crossed_interval(groups: Sequence[ScoreArray], seed: int = 0) -> Interval:
     """The mean over groups (categories) with its percentile interval.
 
     Args:
@@ -63,17 +63,17 @@ def crossed(groups: Sequence[Floats], seed: int = 0) -> Interval:
     assert all(g.ndim == 2 and g.shape[0] == runs and g.size for g in groups), [g.shape for g in groups]
     by_seed = np.mean([g.mean(axis=1) for g in groups], axis=0)
     value, cases = float(by_seed.mean()), sum(g.shape[1] for g in groups)
-    told = tuple(float(x) for x in by_seed)
+    values = tuple(float(x) for x in by_seed)
     if min(g.shape[1] for g in groups) < 2:
-        return Interval(value, None, None, cases, told)
+        return Interval(value, None, None, cases, values)
     rng = np.random.default_rng(seed)
     run_counts = rng.multinomial(runs, np.full(runs, 1 / runs), size=RESAMPLES)
     drawn = np.mean([_drawn(_spread(g), run_counts, rng) for g in groups], axis=0)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), cases, told)
+    return Interval(value, float(low), float(high), cases, values)
 
 
-def _spread(group: Floats) -> Floats:
+def _spread(group: ScoreArray) -> ScoreArray:
     """The group with its runs' deviations enlarged by sqrt(S / (S - 1))."""
     runs = group.shape[0]
     if runs == 1:
@@ -82,9 +82,9 @@ def _spread(group: Floats) -> Floats:
     return group + (np.sqrt(runs / (runs - 1)) - 1) * deviation
 
 
-def _drawn(group: Floats, run_counts: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+def _drawn(group: ScoreArray, run_counts: NDArray[np.int64], rng: np.random.Generator) -> ScoreArray:
     """RESAMPLES means of the group: runs as counted in run_counts, cases drawn here."""
     runs, cases = group.shape
     case_counts = rng.multinomial(cases, np.full(cases, 1 / cases), size=RESAMPLES)
-    total: Floats = ((run_counts @ group) * case_counts).sum(axis=1)
+    total: ScoreArray = ((run_counts @ group) * case_counts).sum(axis=1)
     return total / (runs * cases)

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fewstep.study import words
+from fewstep.study import phrasing
 from fewstep.study.plan import FigurePlan
 
 
-def written(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
+def study_markdown(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
     """The whole page. figures: those drawn, each NAME.png beside the page."""
-    parts = [f"# {words.heading(found)}", *_setting(found), *_takeaways(found)]
+    parts = [f"# {phrasing.heading(found)}", *_setting(found), *_takeaways(found)]
     parts += [part for table in found["tables"] for part in _table(table)]
-    parts += [words.INTERVALS]
+    parts += [phrasing.INTERVALS]
     parts += [part for curve in found["moments"] for part in _moments(curve)]
     parts += [part for measured in found["measures"] for part in _measures(measured)]
     parts += [f"## {_escaped(figure.title)}\n\n![{_escaped(figure.title)}]({figure.name}.png)" for figure in figures]
@@ -20,8 +20,8 @@ def written(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
 
 
 def _setting(found: Mapping[str, Any]) -> list[str]:
-    facts = "\n".join(f"- **{_escaped(name)}**: {_escaped(value)}" for name, value in words.setting(found))
-    return [facts, *(f"> {_escaped(warning)}" for warning in words.warnings(found))]
+    facts = "\n".join(f"- **{_escaped(name)}**: {_escaped(value)}" for name, value in phrasing.setting(found))
+    return [facts, *(f"> {_escaped(warning)}" for warning in phrasing.warnings(found))]
 
 
 def _takeaways(found: Mapping[str, Any]) -> list[str]:
@@ -31,7 +31,7 @@ def _takeaways(found: Mapping[str, Any]) -> list[str]:
     for takeaway in found["takeaways"]:
         lines = [f"{takeaway['number']}. {_escaped(takeaway['says'])} **{takeaway['verdict'].capitalize()}.**"]
         lines += [
-            f"   - {_escaped(claim['says'])}: {claim['verdict']} ({_escaped(words.claim_words(claim))})"
+            f"   - {_escaped(claim['says'])}: {claim['verdict']} ({_escaped(phrasing.claim_words(claim))})"
             for claim in takeaway["claims"]
         ]
         parts.append("\n".join(lines))
@@ -40,33 +40,33 @@ def _takeaways(found: Mapping[str, Any]) -> list[str]:
 
 def _table(table: Mapping[str, Any]) -> list[str]:
     rows = []
-    for line in words.table_lines(table):
+    for line in phrasing.table_lines(table):
         told = [text if not under else f"{text}<br><sub>{under}</sub>" for text, under in line.cells]
         mark = "*" if line.printed else ""
         rows.append([f"{mark}{_escaped(line.name)}{mark}", *told])
-    return [f"## {_escaped(words.table_title(table))}", _rows(["", *words.table_columns(table)], rows)]
+    return [f"## {_escaped(phrasing.table_title(table))}", _rows(["", *phrasing.table_columns(table)], rows)]
 
 
 def _moments(curve: Mapping[str, Any]) -> list[str]:
     iterations = [point["iteration"] for point in next(iter(curve["cells"].values()))]
-    rows = [[cell, *(words.cell(point["score"])[0] for point in points)] for cell, points in curve["cells"].items()]
-    title = f"## While they learn: mean score of {words.task_words(curve['task'])} after so many iterations"
+    rows = [[cell, *(phrasing.cell(point["score"])[0] for point in points)] for cell, points in curve["cells"].items()]
+    title = f"## While they learn: mean score of {phrasing.task_words(curve['task'])} after so many iterations"
     return [title, _rows(["", *map(str, iterations)], rows)]
 
 
 def _measures(measured: Mapping[str, Any]) -> list[str]:
-    names = words.measure_columns(measured)
+    names = phrasing.measure_columns(measured)
     if not names:
         return []
     rows = [
         [_escaped(label), *(_measure(told.get(name)) for name in names)] for label, told in measured["rows"].items()
     ]
-    title = f"## Beside the score, {words.task_words(measured['task'])}"
-    return [title, _rows(["", *(words.MEASURE_NAMES[name] for name in names)], rows)]
+    title = f"## Beside the score, {phrasing.task_words(measured['task'])}"
+    return [title, _rows(["", *(phrasing.MEASURE_NAMES[name] for name in names)], rows)]
 
 
 def _measure(told: Mapping[str, Any] | None) -> str:
-    text, under = words.cell(told)
+    text, under = phrasing.cell(told)
     return f"{text}<br><sub>{under}</sub>" if under else text
 
 

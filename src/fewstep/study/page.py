@@ -6,12 +6,16 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fewstep.report.charts import Series, interval, line_chart
-from fewstep.study import words
+from fewstep.pages.charts import (
+    Series,
+    interval,
+    line_chart,
+)
+from fewstep.study import phrasing
 from fewstep.study.plan import FigurePlan
 
 
-def rendered(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
+def study_html(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
     """The page. figures: those drawn, each NAME.png beside it."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("fewstep.study"), PackageLoader("fewstep.report")]),
@@ -20,11 +24,11 @@ def rendered(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"words": words, "drawn": drawn, "curve": curve}
+    environment.globals |= {"words": phrasing, "drawn": claim_chart, "curve": curve}
     return environment.get_template("study.html").render(found=found, figures=figures)
 
 
-def drawn(claim: Mapping[str, Any], takeaway: Mapping[str, Any]) -> Markup:
+def claim_chart(claim: Mapping[str, Any], takeaway: Mapping[str, Any]) -> Markup:
     """A claim's interval against the line it has to be above, on the common scale of its takeaway."""
     found = claim["found"]
     if found is None:
@@ -38,7 +42,7 @@ def curve(told: Mapping[str, Any]) -> Markup:
         Series(cell, [(p["iteration"], p["score"]["value"]) for p in points if p["score"]])
         for cell, points in told["cells"].items()
     ]
-    return line_chart(series, "iteration", f"Mean score, {words.task_words(told['task'])}")
+    return line_chart(series, "iteration", f"Mean score, {phrasing.task_words(told['task'])}")
 
 
 def _bar(claim: Mapping[str, Any]) -> float:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from statistics import fmean
 
-from fewstep import strict_yaml
+from fewstep.runtime import strict_yaml
 
 JUDGES = ("A", "B")
 
@@ -38,7 +38,7 @@ class PaperTable:
 def tables() -> Mapping[int, PaperTable]:
     """By number."""
     file = resources.files("fewstep") / "study" / "paper.yaml"
-    raw = strict_yaml.parse(file.read_text(encoding="utf-8"), "paper.yaml")
+    raw = strict_yaml.load_yaml(file.read_text(encoding="utf-8"), "paper.yaml")
     return {int(number): _table(int(number), told) for number, told in raw.items()}
 
 
@@ -51,7 +51,7 @@ def _table(number: int, told: Mapping[str, object]) -> PaperTable:
     return PaperTable(number, str(told["task"]), tuple(columns), rows, tuple(misprints))  # type: ignore[arg-type]
 
 
-def ranks(averages: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
+def paper_ranks(averages: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
     """row -> its rank, 1 the best, by the mean over judges of its averages (row -> judge -> average). Rows that are
     equal share the better rank."""
     overall = {row: fmean(by_judge.values()) for row, by_judge in averages.items()}

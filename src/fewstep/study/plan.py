@@ -16,11 +16,15 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
-from fewstep import strict_yaml
 from fewstep.data.mixture import Task
-from fewstep.errors import StudyError
-from fewstep.plan import Plan
-from fewstep.recipe_keys import NEAR, key_notes, refusals
+from fewstep.runtime import strict_yaml
+from fewstep.runtime.errors import StudyError
+from fewstep.runtime.key_help import (
+    NEAR,
+    key_notes,
+    refusals,
+)
+from fewstep.runtime.section import Section
 from fewstep.study import paper
 
 BASE = "base"
@@ -28,14 +32,14 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}"
 NO_AXIS = ("name", "store", "run", "model", "size")  # budget and base are what cells have in common
 
 
-class BudgetPlan(Plan):
+class BudgetPlan(Section):
     """What every cell may spend."""
 
     iterations: int = Field(gt=0, description="student updates of every cell (paper: 2,000)")
     batch: int = Field(gt=0, description="samples in an update")
 
 
-class WorldPlan(Plan):
+class WorldPlan(Section):
     """One model and its data that the study can be run on."""
 
     recipe: str = Field(min_length=1, description="a shipped recipe, or a file beside the study's")
@@ -44,14 +48,14 @@ class WorldPlan(Plan):
     teachers: tuple[str, ...] = Field((), description="teachers that are examined too: base, or one of teachers.named")
 
 
-class CellPlan(Plan):
+class CellPlan(Section):
     """One row of the study."""
 
     label: str | None = Field(None, description="what tables call it; left out: its name")
     set: dict[str, Any] = Field({}, description="dotted recipe keys on the axis, and values")
 
 
-class ProtocolPlan(Plan):
+class ProtocolPlan(Section):
     """The examination, the same for all cells and teachers: same cases, same noise."""
 
     cases: int = Field(gt=0, description="held-out cases of each category")
@@ -74,7 +78,7 @@ class ProtocolPlan(Plan):
         return tuple(sorted({max(1, round(share * iterations)) for share in (*self.moments, 1.0)}))
 
 
-class TablePlan(Plan):
+class TablePlan(Section):
     """A table of results, and where the paper has one of its shape."""
 
     task: Task = Field(description="whose categories are the columns")
@@ -86,7 +90,7 @@ class TablePlan(Plan):
     )
 
 
-class FigurePlan(Plan):
+class FigurePlan(Section):
     """A grid of pictures. kind grid: prompts down, systems across; moments: one cell's iterations across."""
 
     name: str = Field(pattern=NAME, description="of its file")
@@ -97,7 +101,7 @@ class FigurePlan(Plan):
     cells: tuple[str, ...] = Field((), description="cells shown; left out: all")
 
 
-class StudyPlan(Plan):
+class StudyPlan(Section):
     """A whole study."""
 
     name: str = Field(pattern=f"^{NAME}$", description="names the study's folder")
@@ -165,20 +169,20 @@ def _refuse_unprinted(table: TablePlan) -> None:
         raise ValueError(f"tables.{table.title}: {strange[0]} is no row of the paper's; it has {known}")
 
 
-def load(name: str) -> tuple[StudyPlan, Path | None]:
+def load_study(name: str) -> tuple[StudyPlan, Path | None]:
     """A shipped study, or a file's; and the file's folder, beside which its recipes lie.
 
     Raises:
         StudyError: one line for each thing that is wrong.
     """
     text, where = _text(name)
-    raw = strict_yaml.parse(text, name)
+    raw = strict_yaml.load_yaml(text, name)
     if not isinstance(raw, dict):
         raise StudyError(f"{name}: holds no keys; see docs/studies.md for what a study file says")
-    return checked(raw, name), where
+    return validate_study(raw, name), where
 
 
-def checked(raw: dict[str, Any], where: str) -> StudyPlan:
+def validate_study(raw: dict[str, Any], where: str) -> StudyPlan:
     """The study that these keys give.
 
     Raises:
@@ -191,7 +195,7 @@ def checked(raw: dict[str, Any], where: str) -> StudyPlan:
         raise StudyError("\n".join(f"{where}: {line}" for line in lines)) from error
 
 
-def shipped() -> list[str]:
+def shipped_studies() -> list[str]:
     """The names of the studies that come with the package."""
     return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
 
@@ -201,12 +205,12 @@ def _folder() -> Any:
 
 
 def _text(name: str) -> tuple[str, Path | None]:
-    if name in shipped():
+    if name in shipped_studies():
         return (_folder() / f"{name}.yaml").read_text(encoding="utf-8"), None
     path = Path(name)
     if not path.is_file():
-        near = process.extractOne(name, shipped(), scorer=fuzz.ratio, score_cutoff=NEAR)
-        meant = f"did you mean {near[0]}?" if near else f"shipped are: {', '.join(shipped())}"
+        near = process.extractOne(name, shipped_studies(), scorer=fuzz.ratio, score_cutoff=NEAR)
+        meant = f"did you mean {near[0]}?" if near else f"shipped are: {', '.join(shipped_studies())}"
         raise StudyError(f"{name} is no file and no shipped study; {meant}")
     try:
         return path.read_text(encoding="utf-8-sig"), path.parent

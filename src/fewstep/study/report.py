@@ -5,13 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewstep import durable
-from fewstep.study import costs, markdown, page
+from fewstep.runtime import durable
+from fewstep.study import (
+    costs,
+    markdown,
+    page,
+)
 from fewstep.study.results import results
 from fewstep.study.sheets import draw_figures
 
 
-def report(folder: Path, to: Path | None = None) -> tuple[dict[str, Any], Path]:
+def report_study(folder: Path, to: Path | None = None) -> tuple[dict[str, Any], Path]:
     """The results of the study in `folder`, and where they were written: `to`, or `report` in the study's folder.
 
     Raises:
@@ -21,8 +25,10 @@ def report(folder: Path, to: Path | None = None) -> tuple[dict[str, Any], Path]:
     to = to or folder / "report"
     durable.make_folder(to)
     figures = [figure for figure, _ in draw_figures(folder, to)]
-    durable.write(to / "results.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    durable.write(to / "report.md", markdown.written(found, figures))
-    durable.write(to / "report.html", page.rendered(found, figures))
-    durable.write(to / "cost.md", costs.written(folder))
+    durable.write_atomically(
+        to / "results.json", json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+    durable.write_atomically(to / "report.md", markdown.study_markdown(found, figures))
+    durable.write_atomically(to / "report.html", page.study_html(found, figures))
+    durable.write_atomically(to / "cost.md", costs.costs_markdown(folder))
     return found, to

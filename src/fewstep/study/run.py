@@ -5,17 +5,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fewstep import launch
 from fewstep.backbones.families import POCKET, adapter_path
-from fewstep.errors import RunError, StudyError
 from fewstep.lora import file as lora_file
+from fewstep.run import launch
+from fewstep.runtime.errors import RunError, StudyError
 from fewstep.study.examination import VERDICTS, Examination
 from fewstep.study.files import digests
-from fewstep.study.folder import StudyFolder, begin
-from fewstep.study.grid import Grid, Run
+from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.grid import Run, StudyGrid
 
 
-def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int | None = None) -> StudyFolder:
+def run_study(grid: StudyGrid, to: Path, console: Console | None = None, *, only: int | None = None) -> StudyFolder:
     """All that is left to do, or one part of it.
 
     Args:
@@ -28,7 +28,7 @@ def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int
     console, place = console or Console(), StudyFolder(to)
     if only is not None and not 0 <= only <= len(grid.runs):
         raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
-    claim(grid, place)
+    claim_folder(grid, place)
     examination = Examination(grid, place, console) if grid.recipe.model == POCKET else None
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
@@ -38,7 +38,7 @@ def run_study(grid: Grid, to: Path, console: Console | None = None, *, only: int
     return place
 
 
-def claim(grid: Grid, place: StudyFolder) -> None:
+def claim_folder(grid: StudyGrid, place: StudyFolder) -> None:
     """Makes the folder this study's, once everything is there that its runs will want.
 
     Raises:
@@ -46,33 +46,33 @@ def claim(grid: Grid, place: StudyFolder) -> None:
             LoRA that cannot be read. CaseError: cases that are not there.
     """
     _refuse_missing_teachers(grid)
-    described = grid.described() | {"files": digests(run.recipe for run in grid.runs)}
+    definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
     seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
-    begin(place, grid.plan, described, grid.recipe.run.iterations, seeds, covers(grid))
+    begin_study(place, grid.plan, definition, grid.recipe.run.iterations, seeds, covers(grid))
 
 
-def finished(run: Run, grid: Grid, place: StudyFolder) -> bool:
+def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:
     """Whether nothing is left of a run: its student is there, and every examination of it."""
     student = place.run(run.name) / "student"
     trained = student.is_dir() and any(student.iterdir())
     return trained and not _unexamined(run, grid, place)
 
 
-def _unexamined(run: Run, grid: Grid, place: StudyFolder) -> list[int]:
+def _unexamined(run: Run, grid: StudyGrid, place: StudyFolder) -> list[int]:
     """The moments of a run without verdicts; none for models that nothing here can examine."""
     if grid.recipe.model != POCKET:
         return []
     return [i for i in grid.moments if not (place.student(run.name, i) / VERDICTS).is_file()]
 
 
-def _run(run: Run, grid: Grid, place: StudyFolder, examination: Examination | None, console: Console) -> None:
+def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination | None, console: Console) -> None:
     said = f"run {run.number + 1} of {len(grid.runs)}: [bold]{run.name}[/]"
     if finished(run, grid, place):
         console.print(f"{said} is done", highlight=False)
         return
     console.print(said, highlight=False)
-    watch = None if examination is None else examination.watching(run)
-    launch.distill(run.recipe, place.run(run.name), console, watch=watch)
+    watch = None if examination is None else examination.student_eval(run)
+    launch.distill_recipe(run.recipe, place.run(run.name), console, watch=watch)
     if lost := _unexamined(run, grid, place):
         raise RunError(
             f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
@@ -80,15 +80,15 @@ def _run(run: Run, grid: Grid, place: StudyFolder, examination: Examination | No
         )
 
 
-def _refuse_missing_teachers(grid: Grid) -> None:
+def _refuse_missing_teachers(grid: StudyGrid) -> None:
     """Reads every LoRA that some run will want, which is quick, before the first run, which is not."""
     named = {name: spec for run in grid.runs for name, spec in run.recipe.teachers.named.items()}
     for spec in named.values():
         if spec.adapter is not None:
-            lora_file.read(adapter_path(spec.adapter))
+            lora_file.read_lora(adapter_path(spec.adapter))
 
 
-def covers(grid: Grid) -> dict[str, dict[str, list[str] | None]]:
+def covers(grid: StudyGrid) -> dict[str, dict[str, list[str] | None]]:
     """What each examined specialised teacher teaches."""
     found: dict[str, dict[str, list[str] | None]] = {}
     for name in grid.teachers:

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from fewstep import durable
 from fewstep.bench.coverage import ENOUGH
-from fewstep.study.folder import Begun, StudyFolder
-from fewstep.study.intervals import Floats, Interval, crossed
+from fewstep.runtime import durable
+from fewstep.study.folder import StudyFolder, StudyManifest
+from fewstep.study.intervals import (
+    Interval,
+    ScoreArray,
+    crossed_interval,
+)
 from fewstep.study.plan import BASE
 
 TEACHER, SPECIALISED = "teacher:", "specialised"
@@ -24,58 +28,60 @@ ATTEMPTS = ".attempts.jsonl"  # what judges keep beside their verdicts
 NO_RUN = None  # in place of a run's seed
 
 Column = tuple[str, str]  # task, category
-Scores = Mapping[Column, Mapping[str, float]]  # by case
-Answers = Mapping[str, Scores]  # judge, or measure -> scores of one gallery
+ColumnScores = Mapping[Column, Mapping[str, float]]  # by case
+JudgeScores = Mapping[str, ColumnScores]  # judge, or measure -> scores of one gallery
 EXACT = "exact_psnr"
 MEASURES = (EXACT, "preserved_psnr", "flat_noise")
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One row's answers: by run seed, or under NO_RUN alone."""
 
     name: str
-    answers: Mapping[int | None, Answers]
+    answers: Mapping[int | None, JudgeScores]
 
     @property
     def seeds(self) -> frozenset[int]:
         return frozenset(seed for seed in self.answers if seed is not NO_RUN)
 
-    def at(self, seed: int | None) -> Answers:
+    def at(self, seed: int | None) -> JudgeScores:
         """A run's answers; those of a teacher, whichever run it is compared with."""
         return self.answers[NO_RUN] if NO_RUN in self.answers else self.answers[seed]
 
 
 @dataclass(frozen=True)
-class Sat:
+class ExaminedRuns:
     """All rows of one study that have been examined. read: a gallery's folder -> its answers, none where there are
     none."""
 
     place: StudyFolder
-    begun: Begun
-    read: Callable[[Path], Answers]
+    manifest: StudyManifest
+    read: Callable[[Path], JudgeScores]
 
-    def row(self, name: str) -> Row | None:
+    def row(self, name: str) -> ScoreRow | None:
         """None where it has not been examined, or is no row of this study."""
         if name == f"{TEACHER}{SPECIALISED}":
             return self._specialised()
         if name.startswith(TEACHER):
-            found: Mapping[int | None, Answers] = {NO_RUN: self.read(self.place.teacher(name.removeprefix(TEACHER)))}
+            found: Mapping[int | None, JudgeScores] = {
+                NO_RUN: self.read(self.place.teacher(name.removeprefix(TEACHER)))
+            }
         else:
             found = self._runs(name)
         answered = {seed: answers for seed, answers in found.items() if answers}
-        return Row(name, answered) if answered else None
+        return ScoreRow(name, answered) if answered else None
 
-    def _runs(self, name: str) -> Mapping[int | None, Answers]:
+    def _runs(self, name: str) -> Mapping[int | None, JudgeScores]:
         cell, _, share = name.partition("@")
-        moment = max(1, round(float(share or 1) * self.begun.iterations))
-        if moment not in self.begun.moments or cell not in self.begun.plan.cells:
+        moment = max(1, round(float(share or 1) * self.manifest.iterations))
+        if moment not in self.manifest.moments or cell not in self.manifest.plan.cells:
             return {}
-        return {s: self.read(self.place.student(self.begun.run(cell, s), moment)) for s in self.begun.seeds}
+        return {s: self.read(self.place.student(self.manifest.run(cell, s), moment)) for s in self.manifest.seeds}
 
-    def _specialised(self) -> Row | None:
+    def _specialised(self) -> ScoreRow | None:
         """Every category by the teacher that teaches it, the others by the base."""
-        names = [BASE, *self.begun.covers]
+        names = [BASE, *self.manifest.covers]
         rows = {name: self.row(f"{TEACHER}{name}") for name in names}
         if len(names) < 2 or not all(rows.values()):
             return None
@@ -84,45 +90,45 @@ class Sat:
             judge: {column: told[self._teaching(column)].get(judge, {}).get(column, {}) for column in scores}
             for judge, scores in told[BASE].items()
         }
-        return Row(f"{TEACHER}{SPECIALISED}", {NO_RUN: answers})
+        return ScoreRow(f"{TEACHER}{SPECIALISED}", {NO_RUN: answers})
 
     def _teaching(self, column: Column) -> str:
         task, category = column
-        for name, cover in self.begun.covers.items():
+        for name, cover in self.manifest.covers.items():
             if task in (cover["tasks"] or [task]) and category in (cover["categories"] or [category]):
                 return name
         return BASE
 
 
-def judged(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def verdict_lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """A gallery's verdicts by judge, as lines."""
     files = [file for file in sorted(folder.glob("verdicts/*.jsonl")) if not file.name.endswith(ATTEMPTS)]
     found: dict[str, list[dict[str, Any]]] = {}
     for file in files:
-        for line in durable.lines(file):
+        for line in durable.read_jsonl(file):
             found.setdefault(str(line["judge"]), []).append(line)
     return found
 
 
-def verdicts(folder: Path) -> Answers:
+def verdicts(folder: Path) -> JudgeScores:
     """The scores of a gallery's judges. What a judge refused, or what is out of range, has no score here; a judge that
     scored too little of the gallery has none at all (`short_of`)."""
-    short = short_of(folder)
+    short = incomplete_judges(folder)
     return _by_judge(
         (judge, line, float(line["score"]))
-        for judge, lines in judged(folder).items()
+        for judge, lines in verdict_lines(folder).items()
         if judge not in short
         for line in lines
         if _scored(line)
     )
 
 
-def short_of(folder: Path) -> dict[str, tuple[int, int]]:
+def incomplete_judges(folder: Path) -> dict[str, tuple[int, int]]:
     """Judges that scored too little of a gallery to be believed, with how many pictures of how many: what a judge
     refuses, or a pass that was stopped has not reached, may be the worst."""
-    drawn = {(line["case"], line["seed"]) for line in durable.lines(folder / "manifest.jsonl")}
+    drawn = {(line["case"], line["seed"]) for line in durable.read_jsonl(folder / "manifest.jsonl")}
     found = {}
-    for judge, lines in judged(folder).items():
+    for judge, lines in verdict_lines(folder).items():
         asked = drawn | {(line["case"], line["seed"]) for line in lines}
         scored = {(line["case"], line["seed"]) for line in lines if _scored(line)}
         if len(scored) < ENOUGH * len(asked):
@@ -134,17 +140,17 @@ def _scored(line: Mapping[str, Any]) -> bool:
     return line.get("status") == "ok" and line.get("score") is not None
 
 
-def measures(folder: Path) -> Answers:
+def measures(folder: Path) -> JudgeScores:
     """The probe's measurements that are no score: dB to the exact answer, and so on."""
     return _by_judge(
         (name, line, float(line[name]))
-        for line in durable.lines(folder / "records.jsonl")
+        for line in durable.read_jsonl(folder / "records.jsonl")
         for name in MEASURES
         if line.get(name) is not None
     )
 
 
-def _by_judge(told: Iterable[tuple[str, Mapping[str, Any], float]]) -> Answers:
+def _by_judge(told: Iterable[tuple[str, Mapping[str, Any], float]]) -> JudgeScores:
     """A case's several seeds and repeats are one number, their mean."""
     found: dict[str, dict[Column, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for judge, line, value in told:
@@ -158,24 +164,24 @@ def _by_judge(told: Iterable[tuple[str, Mapping[str, Any], float]]) -> Answers:
 # ---- numbers
 
 
-def judges_of(rows: Sequence[Row]) -> list[str]:
+def common_judges(rows: Sequence[ScoreRow]) -> list[str]:
     """The judges that all rows have in all their runs."""
     sets = [set(answers) for row in rows for answers in row.answers.values()]
     return sorted(set.intersection(*sets)) if sets else []
 
 
-def level(row: Row, judge: str, task: str, categories: Sequence[str]) -> Interval | None:
+def level(row: ScoreRow, judge: str, task: str, categories: Sequence[str]) -> Interval | None:
     """The row's mean score over categories; None where a category lacks scores."""
     return _estimate([row], lambda matrices: matrices[0], [judge], task, categories)
 
 
 def contrast(
-    higher: Sequence[Row], lower: Sequence[Row], judges: Sequence[str], task: str, categories: Sequence[str]
+    higher: Sequence[ScoreRow], lower: Sequence[ScoreRow], judges: Sequence[str], task: str, categories: Sequence[str]
 ) -> Interval | None:
     """The mean of `higher` less the mean of `lower`, paired by run seed and case; a case's score is its mean over the
     judges. None where they have no run seed, or in some category no case, in common."""
 
-    def apart(matrices: Sequence[Floats]) -> Floats:
+    def apart(matrices: Sequence[ScoreArray]) -> ScoreArray:
         over, under = matrices[: len(higher)], matrices[len(higher) :]
         return np.asarray(np.mean(over, axis=0) - np.mean(under, axis=0))
 
@@ -183,8 +189,8 @@ def contrast(
 
 
 def _estimate(
-    rows: Sequence[Row],
-    combined: Callable[[Sequence[Floats]], Floats],
+    rows: Sequence[ScoreRow],
+    combined: Callable[[Sequence[ScoreArray]], ScoreArray],
     judges: Sequence[str],
     task: str,
     categories: Sequence[str],
@@ -196,12 +202,12 @@ def _estimate(
     groups = [_matrices(rows, seeds, judges, (task, category)) for category in categories]
     if not seeds or not judges or not groups or any(m is None for m in groups):
         return None
-    return crossed([combined(m) for m in groups if m is not None])
+    return crossed_interval([combined(m) for m in groups if m is not None])
 
 
 def _matrices(
-    rows: Sequence[Row], seeds: Sequence[int | None], judges: Sequence[str], column: Column
-) -> list[Floats] | None:
+    rows: Sequence[ScoreRow], seeds: Sequence[int | None], judges: Sequence[str], column: Column
+) -> list[ScoreArray] | None:
     """A matrix for each row, runs down and cases across; the cases are those that everyone has from every judge."""
     told = [[[row.at(s).get(judge, {}).get(column, {}) for judge in judges] for s in seeds] for row in rows]
     everyone = [set(scores) for by_seed in told for by_judge in by_seed for scores in by_judge]

@@ -8,24 +8,31 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fewstep import strict_yaml
 from fewstep.data.mixture import Task
-from fewstep.plan import Plan
+from fewstep.runtime import strict_yaml
+from fewstep.runtime.section import Section
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan
-from fewstep.study.scores import EXACT, Row, Sat, contrast, judges_of, level
+from fewstep.study.scores import (
+    EXACT,
+    ExaminedRuns,
+    ScoreRow,
+    common_judges,
+    contrast,
+    level,
+)
 
-Verdict = Literal["reproduced", "not reproduced", "undecided"]
-REPRODUCED: Verdict = "reproduced"
-NOT_REPRODUCED: Verdict = "not reproduced"
-UNDECIDED: Verdict = "undecided"
+TakeawayVerdict = Literal["reproduced", "not reproduced", "undecided"]
+REPRODUCED: TakeawayVerdict = "reproduced"
+NOT_REPRODUCED: TakeawayVerdict = "not reproduced"
+UNDECIDED: TakeawayVerdict = "undecided"
 FEWEST_CASES = 20  # ours: of a category
 CEILING = 4.9  # ours: where all rows are above it, the examination is too easy to tell by how much they differ
 TOO_EASY = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
 
 
-class Claim(Plan):
+class Claim(Section):
     """One contrast. Rows are named as in scores.py."""
 
     says: str
@@ -37,7 +44,7 @@ class Claim(Plan):
     margin: float = Field(gt=0)
 
 
-class Takeaway(Plan):
+class Takeaway(Section):
     """One conclusion of the paper, and the study that answers it."""
 
     number: int
@@ -47,7 +54,7 @@ class Takeaway(Plan):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClaimResult:
     """What a study says to a claim.
 
     found: None where its rows have not been examined. why: what kept it from being decided, other than the interval.
@@ -57,7 +64,7 @@ class Answer:
 
     claim: Claim
     found: Interval | None
-    verdict: Verdict
+    verdict: TakeawayVerdict
     why: str | None
     in_paper: float | None
     in_db: Interval | None = None
@@ -67,11 +74,11 @@ class Answer:
 def takeaways() -> tuple[Takeaway, ...]:
     """All six, in order."""
     file = resources.files("fewstep") / "study" / "takeaways.yaml"
-    raw = strict_yaml.parse(file.read_text(encoding="utf-8"), "takeaways.yaml")
-    return tuple(Takeaway.model_validate(told) for told in raw)
+    raw = strict_yaml.load_yaml(file.read_text(encoding="utf-8"), "takeaways.yaml")
+    return tuple(Takeaway.model_validate(entry) for entry in raw)
 
 
-def decided(claim: Claim, found: Interval | None, pressed: bool = False) -> Verdict:
+def claim_verdict(claim: Claim, found: Interval | None, pressed: bool = False) -> TakeawayVerdict:
     """The word that the interval allows.
 
     more: reproduced where the whole interval, and every run by itself, is above 0; not reproduced where the whole
@@ -93,35 +100,37 @@ def decided(claim: Claim, found: Interval | None, pressed: bool = False) -> Verd
     return UNDECIDED
 
 
-def together(verdicts: Sequence[Verdict]) -> Verdict:
+def combined_verdict(verdicts: Sequence[TakeawayVerdict]) -> TakeawayVerdict:
     """A takeaway stands with all its claims, and falls with any."""
     if NOT_REPRODUCED in verdicts:
         return NOT_REPRODUCED
     return REPRODUCED if set(verdicts) == {REPRODUCED} else UNDECIDED
 
 
-def answered(claim: Claim, sat: Sat, measured: Sat, columns: Mapping[str, Sequence[str]]) -> Answer:
+def claim_result(
+    claim: Claim, examined: ExaminedRuns, measured: ExaminedRuns, columns: Mapping[str, Sequence[str]]
+) -> ClaimResult:
     """sat: the rows' scores; measured: their measurements; columns: the categories of each task."""
     categories = claim.categories or tuple(columns.get(claim.task, ()))
-    printed = in_paper(claim, sat.begun.plan)
-    higher, lower = _sides(claim, sat)
+    printed = in_paper(claim, examined.manifest.plan)
+    higher, lower = _sides(claim, examined)
     if not (higher and lower and categories):
-        return Answer(claim, None, UNDECIDED, "not examined yet", printed)
-    rows, judges = [*higher, *lower], judges_of([*higher, *lower])
+        return ClaimResult(claim, None, UNDECIDED, "not examined yet", printed)
+    rows, judges = [*higher, *lower], common_judges([*higher, *lower])
     found = contrast(higher, lower, judges, claim.task, categories)
     in_db = contrast(*_sides(claim, measured), [EXACT], claim.task, categories)
     if found is None:
-        return Answer(claim, None, UNDECIDED, None, printed, in_db)
+        return ClaimResult(claim, None, UNDECIDED, None, printed, in_db)
     means = [level(row, judge, claim.task, categories) for row in rows for judge in judges]
     pressed = all(mean is not None and mean.value > CEILING for mean in means)
     why = _unfit(found, categories)
-    verdict = UNDECIDED if why else decided(claim, found, pressed)
-    return Answer(claim, found, verdict, TOO_EASY if pressed and verdict == UNDECIDED else why, printed, in_db)
+    verdict = UNDECIDED if why else claim_verdict(claim, found, pressed)
+    return ClaimResult(claim, found, verdict, TOO_EASY if pressed and verdict == UNDECIDED else why, printed, in_db)
 
 
-def _sides(claim: Claim, sat: Sat) -> tuple[list[Row], list[Row]]:
+def _sides(claim: Claim, examined: ExaminedRuns) -> tuple[list[ScoreRow], list[ScoreRow]]:
     """The rows above and below; none on both sides where one of them has not been examined."""
-    higher, lower = ([sat.row(name) for name in names] for names in (claim.higher, claim.lower))
+    higher, lower = ([examined.row(name) for name in names] for names in (claim.higher, claim.lower))
     if None in (*higher, *lower):
         return [], []
     return [row for row in higher if row], [row for row in lower if row]
@@ -151,7 +160,7 @@ def in_paper(claim: Claim, plan: StudyPlan) -> float | None:
     return None
 
 
-def summary(takeaway: Takeaway, answers: Sequence[Answer]) -> dict[str, Any]:
+def takeaway_summary(takeaway: Takeaway, answers: Sequence[ClaimResult]) -> dict[str, Any]:
     """A takeaway with its answers, as JSON."""
     claims = [
         {
@@ -166,5 +175,5 @@ def summary(takeaway: Takeaway, answers: Sequence[Answer]) -> dict[str, Any]:
         }
         for answer in answers
     ]
-    verdict = together([answer.verdict for answer in answers])
+    verdict = combined_verdict([answer.verdict for answer in answers])
     return {"number": takeaway.number, "says": takeaway.says, "verdict": verdict, "claims": claims}

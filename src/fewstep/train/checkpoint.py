@@ -23,11 +23,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from fewstep.durable import make_folder, refusal
-from fewstep.errors import RunError
-from fewstep.parallel import ALONE, Ranks
+from fewstep.runtime.durable import make_folder, refusal
+from fewstep.runtime.errors import RunError
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.train import shards
-from fewstep.train.retention import outlived
+from fewstep.train.retention import expired
 
 MARKER = "COMPLETE"
 STATE = "state.json"
@@ -51,7 +51,9 @@ class Position:
 class Checkpoints:
     """The checkpoints of one run, in `folder`. `say` is told, in a sentence, what is passed over."""
 
-    def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None, ranks: Ranks = ALONE):
+    def __init__(
+        self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None, ranks: Ranks = SINGLE_RANK
+    ):
         self.folder, self.keep, self.say, self.ranks = folder, keep, say, ranks
 
     def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
@@ -63,7 +65,7 @@ class Checkpoints:
         self.ranks.from_first(lambda: self._write(position, tensors, state, best))
         return self.folder / position.name
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         """Between iterations: what can be finished without waiting for it. All ranks call it."""
 
     def finish(self) -> None:
@@ -74,7 +76,7 @@ class Checkpoints:
         with self._refusing(position):
             for stem, named in tensors.items():
                 save_file({n: t.detach().contiguous() for n, t in named.items()}, beside / f"{stem}.safetensors")
-        self._seal(position, as_text(state), best)
+        self._seal(position, state_text(state), best)
 
     def _begun(self, position: Position) -> Path:
         """An empty folder beside the checkpoint's place."""
@@ -116,16 +118,16 @@ class Checkpoints:
     def latest(self) -> Path | None:
         """The newest whole checkpoint."""
         for place in reversed(self._places()):
-            fault = torn(place)
+            fault = checkpoint_fault(place)
             if fault is None:
                 return place
             self.say(f"{place} is passed over: {fault}")
         return None
 
-    def whole(self) -> set[int]:
+    def complete_iterations(self) -> set[int]:
         """The iterations of whole checkpoints."""
         named = [(match, place) for place in self._places() if (match := _NAME.fullmatch(place.name))]
-        return {int(m["number"]) for m, place in named if m["phase"] == "iteration" and torn(place) is None}
+        return {int(m["number"]) for m, place in named if m["phase"] == "iteration" and checkpoint_fault(place) is None}
 
     def _places(self) -> list[Path]:
         """Whole or torn, oldest first: warm-up before iterations."""
@@ -141,17 +143,17 @@ class Checkpoints:
 
     def _retain(self, best: Collection[int]) -> None:
         spared = {Position(iteration).name for iteration in best}
-        for name in outlived([place.name for place in self._places()], self.keep, spared):
+        for name in expired([place.name for place in self._places()], self.keep, spared):
             shutil.rmtree(self.folder / name, ignore_errors=True)  # half gone is torn: the marker lists all files
         for left in self.folder.glob("*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def as_text(state: Mapping[str, Any]) -> str:
+def state_text(state: Mapping[str, Any]) -> str:
     return json.dumps(state, indent=1) + "\n"
 
 
-def torn(place: Path) -> str | None:
+def checkpoint_fault(place: Path) -> str | None:
     """What is wrong with a checkpoint's folder; None when it is whole."""
     try:
         sizes = json.loads((place / MARKER).read_text())
@@ -165,10 +167,10 @@ def torn(place: Path) -> str | None:
     return None
 
 
-def load(
+def load_checkpoint(
     place: Path,
     device: torch.device | str = "cpu",
-    layout: shards.Layout = lambda stem, name: None,
+    template: shards.TemplateLookup = lambda stem, name: None,
     stems: Collection[str] | None = None,
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors by file stem, and the state, of a whole checkpoint, whichever number of ranks wrote it.
@@ -182,7 +184,7 @@ def load(
     """
     try:
         if (place / shards.FOLDER).is_dir():
-            tensors = shards.read(place, device, layout, stems)
+            tensors = shards.read_shards(place, device, template, stems)
         else:
             files = [file for file in sorted(place.glob("*.safetensors")) if stems is None or file.stem in stems]
             tensors = {file.stem: load_file(file, device=str(device)) for file in files}

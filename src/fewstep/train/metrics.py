@@ -8,22 +8,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewstep.durable import append_line, lines, make_folder, write
+from fewstep.runtime.durable import (
+    append_jsonl,
+    make_folder,
+    read_jsonl,
+    write_atomically,
+)
 from fewstep.train.checkpoint import Position
 
 
-class Metrics:
+class MetricsLog:
     def __init__(self, path: Path):
         self.path = path
 
     def append(self, phase: str, iteration: int, figures: dict[str, Any]) -> None:
-        append_line(self.path, {"phase": phase, "iteration": iteration, **figures})
+        append_jsonl(self.path, {"phase": phase, "iteration": iteration, **figures})
 
-    def cut(self, position: Position) -> None:
+    def truncate_after(self, position: Position) -> None:
         """Drop the lines past `position`: a run that goes on from there writes them again."""
         make_folder(self.path.parent)
-        kept = [line for line in lines(self.path) if _before(line, position)]
-        write(self.path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept))
+        kept = [line for line in read_jsonl(self.path) if _before(line, position)]
+        write_atomically(
+            self.path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in kept)
+        )
 
 
 def _before(line: dict[str, Any], position: Position) -> bool:

@@ -5,10 +5,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fewstep.data.order import refuse_few_samples
-from fewstep.plan import Plan
+from fewstep.runtime.section import Section
 
 
-class RunPlan(Plan):
+class RunPlan(Section):
     """How long, on what, and what is kept on the way."""
 
     iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 192)")

@@ -65,6 +65,6 @@ class Ranking:
         return (-one.value if self.highest else one.value), one.iteration
 
 
-def outlived(oldest_first: Sequence[str], newest: int, spared: Collection[str]) -> list[str]:
+def expired(oldest_first: Sequence[str], newest: int, spared: Collection[str]) -> list[str]:
     """The checkpoints that go: neither among the newest nor spared."""
     return [name for name in oldest_first[:-newest] if name not in spared]

@@ -9,14 +9,19 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 
-from fewstep.durable import refusal
-from fewstep.parallel import Ranks
+from fewstep.runtime.durable import refusal
+from fewstep.runtime.parallel import Ranks
 from fewstep.train import shards
-from fewstep.train.checkpoint import Checkpoints, Position, Tensors, as_text
+from fewstep.train.checkpoint import (
+    Checkpoints,
+    Position,
+    Tensors,
+    state_text,
+)
 
 
 @dataclass(frozen=True)
-class _UnderWay:
+class _Pending:
     """A checkpoint whose files are being written."""
 
     position: Position
@@ -32,18 +37,18 @@ class ShardedCheckpoints(Checkpoints):
     def __init__(self, folder: Path, keep: int, say: Callable[[str], None], ranks: Ranks):
         super().__init__(folder, keep, say, ranks)
         # The threads have a line of their own: on the training's they would take each other's messages.
-        self._line = dist.new_group(backend="gloo")
-        self._under_way: _UnderWay | None = None
+        self._group = dist.new_group(backend="gloo")
+        self._pending: _Pending | None = None
 
     def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
         self.finish()
         self.ranks.from_first(lambda: self._begun(position))
-        written = shards.write(self._beside(position), tensors, self._line)
-        self._under_way = _UnderWay(position, as_text(state), tuple(best), written)
+        written = shards.write_shards(self._beside(position), tensors, self._group)
+        self._pending = _Pending(position, state_text(state), tuple(best), written)
         return self.folder / position.name
 
-    def tend(self) -> None:
-        if self._under_way is not None and all(self.ranks.gather(self._under_way.written.done())):
+    def poll(self) -> None:
+        if self._pending is not None and all(self.ranks.gather(self._pending.written.done())):
             self.finish()
 
     def finish(self) -> None:
@@ -51,9 +56,9 @@ class ShardedCheckpoints(Checkpoints):
         Raises:
             EnvironmentRefused: on all ranks, where one could not write.
         """
-        if self._under_way is None:
+        if self._pending is None:
             return
-        now, self._under_way = self._under_way, None
+        now, self._pending = self._pending, None
         faults = [fault for fault in self.ranks.gather(_fault(now.written)) if fault is not None]
         if faults:
             raise refusal(self.folder / now.position.name, OSError(faults[0]))

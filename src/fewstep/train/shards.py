@@ -18,12 +18,12 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 
 FOLDER = "shards"  # in a checkpoint
 
-Named = dict[str, dict[str, Tensor]]
-Layout = Callable[[str, str], Tensor | None]
+TensorsByStem = dict[str, dict[str, Tensor]]
+TemplateLookup = Callable[[str, str], Tensor | None]
 """Of a stem and a name: a tensor that lies as this one is wanted; None: whole."""
 
 
-def write(place: Path, tensors: Mapping[str, Mapping[str, Tensor]], group: ProcessGroup) -> Future[Any]:
+def write_shards(place: Path, tensors: Mapping[str, Mapping[str, Tensor]], group: ProcessGroup) -> Future[Any]:
     """Begins to write: tensors are copied before this returns and may change then. All ranks call it, with a group of
     their own for it; tensors that are whole on all ranks are written by one. The future is done when this rank's files
     are there."""
@@ -34,7 +34,9 @@ def write(place: Path, tensors: Mapping[str, Mapping[str, Tensor]], group: Proce
     return begun
 
 
-def read(place: Path, device: torch.device | str, layout: Layout, stems: Collection[str] | None) -> Named:
+def read_shards(
+    place: Path, device: torch.device | str, template: TemplateLookup, stems: Collection[str] | None
+) -> TensorsByStem:
     """
     Args:
         stems: which to read; None: all.
@@ -44,7 +46,7 @@ def read(place: Path, device: torch.device | str, layout: Layout, stems: Collect
     for key, held in reader.read_metadata().state_dict_metadata.items():
         stem, name = key.split("/", 1)
         if stems is None or stem in stems:
-            like = layout(stem, name)
+            like = template(stem, name)
             size, dtype = held.size, held.properties.dtype  # type: ignore[union-attr]
             wanted[key] = (
                 torch.empty(size, dtype=dtype, device=device) if like is None else torch.empty_like(like, dtype=dtype)
@@ -52,7 +54,7 @@ def read(place: Path, device: torch.device | str, layout: Layout, stems: Collect
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # reading takes no agreement
         dcp.load(wanted, storage_reader=reader, no_dist=True)
-    found: Named = {}
+    found: TensorsByStem = {}
     for key, value in wanted.items():
         stem, name = key.split("/", 1)
         found.setdefault(stem, {})[name] = value

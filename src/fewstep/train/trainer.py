@@ -12,26 +12,46 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from fewstep.encode.loader import Batch
-from fewstep.errors import Interrupted, RecipeError, RunError, TrainingStopped
-from fewstep.flow.noise import Draw
+from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.parallel import ALONE, Ranks
-from fewstep.roles.assemble import Cast
-from fewstep.roles.plan import CriticPlan, StudentPlan, WatchPlan
-from fewstep.train.average import Average
-from fewstep.train.checkpoint import Checkpoints, Position, load
-from fewstep.train.distill import Method, Seen
-from fewstep.train.health import USUAL_WATCH, Health
-from fewstep.train.learner import Learner
-from fewstep.train.metrics import Metrics
+from fewstep.roles.build import Roles
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    WatchPlan,
+)
+from fewstep.runtime.errors import (
+    Interrupted,
+    RecipeError,
+    RunError,
+    TrainingStopped,
+)
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.train.checkpoint import (
+    Checkpoints,
+    Position,
+    load_checkpoint,
+)
+from fewstep.train.diagnostics import DEFAULT_WATCH, TeacherDiagnostics
+from fewstep.train.dmd_step import DMDStep, StepMetrics
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.graceful_stop import GracefulStop
+from fewstep.train.metrics import MetricsLog
+from fewstep.train.monitor import (
+    NonFiniteCounter,
+    PullMonitor,
+    StepTimer,
+    merge_over_ranks,
+    pulls_of,
+    to_host,
+)
 from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best, Ranking
+from fewstep.train.role_optimizer import RoleOptimizer
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
-from fewstep.train.stopping import Stopping
-from fewstep.train.terms import terms_of
-from fewstep.train.watch import Clock, Pulls, Skips, over_ranks, pulls_of, read
 
-Line = dict[str, Any]  # of metrics.jsonl
+MetricsLine = dict[str, Any]  # of metrics.jsonl
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
 
 
@@ -60,35 +80,35 @@ class Trainer:
     def __init__(
         self,
         folder: Path,
-        cast: Cast,
+        roles: Roles,
         batch: Callable[[int], Batch],
-        draw: Draw,
+        rng: NamedRNG,
         run: RunPlan,
         student: StudentPlan,
         critic: CriticPlan,
         objective: ObjectivePlan,
-        watch: WatchPlan = USUAL_WATCH,
+        watch: WatchPlan = DEFAULT_WATCH,
         *,
         examine: Callable[[int], Mapping[str, float]] | None = None,
         render: Callable[[int], object] | None = None,
         console: Console | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_RANK,
     ):
-        self.cast, self.batch, self.run, self.draw = cast, batch, run, draw
+        self.roles, self.batch, self.run, self.rng = roles, batch, run, rng
         self.examine, self.render, self.ranks = examine, render, ranks
         self.console = console if ranks.first else None
-        self.device = cast.student.backbone.device
-        self.method = Method(
-            cast, student, critic, objective, draw,
-            Learner(cast.student, student, ranks), Learner(cast.critic, critic, ranks),
-            Average(cast.student, student.ema), Clock(self.device), Health(watch),
-            terms_of(objective, cast, student.grid, draw),
+        self.device = roles.student.backbone.device
+        self.method = DMDStep(
+            roles, student, critic, objective, rng,
+            RoleOptimizer(roles.student, student, ranks), RoleOptimizer(roles.critic, critic, ranks),
+            EMA(roles.student, student.ema), StepTimer(self.device), TeacherDiagnostics(watch),
+            build_extra_losses(objective, roles, student.grid, rng),
         )  # fmt: skip
-        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.metrics = MetricsLog(folder / "metrics.jsonl")
         kept = folder / "checkpoints", run.keep_checkpoints, self._say, ranks
-        in_parts = cast.student.learns_split or cast.critic.learns_split
-        self.checkpoints = ShardedCheckpoints(*kept) if in_parts else Checkpoints(*kept)
-        self.skips, self.pulls = Skips(run.max_skipped_updates), Pulls(watch)
+        sharded = roles.student.has_sharded_parameters or roles.critic.has_sharded_parameters
+        self.checkpoints = ShardedCheckpoints(*kept) if sharded else Checkpoints(*kept)
+        self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(watch)
         self.position, self.ranking = Position(), Ranking(run)
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
@@ -105,67 +125,67 @@ class Trainer:
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
         try:
-            self._go()
+            self._run_loop()
         except TrainingStopped:
             self.checkpoints.finish()
             raise
         self.checkpoints.finish()
         return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.ranking.first)
 
-    def _go(self) -> None:
-        with Stopping() as stopping, self._progress() as advance:
+    def _run_loop(self) -> None:
+        with GracefulStop() as graceful_stop, self._progress() as advance:
             for w in range(self.position.warm_up, self.method.critic.warmup_iterations):
                 self._warm_up(w)
                 advance()
-                self._keep(stopping, w + 1)
+                self._save_if_due(graceful_stop, w + 1)
             if self.position.iteration == 0:
-                self._look(0)
+                self._evaluate(0)
             for i in range(self.position.iteration, self.run.iterations):
-                stop = self._answer(i, self._iterate(i))
+                stop = self._respond_to_pulls(i, self._iterate(i))
                 advance()
-                better = self._look(i + 1)
-                self._keep(stopping, i + 1, better or stop is not None or i + 1 == self.run.iterations)
+                better = self._evaluate(i + 1)
+                self._save_if_due(graceful_stop, i + 1, better or stop is not None or i + 1 == self.run.iterations)
                 if stop is not None:
                     raise stop
 
     # ---- one turn of the loop
 
-    def _iterate(self, i: int) -> Line:
+    def _iterate(self, i: int) -> MetricsLine:
         batch, begun_s = self._batch(i), time.perf_counter()
         k = self.method.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
         categories = [category for part in self.ranks.gather(batch.categories) for category in part]
         self.tasks[batch.task] += len(categories)
         self.categories.update(f"{batch.task}/{category}" for category in categories)
-        forwards = self.cast.teachers.forwards.copy()
-        for learner in (self.method.student_learner, self.method.critic_learner):
-            learner.pace(i, self.run.iterations)
-        seen = self.method.iterate(i, k, *batch.parts(self.run.gradient_accumulation))
-        line: Line = {
+        forwards = self.roles.teachers.forwards.copy()
+        for role_optimizer in (self.method.student_optimizer, self.method.critic_optimizer):
+            role_optimizer.set_lr(i, self.run.iterations)
+        metrics = self.method.iterate(i, k, *batch.micro_batches(self.run.gradient_accumulation))
+        line: MetricsLine = {
             "student_step": k,
             "task": batch.task,
             "tasks": dict(sorted(self.tasks.items())),
             "categories": dict(sorted(self.categories.items())),
-            "teacher_forwards": dict(sorted((self.cast.teachers.forwards - forwards).items())),
+            "teacher_forwards": dict(sorted((self.roles.teachers.forwards - forwards).items())),
         }
-        if self.cast.teachers.trust.shares:
-            line["trust"] = dict(self.cast.teachers.trust.shares)
+        if self.roles.teachers.trust.shares:
+            line["trust"] = dict(self.roles.teachers.trust.shares)
         self.position = replace(self.position, iteration=i + 1)
-        return self._record("distil", i, seen, line, begun_s, batch.share)
+        return self._record("distil", i, metrics, line, begun_s, batch.share)
 
-    def _answer(self, i: int, line: Line) -> TrainingStopped | None:
+    def _respond_to_pulls(self, i: int, line: MetricsLine) -> TrainingStopped | None:
         """To what iteration i measured of its teachers: the weight they get from now on, and the declared answer. What
         ends the run, once it has been looked at and saved."""
         pulls = pulls_of(line)
-        for name in pulls.keys() & self.cast.teachers.trust.shares.keys():
-            self.cast.teachers.trust.follow(name, pulls[name])
-        stops = [self._event(i, name, line) for name in self.pulls.add(pulls)]
+        for name in pulls.keys() & self.roles.teachers.trust.shares.keys():
+            self.roles.teachers.trust.adapt(name, pulls[name])
+        stops = [self._pull_event(i, name, line) for name in self.pulls.add(pulls)]
         return next((stop for stop in stops if stop is not None), None)
 
-    def _event(self, i: int, name: str, line: Line) -> TrainingStopped | None:
+    def _pull_event(self, i: int, name: str, line: MetricsLine) -> TrainingStopped | None:
         """A teacher has pulled too hard for too long. An anchor has all of the weight there is: nothing of it can be
         halved."""
-        trust, plan = self.cast.teachers.trust, self.pulls.plan
+        trust, plan = self.roles.teachers.trust, self.pulls.plan
         weighted = name in trust.shares
         answer = plan.answer if weighted or plan.answer != "halve" else "warn"
         if answer == "halve":
@@ -174,49 +194,51 @@ class Trainer:
         event = {"teacher": name, "task": line["task"], "student_step": line["student_step"], **measured}
         event |= {"bound": plan.bound, "answer": answer, "trust": trust.shares.get(name)}
         self._write("event", i, event)
-        said = (
+        message = (
             f"iteration {i}: teacher {name} pulls {measured['pull']:.3g} times as hard as the base pulls back, above "
             f"{plan.bound:g} for {plan.patience} measurements; answer: {answer}"
             + ("" if answer == plan.answer else ", since an anchor has no weight that could be halved")
         )
-        self._say(said)
+        self._say(message)
         if answer != "stop":
             return None
         return TrainingStopped(
-            f"{said}. Saved in {self.checkpoints.folder / self.position.name}: the same command goes on from there. "
+            f"{message}. Saved in {self.checkpoints.folder / self.position.name}: the same command goes on from there. "
             "For a calmer run begin a new one with lower teachers.lam_max, or teachers.watch.answer: halve"
         )
 
     def _warm_up(self, w: int) -> None:
         batch, begun_s = self._batch(w), time.perf_counter()
-        seen = self.method.warm_up(w, *batch.parts(self.run.gradient_accumulation))
+        metrics = self.method.warm_up(w, *batch.micro_batches(self.run.gradient_accumulation))
         self.position = Position(0, w + 1)
-        self._record("warm-up", w, seen, {"task": batch.task}, begun_s, batch.share)
+        self._record("warm-up", w, metrics, {"task": batch.task}, begun_s, batch.share)
 
-    def _record(self, phase: str, number: int, seen: Seen, line: Line, begun_s: float, share: float) -> Line:
-        figures = over_ranks(self.ranks.gather((share, read(seen))))
-        seconds = {**self.method.clock.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
+    def _record(
+        self, phase: str, number: int, metrics: StepMetrics, line: MetricsLine, begun_s: float, share: float
+    ) -> MetricsLine:
+        figures = merge_over_ranks(self.ranks.gather((share, to_host(metrics))))
+        seconds = {**self.method.timer.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
         self._write(phase, number, {**line, **figures, "seconds": seconds})
-        self.skips.add(figures, f"{phase} iteration {number}")
+        self.nonfinite.add(figures, f"{phase} iteration {number}")
         return {**line, **figures}
 
     def _batch(self, i: int) -> Batch:
-        with self.method.clock.part("data"):
+        with self.method.timer.part("data"):
             batch = self.batch(i)
             negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
             return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
 
     # ---- looking at the student
 
-    def _look(self, done: int) -> bool:
+    def _evaluate(self, done: int) -> bool:
         """Render and examine the averaged student where due. Whether it is one of the best so far."""
         rendering = self.render if _due(done, self.run.sample_every_iterations) else None
         examining = self.examine if _due(done, self.run.examine_every_iterations) else None
         if rendering is None and examining is None:
             return False
         figures: dict[str, float] = {}
-        if self.ranks.first or self.cast.runs_split:
-            with self.method.average.applied():
+        if self.ranks.first or self.roles.is_sharded:
+            with self.method.ema.applied():
                 if rendering is not None:
                     rendering(done)
                 figures = dict(examining(done)) if examining is not None else {}
@@ -240,12 +262,12 @@ class Trainer:
 
     # ---- keeping
 
-    def _keep(self, stopping: Stopping, done: int, now: bool = False) -> None:
+    def _save_if_due(self, graceful_stop: GracefulStop, done: int, now: bool = False) -> None:
         """Save where due, and end the run where a signal asked for it."""
-        asked = next((signal for signal in self.ranks.gather(stopping.asked) if signal), None)
+        asked = next((signal for signal in self.ranks.gather(graceful_stop.asked) if signal), None)
         if now or asked or _due(done, self.run.save_every_iterations):
             self._save()
-        self.checkpoints.tend()
+        self.checkpoints.poll()
         if asked:
             where = self.checkpoints.folder / self.position.name
             raise Interrupted(
@@ -255,20 +277,20 @@ class Trainer:
     def _save(self) -> None:
         method = self.method
         tensors = {
-            "student": self.cast.student.state(),
-            "student_average": method.average.state(),
-            "critic": self.cast.critic.state(),
-            "student_optimiser": method.student_learner.state(),
-            "critic_optimiser": method.critic_learner.state(),
+            "student": self.roles.student.state(),
+            "student_average": method.ema.state(),
+            "critic": self.roles.critic.state(),
+            "student_optimiser": method.student_optimizer.state(),
+            "critic_optimiser": method.critic_optimizer.state(),
         }
         state = {
             "format": FORMAT,
-            "seed": self.draw.seed,
+            "seed": self.rng.seed,
             "iteration": self.position.iteration,
             "warm_up": self.position.warm_up,
-            "skipped": self.skips.counts,
-            "trust": self.cast.teachers.trust.shares,
-            "trust_adapts": self.cast.teachers.trust.adaptive is not None,
+            "skipped": self.nonfinite.counts,
+            "trust": self.roles.teachers.trust.shares,
+            "trust_adapts": self.roles.teachers.trust.adaptive is not None,
             "pulls_over": self.pulls.over,
             "turns": self.turns,
             "tasks": self.tasks,
@@ -278,10 +300,10 @@ class Trainer:
         }
         self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
 
-    def _take_trust(self, state: Mapping[str, Any]) -> None:
+    def _load_trust(self, state: Mapping[str, Any]) -> None:
         """Of a checkpoint that has some, under the same rule: shares that were adapted are no start for constant ones,
         nor constant ones for such as are to be earned."""
-        trust = self.cast.teachers.trust
+        trust = self.roles.teachers.trust
         adapts = trust.adaptive is not None
         if not trust.shares or not state.get("trust"):
             return
@@ -293,29 +315,31 @@ class Trainer:
     def _resume(self) -> None:
         place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
         if place is not None:
-            tensors, state = load(place, self.device, self._layout)
-            if (state["format"], state["seed"]) != (FORMAT, self.draw.seed):
+            tensors, state = load_checkpoint(place, self.device, self._template)
+            if (state["format"], state["seed"]) != (FORMAT, self.rng.seed):
                 raise RunError(f"{place} was written with another seed or version. Start a new run folder")
-            self.cast.student.load_state(tensors["student"])
-            self.method.average.load_state(tensors["student_average"])
-            self.cast.critic.load_state(tensors["critic"])
-            self.method.student_learner.load_state(tensors["student_optimiser"])
-            self.method.critic_learner.load_state(tensors["critic_optimiser"])
+            self.roles.student.load_state(tensors["student"])
+            self.method.ema.load_state(tensors["student_average"])
+            self.roles.critic.load_state(tensors["critic"])
+            self.method.student_optimizer.load_state(tensors["student_optimiser"])
+            self.method.critic_optimizer.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
-            self.skips.counts = dict(state["skipped"])
-            self._take_trust(state)
+            self.nonfinite.counts = dict(state["skipped"])
+            self._load_trust(state)
             self.pulls.over = Counter(state.get("pulls_over", {}))
             self.turns, self.tasks = Counter(state["turns"]), Counter(state["tasks"])
             self.categories = Counter(state["categories"])
             self.ranking.load(state)
-            self.ranking.keep(self.ranks.gather(self.checkpoints.whole() if self.ranks.first else set())[0])
+            self.ranking.keep(
+                self.ranks.gather(self.checkpoints.complete_iterations() if self.ranks.first else set())[0]
+            )
             self._say(f"going on from {place}")
         if self.ranks.first:
-            self.metrics.cut(self.position)
+            self.metrics.truncate_after(self.position)
 
-    def _layout(self, stem: str, name: str) -> Tensor | None:
+    def _template(self, stem: str, name: str) -> Tensor | None:
         """The weight that this tensor of a checkpoint lies as; None for counts, which are whole."""
-        network = self.cast.critic if stem.startswith("critic") else self.cast.student
+        network = self.roles.critic if stem.startswith("critic") else self.roles.student
         named = network.named_parameters()
         return (
             named.get(name) if name in named else named.get(name.removesuffix("/exp_avg").removesuffix("/exp_avg_sq"))
@@ -323,7 +347,7 @@ class Trainer:
 
     # ---- talking
 
-    def _write(self, phase: str, number: int, figures: Line) -> None:
+    def _write(self, phase: str, number: int, figures: MetricsLine) -> None:
         if self.ranks.first:
             self.metrics.append(phase, number, figures)
 
@@ -331,12 +355,12 @@ class Trainer:
         if self.console is not None:
             self.console.print(text, highlight=False)
 
-    def _progress(self) -> "_Advancing":
+    def _progress(self) -> "_ProgressBar":
         done = self.position.iteration + self.position.warm_up
-        return _Advancing(self.console, self.run.iterations + self.method.critic.warmup_iterations, done)
+        return _ProgressBar(self.console, self.run.iterations + self.method.critic.warmup_iterations, done)
 
 
-class _Advancing:
+class _ProgressBar:
     """A progress bar as a context; calling what it gives counts one."""
 
     def __init__(self, console: Console | None, total: int, done: int):

@@ -12,16 +12,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import rgb2lab
 
-from fewstep.bench.metrics.metric import Metric, Pixels, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Metric,
+    Pixels,
+    Skipped,
+    Values,
+    ValueSpec,
+)
 
 SIDE = 16  # px of a thumbnail
 BINS = 5  # of each of L, a, b
 RANGES = ((0.0, 100.0), (-60.0, 60.0), (-60.0, 60.0))
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
-def measure(shot: Shot) -> Values | Skipped:
+def measure(shot: GalleryPicture) -> Values | Skipped:
     if isinstance(shot.pixels, Skipped):
         return shot.pixels
     others = [each.pixels for each in shot.siblings if not isinstance(each.pixels, Skipped)]
@@ -32,21 +39,21 @@ def measure(shot: Shot) -> Values | Skipped:
 
 def diversity(pixels: Pixels, others: Sequence[Pixels]) -> Values:
     """Mean distances of one picture to the case's others. Their mean over a case is its mean distance of pairs."""
-    layouts, palettes = ([of(each) for each in (pixels, *others)] for of in (layout_of, palette_of))
+    layouts, palettes = ([of(each) for each in (pixels, *others)] for of in (layout_features, palette_features))
     return {"layout": mean_distance(layouts[0], layouts[1:]), "palette": mean_distance(palettes[0], palettes[1:])}
 
 
-def mean_distance(features: Floats, others: Sequence[Floats]) -> float:
+def mean_distance(features: _Floats, others: Sequence[_Floats]) -> float:
     return float(np.mean([np.linalg.norm(features - each) for each in others]))
 
 
-def layout_of(pixels: Pixels) -> Floats:
+def layout_features(pixels: Pixels) -> _Floats:
     """Scaled so that a distance is the root mean square over the thumbnail, in Lab units."""
     small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(rgb2lab(np.asarray(small))).ravel() / SIDE
 
 
-def palette_of(pixels: Pixels) -> Floats:
+def palette_features(pixels: Pixels) -> _Floats:
     """Roots of a distribution's shares: their distance is Hellinger's, times the root of two: 0 .. 1.41."""
     small = Image.fromarray(pixels).resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
     lab = rgb2lab(np.asarray(small)).reshape(-1, 3)
@@ -59,7 +66,7 @@ METRIC = Metric(
     name="diversity",
     version="1",
     main="layout",
-    values={"layout": Value("Lab units", "higher", "ratio"), "palette": Value("Hellinger", "higher", "ratio")},
+    values={"layout": ValueSpec("Lab units", "higher", "ratio"), "palette": ValueSpec("Hellinger", "higher", "ratio")},
     measure=measure,
     of_case=True,
 )

@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
-from fewstep.bench.metrics.metric import Mask, Metric, Pixels, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Mask,
+    Metric,
+    Pixels,
+    Skipped,
+    Values,
+    ValueSpec,
+)
 
 Plane = NDArray[np.float32]  # (height, width) or (height, width, channels), in 8-bit levels
 
@@ -39,7 +47,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 CHROMA = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float32)  # BT.601
 
 
-def measure(shot: Shot) -> Values | Skipped:
+def measure(shot: GalleryPicture) -> Values | Skipped:
     return shot.pixels if isinstance(shot.pixels, Skipped) else flat_noise(shot.pixels)
 
 
@@ -276,7 +284,7 @@ def _rms(values: Plane) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-_LEVELS = Value("8-bit levels", "lower")
+_LEVELS = ValueSpec("8-bit levels", "lower")
 METRIC = Metric(
     name="flat_noise",
     version="1",
@@ -290,7 +298,7 @@ METRIC = Metric(
             for part in ("luma", "chroma")
         },
         **{f"lattice_{period}": _LEVELS for period in PERIODS},
-        "area": Value("share", None),
+        "area": ValueSpec("share", None),
     },
     measure=measure,
 )

@@ -4,13 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fewstep.bench.metrics.metric import Metric, Shot, Skipped, Value, Values
-from fewstep.bench.metrics.record import Measured
+from fewstep.bench.metrics.measurements import Measurement
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Metric,
+    Skipped,
+    Values,
+    ValueSpec,
+)
 
 PARTS = ("encode", "denoise", "decode")
 
 
-def measure(shot: Shot) -> Values | Skipped:
+def measure(shot: GalleryPicture) -> Values | Skipped:
     """seconds is the sum of its parts; nfe: network evaluations a picture, both branches of guidance counted."""
     told = {**(shot.row.get("seconds") or {}), "nfe": shot.row.get("nfe"), "peak_mb": shot.row.get("peak_mb")}
     found = {name: float(value) for name, value in told.items() if isinstance(value, int | float)}
@@ -21,7 +27,7 @@ def measure(shot: Shot) -> Values | Skipped:
     return found or Skipped("the manifest says nothing of time; pictures made elsewhere have none")
 
 
-def summary(records: Sequence[Measured]) -> dict[str, float]:
+def latency_summary(records: Sequence[Measurement]) -> dict[str, float]:
     """median and p90 of the seconds a picture, and pictures a second at their mean; nothing where no time is known."""
     seconds = [record.values["seconds"] for record in records if "seconds" in record.values]
     if not seconds or not sum(seconds):
@@ -33,7 +39,7 @@ def summary(records: Sequence[Measured]) -> dict[str, float]:
     }
 
 
-_SECONDS = Value("s", "lower", "ratio")
+_SECONDS = ValueSpec("s", "lower", "ratio")
 METRIC = Metric(
     name="latency",
     version="1",
@@ -43,8 +49,8 @@ METRIC = Metric(
         "encode": _SECONDS,
         "denoise": _SECONDS,
         "decode": _SECONDS,
-        "nfe": Value("network evaluations", "lower", "ratio"),
-        "peak_mb": Value("MB", "lower", "ratio"),
+        "nfe": ValueSpec("network evaluations", "lower", "ratio"),
+        "peak_mb": ValueSpec("MB", "lower", "ratio"),
     },
     measure=measure,
 )

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewstep.bench.gallery import Gallery, Row
+from fewstep.bench.gallery import Gallery, ManifestRow
 from fewstep.bench.suites import Question, Suite
 from fewstep.data.pictures import open_picture
-from fewstep.errors import CaseError, GalleryError
+from fewstep.runtime.errors import CaseError, GalleryError
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 Mask = NDArray[np.bool_]
@@ -32,7 +32,7 @@ Values = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Value:
+class ValueSpec:
     """better: which direction; None where neither is (the teacher's own value is the aim). compared: how two systems
     are: by a ratio of means where 0 is nothing at all, else by a difference."""
 
@@ -49,21 +49,21 @@ class Metric:
     name: str
     version: str
     main: str
-    values: Mapping[str, Value]
-    measure: Callable[["Shot"], Values | Skipped]
+    values: Mapping[str, ValueSpec]
+    measure: Callable[["GalleryPicture"], Values | Skipped]
     of_case: bool = False
     tools: Callable[[], str] = field(default=lambda: "")
 
 
 @dataclass(frozen=True)
-class Shot:
+class GalleryPicture:
     """One picture of a gallery and what it answers. Pixels are read when first asked for."""
 
-    row: Row
+    row: ManifestRow
     question: Question
     suite: Suite
     gallery: Gallery
-    siblings: Sequence["Shot"] = ()
+    siblings: Sequence["GalleryPicture"] = ()
 
     @property
     def key(self) -> tuple[str, int]:

@@ -14,7 +14,15 @@ from scipy import ndimage
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
-from fewstep.bench.metrics.metric import Mask, Metric, Pixels, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Mask,
+    Metric,
+    Pixels,
+    Skipped,
+    Values,
+    ValueSpec,
+)
 from fewstep.bench.metrics.registration import register
 
 Lab = NDArray[np.float64]
@@ -40,16 +48,16 @@ class Pair:
     resampled_psnr: float | None
 
 
-def measure(shot: Shot) -> Values | Skipped:
+def measure(shot: GalleryPicture) -> Values | Skipped:
     if shot.source is None:
         return Skipped("text to image: nothing to preserve")
     if isinstance(shot.pixels, Skipped):
         return shot.pixels
-    pair = paired(shot.pixels, shot.source, shot.region)
+    pair = pair_of(shot.pixels, shot.source, shot.region)
     return pair if isinstance(pair, Skipped) else preserve(pair)
 
 
-def paired(picture: Pixels, source: Image.Image, region: Image.Image | None) -> Pair | Skipped:
+def pair_of(picture: Pixels, source: Image.Image, region: Image.Image | None) -> Pair | Skipped:
     """The source and the mask brought to the answer's size."""
     height, width = picture.shape[:2]
     aspect = (width / height) / (source.width / source.height)
@@ -141,15 +149,15 @@ METRIC = Metric(
     version="1",
     main="psnr",
     values={
-        "psnr": Value("dB", "higher"),
-        "ssim": Value("share", "higher"),
-        "colour": Value("CIEDE2000", "lower"),
-        "tint": Value("CIEDE2000", "lower"),
-        "shift": Value("px", "lower"),
-        "zoom": Value("%", "lower"),
-        "change": Value("Lab units", None),
-        "no_op": Value("share", "lower"),
-        "resampled_psnr": Value("dB", None),
+        "psnr": ValueSpec("dB", "higher"),
+        "ssim": ValueSpec("share", "higher"),
+        "colour": ValueSpec("CIEDE2000", "lower"),
+        "tint": ValueSpec("CIEDE2000", "lower"),
+        "shift": ValueSpec("px", "lower"),
+        "zoom": ValueSpec("%", "lower"),
+        "change": ValueSpec("Lab units", None),
+        "no_op": ValueSpec("share", "lower"),
+        "resampled_psnr": ValueSpec("dB", None),
     },
     measure=measure,
 )

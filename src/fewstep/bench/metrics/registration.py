@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-Plane = NDArray[np.float64]
+_Plane = NDArray[np.float64]
 
 FADE = 8.0  # px over which weights rise from 0 to 1
 COARSEST, FINEST = 256, 640  # px; the longer side that the coarse and the fine step look at, at most
@@ -35,7 +35,7 @@ class Registration:
         return float(np.hypot(self.right, self.down))
 
 
-def register(picture: Plane, source: Plane, keep: NDArray[np.bool_]) -> Registration | None:
+def register(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> Registration | None:
     """Of two grey pictures of one size. None where there is too little to hold on to: no structure under `keep`."""
     step = -(-max(picture.shape) // FINEST)
     small = [ndimage.gaussian_filter(_thinned(x, step), 1.0) for x in (picture, source)]
@@ -51,11 +51,11 @@ def register(picture: Plane, source: Plane, keep: NDArray[np.bool_]) -> Registra
     return best and replace(best, right=best.right * step, down=best.down * step)
 
 
-def _thinned(x: Plane, step: int) -> Plane:
+def _thinned(x: _Plane, step: int) -> _Plane:
     return x if step == 1 else ndimage.uniform_filter(x, step)[step // 2 :: step, step // 2 :: step]
 
 
-def _coarse(picture: Plane, source: Plane, keep: NDArray[np.bool_]) -> tuple[float, float]:
+def _coarse(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> tuple[float, float]:
     """(down, right) in px by the peak of the phase correlation, on pictures of COARSEST px at most."""
     step = max(1, -(-max(picture.shape) // COARSEST))
     small = [_thinned(x, step) for x in (picture, source)]
@@ -68,17 +68,17 @@ def _coarse(picture: Plane, source: Plane, keep: NDArray[np.bool_]) -> tuple[flo
     return float(down * step), float(right * step)
 
 
-def _weighted(x: Plane, weight: Plane) -> Plane:
+def _weighted(x: _Plane, weight: _Plane) -> _Plane:
     return (x - np.average(x, weights=weight + 1e-12)) * weight
 
 
-def _faded(keep: NDArray[np.bool_]) -> Plane:
+def _faded(keep: NDArray[np.bool_]) -> _Plane:
     """1 inside, falling to 0 at the border of the picture and of what counts."""
     distance = ndimage.distance_transform_edt(np.pad(keep, 1))[1:-1, 1:-1]
     return np.asarray(np.clip(distance / FADE, 0, 1))
 
 
-def _fine(picture: Plane, source: Plane, keep: NDArray[np.bool_], start: tuple[float, float]) -> Registration | None:
+def _fine(picture: _Plane, source: _Plane, keep: NDArray[np.bool_], start: tuple[float, float]) -> Registration | None:
     """Least squares in shift, zoom, gain and offset, so that a change of light is no movement."""
     height, width = picture.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)

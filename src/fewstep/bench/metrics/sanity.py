@@ -1,12 +1,19 @@
 """Is there a picture at all? Failures are figures here, not gaps: a system is not better for having drawn nothing."""
 
-from fewstep.bench.metrics.metric import Metric, Pixels, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Metric,
+    Pixels,
+    Skipped,
+    Values,
+    ValueSpec,
+)
 
 BLACK = 2  # of 255; at most this everywhere
 CONSTANT = 0.5  # 8-bit levels; a standard deviation below it in every channel
 
 
-def measure(shot: Shot) -> Values:
+def measure(shot: GalleryPicture) -> Values:
     """ok is 1 where none of the others is. black: what NaN becomes when it is written as 8 bits, too."""
     found = dict.fromkeys(("failed", "unreadable", "black", "constant", "wrong_size"), 0.0)
     if not shot.drawn:
@@ -26,13 +33,13 @@ def _of_pixels(pixels: Pixels, size: tuple[int, int] | None) -> Values:
     }
 
 
-_BAD = Value("share", "lower")
+_BAD = ValueSpec("share", "lower")
 METRIC = Metric(
     name="sanity",
     version="1",
     main="ok",
     values={
-        "ok": Value("share", "higher"),
+        "ok": ValueSpec("share", "higher"),
         "failed": _BAD,
         "unreadable": _BAD,
         "black": _BAD,

@@ -12,22 +12,28 @@ import numpy as np
 from rapidfuzz.distance import LCSseq, Levenshtein
 from scipy.optimize import linear_sum_assignment
 
-from fewstep.bench.metrics import reading
-from fewstep.bench.metrics.metric import Metric, Shot, Skipped, Value, Values
-from fewstep.bench.metrics.reading import Line
+from fewstep.bench.metrics import ocr
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Metric,
+    Skipped,
+    Values,
+    ValueSpec,
+)
+from fewstep.bench.metrics.ocr import TextLine
 
 ALIKE = 0.5  # a read line that shares less with every expected line than this is not one of them
 HEIGHTS = {"under_16px": (0, 16), "16_to_32px": (16, 32), "over_32px": (32, np.inf)}
 
 
-def measure(shot: Shot) -> Values | Skipped:
+def measure(shot: GalleryPicture) -> Values | Skipped:
     wanted = expected_lines(shot.expect)
     if wanted is None:
         return Skipped("the case says nothing of text")
     if isinstance(shot.pixels, Skipped):
         return shot.pixels
-    found = reading.read(shot.pixels)
-    return found if isinstance(found, Skipped) else text(wanted, found)
+    found = ocr.read_text(shot.pixels)
+    return found if isinstance(found, Skipped) else text_values(wanted, found)
 
 
 def expected_lines(expect: Mapping[str, Any]) -> list[str] | None:
@@ -43,19 +49,19 @@ def expected_lines(expect: Mapping[str, Any]) -> list[str] | None:
     ]
 
 
-def text(wanted: Sequence[str], found: Sequence[Line]) -> Values:
+def text_values(wanted: Sequence[str], found: Sequence[TextLine]) -> Values:
     """word_precision, word_recall, word_f1: of words as a bag, whatever their order. order: how many of the words that
     are right stand in the order asked. exact_lines: share of lines read exactly. cer: edits of all the text over its
     length, 1 at most. extra_lines: lines that resemble nothing asked for. cer_<height>: by the height of the line."""
     stray = {"extra_lines": float(len(found))}
     if not wanted:
-        return {**stray, "extra_words": float(len(words(" ".join(line.text for line in found))))}
+        return {**stray, "extra_words": float(len(words_in(" ".join(line.text for line in found))))}
     read = [line.text for line in found]
-    pairs = paired(wanted, read)
-    asked, seen = words(" ".join(wanted)), words(" ".join(read))
+    pairs = matched_lines(wanted, read)
+    asked, seen = words_in(" ".join(wanted)), words_in(" ".join(read))
     return {
         **_of_words(asked, seen),
-        "exact_lines": sum(plain(wanted[i]) == plain(read[j]) for i, j in pairs) / len(wanted),
+        "exact_lines": sum(normalised_line(wanted[i]) == normalised_line(read[j]) for i, j in pairs) / len(wanted),
         "cer": error_rate(" ".join(wanted), " ".join(read)),
         "extra_lines": float(sum(_alike(wanted, line) < ALIKE for line in read)),
         "extra_words": float((Counter(seen) - Counter(asked)).total()),
@@ -63,15 +69,15 @@ def text(wanted: Sequence[str], found: Sequence[Line]) -> Values:
     }
 
 
-def plain(line: str) -> str:
+def normalised_line(line: str) -> str:
     """Compatible forms made one, case folded, spaces single."""
     return " ".join(unicodedata.normalize("NFKC", line).casefold().split())
 
 
-def words(line: str) -> list[str]:
+def words_in(line: str) -> list[str]:
     """Split at spaces, punctuation off their ends; each character of a script without spaces is a word."""
     found: list[str] = []
-    for part in plain(line).split():
+    for part in normalised_line(line).split():
         word = part.strip("".join(c for c in set(part) if unicodedata.category(c)[0] in "PS"))
         found += list(word) if any(_ideographic(c) for c in word) else [word] if word else []
     return found
@@ -80,15 +86,17 @@ def words(line: str) -> list[str]:
 def error_rate(wanted: str, read: str) -> float:
     """Letters to insert, delete or replace, over the letters wanted; 1 at most, so that one page of nonsense is not
     worth ten pictures."""
-    asked = plain(wanted)
-    return min(1.0, Levenshtein.distance(asked, plain(read)) / len(asked))
+    asked = normalised_line(wanted)
+    return min(1.0, Levenshtein.distance(asked, normalised_line(read)) / len(asked))
 
 
-def paired(wanted: Sequence[str], read: Sequence[str]) -> list[tuple[int, int]]:
+def matched_lines(wanted: Sequence[str], read: Sequence[str]) -> list[tuple[int, int]]:
     """The likeliest pairing of lines, each used once."""
     if not read:
         return []
-    alike = np.array([[Levenshtein.normalized_similarity(plain(a), plain(b)) for b in read] for a in wanted])
+    alike = np.array(
+        [[Levenshtein.normalized_similarity(normalised_line(a), normalised_line(b)) for b in read] for a in wanted]
+    )
     rows, columns = linear_sum_assignment(-alike)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
 
@@ -103,7 +111,7 @@ def _of_words(asked: list[str], seen: list[str]) -> Values:
     return found
 
 
-def _by_height(wanted: Sequence[str], found: Sequence[Line], pairs: Sequence[tuple[int, int]]) -> Values:
+def _by_height(wanted: Sequence[str], found: Sequence[TextLine], pairs: Sequence[tuple[int, int]]) -> Values:
     """Of lines that were found at all: a line that is not there has no height."""
     classes: dict[str, list[float]] = {name: [] for name in HEIGHTS}
     for i, j in pairs:
@@ -116,7 +124,7 @@ def _by_height(wanted: Sequence[str], found: Sequence[Line], pairs: Sequence[tup
 
 def _alike(wanted: Sequence[str], line: str) -> float:
     """A line may have been read as a part of one, or as two in one: the shorter one's share in the longer counts."""
-    return max(_share(plain(each), plain(line)) for each in wanted)
+    return max(_share(normalised_line(each), normalised_line(line)) for each in wanted)
 
 
 def _share(a: str, b: str) -> float:
@@ -127,7 +135,7 @@ def _ideographic(character: str) -> bool:
     return unicodedata.name(character, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))
 
 
-_SHARE, _RATE, _COUNT = Value("share", "higher"), Value("edits a letter", "lower"), Value("count", "lower")
+_SHARE, _RATE, _COUNT = ValueSpec("share", "higher"), ValueSpec("edits a letter", "lower"), ValueSpec("count", "lower")
 METRIC = Metric(
     name="text",
     version="1",
@@ -144,5 +152,5 @@ METRIC = Metric(
         **{f"cer_{name}": _RATE for name in HEIGHTS},
     },
     measure=measure,
-    tools=reading.tools,
+    tools=ocr.tools,
 )

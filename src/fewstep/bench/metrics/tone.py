@@ -4,10 +4,17 @@ is the distance from the teacher on the same case and seed (distillation by dist
 import numpy as np
 from skimage.color import rgb2lab
 
-from fewstep.bench.metrics.metric import Metric, Pixels, Shot, Skipped, Value, Values
+from fewstep.bench.metrics.metric import (
+    GalleryPicture,
+    Metric,
+    Pixels,
+    Skipped,
+    Values,
+    ValueSpec,
+)
 
 
-def measure(shot: Shot) -> Values | Skipped:
+def measure(shot: GalleryPicture) -> Values | Skipped:
     return shot.pixels if isinstance(shot.pixels, Skipped) else tone(shot.pixels)
 
 
@@ -29,11 +36,11 @@ METRIC = Metric(
     version="1",
     main="saturation",
     values={
-        "saturation": Value("Lab chroma", None, "ratio"),
-        "contrast": Value("L*", None, "ratio"),
-        "brightness": Value("L*", None),
-        "clipped_dark": Value("share", None),
-        "clipped_light": Value("share", None),
+        "saturation": ValueSpec("Lab chroma", None, "ratio"),
+        "contrast": ValueSpec("L*", None, "ratio"),
+        "brightness": ValueSpec("L*", None),
+        "clipped_dark": ValueSpec("share", None),
+        "clipped_light": ValueSpec("share", None),
     },
     measure=measure,
 )

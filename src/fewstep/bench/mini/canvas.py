@@ -15,7 +15,7 @@ Paint = str | tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawing:
     """A source. parts: where what an edit may speak of lies, its shadow included."""
 
     picture: Image.Image
@@ -32,7 +32,7 @@ def darker(paint: Paint, share: float = 0.8) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def mixed(paint: Paint, other: Paint, share: float) -> tuple[int, int, int]:
+def mix_colours(paint: Paint, other: Paint, share: float) -> tuple[int, int, int]:
     """share of `other`, the rest of `paint`."""
     red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(rgb(paint), rgb(other), strict=True))
     return red, green, blue
@@ -126,8 +126,8 @@ class Canvas:
         """px."""
         return font(round(height * SCALE)).getlength(words) / SCALE
 
-    def done(self) -> Drawn:
-        return Drawn(self.image.reduce(SCALE), dict(self.parts))
+    def done(self) -> Drawing:
+        return Drawing(self.image.reduce(SCALE), dict(self.parts))
 
 
 def _big(box: Box) -> tuple[float, float, float, float]:

@@ -1,6 +1,12 @@
 """Portraits of people who do not exist: head and shoulders, each with a face of its own."""
 
-from fewstep.bench.mini.canvas import Canvas, Drawn, Paint, darker, mixed
+from fewstep.bench.mini.canvas import (
+    Canvas,
+    Drawing,
+    Paint,
+    darker,
+    mix_colours,
+)
 
 SKIN = {"pale": "#f6d7c3", "light": "#edbd97", "tan": "#c98f62", "brown": "#8d5a3b", "dark": "#5c3a28"}
 HAIR = {"black": "#26211f", "brown": "#5b3a24", "blond": "#d9b25f", "red": "#a9471f", "grey": "#a7a7a5"}
@@ -25,7 +31,7 @@ def portrait(
     hat: Paint | None = None,
     old: bool = False,
     wide: float = 1.0,
-) -> Drawn:
+) -> Drawing:
     """cut: short, long, bun, curly or bald. wide: breadth of the face, 1 is usual."""
     c = Canvas(*WALLS[wall])
     face, dye, half = SKIN[skin], HAIR[hair], 84 * wide
@@ -79,7 +85,7 @@ def _eyes(c: Canvas, dye: Paint, half: float, glasses: bool) -> None:
 
 
 def _mouth(c: Canvas, mood: str, face: Paint) -> None:
-    lips = mixed(face, "#a03a3a", 0.6)
+    lips = mix_colours(face, "#a03a3a", 0.6)
     if mood == "smiling":
         c.chord((218, 276, 294, 326), 10, 170, "#ffffff")
         c.arc((216, 274, 296, 328), 8, 172, lips, 6)

@@ -1,6 +1,13 @@
 """Places: outdoors and indoors, with things that an edit can name."""
 
-from fewstep.bench.mini.canvas import SIDE, Canvas, Drawn, Paint, darker, mixed
+from fewstep.bench.mini.canvas import (
+    SIDE,
+    Canvas,
+    Drawing,
+    Paint,
+    darker,
+    mix_colours,
+)
 
 SKY = {
     "day": ("#5b9fe6", "#cfe7fb"),
@@ -11,7 +18,7 @@ SKY = {
 }
 
 
-def meadow(sky: str = "day", house: Paint = "#c8452f", tree: bool = True) -> Drawn:
+def meadow(sky: str = "day", house: Paint = "#c8452f", tree: bool = True) -> Drawing:
     """A house on a hill with a path, a fence and a tree."""
     c = Canvas(*SKY[sky])
     sun(c, 400, 90, 36, sky)
@@ -32,7 +39,7 @@ def meadow(sky: str = "day", house: Paint = "#c8452f", tree: bool = True) -> Dra
     return c.done()
 
 
-def street(sky: str = "day", car: Paint = "#d23c3c", bicycle: bool = False) -> Drawn:
+def street(sky: str = "day", car: Paint = "#d23c3c", bicycle: bool = False) -> Drawing:
     """A street of narrow houses with a shop, a lamp and a parked car."""
     c = Canvas(*SKY[sky])
     left = 0
@@ -63,7 +70,7 @@ def street(sky: str = "day", car: Paint = "#d23c3c", bicycle: bool = False) -> D
     return c.done()
 
 
-def beach(sky: str = "day", umbrella: Paint = "#e0503c", boat: bool = True) -> Drawn:
+def beach(sky: str = "day", umbrella: Paint = "#e0503c", boat: bool = True) -> Drawing:
     """Sea, sand, an umbrella and a ball."""
     c = Canvas(*SKY[sky])
     sun(c, 96, 84, 34, sky)
@@ -83,7 +90,7 @@ def beach(sky: str = "day", umbrella: Paint = "#e0503c", boat: bool = True) -> D
     c.line([(290, 300), (276, 452)], "#f2efe8", 6)
     c.chord((190, 230, 390, 380), 186, 354, umbrella)
     for x in (235, 290, 340):
-        c.chord((x - 22, 234, x + 22, 374), 190, 350, mixed(umbrella, "white", 0.75))
+        c.chord((x - 22, 234, x + 22, 374), 190, 350, mix_colours(umbrella, "white", 0.75))
     c.part("umbrella", (188, 228, 392, 470))
     c.shadow((86, 452, 150, 468), 0.3)
     c.disc(118, 434, 26, "#f4f1e8")
@@ -93,7 +100,7 @@ def beach(sky: str = "day", umbrella: Paint = "#e0503c", boat: bool = True) -> D
     return c.done()
 
 
-def lake(sky: str = "day", tent: Paint = "#e88a2c", canoe: bool = True) -> Drawn:
+def lake(sky: str = "day", tent: Paint = "#e88a2c", canoe: bool = True) -> Drawing:
     """Mountains behind a lake, a tent on the bank."""
     c = Canvas(*SKY[sky])
     sun(c, 420, 70, 30, sky)
@@ -123,7 +130,7 @@ def lake(sky: str = "day", tent: Paint = "#e88a2c", canoe: bool = True) -> Drawn
     return c.done()
 
 
-def kitchen(mug: Paint = "#3f7fbf", fruit: str = "apples", book: bool = True) -> Drawn:
+def kitchen(mug: Paint = "#3f7fbf", fruit: str = "apples", book: bool = True) -> Drawing:
     """A table at a window with a mug, a bowl of fruit and a book."""
     c = Canvas("#efe5d3", "#e0d2b8")
     c.box((150, 40, 362, 236), "#fbf9f4", 4)
@@ -137,7 +144,7 @@ def kitchen(mug: Paint = "#3f7fbf", fruit: str = "apples", book: bool = True) ->
     hues = {"apples": ("#c9302c", "#d94b3a", "#8fb83b"), "oranges": ("#ef8f22", "#f3a43c", "#e57f18")}[fruit]
     for (x, y), paint in zip(((222, 322), (262, 306), (304, 322)), hues, strict=True):
         c.disc(x, y, 30, paint)
-        c.disc(x - 9, y - 10, 7, mixed(paint, "white", 0.55))
+        c.disc(x - 9, y - 10, 7, mix_colours(paint, "white", 0.55))
         c.line([(x, y - 28), (x + 4, y - 38)], "#5a3a22", 4)
     c.chord((178, 268, 348, 408), 0, 180, "#e9e4da")
     c.box((176, 332, 350, 346), "#f7f4ee", 6)
@@ -146,7 +153,7 @@ def kitchen(mug: Paint = "#3f7fbf", fruit: str = "apples", book: bool = True) ->
     c.shadow((380, 408, 480, 440), 0.4)
     c.arc((442, 340, 488, 396), 260, 110, darker(mug, 0.85), 10)
     c.box((386, 328, 460, 420), mug, 10)
-    c.oval((386, 318, 460, 340), mixed(mug, "white", 0.35))
+    c.oval((386, 318, 460, 340), mix_colours(mug, "white", 0.35))
     c.oval((394, 322, 452, 337), "#5a3620")
     c.part("mug", (378, 314, 492, 442))
     if book:
@@ -157,7 +164,7 @@ def kitchen(mug: Paint = "#3f7fbf", fruit: str = "apples", book: bool = True) ->
     return c.done()
 
 
-def living_room(sofa: Paint = "#4f7f8c", wall: Paint = "#e8dcc8", cat: bool = False) -> Drawn:
+def living_room(sofa: Paint = "#4f7f8c", wall: Paint = "#e8dcc8", cat: bool = False) -> Drawing:
     """A sofa under a picture, a floor lamp and a plant."""
     c = Canvas(wall, darker(wall, 0.93))
     c.gradient((0, 380, SIDE, SIDE), "#b58a5e", "#8f6840")
@@ -173,7 +180,7 @@ def living_room(sofa: Paint = "#4f7f8c", wall: Paint = "#e8dcc8", cat: bool = Fa
     c.box((110, 238, 402, 350), sofa, 22)
     c.box((92, 290, 142, 410), darker(sofa, 0.9), 16)
     c.box((370, 290, 420, 410), darker(sofa, 0.9), 16)
-    c.box((134, 318, 378, 394), mixed(sofa, "white", 0.12), 14)
+    c.box((134, 318, 378, 394), mix_colours(sofa, "white", 0.12), 14)
     c.line([(256, 320), (256, 392)], darker(sofa, 0.8), 3)
     c.box((150, 262, 214, 326), "#e6b24a", 10)
     c.part("cushion", (148, 260, 216, 328))
@@ -193,7 +200,7 @@ def living_room(sofa: Paint = "#4f7f8c", wall: Paint = "#e8dcc8", cat: bool = Fa
     return c.done()
 
 
-def desk(lamp: Paint = "#d23c3c", screen: str = "mail", cup: bool = True) -> Drawn:
+def desk(lamp: Paint = "#d23c3c", screen: str = "mail", cup: bool = True) -> Drawing:
     """A desk with a laptop, a lamp, a notebook and a cup of pencils."""
     c = Canvas("#cfd9df", "#b9c6ce")
     c.gradient((0, 330, SIDE, SIDE), "#d8b483", "#b58d5b")

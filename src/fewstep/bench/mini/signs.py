@@ -2,11 +2,18 @@
 
 from collections.abc import Sequence
 
-from fewstep.bench.mini.canvas import SIDE, Canvas, Drawn, Paint, darker, mixed
+from fewstep.bench.mini.canvas import (
+    SIDE,
+    Canvas,
+    Drawing,
+    Paint,
+    darker,
+    mix_colours,
+)
 from fewstep.bench.mini.scenes import SKY, clouds
 
 
-def shop(lines: Sequence[str], paint: Paint = "#2f5d50", ink: Paint = "#f6e7c1") -> Drawn:
+def shop(lines: Sequence[str], paint: Paint = "#2f5d50", ink: Paint = "#f6e7c1") -> Drawing:
     """A shop front with its name on a board over the window."""
     c = Canvas("#c9a98a", "#b8926f")
     for y in range(0, 512, 24):
@@ -23,12 +30,12 @@ def shop(lines: Sequence[str], paint: Paint = "#2f5d50", ink: Paint = "#f6e7c1")
     return c.done()
 
 
-def poster(lines: Sequence[str], paint: Paint = "#20304f", ink: Paint = "#f4d35e") -> Drawn:
+def poster(lines: Sequence[str], paint: Paint = "#20304f", ink: Paint = "#f4d35e") -> Drawing:
     """A concert poster on a wall."""
     c = Canvas("#d8d3ca", "#c4bdb1")
     c.shadow((86, 40, 436, 490), 0.35, 10)
     c.box((92, 28, 420, 484), paint)
-    c.disc(256, 330, 96, mixed(paint, ink, 0.55))
+    c.disc(256, 330, 96, mix_colours(paint, ink, 0.55))
     c.disc(256, 330, 70, paint)
     c.polygon([(240, 286), (262, 282), (262, 364), (240, 368)], ink)
     c.oval((212, 350, 262, 384), ink)
@@ -36,7 +43,7 @@ def poster(lines: Sequence[str], paint: Paint = "#20304f", ink: Paint = "#f4d35e
     return c.done()
 
 
-def street_sign(lines: Sequence[str], paint: Paint = "#1f5fa8", ink: Paint = "#ffffff") -> Drawn:
+def street_sign(lines: Sequence[str], paint: Paint = "#1f5fa8", ink: Paint = "#ffffff") -> Drawing:
     """A sign on a pole before the sky."""
     c = Canvas(*SKY["day"])
     clouds(c, [(100, 110), (400, 70)])
@@ -47,7 +54,7 @@ def street_sign(lines: Sequence[str], paint: Paint = "#1f5fa8", ink: Paint = "#f
     return c.done()
 
 
-def book(lines: Sequence[str], paint: Paint = "#7a2f3a", ink: Paint = "#f1e3c6") -> Drawn:
+def book(lines: Sequence[str], paint: Paint = "#7a2f3a", ink: Paint = "#f1e3c6") -> Drawing:
     """A book that lies on a table, seen from above."""
     c = Canvas("#a97f56", "#8f6742")
     for y in (70, 180, 300, 420):
@@ -55,14 +62,14 @@ def book(lines: Sequence[str], paint: Paint = "#7a2f3a", ink: Paint = "#f1e3c6")
     c.shadow((100, 60, 440, 490), 0.45, 10)
     c.box((112, 40, 412, 476), darker(paint, 0.75), 6)
     c.box((118, 40, 412, 470), paint, 6)
-    c.box((136, 58, 394, 452), mixed(paint, ink, 0.18), 3)
+    c.box((136, 58, 394, 452), mix_colours(paint, ink, 0.18), 3)
     c.polygon([(265, 300), (310, 372), (265, 420), (220, 372)], ink)
     c.polygon([(265, 322), (294, 372), (265, 402), (236, 372)], paint)
     _lines(c, lines, (146, 76, 384, 270), ink)
     return c.done()
 
 
-def chalkboard(lines: Sequence[str], paint: Paint = "#2b3a36", ink: Paint = "#f5f4ee") -> Drawn:
+def chalkboard(lines: Sequence[str], paint: Paint = "#2b3a36", ink: Paint = "#f5f4ee") -> Drawing:
     """A menu board in a wooden frame."""
     c = Canvas("#e6dccb", "#d3c5ae")
     c.shadow((60, 50, 460, 490), 0.35, 10)
@@ -72,7 +79,7 @@ def chalkboard(lines: Sequence[str], paint: Paint = "#2b3a36", ink: Paint = "#f5
     return c.done()
 
 
-def jar(lines: Sequence[str], paint: Paint = "#fbf3dd", ink: Paint = "#6b2f2a") -> Drawn:
+def jar(lines: Sequence[str], paint: Paint = "#fbf3dd", ink: Paint = "#6b2f2a") -> Drawing:
     """A jar of jam with a paper label."""
     c = Canvas("#dfe6e3", "#c3cfcb")
     c.gradient((0, 400, SIDE, SIDE), "#c9a06e", "#a97e4e")
@@ -86,7 +93,7 @@ def jar(lines: Sequence[str], paint: Paint = "#fbf3dd", ink: Paint = "#6b2f2a") 
     return c.done()
 
 
-def screen(lines: Sequence[str], paint: Paint = "#f4f6f8", ink: Paint = "#20262c") -> Drawn:
+def screen(lines: Sequence[str], paint: Paint = "#f4f6f8", ink: Paint = "#20262c") -> Drawing:
     """A telephone's screen with a message."""
     c = Canvas("#3d4a57", "#27313b")
     c.shadow((120, 30, 400, 500), 0.5, 12)
@@ -95,7 +102,7 @@ def screen(lines: Sequence[str], paint: Paint = "#f4f6f8", ink: Paint = "#20262c
     c.box((152, 66, 360, 108), "#2f6fd0", 10)
     c.text("Messages", 256, 87, 22, "#ffffff")
     _lines(c, lines, (150, 128, 362, 330), ink)
-    c.box((152, 410, 360, 446), mixed(paint, "#9aa5b0", 0.35), 16)
+    c.box((152, 410, 360, 446), mix_colours(paint, "#9aa5b0", 0.35), 16)
     return c.done()
 
 

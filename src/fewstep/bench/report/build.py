@@ -6,23 +6,27 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from fewstep import durable
 from fewstep.bench.report.content import page_of
-from fewstep.bench.report.groups import Group, grouped, names_of
-from fewstep.bench.report.page import OWN, write
-from fewstep.bench.report.pictures import Album, Keep
+from fewstep.bench.report.groups import (
+    GalleryGroup,
+    group_galleries,
+    names_of,
+)
+from fewstep.bench.report.page import OWN, write_report
+from fewstep.bench.report.pictures import Album, PictureMode
 from fewstep.bench.report.rows import Rows, measures_of
 from fewstep.bench.report.systems import open_system
-from fewstep.errors import GalleryError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import GalleryError
 
 
-def report(
+def build_report(
     folders: Sequence[Path],
     to: Path,
     console: Console,
     *,
     reference: str | None = None,
-    keep: Keep = Keep.COPIED,
+    keep: PictureMode = PictureMode.COPIED,
     margin: float = 0.0,
 ) -> Path:
     """The report's page. The same command again goes on, or renews an earlier report.
@@ -35,19 +39,19 @@ def report(
         JudgeError: verdicts that are none.
     """
     _refuse_foreign(to)
-    groups = grouped([open_system(folder) for folder in folders], reference)
+    groups = group_galleries([open_system(folder) for folder in folders], reference)
     durable.make_folder(to)
     album = Album(to, keep)
     album.make_folders()
     with console.status("ranks and intervals"):
         page = page_of(groups, margin)
     rows = _rows(groups, album, console)
-    written = write(page, rows.data(), to)
+    written = write_report(page, rows.data(), to)
     album.sweep()
     return written
 
 
-def _rows(groups: Sequence[Group], album: Album, console: Console) -> Rows:
+def _rows(groups: Sequence[GalleryGroup], album: Album, console: Console) -> Rows:
     rows = Rows(names_of(groups), measures_of(groups), album)
     answered = [(group, key) for group in groups for key in group.answered]
     for group, key in track(answered, f"pictures into {album.folder}", console=console):

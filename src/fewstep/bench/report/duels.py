@@ -6,10 +6,24 @@ from pathlib import Path
 
 from fewstep.bench import pairs
 from fewstep.bench.pairs import PairVerdict
-from fewstep.bench.pairwise import Duel, Strengths, davidson, win_rates
-from fewstep.bench.report.groups import Group
-from fewstep.bench.report.parts import Cell, Line, Table
-from fewstep.bench.report.written import CERTAIN, between, estimated, signed
+from fewstep.bench.pairwise import (
+    Duel,
+    Strengths,
+    davidson,
+    win_rates,
+)
+from fewstep.bench.report.cells import (
+    CERTAIN,
+    estimate_cell,
+    interval_range,
+    signed,
+)
+from fewstep.bench.report.groups import GalleryGroup
+from fewstep.bench.report.tables import (
+    Cell,
+    ReportRow,
+    Table,
+)
 from fewstep.bench.statistics import Estimate
 
 HOW_DUELS = (
@@ -19,7 +33,7 @@ HOW_DUELS = (
 )
 
 
-def duel_tables(group: Group, key: str) -> Iterator[Table]:
+def duel_tables(group: GalleryGroup, key: str) -> Iterator[Table]:
     """One for each judge that was shown pairs of these galleries."""
     for judge, verdicts in _by_judge(group).items():
         duels = [Duel(v.case, v.first, v.second, v.won) for v in verdicts if v.won is not None]  # type: ignore[arg-type]
@@ -27,10 +41,10 @@ def duel_tables(group: Group, key: str) -> Iterator[Table]:
             yield _table(group, judge, verdicts, duels, f"{key}-{judge}")
 
 
-def _by_judge(group: Group) -> Mapping[str, list[PairVerdict]]:
+def _by_judge(group: GalleryGroup) -> Mapping[str, list[PairVerdict]]:
     """Answers about two systems that are both in this report."""
     names = {system.name for system in group.systems}
-    called = {pairs.written(name): name for name in names} | {name: name for name in names}  # as older records say
+    called = {pairs.folder_name(name): name for name in names} | {name: name for name in names}  # as older records say
     found: dict[str, list[PairVerdict]] = {}
     for system in group.systems:
         for file in _files(system.folder):
@@ -46,15 +60,15 @@ def _files(gallery: Path) -> list[Path]:
     return [path for path in there if not path.name.endswith(".attempts.jsonl")]
 
 
-def _table(group: Group, judge: str, verdicts: Sequence[PairVerdict], duels: Sequence[Duel], key: str) -> Table:
+def _table(group: GalleryGroup, judge: str, verdicts: Sequence[PairVerdict], duels: Sequence[Duel], key: str) -> Table:
     fitted, rates = davidson(duels), win_rates(duels)
     names = sorted(fitted.systems, key=lambda name: -(fitted.systems[name].value or 0.0))
     columns = ("strength", *(f"wins against {name}" for name in names))
     lines = tuple(
-        Line(
+        ReportRow(
             name,
             (
-                estimated(fitted.systems[name], whisker=True, at=0.0),
+                estimate_cell(fitted.systems[name], whisker=True, at=0.0),
                 *(Cell("") if other == name else _share(rates.get((name, other))) for other in names),
             ),
         )
@@ -76,7 +90,7 @@ def _share(rate: Estimate | None) -> Cell:
 def _note(fitted: Strengths, verdicts: Sequence[PairVerdict], duels: Sequence[Duel]) -> str:
     first = fitted.first_place
     place = (
-        f"The first place is worth {signed(first.value)} ({CERTAIN}: {between(first)}). "
+        f"The first place is worth {signed(first.value)} ({CERTAIN}: {interval_range(first)}). "
         if first.value is not None
         else ""
     )

@@ -8,20 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fewstep.bench.gallery import Key
-from fewstep.bench.one_judge import refuse_two_judges, served
-from fewstep.bench.report.systems import SuiteName, System
+from fewstep.bench.gallery import PictureKey
+from fewstep.bench.judge_identity import refuse_two_judges, renamed_models
+from fewstep.bench.report.systems import SuiteIdentity, System
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.data.cases import record_of
-from fewstep.errors import FewstepError, GalleryError
+from fewstep.runtime.errors import FewstepError, GalleryError
 
 
 @dataclass(frozen=True)
-class Group:
+class GalleryGroup:
     """Galleries of one suite; the reference first. suite is None where its folder is not there any more: the pictures
     given with edits are not known then."""
 
-    identity: SuiteName
+    identity: SuiteIdentity
     systems: tuple[System, ...]
     suite: Suite | None
 
@@ -34,7 +34,7 @@ class Group:
         return self.systems[0]
 
     @cached_property
-    def keys(self) -> Mapping[Key, Mapping[str, Any]]:
+    def keys(self) -> Mapping[PictureKey, Mapping[str, Any]]:
         """Every picture that the suite asks for - where it is not there, that any gallery has a line for - with its
         prompt, task and category."""
         if self.suite is None:
@@ -43,7 +43,7 @@ class Group:
         return {(q.case.id, seed): record for q, record in asked for seed in q.seeds}
 
     @cached_property
-    def answered(self) -> list[Key]:
+    def answered(self) -> list[PictureKey]:
         """Those that a gallery has a line for, in the order of the suite."""
         return [key for key in self.keys if any(key in system.records for system in self.systems)]
 
@@ -65,7 +65,7 @@ class Group:
         return Counter(str(record.get("category", "")) for record in self.keys.values())
 
 
-def grouped(systems: Sequence[System], reference: str | None) -> tuple[Group, ...]:
+def group_galleries(systems: Sequence[System], reference: str | None) -> tuple[GalleryGroup, ...]:
     """Systems by suite, the reference first in each; systems keep their order.
 
     Raises:
@@ -93,13 +93,13 @@ def _judged(systems: Sequence[System]) -> Iterator[tuple[Path, str, Iterator[Map
             yield system.folder, judge, (verdict.record() for verdict in verdicts)
 
 
-def _group(identity: SuiteName, systems: Sequence[System]) -> Group:
+def _group(identity: SuiteIdentity, systems: Sequence[System]) -> GalleryGroup:
     for system in systems:
         try:
-            return Group(identity, tuple(systems), suite_of(system.folder))
+            return GalleryGroup(identity, tuple(systems), suite_of(system.folder))
         except FewstepError:  # gone, or changed since: `missing` says so
             continue
-    return Group(identity, tuple(systems), None)
+    return GalleryGroup(identity, tuple(systems), None)
 
 
 def _refuse_two_forms(systems: Sequence[System]) -> None:
@@ -115,7 +115,7 @@ def _refuse_two_forms(systems: Sequence[System]) -> None:
 
 
 def _refuse_twins(systems: Sequence[System]) -> None:
-    seen: dict[tuple[SuiteName, str], System] = {}
+    seen: dict[tuple[SuiteIdentity, str], System] = {}
     for system in systems:
         other = seen.setdefault((system.suite, system.name), system)
         if other is not system:
@@ -125,7 +125,7 @@ def _refuse_twins(systems: Sequence[System]) -> None:
             )
 
 
-def _refuse_strangers(groups: Sequence[Group]) -> None:
+def _refuse_strangers(groups: Sequence[GalleryGroup]) -> None:
     """Two suites in one report need a system in common, or nothing in it could be compared."""
     for group in groups[1:]:
         if not {s.name for s in group.systems} & {s.name for s in groups[0].systems}:
@@ -135,16 +135,16 @@ def _refuse_strangers(groups: Sequence[Group]) -> None:
             )
 
 
-def names_of(groups: Sequence[Group]) -> list[str]:
+def names_of(groups: Sequence[GalleryGroup]) -> list[str]:
     """Every system of any suite, the reference first."""
     first = [group.reference.name for group in groups[:1]]
     return list(dict.fromkeys([*first, *(system.name for group in groups for system in group.systems)]))
 
 
-def missing(groups: Sequence[Group]) -> Iterator[str]:
+def missing_notes(groups: Sequence[GalleryGroup]) -> Iterator[str]:
     """What a reader must know is not there, in sentences."""
     names = names_of(groups)
-    for judge, models in served(_judged([system for group in groups for system in group.systems])).items():
+    for judge, models in renamed_models(_judged([system for group in groups for system in group.systems])).items():
         yield f"Judge {judge} answered under several names of its server ({', '.join(models)}): it may have changed."
     for group in groups:
         there = [system.name for system in group.systems]
@@ -157,7 +157,7 @@ def missing(groups: Sequence[Group]) -> Iterator[str]:
             yield from _missing_of(system, group)
 
 
-def _missing_of_suite(group: Group) -> Iterator[str]:
+def _missing_of_suite(group: GalleryGroup) -> Iterator[str]:
     if group.suite is None:
         yield (
             f"The suite {group.identity} is not here, or has changed: pictures given with edits are not shown, and "
@@ -170,7 +170,7 @@ def _missing_of_suite(group: Group) -> Iterator[str]:
         )
 
 
-def _missing_of(system: System, group: Group) -> Iterator[str]:
+def _missing_of(system: System, group: GalleryGroup) -> Iterator[str]:
     asked, have = len(group.answered), sum(key in group.keys for key in system.records)
     if have < len(system.records):
         yield f"{system.name}: {len(system.records) - have:,} pictures that the suite does not ask are left out."

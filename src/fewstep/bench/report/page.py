@@ -9,11 +9,11 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from fewstep import durable
-from fewstep.bench.report.copies import latex, markdown
-from fewstep.bench.report.parts import Table
 from fewstep.bench.report.pictures import LIGHT, PICTURES
-from fewstep.report.charts import interval
+from fewstep.bench.report.table_markup import latex, markdown
+from fewstep.bench.report.tables import Table
+from fewstep.pages.charts import interval
+from fewstep.runtime import durable
 
 PAGE, DATA = "index.html", "data.js"
 SCRIPTS = ("report.js", "copy.js")
@@ -21,7 +21,7 @@ OWN = {PAGE, DATA, *SCRIPTS, PICTURES, LIGHT}  # all that may lie in a report's 
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """key is its anchor."""
 
     key: str
@@ -31,26 +31,26 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Facts:
+class FactSheet:
     title: str
     facts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Page:
+class BenchReport:
     """suites: how many there are."""
 
     title: str
     summary: str
     missing: tuple[str, ...]
-    sections: tuple[Section, ...]
-    facts: tuple[Facts, ...]
+    sections: tuple[ReportSection, ...]
+    facts: tuple[FactSheet, ...]
     suites: int
 
 
-def rendered(page: Page) -> str:
+def render_report(page: BenchReport) -> str:
     """The page as HTML; everything a gallery says is escaped."""
-    templates = [PackageLoader("fewstep.bench.report", "templates"), PackageLoader("fewstep.report", "templates")]
+    templates = [PackageLoader("fewstep.bench.report", "templates"), PackageLoader("fewstep.pages", "templates")]
     environment = Environment(
         loader=ChoiceLoader(templates),
         autoescape=True,
@@ -62,15 +62,15 @@ def rendered(page: Page) -> str:
     return environment.get_template("report.html").render(page=page)
 
 
-def write(page: Page, data: Mapping[str, Any], to: Path) -> Path:
+def write_report(page: BenchReport, data: Mapping[str, Any], to: Path) -> Path:
     """All files but the pictures; the page last, so that a page that is there is whole."""
     tables = [table for section in page.sections for table in section.tables]
     copies = {f"{t.key}.md": markdown(t) for t in tables} | {f"{t.key}.tex": latex(t) for t in tables}
     text = json.dumps({**data, "copies": copies}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    durable.write(to / DATA, _encoded(f"window.fewstepReport = {text};\n"))
+    durable.write_atomically(to / DATA, _encoded(f"window.fewstepReport = {text};\n"))
     for script in SCRIPTS:
-        durable.write(to / script, (Path(__file__).parent / "templates" / script).read_bytes())
-    durable.write(to / PAGE, _encoded(rendered(page)))
+        durable.write_atomically(to / script, (Path(__file__).parent / "templates" / script).read_bytes())
+    durable.write_atomically(to / PAGE, _encoded(render_report(page)))
     return to / PAGE
 
 

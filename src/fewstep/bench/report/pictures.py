@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from fewstep import durable
-from fewstep.errors import GalleryError
+from fewstep.runtime import durable
+from fewstep.runtime.errors import GalleryError
 
 PICTURES, LIGHT = "pictures", "light"
 SIDE = 320  # px: a picture up to this size is its own light one, every pixel kept
@@ -20,7 +20,7 @@ _NAMED = re.compile(r"[0-9a-f]{20}\.\w+")  # what we name; nothing else is ever 
 QUALITY = 82  # WebP; the light picture is for finding, the whole one for judging
 
 
-class Keep(StrEnum):
+class PictureMode(StrEnum):
     """What becomes of the pictures."""
 
     COPIED = "copied"
@@ -28,7 +28,7 @@ class Keep(StrEnum):
     NONE = "none"
 
     @classmethod
-    def of(cls, link: bool, none: bool) -> "Keep":
+    def of(cls, link: bool, none: bool) -> "PictureMode":
         """What two options of the command line ask for.
 
         Raises:
@@ -45,13 +45,13 @@ class Album:
     form or 0 where it needs none."""
 
     folder: Path
-    keep: Keep
+    keep: PictureMode
     used: set[str] = field(default_factory=set)
     _placed: dict[Path, tuple[str, str | int]] = field(default_factory=dict)
 
     def place(self, picture: Path) -> tuple[str, str | int] | None:
         """None where no pictures are kept, or the file is not there or is no picture."""
-        if self.keep is Keep.NONE:
+        if self.keep is PictureMode.NONE:
             return None
         if picture not in self._placed:
             try:
@@ -64,12 +64,12 @@ class Album:
         content = picture.read_bytes()
         name = hashlib.blake2b(content, digest_size=10).hexdigest()
         light = self._light(picture, f"{LIGHT}/{name}.webp")
-        if self.keep is Keep.LINKED:
+        if self.keep is PictureMode.LINKED:
             return quote(Path(os.path.relpath(picture.resolve(), self.folder.resolve())).as_posix()), light
         whole = f"{PICTURES}/{name}{picture.suffix.lower()}"
         self.used.add(whole)
         if not (self.folder / whole).is_file():
-            durable.write(self.folder / whole, content)
+            durable.write_atomically(self.folder / whole, content)
         return whole, light
 
     def _light(self, picture: Path, name: str) -> str | int:
@@ -81,11 +81,15 @@ class Album:
             if not (self.folder / name).is_file():
                 small = opened.convert("RGB")
                 small.thumbnail((SIDE, SIDE))
-                durable.replace_by(self.folder / name, lambda beside: small.save(beside, "WEBP", quality=QUALITY))
+                durable.replace_atomically(
+                    self.folder / name, lambda beside: small.save(beside, "WEBP", quality=QUALITY)
+                )
         return name
 
     def make_folders(self) -> None:
-        for name in {Keep.COPIED: (PICTURES, LIGHT), Keep.LINKED: (LIGHT,), Keep.NONE: ()}[self.keep]:
+        for name in {PictureMode.COPIED: (PICTURES, LIGHT), PictureMode.LINKED: (LIGHT,), PictureMode.NONE: ()}[
+            self.keep
+        ]:
             durable.make_folder(self.folder / name)
 
     def sweep(self) -> None:

@@ -5,29 +5,38 @@ from math import isnan
 
 from fewstep.bench.comparison import Comparison, compare
 from fewstep.bench.coverage import ENOUGH, Coverage
-from fewstep.bench.report.groups import Group
-from fewstep.bench.report.parts import Cell, Line, Table
+from fewstep.bench.leaderboard import LeaderboardEntry
+from fewstep.bench.report.cells import (
+    CERTAIN,
+    difference_cell,
+    estimate_cell,
+    interval_range,
+)
+from fewstep.bench.report.groups import GalleryGroup
 from fewstep.bench.report.systems import System
-from fewstep.bench.report.written import CERTAIN, between, difference, estimated
-from fewstep.bench.resampling import Record, Scores
-from fewstep.bench.standings import Standing
+from fewstep.bench.report.tables import (
+    Cell,
+    ReportRow,
+    Table,
+)
+from fewstep.bench.resampling import ScoreRecord, Scores
 from fewstep.bench.statistics import Estimate
 
 
-def scores_of(group: Group) -> Scores:
+def scores_of(group: GalleryGroup) -> Scores:
     """A record for every picture asked for, under every judge that any system was shown to: None where no score is."""
     return {system.name: {judge: _cells(system, group, judge) for judge in group.judges} for system in group.systems}
 
 
-def _cells(system: System, group: Group, judge: str) -> Mapping[str, list[Record]]:
-    found: dict[str, list[Record]] = {category: [] for category in group.categories}
+def _cells(system: System, group: GalleryGroup, judge: str) -> Mapping[str, list[ScoreRecord]]:
+    found: dict[str, list[ScoreRecord]] = {category: [] for category in group.categories}
     known = system.scores.get(judge, {})
     for (case, seed), record in group.keys.items():
         found[str(record.get("category", ""))].append((case, seed, known.get((case, seed))))
     return found
 
 
-def against_reference(group: Group, margin: float) -> dict[str, Comparison]:
+def against_reference(group: GalleryGroup, margin: float) -> dict[str, Comparison]:
     """Each other system minus the reference, on the pictures and judges that both have scores of."""
     scores = scores_of(group)
     found = {}
@@ -39,7 +48,9 @@ def against_reference(group: Group, margin: float) -> dict[str, Comparison]:
     return found
 
 
-def rank_table(group: Group, found: Sequence[Standing], gaps: Mapping[str, Comparison], key: str) -> Table:
+def rank_table(
+    group: GalleryGroup, found: Sequence[LeaderboardEntry], gaps: Mapping[str, Comparison], key: str
+) -> Table:
     judges = group.judges if len(group.judges) > 1 else ()
     columns = ("rank", "mean of the judges" if judges else group.judges[0], *judges)
     columns += (f"minus {group.reference.name}", "P(first)", "scored")
@@ -49,25 +60,25 @@ def rank_table(group: Group, found: Sequence[Standing], gaps: Mapping[str, Compa
 
 
 def _rank_line(
-    standing: Standing, group: Group, gap: Comparison | None, judges: Sequence[str], mean: float | None
-) -> Line:
+    standing: LeaderboardEntry, group: GalleryGroup, gap: Comparison | None, judges: Sequence[str], mean: float | None
+) -> ReportRow:
     """mean: the reference's, which the whiskers are held against."""
     first = standing.p_rank[0] if standing.p_rank else None
     cells = [
         Cell("withheld" if standing.rank is None else str(standing.rank)),
-        estimated(standing.overall, whisker=True, at=mean),
-        *(estimated(standing.judges[judge]) for judge in judges),
+        estimate_cell(standing.overall, whisker=True, at=mean),
+        *(estimate_cell(standing.judges[judge]) for judge in judges),
         Cell("reference") if standing.system == group.reference.name else _minus(gap),
         Cell("–" if first is None or isnan(first) else f"{100 * first:.0f} %"),
         _scored(standing.coverage),
     ]
     note = f"band {standing.band}" if standing.why is None else standing.why
-    return Line(standing.system, tuple(cells), note, strong=standing.rank == 1, band=standing.band)
+    return ReportRow(standing.system, tuple(cells), note, strong=standing.rank == 1, band=standing.band)
 
 
 def _minus(gap: Comparison | None) -> Cell:
     """Empty where too little is scored for a difference to mean anything."""
-    return difference(gap.overall if gap is not None and gap.enough else None)
+    return difference_cell(gap.overall if gap is not None and gap.enough else None)
 
 
 def _scored(coverage: Mapping[str, Coverage]) -> Cell:
@@ -77,7 +88,7 @@ def _scored(coverage: Mapping[str, Coverage]) -> Cell:
     return Cell(f"{100 * least.share:.1f} %", "" if whole else f"{least.worst:.2f} to {least.best:.2f}")
 
 
-def how_ranked(found: Sequence[Standing]) -> str:
+def how_ranked(found: Sequence[LeaderboardEntry]) -> str:
     """How the tables below are to be read; empty where there is none."""
     if not found:
         return ""
@@ -95,7 +106,7 @@ def how_ranked(found: Sequence[Standing]) -> str:
     return " ".join(said)
 
 
-def rules_table(found: Sequence[Standing], key: str) -> Table | None:
+def rules_table(found: Sequence[LeaderboardEntry], key: str) -> Table | None:
     """Ranks under other rules; None where there is nothing to order."""
     ranked = [standing for standing in found if standing.rank is not None]
     if len(ranked) < 2:
@@ -106,24 +117,24 @@ def rules_table(found: Sequence[Standing], key: str) -> Table | None:
     return Table(key, "Other rank rules", ("by the rule above", *rules), lines, note, folded=True)
 
 
-def chances_table(found: Sequence[Standing], key: str) -> Table | None:
+def chances_table(found: Sequence[LeaderboardEntry], key: str) -> Table | None:
     """P(rank) of each system; None where nothing could be drawn anew."""
     ranked = [s for s in found if s.p_rank and not isnan(s.p_rank[0])]
     if len(ranked) < 2:
         return None
     columns = tuple(f"rank {place + 1}" for place in range(len(ranked)))
-    lines = tuple(Line(s.system, tuple(Cell(f"{100 * p:.1f} %", shade=p) for p in s.p_rank)) for s in ranked)
+    lines = tuple(ReportRow(s.system, tuple(Cell(f"{100 * p:.1f} %", shade=p) for p in s.p_rank)) for s in ranked)
     note = "In how many of the drawings a system has a rank."
     return Table(key, "Chances of each rank", columns, lines, note, folded=True, heat=True)
 
 
-def _rules_line(standing: Standing, rules: Sequence[str]) -> Line:
+def _rules_line(standing: LeaderboardEntry, rules: Sequence[str]) -> ReportRow:
     others = [standing.other_rules[rule] for rule in rules]
     cells = (Cell(str(rank), mark="apart" if rank != standing.rank else "") for rank in others)
-    return Line(standing.system, (Cell(str(standing.rank)), *cells))
+    return ReportRow(standing.system, (Cell(str(standing.rank)), *cells))
 
 
-def heat_tables(group: Group, found: Sequence[Standing], key: str) -> Iterator[Table]:
+def heat_tables(group: GalleryGroup, found: Sequence[LeaderboardEntry], key: str) -> Iterator[Table]:
     """Systems by categories under each judge, tinted from the lowest to the highest cell of the table."""
     for judge in group.judges:
         shown = [standing for standing in found if standing.coverage[judge].scored]
@@ -136,22 +147,24 @@ def heat_tables(group: Group, found: Sequence[Standing], key: str) -> Iterator[T
             yield Table(f"{key}-{judge}", title, (*group.categories, "average"), lines, note, heat=True)
 
 
-def _heat_line(standing: Standing, judge: str, categories: Sequence[str], span: tuple[float, float]) -> Line:
+def _heat_line(
+    standing: LeaderboardEntry, judge: str, categories: Sequence[str], span: tuple[float, float]
+) -> ReportRow:
     cells = [_tinted(standing.cells[judge][category], *span) for category in categories]
-    return Line(standing.system, (*cells, estimated(standing.judges[judge])))
+    return ReportRow(standing.system, (*cells, estimate_cell(standing.judges[judge])))
 
 
 def _tinted(estimate: Estimate, low: float, high: float) -> Cell:
     if estimate.value is None:
         return Cell("–")
     shade = (estimate.value - low) / (high - low) if high > low else 0.5
-    return Cell(f"{estimate.value:.2f}", between(estimate), shade=shade)
+    return Cell(f"{estimate.value:.2f}", interval_range(estimate), shade=shade)
 
 
-def category_gaps(group: Group, gaps: Mapping[str, Comparison], key: str) -> Table | None:
+def category_gaps(group: GalleryGroup, gaps: Mapping[str, Comparison], key: str) -> Table | None:
     """Where each system gains and loses against the reference, judges averaged."""
     lines = tuple(
-        Line(name, tuple(difference(gap.categories.get(category)) for category in group.categories))
+        ReportRow(name, tuple(difference_cell(gap.categories.get(category)) for category in group.categories))
         for name, gap in gaps.items()
         if gap.enough
     )

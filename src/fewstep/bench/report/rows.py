@@ -5,9 +5,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewstep.bench.gallery import Key
-from fewstep.bench.report.figures import value_of
-from fewstep.bench.report.groups import Group
+from fewstep.bench.gallery import PictureKey
+from fewstep.bench.report.groups import GalleryGroup
+from fewstep.bench.report.metric_tables import value_of
 from fewstep.bench.report.pictures import Album
 from fewstep.bench.report.systems import System
 from fewstep.bench.verdict import Verdict
@@ -36,7 +36,7 @@ class Measure:
 
     name: str
     better: str
-    of: Callable[[System, Key], float | None]
+    of: Callable[[System, PictureKey], float | None]
     judge: bool = False
     metric: bool = False
 
@@ -51,7 +51,7 @@ class Rows:
     rows: list[Any] = field(default_factory=list)
     _names: dict[str, Names] = field(default_factory=dict)
 
-    def add(self, group: Group, key: Key) -> None:
+    def add(self, group: GalleryGroup, key: PictureKey) -> None:
         """One picture as all systems drew it."""
         record = group.keys[key]
         by_name = {system.name: system for system in group.systems}
@@ -86,7 +86,7 @@ class Rows:
     def _number(self, kind: str, name: Hashable) -> int:
         return self._names.setdefault(kind, Names())(name)
 
-    def _answer(self, system: System | None, key: Key) -> list[Any] | int:
+    def _answer(self, system: System | None, key: PictureKey) -> list[Any] | int:
         """[picture, values, verdicts, why there is none]; 0 where the system was not asked."""
         record = system.records.get(key) if system else None
         if system is None or record is None:
@@ -98,7 +98,7 @@ class Rows:
             values.pop()
         return [list(picture) if picture else 0, values, self._verdicts(system, key), why or ""]
 
-    def _verdicts(self, system: System, key: Key) -> list[Any]:
+    def _verdicts(self, system: System, key: PictureKey) -> list[Any]:
         return [self._verdict(judge, v) for judge, of in system.verdicts_of.items() for v in of.get(key, ())]
 
     def _verdict(self, judge: str, verdict: Verdict) -> list[Any]:
@@ -118,7 +118,7 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def measures_of(groups: Sequence[Group]) -> list[Measure]:
+def measures_of(groups: Sequence[GalleryGroup]) -> list[Measure]:
     """The judges' mean, each judge, and each value of each metric that any system has."""
     judges = list(dict.fromkeys(judge for group in groups for judge in group.judges))
     mean = [Measure(MEAN, "higher", _mean_of(judges))] if len(judges) > 1 else []
@@ -138,15 +138,15 @@ def _metric(metric: str, name: str) -> Measure:
     return Measure(title, value_of(metric, name).better or "", _value_of(metric, name), metric=True)
 
 
-def _score_of(judge: str) -> Callable[[System, Key], float | None]:
+def _score_of(judge: str) -> Callable[[System, PictureKey], float | None]:
     return lambda system, key: system.scores.get(judge, {}).get(key)
 
 
-def _mean_of(judges: Sequence[str]) -> Callable[[System, Key], float | None]:
+def _mean_of(judges: Sequence[str]) -> Callable[[System, PictureKey], float | None]:
     """The mean over all judges; none where one of them gave no score, or two pictures would be told apart by who was
     silent."""
 
-    def mean(system: System, key: Key) -> float | None:
+    def mean(system: System, key: PictureKey) -> float | None:
         scores = [system.scores.get(judge, {}).get(key) for judge in judges]
         known = [score for score in scores if score is not None]
         return sum(known) / len(known) if known and len(known) == len(judges) else None
@@ -154,5 +154,5 @@ def _mean_of(judges: Sequence[str]) -> Callable[[System, Key], float | None]:
     return mean
 
 
-def _value_of(metric: str, name: str) -> Callable[[System, Key], float | None]:
+def _value_of(metric: str, name: str) -> Callable[[System, PictureKey], float | None]:
     return lambda system, key: system.values.get(metric, {}).get(name, {}).get(key)

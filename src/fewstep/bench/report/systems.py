@@ -6,15 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fewstep.bench.gallery import Key, Row, open_gallery
-from fewstep.bench.metrics.record import Measured, read_metrics
+from fewstep.bench.gallery import (
+    ManifestRow,
+    PictureKey,
+    open_gallery,
+)
+from fewstep.bench.metrics.measurements import Measurement, read_metrics
 from fewstep.bench.scores import by_picture
 from fewstep.bench.verdict import Verdict, read_verdicts
-from fewstep.errors import GalleryError
+from fewstep.runtime.errors import GalleryError
 
 
 @dataclass(frozen=True)
-class SuiteName:
+class SuiteIdentity:
     """What must be equal for pictures to be compared."""
 
     name: str
@@ -31,22 +35,22 @@ class System:
 
     name: str
     folder: Path
-    suite: SuiteName
+    suite: SuiteIdentity
     model: Mapping[str, Any]
     origin: str
-    records: Mapping[Key, Row]
+    records: Mapping[PictureKey, ManifestRow]
     verdicts: Mapping[str, Sequence[Verdict]]
-    measured: Mapping[str, Sequence[Measured]]
+    measured: Mapping[str, Sequence[Measurement]]
 
     @cached_property
-    def scores(self) -> Mapping[str, Mapping[Key, float]]:
+    def scores(self) -> Mapping[str, Mapping[PictureKey, float]]:
         """judge -> picture -> score: the mean over its repeats that are scores. What is refused or torn has none."""
         return {judge: by_picture(verdicts) for judge, verdicts in self.verdicts.items()}
 
     @cached_property
-    def values(self) -> Mapping[str, Mapping[str, Mapping[Key, float]]]:
+    def values(self) -> Mapping[str, Mapping[str, Mapping[PictureKey, float]]]:
         """metric -> name of a value -> picture -> value. What was skipped is absent."""
-        found: dict[str, dict[str, dict[Key, float]]] = {}
+        found: dict[str, dict[str, dict[PictureKey, float]]] = {}
         for metric, lines in self.measured.items():
             of = found.setdefault(metric, {})
             for line in lines:
@@ -56,15 +60,15 @@ class System:
         return found
 
     @cached_property
-    def verdicts_of(self) -> Mapping[str, Mapping[Key, list[Verdict]]]:
+    def verdicts_of(self) -> Mapping[str, Mapping[PictureKey, list[Verdict]]]:
         """judge -> picture -> its verdicts, in the order of the file."""
-        found: dict[str, dict[Key, list[Verdict]]] = {judge: {} for judge in self.verdicts}
+        found: dict[str, dict[PictureKey, list[Verdict]]] = {judge: {} for judge in self.verdicts}
         for judge, verdicts in self.verdicts.items():
             for verdict in verdicts:
                 found[judge].setdefault((verdict.case, verdict.seed), []).append(verdict)
         return found
 
-    def failed(self, key: Key) -> str | None:
+    def failed(self, key: PictureKey) -> str | None:
         """Why there is no picture; None where there is one, or where none was asked for."""
         record = self.records.get(key)
         if record is None or record.get("status", "drawn") == "drawn":
@@ -82,7 +86,7 @@ def open_system(folder: Path) -> System:
     gallery = open_gallery(folder)
     heading = gallery.heading
     try:
-        suite = SuiteName(*(str(heading["suite"][name]) for name in ("name", "version", "hash")))
+        suite = SuiteIdentity(*(str(heading["suite"][name]) for name in ("name", "version", "hash")))
         name = str(heading["system"])
     except (KeyError, TypeError) as error:
         raise GalleryError(

@@ -7,15 +7,20 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from fewstep.data.cases import ALIASES, Entry, case_of, refuse_columns
+from fewstep.data.cases import (
+    ALIASES,
+    CaseOrError,
+    case_of,
+    refuse_columns,
+)
 from fewstep.data.formats.lines import text_of
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 
 NUMBERS = ("height", "width", "seed")
 SEVERAL = "|"  # between the paths of one cell
 
 
-def csv_table(path: Path, thorough: bool) -> Iterator[Entry]:
+def csv_table(path: Path, thorough: bool) -> Iterator[CaseOrError]:
     """A cell of references holds one path, several with | between, or a JSON list. Empty cells count as absent."""
     rows = _rows(path)
     place, names = next(rows, (1, []))

@@ -5,15 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fewstep.data.cases import Case, Entry, case_of, prompt_of
-from fewstep.errors import CaseError
+from fewstep.data.cases import (
+    Case,
+    CaseOrError,
+    case_of,
+    prompt_of,
+)
+from fewstep.runtime.errors import CaseError
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 MARK = b"\xef\xbb\xbf"  # that some editors put before UTF-8
 
 
-def jsonl(path: Path, thorough: bool) -> Iterator[Entry]:
-    for number, line in lines(path):
+def jsonl(path: Path, thorough: bool) -> Iterator[CaseOrError]:
+    for number, line in numbered_lines(path):
         where = f"{path}:{number}"
         if isinstance(line, CaseError):
             yield line
@@ -24,8 +29,8 @@ def jsonl(path: Path, thorough: bool) -> Iterator[Entry]:
             yield error
 
 
-def txt(path: Path, thorough: bool) -> Iterator[Entry]:
-    for number, line in lines(path):
+def txt(path: Path, thorough: bool) -> Iterator[CaseOrError]:
+    for number, line in numbered_lines(path):
         where = f"{path}:{number}"
         try:
             if isinstance(line, CaseError):
@@ -35,7 +40,7 @@ def txt(path: Path, thorough: bool) -> Iterator[Entry]:
             yield error
 
 
-def lines(path: Path) -> Iterator[tuple[int, str | CaseError]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str | CaseError]]:
     """Numbered lines that are not blank; an error where one is not UTF-8.
 
     Raises:

@@ -5,16 +5,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from fewstep.data.cases import UNCATEGORISED, Entry, case_of
+from fewstep.data.cases import (
+    UNCATEGORISED,
+    CaseOrError,
+    case_of,
+)
 from fewstep.data.formats.lines import text_of
 from fewstep.data.pictures import SUFFIXES
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 
 # x.source.png, x_source.png; several in the order of their numbers: x.source-1.png, x_source_2.png
 _SOURCE = re.compile(r"(?P<key>.+)[._-](?:source|reference)[._-]?(?P<number>\d*)")
 
 
-def pairs(folder: Path, thorough: bool) -> Iterator[Entry]:
+def pairs(folder: Path, thorough: bool) -> Iterator[CaseOrError]:
     """One case for each .txt, sub-folders too; the first sub-folder's name is the category. A picture that belongs to
     no caption is an error."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
@@ -31,7 +35,7 @@ def pairs(folder: Path, thorough: bool) -> Iterator[Entry]:
         yield CaseError(f"{picture}: no caption {picture.stem}.txt beside it; write one, or take the picture away")
 
 
-def _case(folder: Path, caption: Path, targets: list[Path], sources: list[Path], thorough: bool) -> Entry:
+def _case(folder: Path, caption: Path, targets: list[Path], sources: list[Path], thorough: bool) -> CaseOrError:
     where = f"{caption}:1"
     if len(targets) > 1:
         raise CaseError(f"{where}: {targets[0].name} and {targets[1].name} both stand beside it; take one away")

@@ -6,15 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fewstep.data.cases import ALIASES, KNOWN, Entry, case_of, refuse_columns
-from fewstep.data.formats.kept import keep
-from fewstep.errors import CaseError, EnvironmentRefused
+from fewstep.data.cases import (
+    ALIASES,
+    KNOWN,
+    CaseOrError,
+    case_of,
+    refuse_columns,
+)
+from fewstep.data.formats.extracted import save_picture
+from fewstep.runtime.errors import CaseError, EnvironmentRefused
 
 ROWS = 32  # read at a time; rows may hold pictures
 PICTURES = (*ALIASES["references"], *ALIASES["target"])
 
 
-def parquet(path: Path, unpack_to: Path, thorough: bool) -> Iterator[Entry]:
+def parquet(path: Path, unpack_to: Path, thorough: bool) -> Iterator[CaseOrError]:
     """where: path:N, rows counted from 1.
 
     Raises:
@@ -47,7 +53,7 @@ def _pyarrow() -> Any:
         ) from error
 
 
-def _entry(row: dict[str, Any], path: Path, number: int, unpack_to: Path, thorough: bool) -> Entry:
+def _entry(row: dict[str, Any], path: Path, number: int, unpack_to: Path, thorough: bool) -> CaseOrError:
     where = f"{path}:{number}"
     try:
         pictures = {name: _paths(value, unpack_to, where) for name, value in row.items() if name in PICTURES}
@@ -63,7 +69,7 @@ def _paths(value: Any, unpack_to: Path, where: str) -> Any:
         return [_paths(item, unpack_to, where) for item in value]
     if isinstance(value, dict) and "bytes" in value:
         return _paths(value["bytes"] or value.get("path"), unpack_to, where)
-    return str(keep(value, unpack_to, where).absolute()) if isinstance(value, bytes) else _present(value)
+    return str(save_picture(value, unpack_to, where).absolute()) if isinstance(value, bytes) else _present(value)
 
 
 def _present(value: Any) -> Any:

@@ -16,11 +16,15 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from fewstep.data.cases import ALIASES, Entry, case_of
-from fewstep.data.formats.kept import MAX_BYTES, keep
+from fewstep.data.cases import (
+    ALIASES,
+    CaseOrError,
+    case_of,
+)
+from fewstep.data.formats.extracted import MAX_BYTES, save_picture
 from fewstep.data.formats.lines import record_of_json
 from fewstep.data.pictures import SUFFIXES
-from fewstep.errors import CaseError
+from fewstep.runtime.errors import CaseError
 
 TORN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
 TEXTS = {"txt": "text", **{name: name for name in ALIASES["prompt"]}}
@@ -36,7 +40,7 @@ class Member(NamedTuple):
     data: bytes
 
 
-def tar(path: Path, unpack_to: Path, thorough: bool) -> Iterator[Entry]:
+def tar(path: Path, unpack_to: Path, thorough: bool) -> Iterator[CaseOrError]:
     """where: path:key.
 
     Raises:
@@ -47,7 +51,7 @@ def tar(path: Path, unpack_to: Path, thorough: bool) -> Iterator[Entry]:
         where = f"{path}:{key}"
         held = list(members)
         try:
-            for problem in (member for member in held if isinstance(member, Refused)):
+            for problem in (member for member in held if isinstance(member, RefusedMember)):
                 raise CaseError(problem.reason)
             record = _record([member for member in held if isinstance(member, Member)], unpack_to, where)
             yield case_of(record, path.parent, where, key, thorough)
@@ -55,14 +59,14 @@ def tar(path: Path, unpack_to: Path, thorough: bool) -> Iterator[Entry]:
             yield error
 
 
-class Refused(NamedTuple):
+class RefusedMember(NamedTuple):
     """A member that is not taken out of the archive."""
 
     key: str
     reason: str
 
 
-def _members(path: Path) -> Iterator[Member | Refused]:
+def _members(path: Path) -> Iterator[Member | RefusedMember]:
     """The files in order, hidden ones and those that mean nothing here left out."""
     last = "its beginning"
     try:
@@ -76,7 +80,7 @@ def _members(path: Path) -> Iterator[Member | Refused]:
                     continue
                 reason = _danger(info)
                 if reason:
-                    yield Refused(key, f"{path}:{info.name!r:.200}: {reason}")
+                    yield RefusedMember(key, f"{path}:{info.name!r:.200}: {reason}")
                     continue
                 stream = archive.extractfile(info)
                 assert stream is not None, info.name
@@ -141,7 +145,7 @@ def _record(members: list[Member], unpack_to: Path, where: str) -> dict[str, Any
 
 
 def _kept(member: Member, unpack_to: Path, where: str) -> Path:
-    return keep(member.data, unpack_to, f"{where}.{member.ending}").absolute()
+    return save_picture(member.data, unpack_to, f"{where}.{member.ending}").absolute()
 
 
 def _within(value: Any, name: str, kept: dict[str, str], where: str) -> Any:

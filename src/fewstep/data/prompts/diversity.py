@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from fewstep.data.overlap import words_of
-from fewstep.data.prompts.near import Near
-from fewstep.data.prompts.wording import plain, runs
+from fewstep.data.prompts.near_duplicates import NearDuplicates
+from fewstep.data.prompts.wording import normalised_text, shingles
 
 SAMPLE = 400  # prompts of which all pairs are compared: 79,800 pairs
 WINDOW = 500  # words of one window of the moving type-token ratio
@@ -17,7 +17,7 @@ SHARED_OPENING = 4  # words
 
 
 @dataclass(frozen=True)
-class Diversity:
+class PromptDiversity:
     """distinct: share of prompts that are different (case and spacing aside). near: share of these that nearly repeat
     an earlier one (a likeness of .6). vocabulary: different words. type_token: vocabulary over all words - it falls
     with the size of the set; type_token_500: the mean of it over windows of 500 words, which does not. distinct_3:
@@ -38,17 +38,17 @@ class Diversity:
     words: tuple[int, int, int, int]
 
 
-def measure(prompts: Sequence[str], seed: int = 0) -> Diversity:
+def prompt_diversity(prompts: Sequence[str], seed: int = 0) -> PromptDiversity:
     """The figures of a set of at least two prompts. `seed`: of the sample and of the windows' order."""
     assert len(prompts) > 1, "one prompt has no diversity"
     order = random.Random(seed).sample(range(len(prompts)), len(prompts))
     texts = [words_of(prompts[n]) for n in order]
     flat = [word for text in texts for word in text]
     threes = [run for text in texts for run in zip(text, text[1:], text[2:], strict=False)]
-    near, different = Near(), list(dict.fromkeys(map(plain, prompts)))
+    near, different = NearDuplicates(), list(dict.fromkeys(map(normalised_text, prompts)))
     overlap, overlap_most = _overlap([prompts[n] for n in order[:SAMPLE]])
     lengths = sorted(map(len, texts))
-    return Diversity(
+    return PromptDiversity(
         prompts=len(prompts),
         distinct=len(different) / len(prompts),
         near=sum(not near.add(prompt) for prompt in different) / len(different),
@@ -65,7 +65,7 @@ def measure(prompts: Sequence[str], seed: int = 0) -> Diversity:
 
 def _overlap(sample: Sequence[str]) -> tuple[float, float]:
     """Mean and largest likeness of all pairs."""
-    found = [runs(prompt, 3) for prompt in sample]
+    found = [shingles(prompt, 3) for prompt in sample]
     likenesses = [len(a & b) / len(a | b) for a, b in combinations(found, 2)]
     return statistics.fmean(likenesses), max(likenesses)
 

@@ -49,10 +49,10 @@ class Number:
 class Choice:
     """One of several runs of parts, all equally likely."""
 
-    options: tuple["Parts", ...]
+    options: tuple["RuleParts", ...]
 
 
-Parts = tuple["str | Slot | Number | Choice", ...]
+RuleParts = tuple["str | Slot | Number | Choice", ...]
 FORMS: dict[str, Callable[[str], str]] = {
     "upper": str.upper,
     "lower": str.lower,
@@ -63,7 +63,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True, eq=False)
 class Alternative:
-    parts: Parts
+    parts: RuleParts
     needs: tuple[frozenset[str], ...] = ()
     bars: frozenset[str] = frozenset()
     sets: frozenset[str] = frozenset()
@@ -73,43 +73,43 @@ class Alternative:
         return not self.bars & tags and all(group & tags for group in self.needs)
 
 
-Menu = tuple[list[Alternative], list[float]]  # what fits some tags, and the running sum of weights
+_Options = tuple[list[Alternative], list[float]]  # what fits some tags, and the running sum of weights
 
 
 @dataclass
-class Rule:
+class GrammarRule:
     name: str
     alternatives: list[Alternative] = field(default_factory=list)
-    _menus: dict[frozenset[str], Menu] = field(default_factory=dict)
+    _options_by_tags: dict[frozenset[str], _Options] = field(default_factory=dict)
     _asks: frozenset[str] = frozenset()
 
-    def menu(self, tags: set[str]) -> Menu:
+    def menu(self, tags: set[str]) -> _Options:
         """The alternatives that fit. Kept per tags that this rule asks about."""
-        if not self._menus:
+        if not self._options_by_tags:
             self._asks = frozenset().union(*(a.bars.union(*a.needs) for a in self.alternatives))
         asked = self._asks & tags
-        if asked not in self._menus:
+        if asked not in self._options_by_tags:
             fitting = [a for a in self.alternatives if a.fits(asked)]
             assert fitting, f"no alternative of '{self.name}' fits {sorted(tags)}"
-            self._menus[asked] = fitting, list(itertools.accumulate(a.weight for a in fitting))
-        return self._menus[asked]
+            self._options_by_tags[asked] = fitting, list(itertools.accumulate(a.weight for a in fitting))
+        return self._options_by_tags[asked]
 
 
 @dataclass(frozen=True)
 class Grammar:
     """Rules by name, and the names of those spoken first."""
 
-    rules: dict[str, Rule]
+    rules: dict[str, GrammarRule]
     first: tuple[str, ...]
 
-    def speak(self, rule: str, rng: random.Random, tags: frozenset[str] = frozenset(), **said: str) -> "Speaker":
+    def expand(self, rule: str, rng: random.Random, tags: frozenset[str] = frozenset(), **said: str) -> "Expansion":
         """The text of `rule`, as a speaker that has `.text` and the `.tags` set on the way. `said`: rules that are
         already decided. Only `rng.random()` is used: the same texts on every Python."""
-        return Speaker(self, rng, set(tags), dict(said)).begin(rule)
+        return Expansion(self, rng, set(tags), dict(said)).begin(rule)
 
 
 @dataclass
-class Speaker:
+class Expansion:
     """One text being drawn. tags only grow; an alternative is not said twice where others are left."""
 
     grammar: Grammar
@@ -119,7 +119,7 @@ class Speaker:
     text: str = ""
     _used: set[Alternative] = field(default_factory=set)
 
-    def begin(self, rule: str) -> "Speaker":
+    def begin(self, rule: str) -> "Expansion":
         for name in self.grammar.first:
             if name not in self.bound:
                 self.bound[name] = self.rule(name)
@@ -134,7 +134,7 @@ class Speaker:
         self.tags |= chosen.sets
         return self.parts(chosen.parts)
 
-    def parts(self, parts: Parts) -> str:
+    def parts(self, parts: RuleParts) -> str:
         return "".join(self._part(part) for part in parts)
 
     def _part(self, part: "str | Slot | Number | Choice") -> str:
@@ -149,7 +149,7 @@ class Speaker:
             case Choice(options):
                 return self.parts(options[int(self.rng.random() * len(options))])
 
-    def _pick(self, rule: Rule) -> Alternative:
+    def _pick(self, rule: GrammarRule) -> Alternative:
         fitting, sums = rule.menu(self.tags)
         for _ in range(TRIES):
             chosen = fitting[bisect.bisect(sums, self.rng.random() * sums[-1])]
@@ -158,11 +158,11 @@ class Speaker:
         return chosen
 
 
-def load(*names: str) -> Grammar:
+def load_grammar(*names: str) -> Grammar:
     """One grammar of several shipped files; a rule stands in one of them."""
-    rules: dict[str, Rule] = {}
+    rules: dict[str, GrammarRule] = {}
     for name in names:
-        parse((FOLDER / f"{name}.grammar").read_text(encoding="utf-8"), rules)
+        add_rules((FOLDER / f"{name}.grammar").read_text(encoding="utf-8"), rules)
     first = tuple(rules.pop(FIRST).alternatives[0].parts[0].split()) if FIRST in rules else ()  # type: ignore[union-attr]
     for rule in rules.values():
         for slot in slots(rule):
@@ -172,9 +172,9 @@ def load(*names: str) -> Grammar:
     return Grammar(rules, first)
 
 
-def parse(text: str, rules: dict[str, Rule]) -> None:
+def add_rules(text: str, rules: dict[str, GrammarRule]) -> None:
     """Adds the rules that `text` states."""
-    current: Rule | None = None
+    current: GrammarRule | None = None
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -182,13 +182,13 @@ def parse(text: str, rules: dict[str, Rule]) -> None:
             header = HEADER.fullmatch(line)
             assert header is not None, f"line {number} is no rule: {line}"
             assert header[1] not in rules, f"line {number}: there is a rule {header[1]} already"
-            current = rules[header[1]] = Rule(header[1])
+            current = rules[header[1]] = GrammarRule(header[1])
         else:
             assert current is not None, f"line {number} stands before the first rule"
             current.alternatives += _alternatives(line)
 
 
-def slots(rule: Rule) -> Iterator[Slot]:
+def slots(rule: GrammarRule) -> Iterator[Slot]:
     """Every mention of another rule, inner ones too."""
     waiting = [part for a in rule.alternatives for part in a.parts]
     while waiting:
@@ -212,7 +212,7 @@ def _alternatives(line: str) -> list[Alternative]:
     return [Alternative(_trimmed(parts), needs, bars, sets, weight) for parts in options]
 
 
-def _options(pieces: list[re.Match[str]], at: int) -> tuple[list[Parts], int]:
+def _options(pieces: list[re.Match[str]], at: int) -> tuple[list[RuleParts], int]:
     """The runs of parts up to the closing bracket or the end, and the place after it."""
     options: list[list[str | Slot | Number | Choice]] = [[]]
     while at < len(pieces):
@@ -238,7 +238,7 @@ def _slot(text: str) -> Slot | Number:
     return Slot(name, form or None)
 
 
-def _trimmed(parts: Parts) -> Parts:
+def _trimmed(parts: RuleParts) -> RuleParts:
     """Without the spaces around the bars that part alternatives."""
     if parts and isinstance(parts[0], str):
         parts = (parts[0].lstrip(), *parts[1:])

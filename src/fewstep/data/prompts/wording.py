@@ -16,7 +16,7 @@ SENTENCE = re.compile(r"([.!?] +)(\w)")
 QUOTED = re.compile(r'"([^"]+)"')
 
 
-def spoken(text: str) -> str:
+def finished_text(text: str) -> str:
     """The text with `a/an` decided, sentences begun with a capital, and spaces and commas in order."""
     pieces = ARTICLE.sub(_article, text).split('"')
     for n in range(0, len(pieces), 2):
@@ -49,12 +49,12 @@ def quoted(text: str) -> list[str]:
     return list(dict.fromkeys(QUOTED.findall(text)))
 
 
-def plain(text: str) -> str:
+def normalised_text(text: str) -> str:
     """Texts that differ in case, width or spacing alone are the same text."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def runs(text: str, length: int) -> set[tuple[str, ...]]:
+def shingles(text: str, length: int) -> set[tuple[str, ...]]:
     """Every `length` words in a row; the whole text where it is shorter."""
     words = words_of(text)
     return {tuple(words[n : n + length]) for n in range(max(1, len(words) - length + 1))}

@@ -1,0 +1,133 @@
+"""What a model is told: text embeddings, reference latents, and the layout they share with the target.
+
+Shapes: B batch, L text positions, C text channels, R reference tokens (all references, one after another), D latent
+channels. Only text positions are held: a model that keeps image slots among its text rebuilds them from the layout.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fewstep.runtime.device import to_device
+from fewstep.runtime.errors import LayoutError
+
+Task = Literal["t2i", "edit"]
+TokenGrid = tuple[int, int]  # rows, columns of latent tokens
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of one sample's sequence. A batch has one layout: these models read it from their first row only,
+    and silently accept a batch of mixed ones."""
+
+    task: Task
+    target: TokenGrid
+    references: tuple[TokenGrid, ...] = ()
+    slots: tuple[int, ...] = ()  # for each reference, the number of text positions before its image slots
+
+    def __post_init__(self) -> None:
+        if self.task == "t2i" and self.references:
+            raise LayoutError("a text-to-image sample has no reference images; its task is edit")
+        if self.slots and len(self.slots) != len(self.references):
+            raise LayoutError(f"{len(self.references)} references but {len(self.slots)} slot positions")
+
+    @property
+    def target_tokens(self) -> int:
+        return self.target[0] * self.target[1]
+
+    @property
+    def reference_tokens(self) -> int:
+        return sum(rows * columns for rows, columns in self.references)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """text_BLC right-padded, mask_BL True at valid positions, references_BRD packed clean latents or None."""
+
+    text_BLC: Tensor
+    mask_BL: Tensor
+    layout: Layout
+    references_BRD: Tensor | None = None
+    _lengths_B: tuple[int, ...] | None = field(default=None, repr=False)  # of the texts, once they have been asked for
+
+    def __post_init__(self) -> None:
+        if self.text_BLC.shape[:2] != self.mask_BL.shape:
+            raise LayoutError(f"text {tuple(self.text_BLC.shape)} and mask {tuple(self.mask_BL.shape)} do not fit")
+        held = 0 if self.references_BRD is None else self.references_BRD.shape[1]
+        if held != self.layout.reference_tokens:
+            raise LayoutError(f"the layout has {self.layout.reference_tokens} reference tokens, not {held}")
+
+    def __len__(self) -> int:
+        return self.text_BLC.shape[0]
+
+    @property
+    def lengths_B(self) -> tuple[int, ...]:
+        """Valid text positions of each sample, on the host. Asking a mask on a device waits for all work before it, so
+        the answer is kept, and taken along by `to` and `rows`."""
+        if self._lengths_B is None:
+            object.__setattr__(self, "_lengths_B", tuple(self.mask_BL.sum(dim=1).tolist()))
+        assert self._lengths_B is not None
+        return self._lengths_B
+
+    @property
+    def padded(self) -> bool:
+        """Whether some text is shorter than the batch."""
+        return min(self.lengths_B) < self.mask_BL.shape[1]
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
+        """On another device, and with another dtype of embeddings and latents (the mask stays bool)."""
+        refs = self.references_BRD
+        return replace(
+            self,
+            text_BLC=self.text_BLC.to(device=device, dtype=dtype),
+            mask_BL=self.mask_BL.to(device=device),
+            references_BRD=None if refs is None else refs.to(device=device, dtype=dtype),
+            _lengths_B=self.lengths_B,
+        )
+
+    def rows(self, index: Sequence[int] | Tensor | slice) -> "Conditioning":
+        """Some samples of the batch, by number. The padding stays: the target's rotary position follows the padded
+        length."""
+        if isinstance(index, Tensor):
+            index = index.tolist()
+        numbers = range(len(self))[index] if isinstance(index, slice) else index
+        lengths_B = tuple(self.lengths_B[b] for b in numbers)
+        if not isinstance(index, slice):
+            index = to_device(torch.tensor(index), self.text_BLC.device)
+        refs = self.references_BRD
+        return replace(
+            self,
+            text_BLC=self.text_BLC[index],
+            mask_BL=self.mask_BL[index],
+            references_BRD=None if refs is None else refs[index],
+            _lengths_B=lengths_B,
+        )
+
+
+def stack(conditions: Sequence[Conditioning]) -> Conditioning:
+    """One batch of several, padded on the right to the longest text.
+
+    Raises:
+        LayoutError: the samples do not share one layout.
+    """
+    layouts = {c.layout for c in conditions}
+    if len(layouts) != 1:
+        raise LayoutError(
+            "one batch holds one layout (task, sizes, number of references); got "
+            + "; ".join(sorted(str(layout) for layout in layouts))
+        )
+    length = max(c.text_BLC.shape[1] for c in conditions)
+    texts = [_padded(c.text_BLC, length) for c in conditions]
+    masks = [_padded(c.mask_BL, length) for c in conditions]
+    refs = [c.references_BRD for c in conditions if c.references_BRD is not None]
+    lengths_B = tuple(length for c in conditions for length in c.lengths_B)
+    return Conditioning(torch.cat(texts), torch.cat(masks), layouts.pop(), torch.cat(refs) if refs else None, lengths_B)
+
+
+def _padded(x: Tensor, length: int) -> Tensor:
+    """Zeros (False) after the last text position, up to `length`."""
+    missing = length - x.shape[1]
+    return x if missing == 0 else torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], dim=1)

@@ -1,0 +1,145 @@
+"""What can be said of a family's conditionings before any weight is loaded: from configs, and without torch.
+
+An outline is an estimate, and says what it rests on; a family's `encode` is what really happens. Each family has a rule
+of its own for the length of a text and for the size of a reference.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from tokenizers import Tokenizer
+
+import fewstep
+from fewstep.backbones.folder import read_json
+from fewstep.runtime.errors import ModelError
+
+TokenGrid = tuple[int, int]  # rows, columns of latent tokens
+PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
+PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
+PIXELS_PER_TOKEN, STEP = 16, 32
+AREA = 1024 * 1024  # px of references of Qwen-Image 20 B; the most that FLUX.2 klein takes
+CHARACTERS_PER_TOKEN = 4.3  # ours: English captions under Qwen's tokenizer
+CHARACTERS_PER_TOKEN_DENSE = 1.5  # ours: Chinese, Japanese, Korean
+TEXT = "<|im_start|>user\n{references}{prompt}<|im_end|>\n<|im_start|>assistant\n"  # what is kept of the template
+REFERENCE = "<image{number}><|vision_start|><|vision_end|>"  # without its image slots
+TEMPLATE_TOKENS, REFERENCE_TOKENS = 8, 6  # of the two under Qwen's tokenizer
+TAIL = "<|im_end|>\n<|im_start|>assistant\n"  # what Qwen-Image 20 B keeps of its template behind a prompt
+TAIL_TOKENS, SEEN_TOKENS = 5, 188  # of it; of a reference at 384 x 384 px before the text encoder's eye
+KLEIN_TOKENS = 512  # whatever the prompt
+CONFIG, TOKENIZERS = "transformer/config.json", ("processor/tokenizer.json", "tokenizer/tokenizer.json")
+
+
+@dataclass(frozen=True)
+class ConditioningEstimate:
+    """Of Qwen-Image 2.1, and what the others share. text_width: channels of a text position. latent_width: channels of
+    a reference's token. basis: what the numbers were taken from, in words."""
+
+    text_width: int
+    latent_width: int
+    tokens: Callable[[str], int] | None
+    basis: str
+
+    def text_length(self, prompt: str, references: int) -> int:
+        """Text positions of a prompt about so many pictures, the template's among them."""
+        if self.tokens is None:
+            return TEMPLATE_TOKENS + REFERENCE_TOKENS * references + _tokens_by_length(prompt)
+        pictures = " ".join(REFERENCE.format(number=n + 1) for n in range(references))
+        return self.tokens(TEXT.format(references=pictures, prompt=prompt or " "))
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
+        """Latent tokens of a picture of (height, width) px about a target of `size`: the picture's shape at the
+        target's area, in steps of 32 px."""
+        ratio = picture[1] / picture[0]
+        width = math.sqrt(round(math.sqrt(size[0] * size[1])) ** 2 * ratio)
+        rows, columns = (round(side / STEP) * STEP // PIXELS_PER_TOKEN for side in (width / ratio, width))
+        return rows, columns
+
+
+class ConditioningEstimate20B(ConditioningEstimate):
+    """Of Qwen-Image 20 B: the text encoder's image positions are stored, and references have an area of their own."""
+
+    def text_length(self, prompt: str, references: int) -> int:
+        pictures = "".join(f"Picture {n + 1}: <|vision_start|><|vision_end|>" for n in range(references))
+        if self.tokens is None:
+            return TAIL_TOKENS + (REFERENCE_TOKENS + SEEN_TOKENS) * references + _tokens_by_length(prompt)
+        return self.tokens(pictures + prompt + TAIL) + SEEN_TOKENS * references
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
+        return super().reference_grid(picture, (1024, 1024))
+
+
+class ConditioningEstimateKlein(ConditioningEstimate):
+    """Of FLUX.2 klein: texts of one length; references as they are, cropped to the grid."""
+
+    def text_length(self, prompt: str, references: int) -> int:
+        return KLEIN_TOKENS
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
+        scale = min(1.0, math.sqrt(AREA / (picture[0] * picture[1])))
+        return int(picture[0] * scale) // PIXELS_PER_TOKEN, int(picture[1] * scale) // PIXELS_PER_TOKEN
+
+
+def _kind(model: str) -> tuple[type[ConditioningEstimate], tuple[int, int]]:
+    """The outline of the model's family and its published widths: by its pipeline class where its index is here, else
+    by its name."""
+    index = local_file(model, "model_index.json")
+    name = str(read_json(index).get("_class_name")) if index is not None else model.lower()
+    if name == "Flux2KleinPipeline" or "klein" in name:
+        return ConditioningEstimateKlein, PUBLISHED_KLEIN
+    if name in ("QwenImagePipeline", "QwenImageEditPlusPipeline"):
+        return ConditioningEstimate20B, PUBLISHED_20B
+    twenty = "qwen-image" in name and "qwen-image-2.1" not in name
+    return (ConditioningEstimate20B, PUBLISHED_20B) if twenty else (ConditioningEstimate, PUBLISHED)
+
+
+def estimate_conditioning(model: str) -> ConditioningEstimate:
+    """The outline of `pocket`, a folder, or a hub id. A hub id that is not on this machine is taken for the published
+    model: nothing is fetched for an estimate.
+
+    Raises:
+        ModelError: a folder whose transformer/config.json cannot be read.
+    """
+    config = local_file(model, CONFIG)
+    vocabulary = next((found for name in TOKENIZERS if (found := local_file(model, name)) is not None), None)
+    if config is None and Path(model).is_dir():
+        raise ModelError(f"{Path(model) / CONFIG} is missing: the model folder is incomplete. Copy it again")
+    kind, (text_width, latent_width) = _kind(model)
+    if config is not None:
+        stated = read_json(config)
+        text_width = int(stated.get("context_in_dim", stated.get("joint_attention_dim", text_width)))
+        latent_width = int(stated.get("in_channels", latent_width))
+    published = {
+        ConditioningEstimate: "Qwen-Image-2.1",
+        ConditioningEstimate20B: "Qwen-Image",
+        ConditioningEstimateKlein: "FLUX.2 klein 4 B",
+    }[kind]
+    widths = "its config" if config is not None else f"the widths of {published} (the model is not on this machine)"
+    counted = "its tokenizer" if vocabulary is not None else f"{CHARACTERS_PER_TOKEN} characters a token"
+    return kind(text_width, latent_width, _counter(vocabulary), f"{widths} and {counted}")
+
+
+def local_file(model: str, name: str) -> Path | None:
+    """A file of a model that is on this machine; nothing is fetched."""
+    folder = Path(fewstep.__file__).parent / "pocket" / "teacher" if model == "pocket" else Path(model).expanduser()
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    try:
+        found = try_to_load_from_cache(model, name)
+    except ValueError:  # no hub id either: loading the model will say so
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _counter(vocabulary: Path | None) -> Callable[[str], int] | None:
+    if vocabulary is None:
+        return None
+    tokenizer = Tokenizer.from_file(str(vocabulary))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _tokens_by_length(prompt: str) -> int:
+    dense = sum(1 for character in prompt if "⺀" <= character <= "鿿" or "가" <= character <= "힣")
+    return math.ceil(dense / CHARACTERS_PER_TOKEN_DENSE + (len(prompt) - dense) / CHARACTERS_PER_TOKEN)

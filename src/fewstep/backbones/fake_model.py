@@ -1,0 +1,148 @@
+"""Models without their weights: the real transformer class at its real size, every tensor fake (a shape and a dtype).
+
+A forward through one runs every operation of the stock code on nothing, so that what it would allocate and compute can
+be counted on any machine. The size comes from the model's config; of a published model that is not on this machine,
+from what is published.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fewstep.backbones.conditioning_estimate import CONFIG, local_file
+from fewstep.backbones.families import FAMILIES
+from fewstep.backbones.folder import read_json
+from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.runtime.errors import ModelError
+
+KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class is of another size unless told
+    "num_layers": 5,
+    "num_single_layers": 20,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 7680,
+    "guidance_embeds": False,
+}
+EDITING = {"zero_cond_t": True}  # Qwen-Image-Edit-2511
+PUBLISHED: tuple[tuple[str, str, Mapping[str, Any]], ...] = (  # part of a name, its pipeline class, its config
+    ("flux.2-klein-4b", "Flux2KleinPipeline", KLEIN),
+    ("flux.2-klein-base-4b", "Flux2KleinPipeline", KLEIN),
+    ("qwen-image-2.1", "QwenImage21Pipeline", {}),
+    ("qwen-image-edit-2511", "QwenImageEditPlusPipeline", EDITING),
+    ("qwen-image-edit", "QwenImageEditPlusPipeline", {}),
+    ("qwen-image", "QwenImagePipeline", {}),
+)
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What decides memory and work of a model's transformer. basis: where it was read, in words."""
+
+    family: type[PipelineBackbone]
+    index: Mapping[str, Any]  # of model_index.json
+    config: Mapping[str, Any]
+    basis: str
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """Number of blocks by the config's key for each kind."""
+        whole = fake_model(self).transformer.config
+        return {key: int(whole[key]) for key in ("num_layers", "num_single_layers") if key in whole}
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in fake_model(self).transformer.parameters())
+
+
+def size_of_model(model: str) -> ModelSize:
+    """Of `pocket`, a folder or a hub id; no weight is read and nothing is fetched.
+
+    Raises:
+        ModelError: neither on this machine nor a published model whose size is known.
+    """
+    index, config = local_file(model, "model_index.json"), local_file(model, CONFIG)
+    if index is not None and config is not None:
+        index_content = read_json(index)
+        if index_content.get("_class_name") not in FAMILIES:
+            known = ", ".join(sorted(FAMILIES))
+            raise ModelError(f"{index} names the class {index_content.get('_class_name')}; fewstep knows {known}")
+        stated = {key: value for key, value in read_json(config).items() if not key.startswith("_")}
+        return ModelSize(FAMILIES[index_content["_class_name"]], index_content, stated, str(config))
+    for part, name, published in PUBLISHED:
+        if part in model.lower():
+            basis = f"the published size ({model} is not on this machine)"
+            return ModelSize(FAMILIES[name], {"_class_name": name}, published, basis)
+    raise ModelError(
+        f"{model} is not on this machine, and of another size than the published models whose size is known "
+        f"({', '.join(part for part, _, _ in PUBLISHED)}). Give a folder with its model_index.json and {CONFIG}"
+    )
+
+
+def fake_model(
+    size: ModelSize,
+    depths: Mapping[str, int] | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    fake: FakeTensorMode | None = None,
+) -> Any:
+    """The family's backbone around a fake transformer; real tensors may be given to it. depths: other numbers of
+    blocks than the model's. fake: of another hollow one that it is to run beside."""
+    with fake or FakeTensorMode(allow_non_fake_inputs=True):
+        made = size.family.random({**size.config, **(depths or {})}, dtype=dtype)
+    made._index = size.index
+    made.default_guidance, made.default_steps = size.family.default_sampling(size.index)
+    return made
+
+
+@contextmanager
+def fake_deepcopy_allowed() -> Iterator[None]:
+    """Hollow modules may be deep-copied inside: torch warns that fake tensors point nowhere, which is the point."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        yield
+
+
+def make_parameters_fake(transformer: nn.Module, fake: FakeTensorMode) -> None:
+    """Parameters that were put into a hollow transformer become fake as well."""
+    for module in transformer.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not isinstance(parameter, FakeTensor | DTensor):
+                empty = fake.from_tensor(parameter.detach())
+                setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+
+
+def fake_mode(transformer: nn.Module) -> FakeTensorMode | None:
+    """Of a hollow transformer; None of a real one."""
+    held = (p._local_tensor if isinstance(p, DTensor) else p for p in transformer.parameters())
+    return next((tensor.fake_mode for tensor in held if isinstance(tensor, FakeTensor)), None)
+
+
+class RealMaskIndexing(TorchDispatchMode):
+    """Fake values picked by a real mask: where the mask is true is known, so their number is."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.index.Tensor and isinstance(args[0], FakeTensor):
+            places = []
+            for index in args[1]:
+                real_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+                places += list(index.nonzero(as_tuple=True)) if real_mask else [index]
+            args = (args[0], places)
+        return func(*args, **(kwargs or {}))
+
+
+def mimic_gpu_autocast(transformer: nn.Module) -> None:
+    """Autocast of a CUDA device on a machine without one: norms take and give float32 there, and bfloat16 on a CPU.
+    Powers, sums and the like differ too; these transformers take them in float32 by themselves."""
+    for module in transformer.modules():
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+            module.register_forward_pre_hook(_in_float32)
+
+
+def _in_float32(module: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(x.float() for x in given) if torch.is_autocast_enabled("cpu") else given

@@ -1,0 +1,85 @@
+"""A complete Flux2KleinPipeline of stock classes that fits into a test: random weights, no file, no network."""
+
+import torch
+
+from fewstep.backbones.stock import (
+    AutoencoderKLFlux2,
+    FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
+
+CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
+WIDTH = 16  # of the text encoder
+LAYERS = 28  # of the text encoder: the pipeline reads after the 9th, the 18th and the 27th
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+)
+SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
+
+
+def flux2_klein_pipeline(seed: int = 0, is_distilled: bool = False) -> Flux2KleinPipeline:
+    """In float32 on the CPU. The caller's random state is left as it was."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Flux2KleinPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+            vae=_vae(),
+            text_encoder=_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            transformer=_transformer(),
+            is_distilled=is_distilled,
+        )
+
+
+def _transformer() -> Flux2Transformer2DModel:
+    return Flux2Transformer2DModel(
+        in_channels=4 * CHANNELS,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=32,
+        num_attention_heads=2,
+        joint_attention_dim=3 * WIDTH,
+        timestep_guidance_channels=32,
+        axes_dims_rope=(8, 8, 8, 8),
+        guidance_embeds=False,
+    ).eval()
+
+
+def _vae() -> AutoencoderKLFlux2:
+    """Its latents are normalised by running statistics, which are drawn here: zeros and ones would hide mistakes."""
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        latent_channels=CHANNELS,
+        norm_num_groups=4,
+        sample_size=64,
+    )
+    vae.bn.running_mean.normal_(0, 0.3)
+    vae.bn.running_var.uniform_(0.5, 2)
+    return vae.eval()
+
+
+def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+        pad_token_id=tokenizer.get_vocab()["<|endoftext|>"],
+        bos_token_id=None,
+        eos_token_id=tokenizer.get_vocab()["<|im_end|>"],
+    )
+    return Qwen3ForCausalLM(config).eval()

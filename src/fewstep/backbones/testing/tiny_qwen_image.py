@@ -1,0 +1,130 @@
+"""Complete pipelines of the 20 B Qwen-Image's stock classes that fit into a test: random weights, no file, no network.
+
+Both have one transformer, VAE and text encoder in kind: Qwen2.5-VL with vision, an 8x VAE of packed 2 x 2 latents. The
+edit model keeps reference tokens at t = 0 (`zero_cond_t`), as Qwen-Image-Edit-2511 does.
+"""
+
+from typing import Any
+
+import torch
+
+from fewstep.backbones.stock import (
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+    QwenImageEditPlusPipeline,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+)
+from fewstep.backbones.testing.tiny_qwen_image_21 import CHAT_TEMPLATE, byte_tokenizer
+
+CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
+WIDTH = 32  # of the text encoder
+PATCH = 14  # of the text encoder's eye, in pixels
+SCHEDULER = {  # of Qwen/Qwen-Image
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 8192,
+    "base_shift": 0.5,
+    "max_shift": 0.9,
+    "shift_terminal": 0.02,
+    "use_dynamic_shifting": True,
+}
+
+
+def qwen_image_pipeline(seed: int = 0) -> QwenImagePipeline:
+    """As Qwen/Qwen-Image, in float32 on the CPU. The caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return QwenImagePipeline(**_parts(zero_cond_t=False))
+
+
+def qwen_image_edit_pipeline(seed: int = 0) -> QwenImageEditPlusPipeline:
+    """As Qwen/Qwen-Image-Edit-2511; draws from text too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = _parts(zero_cond_t=True)
+        return QwenImageEditPlusPipeline(**parts, processor=_processor(parts["tokenizer"]))
+
+
+def _parts(zero_cond_t: bool) -> dict[str, Any]:
+    tokenizer = byte_tokenizer()
+    return {
+        "scheduler": FlowMatchEulerDiscreteScheduler(**SCHEDULER),
+        "vae": _vae(),
+        "text_encoder": _text_encoder(tokenizer),
+        "tokenizer": tokenizer,
+        "transformer": _transformer(zero_cond_t),
+    }
+
+
+def _transformer(zero_cond_t: bool) -> QwenImageTransformer2DModel:
+    return QwenImageTransformer2DModel(
+        in_channels=4 * CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=32,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(8, 12, 12),
+        zero_cond_t=zero_cond_t,
+    ).eval()
+
+
+def _vae() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=CHANNELS,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.02 * channel for channel in range(CHANNELS)],
+        latents_std=[0.5 + 0.05 * channel for channel in range(CHANNELS)],
+    ).eval()
+
+
+def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+    ids = tokenizer.get_vocab()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]},
+        "pad_token_id": ids["<|endoftext|>"],
+        "bos_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "fullatt_block_indexes": [0],
+    }
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    return Qwen2_5_VLForConditionalGeneration(config).eval()
+
+
+def _processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+    sizes = {"shortest_edge": 4 * PATCH * PATCH, "longest_edge": 2048 * 2048}
+    images = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=2, size=sizes)
+    videos = Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=2)
+    return Qwen2VLProcessor(
+        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
+    )

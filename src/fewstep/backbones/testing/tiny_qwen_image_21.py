@@ -1,0 +1,139 @@
+"""A complete QwenImage21Pipeline of stock classes that fits into a test: random weights, no file, no network.
+
+It has everything the 7 B model has - Qwen3-VL with vision, a processor, a 16x RGBA VAE, block-causal attention, text
+to image and edits - at about 0.45 M parameters. It draws nothing sensible; it is there to hold code to the stock
+pipeline.
+"""
+
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+
+from fewstep.backbones.stock import (
+    AutoencoderKLQwenImage21,
+    FlowMatchEulerDiscreteScheduler,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
+)
+
+CHANNELS = 8  # of a latent token
+WIDTH = 32  # of the text encoder
+TILE = 16  # pixels a side of a latent token
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+# Must tokenise exactly as the raw strings that the pipeline assembles: it counts the system tokens through this.
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}"
+    "{% endif %}<|im_end|>\n{% endfor %}"
+)
+
+
+def qwen_image_21_pipeline(seed: int = 0) -> QwenImage21Pipeline:
+    """The whole pipeline in float32 on the CPU. The caller's random state is left as it was."""
+    processor = _processor()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return QwenImage21Pipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+            vae=_vae(),
+            text_encoder=_text_encoder(processor.tokenizer),
+            processor=processor,
+            transformer=_transformer(),
+        )
+
+
+def _transformer() -> QwenImage21Transformer2DModel:
+    return QwenImage21Transformer2DModel(
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=32,
+        context_in_dim=WIDTH,
+        axes_dims_rope=(8, 12, 12),
+    ).eval()
+
+
+def _vae() -> AutoencoderKLQwenImage21:
+    """One convolutional stage over 16 x 16 px patches: 16x smaller, RGBA."""
+    return AutoencoderKLQwenImage21(
+        base_dim=CHANNELS,
+        decoder_base_dim=CHANNELS,
+        z_dim=CHANNELS,
+        dim_mult=[1],
+        num_res_blocks=1,
+        temperal_downsample=[],
+        latents_mean=[0.02 * channel for channel in range(CHANNELS)],
+        latents_std=[0.5 + 0.05 * channel for channel in range(CHANNELS)],
+        in_channels=4 * TILE * TILE,
+        out_channels=4 * TILE * TILE,
+        patch_size=TILE,
+    ).eval()
+
+
+def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
+    ids = tokenizer.get_vocab()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [4, 2, 2],
+            "mrope_interleaved": True,
+        },
+        "pad_token_id": ids["<|endoftext|>"],
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0],
+    }
+    config = Qwen3VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+    )
+    return Qwen3VLForConditionalGeneration(config).eval()
+
+
+def byte_tokenizer() -> Qwen2Tokenizer:
+    """Bytes as tokens: every string can be written."""
+    vocabulary = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
+    return Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=list(SPECIAL[1:]))
+
+
+def _processor() -> Qwen3VLProcessor:
+    """An image size range that admits 32 x 32 px."""
+    sizes = {"shortest_edge": TILE * TILE, "longest_edge": 2048 * 2048}
+    images = Qwen2VLImageProcessorPil(patch_size=TILE, merge_size=2, size=sizes)
+    videos = Qwen3VLVideoProcessor(patch_size=TILE, merge_size=2, cap_pixels_per_frame=True)
+    return Qwen3VLProcessor(
+        image_processor=images, tokenizer=byte_tokenizer(), video_processor=videos, chat_template=CHAT_TEMPLATE
+    )

@@ -1,0 +1,117 @@
+"""`fewstep pocket`: the embedded default."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from fewstep.cli.commands.shared import out, with_error_message
+from fewstep.runtime.errors import ModelError, RecipeError
+
+app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
+
+
+@app.command("train")
+@with_error_message
+def pocket_train(
+    to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
+    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder.")] = 20,
+    minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.")] = 120,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A pocket pipeline to go on from: its folder, or `pocket`; from nothing if not given."),
+    ] = None,
+) -> None:
+    """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
+    from fewstep.pocket.build import TEACHER
+    from pocket_making.train import train_pocket
+
+    begun = TEACHER if start == "pocket" else None if start is None else Path(start)
+    if begun is not None and not (begun / "model_index.json").is_file():
+        raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
+    train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher, start=begun)
+
+
+ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
+DiversityCaseCount = Annotated[int, typer.Option(help="Prompts of each category that are drawn with 8 seeds.", min=0)]
+
+
+@app.command("examine")
+@with_error_message
+def pocket_examine(
+    model: Annotated[str, typer.Argument(help="`pocket` (the teacher) or a student folder made from it.")] = "pocket",
+    cases: ExamCaseCount = 100,
+    diversity: DiversityCaseCount = 0,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Sampler steps; the model's own if not given.", min=1),
+    ] = None,
+    guidance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Guidance scale; the model's own if not given.", min=0),
+    ] = None,
+    adapter: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A LoRA over it to examine_model beside it: a file, or `pocket:portrait|text|edit|editor`."),
+    ] = None,
+    to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
+) -> None:
+    """Examine a model on held-out pocket cases with the probe."""
+    from fewstep.cli.verbs.demo import examine_model
+    from fewstep.pocket.exam import ExamSpec
+
+    spec = ExamSpec(cases=cases, diversity=diversity)
+    examine_model(model, spec=spec, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
+
+
+@app.command("compare")
+@with_error_message
+def pocket_compare(
+    student: Annotated[Path, typer.Argument(help="A student folder made from the pocket teacher.")],
+    cases: ExamCaseCount = 100,
+    diversity: DiversityCaseCount = 8,
+    seed: Annotated[
+        int, typer.Option(help="Which held-out cases: choose a recipe on some, report on others.", min=0)
+    ] = 1,
+    to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-comparison"),
+) -> None:
+    """A student against its teacher at full steps with guidance, and at 4 steps without: same cases, same seeds."""
+    from fewstep.cli.verbs.demo import compare_and_show
+    from fewstep.pocket.exam import ExamSpec
+
+    compare_and_show(student, ExamSpec(cases=cases, diversity=diversity, seed=seed), to, out)
+
+
+@app.command("specialise")
+@with_error_message
+def pocket_specialise(
+    kind: Annotated[str, typer.Argument(help="`portrait`, `text`, `edit` or `editor`.")],
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Folder of the LoRA file; `runs/specialists/KIND` if not given."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Training minutes.", min=0.01)] = 5,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A LoRA to go on from: a file, or an embedded one such as `pocket:editor`."),
+    ] = None,
+) -> None:
+    """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
+    from pocket_making.specialise import KINDS, specialise
+
+    if kind not in KINDS:
+        raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(KINDS)}")
+    folder = to or Path("runs/specialists") / kind
+    specialise(kind, folder, minutes, start=start, log=lambda text: out.print(text, highlight=False))
+
+
+@app.command("judge")
+@with_error_message
+def pocket_judge(
+    gallery: Annotated[Path, typer.Argument(help="A gallery of a pocket suite (`fewstep generate`, `bench adopt`).")],
+) -> None:
+    """Judge a gallery with the probe: no network, no key, and the same record as any other judge."""
+    from fewstep.cli.verbs import suites
+    from fewstep.pocket.judge import judge
+
+    suites.show_scores(judge(gallery), gallery, out)

@@ -1,0 +1,39 @@
+"""`fewstep recipe`: what a run is made of."""
+
+import typer
+
+from fewstep.cli.commands.shared import (
+    Overrides,
+    RecipeName,
+    out,
+    with_error_message,
+)
+
+app = typer.Typer(no_args_is_help=True, help="What a run is made of.")
+
+
+@app.command("list")
+@with_error_message
+def recipe_list() -> None:
+    """The shipped recipes."""
+    from fewstep.cli.verbs import inspection
+
+    inspection.list_recipes(out)
+
+
+@app.command("show")
+@with_error_message
+def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
+    """A recipe as it would run: every key with its value."""
+    from fewstep.run.recipe import load_recipe
+
+    out.print(load_recipe(recipe, overrides or []).resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("schema")
+@with_error_message
+def recipe_schema() -> None:
+    """Every key of a recipe: type, default, meaning."""
+    from fewstep.cli.verbs import inspection
+
+    inspection.show_schema(out)

@@ -1,0 +1,96 @@
+"""What all commands share: how they print, how they refuse, and the arguments that several take."""
+
+import inspect
+import signal
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperCommand
+
+from fewstep.cli.commands.error_reporter import reports_error
+from fewstep.runtime.errors import FewstepError, Interrupted
+from fewstep.runtime.signals import (
+    Terminated,
+    exit_code,
+    sigterm_as_ctrl_c,
+)
+
+out = Console()
+err = Console(stderr=True)
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A shipped recipe (`fewstep recipe list`) or a YAML file of yours.")
+]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads this form on every Python we support
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, e.g. `--set run.iterations=300`. Repeatable."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+NO_ANSWER = 3
+
+
+def with_error_message(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's error is one clear message and exit code 2; a signal 128 + its number, 130 for Ctrl-C and 143 for
+    SIGTERM; `--debug` shows the traceback."""
+    return _guarded(command, code=2)
+
+
+def with_answer_exit_code(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For commands whose exit code is their answer: whatever keeps them from one - a user's error, a crash - is
+    NO_ANSWER, which no answer has. Register them with `cls=Answer`, so that a misspelt option is too."""
+    return _guarded(command, code=NO_ANSWER)
+
+
+class AnswerCommand(TyperCommand):
+    """A command whose usage errors exit with NO_ANSWER, and not with 2."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*args, **options)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if hasattr(error, "exit_code"):
+                error.exit_code = NO_ANSWER
+            raise
+
+
+def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
+    @wraps(command)
+    def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
+        try:
+            with sigterm_as_ctrl_c():
+                command(*args, **options)
+        except FewstepError as error:
+            if debug:
+                raise
+            if reports_error():
+                err.print(f"[bold red]fewstep:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(exit_code(error.number) if isinstance(error, Interrupted) else code) from None
+        except KeyboardInterrupt as stopped:
+            if debug:
+                raise
+            if reports_error():
+                err.print("[bold]Stopped.[/] The same command goes on where this left off.")
+            number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
+            raise typer.Exit(exit_code(number)) from None
+        except typer.Exit:
+            raise
+        except Exception:
+            if code != NO_ANSWER:
+                raise
+            err.print_exception()  # an exit code of 1 would be taken for an answer
+            raise typer.Exit(code) from None
+
+    # typer reads the signature: add the option that this wrapper answers.
+    signature = inspect.signature(command)
+    option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
+    wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {**command.__annotations__, "debug": Debug}
+    return wrapped

@@ -1,0 +1,372 @@
+"""One verb per stage. Commands import what they run inside their functions: `fewstep --help` answers before torch is
+loaded. A group of commands (`fewstep cases ...`) is a file in `commands/`."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from fewstep import __version__
+from fewstep.cli.commands import (
+    bench,
+    cases,
+    judge,
+    pocket,
+    prompts,
+    recipe,
+    study,
+)
+from fewstep.cli.commands.shared import (
+    Overrides,
+    RecipeName,
+    out,
+    with_error_message,
+)
+from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.errors import EnvironmentRefused
+
+app = typer.Typer(
+    name="fewstep",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Distil a many-step image model into **one 4-step student** that generates and edits.\n\n"
+    "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
+    "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
+)
+for _group, _commands in (
+    ("cases", cases),
+    ("recipe", recipe),
+    ("pocket", pocket),
+    ("judge", judge),
+    ("bench", bench),
+    ("prompts", prompts),
+    ("study", study),
+):
+    app.add_typer(_commands.app, name=_group)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    # The progress bars of libraries would tear ours; hub libraries must not wait for a network that may not be there.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_freed_memory()
+
+
+@app.command()
+@with_error_message
+def demo(
+    to: Annotated[Path, typer.Option("--out", help="Where the run, the student and the page go.")] = Path("runs/demo"),
+) -> None:
+    """Distil the bundled pocket teacher, examine the student, and leave a page with pictures.
+
+    Everything happens on this machine, on CPU, in minutes. Stop it at any time; the same command goes on.
+    """
+    from fewstep.cli.verbs.demo import run_demo as run_demo
+
+    run_demo(to, out)
+
+
+@app.command()
+@with_error_message
+def distill(
+    recipe: RecipeName,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder; `runs/NAME` if not given."),
+    ] = None,
+    overrides: Overrides = None,
+    fork: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="RUN[@WHICH]",
+            help="Go on from another run's checkpoint (an iteration, `best`, or `last` if not given) in a new --out.",
+        ),
+    ] = None,
+) -> None:
+    """Distil a teacher into a 4-step student, as a recipe says.
+
+    Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
+    """
+    from fewstep.run import launch
+    from fewstep.run.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    launch.distill_recipe(chosen, to or Path("runs") / chosen.name, out, fork=fork)
+
+
+@app.command()
+@with_error_message
+def plan(
+    recipe: RecipeName,
+    gpu: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
+    ] = None,
+    gpus: Annotated[
+        int, typer.Option(help="How many of them rank_slice each batch, and weights as run.sharding says.", min=1)
+    ] = 1,
+    per_machine: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="How many of them a machine has, for run.sharding: hybrid; 8 if not given.", min=1),
+    ] = None,
+    seconds: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--seconds-per-iteration", help="A rate to tell the hours by.", min=0),
+    ] = None,
+    measured: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A run folder whose metrics.jsonl tells the rate."),
+    ] = None,
+    tflops: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="A GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.", min=0),
+    ] = None,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder that it would have; `runs/NAME` if not given."),
+    ] = None,
+    in_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Say what a run needs before anything is loaded: memory by part, work, disk, hours.
+
+    Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
+    """
+    from fewstep.cli.verbs import plan as planning
+    from fewstep.run.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    store_folder = chosen.store_folder(to or Path("runs") / chosen.name)
+    fits = planning.print_plan(
+        *(chosen, store_folder),
+        gpu=gpu,
+        gpus=gpus,
+        per_machine=per_machine,
+        seconds=seconds,
+        measured=measured,
+        tflops=tflops,
+        in_json=in_json,
+        console=out,
+    )
+    if not fits:
+        raise typer.Exit(2)
+
+
+@app.command()
+@with_error_message
+def encode(
+    recipe: RecipeName,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="The run folder the store stands beside; `runs/NAME` if not given."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
+    use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
+    from fewstep.run import launch
+    from fewstep.run.recipe import load_recipe
+    from fewstep.runtime.rank_slice import RankSlice
+
+    chosen = load_recipe(recipe, overrides or [])
+    launch.encode_recipe(chosen, to or Path("runs") / chosen.name, out, RankSlice.from_environment())
+
+
+@app.command()
+@with_error_message
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; must not exist or be empty.")],
+    checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or an iteration.")] = "best",
+    form: Annotated[
+        str, typer.Option(help="`merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.")
+    ] = "merged",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`, of the weights; a merged student is bf16 and a LoRA fp32 if not given."),
+    ] = None,
+    lora: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Whose keys the LoRA has: `diffusers` (if not given), `comfyui` (with workflows) or `both`."),
+    ] = None,
+    svd_rank: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Cut the LoRA down to this rank (truncated SVD); the card says what that leaves out.", min=1),
+    ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="The whole transformer once more, as ComfyUI's one file.")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
+) -> None:
+    """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
+    from fewstep.cli.verbs import export as exporting
+
+    exporting.export_run(
+        *(run, to),
+        checkpoint=checkpoint,
+        form=form,
+        dtype=dtype,
+        lora=lora,
+        svd_rank=svd_rank,
+        single_file=single_file,
+        check=verify,
+        console=out,
+    )
+
+
+@app.command()
+@with_error_message
+def sample(
+    model: Annotated[str, typer.Argument(help="A student folder, a teacher folder or hub id, or `pocket`.")],
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw, or how to edit. Repeatable.")],
+    image: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--image", "-i", help="A reference picture; makes it an edit. Repeatable, in order."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Noise of the first picture; each further prompt takes the next.", min=0)
+    ] = 0,
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Sampler steps. A student knows its own.", min=1, max=1000),
+    ] = None,
+    guidance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Guidance scale; 1 is none. A student needs none.", min=0),
+    ] = None,
+    size: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="HEIGHTxWIDTH in pixels; the model's own if not given.", metavar="HxW"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
+) -> None:
+    """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
+    from fewstep.cli.verbs import sample
+
+    written = sample.sample_to_files(
+        model, prompt, image or [], seed=seed, steps=steps, guidance=guidance, size=size, device=device, to=to
+    )
+    for path in written:
+        out.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+@with_error_message
+def generate(
+    model: Annotated[str, typer.Argument(help="A student folder, a teacher folder or hub id, or `pocket`.")],
+    suite: Annotated[str, typer.Option("--suite", help="A shipped suite (`fewstep bench suites`) or a folder.")],
+    to: Annotated[Path, typer.Option("--to", help="The gallery; the same one resumes.")],
+    steps: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Sampler steps; the model's own if not given. A student knows its own.", min=1, max=1000),
+    ] = None,
+    guidance: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Guidance scale; the model's own if not given. 1 is none.", min=0),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`; bf16 on a GPU and fp32 on a CPU if not given."),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Pictures drawn together. 1 to measure latency.", min=1)] = 8,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Only the suite's first cases; a later call may ask for more.", min=1),
+    ] = None,
+    system: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What the report calls it; MODEL if not given."),
+    ] = None,
+) -> None:
+    """Draw a model's answers to a suite: a gallery that judges and metrics read.
+
+    Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
+    """
+    from fewstep.cli.verbs import generate
+
+    whole = generate.generate_for_suite(
+        *(model, suite, to),
+        steps=steps,
+        guidance=guidance,
+        device=device,
+        dtype=dtype,
+        batch=batch,
+        limit=limit,
+        system=system,
+        console=out,
+    )
+    if not whole:
+        raise typer.Exit(1)
+
+
+@app.command()
+@with_error_message
+def serve(
+    student: Annotated[str, typer.Argument(help="A student folder, as `fewstep export` writes it.")],
+    host: Annotated[str, typer.Option(help="Address to listen at; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; more get status 429.", min=1)] = 32,
+    batch: Annotated[int, typer.Option(help="Pictures drawn together, where they are alike.", min=1)] = 8,
+    max_pixels: Annotated[int, typer.Option(help="Largest picture that may be asked for, in pixels.", min=1)] = 2048**2,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="`bf16` or `fp32`; bf16 on a GPU and fp32 on a CPU if not given."),
+    ] = None,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What clients call the model; the folder's name if not given."),
+    ] = None,
+) -> None:
+    """Serve a student to clients of the OpenAI images API: generations and edits.
+
+    Needs `pip install 'fewstep[serve]'`. Stop it with Ctrl-C: what is under way is answered first.
+    """
+    try:
+        from fewstep.cli.verbs import serve as serving
+        from fewstep.sample.server.limits import Limits
+    except ModuleNotFoundError as error:
+        raise EnvironmentRefused(
+            f"{error.name} is not installed, and serving needs it: pip install 'fewstep[serve]'"
+        ) from error
+    limits = Limits(queue=queue, batch=batch, max_pixels=max_pixels)
+    serving.serve_student(
+        student, host=host, port=port, limits=limits, device=device, dtype=dtype, name=name, console=out
+    )
+
+
+@app.command()
+@with_error_message
+def doctor(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A model folder, a hub id, or `pocket`; only the machine if not given."),
+    ] = None,
+) -> None:
+    """Say what this machine has, and whether a model can be used."""
+    from fewstep.cli.verbs import inspection
+
+    inspection.diagnose(model, out)
+
+
+def main() -> None:
+    """The entry point of the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What `fewstep plan` prints."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fewstep.run.budget.budget import (
+    Change,
+    GPUBudget,
+    GPUMemory,
+    IterationTime,
+    as_json,
+    changes_to_fit,
+    gpu_budget,
+    iteration_time,
+)
+from fewstep.run.recipe import Recipe
+
+GB = 1e9
+
+
+def print_plan(
+    recipe: Recipe,
+    place: Path,
+    *,
+    gpu: int | None,
+    gpus: int,
+    per_machine: int | None,
+    seconds: float | None,
+    measured: Path | None,
+    tflops: float | None,
+    in_json: bool,
+    console: Console,
+) -> bool:
+    """Prints it; whether the run fits the declared GPU (True where none was).
+
+    Raises:
+        ModelError, CaseError, RecipeError, RunError: as `budget_of` and `rate_of`.
+    """
+    on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_one(recipe)
+    with console.status("rehearsing an iteration"):
+        budget = gpu_budget(recipe, place, gpus, on_gpu, per_machine)
+        card = None if gpu is None else GPUMemory(gpu)
+        fits = card is None or budget.bytes <= card.bytes
+        made = changes_to_fit(budget, card) if card is not None and not fits else []
+    rate = iteration_time(budget, seconds, measured, tflops)
+    if in_json:
+        console.print(as_json(budget, card, made, rate), highlight=False, markup=False, soft_wrap=True)
+        return fits
+    console.print(_memory(budget), _work(budget))
+    for line in _lines(budget, rate):
+        console.print(line, highlight=False, soft_wrap=True)
+    if card is not None:
+        console.print(_verdict(budget, card, made), highlight=False, soft_wrap=True)
+    return fits
+
+
+def _finds_one(recipe: Recipe) -> bool:
+    return recipe.run.device == "auto" and torch.cuda.is_available()
+
+
+def _memory(budget: GPUBudget) -> Table:
+    where = "a GPU" if budget.on_gpu else "this machine's CPU"
+    each = "" if budget.gpus == 1 else f", each of {budget.gpus}"
+    table = Table(f"GB on {where}{each}", title="memory at the fullest moment of an iteration")
+    if budget.gpus > 1:
+        table.add_column("its share")
+    for task, peak in budget.peaks.items():
+        table.add_column(f"{task} ({peak.name})", justify="right")
+    names = dict.fromkeys(name for peak in budget.peaks.values() for name, _ in peak.peak.most_common())
+    for name in names:
+        table.add_row(name, *_share(budget, name), *(f"{peak.peak[name] / GB:.2f}" for peak in budget.peaks.values()))
+    table.add_section()
+    together = (f"[bold]{peak.bytes / GB:.2f}[/]" for peak in budget.peaks.values())
+    table.add_row("together", *[""] * (budget.gpus > 1), *together)
+    return table
+
+
+def _share(budget: GPUBudget, purpose: str) -> list[str]:
+    """Of weights and their kin: whether each GPU has them whole."""
+    if budget.gpus == 1:
+        return []
+    if not purpose.startswith(("weights", "optimiser", "gradients", "averaged")):
+        return ["its own"]
+    parts = budget.shard_count(purpose)
+    return ["whole" if parts == 1 else f"1 of {parts}"]
+
+
+def _work(budget: GPUBudget) -> Table:
+    table = Table("one iteration", *budget.peaks, title="work, on each GPU")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    tasks = budget.tasks
+    table.add_row("iterations of the run", *(f"{budget.iterations[t.batch_shape.task]:,}" for t in tasks))
+    table.add_row("samples", *(f"{t.samples:,}" for t in tasks))
+    if any(t.parts > 1 for t in tasks):
+        table.add_row("samples at once", *(f"{t.at_once:,}" for t in tasks))
+    table.add_row("tokens of a sample, longest", *(f"{t.batch_shape.tokens:,}" for t in tasks))
+    for role in dict.fromkeys(role for task in tasks for role in task.calls):
+        table.add_row(f"forwards of {role}", *(f"{t.calls.get(role, 0):g}" for t in tasks))
+    table.add_row("TFLOP, backward and recomputation too", *(f"{t.flops / 1e12:,.3g}" for t in tasks))
+    return table
+
+
+def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
+    run = budget.recipe.run
+    kept = budget.checkpoint * (run.keep_checkpoints + run.keep_best)
+    found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
+    if budget.store is not None:
+        size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
+        found.append(f"conditioning store: about {size}")
+    held = f"the {run.keep_checkpoints} newest and {run.keep_best} best"
+    found.append(f"a checkpoint: {budget.checkpoint / GB:.3g} GB; {held} kept, {kept / GB:.3g} GB")
+    if rate is None:
+        found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
+    else:
+        found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
+    return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
+
+
+def _verdict(budget: GPUBudget, card: GPUMemory, made: list[Change]) -> str:
+    taken, free = budget.bytes / GB, card.gigabytes
+    if not made and budget.bytes <= card.bytes:
+        return f"[bold green]fits[/] {free} GB: {taken:.1f} GB are taken"
+    lines = [
+        f"[bold red]does not fit[/] {free} GB: {taken:.1f} GB would be taken. One after another, these change it to:"
+    ]
+    lines += [f"  {change.bytes / GB:6.1f} GB  {change.keys}" for change in made]
+    if not made or not made[-1].fits:
+        lines.append("  nothing in the recipe makes it fit: take a larger GPU or a smaller model")
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""`fewstep sample`: pictures of a student or a teacher, written to files."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fewstep.data.pictures import open_picture
+from fewstep.flow.guidance import Guidance
+from fewstep.runtime import durable
+from fewstep.runtime.device import resolve_device
+from fewstep.runtime.errors import LayoutError, RunError
+from fewstep.sample.pictures import (
+    Model,
+    generate_pictures,
+    open_model,
+)
+
+MAX_PROMPT = 10_000  # characters
+MAX_SIDE = 4096  # px
+
+
+def sample_to_files(
+    source: str,
+    prompts: Sequence[str],
+    images: Sequence[Path],
+    *,
+    seed: int,
+    steps: int | None,
+    guidance: float | None,
+    size: str | None,
+    device: str,
+    to: Path,
+) -> list[Path]:
+    """One picture for each prompt, and where they were written.
+
+    Raises:
+        CaseError: a picture that cannot be read. LayoutError: a size that the model does not take.
+        RunError: several pictures for one file name.
+    """
+    wanted = None if size is None else _size(size)
+    long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
+    if long is not None:
+        raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")
+    files = _files(to, len(prompts), seed)
+    references = [open_picture(path, f"--image {path}") for path in images]
+    where = resolve_device(device)
+    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
+    model = open_model(source, dtype=dtype, device=where)
+    made = generate_pictures(model, prompts, references, seed, steps, _guidance(model, guidance), wanted)
+    for path, picture in zip(files, made, strict=True):
+        _write(path, picture)
+    return files
+
+
+def _guidance(model: Model, scale: float | None) -> Guidance | None:
+    return None if scale is None else replace(model.guidance, scale=scale)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise LayoutError(f"--size reads HEIGHTxWIDTH in pixels, such as 1024x768, not '{text}'")
+    height, width = int(match[1]), int(match[2])
+    if max(height, width) > MAX_SIDE:
+        raise LayoutError(f"--size {text} is over {MAX_SIDE} px a side")
+    return height, width
+
+
+def _files(to: Path, count: int, seed: int) -> list[Path]:
+    if to.suffix.lower() == ".png":
+        if count > 1:
+            raise RunError(f"{count} pictures do not fit into {to}; give a folder as --out")
+        return [to]
+    if to.suffix:
+        raise RunError(f"pictures are written as PNG, not as {to.suffix}; give a .png file or a folder as --out")
+    return [to / f"{i:03d}-seed{seed + i}.png" for i in range(count)]
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    opaque = picture.getchannel("A").getextrema()[0] == 255 if picture.mode == "RGBA" else True
+    shown = picture.convert("RGB") if opaque else picture
+    durable.make_folder(path.parent)
+    durable.replace_atomically(path, lambda beside: shown.save(beside, format="PNG"))

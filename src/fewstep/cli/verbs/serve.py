@@ -1,0 +1,68 @@
+"""`fewstep serve`: a student behind an address."""
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+import uvicorn
+from rich.console import Console
+
+from fewstep.runtime.device import PRECISIONS, resolve_device
+from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.sample.pictures import load_student
+from fewstep.sample.server.app import Server
+from fewstep.sample.server.limits import Limits
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+GRACE_SECONDS = 60  # that requests under way have to end in, once the server is told to stop
+
+
+def serve_student(
+    student: str,
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    device: str,
+    dtype: str | None,
+    name: str | None,
+    console: Console,
+) -> None:
+    """Serves until it is told to stop (Ctrl-C, SIGTERM); what is under way is answered first.
+
+    Raises:
+        ModelError: no student. EnvironmentRefused: the address is taken, or a device is not to be had.
+    """
+    if dtype is not None and dtype not in PRECISIONS:
+        raise EnvironmentRefused(f"--dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
+    with _bound(host, port) as listening:
+        where = resolve_device(device, dtype or "fp32")
+        chosen = PRECISIONS[dtype] if dtype else torch.bfloat16 if where.type == "cuda" else torch.float32
+        with console.status(f"loading {student}"):
+            model = load_student(student, dtype=chosen, device=where)
+        server = Server(model, name or Path(student).resolve().name, limits)
+        console.print(
+            f"serving [bold]{server.served.name}[/] at http://{host}:{listening.getsockname()[1]}/v1, Ctrl-C ends",
+            highlight=False,
+        )
+        if host not in LOCAL:
+            console.print(
+                "[bold]Anyone who reaches this address can use it[/]: it asks for no key. Put a proxy before it."
+            )
+        config = uvicorn.Config(
+            server.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS
+        )
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is answered
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """The address, taken before the model is loaded."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        raise EnvironmentRefused(
+            f"{host}:{port} cannot be listened at ({error.strerror or error}); choose another --host or --port"
+        ) from error

@@ -1,0 +1,105 @@
+"""The pictures that edits are about, and what is known of each: from a cases file with target pictures, a gallery, or a
+folder of pictures with or without captions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fewstep.data.cases import Case
+from fewstep.data.pictures import (
+    SUFFIXES,
+    file_digest,
+    verify_picture,
+)
+from fewstep.data.prompts.grammar_prompts import CATEGORIES
+from fewstep.data.prompts.prompt_tags import PromptTags, tags_of
+from fewstep.data.sources import cases_of, entries
+from fewstep.runtime import durable
+from fewstep.runtime.errors import CaseError
+
+MANIFESTS = "manifest*.jsonl"
+
+
+@dataclass(frozen=True)
+class EditSource:
+    """A picture. prompt: what it was made from, or its caption; category: landscape, portrait or text where known."""
+
+    path: Path
+    prompt: str | None = None
+    category: str | None = None
+
+    @cached_property
+    def prompt_tags(self) -> PromptTags:
+        return tags_of(self.prompt, self.category)
+
+    @cached_property
+    def name(self) -> str:
+        """A hash of the file's bytes: the same picture has the same name wherever it lies."""
+        return file_digest(self.path)
+
+
+def read_edit_sources(source: Path, category: str | None = None) -> list[EditSource]:
+    """The pictures of `source`, each once, in order. `category`: what all of them show, where they do not say.
+
+    Raises:
+        CaseError: no picture, or one that cannot be used.
+    """
+    if not source.exists():
+        raise CaseError(f"{source}: there is no such file or folder; name cases with pictures, a gallery, or a folder")
+    found = list({shown.path: shown for shown in _pictures(source)}.values())
+    if not found:
+        raise CaseError(
+            f"{source}: no picture in it. Edits need pictures: a folder of them, a gallery (fewstep generate), or "
+            "cases with a target_image"
+        )
+    for shown in found:
+        verify_picture(shown.path, str(source))
+    return [EditSource(s.path, s.prompt, s.category or category) for s in found]
+
+
+def _pictures(source: Path) -> Iterator[EditSource]:
+    if source.is_file():
+        return _of_cases(source)
+    return _of_gallery(source) if any(source.glob(MANIFESTS)) else _of_folder(source)
+
+
+def _of_cases(source: Path) -> Iterator[EditSource]:
+    for case in cases_of(entries(source, source.parent / f"{source.stem}-pictures"), str(source)):
+        if case.target is not None:
+            yield EditSource(case.target, *_known(case))
+
+
+def _known(case: Case) -> tuple[str | None, str | None]:
+    """Of an edit's target, the instruction tells only what was changed."""
+    return (case.prompt, _category(case.category)) if case.task == "t2i" else (None, None)
+
+
+def _of_gallery(folder: Path) -> Iterator[EditSource]:
+    """Rows of pictures that were drawn; a text-to-image row's prompt is what its picture shows."""
+    for manifest in sorted(folder.glob(MANIFESTS)):
+        for row in durable.read_jsonl(manifest):
+            if isinstance(row.get("file"), str) and row.get("status", "drawn") == "drawn":
+                t2i = row.get("task", "t2i") == "t2i"
+                prompt, category = (row.get("prompt"), row.get("category")) if t2i else (None, None)
+                yield EditSource(folder / row["file"], prompt, _category(category))
+
+
+def _of_folder(folder: Path) -> Iterator[EditSource]:
+    """Sub-folders too; one that bears a category's name says what its pictures show."""
+    for path in sorted(folder.rglob("*")):
+        inner = path.relative_to(folder)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            yield EditSource(path, _caption(path), next(filter(None, map(_category, inner.parts[:-1])), None))
+
+
+def _caption(path: Path) -> str | None:
+    caption = path.with_suffix(".txt")
+    try:
+        return caption.read_text(encoding="utf-8").strip() or None if caption.is_file() else None
+    except UnicodeDecodeError as error:
+        raise CaseError(f"{caption}: is no UTF-8 text; save it as UTF-8") from error
+
+
+def _category(name: object) -> str | None:
+    return name if isinstance(name, str) and name in CATEGORIES else None

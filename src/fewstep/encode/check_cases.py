@@ -1,0 +1,52 @@
+"""What a model's files say it can take, held against the cases before any weight is loaded."""
+
+from collections.abc import Sequence
+
+from fewstep.backbones.families import (
+    POCKET,
+    family_of,
+    pocket_folder,
+)
+from fewstep.backbones.folder import folder_of
+from fewstep.backbones.pipeline_backbone import Parts
+from fewstep.data.cases import Case
+from fewstep.runtime.errors import CaseError, RecipeError
+
+
+def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int], parts: Parts) -> None:
+    """
+    Args:
+        parts: what will be loaded of the model, in the end.
+
+    Raises:
+        ModelError: the model's folder lacks something of them, or is of an unknown family.
+        RecipeError: a `size` off the family's grid. CaseError: a case of such a size, or of too many references.
+    """
+    folder = folder_of(pocket_folder() if model == POCKET else model)
+    family = family_of(folder)
+    most = family.max_references_of(family.inspect(folder, parts))
+    if fault := _off_grid(size, family.size_multiple):
+        raise RecipeError(f"size: {family.family} {fault}")
+    for case in cases:
+        if fault := _off_grid(case.size(size), family.size_multiple):
+            raise CaseError(f"{case.where}: {family.family} {fault}")
+        if len(case.references) > most:
+            raise CaseError(f"{case.where}: {_too_many(family.family, most, len(case.references))}")
+
+
+def _off_grid(size: tuple[int, int], step: int) -> str | None:
+    if all(side > 0 and side % step == 0 for side in size):
+        return None
+    near = [max(step, round(side / step) * step) for side in size]
+    return (
+        f"takes sides that are multiples of {step} px, not {size[0]} x {size[1]}; the nearest is {near[0]} x {near[1]}"
+    )
+
+
+def _too_many(family: str, most: int, count: int) -> str:
+    if most == 0:
+        return (
+            "an edit, but the model draws from text alone. Take a model of this family that edits (for Qwen-Image "
+            "Qwen-Image-Edit-2509 or -2511; it draws from text as well), or leave edits out"
+        )
+    return f"{family} takes at most {most} references, not {count}; leave some out"

@@ -1,0 +1,44 @@
+"""Every random draw by name and counter.
+
+Randomness here has no history: a generator is made from (seed, name, counters). A resumed run draws what the unbroken
+one would have drawn, and sample number 7 gets the same noise whichever rank works on it. Draws are made on the CPU, so
+they do not depend on the device either.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class NamedRNG:
+    """Named draws of one seed. Counters are integers: an iteration, a student step, an update."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def generator(self, name: str, *counters: int) -> torch.Generator:
+        key = repr((self.seed, name, counters)).encode()
+        digest = hashlib.blake2b(key, digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+    def normal(self, shape: Sequence[int], name: str, *counters: int) -> Tensor:
+        """Standard normal values, float32, on the CPU."""
+        return torch.randn(tuple(shape), generator=self.generator(name, *counters))
+
+    def uniform(self, shape: Sequence[int], name: str, *counters: int) -> Tensor:
+        """Values uniform on [0, 1), float32, on the CPU."""
+        return torch.rand(tuple(shape), generator=self.generator(name, *counters))
+
+    def integer(self, high: int, name: str, *counters: int) -> int:
+        """A whole number uniform on [0, high)."""
+        return int(torch.randint(high, (), generator=self.generator(name, *counters)))
+
+    def normal_per_sample(self, samples: Sequence[int], shape: Sequence[int], name: str, *counters: int) -> Tensor:
+        """Row i is the noise of global sample `samples[i]`: the same on any rank and in any batch."""
+        return torch.stack([self.normal(shape, name, *counters, sample) for sample in samples])
+
+    def uniform_per_sample(self, samples: Sequence[int], name: str, *counters: int) -> Tensor:
+        """One uniform value for each global sample, shape (len(samples),)."""
+        return torch.stack([self.uniform((), name, *counters, sample) for sample in samples])

@@ -1,0 +1,137 @@
+"""How ComfyUI names what diffusers names, family by family: which modules it renames, which it keeps in one matrix.
+
+| family | ComfyUI's modules |
+|---|---|
+| Qwen-Image-2.1 | diffusers' names, but the MLP's gate and projection are one: img_mlp.gate_up, gate rows first |
+| Qwen-Image 20 B | diffusers' names, all of them |
+| FLUX.2 klein | its makers' own: double_blocks.0.img_attn.qkv, single_blocks.0.linear1, final_layer.linear, .. |
+
+Source: ComfyUI's comfy/lora.py, comfy/utils.py and comfy/ldm/qwen_image, read in November 2026. diffusers reads the
+same layouts (`from_single_file`), and the tests hold these tables against it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ComfyUIModule:
+    """One of ComfyUI's modules. parts: diffusers' modules whose rows it holds, in that order; one where it only has
+    another name. swapped: its halves of rows stand the other way round (diffusers has scale before shift). weight: what
+    its tensor is called there."""
+
+    parts: tuple[str, ...]
+    swapped: bool = False
+    weight: str = "weight"
+
+
+@dataclass(frozen=True)
+class RenameRule:
+    """A module as ComfyUI has it, and what it is for diffusers. "*" stands for the same in all names."""
+
+    name: str
+    parts: tuple[str, ...]
+    swapped: bool = False
+    weight: str = "weight"
+
+
+@dataclass(frozen=True)
+class ComfyUILayout:
+    """family: in words. mark: the end of a module's name that only this family has."""
+
+    family: str
+    mark: str
+    rules: tuple[RenameRule, ...]
+
+
+def _block(name: str, *parts: str, weight: str = "weight") -> RenameRule:
+    return RenameRule(f"double_blocks.*.{name}", tuple(f"transformer_blocks.*.{part}" for part in parts), weight=weight)
+
+
+def _single(name: str, part: str, weight: str = "weight") -> RenameRule:
+    return RenameRule(f"single_blocks.*.{name}", (f"single_transformer_blocks.*.attn.{part}",), weight=weight)
+
+
+_KLEIN = (
+    _block("img_attn.qkv", "attn.to_q", "attn.to_k", "attn.to_v"),
+    _block("txt_attn.qkv", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    _block("img_attn.proj", "attn.to_out.0"),
+    _block("txt_attn.proj", "attn.to_add_out"),
+    _block("img_attn.norm.query_norm", "attn.norm_q", weight="scale"),
+    _block("img_attn.norm.key_norm", "attn.norm_k", weight="scale"),
+    _block("txt_attn.norm.query_norm", "attn.norm_added_q", weight="scale"),
+    _block("txt_attn.norm.key_norm", "attn.norm_added_k", weight="scale"),
+    _block("img_mlp.0", "ff.linear_in"),
+    _block("img_mlp.2", "ff.linear_out"),
+    _block("txt_mlp.0", "ff_context.linear_in"),
+    _block("txt_mlp.2", "ff_context.linear_out"),
+    _single("linear1", "to_qkv_mlp_proj"),
+    _single("linear2", "to_out"),
+    _single("norm.query_norm", "norm_q", "scale"),
+    _single("norm.key_norm", "norm_k", "scale"),
+    RenameRule("img_in", ("x_embedder",)),
+    RenameRule("txt_in", ("context_embedder",)),
+    RenameRule("time_in.in_layer", ("time_guidance_embed.timestep_embedder.linear_1",)),
+    RenameRule("time_in.out_layer", ("time_guidance_embed.timestep_embedder.linear_2",)),
+    RenameRule("guidance_in.in_layer", ("time_guidance_embed.guidance_embedder.linear_1",)),
+    RenameRule("guidance_in.out_layer", ("time_guidance_embed.guidance_embedder.linear_2",)),
+    RenameRule("double_stream_modulation_img.lin", ("double_stream_modulation_img.linear",)),
+    RenameRule("double_stream_modulation_txt.lin", ("double_stream_modulation_txt.linear",)),
+    RenameRule("single_stream_modulation.lin", ("single_stream_modulation.linear",)),
+    RenameRule("final_layer.linear", ("proj_out",)),
+    RenameRule("final_layer.adaLN_modulation.1", ("norm_out.linear",), swapped=True),
+)
+
+LAYOUTS = (
+    ComfyUILayout(
+        "Qwen-Image-2.1",
+        "img_mlp.gate_layer",
+        (RenameRule("*img_mlp.gate_up", ("*img_mlp.gate_layer", "*img_mlp.proj")),),
+    ),
+    ComfyUILayout("Qwen-Image 20 B", "txt_mlp.net.0.proj", ()),
+    ComfyUILayout("FLUX.2 klein", "double_stream_modulation_img.linear", _KLEIN),
+)
+
+
+def comfyui_layout_of(modules: Iterable[str]) -> ComfyUILayout | None:
+    """By a module that only one family has; None where ComfyUI's names for these are not known here."""
+    names = tuple(modules)
+    return next((known for known in LAYOUTS if any(name.endswith(known.mark) for name in names)), None)
+
+
+def comfyui_modules(modules: Iterable[str]) -> dict[str, ComfyUIModule]:
+    """ComfyUI's modules by name, for diffusers' of one transformer. What no rule names keeps its name."""
+    names = list(modules)
+    layout = comfyui_layout_of(names)
+    if layout is None:
+        return {name: ComfyUIModule((name,)) for name in names}
+    found: dict[str, ComfyUIModule] = {}
+    fused = {part for rule in layout.rules for part in rule.parts[1:]}
+    for name in names:
+        rule, star = _rule(name, layout.rules)
+        if rule is not None:
+            parts = tuple(part.replace("*", star) for part in rule.parts)
+            found[rule.name.replace("*", star)] = ComfyUIModule(parts, rule.swapped, rule.weight)
+        elif not any(_star(name, part) is not None for part in fused):
+            found[name] = ComfyUIModule((name,))
+    return found
+
+
+def _rule(name: str, rules: Iterable[RenameRule]) -> tuple[RenameRule | None, str]:
+    """The rule whose first part is called so, and what its "*" stands for."""
+    for rule in rules:
+        star = _star(name, rule.parts[0])
+        if star is not None:
+            return rule, star
+    return None, ""
+
+
+def _star(name: str, pattern: str) -> str | None:
+    match = re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), name)
+    return None if match is None else match[1] if "*" in pattern else ""
+
+
+def modules_of(tensors: Mapping[str, object]) -> list[str]:
+    """The modules that a transformer's tensors belong to, each once."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))

@@ -1,0 +1,53 @@
+"""The probe as a run's examiner: a few held-out cases drawn with the student, whenever the run asks.
+
+Cases of the examination proper are others (another seed), so choosing a checkpoint by these figures does not flatter
+the figures that are reported.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import Task
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.pocket.exam import ExamSpec, headline
+from fewstep.pocket.probe import Probe
+from fewstep.pocket.systems import ConditioningCache, sampler_of
+from fewstep.roles.network import Network
+from fewstep.runtime.device import autocast
+
+StudentEval = Callable[[int], Mapping[str, float]]
+StudentEvalBuilder = Callable[[Network, SigmaGrid, str], StudentEval]
+StudentEvalSetup = Callable[[Backbone], StudentEvalBuilder]
+
+SEED = 9  # of the cases; the examination's is another
+CASES = 24  # ours: 72 prompts and 144 edits, some seconds; by half as many, the wrong checkpoint was the best one
+GUIDANCE: Mapping[Task, Guidance] = {"t2i": NO_GUIDANCE, "edit": NO_GUIDANCE}
+
+
+def probe_eval(backbone: Backbone) -> StudentEvalBuilder:
+    """Encodes the cases while `backbone` still can; then, handed the student's network, its grid and precision, the
+    examiner: mean figures of the student, and `score`, the mean of those in [0, 1], to choose the best by."""
+    questions = ExamSpec(cases=CASES, diversity=0, seed=SEED).questions()
+    encoded = ConditioningCache(backbone)
+    for case, _ in questions:
+        encoded(case)
+    probe = Probe.load()
+
+    def for_student(student: Network, grid: SigmaGrid, precision: str) -> StudentEval:
+        @contextmanager
+        def inside() -> Iterator[None]:
+            with student.active(), autocast(backbone.device, precision):
+                yield
+
+        sampler = sampler_of(backbone, student.transformer, grid, GUIDANCE, encoded, inside)
+
+        def examine(iteration: int) -> dict[str, float]:
+            found = headline(sampler, questions, probe)
+            shares = [found[name] for name in ("attributes", "letters", "changed") if name in found]
+            return {"score": sum(shares) / len(shares), **found}
+
+        return examine
+
+    return for_student

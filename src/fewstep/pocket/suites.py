@@ -1,0 +1,112 @@
+"""The pocket world's suites: held-out cases by the hundred, each with its exact answer.
+
+Categories take turns, so that the first N cases are as mixed as all. No two cases of a suite are the same.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import count, islice, product
+from typing import Any
+
+from PIL import Image
+
+from fewstep.bench.pixels import pixel_hash
+from fewstep.bench.suite_files import DraftCase
+from fewstep.pocket.captions import caption
+from fewstep.pocket.cases import (
+    PocketCase,
+    edit_case,
+    t2i_case,
+)
+from fewstep.pocket.edits import EDITS
+from fewstep.pocket.render import SIZE
+from fewstep.pocket.world import (
+    CATEGORIES,
+    GROUNDS,
+    SKIES,
+    Landscape,
+    Scene,
+    attributes,
+    category,
+    letters,
+    seeded_random,
+)
+
+SEED = 7  # ours: cases of no other examination
+_Cases = Callable[[int], PocketCase]
+
+
+def pocket_t2i(per_category: int) -> Iterator[DraftCase]:
+    """Landscapes, portraits and signs in turn."""
+    return _in_turn([_distinct(_of_category(kind)) for kind in CATEGORIES], per_category)
+
+
+def pocket_edits(per_kind: int) -> Iterator[DraftCase]:
+    """The six kinds of edit in turn."""
+    return _in_turn([_distinct(_of_kind(kind)) for kind in EDITS], per_kind)
+
+
+def pocket_flat_field() -> Iterator[DraftCase]:
+    """Landscapes with nothing in them: two gradients and an edge. What the world knows, and not held out: they ask
+    for clean surfaces, not for knowledge."""
+    for number, (sky, ground) in enumerate(product(SKIES, GROUNDS)):
+        scene = Landscape(sky, ground, "none", "none", "none", "none", "none")
+        prompt = caption(scene, seeded_random("flat field", number))
+        yield DraftCase(f"pocket-flat-{sky}-{ground}", prompt, "gradient", expect=_expected(scene), source="pocket")
+
+
+def pocket_tiny_text(cases: int) -> Iterator[DraftCase]:
+    """Words of three letters: a letter is 13 x 14 px there, the smallest that the world has."""
+    return islice((draft for draft in _distinct(_of_category("text")) if len(draft.expect["letters"]) == 3), cases)
+
+
+def _of_category(kind: str) -> _Cases:
+    return lambda index: t2i_case(SEED, index, category_=kind)
+
+
+def _of_kind(kind: str) -> _Cases:
+    return lambda index: edit_case(SEED, index, kind=kind)
+
+
+def _in_turn(streams: Sequence[Iterator[DraftCase]], each: int) -> Iterator[DraftCase]:
+    for _ in range(each):
+        for stream in streams:
+            yield next(stream)
+
+
+def _distinct(cases: _Cases) -> Iterator[DraftCase]:
+    """No case that says the same about the same picture."""
+    seen: set[tuple[str, ...]] = set()
+    for index in count():
+        case = cases(index)
+        key = (case.prompt, *map(pixel_hash, case.references))
+        if key not in seen:
+            seen.add(key)
+            yield _draft(case)
+
+
+def _draft(case: PocketCase) -> DraftCase:
+    """A prompt has several exact answers (light and pose are free), an edit one."""
+    edit = case.task == "edit"
+    return DraftCase(
+        id=case.id,
+        prompt=case.prompt,
+        category=case.category,
+        references=case.references,
+        target=case.target if edit else None,
+        region=None if case.region is None else Image.fromarray(case.region),
+        expect=_expected(case.scene) | {"attributes": case.attributes, "changed": list(case.changed)}
+        if edit
+        else _expected(case.scene),
+        source="pocket",
+    )
+
+
+def _expected(scene: Scene) -> dict[str, Any]:
+    """What is to be seen, and the scene itself: a probe makes its exact pictures again."""
+    word = letters(scene)
+    found = {"attributes": attributes(scene), "scene_category": category(scene), "scene": asdict(scene)}
+    return found | ({} if word is None else {"letters": word, "text": [word]})
+
+
+ANSWER_SIZE = (SIZE, SIZE)

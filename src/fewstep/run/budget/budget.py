@@ -1,0 +1,315 @@
+"""A recipe's needs on the GPUs it is meant for, and what to change where they do not suffice."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.backbones.fake_model import ModelSize, size_of_model
+from fewstep.data.mixture import Task, task_turns
+from fewstep.data.order import refuse_few_samples
+from fewstep.encode.estimate import StoreSize
+from fewstep.run.budget.forecast import TaskForecast, forecast
+from fewstep.run.budget.op_counter import Phase
+from fewstep.run.budget.shapes import BatchShapes, batch_shapes
+from fewstep.run.recipe import Recipe, parse_recipe
+from fewstep.runtime.durable import read_jsonl
+from fewstep.runtime.errors import RecipeError, RunError
+from fewstep.runtime.parallel import Ranks
+
+UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
+ROLES = ("student", "critic")
+PER_MACHINE = 8  # GPUs of a machine where nothing else is said
+
+
+@dataclass(frozen=True)
+class GPUMemory:
+    """gigabytes: as cards are sold. A run may take 10^9 bytes of each; what such a card has beyond that (7 % of 2^30)
+    is left to the CUDA context, to libraries and to what the allocator cannot fill. Declared, not measured."""
+
+    gigabytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.gigabytes * 10**9
+
+
+@dataclass(frozen=True)
+class Change:
+    """Keys that make a run smaller, together with those before it, and the bytes that it then takes."""
+
+    keys: str
+    bytes: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class GPUBudget:
+    """peaks: of each task, the moment at which one GPU holds most. checkpoint: bytes of one on disk, of all GPUs
+    together. ranks: the first of its GPUs. notes: what was assumed."""
+
+    recipe: Recipe
+    size: ModelSize
+    shapes: BatchShapes
+    tasks: tuple[TaskForecast, ...]
+    iterations: Mapping[Task, int]
+    ranks: Ranks
+    on_gpu: bool
+    notes: tuple[str, ...]
+
+    @property
+    def gpus(self) -> int:
+        return self.ranks.world
+
+    @property
+    def peaks(self) -> dict[Task, Phase]:
+        return {task.batch_shape.task: task.peak for task in self.tasks}
+
+    @property
+    def bytes(self) -> int:
+        return max(peak.bytes for peak in self.peaks.values())
+
+    def shard_count(self, purpose: str) -> int:
+        """The GPUs over which what is for this purpose is split; 1 where each has it whole."""
+        sharding = self.recipe.run.sharding
+        over = {"off": 1, "full": self.gpus, "hybrid": self.ranks.per_machine}[sharding]
+        what, _, owner = purpose.rpartition(" ")
+        if what == "weights of teacher":
+            teacher = self.recipe.teachers.named[owner]
+            return over if teacher.model is not None and teacher.place == "resident" else 1
+        if owner in ROLES:
+            return over if getattr(self.recipe, owner).mode == "full" else 1
+        return over if owner == "base" else 1
+
+    @property
+    def checkpoint(self) -> int:
+        """Weights of student and critic are half as many as their moments, which have no tables among them."""
+        peak = self.tasks[0].peak.peak
+        moments = [f"optimiser of the {role}" for role in ROLES]
+        learnt = sum(self.shard_count(name) * peak[name] for name in moments)
+        average = "averaged student"
+        return round(1.5 * learnt) + self.shard_count(average) * peak[average]
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes that do not follow the number of samples: weights, moments, the average."""
+        peak = self.tasks[0].peak.peak
+        return sum(n for name, n in peak.items() if name.startswith(("weights", "optimiser", "averaged")))
+
+    @property
+    def store(self) -> StoreSize | None:
+        return self.shapes.store
+
+    @property
+    def flops(self) -> float:
+        """Of the mean iteration, on all GPUs together."""
+        total = sum(self.iterations[task.batch_shape.task] * task.flops for task in self.tasks)
+        return self.gpus * total / max(1, sum(self.iterations.values()))
+
+
+def gpu_budget(
+    recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True, per_machine: int | None = None
+) -> GPUBudget:
+    """per_machine: GPUs of each machine, PER_MACHINE or all there are if not said.
+
+    Raises:
+        RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
+        ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
+    """
+    size = size_of_model(recipe.model)
+    guidance, _ = size.family.default_sampling(size.index)
+    shapes = batch_shapes(recipe, place, guidance)
+    ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))
+    notes = shapes.notes
+    if recipe.run.sharding == "hybrid":
+        if gpus % ranks.per_machine:
+            raise RecipeError(
+                f"run.sharding: hybrid needs as many GPUs on each machine, and {gpus} are no machines of "
+                f"{ranks.per_machine}. Say how many a machine has with --per-machine, or use full"
+            )
+        if per_machine is None and gpus > 1:
+            notes += (f"{ranks.per_machine} GPUs a machine, over which weights are split; --per-machine says another",)
+    return _budget(recipe, size, shapes, ranks, on_gpu, notes)
+
+
+def _budget(
+    recipe: Recipe, size: ModelSize, shapes: BatchShapes, ranks: Ranks, on_gpu: bool, notes: tuple[str, ...]
+) -> GPUBudget:
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
+    samples = -(-recipe.run.batch // ranks.world)
+    tasks = tuple(forecast(recipe, batch_shape, samples, on_gpu, size, ranks=ranks) for batch_shape in shapes.by_task)
+    iterations = {
+        batch_shape.task: task_turns(recipe.run.iterations, recipe.mixture, batch_shape.task)
+        for batch_shape in shapes.by_task
+    }
+    return GPUBudget(recipe, size, shapes, tasks, iterations, ranks, on_gpu, notes)
+
+
+def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
+    """What makes it fit, each on top of those before it, until it does; every one is forecast, not guessed."""
+    made: list[Change] = []
+    recipe, gpus, keys = budget.recipe, budget.gpus, dict[str, Any]()
+    for step in _steps(budget, card):
+        if budget.bytes <= card.bytes:
+            break
+        keys |= step
+        tried = recipe_with(recipe, keys)
+        budget = _budget(tried, budget.size, budget.shapes, budget.ranks, budget.on_gpu, budget.notes)
+        words = ", ".join(f"{key}: {value}" for key, value in step.items())
+        parts = step.get("run.gradient_accumulation", 1)
+        if parts > 1:  # as many GPUs more leave as few samples at once
+            words += f" (or --gpus {-(-gpus * parts // recipe.run.gradient_accumulation)})"
+        made.append(Change(words, budget.bytes, budget.bytes <= card.bytes))
+    return made
+
+
+def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
+    """Those that cost least quality and time first. A batch counts over all GPUs."""
+    recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
+    how, parts = recipe.run.gradient_checkpointing, recipe.run.gradient_accumulation
+    sharded: list[dict[str, Any]] = (
+        [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
+    )
+    # On several GPUs a split teacher takes less than one that visits each whole.
+    offloaded = [
+        {f"teachers.named.{name}.place": "offloaded"}
+        for name, teacher in recipe.teachers.named.items()
+        if teacher.model is not None and teacher.place == "resident" and budget.gpus == 1
+    ]
+    recomputed = [
+        {"run.gradient_checkpointing": one}
+        for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
+        if not (recipe.run.compile and one == "selective")
+    ]
+    accumulated = list[dict[str, Any]]()
+    while parts < least:
+        parts = min(2 * parts, least)
+        accumulated.append({"run.gradient_accumulation": parts})
+    modes = [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
+    # Fewer samples at once, and recomputation, are no help where weights and moments are too much by themselves.
+    if budget.fixed_bytes > card.bytes:
+        first, later = [*sharded, *offloaded, *recomputed], [*modes, *accumulated]
+    else:
+        first, later = [*offloaded, *recomputed, *sharded], [*accumulated, *modes]
+    # Without parts, gradients are there only as the activations go.
+    single: list[dict[str, Any]] = (
+        [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
+    )
+    # A byte a weight is for a base that lies whole, and for adapters alone: after the modes.
+    whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights != "int8"
+    rounded: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
+    # A forward less is held at the price of its activations; parts and split weights do not go with it.
+    plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
+    return [*plain, *first, *later, *rounded, *single]
+
+
+def recipe_with(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of these dotted keys."""
+    raw = recipe.resolved()
+    for key, value in keys.items():
+        *sections, leaf = key.split(".")
+        here = raw
+        for section in sections:
+            here = here[section]
+        here[leaf] = value
+    return parse_recipe(raw, recipe.name)
+
+
+# ---- time
+
+
+@dataclass(frozen=True)
+class IterationTime:
+    """seconds: of an iteration, by task. basis: where they come from, in words."""
+
+    seconds: Mapping[Task, float]
+    basis: str
+
+    def hours(self, budget: GPUBudget) -> float:
+        """Of the whole run. A warm-up iteration is taken for a whole one."""
+        distil = sum(self.seconds[task] * n for task, n in budget.iterations.items())
+        warm_up = budget.recipe.critic.warmup_iterations * max(self.seconds.values())
+        return (distil + warm_up) / 3600
+
+
+def iteration_time(
+    budget: GPUBudget, seconds: float | None, measured: Path | None, tflops: float | None
+) -> IterationTime | None:
+    """Of what was declared or measured; None where nothing was.
+
+    Raises:
+        RecipeError: two rates at once. RunError: a run without iterations.
+    """
+    if sum(value is not None for value in (seconds, measured, tflops)) > 1:
+        raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
+    tasks = tuple(budget.iterations)
+    if seconds is not None:
+        return IterationTime(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
+    if measured is not None:
+        return _measured(measured, tasks)
+    if tflops is not None:
+        speed = tflops * 1e12 * UTILISATION
+        by_task = {one.batch_shape.task: one.flops / speed for one in budget.tasks}
+        return IterationTime(
+            by_task,
+            f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
+        )
+    return None
+
+
+def _measured(run: Path, tasks: tuple[Task, ...]) -> IterationTime:
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise RunError(f"{path} is missing: --measured takes a run folder")
+    found: dict[str, list[float]] = {}
+    for line in read_jsonl(path):
+        if line["phase"] == "distil":
+            found.setdefault(line["task"], []).append(line["seconds"]["iteration"])
+    lacking = [task for task in tasks if task not in found]
+    if lacking:
+        raise RunError(
+            f"{path} has no iteration of the task {lacking[0]}; give a run that has all of the recipe's tasks"
+        )
+    return IterationTime({task: statistics.median(found[task]) for task in tasks}, f"medians of {path}")
+
+
+def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
+    """Bytes and operations as whole numbers, for other programs."""
+    tasks = {
+        one.batch_shape.task: {
+            "tokens": one.batch_shape.tokens,
+            "samples_per_gpu": one.samples,
+            "samples_at_once": one.at_once,
+            "peak_bytes": budget.peaks[one.batch_shape.task].bytes,
+            "peak_phase": budget.peaks[one.batch_shape.task].name,
+            "parts": dict(budget.peaks[one.batch_shape.task].peak),
+            "split_over": {name: budget.shard_count(name) for name in budget.peaks[one.batch_shape.task].peak},
+            "flops_per_iteration": one.flops,
+            "forwards": dict(one.calls),
+            "iterations": budget.iterations[one.batch_shape.task],
+        }
+        for one in budget.tasks
+    }
+    return json.dumps(
+        {
+            "recipe": budget.recipe.name,
+            "model": budget.recipe.model,
+            "basis": budget.size.basis,
+            "parameters": budget.size.parameters,
+            "gpus": budget.gpus,
+            "gpus_per_machine": budget.ranks.per_machine,
+            "sharding": budget.recipe.run.sharding,
+            "tasks": tasks,
+            "checkpoint_bytes": budget.checkpoint,
+            "store_bytes": None if budget.store is None else budget.store.bytes,
+            "flops_mean": round(budget.flops),
+            "hours": None if rate is None else round(rate.hours(budget), 3),
+            "notes": list(budget.notes),
+            "card_bytes": None if card is None else card.bytes,
+            "fits": None if card is None else budget.bytes <= card.bytes,
+            "changes": [vars(change) for change in made],
+        },
+        indent=1,
+    )

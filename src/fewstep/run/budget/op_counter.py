@@ -1,0 +1,175 @@
+"""Bytes that are alive, by what they are for, and floating-point operations: counted at every operation of torch.
+
+Storages count, not tensors: a view costs nothing. A storage counts from the operation that made it to the moment it is
+freed. What a kernel takes and gives back inside is not seen, nor what an allocator rounds up.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+CONDITIONING = "conditioning"
+ROLLOUT = "rollout states, prefix"
+GATHERED = "gathered weights"  # of split ones, what is whole at the moment, and the buffers of their traffic
+ACTIVATIONS = "activations"  # whatever is for nothing else: what backward needs, and what an operation is making
+_ATEN = torch.ops.aten
+
+
+def _attention_on_cpu(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+def _its_backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
+
+
+# torch's own formulas lack the CPU's attention; fake tensors of a GPU's run go through it.
+_MORE: dict[Any, Callable[..., int]] = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _its_backward,
+}
+
+
+@dataclass
+class Phase:
+    """A part of an iteration. peak: bytes alive by purpose at the moment when most were. flops: of its operations;
+    last_call: of those since a network was last called."""
+
+    name: str
+    peak: Counter[str] = field(default_factory=Counter)
+    flops: int = 0
+    last_call: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.peak.values())
+
+
+class OpCounter(TorchDispatchMode):
+    """Counts while it is entered, and takes a `train.watch.Clock`'s place: `part` begins a phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phases: list[Phase] = []
+        self._live: dict[int, tuple[int, str, Any]] = {}  # storage -> bytes, purpose, weak reference
+        self._now: Counter[str] = Counter()
+        self._total = self._most = 0
+
+    def note(self, tensors: Iterable[Tensor], purpose: str) -> None:
+        """These are alive already, or are for something else than thought."""
+        for tensor in tensors:
+            self._hold(tensor, purpose)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """A phase. What the rollout leaves alive is its states, and the prefix that they share."""
+        before = set(self._live)
+        self.phases.append(Phase(name, +self._now))
+        self._most = self._total
+        yield
+        if name == "rollout":
+            for key in self._live.keys() - before:
+                if self._live[key][1] == ACTIVATIONS:  # not the buffers that split weights are gathered in from now on
+                    self._rename(key, ROLLOUT)
+
+    def call(self) -> None:
+        """A network is called now."""
+        if self.phases:
+            self.phases[-1].last_call = 0
+
+    def seconds(self) -> dict[str, float]:
+        return {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        self._work(func.overloadpacket, args, kwargs, made)
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor, None)
+        if func.namespace == "fsdp":  # its copies into and out of buffers
+            for tensor in tree_leaves((args, kwargs)):
+                if isinstance(tensor, Tensor):
+                    self._gather(tensor)
+        return made
+
+    def __enter__(self) -> Any:
+        """FSDP2 gives a gathered weight's memory back, and asks for it again, by its storage alone: no operation."""
+        self._resize, on_resize = torch.UntypedStorage.resize_, self._resized
+
+        def resize_(storage: Any, size: int) -> Any:
+            made = self._resize(storage, size)
+            on_resize(storage)
+            return made
+
+        torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign, assignment]
+        return super().__enter__()
+
+    def __exit__(self, *failure: Any) -> None:
+        torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        super().__exit__(*failure)
+
+    def _work(self, packet: Any, args: Any, kwargs: Any, made: Any) -> None:
+        flops = 0
+        if packet in _MORE:
+            flops = _MORE[packet](*args, **kwargs)
+        elif packet in flop_registry:
+            flops = flop_registry[packet](*args, **kwargs, out_val=made)
+        if flops and self.phases:
+            self.phases[-1].flops += flops
+            self.phases[-1].last_call += flops
+
+    def _hold(self, tensor: Tensor, purpose: str | None) -> None:
+        storage = _own(tensor).untyped_storage()
+        key = storage._cdata
+        if key in self._live:
+            if purpose is not None:
+                self._rename(key, purpose)
+            return
+        purpose = purpose or ACTIVATIONS
+        self._live[key] = 0, purpose, weakref.ref(storage, lambda _: self._gone(key))
+        self._grow(key, storage.nbytes())
+
+    def _gather(self, tensor: Tensor) -> None:
+        key = _own(tensor).untyped_storage()._cdata
+        if key in self._live and self._live[key][1] == ACTIVATIONS:
+            self._rename(key, GATHERED)
+
+    def _resized(self, storage: Any) -> None:
+        if storage._cdata in self._live:
+            self._grow(storage._cdata, storage.nbytes())
+
+    def _grow(self, key: int, size: int) -> None:
+        before, purpose, reference = self._live[key]
+        self._live[key] = size, purpose, reference
+        self._now[purpose] += size - before
+        self._total += size - before
+        if self._total > self._most and self.phases:
+            self._most = self._total
+            self.phases[-1].peak = +self._now
+
+    def _rename(self, key: int, purpose: str) -> None:
+        size, before, reference = self._live[key]
+        self._live[key] = size, purpose, reference
+        self._now[before] -= size
+        self._now[purpose] += size
+
+    def _gone(self, key: int) -> None:
+        size, purpose, _ = self._live.pop(key)
+        self._now[purpose] -= size
+        self._total -= size
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """What this rank holds of it."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

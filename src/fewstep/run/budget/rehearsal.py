@@ -1,0 +1,259 @@
+"""One iteration of a recipe, run to be counted: the real roles, the real objective and the real blocks.
+
+On a fake backbone (`backbones/fake_model.py`) no number is computed; on a real one the same is measured. AdamW's
+moments are there from the beginning, as they are from the second iteration on.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import (
+    Conditioning,
+    Layout,
+    Task,
+)
+from fewstep.backbones.fake_model import (
+    fake_deepcopy_allowed,
+    fake_mode,
+    make_parameters_fake,
+)
+from fewstep.backbones.int8 import to_int8
+from fewstep.encode.loader import Batch
+from fewstep.flow.rng import NamedRNG
+from fewstep.roles.build import (
+    Roles,
+    TeacherLoaders,
+    build_roles,
+)
+from fewstep.roles.offloaded import OffloadedNetwork
+from fewstep.roles.sharding import (
+    REPLICATED,
+    Placement,
+    placement_for,
+)
+from fewstep.run.budget.fake_ranks import FakeEmptyMode
+from fewstep.run.budget.op_counter import (
+    CONDITIONING,
+    OpCounter,
+    Phase,
+)
+from fewstep.run.recipe import Recipe
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.train.diagnostics import TeacherDiagnostics
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.ema import EMA
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.monitor import StepTimer
+from fewstep.train.role_optimizer import RoleOptimizer
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """What a batch is told, in numbers. text: positions of its longest prompt. references: grids of latent tokens.
+    padded: whether prompts are of unequal length, which takes a mask."""
+
+    task: Task
+    target: tuple[int, int]
+    text: int
+    text_width: int
+    references: tuple[tuple[int, int], ...] = ()
+    padded: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return self.text + sum(rows * columns for rows, columns in (self.target, *self.references))
+
+    def batch(self, samples: int, channels: int, negatives: tuple[str, ...], dtype: torch.dtype) -> Batch:
+        """Zeros in these shapes. Unconditional branches are as long: a negative prompt is shorter as a rule."""
+        cond = self._conditioning(samples, channels, dtype)
+        names = ("case",) * samples
+        return Batch(
+            0, self.task, cond, {text: self._conditioning(samples, channels, dtype) for text in negatives},
+            tuple(range(samples)), names, names,
+        )  # fmt: skip
+
+    def _conditioning(self, samples: int, channels: int, dtype: torch.dtype) -> Conditioning:
+        slots = (min(self.text, 8),) * len(self.references)
+        layout = Layout(self.task, self.target, self.references, slots)
+        mask_BL = torch.ones(samples, self.text, dtype=torch.bool)
+        if self.padded and samples > 1:
+            mask_BL[-1, -1] = False  # in the last part, where the gradients of those before it are there too
+        text_BLC = torch.zeros(samples, self.text, self.text_width, dtype=torch.bfloat16)
+        tokens = layout.reference_tokens
+        references = torch.zeros(samples, tokens, channels, dtype=dtype) if tokens else None
+        return Conditioning(text_BLC, mask_BL, layout, references)
+
+
+@dataclass(frozen=True)
+class RehearsalResult:
+    """calls: forwards by role, both guidance branches of a batch as one where they are one."""
+
+    phases: tuple[Phase, ...]
+    calls: Mapping[str, int]
+
+
+def rehearse(
+    backbone: Backbone,
+    recipe: Recipe,
+    batch: Batch,
+    loaders: TeacherLoaders,
+    parts: int = 1,
+    ranks: Ranks = SINGLE_RANK,
+) -> RehearsalResult:
+    """One iteration at the student's last step, where specialised teachers weigh most, after all ramps. parts: of the
+    batch, one after another."""
+    placement = placement_for(recipe.run.sharding, ranks, batch.cond.text_BLC.device, recipe.run.precision)
+    roles = rehearsal_roles(backbone, recipe, loaders, placement)
+    role_optimizers = (
+        RoleOptimizer(roles.student, recipe.student, ranks),
+        RoleOptimizer(roles.critic, recipe.critic, ranks),
+    )
+    ema = EMA(roles.student, recipe.student.ema)
+    for role_optimizer in role_optimizers:
+        _prime(role_optimizer)
+    op_counter, rng = OpCounter(), NamedRNG(recipe.run.seed)
+    _note(op_counter, roles, role_optimizers, ema, batch)
+    extra_losses = build_extra_losses(recipe.objective, roles, recipe.student.grid, rng)
+    method = DMDStep(
+        roles, recipe.student, _once(recipe.critic), recipe.objective, rng, *role_optimizers, ema,
+        cast(StepTimer, op_counter), TeacherDiagnostics(recipe.teachers.watch), extra_losses,
+    )  # fmt: skip
+    calls = _counting(roles, op_counter)
+    fake = fake_mode(backbone.transformer)
+    with op_counter, nullcontext() if fake is None else FakeEmptyMode(fake):
+        method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.micro_batches(parts))
+    return RehearsalResult(tuple(op_counter.phases), dict(calls))
+
+
+def _counting(roles: Roles, op_counter: OpCounter) -> Counter[str]:
+    """Filled as the cast's transformers are called."""
+    calls: Counter[str] = Counter()
+    hooked: set[int] = set()
+    for network in roles.networks:
+        if id(network.transformer) in hooked:
+            continue
+        hooked.add(id(network.transformer))
+        adapters, name = network.adapters, network.name
+
+        def count(*_: object, adapters: Any = adapters, name: str = name) -> None:
+            op_counter.call()
+            calls[name if adapters is None else adapters.on or "base"] += 1
+
+        network.transformer.register_forward_pre_hook(count)
+    return calls
+
+
+def rehearsal_roles(
+    backbone: Backbone, recipe: Recipe, loaders: TeacherLoaders, placement: Placement = REPLICATED
+) -> Roles:
+    """The cast of a run over a backbone in the run's precision."""
+    if recipe.run.base_weights == "int8":
+        to_int8(backbone.transformer)
+    fake = fake_mode(backbone.transformer)
+    with fake_deepcopy_allowed():
+        made = build_roles(
+            backbone,
+            recipe.student.model_copy(update={"init_from": None}),  # changes values, not sizes
+            recipe.critic,
+            recipe.teachers,
+            iterations=recipe.run.iterations,
+            rng=NamedRNG(recipe.run.seed),
+            precision=recipe.run.precision,
+            gradient_checkpointing=recipe.run.gradient_checkpointing,
+            loaders=loaders,
+            placement=placement,
+        )
+    if fake is not None:
+        for network in made.networks:
+            make_parameters_fake(network.transformer, fake)
+    return made
+
+
+def _once(critic: Any) -> Any:
+    """One update is like the next."""
+    return critic.model_copy(update={"updates": 1})
+
+
+def _prime(role_optimizer: RoleOptimizer) -> None:
+    for parameter in role_optimizer.local_shards.values():
+        role_optimizer.optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+
+def _note(
+    op_counter: OpCounter, roles: Roles, role_optimizers: tuple[RoleOptimizer, RoleOptimizer], ema: EMA, batch: Batch
+) -> None:
+    """Who owns what is there before the iteration, and whose the gradients will be."""
+    for name, teacher in roles.teachers.teachers.items():
+        network = teacher.network
+        if isinstance(network, OffloadedNetwork):
+            _visiting(op_counter, network, f"weights of teacher {name}")
+        elif network.adapters is None:
+            op_counter.note(_tensors(network.transformer), f"weights of teacher {name}")
+        elif network.adapter is not None:
+            op_counter.note(network.adapters.parameters(network.adapter).values(), f"weights of teacher {name}")
+    for role_optimizer in role_optimizers:
+        name = role_optimizer.network.name
+        op_counter.note(role_optimizer.named.values(), f"weights of the {name}")
+        for state in role_optimizer.optimizer.state.values():
+            op_counter.note(state.values(), f"optimiser of the {name}")
+        for parameter in role_optimizer.named.values():
+            parameter.register_post_accumulate_grad_hook(_naming(op_counter, f"gradients of the {name}"))
+    op_counter.note(ema.mean.values(), "averaged student")
+    for role_optimizer in role_optimizers:
+        if role_optimizer.network.adapters is None:
+            op_counter.note(
+                _tables(role_optimizer.network.transformer), f"weights of the {role_optimizer.network.name}"
+            )
+    base = roles.teachers.teachers["base"].network.transformer
+    own = {id(p) for one in (*role_optimizers,) for p in one.named.values()}
+    frozen = [p for name, p in base.named_parameters() if id(p) not in own and ".lora_" not in name]
+    op_counter.note([*frozen, *_tables(base)], "weights of the base")
+    op_counter.note(_conditionings(batch), CONDITIONING)
+
+
+def _visiting(op_counter: OpCounter, network: OffloadedNetwork, purpose: str) -> None:
+    """Its home is the CPU's memory, which is not told; its visits are."""
+    visit = network.active
+
+    @contextmanager
+    def active() -> Iterator[None]:
+        with visit():
+            op_counter.note(_tensors(network.transformer), purpose)
+            yield
+
+    network.active = active  # type: ignore[method-assign]
+
+
+def _naming(op_counter: OpCounter, purpose: str) -> Any:
+    def hook(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            op_counter.note([parameter.grad], purpose)
+
+    return hook
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *_tables(module)]
+
+
+def _tables(module: nn.Module) -> list[Tensor]:
+    """Buffers, and tensors that modules keep as plain attributes or in lists: rotary tables."""
+    kept = [value for one in module.modules() for value in vars(one).values()]
+    kept += [entry for value in kept if isinstance(value, list | tuple) for entry in value]
+    return [*module.buffers(), *(value for value in kept if isinstance(value, Tensor))]
+
+
+def _conditionings(batch: Batch) -> list[Tensor]:
+    every: list[Conditioning] = [batch.cond, *cast(Mapping[str, Conditioning], batch.negatives).values()]
+    return [t for c in every for t in (c.text_BLC, c.mask_BL, c.references_BRD) if t is not None]

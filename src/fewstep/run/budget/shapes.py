@@ -1,0 +1,102 @@
+"""What a recipe's batches are told, in numbers: from its cases where they are here, else assumed and said so."""
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
+from fewstep.data.cases import Case
+from fewstep.data.composition import Composition
+from fewstep.data.mixture import Task, used_tasks
+from fewstep.data.sources import build_composition
+from fewstep.encode.estimate import (
+    StoreSize,
+    kind_of,
+    store_size,
+)
+from fewstep.flow.guidance import Guidance
+from fewstep.run.budget.rehearsal import BatchShape
+from fewstep.run.recipe import Recipe
+
+DEFAULT_TEXT = 256  # positions; ours: a long caption
+LATENT_BYTES = {"bf16": 2, "fp32": 4}
+
+
+@dataclass(frozen=True)
+class BatchShapes:
+    """by_task: of each task, the longest sequence that its cases make. store: None where no case was read. notes: what
+    was assumed."""
+
+    by_task: tuple[BatchShape, ...]
+    store: StoreSize | None
+    notes: tuple[str, ...]
+
+
+def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
+    """`place`: where drawn and unpacked cases are, or will be.
+
+    Raises:
+        CaseError: cases that are here and cannot be read. LayoutError: a size off the model's grid.
+    """
+    conditioning_estimate, tasks = estimate_conditioning(recipe.model), used_tasks(recipe.mixture)
+    missing = [source for task in tasks for source in _missing(recipe, task)]
+    if missing:
+        by_task = tuple(_assumed(recipe, task, conditioning_estimate) for task in tasks)
+        note = (
+            f"{', '.join(missing)} not found: every prompt is taken for {by_task[0].text} text positions"
+            + (", every edit for one reference of the target's size" if "edit" in tasks else "")
+            + "; the store's size is told once the cases are there"
+        )
+        return BatchShapes(by_task, None, (note,))
+    composition = build_composition(recipe.data, recipe.mixture, place / "cases")
+    store = store_size(
+        composition.cases(),
+        conditioning_estimate,
+        size=recipe.size,
+        negatives=recipe.negatives(composition.tasks, default),
+        latent_bytes=LATENT_BYTES[recipe.run.precision],
+    )
+    return BatchShapes(tuple(_longest(recipe, task, composition, conditioning_estimate) for task in tasks), store, ())
+
+
+def _missing(recipe: Recipe, task: Task) -> list[str]:
+    named = [source.source for source in recipe.data.sources(task)]
+    return [
+        name for name in named if not name.startswith("pocket:") and not Path(name).exists() and not glob.glob(name)
+    ]
+
+
+def _assumed(recipe: Recipe, task: Task, conditioning_estimate: ConditioningEstimate) -> BatchShape:
+    references = (conditioning_estimate.reference_grid(recipe.size, recipe.size),) if task == "edit" else ()
+    text = conditioning_estimate.text_length("x" * int(DEFAULT_TEXT * 4.3), len(references))
+    return BatchShape(task, _grid(recipe.size), text, conditioning_estimate.text_width, references)
+
+
+def _longest(
+    recipe: Recipe, task: Task, composition: Composition, conditioning_estimate: ConditioningEstimate
+) -> BatchShape:
+    cases = [case for case in composition.cases() if case.task == task]
+    by_kind: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], list[Case]] = {}
+    for case in cases:
+        by_kind.setdefault(kind_of(case, conditioning_estimate, recipe.size), []).append(case)
+    every = [_batch_shape(task, kind, held, conditioning_estimate) for kind, held in by_kind.items()]
+    return max(every, key=lambda batch_shape: batch_shape.tokens)
+
+
+def _batch_shape(
+    task: Task,
+    kind: tuple[tuple[int, int], tuple[tuple[int, int], ...]],
+    cases: Sequence[Case],
+    conditioning_estimate: ConditioningEstimate,
+) -> BatchShape:
+    target, grids = kind
+    lengths = {conditioning_estimate.text_length(case.prompt, len(grids)) for case in cases}
+    return BatchShape(
+        task, _grid(target), max(lengths), conditioning_estimate.text_width, grids, padded=len(lengths) > 1
+    )
+
+
+def _grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Latent tokens of a size in px; all families have tiles of 16 px."""
+    return size[0] // 16, size[1] // 16

@@ -1,0 +1,215 @@
+"""What an examination says, as the parts of a page: cards, a table, rows of pictures.
+
+Reads files only: figures.json, the galleries and the sources that pocket/exam.py leaves in one folder.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.bench.gallery import Gallery
+from fewstep.pages.page import (
+    PageTable,
+    Sheet,
+    SheetPicture,
+    StatCard,
+    Strip,
+    TableCell,
+    TableRow,
+)
+
+TITLES = {"landscape": "Landscapes", "portrait": "Portraits", "text": "Signs with letters"}
+KINDS = {
+    "scene": "Edits of the scene",
+    "perceptual": "Repairs: blur, noise, darkness",
+    "object": "Edits of an object",
+    "text": "Edits of the letters",
+    "identity": "Edits of a person",
+    "style": "Edits of the style",
+}
+ROWS = 4  # of each category and kind
+
+
+@dataclass(frozen=True)
+class ExaminationResult:
+    """An examination on disk. columns: system -> heading; the reference first, the student last."""
+
+    found: Mapping[str, Any]
+    folder: Path
+    columns: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path, columns: Mapping[str, str]) -> "ExaminationResult | None":
+        """The examination in `folder`; None where there is none that was finished with these systems."""
+        file = folder / "figures.json"
+        found = json.loads(file.read_text()) if file.is_file() else {"systems": {}}
+        return cls(found, folder, columns) if set(columns) <= set(found["systems"]) else None
+
+    @property
+    def reference(self) -> str:
+        return next(iter(self.columns))
+
+    @property
+    def student(self) -> str:
+        return list(self.columns)[-1]
+
+    @property
+    def attributes_ratio(self) -> Mapping[str, Any]:
+        """The student's share of the reference's attributes, text to image."""
+        ratio: Mapping[str, Any] = self.line("t2i.attributes")["against"][self.student]
+        return ratio
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """Network calls of a T2I picture: the reference's and the student's."""
+        told = [self.found["systems"][name]["network_calls"]["t2i"] for name in (self.reference, self.student)]
+        return int(told[0]), int(told[1])
+
+    def line(self, key: str) -> Mapping[str, Any]:
+        line: Mapping[str, Any] = next(line for line in self.found["figures"] if line["key"] == key)
+        return line
+
+
+def cards(examination: ExaminationResult, minutes: float, iterations: int) -> tuple[StatCard, ...]:
+    student, reference = examination.student, examination.reference
+    ratio, calls, frechet = examination.attributes_ratio, examination.calls, examination.found["frechet"]
+    found = [
+        StatCard(
+            f"{100 * ratio['value']:.0f} %",
+            "as many attributes right as the teacher",
+            f"text to image; {_between(ratio)}",
+        ),
+        StatCard(str(calls[1]), "network calls a picture", f"the teacher's full sampler: {calls[0]}, guidance counted"),
+    ]
+    for key, label in (("t2i.letters", "words spelt exactly"), ("edit.changed", "of the asked-for changes made")):
+        if any(line["key"] == key for line in examination.found["figures"]):
+            values = examination.line(key)["values"]
+            found.append(
+                StatCard(_percent(values[student]["value"]), label, f"teacher {_percent(values[reference]['value'])}")
+            )
+    found.append(
+        StatCard(
+            f"{frechet['values'][student]:.1f}",
+            "Fréchet distance",
+            f"teacher {frechet['values'][reference]:.1f}; floor {frechet['floor']:.1f}, n = {frechet['n']}",
+        )
+    )
+    found.append(StatCard(f"{minutes:.1f} min", "training", f"{iterations:,} iterations"))
+    return tuple(found)
+
+
+def table(examination: ExaminationResult) -> PageTable:
+    rows = [_row(line, examination) for line in examination.found["figures"]]
+    rows += [*_frechet_row(examination), *_diversity_row(examination)]
+    versus = f"{examination.student} / {examination.reference}".capitalize()
+    note = (
+        "Means over held-out cases with 95 % bootstrap intervals that resample whole cases. The last column compares "
+        "pair by pair, same case and same seed; the dotted line is equality. Every system answered the same questions."
+    )
+    return PageTable("Figures", (*examination.columns.values(), versus), tuple(rows), note)
+
+
+def _row(line: Mapping[str, Any], examination: ExaminationResult) -> TableRow:
+    share = not line["unit"]
+    values = [line["values"][name] for name in examination.columns]
+    against = line["against"].get(examination.student)
+    note = f"{line['unit']}, {line['better']} is better" if line["unit"] else ""
+    size = f"n = {values[0]['n']}"
+    return TableRow(
+        line["label"],
+        (*(_cell(value, share) for value in values), _versus(against, line["compared"], line["unit"])),
+        ", ".join(part for part in (note, size) if part),
+        line["group"],
+    )
+
+
+def _cell(value: Mapping[str, Any], share: bool) -> TableCell:
+    def written(x: float) -> str:
+        return f"{100 * x:.1f} %" if share else f"{x:.2f}"
+
+    under = "" if value["low"] is None else f"{written(value['low'])} to {written(value['high'])}"
+    return TableCell(written(value["value"]), under)
+
+
+def _versus(against: Mapping[str, Any] | None, compared: str, unit: str) -> TableCell:
+    if against is None or against["value"] is None:
+        return TableCell("not defined", "the reference is at 0" if against else "")
+    value, low, high = against["value"], against["low"], against["high"]
+    if compared == "difference":
+        return TableCell(f"{value:+.2f} {unit}", "" if low is None else f"{low:+.2f} to {high:+.2f}")
+    return TableCell(f"{value:.3f}", "" if low is None else f"{low:.3f} to {high:.3f}", (value, low, high))
+
+
+def _frechet_row(examination: ExaminationResult) -> list[TableRow]:
+    frechet = examination.found["frechet"]
+    cells = [TableCell(f"{frechet['values'][name]:.1f}") for name in examination.columns]
+    note = f"lower is better; n = {frechet['n']}, floor {frechet['floor']:.1f}"
+    return [TableRow("Fréchet distance", (*cells, TableCell("")), note, "As a set")]
+
+
+def _diversity_row(examination: ExaminationResult) -> list[TableRow]:
+    diversity = examination.found["diversity"]
+    if diversity is None:
+        return []
+    cells = [_cell(diversity["values"][name], share=False) for name in examination.columns]
+    note = f"{diversity['prompts']} prompts, {diversity['seeds']} seeds each; errors at random count as diverse"
+    against = diversity["against"].get(examination.student)
+    shares = [_cell(diversity["answers"][name], share=True) for name in examination.columns]
+    return [
+        TableRow("Distance between seeds", (*cells, _versus(against, "ratio", "")), note, "As a set"),
+        TableRow(
+            "Exact answers met by some seed", (*shares, TableCell("")), "light and pose are the seed's", "As a set"
+        ),
+    ]
+
+
+def sheets(examination: ExaminationResult) -> tuple[Sheet, ...]:
+    galleries = {name: Gallery(examination.folder / name) for name in examination.columns}
+    first = galleries[next(iter(galleries))]
+    seen: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    cases: set[str] = set()
+    for record in first:
+        if record["case"] not in cases:
+            cases.add(record["case"])
+            seen.setdefault((record["task"], record["category"]), []).append(record)
+    titles = [("t2i", category, title) for category, title in TITLES.items()]
+    titles += [("edit", kind, title) for kind, title in KINDS.items()]
+    return tuple(
+        Sheet(title, tuple(_strip(record, galleries, examination) for record in seen[task, category][:ROWS]))
+        for task, category, title in titles
+        if (task, category) in seen
+    )
+
+
+def _strip(record: Mapping[str, Any], galleries: Mapping[str, Gallery], examination: ExaminationResult) -> Strip:
+    case, seed = record["case"], record["seed"]
+    sources = Gallery(examination.folder / "sources")
+    given = [SheetPicture("Source", sources.path(case, 0))] if (case, 0) in sources else []
+    drawn = [
+        SheetPicture(heading, galleries[name].path(case, seed), mark=name == examination.student)
+        for name, heading in examination.columns.items()
+    ]
+    return Strip(record["prompt"], (*given, *drawn))
+
+
+def system_description(facts: Mapping[str, Any]) -> str:
+    sigmas = facts.get("sigmas", [])
+    calls = ", ".join(f"{task} {count}" for task, count in facts.get("network_calls", {}).items())
+    guidance = ", ".join(f"{task} {values[0]:g}" for task, values in facts.get("guidance", {}).items())
+    return (
+        f"{len(sigmas)} steps from {sigmas[0]:g} to {sigmas[-1]:g}; network calls: {calls}; guidance: {guidance}"
+        if sigmas
+        else ""
+    )
+
+
+def _between(estimate: Mapping[str, Any]) -> str:
+    if estimate["low"] is None:
+        return "no interval"
+    return f"95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f} %"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"

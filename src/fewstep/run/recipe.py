@@ -1,0 +1,338 @@
+"""One run, whole, frozen, checked. Composed of the plans each stage owns; this file knows how they are written down,
+combined, and refused."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from rapidfuzz import fuzz, process
+
+from fewstep.data.mixture import Ratio, Task
+from fewstep.data.phases import Phases
+from fewstep.data.plan import (
+    ONE_OR_SCHEDULE,
+    DataPlan,
+    TasksPlan,
+    TasksSection,
+    mixture_of,
+    refuse_unreachable,
+)
+from fewstep.flow.guidance import Guidance
+from fewstep.objective.plan import ObjectivePlan
+from fewstep.roles.plan import (
+    CriticPlan,
+    StudentPlan,
+    TeachersSpec,
+)
+from fewstep.roles.teacher_plan import teacher_plan
+from fewstep.runtime import strict_yaml
+from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.key_help import (
+    NEAR,
+    KeyNote,
+    key_notes,
+    refusals,
+)
+from fewstep.runtime.section import Section
+from fewstep.train.plan import RunPlan
+
+MAX_SIDE = 16_384  # px, ours
+# These change where and how a run works, not which weights it makes; a run may go on with others.
+OPERATIONAL = (
+    "name",
+    "store",
+    "student.forward_once",
+    "run.best_by",
+    "run.best_is",
+    "run.compile",
+    "run.device",
+    "run.examine_every_iterations",
+    "run.gradient_accumulation",
+    "run.gradient_checkpointing",
+    "run.keep_best",
+    "run.keep_checkpoints",
+    "run.max_skipped_updates",
+    "run.sample_every_iterations",
+    "run.save_every_iterations",
+    "run.sharding",
+    "teachers.watch.latents",
+)
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def _default_section(section: type[SectionT]) -> SectionT:
+    """A section with every key at its default."""
+    return section.model_validate({})
+
+
+class Recipe(Section):
+    """Everything that determines a run."""
+
+    name: str = Field(description="names the run folder; without one, the name of the recipe's file")
+    model: str = Field(min_length=1, description="the base teacher: pocket, a folder, or a hub id")
+    size: tuple[int, int] = Field(description="[height, width] of the target in px, where a case names none")
+    store: str | None = Field(None, description="folder of the conditioning store; null: `store` beside the run folder")
+    run: RunPlan = Field(_default_section(RunPlan), description="how long, how large, how often")
+    tasks: TasksSection = Field(
+        _default_section(TasksPlan),
+        discriminator=ONE_OR_SCHEDULE,
+        description="the task mixture, in batches: one ratio, or a schedule of them",
+    )
+    data: DataPlan = Field(_default_section(DataPlan), description="where the cases come from")
+    teachers: TeachersSpec = Field(_default_section(TeachersSpec), description="who teaches at which student step")
+    student: StudentPlan = Field(_default_section(StudentPlan), description="the network that is shipped, and its grid")
+    critic: CriticPlan = Field(
+        _default_section(CriticPlan), description="the network that learns what the student makes"
+    )
+    objective: ObjectivePlan = Field(_default_section(ObjectivePlan), description="distribution matching")
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(f"name {name!r:.110} cannot name a folder; use letters, digits, . _ and -, at most 100")
+        return name
+
+    @field_validator("size")
+    @classmethod
+    def _sides(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(0 < side <= MAX_SIDE for side in size):
+            raise ValueError(f"size {list(size)} is no picture; give [height, width] in px, such as [1024, 1024]")
+        return size
+
+    @model_validator(mode="after")
+    def _sources_for_tasks(self) -> "Recipe":
+        refuse_unreachable(self.tasks, self.data, self.run.iterations)
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_fit(self) -> "Recipe":
+        teacher_plan(self.teachers, self.student.steps)
+        return self
+
+    @model_validator(mode="after")
+    def _base_stays_whole_for_copies(self) -> "Recipe":
+        if self.run.base_weights != "int8":
+            return self
+        full = [role for role in ("student", "critic") if getattr(self, role).mode == "full"]
+        if full:
+            raise ValueError(
+                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full. "
+                f"Set {full[0]}.mode: adapter, or run.base_weights: precision"
+            )
+        if self.run.sharding != "off":
+            raise ValueError(
+                "run.base_weights: int8 is for weights that lie whole on each GPU, and run.sharding is "
+                f"{self.run.sharding}. Set one of the two back: run.sharding: off, or run.base_weights: precision"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_left_to_match(self) -> "Recipe":
+        if (
+            max(self.objective.first_matched_step("t2i"), self.objective.first_matched_step("edit"))
+            >= self.student.steps
+        ):
+            raise ValueError(
+                "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
+                "set student.steps to 2 or more, or detach to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _activations_of_one_part(self) -> "Recipe":
+        if self.student.forward_once and (self.run.gradient_accumulation > 1 or self.run.sharding != "off"):
+            raise ValueError(
+                "student.forward_once holds the student's activations through the critic's updates: with "
+                "run.gradient_accumulation those of all parts, and with run.sharding split weights would have to be "
+                "gathered for them out of turn; set it to false"
+            )
+        return self
+
+    @property
+    def mixture(self) -> Phases[Ratio]:
+        """The task ratio over the run."""
+        return mixture_of(self.tasks)
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Where the student begins and who teaches it, beside the base: hub ids, and names of files and folders without
+        their place on this machine."""
+        used = teacher_plan(self.teachers, self.student.steps).used[1:]
+        named = [self.teachers.named[name] for name in used]
+        local = [self.student.init_from, *(spec.adapter for spec in named)]
+        models = [Path(m).name if Path(m).is_absolute() or Path(m).is_dir() else m for s in named if (m := s.model)]
+        return tuple(dict.fromkeys([*(Path(file).name for file in local if file), *models]))
+
+    def store_folder(self, out: Path) -> Path:
+        """The folder that holds conditioning stores and drawn or unpacked cases, for a run folder `out`."""
+        return Path(self.store) if self.store else out.parent / "store"
+
+    def negatives(self, tasks: Sequence[Task], default: Guidance) -> dict[Task, tuple[str, ...]]:
+        """The negative prompts that some teacher's guidance asks for, by task. default: the family's guidance."""
+        by_teacher = [self.teachers.base.guidance, *(spec.guidance for spec in self.teachers.named.values())]
+        found: dict[Task, set[str]] = {task: set() for task in tasks}
+        for given in by_teacher:
+            for task in tasks:
+                guidance = given[task].guidance() if given and task in given else default
+                if guidance.active:
+                    found[task].add(guidance.negative)
+        return {task: tuple(sorted(prompts)) for task, prompts in found.items()}
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, as JSON types."""
+        return self.model_dump(mode="json")
+
+    def resolved_yaml(self) -> str:
+        """The text that `load` reads back to the same recipe."""
+        return strict_yaml.dump_yaml(self.resolved())
+
+    def fingerprint(self) -> str:
+        """A short hash of all that determines the weights: every key but OPERATIONAL."""
+        keys = {key: value for key, value in flat_keys(self.resolved()).items() if key not in OPERATIONAL}
+        return hashlib.blake2b(json.dumps(keys, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe that a shipped name or a file gives, with `key=value` overrides on top.
+
+    Raises:
+        RecipeError: one line for each thing that is wrong.
+    """
+    raw = _with_base(str(name))
+    for override in overrides:
+        _override(raw, override)
+    return parse_recipe(raw, str(name))
+
+
+def parse_recipe(raw: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe that these keys give.
+
+    Raises:
+        RecipeError: as `load`.
+    """
+    try:
+        return Recipe.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = refusals(error, raw, describe())
+        raise RecipeError("\n".join(f"{where}: {line}" for line in lines)) from error
+
+
+def shipped_recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))
+
+
+def describe() -> list[KeyNote]:
+    """Every key of a recipe: dotted name, type, default, meaning."""
+    return key_notes(Recipe)
+
+
+def recipe_diff(a: Recipe, b: Recipe) -> list[str]:
+    """`key: value in a -> value in b`, for every key in which they differ."""
+    left, right = flat_keys(a.resolved()), flat_keys(b.resolved())
+    keys = list(dict.fromkeys([*left, *right]))
+    shown = [(key, left.get(key, "(not there)"), right.get(key, "(not there)")) for key in keys]
+    return [f"{key}: {old} -> {new}" for key, old, new in shown if old != new]
+
+
+def weight_changes(held: Recipe, chosen: Recipe) -> list[str]:
+    """`difference`, of what determines the weights alone."""
+    return [line for line in recipe_diff(held, chosen) if line.partition(":")[0] not in OPERATIONAL]
+
+
+def flat_keys(value: Any, key: str = "") -> dict[str, Any]:
+    """Dotted keys and their values; lists count as one value."""
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    prefix = f"{key}." if key else ""
+    return {k: v for name, part in value.items() for k, v in flat_keys(part, f"{prefix}{name}").items()}
+
+
+def _folder() -> Any:
+    return resources.files("fewstep") / "run" / "recipes"
+
+
+def _text(name: str, where: str) -> tuple[str, str]:
+    """(text, stem) of a shipped recipe or of a file."""
+    if name in shipped_recipes():
+        return (_folder() / f"{name}.yaml").read_text(encoding="utf-8"), name
+    path = Path(name)
+    if not path.is_file():
+        near = process.extractOne(name, shipped_recipes(), scorer=fuzz.ratio, score_cutoff=NEAR)
+        meant = f"did you mean {near[0]}?" if near else f"shipped are: {', '.join(shipped_recipes())}"
+        raise RecipeError(f"{where}: {name} is no file and no shipped recipe; {meant}")
+    try:
+        return path.read_text(encoding="utf-8-sig"), path.stem
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{name}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+def _mapping(name: str, where: str) -> tuple[dict[str, Any], str]:
+    text, stem = _text(name, where)
+    raw = strict_yaml.load_yaml(text, name)
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{name}: holds no keys; a recipe is `key: value` lines (fewstep recipe show pocket)")
+    return raw, stem
+
+
+def _with_base(name: str) -> dict[str, Any]:
+    """A file's keys over those of the recipe that it extends."""
+    raw, stem = _mapping(name, "recipe")
+    base_name = raw.pop("extends", None)
+    base: dict[str, Any] = {}
+    if base_name is not None:
+        base, _ = _mapping(_base_of(name, base_name), f"{name}: extends")
+        if "extends" in base:
+            raise RecipeError(f"{name}: extends {base_name}, which extends another recipe itself; extend that one")
+    default = re.sub(r"[^A-Za-z0-9._-]", "-", stem).lstrip("._-")
+    return _merged(base, {"name": default, **raw})
+
+
+def _base_of(name: str, base: object) -> str:
+    """The shipped recipe, or the file beside the one that extends it."""
+    if not isinstance(base, str):
+        raise RecipeError(f"{name}: extends is {base!r}; give the name of a shipped recipe or a file")
+    return base if base in shipped_recipes() else str(Path(name).parent / base)
+
+
+def _merged(base: Any, over: Any) -> Any:
+    """Mappings are merged key by key; anything else, lists too, is replaced."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """`a.b.c=value`, the value read as YAML; list entries by number, as in data.t2i.0.source."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override}: write key=value, such as --set run.iterations=300")
+    if parts[0] == "extends":
+        raise RecipeError(f"--set {override}: extends stands in a recipe file; name the recipe itself instead")
+    value = strict_yaml.load_yaml(text, f"--set {key}")
+    here: Any = raw
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        spot: Any = part
+        if isinstance(here, list):
+            if not part.isdecimal() or int(part) >= len(here):
+                raise RecipeError(f"--set {override}: {'.'.join(parts[:number])} has entries 0 to {len(here) - 1}")
+            spot = int(part)
+        elif not isinstance(here, dict):
+            raise RecipeError(f"--set {override}: {'.'.join(parts[:number])} holds no keys of its own")
+        if last:
+            here[spot] = value
+        else:
+            if isinstance(here, dict) and here.get(spot) is None:
+                here[spot] = {}
+            here = here[spot]

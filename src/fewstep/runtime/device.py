@@ -1,0 +1,68 @@
+"""Which device and which precision a run gets. Nothing falls back in silence: it is there as asked, or refused."""
+
+import gc
+import os
+from contextlib import AbstractContextManager
+
+import torch
+
+from fewstep.runtime.device_check import check_device
+from fewstep.runtime.errors import EnvironmentRefused
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def resolve_device(name: str, precision: str = "fp32") -> torch.device:
+    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word. Under torchrun
+    `cuda` is the GPU of the process's local rank.
+
+    Raises:
+        EnvironmentRefused: the device, or the precision on it, is not to be had here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    local = os.environ.get("LOCAL_RANK", "")
+    if name == "cuda" and local.isdecimal():
+        name = f"cuda:{local}"
+    return check_device(PRECISIONS[precision], name)
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU computes bfloat16 itself. torch does it in software elsewhere."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def refuse_software_bfloat16(device: torch.device, precision: str) -> None:
+    """
+    Raises:
+        EnvironmentRefused: bf16 on a CPU that does not know it.
+    """
+    if device.type == "cpu" and precision == "bf16" and not fast_bfloat16():
+        raise EnvironmentRefused(
+            "run.precision is bf16, which this CPU does not compute: torch would do it in software, many times slower. "
+            "Set run.precision: fp32, or run on a GPU"
+        )
+
+
+def free_unused(device: torch.device) -> None:
+    """What no variable holds any more goes back: modules sit in circles of references, and CUDA's allocator keeps what
+    it once had."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The precision of forwards. Weights that learn stay fp32 masters.
+
+    The cache of casts is off: a cast made under no_grad would be reused by the forward with gradient, which then
+    carries none to the weights.
+    """
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
+
+
+def to_device(made: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What was made on the CPU, where it is needed. Pinned on its way to a GPU: a copy from pageable memory would wait
+    for all work before it."""
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

@@ -1,0 +1,175 @@
+"""What the keys of a recipe are, and what is said to someone who gets one wrong."""
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rapidfuzz import fuzz, process
+
+from fewstep.runtime.section import Section
+
+NEAR = 60  # of 100: the nearest key is offered from here on
+PLAIN = {int: "whole number", float: "number", str: "text", bool: "true | false", type(None): "null"}
+REQUIRED = "(required)"
+SHORT = {"lr": "learning_rate", "wd": "weight_decay", "cfg": "scale", "bs": "batch"}  # what others call them
+WORDED = dict.fromkeys(("dict_type", "model_type"), "should hold `key: value` lines")
+WORDED |= dict.fromkeys(("tuple_type", "list_type"), "should be a list")
+WORDED |= {"float_parsing": "should be a number", "int_parsing": "should be a whole number"}
+WORDED |= {"int_from_float": "should be a whole number", "string_type": "should be text"}
+
+
+@dataclass(frozen=True)
+class KeyNote:
+    """One key: dotted name (one of the user's own in angle brackets, list entries as []), type, default, meaning."""
+
+    key: str
+    type: str
+    default: Any
+    description: str
+
+
+def key_notes(plan: type[Section], prefix: str = "") -> list[KeyNote]:
+    """Every key below this section, in order."""
+    notes: list[KeyNote] = []
+    for name, field in plan.model_fields.items():
+        key = f"{prefix}{name}"
+        inners = _inners(field.annotation)
+        if not any(not step for _, step in inners) or type(None) in _options(field.annotation):
+            notes.append(KeyNote(key, _type_text(field.annotation), _default(field), field.description or ""))
+        for inner, step in inners:
+            notes += key_notes(inner, f"{key}{step}.")
+    return notes
+
+
+def refusals(
+    error: ValidationError, raw: Mapping[str, Any], notes: Sequence[KeyNote], whole: str = "a recipe"
+) -> list[str]:
+    """One line for each key that is wrong, in the order of the file; `whole` says what the keys make up."""
+    faults: dict[str, list[str]] = {}
+    for fault in error.errors(include_url=False):
+        key = _dotted(fault["loc"], raw, fault["type"] == "missing")
+        faults.setdefault(key, []).append(_sentence(fault, notes, key, whole))
+    return [" or ".join(dict.fromkeys(sentences)) for sentences in faults.values()]
+
+
+def _sentence(fault: Any, notes: Sequence[KeyNote], key: str, whole: str) -> str:
+    if fault["type"] == "extra_forbidden":
+        near = nearest_key(key, notes)
+        rest = " (fewstep recipe schema)" if whole == "a recipe" else f"; it has {', '.join(n.key for n in notes)}"
+        return f"{key} is no key of {whole}" + (f"; did you mean {near}?" if near else rest)
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        return f"{key} has too few entries"
+    if fault["type"] == "missing":
+        note = next((note.description for note in notes if note.key == _general(key, notes)), "")
+        return f"{key} is missing: {note}"
+    own = fault.get("ctx", {}).get("error")
+    if own is not None:
+        text = str(own)
+        stated = not key or text.split(".")[0].split(" ")[0] == key.split(".")[0] or key in text
+        return text if stated else f"{key}: {text}"
+    text = WORDED.get(fault["type"]) or fault["msg"].replace("Input should", "should")
+    return f"{key} {text}, not {fault['input']!r:.60}"
+
+
+def nearest_key(key: str, notes: Sequence[KeyNote]) -> str | None:
+    """The known key that `key` was probably meant to be: in its own section first, then anywhere."""
+    section, _, leaf = key.rpartition(".")
+    leaf = SHORT.get(leaf, leaf)
+    general = _general(section, notes)
+    known = {part for note in notes for part in _sections(note.key)}
+    beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == general}
+    close = process.extractOne(leaf, list(beside), scorer=fuzz.ratio, score_cutoff=NEAR)
+    if close is not None:
+        return f"{section}.{close[0]}" if section else close[0]
+    leaves: dict[str, str] = {}
+    for note in notes:
+        leaves.setdefault(note.key.rpartition(".")[2], note.key)
+    close = process.extractOne(leaf, list(leaves), scorer=fuzz.ratio, score_cutoff=NEAR + 20)
+    return None if close is None else leaves[close[0]]
+
+
+def _sections(key: str) -> list[str]:
+    """The key and every section it stands in."""
+    parts = key.split(".")
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def _general(key: str, notes: Sequence[KeyNote]) -> str:
+    """teachers.named.mine -> teachers.named.<name>; data.t2i.0 -> data.t2i[]."""
+    known = {part for note in notes for part in _sections(note.key)}
+    found = ""
+    for part in key.split(".") if key else []:
+        options = [f"{found}.{part}" if found else part, f"{found}.<name>", f"{found}.<task>"]
+        if part.isdecimal():
+            options = [f"{found}[]"]
+        found = next((option for option in options if option in known), options[0])
+    return found
+
+
+def _dotted(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
+    """The path as the user wrote it: pydantic puts the branches of its unions in between."""
+    parts: list[str] = []
+    here = raw
+    for number, part in enumerate(location):
+        known = part in here if isinstance(here, dict) else isinstance(here, list) and part in range(len(here))
+        if known:
+            here = here[part]
+        if known or (missing and number == len(location) - 1 and isinstance(part, str)):
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _inners(annotation: Any) -> list[tuple[type[Section], str]]:
+    """The sections that a key may hold, and what stands between: nothing, a name of the user's, a task, or list
+    entries."""
+    found: list[tuple[type[Section], str]] = []
+    for option in _options(annotation):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if isinstance(option, type) and issubclass(option, Section):
+            found.append((option, ""))
+        elif origin is dict:
+            step = ".<task>" if typing.get_origin(arguments[0]) is Literal else ".<name>"
+            found += [(inner, step) for inner, _ in _inners(arguments[1])]
+        elif origin is tuple:
+            found += [(inner, "[]") for inner, _ in _inners(arguments[0])]
+    return found
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The branches of a union, without what is only said about them."""
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    return tuple(map(_bare, typing.get_args(annotation))) if union else (_bare(annotation),)
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _type_text(annotation: Any) -> str:
+    annotation = _bare(annotation)
+    if annotation in PLAIN:
+        return PLAIN[annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " | ".join(_type_text(option) for option in arguments)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is tuple:
+        many = arguments[-1] is Ellipsis
+        return f"list of {_type_text(arguments[0])}" if many else f"[{', '.join(map(_type_text, arguments))}]"
+    if origin is dict:
+        return f"{{{_type_text(arguments[0])}: {_type_text(arguments[1])}}}"
+    return "section" if isinstance(annotation, type) and issubclass(annotation, Section) else str(annotation)
+
+
+def _default(field: FieldInfo) -> Any:
+    if field.is_required():
+        return REQUIRED
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,172 @@
+"""The HTTP side: an API that clients of OpenAI's images API can call. Pictures go out as base64 PNG, nothing comes in
+but words and uploaded pictures, nothing is written."""
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fewstep.sample.pictures import Model
+from fewstep.sample.server.body import (
+    drain,
+    form_fields,
+    json_fields,
+)
+from fewstep.sample.server.image_request import (
+    ImageRequest,
+    ServedModel,
+    parse_request,
+)
+from fewstep.sample.server.limits import Limits, RequestRefused
+from fewstep.sample.server.worker import Worker
+
+UNHEALTHY_AFTER = 3  # pictures in a row that failed for no fault of their own
+RETRY_SECONDS = 2  # what a client is told that comes while the queue is full
+
+
+class Server:
+    """One model behind four routes."""
+
+    def __init__(self, model: Model, name: str, limits: Limits):
+        backbone = model.backbone
+        assert model.own_steps is not None, "a student is served"
+        self.served = ServedModel(name, model.own_steps, model.size, backbone.size_multiple, backbone.max_references)
+        self.limits = limits
+        self.worker = Worker(model, limits)
+        self._begun = int(time.time())
+        self._taken = 0  # requests taken in and not yet answered
+
+    def app(self) -> Starlette:
+        routes = [
+            Route("/health", self.health),
+            Route("/v1/models", self.models),
+            Route("/v1/images/generations", self._admitted(self.generations), methods=["POST"]),
+            Route("/v1/images/edits", self._admitted(self.edits), methods=["POST"]),
+        ]
+        handlers: Any = {RequestRefused: _refused, HTTPException: _not_served, ClientDisconnect: _disconnected}
+        return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self.worker.start()
+        yield
+        await anyio.to_thread.run_sync(self.worker.close)
+
+    # ---- routes
+
+    async def health(self, request: Request) -> Response:
+        """200 as long as pictures can be drawn: a GPU that has failed once may fail from then on, for everybody."""
+        failed = self.worker.failed_in_a_row
+        status = "the worker has stopped" if not self.worker.alive else "ok"
+        if failed >= UNHEALTHY_AFTER:
+            status = f"the last {failed} pictures failed: see the log, and start the server again"
+        alive = status == "ok"
+        state: dict[str, Any] = {"status": status, "model": self.served.name}
+        state |= {"requests": self._taken, "queue": self.limits.queue, "pictures_waiting": self.worker.waiting}
+        return JSONResponse(state, 200 if alive else 503)
+
+    async def models(self, request: Request) -> Response:
+        one = {"id": self.served.name, "object": "model", "created": self._begun, "owned_by": "fewstep"}
+        return JSONResponse({"object": "list", "data": [one]})
+
+    async def generations(self, request: Request) -> Response:
+        fields = await json_fields(request, self.limits)
+        if "image" in fields:
+            raise RequestRefused(400, "pictures are edited at /v1/images/edits, as an uploaded file", "image")
+        return await self._drawn(request, parse_request(fields, (), self.served, self.limits))
+
+    async def edits(self, request: Request) -> Response:
+        fields, pictures = await form_fields(request, self.limits, self.served.max_references)
+        return await self._drawn(request, parse_request(fields, pictures, self.served, self.limits))
+
+    # ---- between
+
+    def _admitted(self, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Counted before anything of the body is read, so that what waits is bounded in bytes too."""
+
+        async def admitted(request: Request) -> Response:
+            if self._taken >= self.limits.queue:
+                await drain(request.stream())
+                raise RequestRefused(429, f"{self._taken} requests are waiting already; try again in {RETRY_SECONDS} s")
+            self._taken += 1
+            try:
+                return await route(request)
+            finally:
+                self._taken -= 1
+
+        return admitted
+
+    async def _drawn(self, request: Request, asked: ImageRequest) -> Response:
+        answers = self.worker.submit(asked)
+        pictures = await _unless_gone(request, answers)
+        data = [
+            {"b64_json": await anyio.to_thread.run_sync(_base64, picture), "seed": asked.seed + i}
+            for i, picture in enumerate(pictures)
+        ]
+        return JSONResponse({"created": int(time.time()), "data": data})
+
+
+async def _unless_gone(request: Request, answers: "list[Future[Image.Image]]") -> list[Image.Image]:
+    """The pictures; a client that went away gets none drawn.
+
+    Raises:
+        Refused: a picture failed. ClientDisconnect: nobody waits any more.
+    """
+    drawing = asyncio.gather(*(asyncio.wrap_future(answer) for answer in answers))
+    drawing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to hear of it
+    leaving = asyncio.ensure_future(_left(request))
+    either: list[asyncio.Future[Any]] = [drawing, leaving]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not drawing.done():
+            raise ClientDisconnect
+        return await drawing
+    finally:
+        leaving.cancel()
+        drawing.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _base64(picture: Image.Image) -> str:
+    """PNG; without its alpha channel where all of it is opaque."""
+    opaque = picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] == 255
+    file = io.BytesIO()
+    (picture.convert("RGB") if opaque else picture).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+async def _refused(request: Request, error: RequestRefused) -> Response:
+    headers = {"Retry-After": str(RETRY_SECONDS)} if error.status in (429, 503) else {}
+    if error.status in (408, 413, 415, 429):
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return JSONResponse(error.body(), error.status, headers)
+
+
+async def _not_served(request: Request, error: HTTPException) -> Response:
+    """No such route, or not by this method."""
+    known = "GET /health, GET /v1/models, POST /v1/images/generations, POST /v1/images/edits"
+    refusal = RequestRefused(
+        error.status_code, f"{request.method} {request.url.path:.100} is not served; there are {known}"
+    )
+    return JSONResponse(refusal.body(), error.status_code, error.headers)
+
+
+async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=499)  # nobody reads it

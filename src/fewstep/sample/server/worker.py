@@ -1,0 +1,214 @@
+"""One thread that draws. What waits is drawn in the order it came, and what is alike goes along in the same batch.
+
+A batch has one layout and one text length (`sample/pictures.py`), so a picture is the same whoever it was drawn with.
+Nobody waits for a batch to fill: while one is drawn, the next gathers.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from PIL import Image
+
+from fewstep.backbones.conditioning import Conditioning
+from fewstep.runtime.device import free_unused
+from fewstep.runtime.errors import FewstepError
+from fewstep.sample.pictures import (
+    Model,
+    compatible_batches,
+    sample_pictures,
+)
+from fewstep.sample.server.image_request import ImageRequest
+from fewstep.sample.server.limits import Limits, RequestRefused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class QueuedPicture:
+    """One picture that is waited for. cond: once it is encoded."""
+
+    image_request: ImageRequest
+    seed: int
+    size: tuple[int, int]
+    answer: "Future[Image.Image]" = field(default_factory=Future)
+    cond: Conditioning | None = None
+
+
+class Worker:
+    """The model's one user. `submit` from any thread."""
+
+    def __init__(self, model: Model, limits: Limits):
+        self._model, self._limits = model, limits
+        self._waiting: deque[QueuedPicture] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self.failed_in_a_row = 0  # pictures, since the last one that was drawn, for no fault of their own
+        self._thread = threading.Thread(target=self._work, name="fewstep-worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that nobody has begun."""
+        return len(self._waiting)
+
+    def submit(self, image_request: ImageRequest) -> "list[Future[Image.Image]]":
+        """A future for each picture. Cancelled before its turn, it costs nothing.
+
+        Raises:
+            Refused: 503 after `close`; 400 for a size that the model does not take.
+        """
+        size = image_request.size or self._model.default_size(image_request.references)
+        self._refuse_size(size)
+        asked = [QueuedPicture(image_request, image_request.seed + i, size) for i in range(image_request.count)]
+        with self._changed:
+            if self._closing:
+                raise RequestRefused(503, "the server is shutting down")
+            self._waiting.extend(asked)
+            self._changed.notify()
+        for picture in asked:
+            picture.answer.add_done_callback(partial(self._forget, picture))
+        return [picture.answer for picture in asked]
+
+    def _forget(self, picture: QueuedPicture, answer: "Future[Image.Image]") -> None:
+        """Whoever wanted it has gone: what it holds, uploads of megabytes, does not wait for its turn."""
+        if answer.cancelled():
+            with self._changed, suppress(ValueError):  # it is being drawn, or was not put back yet
+                self._waiting.remove(picture)
+
+    def close(self) -> None:
+        """What waits is still drawn; returns when it is."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _refuse_size(self, size: tuple[int, int]) -> None:
+        try:
+            self._model.backbone.layout_grid(size)
+        except FewstepError as error:
+            raise RequestRefused(400, str(error), "size") from error
+
+    # ---- the thread
+
+    def _work(self) -> None:
+        while batch := self._next():
+            if not self._answered(batch):
+                self._one_by_one(batch)
+
+    def _next(self) -> list[QueuedPicture]:
+        """The picture that waits longest, and those that can share its batch; nothing when all is done."""
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return []
+                window = [self._waiting.popleft() for _ in range(min(len(self._waiting), 4 * self._limits.batch))]
+            ready = self._encoded([picture for picture in window if not picture.answer.done()])  # cancelled: gone
+            if not ready:
+                continue
+            first, *_ = compatible_batches(
+                [picture.cond for picture in ready if picture.cond is not None], None, self._limits.batch
+            )
+            chosen = [ready[i] for i in first]
+            self._put_back([picture for picture in ready if picture not in chosen])
+            return chosen
+
+    def _put_back(self, rest: Sequence[QueuedPicture]) -> None:
+        """To the front, in order."""
+        with self._changed:
+            self._waiting.extendleft(reversed(rest))
+
+    def _encoded(self, pictures: Sequence[QueuedPicture]) -> list[QueuedPicture]:
+        """Those that could be encoded. Prompts without pictures are encoded together, a request's pictures once."""
+        known: dict[int, Conditioning] = {id(p.image_request): p.cond for p in pictures if p.cond is not None}
+        new = {id(p.image_request): p for p in pictures if id(p.image_request) not in known}
+        together: dict[object, list[QueuedPicture]] = {}
+        for key, picture in new.items():
+            together.setdefault(key if picture.image_request.references else picture.size, []).append(picture)
+        for group in together.values():
+            try:
+                known |= self._encode(group)
+                continue
+            except Exception:  # one by one, so that it costs only who it belongs to
+                log.debug("a group could not be encoded", exc_info=True)
+            free_unused(self._model.backbone.device)  # here, where nothing holds the failed attempt's tensors any more
+            for picture in group:
+                with self._failing(pictures, picture.image_request):
+                    known |= self._encode([picture])
+        for picture in pictures:
+            picture.cond = known.get(id(picture.image_request))
+        return [picture for picture in pictures if picture.cond is not None]
+
+    @torch.no_grad()
+    def _encode(self, pictures: Sequence[QueuedPicture]) -> dict[int, Conditioning]:
+        """By wish; several only where none has references."""
+        first = pictures[0]
+        prompts, references = (
+            [picture.image_request.prompt for picture in pictures],
+            list(first.image_request.references) or None,
+        )
+        conds = self._model.backbone.encode(prompts, references, first.size)
+        return {id(picture.image_request): cond for picture, cond in zip(pictures, conds, strict=True)}
+
+    @contextmanager
+    def _failing(self, pictures: Sequence[QueuedPicture], image_request: ImageRequest) -> Iterator[None]:
+        """An error inside is the answer to all pictures of this wish."""
+        try:
+            yield
+        except Exception as error:
+            for picture in pictures:
+                if picture.image_request is image_request:
+                    self._fail(picture, error)
+
+    def _answer(self, batch: Sequence[QueuedPicture]) -> None:
+        backbone, size = self._model.backbone, batch[0].size
+        grid, _ = self._model.sampling(size=size)
+        conds = [picture.cond for picture in batch if picture.cond is not None]
+        drawn = sample_pictures(backbone, backbone.transformer, conds, [picture.seed for picture in batch], grid)
+        self.failed_in_a_row = 0
+        for picture, image in zip(batch, drawn, strict=True):
+            with suppress(InvalidStateError):
+                picture.answer.set_result(image)
+
+    def _answered(self, batch: Sequence[QueuedPicture]) -> bool:
+        """Whether all were drawn. An error of a single picture is its answer; that of several is left behind here, with
+        all the tensors that its frames hold: what did not fit together may fit one by one."""
+        try:
+            self._answer(batch)
+        except Exception as error:  # whatever a library raises: the others' pictures must still be drawn
+            if len(batch) == 1:
+                self._fail(batch[0], error)
+            return False
+        return True
+
+    def _one_by_one(self, batch: Sequence[QueuedPicture]) -> None:
+        """After an error one by one, so that it costs only who it belongs to."""
+        free_unused(self._model.backbone.device)
+        for picture in batch if len(batch) > 1 else ():
+            self._answered([picture])
+
+    def _fail(self, picture: QueuedPicture, error: Exception) -> None:
+        refused = (
+            RequestRefused(400, str(error))
+            if isinstance(error, FewstepError)
+            else RequestRefused(500, "drawing failed; see the server's log")
+        )
+        if refused.status == 500:
+            self.failed_in_a_row += 1
+            log.error("a picture failed", exc_info=error)
+        with suppress(InvalidStateError):
+            picture.answer.set_exception(refused)

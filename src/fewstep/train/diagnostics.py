@@ -1,0 +1,80 @@
+"""How the guidance does: figures of one iteration, as scalars on the device. What is answered is watch.py's.
+
+Named <figure>/<teacher>. Free of extra forwards: specialised teachers are measured where they and the base have weight
+anyway, or at the iterations for which `base_every` declares one more forward of the base.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewstep.flow import path
+from fewstep.objective.mismatch import mismatch
+from fewstep.roles.plan import WatchPlan
+from fewstep.roles.teacher_plan import BASE
+from fewstep.roles.teachers import MixedPrediction
+from fewstep.runtime.device import to_device
+
+DEFAULT_WATCH = WatchPlan.model_validate({})
+SATURATION_LIMIT = 3.0  # ours; latents are normalised to unit variance, so .3 % of a Gaussian's values lie beyond
+
+
+@dataclass(frozen=True)
+class TeacherDiagnostics:
+    """What a run records of its guidance."""
+
+    plan: WatchPlan
+
+    def include_base(self, i: int) -> bool:
+        """Whether iteration i runs the base only to measure."""
+        return self.plan.base_every > 0 and i % self.plan.base_every == 0
+
+    def metrics(
+        self, prediction: MixedPrediction, x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_fake_BND: Tensor
+    ) -> dict[str, Tensor]:
+        """The figures of one iteration; x0_BND is the student's clean estimate, z_BND the same noised to t_B."""
+        found = {
+            f"{figure}/{name}": value
+            for name in prediction.by_teacher
+            for figure, value in pull_metrics(prediction, name, v_fake_BND)
+        }
+        if self.plan.latents:
+            found |= latent_metrics(x0_BND, z_BND, t_B, prediction.v_real_BND, v_fake_BND)
+        return found
+
+
+DEFAULT_DIAGNOSTICS = TeacherDiagnostics(DEFAULT_WATCH)
+
+
+def pull_metrics(prediction: MixedPrediction, name: str, v_fake_BND: Tensor) -> list[tuple[str, Tensor]]:
+    """cosine, ratio and pull of one specialised teacher, over the samples that the base also answered; else nothing."""
+    rows = prediction.common_rows(name) if name != BASE else []
+    if not rows:
+        return []
+    one, base = prediction.by_teacher[name], prediction.by_teacher[BASE]
+    lam_R = to_device(one.lam_R[[one.rows.index(row) for row in rows]], v_fake_BND.device)
+    v_fake = (
+        v_fake_BND if len(rows) == len(v_fake_BND) else v_fake_BND[to_device(torch.tensor(rows), v_fake_BND.device)]
+    )
+    return list(mismatch(one.velocities(rows), base.velocities(rows), v_fake, lam_R).items())
+
+
+def latent_metrics(
+    x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, v_fake_BND: Tensor
+) -> dict[str, Tensor]:
+    """The student's latents against the teachers'.
+
+    saturation: share of the student's clean values beyond FAR; saturation_teachers: the same of the teachers' clean
+    estimate at the same z. latent_mean: mean of the critic's clean estimate less that of the teachers', in standard
+    deviations of the latter; latent_spread: ratio of their standard deviations. Estimate is held against estimate,
+    since an estimate is narrower than what it estimates: where critic and teachers agree, 0 and 1.
+    """
+    real, fake = (path.clean(z_BND.float(), v.float(), t_B) for v in (v_real_BND, v_fake_BND))
+    spread = real.std().clamp_min(1e-12)
+    return {
+        "saturation": (x0_BND.detach().abs() > SATURATION_LIMIT).float().mean(),
+        "saturation_teachers": (real.abs() > SATURATION_LIMIT).float().mean(),
+        "latent_mean": (fake.mean() - real.mean()) / spread,
+        "latent_spread": fake.std() / spread,
+    }

@@ -1,0 +1,116 @@
+"""Optional terms of the student's loss, each handed what its objective needs. None unless the recipe asks for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewstep.backbones.backbone import Prefix
+from fewstep.encode.loader import Batch
+from fewstep.flow import path
+from fewstep.flow.rng import NamedRNG
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.solver import Velocity
+from fewstep.objective.decoupled_guidance import guidance_loss, guidance_times
+from fewstep.objective.first_step_anchor import anchor_loss
+from fewstep.objective.plan import (
+    FirstStepAnchorPlan,
+    ObjectivePlan,
+    SegmentGuidancePlan,
+)
+from fewstep.objective.rollout import Rollout
+from fewstep.objective.segment_guidance import segment_loss
+from fewstep.roles.build import Roles
+from fewstep.roles.teachers import Prefixes, Teachers
+from fewstep.runtime.device import to_device
+
+
+@dataclass(frozen=True)
+class LossInputs:
+    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient;
+    the prefix that it was made from, where that was made apart; what the teachers keep of this batch."""
+
+    i: int
+    k: int
+    batch: Batch
+    rollout: Rollout
+    v_BND: Tensor
+    x0_BND: Tensor
+    prefix: Prefix | None
+    prefixes: Prefixes
+
+
+ExtraLoss = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
+
+
+def build_extra_losses(objective: ObjectivePlan, roles: Roles, grid: SigmaGrid, rng: NamedRNG) -> tuple[ExtraLoss, ...]:
+    """The terms that are switched on."""
+    extra_losses: list[ExtraLoss] = []
+    if objective.first_step_anchor is not None:
+        extra_losses.append(FirstStepAnchor(objective.first_step_anchor, roles, grid))
+    if objective.segment_guidance is not None:
+        extra_losses.append(SegmentGuidance(objective.segment_guidance, roles.teachers, grid))
+    if objective.decoupled_guidance:
+        extra_losses.append(DecoupledGuidance(objective.normaliser_floor, roles.teachers, grid, rng))
+    return tuple(extra_losses)
+
+
+@dataclass(frozen=True)
+class FirstStepAnchor:
+    """On every iteration of its tasks, whichever step it improves: a student forward more, and K of the teachers."""
+
+    plan: FirstStepAnchorPlan
+    roles: Roles
+    grid: SigmaGrid
+
+    def __call__(self, at: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        if at.batch.task not in self.plan.tasks:
+            return at.x0_BND.new_zeros(()), {}
+        student, teacher = self.roles.student.bind(at.batch.cond, at.prefix), _bound(self.roles.teachers, at, 0)
+        loss, metrics = anchor_loss(student, teacher, at.rollout.states[0], self.grid, self.plan.teacher_steps)
+        return self.plan.weight * loss, {"anchor_loss": loss.detach(), "anchor_target": metrics["target"]}
+
+
+@dataclass(frozen=True)
+class SegmentGuidance:
+    """At the step that is improved: its student forward is there already."""
+
+    plan: SegmentGuidancePlan
+    teachers: Teachers
+    grid: SigmaGrid
+
+    def __call__(self, at: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        teacher, z_BND = _bound(self.teachers, at, at.k), at.rollout.states[at.k]
+        loss, metrics = segment_loss(at.v_BND, teacher, z_BND, self.grid, at.k, self.plan.teacher_steps)
+        return self.plan.weight * loss, {"segment_loss": loss.detach(), "segment_target": metrics["target"]}
+
+
+@dataclass(frozen=True)
+class DecoupledGuidance:
+    """With noise and a time of its own, each sample's by name."""
+
+    floor: float
+    teachers: Teachers
+    grid: SigmaGrid
+    rng: NamedRNG
+
+    def __call__(self, at: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        x0, samples = at.x0_BND.detach(), at.batch.samples
+        u_B = self.rng.uniform_per_sample(samples, "guidance time", at.i)
+        t_B = to_device(guidance_times(u_B, self.grid[at.k]), x0.device)
+        eps_BND = to_device(self.rng.normal_per_sample(samples, x0.shape[1:], "guidance noise", at.i), x0.device)
+        z_BND = path.noised(x0, eps_BND, t_B)
+        added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, at.batch, at.k, at.i, at.prefixes)
+        loss, metrics = guidance_loss(at.x0_BND, z_BND, t_B, v_cond_BND, added_BND, self.floor)
+        return loss, {"guidance_gradient": metrics["gradient"]}
+
+
+def _bound(teachers: Teachers, at: LossInputs, k: int) -> Velocity:
+    """The teachers as the plan mixes them at student step k."""
+
+    @torch.no_grad()
+    def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
+        return teachers.velocity(z_BND, t_B, at.batch, k, at.i, at.prefixes)
+
+    return velocity

@@ -1,0 +1,140 @@
+"""What a run shows of itself: the same cases from the same noise, after so many iterations, beside the teacher.
+
+Rows are cases; columns are the source (edits), the teacher at its full sampler, and the student as it is then. One
+contact sheet a time, `samples/iteration-000025.png`; the single pictures lie in `samples/pictures/`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.data.pictures import open_picture
+from fewstep.encode.loader import Loader
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.roles.build import Roles
+from fewstep.roles.network import Network
+from fewstep.runtime import durable
+from fewstep.runtime.device import autocast
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.sample.pictures import sample_latents, sample_pictures
+from fewstep.sample.sheet import contact_sheet
+
+CASES_A_TASK = 6  # ours
+SEED = 0
+
+
+@dataclass(frozen=True)
+class PreviewCase:
+    """One fixed case: what it is told, what guides the teacher away, and the words under its row."""
+
+    cond: Conditioning
+    negative: Conditioning | None
+    caption: str
+    source: Image.Image | None
+
+
+class SamplePreview:
+    """Draws the fixed cases with the student, whenever it is asked to. Where the cast's weights lie in parts all ranks
+    are asked: they run the networks together, and the first one decodes and writes."""
+
+    def __init__(
+        self,
+        roles: Roles,
+        cases: Sequence[PreviewCase],
+        grid: SigmaGrid,
+        precision: str,
+        folder: Path,
+        ranks: Ranks = SINGLE_RANK,
+    ):
+        self.roles, self.cases, self.grid, self.precision, self.folder = roles, cases, grid, precision, folder
+        self.ranks = ranks if roles.is_sharded else SINGLE_RANK
+
+    @classmethod
+    def from_loader(
+        cls, roles: Roles, loader: Loader, grid: SigmaGrid, precision: str, folder: Path, ranks: Ranks = SINGLE_RANK
+    ) -> "SamplePreview":
+        """The first cases of each task that the loader's batches hold, one of each category first."""
+        cases = []
+        for task in loader.tasks:
+            guidance = roles.teachers.of_task(task).guidance[task]
+            for case in loader.first_cases(task, CASES_A_TASK):
+                negative = guidance.negative if guidance.active else None
+                source = open_picture(case.references[-1], case.where) if case.references else None
+                cases.append(
+                    PreviewCase(
+                        loader.conditioning(case),
+                        None if negative is None else loader.conditioning(case, negative),
+                        case.prompt,
+                        source,
+                    )
+                )
+        return cls(roles, cases, grid, precision, folder, ranks)
+
+    def render(self, done: int) -> None:
+        """The sheet after `done` iterations. The teacher is drawn once a run."""
+        everyone = range(len(self.cases))
+        names = [f"teacher-{i:02d}" for i in everyone]
+        if self.ranks.from_first(lambda: any(self._kept(name) is None for name in names)):
+            for i, picture in self._teachers().items():
+                self._keep(names[i], picture)
+        student = self._drawn(self.roles.student, everyone, self.grid, NO_GUIDANCE)
+        if not self.ranks.first:
+            return
+        for i, picture in enumerate(student):
+            self._keep(f"student-{done:06d}-{i:02d}", picture)
+        rows = [
+            (case.caption, (case.source, self._kept(name), made))
+            for case, name, made in zip(self.cases, names, student, strict=True)
+        ]
+        sheet = contact_sheet(rows, ("source", "teacher", f"student, {done} iterations"))
+        durable.replace_atomically(
+            self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG")
+        )
+
+    def _teachers(self) -> dict[int, Image.Image]:
+        """Each case by its task's teacher, at the family's own number of steps and with its guidance for the task; none
+        on a rank that only lends its weights."""
+        by_layout: dict[Layout, list[int]] = {}
+        for i, case in enumerate(self.cases):
+            by_layout.setdefault(case.cond.layout, []).append(i)
+        pictures: dict[int, Image.Image] = {}
+        for layout, members in by_layout.items():
+            teacher = self.roles.teachers.of_task(layout.task)
+            backbone = teacher.network.backbone
+            grid = backbone.sampling_grid(backbone.default_steps, layout.target)
+            drawn = self._drawn(teacher.network, members, grid, teacher.guidance[layout.task])
+            pictures |= dict(zip(members, drawn, strict=self.ranks.first))
+        return pictures
+
+    @torch.no_grad()
+    def _drawn(
+        self, network: Network, members: Sequence[int], grid: SigmaGrid, guidance: Guidance
+    ) -> list[Image.Image]:
+        cases = [self.cases[i] for i in members]
+        negatives = [case.negative for case in cases if case.negative is not None] if guidance.active else None
+        asked = (
+            *(network.backbone, network.transformer, [case.cond for case in cases]),
+            *([SEED + i for i in members], grid, guidance, negatives),
+        )
+        with network.active(), autocast(network.backbone.device, self.precision):
+            if self.ranks.first:
+                # While training the VAE is on the CPU, where one thread takes minutes for a megapixel.
+                with network.backbone.vae_on_device():
+                    return sample_pictures(*asked)
+            for _ in sample_latents(*asked):  # the other ranks lend their parts of the weights
+                pass
+            return []
+
+    def _kept(self, name: str) -> Image.Image | None:
+        path = self.folder / "pictures" / f"{name}.png"
+        return open_picture(path, str(path)) if path.is_file() else None
+
+    def _keep(self, name: str, picture: Image.Image) -> None:
+        durable.make_folder(self.folder / "pictures")
+        path = self.folder / "pictures" / f"{name}.png"
+        durable.replace_atomically(path, lambda beside: picture.convert("RGB").save(beside, format="PNG"))

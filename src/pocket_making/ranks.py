@@ -1,0 +1,48 @@
+"""Two processes of one thread each: on a shared machine they lose less to waiting than one process of two threads."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from pocket_making.muon import orthogonalised
+
+
+class TeacherRanks:
+    """What the training loop asks of its fellow processes; alone, every answer is the plain one."""
+
+    def __init__(self, rank: int = 0, world: int = 1, init_method: str | None = None):
+        self.rank, self.world = rank, world
+        if world > 1:
+            dist.init_process_group("gloo", init_method=init_method, rank=rank, world_size=world)
+
+    def average_gradients(self, model: nn.Module) -> None:
+        if self.world == 1:
+            return
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def orthogonalised(self, g_BMN: Tensor) -> Tensor:
+        """Each rank orthogonalises its share of the stack."""
+        if self.world == 1:
+            return orthogonalised(g_BMN)
+        updates = torch.zeros_like(g_BMN)
+        updates[self.rank :: self.world] = orthogonalised(g_BMN[self.rank :: self.world]).float()
+        dist.all_reduce(updates)
+        return updates
+
+    def from_rank_zero(self, number: float) -> float:
+        """Rank 0's number, for all: clocks must agree."""
+        if self.world == 1:
+            return number
+        shared = torch.tensor([number if self.rank == 0 else 0.0], dtype=torch.float64)
+        dist.all_reduce(shared)  # not a broadcast: the sender of one would run ahead
+        return float(shared)
+
+    def flag_of_rank_zero(self, flag: bool) -> bool:
+        return bool(self.from_rank_zero(float(flag)))

@@ -1,0 +1,148 @@
+"""How the pocket teacher was made: render, fit the encoder, train transformer and decoder, export, train the probe.
+
+Every stage resumes, or is skipped when its result is there: run the same command again to go on.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.multiprocessing
+from torch import nn
+
+from fewstep.pocket import vae
+from fewstep.pocket.build import (
+    Pipeline,
+    build_pocket_pipeline,
+    load_pocket_teacher,
+)
+from pocket_making import corpus
+from pocket_making.ranks import TeacherRanks
+from pocket_making.teacher_trainer import (
+    Log,
+    TeacherTrainer,
+    TeacherTrainingConfig,
+)
+from pocket_making.training_batches import encode_corpus, read_corpus
+
+
+def train_pocket(
+    out: Path,
+    minutes_vae: float = 10.0,
+    minutes_teacher: float = 70.0,
+    minutes_probe: float = 6.0,
+    shards: tuple[int, int] = (24, 20),
+    plan: TeacherTrainingConfig = TeacherTrainingConfig(),
+    workers: int = 2,
+    log: Log = print,
+    start: Path | None = None,
+) -> Path:
+    """Everything, from nothing to `out/pipeline`, a stock pipeline folder, and `out/probe`. A T2I shard takes 50 MB
+    of disk, an edit shard 100. The shipped teacher took 24 + 20 shards and an hour on two shared cores (3100 steps).
+
+    start: a pocket pipeline to go on from, with its encoder and transformer, instead of from nothing.
+
+    Before starting, GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184 saves two fifths
+    of the time, which fresh pages for every large tensor cost otherwise."""
+    for path in corpus.render_corpus(out / "corpus", *shards, workers=workers):
+        log(f"rendered {path.name}")
+    encode_corpus(out / "corpus", prepare(out, log, start))
+    train_teacher(out, minutes_teacher, plan, workers, log)
+    torch.set_num_threads(workers)
+    train_and_save_decoder(out, minutes_vae, log)
+    export_pocket_teacher(out, out / "pipeline")
+    if minutes_probe > 0 and not (out / "probe" / "accuracy.json").exists():
+        from pocket_making.probe_train import train_probe
+
+        probe = train_probe(load_pocket_teacher(out / "pipeline").vae, minutes_probe, log=log)
+        probe.save(out / "probe")
+        log(f"probe {probe.accuracy}")
+    return out / "pipeline"
+
+
+def train_teacher(out: Path, minutes: float, plan: TeacherTrainingConfig, workers: int, log: Log) -> None:
+    """The teacher's stage, in `workers` processes of one thread."""
+    if workers == 1:
+        train_teacher_on_rank(0, out, minutes, plan, 1, "", log)
+        return
+    rendezvous = out / "meeting"
+    rendezvous.unlink(missing_ok=True)
+    arguments = (out, minutes, plan, workers, f"file://{rendezvous.resolve()}", log)
+    torch.multiprocessing.spawn(train_teacher_on_rank, arguments, nprocs=workers)
+
+
+def train_teacher_on_rank(
+    rank: int, out: Path, minutes: float, plan: TeacherTrainingConfig, workers: int, rendezvous: str, log: Log
+) -> None:
+    torch.set_num_threads(1)
+    ranks = TeacherRanks(rank, workers, rendezvous)
+    pipeline = load_pocket_teacher(out / "base")
+    data = {task: read_corpus(out / "corpus", task) for task in ("t2i", "edit")}
+    TeacherTrainer(pipeline, out / "teacher", plan, minutes, log if rank == 0 else discard_log, ranks).run(data)
+
+
+def discard_log(message: str) -> None:
+    """The other ranks' log."""
+
+
+def round_to_bf16(module: nn.Module) -> None:
+    """Weights as bf16 will store them, so that what is trained on is what ships."""
+    for tensor in module.parameters():
+        tensor.data = tensor.data.to(torch.bfloat16).float()
+
+
+def prepare(out: Path, log: Log, start: Path | None = None) -> Pipeline:
+    """The pipeline to train from, made once: `start`, or an untrained one whose encoder knows the world's principal
+    components."""
+    base = out / "base"
+    if start is not None and not (base / "model_index.json").exists():
+        load_pocket_teacher(start).save_pretrained(base)
+    if not (base / "model_index.json").exists():
+        pipeline = build_pocket_pipeline(0)
+        shards = [np.load(out / "corpus" / f"{task}-000.npz")["images"] for task in ("t2i", "edit")]
+        images = np.concatenate([shards[0][:, 0], shards[1][:3000, 0], shards[1][:3000, 1]])
+        log(f"principal components keep {vae.set_principal_components(pipeline.vae, images):.4f} of the variance")
+        for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
+            round_to_bf16(part)
+        pipeline.save_pretrained(base)
+    return load_pocket_teacher(base)
+
+
+def export_pocket_teacher(out: Path, folder: Path) -> None:
+    """Write the pipeline with the EMA transformer and the latest decoder, in bf16, in diffusers' layout."""
+    pipeline = load_pocket_teacher(out / "base")
+    state = torch.load(out / "teacher" / "state.pt", weights_only=True)
+    pipeline.transformer.load_state_dict({**state["model"], **state["ema"]})
+    decoder = next((path for path in (out / "decoder.pt", out / "decoder.part") if path.exists()), None)
+    if decoder is not None:
+        pipeline.vae.load_state_dict(torch.load(decoder, weights_only=True))
+    for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
+        round_to_bf16(part)
+        part.to(torch.bfloat16)
+    pipeline.save_pretrained(folder)
+    drop_folder_paths(folder)
+
+
+def drop_folder_paths(folder: Path) -> None:
+    """Where the weights were trained is nobody's business: drop the loader's memory of its folder."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text())
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def train_and_save_decoder(out: Path, minutes: float, log: Log) -> None:
+    if (out / "decoder.pt").exists() or minutes <= 0:
+        return
+    pipeline = load_pocket_teacher(out / "base")
+    paths = sorted((out / "corpus").glob("t2i-*.npz"))[:8] + sorted((out / "corpus").glob("edit-*.npz"))[:3]
+    images = np.concatenate([np.load(path)["images"].reshape(-1, 64, 64, 3) for path in paths])
+    for _ in vae.train_decoder(pipeline.vae, images, minutes, log=log):
+        torch.save(pipeline.vae.state_dict(), out / "decoder.part")
+    torch.save(pipeline.vae.state_dict(), out / "decoder.pt")
+
+
+__all__ = ["TeacherTrainingConfig", "export_pocket_teacher", "train_pocket"]

@@ -1,0 +1,171 @@
+"""What the pocket transformer is taught by: latents, captions, and the flow-matching loss.
+
+Shared by the teacher's own training (`teach.py`) and by specialists (`specialise.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewstep.pocket import vae
+from fewstep.pocket.build import Pipeline
+from pocket_making import shared_prefix
+
+DRAWS = 2  # noise draws behind one prefix
+TOKENS = 16  # of a 64 px picture
+BEFORE_T2I, AFTER = ("<|im_start|>", "user\n"), ("<|im_end|>", "\n", "<|im_start|>", "assistant\n")
+BEFORE_EDIT, AFTER_IMAGE = ("<|im_start|>", "user\n", "<image1>", "<|vision_start|>"), ("<|vision_end|>",)
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How batches and losses are made; all ours."""
+
+    null_batches: float = 0.10  # batches with the empty caption
+    null_samples: float = 0.02  # single samples with it
+    even_lengths: float = 0.5  # batches of one caption length, without padding
+    uniform_times: float = 0.4  # the rest is logit-normal(0, 1)
+    embedding_noise: float = 0.03  # relative
+    visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
+
+
+DEFAULT_BATCH_CONFIG = BatchConfig()
+
+
+@dataclass
+class Corpus:
+    """Latents and token ids of one task, in memory: fp16 (n, pictures, 16, 64) and int16 (n, LONGEST)."""
+
+    latents: Tensor
+    ids: Tensor
+    by_length: dict[int, Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lengths = (self.ids >= 0).sum(1)
+        self.by_length = {int(n): (lengths == n).nonzero()[:, 0] for n in lengths.unique()}
+
+
+@torch.no_grad()
+def embedding_table(pipeline: Pipeline) -> Tensor:
+    """(V, C) pre-norm hidden state of each token behind the template's opening: the encoder's answer, context aside."""
+    tokenizer, encoder = pipeline.processor.tokenizer, pipeline.text_encoder
+    language = encoder.model.language_model
+    opening = tokenizer("<|im_start|>user\n")["input_ids"]
+    ids = torch.tensor([[*opening, token] for token in range(len(tokenizer))])
+    caught: list[Tensor] = []
+    handle = language.norm.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
+    try:
+        encoder(input_ids=ids)
+    finally:
+        handle.remove()
+    table = caught[-1][:, -1]
+    table[opening] = caught[-1][0, : len(opening)]
+    return table
+
+
+def encode_corpus(folder: Path, pipeline: Pipeline) -> None:
+    """Put every shard's latents beside it; what is there is kept."""
+    for path in sorted(folder.glob("*.npz")):
+        kept = path.with_suffix(".latents.npy")
+        if not kept.exists():
+            images = np.load(path)["images"]
+            flat = vae.encode_closed_form(pipeline.vae, images.reshape(-1, *images.shape[2:]))
+            torn = kept.with_suffix(".part")
+            with torn.open("wb") as file:
+                np.save(file, flat.view(*images.shape[:2], TOKENS, -1).half().numpy())
+            torn.rename(kept)
+
+
+def read_corpus(folder: Path, task: str) -> Corpus:
+    """All encoded shards of a task."""
+    paths = sorted(folder.glob(f"{task}-*.npz"))
+    latents = [torch.from_numpy(np.load(path.with_suffix(".latents.npy"))) for path in paths]
+    return Corpus(torch.cat(latents), torch.cat([torch.from_numpy(np.load(path)["ids"]) for path in paths]))
+
+
+def channel_contrast(pipeline: Pipeline) -> Tensor:
+    """(D,) how much a unit of each latent channel shows: the length of its principal component in pixels."""
+    return pipeline.vae.decoder.conv_out.weight[:, : vae.CHANNELS, 1, 1].detach().norm(dim=0)
+
+
+class CaptionEmbedder:
+    """Token ids -> padded embeddings, in the pipeline's template."""
+
+    def __init__(self, pipeline: Pipeline):
+        words = pipeline.processor.tokenizer.get_vocab()
+        self.table = embedding_table(pipeline)
+        self.null = torch.tensor([words["\u0120"]])  # the pipeline encodes "" as " "
+        self.end = self.known(words, AFTER)
+        self.before = {"t2i": self.known(words, BEFORE_T2I), "edit": self.known(words, BEFORE_EDIT)}
+        self.behind = {"t2i": [], "edit": self.known(words, AFTER_IMAGE)}
+
+    @staticmethod
+    def known(words: dict[str, int], names: tuple[str, ...]) -> list[int]:
+        return [words[name.replace("\n", "\u010a")] for name in names]
+
+    def embed(self, captions: list[Tensor], task: str) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) text positions only (no image slots), right-padded, and their mask if anything is padded."""
+        rows = [torch.tensor([*self.before[task], *self.behind[task], *c.tolist(), *self.end]) for c in captions]
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        valid = padded >= 0
+        text = self.table[padded.clamp(min=0)] * valid[..., None]
+        return text, None if bool(valid.all()) else valid
+
+
+class TrainingBatches:
+    """Batches of a corpus, and the loss of a transformer on them."""
+
+    def __init__(self, pipeline: Pipeline, batch_config: BatchConfig = DEFAULT_BATCH_CONFIG):
+        self.model, self.batch_config = pipeline.transformer, batch_config
+        self.captions = CaptionEmbedder(pipeline)
+        self.weight_D = channel_contrast(pipeline) ** batch_config.visible
+        self.weight_D /= self.weight_D.mean()
+        self.layouts: dict[tuple[str, int], shared_prefix.BatchLayout] = {}
+
+    def batch(self, task: str, data: Corpus, rng: torch.Generator, size: int) -> tuple[Tensor, ...]:
+        """(text, valid or None, latents (B, pictures, N, D)) of `size` samples."""
+        if float(torch.rand((), generator=rng)) < self.batch_config.even_lengths:
+            lengths = list(data.by_length)
+            weights = torch.tensor([float(len(data.by_length[n])) for n in lengths]).sqrt()
+            among = data.by_length[lengths[int(torch.multinomial(weights, 1, generator=rng))]]
+            rows = among[torch.randint(len(among), (size,), generator=rng)]
+        else:
+            rows = torch.randint(len(data.ids), (size,), generator=rng)
+        nulled = torch.rand(size, generator=rng) < self.batch_config.null_samples
+        nulled |= bool(torch.rand((), generator=rng) < self.batch_config.null_batches)
+        captions = [
+            self.captions.null if none else ids[ids >= 0]
+            for ids, none in zip(data.ids[rows].long(), nulled, strict=True)
+        ]
+        text, valid = self.captions.embed(captions, task)
+        text = text * (1 + self.batch_config.embedding_noise * torch.randn(text.shape, generator=rng))
+        return text, valid, data.latents[rows].float()  # type: ignore[return-value]
+
+    def loss(self, task: str, data: Corpus, rng: torch.Generator, size: int) -> Tensor:
+        """Flow matching: v = eps - x0 at z_t = (1 - t) x0 + t eps, for DRAWS draws of (t, eps) a sample."""
+        text, valid, latents = self.batch(task, data, rng, size)
+        x0 = latents[:, -1:].expand(-1, DRAWS, -1, -1)
+        shape = (len(x0), DRAWS)
+        even, bell = torch.rand(shape, generator=rng), torch.randn(shape, generator=rng).sigmoid()
+        t = torch.where(torch.rand(shape, generator=rng) < self.batch_config.uniform_times, even, bell)
+        eps = torch.randn(x0.shape, generator=rng)
+        z = x0 + t[..., None, None] * (eps - x0)
+        layout = self.layout(task, text.shape[1])
+        with torch.autocast("cpu", torch.bfloat16):
+            v = shared_prefix.velocities(
+                self.model, text, valid, latents[:, 0] if task == "edit" else None, z, t, layout
+            )
+        return (self.weight_D * (v.float() - (eps - x0)) ** 2).mean()
+
+    def layout(self, task: str, length: int) -> shared_prefix.BatchLayout:
+        key = (task, length)
+        if key not in self.layouts:
+            before = len(self.captions.before[task]) if task == "edit" else length
+            image = TOKENS if task == "edit" else 0
+            self.layouts[key] = shared_prefix.batch_layout(self.model, before, image, length - before, TOKENS, DRAWS)
+        return self.layouts[key]
