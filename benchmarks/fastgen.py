@@ -32,7 +32,10 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones import attention
-from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
+from fewstep.backbones.layout import Layout
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.stock import QwenImageTransformer2DModel
 from fewstep.encode.loader import Batch

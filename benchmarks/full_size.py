@@ -23,7 +23,9 @@ from multiprocessing import get_context
 import torch
 from torch import nn
 
-from fewstep.backbones.conditioning import Conditioning, Task
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
@@ -41,6 +43,7 @@ from fewstep.run.budget.forecast import (
 from fewstep.run.budget.rehearsal import BatchShape, rehearsal_roles
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
+from fewstep.runtime.task import Task
 from fewstep.train.diagnostics import TeacherDiagnostics
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.ema import EMA

@@ -19,8 +19,8 @@ from fewstep.pocket.render import render
 from fewstep.pocket.world import (
     Split,
     random_scene,
-    seeded_random,
 )
+from fewstep.runtime.seeded import seeded_random
 from pocket_making.caption_noise import noisy_description, noisy_edit
 
 SHARD = 4000

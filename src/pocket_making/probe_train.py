@@ -31,8 +31,8 @@ from fewstep.pocket.world import (
     category,
     letters,
     random_scene,
-    seeded_random,
 )
+from fewstep.runtime.seeded import seeded_random
 
 UNASKED = -100  # cross entropy skips it
 STYLED = 0.2  # share of pictures with a style, asked for the style alone

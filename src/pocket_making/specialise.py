@@ -29,10 +29,13 @@ from fewstep.pocket.captions import caption
 from fewstep.pocket.cases import propose
 from fewstep.pocket.edits import edit_images
 from fewstep.pocket.render import render
-from fewstep.pocket.world import random_scene, seeded_random
+from fewstep.pocket.world import (
+    random_scene,
+)
 from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.plan import AdapterPlan
 from fewstep.roles.validation import truncated_lora
+from fewstep.runtime.seeded import seeded_random
 from pocket_making.corpus import (
     EDIT_MIX,
     LONGEST,

@@ -15,7 +15,7 @@ from fewstep.bench.suite_files import (
     SuiteHeading,
     write_suite,
 )
-from fewstep.data.mixture import Task
+from fewstep.runtime.task import Task
 from tests.endpoint.fault_server import Call, FaultServer, Script, says
 
 EDITS = ("scene", "perceptual", "object", "text", "identity", "style")

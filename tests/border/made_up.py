@@ -11,17 +11,19 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
+from fewstep.backbones.layout import Layout
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition, unchanging
 from fewstep.data.mixture import (
-    TASKS,
     Ratio,
-    Task,
 )
 from fewstep.data.streams import by_source
 from fewstep.encode.encode import store_key
 from fewstep.encode.store import ConditioningStore
+from fewstep.runtime.task import TASKS, Task
 
 CHANNELS, LATENT = 6, 4
 SIZE = (64, 64)

@@ -16,7 +16,6 @@ from safetensors import safe_open
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Task
 from fewstep.data.pictures import open_picture
 from fewstep.encode import store as store_module
 from fewstep.encode.encode import encode_cases, store_key
@@ -29,6 +28,7 @@ from fewstep.runtime.errors import (
     LayoutError,
 )
 from fewstep.runtime.rank_slice import RankSlice
+from fewstep.runtime.task import Task
 
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}
 

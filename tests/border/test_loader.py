@@ -12,13 +12,13 @@ from fewstep.data.cases import Case
 from fewstep.data.composition import unchanging
 from fewstep.data.mixture import (
     Ratio,
-    Task,
     task_at,
 )
 from fewstep.data.streams import by_category
 from fewstep.encode.loader import Batch, Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import RecipeError, StoreError
+from fewstep.runtime.task import Task
 
 World = tuple[ConditioningStore, list[Case]]
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition, unchanging
 from fewstep.data.mixture import (
-    TASKS,
     Ratio,
-    Task,
     position_at,
     task_at,
     task_turns,
@@ -36,6 +34,7 @@ from fewstep.data.streams import (
     case_at,
 )
 from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.task import TASKS, Task
 
 WEIGHTS = st.lists(st.integers(0, 30), min_size=1, max_size=7).filter(any)
 RATIOS = st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(any).map(lambda pair: Ratio(*pair))

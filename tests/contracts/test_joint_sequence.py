@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewstep.backbones.conditioning import Layout, TokenGrid
 from fewstep.backbones.joint_sequence import build_joint_sequence, forward_joint
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21KVCache
 from fewstep.flow.rng import NamedRNG

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
     stack,
 )
+from fewstep.backbones.layout import Layout
 from fewstep.runtime.errors import LayoutError
 
 T2I = Layout("t2i", (4, 6))

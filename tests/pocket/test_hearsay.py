@@ -17,8 +17,8 @@ from fewstep.pocket.world import (
     CATEGORIES,
     attributes,
     random_scene,
-    seeded_random,
 )
+from fewstep.runtime.seeded import seeded_random
 from pocket_making import (
     caption_noise,
     corpus,

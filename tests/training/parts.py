@@ -10,7 +10,6 @@ from PIL import Image
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Task,
     stack,
 )
 from fewstep.backbones.qwen_image_21 import QwenImage21
@@ -24,6 +23,7 @@ from fewstep.roles.plan import (
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.runtime.task import Task
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.ema import EMA
 from fewstep.train.extra_losses import build_extra_losses

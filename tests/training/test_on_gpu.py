@@ -12,10 +12,10 @@ import pytest
 import torch
 from parts import ALL_TERMS, CPU, batch, tiny, tiny_dmd_step
 
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.int8 import to_int8
 from fewstep.encode.loader import Batch
 from fewstep.flow.rng import NamedRNG
+from fewstep.runtime.task import Task
 from fewstep.sample.pictures import generate_pictures, load_student
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

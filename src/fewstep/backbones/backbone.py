@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    TokenGrid,
 )
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 
 import fewstep
 from fewstep.backbones.folder import read_json
+from fewstep.backbones.layout import TokenGrid
 from fewstep.runtime.errors import ModelError
 
-TokenGrid = tuple[int, int]  # rows, columns of latent tokens
 PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
 PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
 PIXELS_PER_TOKEN, STEP = 16, 32

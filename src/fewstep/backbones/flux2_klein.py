@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    TokenGrid,
 )
 from fewstep.backbones.identity import tokenizer_identity
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     Flux2KleinPipeline,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fewstep.backbones.conditioning import TokenGrid
+from fewstep.backbones.layout import TokenGrid
 
 TOKENS_PER_SLOT = 4  # latent tokens of an image slot
 

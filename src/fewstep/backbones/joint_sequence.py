@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fewstep.backbones.conditioning import Layout, TokenGrid
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.stock import QwenImage21KVCache, QwenImage21Rope
 from fewstep.runtime.device import to_device
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task, TokenGrid
 from fewstep.backbones.folder import (
     folder_of,
     read_json,
@@ -32,10 +31,12 @@ from fewstep.backbones.identity import (
     part_identity,
 )
 from fewstep.backbones.int8 import to_int8
+from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device_check import check_device
 from fewstep.runtime.errors import ModelError
+from fewstep.runtime.task import Task
 
 Parts = Literal["all", "encoder", "decoder", "transformer"]
 

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    Task,
-    TokenGrid,
 )
 from fewstep.backbones.identity import config_identity, tokenizer_identity
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImageEditPlusPipeline,
@@ -34,6 +32,7 @@ from fewstep.backbones.testing import tiny_qwen_image
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import LayoutError
+from fewstep.runtime.task import Task
 
 DRAWS, EDITS = "QwenImagePipeline", "QwenImageEditPlusPipeline"
 MAX_TEXT = 512  # positions of a prompt that the text-to-image pipeline's call keeps

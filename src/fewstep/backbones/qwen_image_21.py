@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    TokenGrid,
 )
 from fewstep.backbones.identity import config_identity
 from fewstep.backbones.interleave import slot_count, slot_positions
 from fewstep.backbones.joint_sequence import forward_joint
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImage21KVCache,

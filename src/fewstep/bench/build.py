@@ -27,7 +27,6 @@ from fewstep.bench.suite_files import (
     refuse_taken,
     write_suite,
 )
-from fewstep.data.mixture import Task
 from fewstep.data.overlap import suite_prompts
 from fewstep.data.pictures import open_picture
 from fewstep.endpoint.bounded_map import bounded_map
@@ -35,6 +34,7 @@ from fewstep.endpoint.client import Client
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import EndpointError, SuiteError
+from fewstep.runtime.task import Task
 
 ANSWERS, PLAN = "answers.jsonl", "build.json"
 UNANSWERED = "failed"  # no answer came: the call is made again; any other status was answered, and paid for

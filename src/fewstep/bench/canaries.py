@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from fewstep.data.mixture import Task
+from fewstep.runtime.task import Task
 
 SIDE = 384  # px
 COLOURS = {

@@ -13,13 +13,13 @@ from typing import Any
 from PIL import Image
 
 from fewstep.data.cases import MAX_WORDS
-from fewstep.data.mixture import Task
 from fewstep.endpoint.messages import (
     encode_picture,
     mixed_message,
     text_message,
 )
-from fewstep.pocket.world import seeded_random
+from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.task import Task
 
 CASES_PER_CALL = 8  # cases asked for at once, ours: more, and the later ones repeat the earlier
 CATEGORIES: dict[Task, tuple[str, ...]] = {

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from fewstep.data.mixture import Task
 from fewstep.endpoint.messages import (
     EncodedPicture,
     mixed_message,
@@ -25,6 +24,7 @@ from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import JudgeError
 from fewstep.runtime.key_help import key_notes, refusals
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import Task
 
 LOWEST, HIGHEST = 1.0, 5.0
 GENERAL = "general"  # the rubric of categories that have none of their own

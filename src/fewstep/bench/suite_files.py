@@ -23,9 +23,9 @@ from PIL import Image
 
 from fewstep.bench.pixels import file_hash
 from fewstep.data.cases import Case, record_of
-from fewstep.data.mixture import Task
 from fewstep.runtime import durable
 from fewstep.runtime.errors import SuiteError
+from fewstep.runtime.task import Task
 
 FORMAT = 1
 HEADING, CASES = "suite.json", "cases.jsonl"

@@ -23,9 +23,9 @@ from fewstep.bench.suite_files import (
     suite_hash,
 )
 from fewstep.data.cases import Case, case_of
-from fewstep.data.mixture import TASKS, Task
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError, SuiteError
+from fewstep.runtime.task import TASKS, Task
 
 SUITE_FOLDER = "suite"  # the suite's place in a gallery
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 
-from fewstep.data.mixture import TASKS, Task
 from fewstep.data.pictures import verify_picture
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.task import TASKS, Task
 
 ALIASES: dict[str, tuple[str, ...]] = {  # first the canonical name
     "prompt": ("prompt", "text", "caption", "instruction"),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Task
 from fewstep.data.overlap import (
     Overlap,
     overlaps,
@@ -17,6 +16,7 @@ from fewstep.data.overlap import (
 from fewstep.data.pictures import file_digest
 from fewstep.data.sources import entries_of
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.task import Task
 
 
 @dataclass(frozen=True)

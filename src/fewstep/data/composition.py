@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from fewstep.data.cases import Case
 from fewstep.data.mixture import (
     Ratio,
-    Task,
     used_tasks,
 )
 from fewstep.data.phases import Phases, constant
 from fewstep.data.streams import Stream
+from fewstep.runtime.task import Task
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,12 @@
 from fractions import Fraction
 
 from fewstep.data.mixture import (
-    TASKS,
     Ratio,
-    Task,
     task_turns,
 )
 from fewstep.data.phases import Phases
 from fewstep.data.plan import DataPlan
+from fewstep.runtime.task import TASKS, Task
 
 
 def declared_tasks(mixture: Phases[Ratio], iterations: int) -> dict[Task, Fraction]:

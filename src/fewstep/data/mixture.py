@@ -8,13 +8,11 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from fewstep.data.phases import Phases
 from fewstep.runtime.errors import RecipeError
-
-Task = Literal["t2i", "edit"]
-TASKS: tuple[Task, Task] = ("t2i", "edit")
+from fewstep.runtime.task import TASKS, Task
 
 
 class StreamPosition(NamedTuple):

@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import (
-    Task,
     index_at,
     position_at,
     task_turns,
@@ -21,6 +20,7 @@ from fewstep.data.mixture import (
 )
 from fewstep.data.streams import Stream, split_by_group
 from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.task import Task
 
 Kind = TypeVar("Kind", bound=Hashable)
 

@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from fewstep.data.mixture import (
-    TASKS,
     Ratio,
-    Task,
     used_tasks,
 )
 from fewstep.data.phases import (
@@ -20,6 +18,7 @@ from fewstep.data.phases import (
 )
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import TASKS, Task
 
 CompositionPreset = Literal["E1", "E2", "E3", "E4", "E5"]
 PRESETS: dict[str, dict[str, int]] = {  # paper, table 1: equal numbers of prompts of each category

@@ -8,13 +8,12 @@ from typing import TypeVar
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import (
-    TASKS,
-    Task,
     index_at,
     turns,
 )
 from fewstep.data.order import BatchOrder
 from fewstep.data.streams import Stream
+from fewstep.runtime.task import TASKS, Task
 
 _Kind = TypeVar("_Kind", bound=Hashable)
 

@@ -26,7 +26,6 @@ from fewstep.data.formats.parquet import parquet
 from fewstep.data.formats.tar import tar
 from fewstep.data.mixture import (
     Ratio,
-    Task,
     used_tasks,
 )
 from fewstep.data.phases import Phases, zip_phases
@@ -43,6 +42,7 @@ from fewstep.pocket.case_source import (
 )
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError, RecipeError
+from fewstep.runtime.task import Task
 
 SHOWN = 5  # problems named in one message
 UNPACKED = 1  # raise when an archive would be unpacked otherwise than before

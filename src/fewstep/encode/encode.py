@@ -10,7 +10,6 @@ import torch
 from rich.progress import Progress
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task
 from fewstep.data.cases import Case
 from fewstep.data.pictures import file_digest, open_picture
 from fewstep.encode.store import (
@@ -24,6 +23,7 @@ from fewstep.runtime.errors import (
     LayoutError,
 )
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
+from fewstep.runtime.task import Task
 
 PROMPTS_A_CALL = 16  # ours
 HEADROOM = 1.05  # ours: index and file headers

@@ -4,10 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fewstep.backbones.conditioning_estimate import ConditioningEstimate, TokenGrid
+from fewstep.backbones.conditioning_estimate import (
+    ConditioningEstimate,
+)
+from fewstep.backbones.layout import TokenGrid
 from fewstep.data.cases import Case
-from fewstep.data.mixture import Task
 from fewstep.data.pictures import file_digest, upright_size
+from fewstep.runtime.task import Task
 
 TEXT_BYTES = 2  # the store keeps text in bf16
 SAME_SHAPE = 1.05  # ours: ratios of sides nearer than this are rounded to the same grid, or the next

@@ -8,10 +8,9 @@ from itertools import zip_longest
 
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    Task,
     stack,
 )
+from fewstep.backbones.layout import Layout
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.order import (
@@ -26,6 +25,7 @@ from fewstep.encode.store import (
     tensor_bytes,
 )
 from fewstep.runtime.errors import StoreError
+from fewstep.runtime.task import Task
 
 CACHE_BYTES = 2 * 2**30  # ours: a pocket store as a whole, at 7 B the latest thousand
 

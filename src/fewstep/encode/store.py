@@ -23,7 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
+from fewstep.backbones.layout import Layout
 from fewstep.runtime import durable
 from fewstep.runtime.errors import StoreError
 

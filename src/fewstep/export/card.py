@@ -9,10 +9,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewstep import __version__
-from fewstep.backbones.conditioning import Task
 from fewstep.export import comfyui
 from fewstep.export.lora import Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.task import Task
 
 FAILINGS = (
     "Flat areas (walls, skies) can carry slight noise that the base does not show.",

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewstep.backbones.conditioning import Task
 from fewstep.export.graphs import (
     ComfyUIBase,
     Graph,
@@ -20,6 +19,7 @@ from fewstep.export.graphs import (
 )
 from fewstep.lora.comfyui_layout import LAYOUTS, comfyui_layout_of
 from fewstep.runtime.errors import ExportError
+from fewstep.runtime.task import Task
 
 FOLDER = "comfyui"
 LORA_FILE = "{name}-lora.safetensors"  # of what the student is called: models/loras/ holds many

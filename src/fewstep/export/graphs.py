@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fewstep.backbones.conditioning import Task
+from fewstep.runtime.task import Task
 
 Graph = dict[str, dict[str, Any]]
 Size = tuple[int, int]  # height, width

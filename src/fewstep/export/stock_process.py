@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fewstep.backbones.conditioning import Task
 from fewstep.runtime.errors import ExportError
+from fewstep.runtime.task import Task
 
 PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
 _PROGRAM = "fewstep.backbones.stock_run"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.families import (
     POCKET,
     family_of,
@@ -39,6 +38,7 @@ from fewstep.export.stock_process import (
 from fewstep.export.weights import STEM
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import ExportError
+from fewstep.runtime.task import Task
 from fewstep.sample.pictures import load_student, trained_size
 from fewstep.sample.sampler import sample, seeded_noise
 

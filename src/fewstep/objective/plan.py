@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fewstep.runtime.section import Section
-
-Task = Literal["t2i", "edit"]
+from fewstep.runtime.task import Task
 
 
 class FirstStepAnchorPlan(Section):

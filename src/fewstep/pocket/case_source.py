@@ -8,7 +8,6 @@ from pathlib import Path
 from PIL import Image
 
 from fewstep.data.cases import Case, write_jsonl
-from fewstep.data.mixture import TASKS, Task
 from fewstep.pocket.cases import (
     PocketCase,
     edit_case,
@@ -16,6 +15,7 @@ from fewstep.pocket.cases import (
 )
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.task import TASKS, Task
 
 POCKET = "pocket:"
 SEED = 0

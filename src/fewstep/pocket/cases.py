@@ -27,9 +27,9 @@ from fewstep.pocket.world import (
     category,
     letters,
     random_scene,
-    seeded_random,
     split_of,
 )
+from fewstep.runtime.seeded import seeded_random
 
 
 @dataclass(frozen=True, eq=False)

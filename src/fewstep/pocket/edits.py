@@ -31,8 +31,8 @@ from fewstep.pocket.world import (
     Scene,
     Sign,
     random_word,
-    seeded_random,
 )
+from fewstep.runtime.seeded import seeded_random
 
 EDITS = ("scene", "perceptual", "object", "text", "identity", "style")
 STYLES = ("sepia", "grey", "negative", "mosaic")

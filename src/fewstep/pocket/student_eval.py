@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket.exam import ExamSpec, headline
@@ -16,6 +15,7 @@ from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, sampler_of
 from fewstep.roles.network import Network
 from fewstep.runtime.device import autocast
+from fewstep.runtime.task import Task
 
 StudentEval = Callable[[int], Mapping[str, float]]
 StudentEvalBuilder = Callable[[Network, SigmaGrid, str], StudentEval]

@@ -29,8 +29,8 @@ from fewstep.pocket.world import (
     attributes,
     category,
     letters,
-    seeded_random,
 )
+from fewstep.runtime.seeded import seeded_random
 
 SEED = 7  # ours: cases of no other examination
 _Cases = Callable[[int], PocketCase]

@@ -9,7 +9,9 @@ from PIL import Image
 from torch import nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Conditioning, Task
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
 from fewstep.backbones.families import adapter_path
 from fewstep.backbones.identity import digest, module_identity
 from fewstep.flow.guidance import Guidance
@@ -19,6 +21,7 @@ from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.exam import ExaminedSystem, Sampler
 from fewstep.pocket.render import SIZE
 from fewstep.roles.adapters import Adapters
+from fewstep.runtime.task import Task
 from fewstep.sample.pictures import Model, sample_pictures
 from fewstep.sample.sampler import evaluations
 

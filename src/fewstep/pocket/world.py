@@ -129,12 +129,6 @@ def letters(scene: Scene) -> str | None:
     return scene.letters if isinstance(scene, Sign) else None
 
 
-def seeded_random(*name: object) -> random.Random:
-    """A generator that depends on its name alone: no history, the same on every machine."""
-    digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
-    return random.Random(int.from_bytes(digest, "big"))
-
-
 def heldout(*what: object) -> bool:
     digest = hashlib.blake2b(repr(what).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") % HELDOUT_PERIOD == 0

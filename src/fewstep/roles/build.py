@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.families import adapter_path, load_backbone
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.rng import NamedRNG
@@ -28,13 +27,13 @@ from fewstep.roles.recomputation import Recomputation, recompute
 from fewstep.roles.sharding import REPLICATED, Placement
 from fewstep.roles.teacher_plan import (
     BASE,
-    TASKS,
     teacher_plan,
 )
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.validation import initial_update
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.errors import ModelError
+from fewstep.runtime.task import TASKS, Task
 
 
 @dataclass(frozen=True)

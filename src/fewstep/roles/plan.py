@@ -6,10 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fewstep.backbones.conditioning import Task
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import Task
 
 Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]

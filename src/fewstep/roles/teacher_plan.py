@@ -13,9 +13,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from fewstep.backbones.conditioning import Task
 from fewstep.roles.plan import Preset, TeachersSpec
 from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.task import Task
 
 BASE = "base"
 TASKS: tuple[Task, ...] = ("t2i", "edit")

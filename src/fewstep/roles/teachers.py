@@ -15,7 +15,6 @@ from torch import Tensor
 from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Task,
     stack,
 )
 from fewstep.flow.guidance import (
@@ -27,6 +26,7 @@ from fewstep.roles.network import Network
 from fewstep.roles.teacher_plan import BASE, TeacherPlan
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.device import to_device
+from fewstep.runtime.task import Task
 
 
 class TeacherBatch(Protocol):

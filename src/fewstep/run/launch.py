@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.families import (
     POCKET,
     load_backbone,
@@ -59,6 +58,7 @@ from fewstep.runtime.device import (
 from fewstep.runtime.errors import RankLost
 from fewstep.runtime.parallel import Ranks, process_group
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
+from fewstep.runtime.task import Task
 from fewstep.train.checkpoint import Checkpoints
 from fewstep.train.preview import SamplePreview
 from fewstep.train.trainer import Outcome, Trainer

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
-from fewstep.data.mixture import Ratio, Task
+from fewstep.data.mixture import (
+    Ratio,
+)
 from fewstep.data.phases import Phases
 from fewstep.data.plan import (
     ONE_OR_SCHEDULE,
@@ -39,6 +41,7 @@ from fewstep.runtime.key_help import (
     refusals,
 )
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import Task
 from fewstep.train.plan import RunPlan
 
 MAX_SIDE = 16_384  # px, ours

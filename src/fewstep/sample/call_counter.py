@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone, Prefix
-from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
+from fewstep.backbones.layout import Layout
 
 Purpose = Literal["prefix", "evaluation"]
 

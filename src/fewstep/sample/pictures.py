@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    TokenGrid,
     stack,
 )
 from fewstep.backbones.families import (
@@ -27,6 +25,7 @@ from fewstep.backbones.families import (
     pocket_folder,
 )
 from fewstep.backbones.folder import folder_of, sample_sigmas
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import (

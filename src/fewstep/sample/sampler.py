@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    TokenGrid,
 )
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.flow.guidance import (
     NO_GUIDANCE,
     Guidance,

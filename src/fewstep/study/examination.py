@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.identity import digest, module_identity
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
@@ -48,6 +47,7 @@ from fewstep.runtime.device import (
     autocast,
     resolve_device,
 )
+from fewstep.runtime.task import Task
 from fewstep.sample.sampler import evaluations
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid

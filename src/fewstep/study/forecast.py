@@ -6,14 +6,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fewstep.backbones.conditioning import Task
-from fewstep.data.mixture import TASKS
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.world import CATEGORIES
 from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.run import launch
 from fewstep.run import recipe as recipes
 from fewstep.run.recipe import Recipe
+from fewstep.runtime.task import TASKS, Task
 from fewstep.study import costs
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
-from fewstep.data.mixture import Task
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import StudyError
 from fewstep.runtime.key_help import (
@@ -25,6 +24,7 @@ from fewstep.runtime.key_help import (
     refusals,
 )
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import Task
 from fewstep.study import paper
 
 BASE = "base"

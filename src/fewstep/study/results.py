@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench.judge_identity import refuse_two_judges
-from fewstep.data.mixture import Task
+from fewstep.runtime.task import Task
 from fewstep.study import paper
 from fewstep.study.folder import (
     StudyFolder,

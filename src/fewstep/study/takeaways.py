@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fewstep.data.mixture import Task
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import Task
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan

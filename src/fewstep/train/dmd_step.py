@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fewstep.backbones.backbone import Prefix
-from fewstep.backbones.conditioning import Task
 from fewstep.encode.loader import Batch
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
@@ -26,6 +25,7 @@ from fewstep.roles.plan import CriticPlan, StudentPlan
 from fewstep.roles.teachers import Prefixes
 from fewstep.runtime.device import to_device
 from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.task import Task
 from fewstep.train.diagnostics import DEFAULT_DIAGNOSTICS, TeacherDiagnostics
 from fewstep.train.ema import EMA
 from fewstep.train.extra_losses import ExtraLoss, LossInputs

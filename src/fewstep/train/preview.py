@@ -11,7 +11,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from fewstep.backbones.conditioning import Conditioning, Layout
+from fewstep.backbones.conditioning import (
+    Conditioning,
+)
+from fewstep.backbones.layout import Layout
 from fewstep.data.pictures import open_picture
 from fewstep.encode.loader import Loader
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance

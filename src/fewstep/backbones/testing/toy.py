@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    TokenGrid,
 )
+from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid

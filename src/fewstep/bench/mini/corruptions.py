@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from fewstep.pocket.world import seeded_random
+from fewstep.runtime.seeded import seeded_random
 
 _Pixels = NDArray[np.float64]
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.families import POCKET
 from fewstep.bench.gallery import Gallery
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
@@ -31,6 +30,7 @@ from fewstep.run.examination import ExaminationResult
 from fewstep.run.folder import RunDir
 from fewstep.runtime import durable
 from fewstep.runtime.errors import ModelError
+from fewstep.runtime.task import Task
 from fewstep.sample.pictures import Model, open_model
 from fewstep.sample.sheet import contact_sheet
 

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fewstep.data.cases import Case, record_of
-from fewstep.data.mixture import Task
 from fewstep.data.overlap import suite_prompts
 from fewstep.data.prompts import (
     grammar_edits,
@@ -32,6 +31,7 @@ from fewstep.data.sources import cases_of, entries_of
 from fewstep.endpoint.declaration import Endpoint, load_endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.task import Task
 
 ALL = "all"
 SAME = {"text-centric": "text"}  # the paper's word

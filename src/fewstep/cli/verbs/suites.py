@@ -19,9 +19,9 @@ from fewstep.bench.suites import (
     read_suite,
 )
 from fewstep.bench.verdict import Verdict
-from fewstep.data.mixture import Task
 from fewstep.endpoint.declaration import load_endpoint
 from fewstep.runtime.errors import SuiteError
+from fewstep.runtime.task import Task
 
 
 def list_suites(console: Console) -> None:

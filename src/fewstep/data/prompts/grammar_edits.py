@@ -19,9 +19,9 @@ from fewstep.data.prompts.dedup import PromptDedup
 from fewstep.data.prompts.degradations import DEGRADATIONS, degrade
 from fewstep.data.prompts.edit_sources import EditSource
 from fewstep.data.prompts.wording import finished_text
-from fewstep.pocket.world import seeded_random
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.seeded import seeded_random
 
 CATEGORIES = ("scene", "perceptual", "object", "text", "identity", "style")
 FILES = ("shared", "writing", "edits")

@@ -12,8 +12,8 @@ from fewstep.data.cases import Case
 from fewstep.data.prompts import grammar
 from fewstep.data.prompts.dedup import PromptDedup
 from fewstep.data.prompts.wording import finished_text
-from fewstep.pocket.world import seeded_random
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.seeded import seeded_random
 
 CATEGORIES = ("landscape", "portrait", "text")
 SHARED = ("shared", "writing")

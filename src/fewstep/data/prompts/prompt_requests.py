@@ -26,8 +26,8 @@ from fewstep.endpoint.messages import (
     mixed_message,
     text_message,
 )
-from fewstep.pocket.world import seeded_random
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.seeded import seeded_random
 
 FOLDER = Path(__file__).parent / "questions"
 LENGTHS = ((8, 16), (25, 45), (60, 100))  # words, ours: short, middling and long prompts in equal parts

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.backbones.fake_model import ModelSize, size_of_model
-from fewstep.data.mixture import Task, task_turns
+from fewstep.data.mixture import (
+    task_turns,
+)
 from fewstep.data.order import refuse_few_samples
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
@@ -18,6 +20,7 @@ from fewstep.run.recipe import Recipe, parse_recipe
 from fewstep.runtime.durable import read_jsonl
 from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.parallel import Ranks
+from fewstep.runtime.task import Task
 
 UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
 ROLES = ("student", "critic")

@@ -13,7 +13,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from fewstep.backbones.conditioning import Task
 from fewstep.backbones.fake_model import (
     ModelSize,
     RealMaskIndexing,
@@ -39,6 +38,7 @@ from fewstep.run.budget.rehearsal import (
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.runtime.task import Task
 
 PARTS = 2  # of a batch that are rehearsed: the second is run through beside the gradients of the first, as all later
 SHALLOW, STEP = 2, 2  # blocks of each kind, and how many more the second rehearsal has

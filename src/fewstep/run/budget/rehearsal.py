@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import (
     Conditioning,
-    Layout,
-    Task,
 )
 from fewstep.backbones.fake_model import (
     fake_deepcopy_allowed,
@@ -25,6 +23,7 @@ from fewstep.backbones.fake_model import (
     make_parameters_fake,
 )
 from fewstep.backbones.int8 import to_int8
+from fewstep.backbones.layout import Layout
 from fewstep.encode.loader import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.build import (
@@ -46,6 +45,7 @@ from fewstep.run.budget.op_counter import (
 )
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.runtime.task import Task
 from fewstep.train.diagnostics import TeacherDiagnostics
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.ema import EMA

@@ -8,7 +8,9 @@ from pathlib import Path
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
-from fewstep.data.mixture import Task, used_tasks
+from fewstep.data.mixture import (
+    used_tasks,
+)
 from fewstep.data.sources import build_composition
 from fewstep.encode.estimate import (
     StoreSize,
@@ -18,6 +20,7 @@ from fewstep.encode.estimate import (
 from fewstep.flow.guidance import Guidance
 from fewstep.run.budget.rehearsal import BatchShape
 from fewstep.run.recipe import Recipe
+from fewstep.runtime.task import Task
 
 DEFAULT_TEXT = 256  # positions; ours: a long caption
 LATENT_BYTES = {"bf16": 2, "fp32": 4}
