@@ -20,21 +20,24 @@ from torch import Tensor
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.compilation import compile_blocks, refuse_without_compiler
+from fewstep.roles.execution import Execution
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import PRECISIONS
+from fewstep.train.build import build_dmd_step
 from fewstep.train.checkpoint import load_checkpoint as load_checkpoint
 from fewstep.train.dmd_step import DMDStep
+from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 
 
 def kept_bytes(method: DMDStep, batch: Batch) -> int:
     """Bytes that one student forward keeps, each storage once, weights aside."""
-    student, kept = method.cast.student, dict[int, int]()
+    student, kept = method.roles.student, dict[int, int]()
     own = {p.untyped_storage().data_ptr() for p in student.transformer.parameters()}
 
     def count(x: Tensor) -> Tensor:
@@ -42,7 +45,7 @@ def kept_bytes(method: DMDStep, batch: Batch) -> int:
             kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    z_BND = method.noise(batch, "kept", 0)
+    z_BND = method.student.draws.noise(batch, "kept", 0)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
         held = student.velocity(z_BND, z_BND.new_full((len(z_BND),), 0.5), batch.cond)  # alive while we count
     del held
@@ -51,8 +54,8 @@ def kept_bytes(method: DMDStep, batch: Batch) -> int:
 
 def gradient(method: DMDStep, batch: Batch) -> dict[str, Tensor]:
     """Of the critic's first loss, before any update."""
-    critic = method.cast.critic
-    z_BND = method.noise(batch, "gradient", 0)
+    critic = method.roles.critic
+    z_BND = method.student.draws.noise(batch, "gradient", 0)
     with critic.active():
         v_BND = critic.velocity(z_BND, z_BND.new_full((len(z_BND),), 0.5), batch.cond)
         (v_BND + z_BND).square().mean().backward()
@@ -76,7 +79,7 @@ def method_of(model: str, settings: list[str], precision: str | None = None, com
     dtype = PRECISIONS[precision or "bf16"]
     backbone = load_backbone(model, dtype=dtype, parts="transformer")
     method = made(DMDStep, model, [*settings, *whose], transformer=backbone)
-    for network in method.cast.networks if compile else ():
+    for network in method.roles.networks if compile else ():
         compile_blocks(network.transformer)
     return method
 
@@ -86,23 +89,16 @@ def resumed(recipe: Recipe, batches: list[Batch], iterations: int = 4) -> None:
 
     def run(folder: Path, until: int) -> dict[str, Any]:
         torch._dynamo.reset()  # as a new process finds it
-        backbone, draw = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer"), NamedRNG(0)
+        backbone, rng = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer"), NamedRNG(0)
         plan = recipe.run.model_copy(
             update={"iterations": until, "save_every_iterations": 1, "best_by": None, "keep_checkpoints": 9}
         )
-        cast = build_roles(
-            backbone, recipe.student, recipe.critic, recipe.teachers, iterations=iterations, draw=draw,
-            precision=plan.precision, compile=True,
-        )  # fmt: skip
+        roles = build_roles(backbone, RolesSpec(recipe.student, recipe.critic, recipe.teachers, iterations), rng, Execution(precision=plan.precision, compile=True))  # fmt: skip
         trainer = Trainer(
             folder,
-            cast,
+            build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng),
             lambda i: batches[i % len(batches)],
-            draw,
             plan,
-            recipe.student,
-            recipe.critic,
-            recipe.objective,
         )
         return load_checkpoint(trainer.train().last, torch.device("cpu"))[0]
 
@@ -139,7 +135,7 @@ def main() -> None:
     plain, fast = method_of(options.model, settings), method_of(options.model, settings, compile=True)
 
     def iterate(method: DMDStep, k: int) -> None:
-        method.iterate(k, max(k, method.objective.first_matched_step(options.task)), batch)
+        method.iterate(k, max(k, method.settings.objective.first_matched_step(options.task)), batch)
 
     for k in range(plain.student.steps):
         begun = time.perf_counter()

@@ -38,13 +38,14 @@ from fewstep.backbones.conditioning import (
 from fewstep.backbones.layout import Layout
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.stock import QwenImageTransformer2DModel
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.compilation import compile_blocks
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     CriticPlan,
     StudentPlan,
@@ -103,12 +104,12 @@ def ours(
     critic = CriticPlan(mode="full", learning_rate=RATES["critic"], updates=updates, clip=CLIP)
     guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
     teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
-    cast = build_roles(
-        backbone, student, critic, teachers, iterations=1000, draw=DRAW, precision=precision, compile=compile
+    roles = build_roles(
+        backbone, RolesSpec(student, critic, teachers, 1000), DRAW, Execution(precision=precision, compile=compile)
     )
-    learners = RoleOptimizer(cast.student, student), RoleOptimizer(cast.critic, critic)
-    objective, average = ObjectivePlan(), EMA(cast.student, student.ema)
-    return DMDStep(cast, student, critic, objective, DRAW, *learners, average, StepTimer(torch.device("cpu")))
+    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
+    objective, ema = ObjectivePlan(), EMA(roles.student, student.ema)
+    return DMDStep(roles, student, critic, objective, DRAW, *role_optimizers, ema, StepTimer(torch.device("cpu")))
 
 
 class Older(nn.Module):
@@ -205,14 +206,14 @@ def gradient_difference(k: int, size: int = 2) -> float:
     """
     config, pipeline = fastgen()
     method, batch = ours(1, transformer().double()), batch_of(size)
-    for net in (method.cast.student, method.cast.critic):
+    for net in (method.roles.student, method.roles.critic):
         net.transformer.double()
-    shaken(method.cast.student.transformer, "student")
-    shaken(method.cast.critic.transformer, "critic")
+    shaken(method.roles.student.transformer, "student")
+    shaken(method.roles.critic.transformer, "critic")
     noise = torch.Generator().manual_seed(k)
     latents = torch.randn(size, 16, 2 * SIDE, 2 * SIDE, generator=noise).double()
     t_B = (torch.rand(size, generator=noise) * 54 + 8).round() / 64
-    t_k = torch.full((size,), method.student.grid[k])
+    t_k = torch.full((size,), method.settings.student.grid[k])
 
     class SameDraws(pipeline):  # type: ignore[misc, valid-type]
         def _build_student_input(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -221,8 +222,8 @@ def gradient_difference(k: int, size: int = 2) -> float:
         def sample_timesteps(self, *_: Any, **__: Any) -> Tensor:
             return t_B
 
-    nets = [method.cast.student, method.cast.teachers.teachers["base"].network, method.cast.critic]
-    grid = {"t_list": [*method.student.grid, 0.0], "min_t": 0.02, "max_t": 0.98}
+    nets = [method.roles.student, method.roles.teachers.teachers["base"].network, method.roles.critic]
+    grid = {"t_list": [*method.settings.student.grid, 0.0], "min_t": 0.02, "max_t": 0.98}
     told = config(guidance_scale=SCALE, student_sample_steps=STEPS, sample_t_cfg=grid)
     theirs = SameDraws(*(Older(net.transformer) for net in nets), told)
     cond, negative = batch.cond.to(dtype=torch.float64), batch.negatives[NEGATIVE].to(dtype=torch.float64)
@@ -235,12 +236,12 @@ def gradient_difference(k: int, size: int = 2) -> float:
 
     torch.manual_seed(k)  # its only draw left is the noise
     eps_BND, z_k = packed(torch.randn_like(latents)), packed(latents)
-    x0_BND = path.clean(z_k, method.cast.student.velocity(z_k, t_k, batch.cond), t_k)
+    x0_BND = path.clean(z_k, method.roles.student.velocity(z_k, t_k, batch.cond), t_k)
     z_BND = path.noised(x0_BND.detach(), eps_BND, t_B)
-    v_real_BND = method.cast.teachers.velocity(z_BND, t_B, batch, k, 0)
+    v_real_BND = method.roles.teachers.velocity(z_BND, t_B, batch, k, 0)
     with torch.no_grad():
-        v_fake_BND = method.cast.critic.velocity(z_BND, t_B, batch.cond)
-    loss, _ = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, method.objective.normaliser_floor)
+        v_fake_BND = method.roles.critic.velocity(z_BND, t_B, batch.cond)
+    loss, _ = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, method.settings.objective.normaliser_floor)
     ours_by_name = gradients(method, loss)
     largest = max(float(g.abs().max()) for g in ours_by_name.values())
     return max(float((g - theirs_by_name[name]).abs().max()) for name, g in ours_by_name.items()) / largest
@@ -261,7 +262,7 @@ def shaken(net: nn.Module, name: str) -> None:
 
 def gradients(method: DMDStep, loss: Tensor) -> dict[str, Tensor]:
     """Of the student's weights that the loss reaches (the last block's text side has none)."""
-    named = method.cast.student.named_parameters()
+    named = method.roles.student.named_parameters()
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {name: g for name, g in zip(named, found, strict=True) if g is not None}
 

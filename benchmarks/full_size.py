@@ -30,7 +30,7 @@ from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.data.plan import TasksPlan
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.roles.build import TeacherLoaders
@@ -109,16 +109,16 @@ def built(recipe: Recipe, device: torch.device) -> Iterator[DMDStep]:
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
     backbone.default_guidance, _ = size.family.default_sampling(size.index)
-    cast = rehearsal_roles(backbone, recipe, random_sources(recipe, size, backbone))
-    for network in cast.networks if recipe.run.compile else ():
+    roles = rehearsal_roles(backbone, recipe, random_sources(recipe, size, backbone))
+    for network in roles.networks if recipe.run.compile else ():
         compile_blocks(network.transformer)
-    learners = RoleOptimizer(cast.student, recipe.student), RoleOptimizer(cast.critic, recipe.critic)
-    terms = build_extra_losses(recipe.objective, cast, recipe.student.grid, DRAW)
+    role_optimizers = RoleOptimizer(roles.student, recipe.student), RoleOptimizer(roles.critic, recipe.critic)
+    extra_losses = build_extra_losses(recipe.objective, roles, recipe.student.grid, DRAW)
     yield DMDStep(
-        cast, recipe.student, recipe.critic, recipe.objective, DRAW, *learners,
-        EMA(cast.student, recipe.student.ema), StepTimer(device), TeacherDiagnostics(recipe.teachers.watch), terms,
+        roles, recipe.student, recipe.critic, recipe.objective, DRAW, *role_optimizers,
+        EMA(roles.student, recipe.student.ema), StepTimer(device), TeacherDiagnostics(recipe.teachers.watch), extra_losses,
     )  # fmt: skip
-    del backbone, cast, learners, terms
+    del backbone, roles, role_optimizers, extra_losses
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -142,8 +142,8 @@ def random_sources(recipe: Recipe, size: ModelSize, backbone: PipelineBackbone) 
 
 def measured(method: DMDStep, told: BatchShape, recipe: Recipe, device: torch.device) -> Measured | None:
     """None: more than the device holds."""
-    channels = method.cast.student.backbone.latent_channels
-    negatives = recipe.negatives((told.task,), method.cast.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
+    channels = method.roles.student.backbone.latent_channels
+    negatives = recipe.negatives((told.task,), method.roles.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
     warming = recipe.run.batch if recipe.run.compile else 1  # a second size is compiled anew
     batches = [
         filled(told.batch(samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
@@ -156,13 +156,13 @@ def measured(method: DMDStep, told: BatchShape, recipe: Recipe, device: torch.de
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        method.clock.seconds()
+        method.timer.seconds()
         seconds = tuple(timed(method, batches[1], k, ramped, device) for k in (last, first))
     except torch.OutOfMemoryError:
         print(f"  {told.task}: more than the device holds", flush=True)
         return None
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    parts = {name: value / 2 for name, value in method.clock.seconds().items()}
+    parts = {name: value / 2 for name, value in method.timer.seconds().items()}
     found = Measured(peak, (seconds[1], seconds[0]))
     print(
         f"  {told.task}: {found.mean:.2f} s an iteration ({found.seconds[0]:.2f} and {found.seconds[1]:.2f}: "

@@ -46,19 +46,19 @@ class Seconds(StepTimer):
 
 def watched(method: DMDStep) -> DMDStep:
     """The same method, its learners' steps timed apart."""
-    clock = Seconds()
-    for name, learner in (("student", method.student_optimizer), ("critic", method.critic_optimizer)):
-        _timed(clock, learner, "backward", f"{name} backward")
-        _timed(clock, learner.optimiser, "step", f"{name} optimiser")
-    _timed(clock, method.average, "update", "average")
-    return replace(method, clock=clock)
+    timer = Seconds()
+    for name, role_optimizer in (("student", method.optimizers.student), ("critic", method.optimizers.critic)):
+        _timed(timer, role_optimizer, "backward", f"{name} backward")
+        _timed(timer, role_optimizer.optimizer, "step", f"{name} optimiser")
+    _timed(timer, method.optimizers.ema, "update", "average")
+    return replace(method, timer=timer)
 
 
-def _timed(clock: Seconds, owner: object, name: str, part: str) -> None:
+def _timed(timer: Seconds, owner: object, name: str, part: str) -> None:
     inner = getattr(owner, name)
 
     def timed(*given: object, **named: object) -> object:
-        with clock.part(part):
+        with timer.part(part):
             return inner(*given, **named)
 
     setattr(owner, name, timed)
@@ -81,8 +81,8 @@ def main() -> None:
             method = made(DMDStep, model, [], transformer=wider(backbone))
         batch, method = batch_of(backbone, task, options.batch), watched(method)
         to_host(method.iterate(0, 1, batch))
-        assert isinstance(method.clock, Seconds)
-        method.clock.spent.clear()
+        assert isinstance(method.timer, Seconds)
+        method.timer.spent.clear()
         begun = process_time()
         for i in range(options.iterations):
             to_host(method.iterate(i, 1 + i % 3, batch))
@@ -90,7 +90,7 @@ def main() -> None:
         tokens = batch.cond.text_BLC.shape[1], batch.cond.layout.reference_tokens, batch.cond.layout.target_tokens
         print(f"{'wide' if options.wide else 'pocket'}, {task}, {tokens} text, reference, target tokens, {SIZE} px: "
               f"{1e3 * total / options.iterations:.0f} ms an iteration")  # fmt: skip
-        spent = dict(method.clock.spent)
+        spent = dict(method.timer.spent)
         spent["rest"] = total - sum(spent.values())
         for name, seconds in sorted(spent.items(), key=lambda one: -one[1]):
             print(f"  {name:20} {1e3 * seconds / options.iterations:7.1f} ms  {100 * seconds / total:5.1f} %")

@@ -68,7 +68,7 @@ def run(recipe: Recipe, told: BatchShape, samples: int, device: torch.device, ra
         negatives = recipe.negatives((told.task,), backbone.default_guidance)[told.task]
         batch = told.batch(samples, backbone.latent_channels, negatives, dtype)
     if not ranks.first:
-        backbone = backbone.bare()
+        backbone = backbone.meta_copy()
     rehearse(backbone, recipe, batch, FILE_LOADERS, ranks=ranks)
 
 

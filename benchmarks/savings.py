@@ -21,12 +21,13 @@ from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.families import load_backbone
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import trajectory
 from fewstep.objective.rollout import roll_out
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.teachers import Prefixes
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
@@ -72,8 +73,8 @@ class NoCache(DMDStep):
     def roll_out(
         self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any
     ) -> RolloutState:
-        with torch.no_grad(), self.cast.student.active():
-            velocity = self.cast.student.bind(batch.cond, None)
+        with torch.no_grad(), self.roles.student.active():
+            velocity = self.roles.student.bind(batch.cond, None)
             return RolloutState(batch, roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None)
 
 
@@ -113,22 +114,19 @@ def made(
 ) -> DMDStep:
     # The base alone: the pocket's own LoRA fits no other model.
     recipe = load_recipe("pocket", ["student.init_from=null", "teachers.named={}", *settings])
-    draw, backbone = NamedRNG(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
-    cast = build_roles(
-        backbone, recipe.student, recipe.critic, recipe.teachers,
-        iterations=1000, draw=draw, precision=recipe.run.precision,
-    )  # fmt: skip
-    learners = RoleOptimizer(cast.student, recipe.student), RoleOptimizer(cast.critic, recipe.critic)
+    rng, backbone = NamedRNG(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
+    roles = build_roles(backbone, RolesSpec(recipe.student, recipe.critic, recipe.teachers, 1000), rng, Execution(precision=recipe.run.precision))  # fmt: skip
+    role_optimizers = RoleOptimizer(roles.student, recipe.student), RoleOptimizer(roles.critic, recipe.critic)
     if loop:
-        for learner in learners:
-            plain = learner.optimiser.param_groups[0]
-            learner.optimiser = Loop(
+        for role_optimizer in role_optimizers:
+            plain = role_optimizer.optimizer.param_groups[0]
+            role_optimizer.optimizer = Loop(
                 plain["params"], lr=plain["lr"], betas=plain["betas"], weight_decay=plain["weight_decay"], foreach=False
             )
     return kind(
-        cast, recipe.student, recipe.critic, recipe.objective, draw, *learners,
-        EMA(cast.student, recipe.student.ema), StepTimer(backbone.device),
-        terms=build_extra_losses(recipe.objective, cast, recipe.student.grid, draw),
+        roles, recipe.student, recipe.critic, recipe.objective, rng, *role_optimizers,
+        EMA(roles.student, recipe.student.ema), StepTimer(backbone.device),
+        extra_losses=build_extra_losses(recipe.objective, roles, recipe.student.grid, rng),
     )  # fmt: skip
 
 
@@ -205,7 +203,7 @@ def main() -> None:
 
     def against(title: str, off: DMDStep, on: DMDStep) -> None:
         def run(method: DMDStep) -> Callable[[int], object]:
-            return lambda k: method.iterate(k, max(k, method.objective.first_matched_step(options.task)), batch)
+            return lambda k: method.iterate(k, max(k, method.settings.objective.first_matched_step(options.task)), batch)
 
         told(title, interleaved({"off": run(off), "on": run(on)}, options.rounds))
 
@@ -220,7 +218,7 @@ def main() -> None:
     against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
     against("the improved step's forward once", usual, made(DMDStep, options.model, ["student.forward_once=true"]))
     apart = made(DMDStep, options.model, [])
-    apart.cast.teachers.stacked = False
+    apart.roles.teachers.batched_cfg = False
     against("both branches of guidance in one forward", apart, usual)
     against("fused AdamW, to a loop", made(DMDStep, options.model, [], loop=True), usual)
     against("short attention by plain products", StockAttention.of(usual), usual)
@@ -231,13 +229,13 @@ def main() -> None:
 
 def _forgetful(method: DMDStep) -> DMDStep:
     """Its teachers keep no prefixes either."""
-    teachers = method.cast.teachers
-    answer = teachers.answer
+    teachers = method.roles.teachers
+    prediction = teachers.prediction
 
     def forgetting(*given: Any, prefixes: Prefixes | None = None, **named: Any) -> Any:
-        return answer(*given, prefixes=None, **named)
+        return prediction(*given, prefixes=None, **named)
 
-    teachers.answer = forgetting  # type: ignore[method-assign]
+    teachers.prediction = forgetting  # type: ignore[method-assign]
     return method
 
 

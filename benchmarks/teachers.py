@@ -23,11 +23,12 @@ from safetensors.torch import save_file
 
 from fewstep.backbones.conditioning import stack
 from fewstep.backbones.families import load_backbone
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.keys import lora_key
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
@@ -92,10 +93,10 @@ def made(plan: str, adapter: Path, options: argparse.Namespace) -> DMDStep:
     student, critic = StudentPlan(adapter=small), CriticPlan(adapter=small, updates=1)
     device = resolve_device("auto", options.precision)
     backbone = load_backbone(options.model, dtype=torch.float32, device=device, parts="transformer")
-    cast = build_roles(backbone, student, critic, spec, iterations=1000, draw=DRAW, precision=options.precision)
-    learners = RoleOptimizer(cast.student, student), RoleOptimizer(cast.critic, critic)
-    average = EMA(cast.student, student.ema)
-    return DMDStep(cast, student, critic, ObjectivePlan(), DRAW, *learners, average, StepTimer(device))
+    roles = build_roles(backbone, RolesSpec(student, critic, spec, 1000), DRAW, Execution(precision=options.precision))
+    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
+    ema = EMA(roles.student, student.ema)
+    return DMDStep(roles, student, critic, ObjectivePlan(), DRAW, *role_optimizers, ema, StepTimer(device))
 
 
 def batch_of(options: argparse.Namespace) -> Batch:
@@ -107,7 +108,7 @@ def batch_of(options: argparse.Namespace) -> Batch:
 
 
 def sizes(method: DMDStep) -> int:
-    return sum(p.numel() for p in method.cast.student.transformer.parameters())
+    return sum(p.numel() for p in method.roles.student.transformer.parameters())
 
 
 def interleaved(
@@ -119,12 +120,12 @@ def interleaved(
     for i in range(repeats + 1):
         order = list(runs) if i % 2 else list(reversed(runs))
         for name in order:
-            before = sum(sum(m.cast.teachers.forwards.values()) for m in methods.values())
+            before = sum(sum(m.roles.teachers.forwards.values()) for m in methods.values())
             start = seconds()
             runs[name](i)
             if i:  # the first round warms up
                 times[name].append(seconds() - start)
-            forwards[name] = sum(sum(m.cast.teachers.forwards.values()) for m in methods.values()) - before
+            forwards[name] = sum(sum(m.roles.teachers.forwards.values()) for m in methods.values()) - before
     return {name: (times[name], forwards[name]) for name in runs}
 
 

@@ -23,14 +23,15 @@ import torch
 from rich.console import Console
 
 from fewstep.backbones.families import load_backbone
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.rollout import Rollout
 from fewstep.pocket.student_eval import probe_eval
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.run.launch import encode_recipe
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
@@ -56,30 +57,30 @@ class PlainDMD2(DMDStep):
     def iterate(self, i: int, k: int, *parts: Batch) -> dict[str, torch.Tensor]:
         (batch,) = parts
         for j in range(self.critic.updates):
-            step = self.draw.integer(self.student.steps, "plain critic exit", i, j)
+            step = self.rng.integer(self.student.steps, "plain critic exit", i, j)
             x0_BND = self.walked(batch, step, "plain critic rollout", i, j).clean(step)
             eps_BND, t_B = self.noise(batch, "critic noise", i, j), self.times(batch, "critic time", i, j)
-            loss, _ = critic_loss(self.cast.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
-            self.critic_optimizer.add(loss)
-            self.critic_optimizer.step()
-        step = self.draw.integer(self.student.steps, "plain exit", i)
+            loss, _ = critic_loss(self.roles.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
+            self.optimizers.critic.backward(loss)
+            self.optimizers.critic.step()
+        step = self.rng.integer(self.student.steps, "plain exit", i)
         rollout = self.walked(batch, step, "plain rollout", i, last=False)
         z_k, t_k = rollout.states[step], rollout.time(step)
-        x0_BND = path.clean(z_k, self.cast.student.velocity(z_k, t_k, batch.cond), t_k)
+        x0_BND = path.clean(z_k, self.roles.student.velocity(z_k, t_k, batch.cond), t_k)
         t_B = self.times(batch, "time", i)
         z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
-        v_real_BND = self.cast.teachers.velocity(z_BND, t_B, batch, step, i)
+        v_real_BND = self.roles.teachers.velocity(z_BND, t_B, batch, step, i)
         with torch.no_grad():
-            v_fake_BND = self.cast.critic.velocity(z_BND, t_B, batch.cond)
+            v_fake_BND = self.roles.critic.velocity(z_BND, t_B, batch.cond)
         loss, seen = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
-        self.student_optimizer.add(loss)
-        self.student_optimizer.step()
-        self.average.update()
+        self.optimizers.student.backward(loss)
+        self.optimizers.student.step()
+        self.ema.update()
         return seen
 
     def walked(self, batch: Batch, step: int, name: str, *counters: int, last: bool = True) -> Rollout:
         """The student's walk up to the state that `step` is given, or (last) through that step."""
-        grid, velocity = self.student.grid, self.cast.student.bind(batch.cond)
+        grid, velocity = self.student.grid, self.roles.student.bind(batch.cond)
         states = [self.noise(batch, name, *counters)]
         with torch.no_grad():
             for k in range(step + last):
@@ -92,35 +93,32 @@ class Side:
     """One run that is iterated by hand, with the processor seconds that it has used and what was seen of it."""
 
     def __init__(self, recipe: Recipe, batch: Callable[[int], Batch], examine_every: int, plain: bool):
-        draw = NamedRNG(recipe.run.seed)
+        rng = NamedRNG(recipe.run.seed)
         backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
-        cast = build_roles(
-            backbone, recipe.student, recipe.critic, recipe.teachers,
-            iterations=recipe.run.iterations, draw=draw, precision=recipe.run.precision,
-        )  # fmt: skip
+        roles = build_roles(backbone, RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations), rng, Execution(precision=recipe.run.precision))  # fmt: skip
         self.method = (PlainDMD2 if plain else DMDStep)(
-            cast, recipe.student, recipe.critic, recipe.objective, draw,
-            RoleOptimizer(cast.student, recipe.student), RoleOptimizer(cast.critic, recipe.critic),
-            EMA(cast.student, recipe.student.ema), StepTimer(backbone.device),
-            terms=build_extra_losses(recipe.objective, cast, recipe.student.grid, draw),
+            roles, recipe.student, recipe.critic, recipe.objective, rng,
+            RoleOptimizer(roles.student, recipe.student), RoleOptimizer(roles.critic, recipe.critic),
+            EMA(roles.student, recipe.student.ema), StepTimer(backbone.device),
+            extra_losses=build_extra_losses(recipe.objective, roles, recipe.student.grid, rng),
         )  # fmt: skip
         self.batch, self.every = batch, examine_every
         self.iteration, self.seconds, self.seen = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.turns = {"t2i": 0, "edit": 0}
 
     def examined_by(self, examiner: Callable[..., Callable[[int], object]], recipe: Recipe) -> None:
-        self.examine = examiner(self.method.cast.student, recipe.student.grid, recipe.run.precision)
+        self.examine = examiner(self.method.roles.student, recipe.student.grid, recipe.run.precision)
 
     def go_on(self) -> None:
         batch = self.batch(self.iteration)
-        k = self.method.exit_step(batch.task, self.turns[batch.task])
+        k = self.method.student.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
         begun = time.process_time()
         self.method.iterate(self.iteration, k, batch)
         self.seconds += time.process_time() - begun
         self.iteration += 1
         if self.iteration % self.every == 0:
-            with self.method.average.applied():
+            with self.method.optimizers.ema.applied():
                 found = dict(self.examine(self.iteration))  # type: ignore[call-overload]
             self.seen.append({"iteration": self.iteration, "seconds": round(self.seconds, 1), **found})
 

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 from made_up import SIZE, composition_of, edit_cases, forked, patiently, t2i_cases
-from rich.console import Console
-from rich.progress import Progress
 from safetensors import safe_open
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
@@ -29,6 +27,7 @@ from fewstep.runtime.errors import (
 )
 from fewstep.runtime.rank_slice import RankSlice
 from fewstep.runtime.task import Task
+from tests.reporters import Recorded
 
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}
 
@@ -134,9 +133,10 @@ def test_a_rank_that_comes_late_still_has_its_own_share(
 
 
 def test_progress_counts_conditionings(backbone: QwenImage21, cases: list[Case], store: ConditioningStore) -> None:
-    with Progress(console=Console(quiet=True)) as progress:
-        encode_cases(backbone, cases, store, size=SIZE, progress=progress)
-        assert progress.tasks[0].completed == progress.tasks[0].total == 24
+    reporter = Recorded()
+    encode_cases(backbone, cases, store, size=SIZE, reporter=reporter)
+    assert reporter.totals == {"encoding": 24}
+    assert reporter.done == {"encoding": 24}
 
 
 def test_batches_go_straight_into_the_network(

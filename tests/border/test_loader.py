@@ -15,7 +15,8 @@ from fewstep.data.mixture import (
     task_at,
 )
 from fewstep.data.streams import by_category
-from fewstep.encode.loader import Batch, Loader
+from fewstep.encode.batch import Batch
+from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import RecipeError, StoreError
 from fewstep.runtime.task import Task

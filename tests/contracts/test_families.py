@@ -21,7 +21,7 @@ from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
 from fewstep.cli.verbs import inspection
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.flow.rng import NamedRNG
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
@@ -121,7 +121,7 @@ def test_an_edit_model_with_a_teacher_for_each_task(tmp_path: Path) -> None:
     backbone = load_backbone(base, dtype=torch.float32)
     cond = T2I.conditioning(backbone)
     roles = build_roles(
-        backbone, StudentPlan(adapter=SMALL), CriticPlan(adapter=SMALL), spec, iterations=4, rng=NamedRNG(0)
+        backbone, RolesSpec(StudentPlan(adapter=SMALL), CriticPlan(adapter=SMALL), spec, 4), NamedRNG(0)
     )
     z_BND, t_B = noise_for(backbone, cond), torch.tensor([0.6])
     assert roles.teachers.of_task("edit") is roles.teachers.teachers["base"]

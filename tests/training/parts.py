@@ -13,10 +13,11 @@ from fewstep.backbones.conditioning import (
     stack,
 )
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
@@ -24,11 +25,9 @@ from fewstep.roles.plan import (
     TeachersSpec,
 )
 from fewstep.runtime.task import Task
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
-from fewstep.train.monitor import StepTimer
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 SIZE = (32, 32)
 CATEGORIES = ("landscape", "portrait", "sign")
@@ -68,19 +67,15 @@ def tiny_dmd_step(
 ) -> DMDStep:
     """Adapters over a guided tiny base, no two roles alike."""
     small, rng = AdapterPlan(rank=4, alpha=8.0), NamedRNG(0)
-    plans = StudentPlan(adapter=small, **(student or {})), CriticPlan(adapter=small, **critic)
+    plans = StudentPlan(adapter=small, ema=0.9, **(student or {})), CriticPlan(adapter=small, **critic)
     spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
     objective = ObjectivePlan.model_validate(extra_losses or {})
-    roles = build_roles(tiny(device=device), *plans, spec, iterations=5, rng=rng, precision=precision)
-    role_optimizers = RoleOptimizer(roles.student, plans[0]), RoleOptimizer(roles.critic, plans[1])
+    roles = build_roles(tiny(device=device), RolesSpec(*plans, spec, 5), rng, Execution(precision=precision))
     with torch.no_grad():  # B = 0 has no gradient for A, and all roles agree
         for role in (roles.student, roles.critic):
             for name, weight in role.named_parameters().items():
                 weight += 0.05 * rng.normal(weight.shape, f"{role.name} {name}").to(device)
-    return DMDStep(
-        roles, *plans, objective, rng, *role_optimizers, EMA(roles.student, 0.9), StepTimer(device),
-        extra_losses=build_extra_losses(objective, roles, plans[0].grid, rng),
-    )  # fmt: skip
+    return build_dmd_step(roles, DMDSettings(*plans, objective), rng)
 
 
 def batch(i: int = 0, size: int = 2, task: Task | None = None) -> Batch:

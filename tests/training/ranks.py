@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from runs import ending, lines
 from torch import Tensor
 
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.runtime.parallel import Ranks, process_group
 
 

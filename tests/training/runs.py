@@ -7,6 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,23 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from fewstep.backbones.testing.toy import ToyBackbone
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     CriticPlan,
     StudentPlan,
     TeachersSpec,
 )
 from fewstep.roles.sharding import REPLICATED, Placement
+from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.train.build import build_dmd_step
 from fewstep.train.checkpoint import Checkpoints, load_checkpoint
+from fewstep.train.hooks import RunHooks
 from fewstep.train.plan import RunPlan
+from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 
 
@@ -41,6 +47,7 @@ def toy_trainer(
     objective: dict[str, Any] | None = None,
     hooks: dict[str, Any] | None = None,
     placement: Placement = REPLICATED,
+    ranks: Ranks = SINGLE_RANK,
     **run: Any,
 ) -> Trainer:
     """A run of few iterations; what is not given is small."""
@@ -51,9 +58,18 @@ def toy_trainer(
     usual = {"iterations": 6, "save_every_iterations": 2, "examine_every_iterations": 2, "sample_every_iterations": 3}
     plan = RunPlan(**{**usual, **run})
     backbone, rng = ToyBackbone(), NamedRNG(seed)
-    roles = build_roles(backbone, *plans, TeachersSpec(), iterations=plan.iterations, rng=rng, placement=placement)
+    roles = build_roles(
+        backbone, RolesSpec(*plans, TeachersSpec(), plan.iterations), rng, Execution(placement=placement)
+    )
     batches = batch(toy_batches(backbone, size=4, side=16))
-    return Trainer(folder, roles, batches, rng, plan, *plans, ObjectivePlan(**(objective or {})), **(hooks or {}))
+    return Trainer(
+        folder,
+        build_dmd_step(roles, DMDSettings(*plans, ObjectivePlan(**objective or {})), rng, ranks),
+        batches,
+        plan,
+        RunHooks(**hooks or {}),
+        ranks,
+    )
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -115,7 +131,7 @@ def _forked(folder: Path) -> int:
         try:
             torch.set_num_threads(1)
             trainer = toy_trainer(folder)
-            trainer.examine = examined(trainer)
+            trainer.hooks = replace(trainer.hooks, examine=examined(trainer))
             trainer.train()
             os._exit(0)
         finally:

@@ -9,15 +9,15 @@ import torch
 from parts import batch as tiny_batch
 from parts import tiny
 from ranks import apart, assert_alike, flat, on_ranks
-from rich.console import Console
 from runs import lines, toy_trainer
 from test_ranks import full
 from torch import Tensor
 
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
@@ -25,20 +25,21 @@ from fewstep.roles.plan import (
     TeachersSpec,
 )
 from fewstep.roles.recomputation import Recomputation
+from fewstep.roles.roles import Roles
 from fewstep.run.budget.op_counter import (
     ACTIVATIONS,
     ROLLOUT,
     OpCounter,
 )
-from fewstep.run.launch import _distill
+from fewstep.run.preflight import preflight
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.errors import RecipeError, TrainingStopped
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.runtime.reporter import SILENT
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
 from fewstep.train.monitor import StepTimer, merge_metrics
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 SIZE = 4
 TERMS = {
@@ -82,7 +83,7 @@ def test_ranks_with_fewer_samples_than_parts_are_refused_before_anything_is_made
     recipe = load_recipe("pocket", ["run.batch=5", "run.gradient_accumulation=3"])
     said = r"batch 5 on 2 ranks, 2 on some of them, cannot .* in 3 parts; .*_accumulation 2 or less, or run.batch 6"
     with pytest.raises(RecipeError, match=said):
-        _distill(recipe, tmp_path / "run", Console(quiet=True), None, None, Ranks(0, 2))
+        preflight(recipe, 2, SILENT)
     assert not any(tmp_path.iterdir())
 
 
@@ -154,7 +155,7 @@ def cast_of(mode: Any, **given: Any) -> tuple[Roles, StudentPlan, CriticPlan]:
     stopped = given.pop("prefix_gradient", "full")
     student, critic = (plan.model_copy(update={"prefix_gradient": stopped}) for plan in (student, critic))
     spec = TeachersSpec.model_validate({"base": {"guidance": GUIDED}})
-    roles = build_roles(tiny(), student, critic, spec, iterations=3, rng=NamedRNG(0), **given)
+    roles = build_roles(tiny(), RolesSpec(student, critic, spec, 3), NamedRNG(0), Execution(**given))
     for network in (roles.student, roles.critic):
         for name, weight in network.named_parameters().items():
             if "lora" in name:
@@ -167,18 +168,14 @@ def cast_of(mode: Any, **given: Any) -> tuple[Roles, StudentPlan, CriticPlan]:
 def method_of(mode: Any, terms: str, timer: Any, **given: Any) -> DMDStep:
     roles, student, critic = cast_of(mode, **given)
     objective, rng = ObjectivePlan.model_validate(TERMS[terms]), NamedRNG(0)
-    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
-    return DMDStep(
-        roles, student, critic, objective, rng, *role_optimizers, EMA(roles.student, 0.9), timer,
-        terms=build_extra_losses(objective, roles, student.grid, rng),
-    )  # fmt: skip
+    return build_dmd_step(roles, DMDSettings(student, critic, objective), rng, timer=timer)
 
 
 def gradients(parts: int, mode: Any, terms: str = "matching", **given: Any) -> dict[str, Tensor]:
     """Of both roles, of the last updates with edits: without momentum Adam's first moment is the gradient."""
     method = method_of(mode, terms, StepTimer(torch.device("cpu")), **given)
     method.iterate(0, 1, *tiny_batch(1, SIZE).micro_batches(parts))
-    role_optimizers = {"student": method.student_optimizer, "critic": method.critic_optimizer}
+    role_optimizers = {"student": method.optimizers.student, "critic": method.optimizers.critic}
     return {role: flat(role_optimizer.state(), "/exp_avg") for role, role_optimizer in role_optimizers.items()}
 
 

@@ -15,14 +15,16 @@ from runs import lines, toy_trainer
 
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.train.build import build_dmd_step
 from fewstep.train.plan import RunPlan
+from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 
 KEPT = Path(__file__).parent / "golden.json"
@@ -38,8 +40,10 @@ def tiny_qwen_image_21(folder: Path) -> None:
     student, critic = StudentPlan(adapter=small), CriticPlan(adapter=small, updates=1)
     spec = TeachersSpec.model_validate({"base": {"guidance": {"t2i": {"scale": 2.5, "keep_norm": True}}}})
     rng, run = NamedRNG(0), RunPlan(iterations=5)
-    roles = build_roles(tiny(), student, critic, spec, iterations=5, rng=rng)
-    Trainer(folder, roles, batch, rng, run, student, critic, ObjectivePlan(time_shift=2.0)).train()
+    roles = build_roles(tiny(), RolesSpec(student, critic, spec, 5), rng)
+    Trainer(
+        folder, build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan(time_shift=2.0)), rng), batch, run
+    ).train()
 
 
 TRACES = {"toy": toy, "tiny-qwen-image-2.1": tiny_qwen_image_21}

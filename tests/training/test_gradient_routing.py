@@ -11,7 +11,8 @@ from torch import Tensor
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.dmd import dmd_loss
-from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
 from fewstep.roles.plan import (
     AdapterPlan,
@@ -20,6 +21,8 @@ from fewstep.roles.plan import (
     TeachersSpec,
 )
 from fewstep.roles.recomputation import Recomputation
+from fewstep.roles.roles import Roles
+from fewstep.roles.step_index import StepIndex
 from fewstep.train.role_optimizer import RoleOptimizer
 
 PLAN = AdapterPlan(rank=4, alpha=4.0)
@@ -40,9 +43,11 @@ def cast_of(
     of_student, of_critic = modes(mode)
     student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
     roles = build_roles(
-        tiny(dtype), student, critic, TeachersSpec(), iterations=4, rng=NamedRNG(0), precision=precision,
-        gradient_checkpointing=checkpointing,
-    )  # fmt: skip
+        tiny(dtype),
+        RolesSpec(student, critic, TeachersSpec(), 4),
+        NamedRNG(0),
+        Execution(precision=precision, gradient_checkpointing=checkpointing),
+    )
     with torch.no_grad():
         for network in (roles.student, roles.critic):  # as after some training: at first all roles are the base
             for name, weight in network.named_parameters().items():
@@ -58,7 +63,7 @@ def student_loss(roles: Roles) -> Tensor:
     lesson = batch(1)
     z = normal(2, 4, 8)
     x0 = z - T[:, None, None] * roles.student.velocity(z, T, lesson.cond)
-    v_real = roles.teachers.velocity(z, T, lesson, 0, 0)
+    v_real = roles.teachers.velocity(z, T, lesson, StepIndex(0, 0))
     with torch.no_grad():
         v_fake = roles.critic.velocity(z, T, lesson.cond)
     return dmd_loss(x0, z, T, v_real, v_fake, 0.05)[0]
@@ -169,11 +174,13 @@ def test_both_modes_learn_in_fp32_and_start_as_the_teacher(mode: str) -> None:
     of_student, of_critic = modes(mode)
     student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
     backbone = tiny(torch.bfloat16)
-    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=1, rng=NamedRNG(0), precision="bf16")
+    roles = build_roles(
+        backbone, RolesSpec(student, critic, TeachersSpec(), 1), NamedRNG(0), Execution(precision="bf16")
+    )
     lesson, z = batch(1), normal(2, 4, 8)
     assert {p.dtype for n in (roles.student, roles.critic) for p in n.parameters()} == {torch.float32}
     with torch.no_grad():
-        v_real = roles.teachers.velocity(z, T, lesson, 0, 0)
+        v_real = roles.teachers.velocity(z, T, lesson, StepIndex(0, 0))
         for network in (roles.student, roles.critic):
             v = network.velocity(z, T, lesson.cond)
             assert v.dtype == torch.float32

@@ -10,8 +10,9 @@ from parts import ALL_TERMS, batch, tiny_dmd_step
 from torch import Tensor, nn
 
 from benchmarks.host_reads import HostReads
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
+from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teachers import _TeacherRequest
 from fewstep.train.dmd_step import DMDStep
 
@@ -104,6 +105,6 @@ def test_both_branches_of_guidance_in_one_forward() -> None:
     for batched_cfg in (True, False):
         teachers.batched_cfg = batched_cfg
         before = sum(teachers.forwards.values())
-        said.append(teachers.velocity(z_BND, t_B, alike, 0, 0))
+        said.append(teachers.velocity(z_BND, t_B, alike, StepIndex(0, 0)))
         assert sum(teachers.forwards.values()) - before == (1 if batched_cfg else 2)
     torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)

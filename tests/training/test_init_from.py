@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from parts import batch, normal, tiny
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from test_lora_teachers import ALPHA, RANK, WRITERS, comfyui, diffusers, linear_shapes, update
 
@@ -15,21 +14,23 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors, merged
 from fewstep.lora.file import read_lora
 from fewstep.lora.truncation import truncate
-from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.roles.roles import Roles
 from fewstep.roles.validation import (
     initial_update,
     validate_init_from,
     validate_teachers,
 )
-from fewstep.run import launch
+from fewstep.run.preflight import preflight
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.errors import AdapterError
+from tests.reporters import Recorded
 
 T = torch.tensor([0.7, 0.3])
 
@@ -37,7 +38,7 @@ T = torch.tensor([0.7, 0.3])
 def roles(file: Path, mode: str = "adapter", rank: int = RANK, alpha: float = ALPHA) -> Roles:
     plan = StudentPlan.model_validate({"mode": mode, "adapter": {"rank": rank, "alpha": alpha}, "init_from": str(file)})
     spec = TeachersSpec.model_validate({})
-    return build_roles(tiny(), plan, CriticPlan(), spec, iterations=1, rng=NamedRNG(0))
+    return build_roles(tiny(), RolesSpec(plan, CriticPlan(), spec, 1), NamedRNG(0))
 
 
 def velocities(made: Roles) -> list[torch.Tensor]:
@@ -107,11 +108,11 @@ def test_a_higher_rank_is_cut_down_to_the_students_and_what_that_leaves_out_is_k
 
 def test_a_run_is_told_what_its_narrow_student_cannot_hold() -> None:
     for rank, told in ((4, "cut down"), (32, "")):
-        recipe, console = load_recipe("pocket", [f"student.adapter.rank={rank}"]), Console(record=True, width=300)
+        recipe, reporter = load_recipe("pocket", [f"student.adapter.rank={rank}"]), Recorded()
         cut = validate_init_from(recipe.student, recipe.model)
         assert cut is None or 0 < cut.relative < 1
-        launch._tell_cut(cut, recipe, console)
-        assert told in console.export_text()
+        preflight(recipe, 1, reporter)
+        assert [kind for kind, text in reporter.said if told and told in text] == (["warning"] if told else [])
         assert (cut is None) == (told == "")
 
 

@@ -8,7 +8,7 @@ from parts import tiny
 
 from fewstep.backbones.testing.toy import ToyBackbone
 from fewstep.flow.rng import NamedRNG
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.network import Network
 from fewstep.roles.plan import (
     CriticPlan,
@@ -133,7 +133,7 @@ def test_the_state_of_other_parameters_is_refused() -> None:
 
 
 def test_a_learner_over_a_frozen_role_is_our_mistake() -> None:
-    roles = build_roles(tiny(), StudentPlan(), CriticPlan(), TeachersSpec(), iterations=1, rng=NamedRNG(0))
+    roles = build_roles(tiny(), RolesSpec(StudentPlan(), CriticPlan(), TeachersSpec(), 1), NamedRNG(0))
     with pytest.raises(AssertionError, match="nothing to learn"):
         RoleOptimizer(roles.teachers.teachers["base"].network, StudentPlan())
 

@@ -19,7 +19,7 @@ from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors, merged
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     CriticPlan,
     StudentPlan,
@@ -118,11 +118,8 @@ def test_a_users_lora_is_its_merged_weights(
     plan |= {} if use == "teacher" else {"init_from": str(file)}
     roles = build_roles(
         backbone,
-        StudentPlan.model_validate(plan),
-        CriticPlan(),
-        TeachersSpec.model_validate(teachers),
-        iterations=1,
-        rng=NamedRNG(0),
+        RolesSpec(StudentPlan.model_validate(plan), CriticPlan(), TeachersSpec.model_validate(teachers), 1),
+        NamedRNG(0),
     )
     asked = roles.teachers.teachers["style"].network if use == "teacher" else roles.student
     torch.testing.assert_close(velocity(backbone, asked.velocity), wanted, rtol=0, atol=1e-5)

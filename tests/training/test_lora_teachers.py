@@ -18,12 +18,13 @@ from fewstep.lora.keys import (
     parse_key,
     to_diffusers_names,
 )
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     CriticPlan,
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.roles.step_index import StepIndex
 from fewstep.runtime.errors import AdapterError
 
 RANK, ALPHA = 3, 1.5
@@ -101,7 +102,7 @@ def test_a_lora_teacher_is_its_merged_weights(
     write(update(), tmp_path / "adapter.safetensors")
     named = {"style": {"adapter": str(tmp_path / "adapter.safetensors")}}
     spec = TeachersSpec.model_validate({"preset": "specialised-alone", "named": named})
-    roles = build_roles(tiny(), StudentPlan(), CriticPlan(), spec, iterations=1, rng=NamedRNG(0))
+    roles = build_roles(tiny(), RolesSpec(StudentPlan(), CriticPlan(), spec, 1), NamedRNG(0))
     merged_one, plain = tiny(), tiny()
     with torch.no_grad():
         for m, f in update().items():
@@ -109,7 +110,7 @@ def test_a_lora_teacher_is_its_merged_weights(
             weight.copy_(merged(weight, f, m))
         for i in (0, 1):  # text to image, then an edit
             z, lesson = normal(2, 4, 8), batch(i)
-            v = roles.teachers.velocity(z, T, lesson, 0, 0)
+            v = roles.teachers.velocity(z, T, lesson, StepIndex(0, 0))
             expected = merged_one.velocity(merged_one.transformer, z, T, lesson.cond)
             torch.testing.assert_close(v, expected, rtol=0, atol=1e-5)
             assert (v - plain.velocity(plain.transformer, z, T, lesson.cond)).abs().max() > 1e-2
@@ -120,7 +121,7 @@ def test_memory_grows_by_the_adapter_alone(tmp_path: Path) -> None:
     sizes = []
     for named in ({}, {"style": {"adapter": str(tmp_path / "x.safetensors")}}):
         spec = TeachersSpec.model_validate({"preset": "step-wise" if named else "base-only", "named": named})
-        roles = build_roles(tiny(), StudentPlan(), CriticPlan(), spec, iterations=1, rng=NamedRNG(0))
+        roles = build_roles(tiny(), RolesSpec(StudentPlan(), CriticPlan(), spec, 1), NamedRNG(0))
         base = roles.student.transformer
         sizes.append(sum(p.numel() for p in base.parameters()) + sum(b.numel() for b in base.buffers()))
         assert {id(t.network.transformer) for t in roles.teachers.teachers.values()} == {id(base)}

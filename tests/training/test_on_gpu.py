@@ -13,7 +13,7 @@ import torch
 from parts import ALL_TERMS, CPU, batch, tiny, tiny_dmd_step
 
 from fewstep.backbones.int8 import to_int8
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.runtime.task import Task
 from fewstep.sample.pictures import generate_pictures, load_student

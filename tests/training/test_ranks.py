@@ -1,5 +1,6 @@
 """Several ranks do what one process does: gloo on the CPU, each rank a process of its own."""
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from runs import ending, examined, toy_trainer
 
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
@@ -30,8 +31,10 @@ from fewstep.runtime.parallel import (
     Ranks,
     process_group,
 )
+from fewstep.train.build import build_dmd_step
 from fewstep.train.monitor import merge_over_ranks
 from fewstep.train.plan import RunPlan
+from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 
 SIZE = 4  # shared by 3 ranks: parts of 1, 1 and 2
@@ -42,14 +45,14 @@ def full(folder: Path, ranks: Ranks, iterations: int = 3, **run: Any) -> None:
     trainer = toy_trainer(
         folder,
         batch=lambda plain: lambda i: part(plain(i), ranks),
-        hooks={"ranks": ranks},
+        ranks=ranks,
         iterations=iterations,
         save_every_iterations=1,
         best_by="size",
         sample_every_iterations=0,
         **run,
     )
-    trainer.examine = examined(trainer)
+    trainer.hooks = replace(trainer.hooks, examine=examined(trainer))
     trainer.train()
 
 
@@ -63,7 +66,7 @@ def adapters(folder: Path, ranks: Ranks, learning_rate: float = 1e-3) -> None:
     student = StudentPlan(steps=2, adapter=plan, learning_rate=learning_rate)
     critic = CriticPlan(updates=2, adapter=plan, learning_rate=learning_rate)
     run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0)
-    roles = build_roles(tiny(), student, critic, TeachersSpec(), iterations=3, rng=NamedRNG(0))
+    roles = build_roles(tiny(), RolesSpec(student, critic, TeachersSpec(), 3), NamedRNG(0))
     for network in (roles.student, roles.critic):
         for name, weight in network.named_parameters().items():
             weight.data.copy_(NamedRNG(7).normal(tuple(weight.shape), f"{network.name} {name}") / 5)
@@ -71,7 +74,13 @@ def adapters(folder: Path, ranks: Ranks, learning_rate: float = 1e-3) -> None:
         network.name: {n: w.clone() for n, w in network.state().items()} for network in (roles.student, roles.critic)
     }
     batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
-    Trainer(folder, roles, batches, NamedRNG(0), run, student, critic, ObjectivePlan(), ranks=ranks).train()
+    Trainer(
+        folder,
+        build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan()), NamedRNG(0), ranks),
+        batches,
+        run,
+        ranks=ranks,
+    ).train()
     weights = [weight for network in (roles.student, roles.critic) for weight in network.state().values()]
     ranks.agree("weights", sha256(b"".join(weight.numpy().tobytes() for weight in weights)).hexdigest())
     if ranks.first:

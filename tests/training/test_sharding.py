@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,7 @@ from fewstep.backbones.meta_copy import meta_copy
 from fewstep.backbones.testing.toy import ToyBackbone
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan
-from fewstep.roles.build import (
-    Roles,
-    TeacherLoaders,
-    build_roles,
-)
+from fewstep.roles.build import TeacherLoaders, build_roles
 from fewstep.roles.compilation import compile_blocks
 from fewstep.roles.plan import (
     AdapterPlan,
@@ -32,6 +29,7 @@ from fewstep.roles.plan import (
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import placement_for
 from fewstep.runtime.errors import EnvironmentRefused, ModelError
 from fewstep.runtime.parallel import (
@@ -40,12 +38,14 @@ from fewstep.runtime.parallel import (
     local_shard_of,
 )
 from fewstep.runtime.parallel import local_shard as own_part
+from fewstep.train.build import build_dmd_step
 from fewstep.train.checkpoint import (
     Position,
     checkpoint_fault,
     load_checkpoint,
 )
 from fewstep.train.plan import RunPlan
+from fewstep.train.settings import DMDSettings
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
 from fewstep.train.trainer import Trainer
 
@@ -59,7 +59,7 @@ def toy(folder: Path, ranks: Ranks, iterations: int = 3, sharding: str = "full",
     trainer = toy_trainer(
         folder,
         batch=lambda plain: lambda i: part(plain(i), ranks),
-        hooks={"ranks": ranks},
+        ranks=ranks,
         placement=placement_for(sharding, ranks, CPU, "fp32"),
         **{
             "iterations": iterations,
@@ -70,7 +70,7 @@ def toy(folder: Path, ranks: Ranks, iterations: int = 3, sharding: str = "full",
             **run,
         },
     )
-    trainer.examine = examined(trainer)
+    trainer.hooks = replace(trainer.hooks, examine=examined(trainer))
     return trainer
 
 
@@ -138,7 +138,13 @@ def iterated(
     strayed(roles)
     batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
     run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0, gradient_accumulation=parts)
-    Trainer(folder, roles, batches, NamedRNG(0), run, student, critic, objective, ranks=ranks).train()
+    Trainer(
+        folder,
+        build_dmd_step(roles, DMDSettings(student, critic, objective), NamedRNG(0), ranks),
+        batches,
+        run,
+        ranks=ranks,
+    ).train()
 
 
 def strayed(roles: Roles) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from fewstep.flow.guidance import Guidance, guided
 from fewstep.flow.rng import NamedRNG
-from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import OffloadedNetwork
 from fewstep.roles.plan import (
@@ -21,6 +21,8 @@ from fewstep.roles.plan import (
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.roles.roles import Roles
+from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teacher_plan import (
     TeacherPlan,
     TeacherSchedule,
@@ -200,7 +202,7 @@ def cast_with(tmp_path: Path, **given: Any) -> Roles:
     named = {name: {"adapter": lora(tmp_path / f"{name}.safetensors", name)} for name in names}
     named["faces"]["categories"] = ["portrait"]
     teachers = TeachersSpec.model_validate({"preset": "constant", "ramp": 0, "named": named, "lam_max": 0.25, **given})
-    return build_roles(tiny(), StudentPlan(), CriticPlan(), teachers, iterations=100, rng=NamedRNG(0))
+    return build_roles(tiny(), RolesSpec(StudentPlan(), CriticPlan(), teachers, 100), NamedRNG(0))
 
 
 def network_of(roles: Roles, name: str) -> Network:
@@ -212,7 +214,7 @@ def test_v_real_is_the_weighted_sum_of_guided_teachers(tmp_path: Path) -> None:
     guidance = {"t2i": {"scale": 3.0, "keep_norm": True, "negative": "a blurred picture"}}
     roles = cast_with(tmp_path, base={"guidance": guidance})
     lesson, z = batch(0, size=3, task="t2i"), normal(3, 4, 8)
-    v = roles.teachers.velocity(z, T, lesson, 0, 0)
+    v = roles.teachers.velocity(z, T, lesson, StepIndex(0, 0))
     with torch.no_grad():
         away = lesson.negatives["a blurred picture"]
         branches = [network_of(roles, "base").velocity(z, T, cond) for cond in (lesson.cond, away)]
@@ -238,7 +240,7 @@ def test_branches_of_equal_length_share_a_forward(tmp_path: Path, i: int) -> Non
     for away, forwards in ((lesson.cond, 1), (empty, 2)):
         before = roles.teachers.forwards["base"]
         same = type(lesson)(**{**vars(lesson), "negatives": {"": away}})
-        v = roles.teachers.velocity(z, T, same, 0, 0)
+        v = roles.teachers.velocity(z, T, same, StepIndex(0, 0))
         assert roles.teachers.forwards["base"] - before == forwards
         with torch.no_grad():
             branches = [network_of(roles, "base").velocity(z, T, cond) for cond in (lesson.cond, away)]
@@ -251,7 +253,7 @@ def test_weight_zero_costs_no_forward(tmp_path: Path) -> None:
     asked = []
     for k, iteration in ((0, 50), (3, 0), (3, 50)):
         before = roles.teachers.forwards.copy()
-        roles.teachers.velocity(z, T, lesson, k, iteration)
+        roles.teachers.velocity(z, T, lesson, StepIndex(iteration, k))
         asked.append(dict(roles.teachers.forwards - before))
     assert asked == [{"base": 1}, {"base": 1}, {"base": 1, "style": 1, "faces": 1}]
 
@@ -259,7 +261,7 @@ def test_weight_zero_costs_no_forward(tmp_path: Path) -> None:
 def test_specialised_alone_does_not_run_the_base(tmp_path: Path) -> None:
     named = {"style": {"adapter": lora(tmp_path / "x.safetensors", "x")}}
     roles = cast_with(tmp_path, preset="specialised-alone", named=named)
-    roles.teachers.velocity(normal(3, 4, 8), T, batch(0, size=3), 0, 0)
+    roles.teachers.velocity(normal(3, 4, 8), T, batch(0, size=3), StepIndex(0, 0))
     assert roles.teachers.forwards == {"style": 1}
 
 
@@ -271,7 +273,7 @@ def test_teachers_are_not_loaded_for_nothing(tmp_path: Path) -> None:
 def test_unguided_teachers_need_no_negative_prompt(tmp_path: Path) -> None:
     lesson = batch(0, size=3)
     bare = type(lesson)(**{**vars(lesson), "negatives": {}})
-    assert cast_with(tmp_path).teachers.velocity(normal(3, 4, 8), T, bare, 0, 0).isfinite().all()
+    assert cast_with(tmp_path).teachers.velocity(normal(3, 4, 8), T, bare, StepIndex(0, 0)).isfinite().all()
 
 
 def test_a_further_model_teaches_with_weights_of_its_own(tmp_path: Path) -> None:
@@ -283,7 +285,7 @@ def test_a_further_model_teaches_with_weights_of_its_own(tmp_path: Path) -> None
     z = normal(3, 4, 8)
     for i, sign in ((0, 1), (1, -1)):
         lesson = batch(i, size=3)
-        v = roles.teachers.velocity(z, T, lesson, 0, 0)
+        v = roles.teachers.velocity(z, T, lesson, StepIndex(0, 0))
         with torch.no_grad():
             torch.testing.assert_close(v, sign * network_of(roles, "base").velocity(z, T, lesson.cond))
 
@@ -319,7 +321,7 @@ def mixed_cast(tmp_path: Path) -> Roles:
     }
     teachers = {"preset": "step-wise", "ramp": 0, "named": named, "lam_max": {"style": 0.3, "faces": 0.5}}
     spec_ = TeachersSpec.model_validate(teachers)
-    return build_roles(tiny(), StudentPlan(), CriticPlan(), spec_, iterations=100, rng=NamedRNG(0))
+    return build_roles(tiny(), RolesSpec(StudentPlan(), CriticPlan(), spec_, 100), NamedRNG(0))
 
 
 def saved(backbone: Any, folder: Path) -> str:
@@ -335,18 +337,18 @@ def test_a_batch_of_all_kinds_equals_one_sample_at_a_time(tmp_path: Path, k: int
     roles, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
     assert set(lesson.categories) == {"landscape", "portrait", "sign"}
     z, t = normal(6, 4, 8), torch.linspace(0.1, 0.9, 6)
-    together = roles.teachers.velocity(z, t, lesson, k, 50)
+    together = roles.teachers.velocity(z, t, lesson, StepIndex(50, k))
     for b in range(6):
         negatives = {prompt: cond.rows([b]) for prompt, cond in lesson.negatives.items()}
         facts = {"cond": lesson.cond.rows([b]), "negatives": negatives, "categories": lesson.categories[b : b + 1]}
         one = type(lesson)(**{**vars(lesson), **facts})
-        alone = roles.teachers.velocity(z[b : b + 1], t[b : b + 1], one, k, 50)
+        alone = roles.teachers.velocity(z[b : b + 1], t[b : b + 1], one, StepIndex(50, k))
         torch.testing.assert_close(together[b : b + 1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_teacher_runs_for_its_samples_alone(tmp_path: Path) -> None:
     roles, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
-    prediction = roles.teachers.prediction(normal(6, 4, 8), torch.full((6,), 0.5), lesson, 3, 50)
+    prediction = roles.teachers.prediction(normal(6, 4, 8), torch.full((6,), 0.5), lesson, StepIndex(50, 3))
     asked = {
         name: [lesson.categories[row] for row in by_teacher.rows] for name, by_teacher in prediction.by_teacher.items()
     }
@@ -362,7 +364,7 @@ def test_the_base_may_run_only_to_compare(tmp_path: Path) -> None:
     named = {"style": {"adapter": lora(tmp_path / "x.safetensors", "x")}}
     roles = cast_with(tmp_path, preset="specialised-alone", named=named)
     z, lesson = normal(3, 4, 8), batch(0, size=3)
-    plain, both = (roles.teachers.prediction(z, T, lesson, 0, 0, include_base=too) for too in (False, True))
+    plain, both = (roles.teachers.prediction(z, T, lesson, StepIndex(0, 0), include_base=too) for too in (False, True))
     torch.testing.assert_close(plain.v_real_BND, both.v_real_BND, rtol=0, atol=0)
     assert (plain.common_rows("style"), both.common_rows("style")) == ([], [0, 1, 2])
     assert roles.teachers.forwards == {"style": 2, "base": 1}
@@ -371,9 +373,11 @@ def test_the_base_may_run_only_to_compare(tmp_path: Path) -> None:
 def test_what_guidance_adds_comes_apart_from_the_teachers_and_together_again(tmp_path: Path) -> None:
     roles, lesson = mixed_cast(tmp_path), batch(0, size=6, task="t2i")
     z, t = normal(6, 4, 8), torch.linspace(0.1, 0.9, 6)
-    whole, plain = (roles.teachers.prediction(z, t, lesson, 3, 50, unguided=u).v_real_BND for u in (False, True))
+    whole, plain = (
+        roles.teachers.prediction(z, t, lesson, StepIndex(50, 3), unguided=u).v_real_BND for u in (False, True)
+    )
     before = roles.teachers.forwards.copy()
-    added, v_cond = roles.teachers.guidance_term(z, t, lesson, 3, 50)
+    added, v_cond = roles.teachers.guidance_term(z, t, lesson, StepIndex(50, 3))
     assert set(roles.teachers.forwards - before) == {"faces"}
     torch.testing.assert_close(plain + added, whole)
     faced = torch.tensor([category == "portrait" for category in lesson.categories])
@@ -410,7 +414,7 @@ def test_an_offloaded_teacher_answers_as_a_resident_one(tmp_path: Path) -> None:
     for place in ("resident", "offloaded"):
         named = {"x": {"model": folder, "place": place, "guidance": {"t2i": {"scale": 2.0}}}}
         roles = cast_with(tmp_path, preset="specialised-alone", named=named)
-        answers += [roles.teachers.velocity(z, T, lesson, 0, 0) for _ in range(2)]
+        answers += [roles.teachers.velocity(z, T, lesson, StepIndex(0, 0)) for _ in range(2)]
     for prediction in answers[1:]:
         torch.testing.assert_close(prediction, answers[0], rtol=0, atol=0)
 

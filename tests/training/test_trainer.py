@@ -14,11 +14,13 @@ import torch
 from parts import batch, tiny, toy_batches
 from runs import assert_same_run, ending, examined, killed_until_through, lines, toy_trainer
 
-from fewstep.encode.loader import Batch
+from fewstep.backbones.testing.toy import ToyBackbone
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.objective.rollout import Rollout
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     CriticPlan,
     StudentPlan,
@@ -29,10 +31,13 @@ from fewstep.runtime.errors import (
     RunError,
     TrainingStopped,
 )
+from fewstep.train.build import build_dmd_step
 from fewstep.train.checkpoint import Position
-from fewstep.train.dmd_step import exit_step
+from fewstep.train.draws import Draws
 from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best
+from fewstep.train.settings import DMDSettings
+from fewstep.train.student_rollout import RolloutState
 from fewstep.train.trainer import Trainer
 
 
@@ -85,8 +90,8 @@ def test_the_real_transformer_resumes_to_the_last_bit(tmp_path: Path, mode: Any,
         student, critic = StudentPlan(mode=mode, steps=2, prefix_gradient="stopped"), CriticPlan(mode=critics)
         rng, run = NamedRNG(0), RunPlan(iterations=iterations, save_every_iterations=1)
         spec = TeachersSpec.model_validate({"base": {"guidance": {"t2i": {"scale": 2}}}})
-        roles = build_roles(tiny(), student, critic, spec, iterations=3, rng=rng, precision="bf16")
-        return Trainer(folder, roles, batch, rng, run, student, critic, ObjectivePlan())
+        roles = build_roles(tiny(), RolesSpec(student, critic, spec, 3), rng, Execution(precision="bf16"))
+        return Trainer(folder, build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan()), rng), batch, run)
 
     trainer(tmp_path / "whole", 2).train()
     trainer(tmp_path / "broken", 1).train()
@@ -97,7 +102,7 @@ def test_the_real_transformer_resumes_to_the_last_bit(tmp_path: Path, mode: Any,
 
 def test_a_run_killed_at_random_moments_is_the_unbroken_one(tmp_path: Path) -> None:
     whole, killed = toy_trainer(tmp_path / "whole"), tmp_path / "killed"
-    whole.examine = examined(whole)
+    whole.hooks = replace(whole.hooks, examine=examined(whole))
     begun_s = time.perf_counter()
     whole.train()
     assert killed_until_through(killed, seed=7, most=8, span_s=0.6 * (time.perf_counter() - begun_s)) > 3
@@ -174,7 +179,7 @@ def spoilt(*numbers: int) -> Any:
 def test_updates_that_are_not_finite_are_skipped_and_counted(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path, batch=spoilt(2, 4), iterations=6)
     trainer.train()
-    assert trainer.skips.counts == {"student": 2, "critic": 4}
+    assert trainer.nonfinite.counts == {"student": 2, "critic": 4}
     skipped = [(line["student_skipped"], line["critic_skipped"]) for line in lines(tmp_path)]
     assert skipped == [(0, 0), (0, 0), (1, 2), (0, 0), (1, 2), (0, 0)]
     assert lines(tmp_path)[2]["student_loss"] is None
@@ -214,11 +219,14 @@ def test_who_looks_sees_the_averaged_student_when_due(tmp_path: Path) -> None:
 
     def seen(done: int) -> dict[str, float]:
         state = trainer.roles.student.state()
-        assert all(torch.equal(value, trainer.method.ema.mean[name]) for name, value in state.items())
+        assert all(torch.equal(value, trainer.step.optimizers.ema.mean[name]) for name, value in state.items())
         return {"x": float(done)}
 
-    trainer.render = lambda done: (rendered.append(done), seen(done))
-    trainer.examine = lambda done: (examined_at.append(done), seen(done))[1]
+    trainer.hooks = replace(
+        trainer.hooks,
+        render=lambda done: (rendered.append(done), seen(done)),
+        examine=lambda done: (examined_at.append(done), seen(done))[1],
+    )
     trainer.train()
     assert rendered == [0, 3, 6]
     assert examined_at == [0, 2, 4, 6]
@@ -259,10 +267,14 @@ def test_a_stopped_prefix_needs_a_family_that_has_one(tmp_path: Path) -> None:
 # ---- the exit step
 
 
+def draws_of(rng: NamedRNG) -> Draws:
+    return Draws(rng, ObjectivePlan(), ToyBackbone())
+
+
 def test_every_task_improves_every_step_equally_often() -> None:
     rng = NamedRNG(0)
     for task in ("t2i", "edit"):
-        steps = [exit_step(rng, task, turn, 4) for turn in range(40)]
+        steps = [draws_of(rng).exit_step(task, turn, 4) for turn in range(40)]
         for block in range(0, 40, 4):
             assert sorted(steps[block : block + 4]) == [0, 1, 2, 3]
 
@@ -271,18 +283,19 @@ def test_the_critic_learns_only_steps_that_matching_improves() -> None:
     """An anchor has the first one for itself."""
     for anchor, steps in ((None, {0, 1, 2, 3}), ({"teacher_steps": 2}, {1, 2, 3})):
         folder, objective = Path("nowhere"), {"first_step_anchor": anchor}
-        method = toy_trainer(folder, student={"steps": 4}, objective=objective).method
+        method = toy_trainer(folder, student={"steps": 4}, objective=objective).step
         batch = toy_batches(method.roles.student.backbone, size=64, side=16)(0)
         states = tuple(torch.full((64, 1, 1), float(k)) for k in range(5))
-        rollout = Rollout(method.student.grid, states)
+        rollout = Rollout(method.settings.student.grid, states)
         at_step = {k: float(rollout.clean(k)[0]) for k in range(4)}
-        seen = {float(x) for x in method.x0_at_random_steps(rollout, batch, "critic exit", 0, 0).flatten()}
+        state = RolloutState(batch, rollout)
+        seen = {float(x) for x in method.student.x0(state, None, "critic exit", 0, 0).flatten()}
         assert seen == {at_step[k] for k in steps}
 
 
 def test_no_period_of_the_data_meets_the_same_steps_only() -> None:
     """With iteration mod 4, tasks in turn would meet two steps each, and categories of period 4 one step each."""
-    steps = [exit_step(NamedRNG(0), "t2i", turn, 4) for turn in range(400)]
+    steps = [draws_of(NamedRNG(0)).exit_step("t2i", turn, 4) for turn in range(400)]
     for period in (2, 3, 4, 8):
         for phase in range(period):
             counts = Counter(steps[phase::period])
@@ -292,11 +305,12 @@ def test_no_period_of_the_data_meets_the_same_steps_only() -> None:
 def test_ranks_agree_on_the_step_and_share_no_noise(tmp_path: Path) -> None:
     """The step is made of seed, task and turn alone: ranks that disagreed would wait for each other for ever."""
     one, two = (toy_trainer(tmp_path / name) for name in ("one", "two"))
-    assert [exit_step(t.rng, "edit", 5, 4) for t in (one, two)] == [exit_step(NamedRNG(0), "edit", 5, 4)] * 2
+    mine = draws_of(NamedRNG(0)).exit_step("edit", 5, 4)
+    assert [t.step.student.draws.exit_step("edit", 5, 4) for t in (one, two)] == [mine] * 2
     whole = one.batch(0)
     halves = [
         replace(whole, samples=whole.samples[part], cond=whole.cond.rows(part)) for part in (slice(0, 2), slice(2, 4))
     ]
-    noise = torch.cat([two.method.noise(half, "noise", 3) for half in halves])
-    torch.testing.assert_close(noise, one.method.noise(whole, "noise", 3), rtol=0, atol=0)
+    noise = torch.cat([two.step.student.draws.noise(half, "noise", 3) for half in halves])
+    torch.testing.assert_close(noise, one.step.student.draws.noise(whole, "noise", 3), rtol=0, atol=0)
     assert len({tuple(row.flatten().tolist()) for row in noise}) == 4

@@ -1,6 +1,7 @@
 """What a run measures of its teachers, what it answers, and that a resumed run answers the same."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from test_teachers import lora
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import (
     AdapterPlan,
     AdaptivePlan,
@@ -26,9 +27,11 @@ from fewstep.roles.plan import (
 )
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.errors import TrainingStopped
+from fewstep.train.build import build_dmd_step
 from fewstep.train.diagnostics import latent_metrics
 from fewstep.train.monitor import PullMonitor, pulls_of
 from fewstep.train.plan import RunPlan
+from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 
 SMALL = AdapterPlan(rank=2, alpha=2.0)
@@ -44,9 +47,9 @@ def trainer(folder: Path, iterations: int = 6, objective: dict[str, Any] | None 
     )
     student, critic = StudentPlan(steps=2, adapter=SMALL), CriticPlan(adapter=SMALL, updates=1)
     rng, run = NamedRNG(0), RunPlan(iterations=iterations, save_every_iterations=2)
-    roles = build_roles(tiny(), student, critic, spec, iterations=6, rng=rng)
+    roles = build_roles(tiny(), RolesSpec(student, critic, spec, 6), rng)
     terms = ObjectivePlan.model_validate(objective or {})
-    return Trainer(folder, roles, batch, rng, run, student, critic, terms, spec.watch)
+    return Trainer(folder, build_dmd_step(roles, DMDSettings(student, critic, terms, spec.watch), rng), batch, run)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -134,7 +137,7 @@ def test_an_iteration_that_stops_a_run_is_looked_at_like_any_other(tmp_path: Pat
     def looking() -> Trainer:
         one = trainer(tmp_path / "stop", watch={"bound": 1e-6, "patience": 2, "answer": "stop"})
         one.run = one.run.model_copy(update={"examine_every_iterations": 2})
-        one.examine = lambda done: looked.append(done) or {"score": 1.0}  # type: ignore[func-returns-value]
+        one.hooks = replace(one.hooks, examine=lambda done: looked.append(done) or {"score": 1.0})  # type: ignore[func-returns-value]
         return one
 
     for _ in range(3):

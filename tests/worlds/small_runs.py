@@ -12,12 +12,12 @@ from fewstep.backbones.testing.toy import (
     GaussianWorld,
     ToyBackbone,
 )
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.objective.rollout import Rollout, roll_out
-from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.network import Network
 from fewstep.roles.plan import (
     AdaptivePlan,
@@ -25,18 +25,17 @@ from fewstep.roles.plan import (
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.roles.roles import Roles
 from fewstep.roles.teacher_plan import TeacherPlan, TeacherSchedule
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.weight_control import TeacherWeightControl
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
 from fewstep.train.monitor import (
-    StepTimer,
     pulls_of,
     to_host,
 )
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 SIGMAS = (1.0, 0.9, 0.75, 0.5)
 BASE = GaussianWorld(torch.tensor([[0.3, -0.2, 0.0]]), torch.tensor([[0.3, 0.4, 0.5]]))
@@ -51,21 +50,8 @@ def batch_of(backbone: ToyBackbone, i: int) -> Batch:
     return Batch(i, "t2i", cond, {}, samples, ("landscape",) * SAMPLES, ("a",) * SAMPLES)
 
 
-def build_dmd_step(roles: Roles, student: StudentPlan, critic: CriticPlan, **objective: Any) -> DMDStep:
-    plan = ObjectivePlan(**objective)
-    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
-    ema, extra_losses = EMA(roles.student, student.ema), build_extra_losses(plan, roles, student.grid, DRAW)
-    return DMDStep(
-        roles,
-        student,
-        critic,
-        plan,
-        DRAW,
-        *role_optimizers,
-        ema,
-        StepTimer(torch.device("cpu")),
-        extra_losses=extra_losses,
-    )
+def step_over(roles: Roles, student: StudentPlan, critic: CriticPlan, **objective: Any) -> DMDStep:
+    return build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan(**objective)), DRAW)
 
 
 def plans(learning_rate: float = 0.04) -> tuple[StudentPlan, CriticPlan]:
@@ -76,9 +62,9 @@ def plans(learning_rate: float = 0.04) -> tuple[StudentPlan, CriticPlan]:
 def student_rollout(m: DMDStep, backbone: ToyBackbone) -> Rollout:
     """The averaged student's walks from 250 draws of noise."""
     cond = stack(backbone.encode(["a word"], None, (SIDE, SIDE)) * 250)
-    with torch.no_grad(), m.ema.applied():
+    with torch.no_grad(), m.optimizers.ema.applied():
         eps = DRAW.normal((250, 16, 3), "look")
-        return roll_out(m.roles.student.bind(cond), eps, m.student.grid)
+        return roll_out(m.roles.student.bind(cond), eps, m.settings.student.grid)
 
 
 def law(m: DMDStep, backbone: ToyBackbone) -> tuple[Tensor, Tensor]:
@@ -104,7 +90,7 @@ def with_teacher(
     guidance: Mapping[str, Guidance] | None = None,
 ) -> Roles:
     """Base, student and critic of `backbone`, and a specialised teacher that is exact for the world `other`."""
-    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=iterations, rng=DRAW)
+    roles = build_roles(backbone, RolesSpec(student, critic, TeachersSpec(), iterations), DRAW)
     network = Network("other", backbone, GaussianNetwork(other, SIGMAS).requires_grad_(False))
     by_name = {**roles.teachers.teachers, "other": Teacher(network, guidance or {})}  # type: ignore[dict-item]
     plan = TeacherPlan((TeacherSchedule("other", weights_K),))
@@ -117,7 +103,7 @@ def trained(m: DMDStep, backbone: ToyBackbone, iterations: int) -> list[dict[str
     """So many iterations, each followed by what the trainer's loop does about trust; their figures."""
     told = []
     for i in range(iterations):
-        figures = to_host(m.iterate(i, m.exit_step("t2i", i), batch_of(backbone, i)))
+        figures = to_host(m.iterate(i, m.student.exit_step("t2i", i), batch_of(backbone, i)))
         told.append(figures)
         for name, pull in pulls_of(figures).items():
             m.roles.teachers.trust.adapt(name, pull)

@@ -8,10 +8,10 @@ from small_runs import (
     ITERATIONS,
     SIGMAS,
     batch_of,
-    build_dmd_step,
     law,
     moved,
     plans,
+    step_over,
     trained,
     with_teacher,
 )
@@ -21,17 +21,17 @@ from fewstep.backbones.testing.toy import (
     ToyBackbone,
     geometric_mixture,
 )
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import TeachersSpec
 
 
 def test_mean_and_spread_reach_the_teachers() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
-    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=ITERATIONS, rng=DRAW)
+    roles = build_roles(backbone, RolesSpec(student, critic, TeachersSpec(), ITERATIONS), DRAW)
     with torch.no_grad():
         roles.student.transformer.get_parameter("offset_KND").add_(0.3)
-    m = build_dmd_step(roles, student, critic)
+    m = step_over(roles, student, critic)
     true = backbone.world_of(batch_of(backbone, 0).cond.rows([0]))
     mean, var = law(m, backbone)
     assert (mean - true.mean_ND[0, 0]).abs().max() > 0.15  # displaced, and too narrow as any Euler walk of 4 steps
@@ -49,7 +49,7 @@ def test_two_teachers_meet_at_the_geometric_mixture() -> None:
     other = BASE.moved(torch.tensor([0.8, -0.8, 0.4]))
     student, critic = plans()
     roles = with_teacher(backbone, other, (0.25,) * 4, student, critic, iterations=ITERATIONS)
-    m = build_dmd_step(roles, student, critic)
+    m = step_over(roles, student, critic)
     trained(m, backbone, ITERATIONS)
     mixture = geometric_mixture([BASE, other], [0.75, 0.25])
     mean, var = law(m, backbone)
@@ -63,7 +63,7 @@ def test_an_iteration_leaves_agreement_alone() -> None:
     point = GaussianWorld(torch.tensor([[0.3, -0.2, 0.0]]), torch.full((1, 3), 1e-6))
     backbone = ToyBackbone(point, knots=SIGMAS)
     student, critic = plans(1e-4)
-    m = build_dmd_step(build_roles(backbone, student, critic, TeachersSpec(), iterations=1, rng=DRAW), student, critic)
+    m = step_over(build_roles(backbone, RolesSpec(student, critic, TeachersSpec(), 1), DRAW), student, critic)
     seen = m.iterate(0, 0, batch_of(backbone, 0))
     assert float(seen["gap"]) == pytest.approx(0, abs=1e-2)
     assert float(seen["cosine"]) == pytest.approx(1, abs=1e-3)

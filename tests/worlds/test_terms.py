@@ -13,10 +13,10 @@ from small_runs import (
     SIDE,
     SIGMAS,
     batch_of,
-    build_dmd_step,
     law,
     moved,
     plans,
+    step_over,
     student_rollout,
     trained,
 )
@@ -42,8 +42,9 @@ from fewstep.objective.dmd import dmd_gradient
 from fewstep.objective.first_step_anchor import anchor_loss
 from fewstep.objective.rollout import roll_out
 from fewstep.objective.segment_guidance import mean_velocity, segment_loss
-from fewstep.roles.build import Roles, build_roles
+from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.plan import TeachersSpec
+from fewstep.roles.roles import Roles
 from fewstep.roles.teachers import Teacher, Teachers
 
 GRID = SigmaGrid.of(SIGMAS)
@@ -57,7 +58,7 @@ def finer(steps: int) -> SigmaGrid:
 
 
 def cast_of(backbone: ToyBackbone, iterations: int) -> Roles:
-    return build_roles(backbone, *plans(), TeachersSpec(), iterations=iterations, rng=DRAW)
+    return build_roles(backbone, RolesSpec(*plans(), TeachersSpec(), iterations), DRAW)
 
 
 # ---- the teacher's mean velocity
@@ -150,8 +151,8 @@ def test_with_the_anchor_the_first_step_is_the_teachers_and_the_rest_still_match
     roles = cast_of(backbone, 60)
     with torch.no_grad():
         roles.student.transformer.get_parameter("offset_KND").add_(0.3)
-    m = build_dmd_step(roles, *plans(), first_step_anchor={"weight": 0.05, "teacher_steps": 5})
-    assert {m.exit_step("t2i", turn) for turn in range(60)} == {1, 2, 3}
+    m = step_over(roles, *plans(), first_step_anchor={"weight": 0.05, "teacher_steps": 5})
+    assert {m.student.exit_step("t2i", turn) for turn in range(60)} == {1, 2, 3}
     told = trained(m, backbone, 60)
     assert told[-1]["anchor_loss"] < 0.01 * told[0]["anchor_loss"]  # type: ignore[operator]
     world = GaussianWorld(BASE.mean_ND + moved(backbone), BASE.var_ND)
@@ -165,16 +166,16 @@ def test_with_the_anchor_the_first_step_is_the_teachers_and_the_rest_still_match
 
 
 def test_without_detach_the_first_step_is_matched_too() -> None:
-    m = build_dmd_step(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans(), first_step_anchor={"detach": False})
-    assert {m.exit_step("t2i", turn) for turn in range(4)} == {0, 1, 2, 3}
+    m = step_over(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans(), first_step_anchor={"detach": False})
+    assert {m.student.exit_step("t2i", turn) for turn in range(4)} == {0, 1, 2, 3}
 
 
 def test_the_anchor_of_one_task_leaves_the_other_to_matching() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
-    m = build_dmd_step(cast_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
-    assert {m.exit_step("t2i", turn) for turn in range(12)} == {0, 1, 2, 3}
-    assert {m.exit_step("edit", turn) for turn in range(12)} == {1, 2, 3}
-    plain = build_dmd_step(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
+    m = step_over(cast_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
+    assert {m.student.exit_step("t2i", turn) for turn in range(12)} == {0, 1, 2, 3}
+    assert {m.student.exit_step("edit", turn) for turn in range(12)} == {1, 2, 3}
+    plain = step_over(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
     told, expected = trained(m, backbone, 4), trained(plain, plain.roles.student.backbone, 4)
     assert "anchor_loss" not in told[0]
     assert [line["student_loss"] for line in told] == [line["student_loss"] for line in expected]
@@ -260,7 +261,7 @@ def test_a_run_with_decoupled_guidance(scale: float, monkeypatch: pytest.MonkeyP
     for decoupled in (True, False):
         backbone = ToyBackbone(BASE, knots=SIGMAS)
         roles = guided_cast(backbone, scale)
-        m = build_dmd_step(roles, *plans(), decoupled_guidance=decoupled)
+        m = step_over(roles, *plans(), decoupled_guidance=decoupled)
         trained(m, backbone, 40)
         means.append(law(m, backbone)[0])
         forwards.append(roles.teachers.forwards["base"])

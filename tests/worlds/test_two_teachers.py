@@ -6,10 +6,10 @@ from small_runs import (
     BASE,
     ITERATIONS,
     SIGMAS,
-    build_dmd_step,
     law,
     moved,
     plans,
+    step_over,
     student_rollout,
     trained,
     with_teacher,
@@ -34,7 +34,7 @@ def test_each_step_ends_at_the_mixture_of_its_own_row() -> None:
     rows = (0.0, 0.0, 0.25, 0.5)
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
-    m = build_dmd_step(with_teacher(backbone, OTHER, rows, student, critic, iterations=60), student, critic)
+    m = step_over(with_teacher(backbone, OTHER, rows, student, critic, iterations=60), student, critic)
     trained(m, backbone, 60)
     rollout, where = student_rollout(m, backbone), moved(backbone)
     for k, lam in enumerate(rows):
@@ -86,7 +86,7 @@ def test_teachers_of_other_spread_meet_at_the_fixed_point() -> None:
         other = GaussianWorld(OTHER.mean_ND, spread * OTHER.var_ND)
         student, critic = plans()
         roles = with_teacher(backbone, other, (0.5,) * 4, student, critic, iterations=60)
-        m = build_dmd_step(roles, student, critic, normaliser_floor=1e3)
+        m = step_over(roles, student, critic, normaliser_floor=1e3)
         trained(m, backbone, 60)
         rest = fixed_point([BASE, other], [0.5, 0.5])
         mean, var = law(m, backbone)
@@ -99,7 +99,7 @@ def test_pulls_settle_where_they_balance() -> None:
     """Measured, with a critic and a student that learn: near 1 in the end, for a constant weight."""
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
-    m = build_dmd_step(with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60), student, critic)
+    m = step_over(with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60), student, critic)
     told = trained(m, backbone, 60)
     late = torch.tensor([figures["pull/other"] for figures in told[40:]])
     assert 0.75 < float(late.median()) < 1.25
@@ -116,7 +116,7 @@ def test_trust_follows_the_measured_pull(bound: float, rises: bool) -> None:
     student, critic = plans()
     region = AdaptivePlan(bound=bound, start=0.4, least=0.1, raise_by=1.05, lower_by=0.9)
     roles = with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60, adaptive=region)
-    m = build_dmd_step(roles, student, critic)
+    m = step_over(roles, student, critic)
     trained(m, backbone, 60)
     share = roles.teachers.trust.shares["other"]
     assert share == 1.0 if rises else share < 0.2
@@ -133,7 +133,7 @@ def test_a_weight_of_zero_is_the_base_alone_to_the_last_bit() -> None:
         roles = with_teacher(backbone, OTHER, rows or (0.0,) * 4, student, critic, iterations=ITERATIONS)
         if rows is None:
             roles.teachers.teachers.pop("other")
-        m = build_dmd_step(roles, student, critic)
+        m = step_over(roles, student, critic)
         trained(m, backbone, 3)
         assert set(roles.teachers.forwards) == {"base"}
         laws.append(torch.stack(law(m, backbone)))

@@ -99,11 +99,12 @@ def distill(
 
     Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
     """
+    from fewstep.cli.terminal import TerminalReporter
     from fewstep.run import launch
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
-    launch.distill_recipe(chosen, to or Path("runs") / chosen.name, out, fork=fork)
+    launch.distill_recipe(chosen, to or Path("runs") / chosen.name, TerminalReporter(out), fork=fork)
 
 
 @app.command()
@@ -115,7 +116,7 @@ def plan(
         typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
     ] = None,
     gpus: Annotated[
-        int, typer.Option(help="How many of them rank_slice each batch, and weights as run.sharding says.", min=1)
+        int, typer.Option(help="How many of them share each batch, and weights as run.sharding says.", min=1)
     ] = 1,
     per_machine: Annotated[
         Optional[int],  # noqa: UP045
@@ -176,12 +177,14 @@ def encode(
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
     use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
-    from fewstep.run import launch
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.run.encoding import encode_recipe
     from fewstep.run.recipe import load_recipe
     from fewstep.runtime.rank_slice import RankSlice
 
     chosen = load_recipe(recipe, overrides or [])
-    launch.encode_recipe(chosen, to or Path("runs") / chosen.name, out, RankSlice.from_environment())
+    place = to or Path("runs") / chosen.name
+    encode_recipe(chosen, place, TerminalReporter(out), RankSlice.from_environment())
 
 
 @app.command()

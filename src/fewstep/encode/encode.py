@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.data.cases import Case
@@ -23,6 +22,7 @@ from fewstep.runtime.errors import (
     LayoutError,
 )
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
+from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import Task
 
 PROMPTS_A_CALL = 16  # ours
@@ -82,7 +82,7 @@ def encode_cases(
     *,
     size: tuple[int, int],
     negatives: Mapping[Task, Sequence[str]] | None = None,
-    progress: Progress | None = None,
+    reporter: Reporter = SILENT,
     rank_slice: RankSlice = FULL_SLICE,
 ) -> EncodeResult:
     """Encodes the cases' prompts, and the negative prompts of their task: once for t2i, once for each set of pictures
@@ -101,15 +101,14 @@ def encode_cases(
     calls = _first_kinds([left for call in mine if (left := _left_of(call, store)).prompts])
     held = asked - sum(len(call.prompts) for call in calls)
     kinds = {call.kind for call in calls}
-    bar = progress.add_task("encode", total=sum(len(call.prompts) for call in calls)) if progress else None
     measured: dict[tuple[int, tuple[int, int]], float] = {}
     try:
-        for number, call in enumerate(calls):
-            measured.setdefault(call.kind, _encode(backbone, call, store) / len(call.prompts))
-            if number + 1 == len(kinds):
-                _refuse_if_full(store, sum(measured[rest.kind] * len(rest.prompts) for rest in calls))
-            if progress and bar is not None:
-                progress.advance(bar, len(call.prompts))
+        with reporter.progress("encoding", sum(len(call.prompts) for call in calls)) as advance:
+            for number, call in enumerate(calls):
+                measured.setdefault(call.kind, _encode(backbone, call, store) / len(call.prompts))
+                if number + 1 == len(kinds):
+                    _refuse_if_full(store, sum(measured[rest.kind] * len(rest.prompts) for rest in calls))
+                advance(len(call.prompts))
     finally:
         store.flush()
     return EncodeResult(sum(len(call.prompts) for call in calls), held, time.perf_counter() - begun_s)

@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from fewstep.backbones.conditioning import (
@@ -11,13 +10,11 @@ from fewstep.backbones.conditioning import (
     stack,
 )
 from fewstep.backbones.layout import Layout
+from fewstep.data.batch_slice import batch_slice
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
-from fewstep.data.order import (
-    BatchOrder,
-    batch_slice,
-    refuse_few_samples,
-)
+from fewstep.data.order import BatchOrder
+from fewstep.encode.batch import Batch
 from fewstep.encode.encode import store_key
 from fewstep.encode.store import (
     ConditioningStore,
@@ -25,50 +22,10 @@ from fewstep.encode.store import (
     tensor_bytes,
 )
 from fewstep.runtime.errors import StoreError
+from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
 from fewstep.runtime.task import Task
 
 CACHE_BYTES = 2 * 2**30  # ours: a pocket store as a whole, at 7 B the latest thousand
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One task, one layout.
-
-    negatives: negative prompt -> the unconditional branch, about the same references. samples: global numbers, unique
-    over the run, the same on any number of ranks. share: this rank's samples over those of the whole batch.
-    """
-
-    index: int
-    task: Task
-    cond: Conditioning
-    negatives: Mapping[str, Conditioning]
-    samples: tuple[int, ...]
-    categories: tuple[str, ...]
-    case_ids: tuple[str, ...]
-    share: float = 1.0
-
-    def micro_batches(self, number: int) -> tuple["Batch", ...]:
-        """It in so many parts, by samples and in order; they differ by at most one sample.
-
-        Raises:
-            RecipeError: fewer samples than parts.
-        """
-        if number == 1:
-            return (self,)
-        refuse_few_samples(len(self.samples), 1, number)
-        return tuple(self._rows(batch_slice(len(self.samples), n, number)) for n in range(number))
-
-    def _rows(self, rows: slice) -> "Batch":
-        samples = self.samples[rows]
-        return replace(
-            self,
-            cond=self.cond.rows(rows),
-            negatives={prompt: cond.rows(rows) for prompt, cond in self.negatives.items()},
-            samples=samples,
-            categories=self.categories[rows],
-            case_ids=self.case_ids[rows],
-            share=self.share * len(samples) / len(self.samples),
-        )
 
 
 class Loader:
@@ -93,12 +50,11 @@ class Loader:
         size: tuple[int, int],
         seed: int,
         negatives: Mapping[Task, Sequence[str]] | None = None,
-        rank: int = 0,
-        world: int = 1,
+        rank_slice: RankSlice = FULL_SLICE,
         cache_bytes: int = CACHE_BYTES,
     ):
         self.store, self.batch_size, self.tasks = store, batch, composition.tasks
-        self.mine = batch_slice(batch, rank, world)
+        self.mine = batch_slice(batch, rank_slice.rank, rank_slice.world)
         self.negatives = dict(negatives or {})
         self._cache: OrderedDict[StoreKey, Conditioning] = OrderedDict()
         self._cache_room = cache_bytes

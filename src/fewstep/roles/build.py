@@ -1,4 +1,4 @@
-"""From plans to the cast of a run: student, critic and teachers."""
+"""From the recipe's plans to the roles of a run: student, critic and teachers over one base."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,26 +14,28 @@ from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.compilation import compile_blocks
+from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import OffloadedNetwork
-from fewstep.roles.plan import (
-    CriticPlan,
-    GuidanceByTask,
-    RolePlan,
-    StudentPlan,
-    TeachersSpec,
-)
-from fewstep.roles.recomputation import Recomputation, recompute
-from fewstep.roles.sharding import REPLICATED, Placement
-from fewstep.roles.teacher_plan import (
-    BASE,
-    teacher_plan,
-)
+from fewstep.roles.plan import CriticPlan, GuidanceByTask, RolePlan, StudentPlan, TeachersSpec
+from fewstep.roles.recomputation import recompute
+from fewstep.roles.roles import Roles
+from fewstep.roles.teacher_plan import BASE, TeacherPlan, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.validation import initial_update
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.task import TASKS, Task
+
+
+@dataclass(frozen=True)
+class RolesSpec:
+    """What the recipe says of the networks. iterations: of the run; the teachers' ramps are shares of it."""
+
+    student: StudentPlan
+    critic: CriticPlan
+    teachers: TeachersSpec
+    iterations: int
 
 
 @dataclass(frozen=True)
@@ -52,102 +54,91 @@ def _model(source: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
 FILE_LOADERS = TeacherLoaders(lambda source: lora_file.read_lora(adapter_path(source)), _model)
 
 
-@dataclass(frozen=True)
-class Roles:
-    """Who takes part. Student and critic begin as the base exactly: an adapter with B = 0, or a copy; the student of a
-    recipe with `init_from` as the base with that LoRA."""
-
-    student: Network
-    critic: Network
-    teachers: Teachers
-
-    @property
-    def networks(self) -> tuple[Network, ...]:
-        return self.student, self.critic, *(teacher.network for teacher in self.teachers.teachers.values())
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether all ranks must run together whatever one of them looks at."""
-        return any(network.is_sharded for network in self.networks)
-
-
 def build_roles(
     backbone: Backbone,
-    student: StudentPlan,
-    critic: CriticPlan,
-    teachers: TeachersSpec,
-    *,
-    iterations: int,
+    spec: RolesSpec,
     rng: NamedRNG,
-    precision: str = "fp32",
-    gradient_checkpointing: Recomputation = "off",
-    compile: bool = False,
+    execution: Execution | None = None,
     loaders: TeacherLoaders = FILE_LOADERS,
-    placement: Placement = REPLICATED,
 ) -> Roles:
-    """The cast over `backbone`, whose transformer becomes the frozen base (and is changed in place by adapters).
-
-    Args:
-        lay: how the weights of base, copies and resident teachers lie on the ranks. Adapters are whole on each.
+    """The roles over `backbone`, whose transformer becomes the frozen base (adapters change it in place).
 
     Raises:
         RecipeError: a teacher plan that contradicts itself. AdapterError, ModelError: a teacher that does not fit.
     """
-    plan = teacher_plan(teachers, student.steps)
-    given = backbone.transformer
-    begun = initial_update(student, linear_shapes(given)) if student.init_from else {}
-    # Copies are made before any adapter is put into the base.
-    changed: dict[str, Mapping[str, Factors]] = {"student": begun, "critic": {}}
-    trained: tuple[tuple[str, RolePlan], ...] = (("student", student), ("critic", critic))
-    copies = {name: placement.masters(given, changed[name]) for name, p in trained if p.mode == "full"}
-    bare = placement.bare(given)
-    base = placement.frozen(given)
-    backbone.replace_transformer(base)
-    adapters = Adapters(base, autocast=precision != "fp32")
-
-    def trained_network(name: str, p: RolePlan) -> Network:
-        if p.mode == "full":
-            network = Network(name, backbone, copies[name], precision=precision)
-        else:
-            adapters.add(name, p.adapter, (*backbone.lora_targets, *changed[name]), rng)
-            adapters.start_from(name, changed[name])
-            network = Network(name, backbone, base, adapters, name, precision)
-        recompute(network.transformer, gradient_checkpointing)
-        return network
-
-    def specialised(name: str) -> Network:
-        spec = teachers.named[name]
-        if spec.adapter is not None:
-            adapters.load(f"teacher-{name}", loaders.adapter(spec.adapter), spec.adapter)
-            return Network(name, backbone, base, adapters, f"teacher-{name}", precision)
-        model, dtype = spec.model, next(base.parameters()).dtype
-        assert model is not None
-
-        def load(where: torch.device) -> nn.Module:
-            return _fitting(loaders.model(model, dtype, where), base, model)
-
-        if spec.place == "offloaded":
-            return OffloadedNetwork(name, backbone, load(torch.device("cpu")), precision, backbone.device)
-        return Network(
-            name, backbone, placement.frozen(placement.loaded(load, bare, backbone.device)), precision=precision
-        )
-
-    by_name = {
-        BASE: Teacher(
-            Network(BASE, backbone, base, adapters, None, precision), _by_task(teachers.base.guidance, backbone)
-        )
-    }
-    for name in plan.used[1:]:
-        by_name[name] = Teacher(specialised(name), _by_task(teachers.named[name].guidance, backbone))
-    trust = TeacherWeightControl(plan.weighted, teachers.adaptive if teachers.preset == "adaptive" else None)
+    plan = teacher_plan(spec.teachers, spec.student.steps)
+    networks = _NetworkBuilder(backbone, spec, rng, execution or Execution(), loaders)
+    by_name = {name: Teacher(networks.teacher(name), _guidance(name, spec.teachers, backbone)) for name in plan.used}
     roles = Roles(
-        trained_network("student", student),
-        trained_network("critic", critic),
-        Teachers(plan, by_name, iterations, trust),
+        networks.trained("student", spec.student),
+        networks.trained("critic", spec.critic),
+        Teachers(plan, by_name, spec.iterations, _weight_control(plan, spec.teachers)),
     )
-    for network in roles.networks if compile else ():
+    for network in roles.networks if networks.execution.compile else ():
         compile_blocks(network.transformer)
     return roles
+
+
+class _NetworkBuilder:
+    """The base, the adapters over it, and the networks that are made of both."""
+
+    def __init__(
+        self, backbone: Backbone, spec: RolesSpec, rng: NamedRNG, execution: Execution, loaders: TeacherLoaders
+    ):
+        self.backbone, self.spec, self.rng, self.execution, self.loaders = backbone, spec, rng, execution, loaders
+        given, placement = backbone.transformer, execution.placement
+        init_from = initial_update(spec.student, linear_shapes(given)) if spec.student.init_from else {}
+        self.starts: dict[str, Mapping[str, Factors]] = {"student": init_from, "critic": {}}
+        trained: tuple[tuple[str, RolePlan], ...] = (("student", spec.student), ("critic", spec.critic))
+        # Copies are made before any adapter is put into the base.
+        self.copies = {name: placement.masters(given, self.starts[name]) for name, p in trained if p.mode == "full"}
+        self.bare = placement.bare(given)
+        self.base = placement.frozen(given)
+        backbone.replace_transformer(self.base)
+        self.adapters = Adapters(self.base, autocast=execution.precision != "fp32")
+
+    def trained(self, name: str, plan: RolePlan) -> Network:
+        """The student or the critic: a full copy, or an adapter over the base."""
+        if plan.mode == "full":
+            network = Network(name, self.backbone, self.copies[name], precision=self.execution.precision)
+        else:
+            start = self.starts[name]
+            self.adapters.add(name, plan.adapter, (*self.backbone.lora_targets, *start), self.rng)
+            self.adapters.start_from(name, start)
+            network = self._over_base(name, name)
+        recompute(network.transformer, self.execution.gradient_checkpointing)
+        return network
+
+    def teacher(self, name: str) -> Network:
+        """The base with all adapters off, a LoRA over it, or a further model."""
+        if name == BASE:
+            return self._over_base(name, None)
+        spec = self.spec.teachers.named[name]
+        if spec.adapter is not None:
+            adapter = f"teacher-{name}"
+            self.adapters.load(adapter, self.loaders.adapter(spec.adapter), spec.adapter)
+            return self._over_base(name, adapter)
+        assert spec.model is not None
+        return self._further_model(name, spec.model, offloaded=spec.place == "offloaded")
+
+    def _over_base(self, name: str, adapter: str | None) -> Network:
+        return Network(name, self.backbone, self.base, self.adapters, adapter, self.execution.precision)
+
+    def _further_model(self, name: str, source: str, offloaded: bool) -> Network:
+        dtype, device, precision = next(self.base.parameters()).dtype, self.backbone.device, self.execution.precision
+
+        def load(where: torch.device) -> nn.Module:
+            return _fitting(self.loaders.model(source, dtype, where), self.base, source)
+
+        if offloaded:
+            return OffloadedNetwork(name, self.backbone, load(torch.device("cpu")), precision, device)
+        placement = self.execution.placement
+        resident = placement.frozen(placement.loaded(load, self.bare, device))
+        return Network(name, self.backbone, resident, precision=precision)
+
+
+def _weight_control(plan: TeacherPlan, spec: TeachersSpec) -> TeacherWeightControl:
+    return TeacherWeightControl(plan.weighted, spec.adaptive if spec.preset == "adaptive" else None)
 
 
 def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:
@@ -161,6 +152,7 @@ def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:
     return transformer.requires_grad_(False)
 
 
-def _by_task(given: GuidanceByTask, backbone: Backbone) -> dict[Task, Guidance]:
+def _guidance(name: str, spec: TeachersSpec, backbone: Backbone) -> dict[Task, Guidance]:
+    given: GuidanceByTask = spec.base.guidance if name == BASE else spec.named[name].guidance
     plans = given or {}
     return {task: plans[task].guidance() if task in plans else backbone.default_guidance for task in TASKS}

@@ -55,8 +55,12 @@ class Network:
         with self.active(), autocast(cond.text_BLC.device, self.precision):
             return self.backbone.prefix(self.transformer, cond)
 
-    def bind(self, cond: Conditioning, prefix: Prefix | None = None) -> Velocity:
-        """The velocity with its conditioning bound, as the objective takes it."""
+    def bind(self, cond: Conditioning, prefix: Prefix | None = None, *, constant_prefix: bool = False) -> Velocity:
+        """The velocity with its conditioning bound, as the objective takes it. constant_prefix: its prefix is made
+        here, under the weights as they are, and gets no gradient."""
+        if constant_prefix:
+            with torch.no_grad():
+                prefix = self.prefix(cond)
 
         def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
             return self.velocity(z_BND, t_B, cond, prefix)

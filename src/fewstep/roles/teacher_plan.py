@@ -15,10 +15,9 @@ from torch import Tensor
 
 from fewstep.roles.plan import Preset, TeachersSpec
 from fewstep.runtime.errors import RecipeError
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import TASKS, Task
 
 BASE = "base"
-TASKS: tuple[Task, ...] = ("t2i", "edit")
 _ROUNDING = 1e-9
 FULL_TRUST: Mapping[str, float] = MappingProxyType({})
 _ValueT = TypeVar("_ValueT", float, tuple[float, ...])

@@ -23,6 +23,7 @@ from fewstep.flow.guidance import (
     guided,
 )
 from fewstep.roles.network import Network
+from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teacher_plan import BASE, TeacherPlan
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.device import to_device
@@ -112,10 +113,11 @@ class Teachers:
         return self.teachers[BASE]
 
     def velocity(
-        self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, k: int, iteration: int, prefixes: Prefixes | None = None
+        self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, at: StepIndex, prefixes: Prefixes | None = None
     ) -> Tensor:
-        """sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32."""
-        return self.prediction(z_BND, t_B, batch, k, iteration, prefixes=prefixes).v_real_BND
+        """v_real = sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32 (arXiv 2606.03746, step-wise multi-teacher
+        guidance, in velocities)."""
+        return self.prediction(z_BND, t_B, batch, at, prefixes=prefixes).v_real_BND
 
     @torch.no_grad()
     def prediction(
@@ -123,8 +125,7 @@ class Teachers:
         z_BND: Tensor,
         t_B: Tensor,
         batch: TeacherBatch,
-        k: int,
-        iteration: int,
+        at: StepIndex,
         *,
         unguided: bool = False,
         include_base: bool = False,
@@ -134,19 +135,19 @@ class Teachers:
 
         Args:
             unguided: leave guidance out; it has a term of its own.
-            base_too: run the base for every sample that a specialised teacher has weight on, to compare them.
+            include_base: run the base for every sample that a specialised teacher has weight on, to compare them.
             prefixes: what to keep and to use of this batch; None where it is asked about once.
         """
-        lam_MB = self._weights(batch, k, iteration)
+        lam_MB = self._weights(batch, at)
         asked_MB = lam_MB > 0
-        together_M = self._may_teach(batch, k, iteration)
+        together_M = self._may_teach(batch, at)
         if include_base:
             asked_MB[0] |= asked_MB[1:].any(dim=0)
             together_M[0] |= together_M[1:].any()
         by_teacher: dict[str, TeacherPrediction] = {}
         for m, name in enumerate(self.plan.names):
             if asked_MB[m].any() or self._must_join(name, together_M[m]):
-                one = self._predict_one(name, z_BND, t_B, batch, asked_MB[m], lam_MB[m], unguided, prefixes)
+                one = self._predict_one(_Query(name, batch, prefixes, unguided), z_BND, t_B, asked_MB[m], lam_MB[m])
                 if one is not None:
                     by_teacher[name] = one
         v_real_BND = torch.zeros_like(z_BND, dtype=torch.float32)
@@ -156,33 +157,34 @@ class Teachers:
 
     @torch.no_grad()
     def guidance_term(
-        self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, k: int, iteration: int, prefixes: Prefixes | None = None
+        self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, at: StepIndex, prefixes: Prefixes | None = None
     ) -> tuple[Tensor, Tensor]:
         """What guidance adds, sum_m lambda_m (guided_m - v_m), and the velocity it adds to: the mean of the guided
         teachers' v_m by the same weights. Both are 0 for samples without a guided teacher; unguided ones do not run."""
         term_BND, v_cond_BND = (torch.zeros_like(z_BND, dtype=torch.float32) for _ in range(2))
-        lam_MB = self._weights(batch, k, iteration)
+        lam_MB = self._weights(batch, at)
         active_M = torch.tensor([self._guidance(name, batch).active for name in self.plan.names])
         asked_MB = (lam_MB > 0) & active_M[:, None]
-        together_M = self._may_teach(batch, k, iteration) & active_M
+        together_M = self._may_teach(batch, at) & active_M
         total_B = (lam_MB * asked_MB).sum(dim=0).clamp_min(1e-12)
         for m, name in enumerate(self.plan.names):
             lam_B = lam_MB[m]
             if asked_MB[m].any() or self._must_join(name, together_M[m]):
-                one = self._predict_one(name, z_BND, t_B, batch, asked_MB[m], lam_B, False, prefixes)
+                one = self._predict_one(_Query(name, batch, prefixes), z_BND, t_B, asked_MB[m], lam_B)
                 if one is None:
                     continue
                 _add(term_BND, one.rows, one.lam_R, one.v_RND - one.v_cond_RND)
                 _add(v_cond_BND, one.rows, (lam_B / total_B)[list(one.rows)], one.v_cond_RND)
         return term_BND, v_cond_BND
 
-    def _weights(self, batch: TeacherBatch, k: int, iteration: int) -> Tensor:
+    def _weights(self, batch: TeacherBatch, at: StepIndex) -> Tensor:
+        """lambda_{k,m}(c) of each sample: (M, B)."""
         tasks = [batch.task] * len(batch.categories)
-        return self.plan.weights(k, iteration, self.iterations, tasks, batch.categories, self.trust.shares)
+        return self.plan.weights(at.k, at.iteration, self.iterations, tasks, batch.categories, self.trust.shares)
 
-    def _may_teach(self, batch: TeacherBatch, k: int, iteration: int) -> Tensor:
+    def _may_teach(self, batch: TeacherBatch, at: StepIndex) -> Tensor:
         """Whether some rank's samples could ask a teacher, whatever their categories: (M,)."""
-        return torch.tensor(self.plan.may_teach(k, iteration, self.iterations, batch.task, self.trust.shares))
+        return torch.tensor(self.plan.may_teach(at.k, at.iteration, self.iterations, batch.task, self.trust.shares))
 
     def _must_join(self, name: str, together: Tensor) -> bool:
         """A network whose weights lie in parts is run by all ranks or by none: each block is gathered from all of them.
@@ -193,26 +195,21 @@ class Teachers:
         return self.teachers[name].guidance.get(batch.task, NO_GUIDANCE) if name in self.teachers else NO_GUIDANCE
 
     def _predict_one(
-        self,
-        name: str,
-        z_BND: Tensor,
-        t_B: Tensor,
-        batch: TeacherBatch,
-        asked_B: Tensor,
-        lam_B: Tensor,
-        unguided: bool,
-        prefixes: Prefixes | None,
+        self, query: "_Query", z_BND: Tensor, t_B: Tensor, asked_B: Tensor, lam_B: Tensor
     ) -> TeacherPrediction | None:
-        """None where no sample asks: then the first one's forwards keep the other ranks company."""
+        """One teacher's answer for the samples that ask it. None where none does: then it runs on the first sample all
+        the same, because the other ranks run it and its weights are gathered from all."""
         asking = asked_B.nonzero().flatten().tolist()
         rows = asking or [0]
-        guidance = self._guidance(name, batch)
-        cond, uncond = batch.cond, batch.negatives[guidance.negative] if guidance.active and not unguided else None
+        guidance, batch = self._guidance(query.name, query.batch), query.batch
+        guides = guidance.active and not query.unguided
+        cond, uncond = batch.cond, batch.negatives[guidance.negative] if guides else None
         if len(rows) < len(z_BND):
             z_BND, t_B = (_select(value, rows, len(asked_B)) for value in (z_BND, t_B))
             cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)
-        with self.teachers[name].network.active():  # held over both branches: weights may come and go with it
-            v_cond, v_uncond = self._branches(_TeacherRequest(name, tuple(rows), prefixes), z_BND, t_B, cond, uncond)
+        request = _TeacherRequest(query.name, tuple(rows), query.prefixes)
+        with self.teachers[query.name].network.active():  # held over both branches: weights may come and go with it
+            v_cond, v_uncond = self._branches(request, z_BND, t_B, cond, uncond)
         if not asking:
             return None
         v = v_cond if v_uncond is None else guided(v_cond, v_uncond, guidance)
@@ -234,6 +231,16 @@ class Teachers:
         self.forwards[asked.name] += 1
         network = self.teachers[asked.name].network
         return network.velocity(z_BND, t_B, cond, asked.prefix(network, branch, cond)).float()
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Which teacher is asked about which batch. unguided: guidance is left out. prefixes: what is kept of the batch."""
+
+    name: str
+    batch: TeacherBatch
+    prefixes: Prefixes | None
+    unguided: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
@@ -37,7 +35,8 @@ from fewstep.pocket.systems import (
     ConditioningCache,
     sampler_of,
 )
-from fewstep.roles.build import build_roles
+from fewstep.roles.build import RolesSpec, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
 from fewstep.roles.plan import TeachersSpec
 from fewstep.roles.teachers import Teacher
@@ -47,6 +46,7 @@ from fewstep.runtime.device import (
     autocast,
     resolve_device,
 )
+from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import Task
 from fewstep.sample.sampler import evaluations
 from fewstep.study.folder import StudyFolder
@@ -60,8 +60,8 @@ UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
 class Examination:
     """Puts the questions of `grid`'s protocol, and keeps the answers in `place`."""
 
-    def __init__(self, grid: StudyGrid, place: StudyFolder, console: Console):
-        self.grid, self.place, self.console = grid, place, console
+    def __init__(self, grid: StudyGrid, place: StudyFolder, reporter: Reporter):
+        self.grid, self.place, self.reporter = grid, place, reporter
         self.exam_spec = ExamSpec(cases=grid.plan.protocol.cases, diversity=0, seed=grid.plan.protocol.seed)
         tasks = grid.plan.protocol.tasks
         self.questions = [(case, seed) for case, seed in self.exam_spec.questions() if case.task in tasks]
@@ -111,7 +111,7 @@ class Examination:
                 spec = self.grid.teacher(name)
                 facts = {"base": weights, "teacher": None if spec is None else spec.adapter or spec.model}
                 system = _system(teacher.network, levels, teacher.guidance, encoded, facts)
-                with self._progress(f"teacher {name}") as advance:
+                with self.reporter.progress(f"teacher {name}", len(self.questions)) as advance:
                     self._examine(system, self.place.teacher(name), advance)
 
     @cached_property
@@ -126,7 +126,7 @@ class Examination:
         """All questions' conditionings, made by the first backbone that comes, while it still has its encoder."""
         if self._encoded is None:
             self._encoded = ConditioningCache(backbone)
-            with self.console.status("encoding the held-out cases"):
+            with self.reporter.waiting("encoding the held-out cases"):
                 for case, _ in self.questions:
                     self._encoded(case)
         return self._encoded
@@ -144,13 +144,6 @@ class Examination:
         durable.make_folder((folder / VERDICTS).parent)
         durable.write_atomically(folder / VERDICTS, "".join(json.dumps(line) + "\n" for line in lines))
         return float(np.mean([line["score"] for line in lines]))
-
-    @contextmanager
-    def _progress(self, what: str) -> Iterator[Callable[[int], object]]:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            bar = progress.add_task("", total=len(self.questions))
-            yield lambda count: progress.advance(bar, count)
 
 
 def _system(
@@ -191,7 +184,6 @@ def _teachers(grid: StudyGrid, backbone: Backbone) -> Mapping[str, Teacher]:
             "named": named,
         }
     )
-    roles = build_roles(
-        backbone, r.student, r.critic, everyone, iterations=1, rng=NamedRNG(0), precision=r.run.precision
-    )
+    of_all = RolesSpec(r.student, r.critic, everyone, iterations=1)
+    roles = build_roles(backbone, of_all, NamedRNG(0), Execution(r.run.precision))
     return {name: teacher for name, teacher in roles.teachers.teachers.items() if name in (BASE, *specs)}

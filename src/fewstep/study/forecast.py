@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.world import CATEGORIES
 from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.run import launch
 from fewstep.run import recipe as recipes
 from fewstep.run.recipe import Recipe
+from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
-from fewstep.study import costs
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.run import claim_folder
@@ -81,7 +78,7 @@ def minutes(run: Run, rates: dict[str, float]) -> float | None:
     return run.recipe.run.iterations * sum(rates[task] * share for task, share in mixture.items()) / 60
 
 
-def measure_rate(grid: StudyGrid, to: Path, console: Console) -> None:
+def measure_rate(grid: StudyGrid, to: Path, reporter: Reporter) -> None:
     """A few iterations of the cell with the evenest tasks, so that the rate is one of this machine. They stand in the
     study's folder as a run called rate, and what they encode is the study's."""
 
@@ -92,36 +89,4 @@ def measure_rate(grid: StudyGrid, to: Path, console: Console) -> None:
     recipe = min(grid.runs, key=unevenness).recipe
     raw = recipe.resolved()
     raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}
-    launch.distill_recipe(recipes.parse_recipe(raw, "rate"), StudyFolder(to).run("rate"), console)
-
-
-def show(grid: StudyGrid, to: Path, console: Console) -> None:
-    """The runs by number, and what they cost."""
-    rates = costs.rates(to)
-    table = Table("no.", "run", "updates", "batch", "calls", "minutes", title=f"{grid.plan.name}, {grid.world}")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    total = 0.0
-    for run in grid.runs:
-        spent = minutes(run, rates)
-        total += spent or 0
-        each, r = calls(run.recipe), run.recipe.run
-        told = f"{each.student} + {each.critic} + {each.teachers:.1f}"
-        took = "?" if spent is None else f"{spent:.0f}"
-        table.add_row(str(run.number), run.name, f"{r.iterations:,}", f"{r.batch}", told, took)
-    console.print(table)
-    asked, moments = picture_count(grid), len(grid.moments)
-    console.print(
-        f"calls: network calls a sample and update, student + critic + teachers (at most). "
-        f"Job {len(grid.runs)}: the teachers ({', '.join(grid.teachers) or 'none'}), {asked:,} pictures each, once.\n"
-        f"Each run is examined {moments} time{'s' if moments > 1 else ''} on the same {asked:,} cases "
-        f"({asked * moments * len(grid.runs):,} pictures in all).",
-        highlight=False,
-    )
-    if rates:
-        told = ", ".join(f"{task} {seconds:.2f} s" for task, seconds in rates.items())
-        console.print(
-            f"Training in all about {total / 60:.1f} h, at the rate measured here: {told} an update.", highlight=False
-        )
-    else:
-        console.print("No rate was measured on this machine yet: add --measure for the hours.", highlight=False)
+    launch.distill_recipe(recipes.parse_recipe(raw, "rate"), StudyFolder(to).run("rate"), reporter)

@@ -3,19 +3,19 @@ where the last one stopped: what is done is skipped, what is torn is resumed."""
 
 from pathlib import Path
 
-from rich.console import Console
-
 from fewstep.backbones.families import POCKET, adapter_path
 from fewstep.lora import file as lora_file
 from fewstep.run import launch
+from fewstep.run.extensions import Extensions
 from fewstep.runtime.errors import RunError, StudyError
+from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.examination import VERDICTS, Examination
 from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder, begin_study
 from fewstep.study.grid import Run, StudyGrid
 
 
-def run_study(grid: StudyGrid, to: Path, console: Console | None = None, *, only: int | None = None) -> StudyFolder:
+def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None) -> StudyFolder:
     """All that is left to do, or one part of it.
 
     Args:
@@ -25,16 +25,16 @@ def run_study(grid: StudyGrid, to: Path, console: Console | None = None, *, only
         StudyError: the folder is another study's, or `only` is no number of the plan.
         FewstepError: whatever a run refuses; before the first run where it can be known.
     """
-    console, place = console or Console(), StudyFolder(to)
+    place = StudyFolder(to)
     if only is not None and not 0 <= only <= len(grid.runs):
         raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
     claim_folder(grid, place)
-    examination = Examination(grid, place, console) if grid.recipe.model == POCKET else None
+    examination = Examination(grid, place, reporter) if grid.recipe.model == POCKET else None
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
     for run in grid.runs:
         if only in (None, run.number):
-            _run(run, grid, place, examination, console)
+            _run(run, grid, place, examination, reporter)
     return place
 
 
@@ -65,14 +65,14 @@ def _unexamined(run: Run, grid: StudyGrid, place: StudyFolder) -> list[int]:
     return [i for i in grid.moments if not (place.student(run.name, i) / VERDICTS).is_file()]
 
 
-def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination | None, console: Console) -> None:
-    said = f"run {run.number + 1} of {len(grid.runs)}: [bold]{run.name}[/]"
+def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination | None, reporter: Reporter) -> None:
+    said = f"run {run.number + 1} of {len(grid.runs)}: {run.name}"
     if finished(run, grid, place):
-        console.print(f"{said} is done", highlight=False)
+        reporter.say(f"{said} is done")
         return
-    console.print(said, highlight=False)
-    watch = None if examination is None else examination.student_eval(run)
-    launch.distill_recipe(run.recipe, place.run(run.name), console, watch=watch)
+    reporter.say(said)
+    examiner = None if examination is None else examination.student_eval(run)
+    launch.distill_recipe(run.recipe, place.run(run.name), reporter, Extensions(examiner))
     if lost := _unexamined(run, grid, place):
         raise RunError(
             f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "

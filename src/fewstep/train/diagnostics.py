@@ -16,7 +16,6 @@ from fewstep.roles.teacher_plan import BASE
 from fewstep.roles.teachers import MixedPrediction
 from fewstep.runtime.device import to_device
 
-DEFAULT_WATCH = WatchPlan.model_validate({})
 SATURATION_LIMIT = 3.0  # ours; latents are normalised to unit variance, so .3 % of a Gaussian's values lie beyond
 
 
@@ -44,9 +43,6 @@ class TeacherDiagnostics:
         return found
 
 
-DEFAULT_DIAGNOSTICS = TeacherDiagnostics(DEFAULT_WATCH)
-
-
 def pull_metrics(prediction: MixedPrediction, name: str, v_fake_BND: Tensor) -> list[tuple[str, Tensor]]:
     """cosine, ratio and pull of one specialised teacher, over the samples that the base also answered; else nothing."""
     rows = prediction.common_rows(name) if name != BASE else []
@@ -65,10 +61,10 @@ def latent_metrics(
 ) -> dict[str, Tensor]:
     """The student's latents against the teachers'.
 
-    saturation: share of the student's clean values beyond FAR; saturation_teachers: the same of the teachers' clean
-    estimate at the same z. latent_mean: mean of the critic's clean estimate less that of the teachers', in standard
-    deviations of the latter; latent_spread: ratio of their standard deviations. Estimate is held against estimate,
-    since an estimate is narrower than what it estimates: where critic and teachers agree, 0 and 1.
+    saturation: share of the student's clean values beyond SATURATION_LIMIT; saturation_teachers: the same of the
+    teachers' clean estimate at the same z. latent_mean: mean of the critic's clean estimate less that of the teachers',
+    in standard deviations of the latter; latent_spread: ratio of their standard deviations. Estimate is held against
+    estimate, since an estimate is narrower than what it estimates: where critic and teachers agree, 0 and 1.
     """
     real, fake = (path.clean(z_BND.float(), v.float(), t_B) for v in (v_real_BND, v_fake_BND))
     spread = real.std().clamp_min(1e-12)

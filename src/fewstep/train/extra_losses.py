@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewstep.backbones.backbone import Prefix
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
@@ -21,18 +21,21 @@ from fewstep.objective.plan import (
 )
 from fewstep.objective.rollout import Rollout
 from fewstep.objective.segment_guidance import segment_loss
-from fewstep.roles.build import Roles
+from fewstep.roles.roles import Roles
+from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teachers import Prefixes, Teachers
 from fewstep.runtime.device import to_device
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What iteration i has at hand when the student's loss is formed: the student's answer at step k, with gradient;
-    the prefix that it was made from, where that was made apart; what the teachers keep of this batch."""
+    """What an iteration has at hand when the student's loss is formed.
 
-    i: int
-    k: int
+    v_BND, x0_BND: the student's velocity and clean estimate at step at.k, with gradient. prefix: what they were made
+    from, where that was made apart. prefixes: what the teachers keep of this batch.
+    """
+
+    at: StepIndex
     batch: Batch
     rollout: Rollout
     v_BND: Tensor
@@ -64,11 +67,14 @@ class FirstStepAnchor:
     roles: Roles
     grid: SigmaGrid
 
-    def __call__(self, at: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
-        if at.batch.task not in self.plan.tasks:
-            return at.x0_BND.new_zeros(()), {}
-        student, teacher = self.roles.student.bind(at.batch.cond, at.prefix), _bound(self.roles.teachers, at, 0)
-        loss, metrics = anchor_loss(student, teacher, at.rollout.states[0], self.grid, self.plan.teacher_steps)
+    def __call__(self, given: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        if given.batch.task not in self.plan.tasks:
+            return given.x0_BND.new_zeros(()), {}
+        student, teacher = (
+            self.roles.student.bind(given.batch.cond, given.prefix),
+            _bound(self.roles.teachers, given, 0),
+        )
+        loss, metrics = anchor_loss(student, teacher, given.rollout.states[0], self.grid, self.plan.teacher_steps)
         return self.plan.weight * loss, {"anchor_loss": loss.detach(), "anchor_target": metrics["target"]}
 
 
@@ -80,9 +86,9 @@ class SegmentGuidance:
     teachers: Teachers
     grid: SigmaGrid
 
-    def __call__(self, at: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
-        teacher, z_BND = _bound(self.teachers, at, at.k), at.rollout.states[at.k]
-        loss, metrics = segment_loss(at.v_BND, teacher, z_BND, self.grid, at.k, self.plan.teacher_steps)
+    def __call__(self, given: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        teacher, z_BND = _bound(self.teachers, given, given.at.k), given.rollout.states[given.at.k]
+        loss, metrics = segment_loss(given.v_BND, teacher, z_BND, self.grid, given.at.k, self.plan.teacher_steps)
         return self.plan.weight * loss, {"segment_loss": loss.detach(), "segment_target": metrics["target"]}
 
 
@@ -95,22 +101,23 @@ class DecoupledGuidance:
     grid: SigmaGrid
     rng: NamedRNG
 
-    def __call__(self, at: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
-        x0, samples = at.x0_BND.detach(), at.batch.samples
-        u_B = self.rng.uniform_per_sample(samples, "guidance time", at.i)
-        t_B = to_device(guidance_times(u_B, self.grid[at.k]), x0.device)
-        eps_BND = to_device(self.rng.normal_per_sample(samples, x0.shape[1:], "guidance noise", at.i), x0.device)
+    def __call__(self, given: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        x0, samples = given.x0_BND.detach(), given.batch.samples
+        i = given.at.iteration
+        u_B = self.rng.uniform_per_sample(samples, "guidance time", i)
+        t_B = to_device(guidance_times(u_B, self.grid[given.at.k]), x0.device)
+        eps_BND = to_device(self.rng.normal_per_sample(samples, x0.shape[1:], "guidance noise", i), x0.device)
         z_BND = path.noised(x0, eps_BND, t_B)
-        added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, at.batch, at.k, at.i, at.prefixes)
-        loss, metrics = guidance_loss(at.x0_BND, z_BND, t_B, v_cond_BND, added_BND, self.floor)
+        added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, given.batch, given.at, given.prefixes)
+        loss, metrics = guidance_loss(given.x0_BND, z_BND, t_B, v_cond_BND, added_BND, self.floor)
         return loss, {"guidance_gradient": metrics["gradient"]}
 
 
-def _bound(teachers: Teachers, at: LossInputs, k: int) -> Velocity:
+def _bound(teachers: Teachers, given: LossInputs, k: int) -> Velocity:
     """The teachers as the plan mixes them at student step k."""
 
     @torch.no_grad()
     def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:
-        return teachers.velocity(z_BND, t_B, at.batch, k, at.i, at.prefixes)
+        return teachers.velocity(z_BND, t_B, given.batch, StepIndex(given.at.iteration, k), given.prefixes)
 
     return velocity

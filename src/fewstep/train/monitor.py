@@ -76,6 +76,11 @@ def merge_metrics(parts: Sequence[tuple[float, Mapping[str, MetricT]]]) -> dict[
     return metrics
 
 
+def prefixed(role: str, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each figure under its role: loss becomes critic_loss."""
+    return {f"{role}_{name}": value for name, value in metrics.items()}
+
+
 def merge_over_ranks(parts: Sequence[tuple[float, Mapping[str, float | None]]]) -> dict[str, float | None]:
     """One iteration's figures of the whole batch, from those of each rank; one that is not finite on some rank is None
     for all."""

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fewstep.data.order import refuse_few_samples
+from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.runtime.section import Section
 
 

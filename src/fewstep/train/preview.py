@@ -19,8 +19,8 @@ from fewstep.data.pictures import open_picture
 from fewstep.encode.loader import Loader
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.roles.build import Roles
 from fewstep.roles.network import Network
+from fewstep.roles.roles import Roles
 from fewstep.runtime import durable
 from fewstep.runtime.device import autocast
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks

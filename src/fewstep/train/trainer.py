@@ -7,19 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from fewstep.encode.loader import Batch
-from fewstep.flow.rng import NamedRNG
-from fewstep.objective.plan import ObjectivePlan
-from fewstep.roles.build import Roles
-from fewstep.roles.plan import (
-    CriticPlan,
-    StudentPlan,
-    WatchPlan,
-)
+from fewstep.encode.batch import Batch
 from fewstep.runtime.errors import (
     Interrupted,
     RecipeError,
@@ -27,29 +17,27 @@ from fewstep.runtime.errors import (
     TrainingStopped,
 )
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.runtime.reporter import SILENT
 from fewstep.train.checkpoint import (
     Checkpoints,
     Position,
     load_checkpoint,
 )
-from fewstep.train.diagnostics import DEFAULT_WATCH, TeacherDiagnostics
 from fewstep.train.dmd_step import DMDStep, StepMetrics
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
 from fewstep.train.graceful_stop import GracefulStop
+from fewstep.train.hooks import RunHooks
 from fewstep.train.metrics import MetricsLog
 from fewstep.train.monitor import (
     NonFiniteCounter,
     PullMonitor,
-    StepTimer,
     merge_over_ranks,
     pulls_of,
     to_host,
 )
 from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best, Ranking
-from fewstep.train.role_optimizer import RoleOptimizer
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
+from fewstep.train.summary import summary
 
 MetricsLine = dict[str, Any]  # of metrics.jsonl
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
@@ -57,11 +45,13 @@ FORMAT = 1  # of a checkpoint's state; raise when an older one could not be cont
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last checkpoint and, where an examiner decided, its best."""
+    """How a run ended: its last checkpoint and, where an examiner decided, its best. stopped: a hook ended it early;
+    the same call goes on."""
 
     iterations: int
     last: Path
     best: Best | None
+    stopped: bool = False
 
 
 class Trainer:
@@ -69,10 +59,8 @@ class Trainer:
 
     Args:
         batch: the data, a pure function of the number.
-        watch: what is measured of the teachers, and answered.
-        examine: figures of the student after so many iterations; its averaged weights are in place meanwhile.
-        render: draws fixed prompts from fixed noise after so many iterations, likewise.
-        console: where progress goes; None is silence.
+        run: how long, and what is saved and looked at when.
+        hooks: what the run calls on its way.
         ranks: who shares the work. The first alone writes and speaks; where weights lie in parts all have to run what
             it looks at.
     """
@@ -80,35 +68,21 @@ class Trainer:
     def __init__(
         self,
         folder: Path,
-        roles: Roles,
+        step: DMDStep,
         batch: Callable[[int], Batch],
-        rng: NamedRNG,
         run: RunPlan,
-        student: StudentPlan,
-        critic: CriticPlan,
-        objective: ObjectivePlan,
-        watch: WatchPlan = DEFAULT_WATCH,
-        *,
-        examine: Callable[[int], Mapping[str, float]] | None = None,
-        render: Callable[[int], object] | None = None,
-        console: Console | None = None,
+        hooks: RunHooks | None = None,
         ranks: Ranks = SINGLE_RANK,
     ):
-        self.roles, self.batch, self.run, self.rng = roles, batch, run, rng
-        self.examine, self.render, self.ranks = examine, render, ranks
-        self.console = console if ranks.first else None
-        self.device = roles.student.backbone.device
-        self.method = DMDStep(
-            roles, student, critic, objective, rng,
-            RoleOptimizer(roles.student, student, ranks), RoleOptimizer(roles.critic, critic, ranks),
-            EMA(roles.student, student.ema), StepTimer(self.device), TeacherDiagnostics(watch),
-            build_extra_losses(objective, roles, student.grid, rng),
-        )  # fmt: skip
+        self.step, self.roles, self.batch, self.run, self.ranks = step, step.roles, batch, run, ranks
+        self.hooks = hooks or RunHooks()
+        self.reporter = self.hooks.reporter if ranks.first else SILENT
+        self.device = self.roles.student.backbone.device
         self.metrics = MetricsLog(folder / "metrics.jsonl")
-        kept = folder / "checkpoints", run.keep_checkpoints, self._say, ranks
-        sharded = roles.student.has_sharded_parameters or roles.critic.has_sharded_parameters
+        kept = folder / "checkpoints", run.keep_checkpoints, self.reporter.say, ranks
+        sharded = self.roles.student.has_sharded_parameters or self.roles.critic.has_sharded_parameters
         self.checkpoints = ShardedCheckpoints(*kept) if sharded else Checkpoints(*kept)
-        self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(watch)
+        self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
         self.position, self.ranking = Position(), Ranking(run)
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
@@ -121,46 +95,62 @@ class Trainer:
             TrainingStopped: too many updates were not finite.
             Interrupted: a signal asked to end. After both, the same command goes on.
         """
-        if self.run.best_by and (self.examine is None or not self.run.examine_every_iterations):
+        examined = self.hooks.examine is not None and self.run.examine_every_iterations
+        if self.run.best_by and not examined:
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
         try:
-            self._run_loop()
+            stopped = self._run_loop()
         except TrainingStopped:
             self.checkpoints.finish()
             raise
         self.checkpoints.finish()
-        return Outcome(self.position.iteration, self.checkpoints.folder / self.position.name, self.ranking.first)
+        last = self.checkpoints.folder / self.position.name
+        return Outcome(self.position.iteration, last, self.ranking.first, stopped)
 
-    def _run_loop(self) -> None:
-        with GracefulStop() as graceful_stop, self._progress() as advance:
-            for w in range(self.position.warm_up, self.method.critic.warmup_iterations):
-                self._warm_up(w)
-                advance()
+    def _run_loop(self) -> bool:
+        """Whether a hook ended the run early."""
+        warmup, total = self.step.settings.critic.warmup_iterations, self.run.iterations
+        done = self.position.iteration + self.position.warm_up
+        with GracefulStop() as graceful_stop, self.reporter.progress("distilling", total + warmup, done) as advance:
+            for w in range(self.position.warm_up, warmup):
+                advance(details=summary(self._warm_up(w)))
                 self._save_if_due(graceful_stop, w + 1)
             if self.position.iteration == 0:
                 self._evaluate(0)
-            for i in range(self.position.iteration, self.run.iterations):
-                stop = self._respond_to_pulls(i, self._iterate(i))
-                advance()
-                better = self._evaluate(i + 1)
-                self._save_if_due(graceful_stop, i + 1, better or stop is not None or i + 1 == self.run.iterations)
+            for i in range(self.position.iteration, total):
+                line = self._iterate(i)
+                stop = self._respond_to_pulls(i, line)
+                advance(details=summary(line))
+                better, wanted = self._evaluate(i + 1), self._wants_to_stop(i, line)
+                ends = stop is not None or wanted or i + 1 == total
+                self._save_if_due(graceful_stop, i + 1, better or ends)
                 if stop is not None:
                     raise stop
+                if wanted:
+                    return i + 1 < total
+        return False
+
+    def _wants_to_stop(self, i: int, line: MetricsLine) -> bool:
+        """Whether the hook that sees each iteration ends the run; the first rank's answer is everybody's."""
+        if self.hooks.on_iteration is None:
+            return False
+        answer = self.hooks.on_iteration(i, line) if self.ranks.first else None
+        return self.ranks.gather(answer)[0] == "stop"
 
     # ---- one turn of the loop
 
     def _iterate(self, i: int) -> MetricsLine:
         batch, begun_s = self._batch(i), time.perf_counter()
-        k = self.method.exit_step(batch.task, self.turns[batch.task])
+        k = self.step.student.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
         categories = [category for part in self.ranks.gather(batch.categories) for category in part]
         self.tasks[batch.task] += len(categories)
         self.categories.update(f"{batch.task}/{category}" for category in categories)
         forwards = self.roles.teachers.forwards.copy()
-        for role_optimizer in (self.method.student_optimizer, self.method.critic_optimizer):
+        for role_optimizer in (self.step.optimizers.student, self.step.optimizers.critic):
             role_optimizer.set_lr(i, self.run.iterations)
-        metrics = self.method.iterate(i, k, *batch.micro_batches(self.run.gradient_accumulation))
+        metrics = self.step.iterate(i, k, *batch.micro_batches(self.run.gradient_accumulation))
         line: MetricsLine = {
             "student_step": k,
             "task": batch.task,
@@ -199,7 +189,7 @@ class Trainer:
             f"{plan.bound:g} for {plan.patience} measurements; answer: {answer}"
             + ("" if answer == plan.answer else ", since an anchor has no weight that could be halved")
         )
-        self._say(message)
+        self.reporter.say(message)
         if answer != "stop":
             return None
         return TrainingStopped(
@@ -207,23 +197,24 @@ class Trainer:
             "For a calmer run begin a new one with lower teachers.lam_max, or teachers.watch.answer: halve"
         )
 
-    def _warm_up(self, w: int) -> None:
+    def _warm_up(self, w: int) -> MetricsLine:
         batch, begun_s = self._batch(w), time.perf_counter()
-        metrics = self.method.warm_up(w, *batch.micro_batches(self.run.gradient_accumulation))
+        metrics = self.step.warm_up(w, *batch.micro_batches(self.run.gradient_accumulation))
         self.position = Position(0, w + 1)
-        self._record("warm-up", w, metrics, {"task": batch.task}, begun_s, batch.share)
+        return self._record("warm-up", w, metrics, {"task": batch.task}, begun_s, batch.share)
 
     def _record(
         self, phase: str, number: int, metrics: StepMetrics, line: MetricsLine, begun_s: float, share: float
     ) -> MetricsLine:
         figures = merge_over_ranks(self.ranks.gather((share, to_host(metrics))))
-        seconds = {**self.method.timer.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
-        self._write(phase, number, {**line, **figures, "seconds": seconds})
+        seconds = {**self.step.timer.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
+        written = {**line, **figures, "seconds": seconds}
+        self._write(phase, number, written)
         self.nonfinite.add(figures, f"{phase} iteration {number}")
-        return {**line, **figures}
+        return written
 
     def _batch(self, i: int) -> Batch:
-        with self.method.timer.part("data"):
+        with self.step.timer.part("data"):
             batch = self.batch(i)
             negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
             return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
@@ -232,20 +223,20 @@ class Trainer:
 
     def _evaluate(self, done: int) -> bool:
         """Render and examine the averaged student where due. Whether it is one of the best so far."""
-        rendering = self.render if _due(done, self.run.sample_every_iterations) else None
-        examining = self.examine if _due(done, self.run.examine_every_iterations) else None
+        rendering = self.hooks.render if _due(done, self.run.sample_every_iterations) else None
+        examining = self.hooks.examine if _due(done, self.run.examine_every_iterations) else None
         if rendering is None and examining is None:
             return False
         figures: dict[str, float] = {}
         if self.ranks.first or self.roles.is_sharded:
-            with self.method.ema.applied():
+            with self.step.optimizers.ema.applied():
                 if rendering is not None:
                     rendering(done)
                 figures = dict(examining(done)) if examining is not None else {}
         figures = self.ranks.gather(figures)[0]
         if figures:
             self._write("examine", done, figures)
-            self._say(
+            self.reporter.say(
                 f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             )
         return self._is_one_of_the_best(done, figures)
@@ -275,17 +266,17 @@ class Trainer:
             )
 
     def _save(self) -> None:
-        method = self.method
+        optimizers = self.step.optimizers
         tensors = {
             "student": self.roles.student.state(),
-            "student_average": method.ema.state(),
+            "student_average": optimizers.ema.state(),
             "critic": self.roles.critic.state(),
-            "student_optimiser": method.student_optimizer.state(),
-            "critic_optimiser": method.critic_optimizer.state(),
+            "student_optimiser": optimizers.student.state(),
+            "critic_optimiser": optimizers.critic.state(),
         }
         state = {
             "format": FORMAT,
-            "seed": self.rng.seed,
+            "seed": self.step.student.draws.rng.seed,
             "iteration": self.position.iteration,
             "warm_up": self.position.warm_up,
             "skipped": self.nonfinite.counts,
@@ -310,19 +301,19 @@ class Trainer:
         if state.get("trust_adapts", adapts) == adapts:
             trust.load(state["trust"])
         else:
-            self._say("the teachers' trust begins anew: the checkpoint's followed another rule")
+            self.reporter.say("the teachers' trust begins anew: the checkpoint's followed another rule")
 
     def _resume(self) -> None:
         place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
         if place is not None:
             tensors, state = load_checkpoint(place, self.device, self._template)
-            if (state["format"], state["seed"]) != (FORMAT, self.rng.seed):
+            if (state["format"], state["seed"]) != (FORMAT, self.step.student.draws.rng.seed):
                 raise RunError(f"{place} was written with another seed or version. Start a new run folder")
             self.roles.student.load_state(tensors["student"])
-            self.method.ema.load_state(tensors["student_average"])
+            self.step.optimizers.ema.load_state(tensors["student_average"])
             self.roles.critic.load_state(tensors["critic"])
-            self.method.student_optimizer.load_state(tensors["student_optimiser"])
-            self.method.critic_optimizer.load_state(tensors["critic_optimiser"])
+            self.step.optimizers.student.load_state(tensors["student_optimiser"])
+            self.step.optimizers.critic.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
             self.nonfinite.counts = dict(state["skipped"])
             self._load_trust(state)
@@ -333,7 +324,7 @@ class Trainer:
             self.ranking.keep(
                 self.ranks.gather(self.checkpoints.complete_iterations() if self.ranks.first else set())[0]
             )
-            self._say(f"going on from {place}")
+            self.reporter.say(f"going on from {place}")
         if self.ranks.first:
             self.metrics.truncate_after(self.position)
 
@@ -345,35 +336,9 @@ class Trainer:
             named.get(name) if name in named else named.get(name.removesuffix("/exp_avg").removesuffix("/exp_avg_sq"))
         )
 
-    # ---- talking
-
     def _write(self, phase: str, number: int, figures: MetricsLine) -> None:
         if self.ranks.first:
             self.metrics.append(phase, number, figures)
-
-    def _say(self, text: str) -> None:
-        if self.console is not None:
-            self.console.print(text, highlight=False)
-
-    def _progress(self) -> "_ProgressBar":
-        done = self.position.iteration + self.position.warm_up
-        return _ProgressBar(self.console, self.run.iterations + self.method.critic.warmup_iterations, done)
-
-
-class _ProgressBar:
-    """A progress bar as a context; calling what it gives counts one."""
-
-    def __init__(self, console: Console | None, total: int, done: int):
-        columns = (TextColumn("distilling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, disable=console is None)
-        self.task = self.bar.add_task("", total=total, completed=done)
-
-    def __enter__(self) -> Callable[[], None]:
-        self.bar.start()
-        return lambda: self.bar.advance(self.task)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
 
 def _due(done: int, every: int) -> bool:

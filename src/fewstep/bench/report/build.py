@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from fewstep.bench.report.content import page_of
 from fewstep.bench.report.groups import (
     GalleryGroup,
@@ -18,12 +15,13 @@ from fewstep.bench.report.rows import Rows, measures_of
 from fewstep.bench.report.systems import open_system
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError
+from fewstep.runtime.reporter import SILENT, Reporter
 
 
 def build_report(
     folders: Sequence[Path],
     to: Path,
-    console: Console,
+    reporter: Reporter = SILENT,
     *,
     reference: str | None = None,
     keep: PictureMode = PictureMode.COPIED,
@@ -43,19 +41,21 @@ def build_report(
     durable.make_folder(to)
     album = Album(to, keep)
     album.make_folders()
-    with console.status("ranks and intervals"):
+    with reporter.waiting("ranks and intervals"):
         page = page_of(groups, margin)
-    rows = _rows(groups, album, console)
+    rows = _rows(groups, album, reporter)
     written = write_report(page, rows.data(), to)
     album.sweep()
     return written
 
 
-def _rows(groups: Sequence[GalleryGroup], album: Album, console: Console) -> Rows:
+def _rows(groups: Sequence[GalleryGroup], album: Album, reporter: Reporter) -> Rows:
     rows = Rows(names_of(groups), measures_of(groups), album)
     answered = [(group, key) for group in groups for key in group.answered]
-    for group, key in track(answered, f"pictures into {album.folder}", console=console):
-        rows.add(group, key)
+    with reporter.progress(f"pictures into {album.folder}", len(answered)) as advance:
+        for group, key in answered:
+            rows.add(group, key)
+            advance()
     return rows
 
 

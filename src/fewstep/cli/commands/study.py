@@ -62,18 +62,16 @@ def study_plan(
     overrides: Overrides = None,
 ) -> None:
     """What a study will do: its runs by number, updates, network calls, and hours at a measured rate."""
-    from fewstep.study import (
-        forecast,
-        grid,
-        plan,
-    )
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.cli.verbs.study_plan import print_forecast
+    from fewstep.study import forecast, grid, plan
 
     told, beside = plan.load_study(study)
     runs = grid.resolve_grid(told, beside, world=world, seeds=seeds, cases=cases, overrides=overrides or [])
     place = to or _default_folder(runs.plan.name, runs.world)
     if measure:
-        forecast.measure_rate(runs, place, out)
-    forecast.show(runs, place, out)
+        forecast.measure_rate(runs, place, TerminalReporter(out))
+    print_forecast(runs, place, out)
 
 
 @app.command("run")
@@ -94,13 +92,14 @@ def study_run(
 
     What is done is skipped, what was stopped goes on: it is the same command. `--set` holds for all cells alike.
     """
+    from fewstep.cli.terminal import TerminalReporter
     from fewstep.study import grid, plan
     from fewstep.study.run import run_study
 
     told, beside = plan.load_study(study)
     runs = grid.resolve_grid(told, beside, world=world, seeds=seeds, cases=cases, overrides=overrides or [])
     place = to or _default_folder(runs.plan.name, runs.world)
-    run_study(runs, place, out, only=cell)
+    run_study(runs, place, TerminalReporter(out), only=cell)
     out.print(f"study [bold]{place}[/]: fewstep study report {place}", highlight=False, soft_wrap=True)
 
 
@@ -110,7 +109,7 @@ def study_report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's folder; it need not be finished.")],
     to: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--to", help="Where the report_study goes; `report_study` in the study's folder if not given."),
+        typer.Option("--to", help="Where the report goes; `report` in the study's folder if not given."),
     ] = None,
 ) -> None:
     """Tables beside the paper's, takeaways with their intervals, grids of pictures: JSON, Markdown and one HTML page.

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from fewstep.backbones.families import POCKET
 from fewstep.bench.gallery import Gallery
+from fewstep.cli.terminal import TerminalReporter
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pages import page
 from fewstep.pocket import exam
@@ -43,7 +44,7 @@ STEPS = 4
 def run_demo(out: Path, console: Console | None = None) -> Path:
     """Distil the pocket teacher, examine the student, write the page. Whatever is done already is not done again."""
     console, begun_s = console or Console(), time.perf_counter()
-    launch.distill_recipe(recipes.load_recipe("pocket"), out, console)
+    launch.distill_recipe(recipes.load_recipe("pocket"), out, TerminalReporter(console))
     examination = out / "examination"
     compare_with_teacher(out / "student", DEMO_EXAM, examination, console)
     with RunDir.open(out) as run:

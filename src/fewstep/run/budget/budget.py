@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.backbones.fake_model import ModelSize, size_of_model
+from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import (
     task_turns,
 )
-from fewstep.data.order import refuse_few_samples
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
 from fewstep.run.budget.op_counter import Phase

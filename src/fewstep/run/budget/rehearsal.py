@@ -24,14 +24,12 @@ from fewstep.backbones.fake_model import (
 )
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import Layout
-from fewstep.encode.loader import Batch
+from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
-from fewstep.roles.build import (
-    Roles,
-    TeacherLoaders,
-    build_roles,
-)
+from fewstep.roles.build import RolesSpec, TeacherLoaders, build_roles
+from fewstep.roles.execution import Execution
 from fewstep.roles.offloaded import OffloadedNetwork
+from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import (
     REPLICATED,
     Placement,
@@ -46,12 +44,11 @@ from fewstep.run.budget.op_counter import (
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.task import Task
-from fewstep.train.diagnostics import TeacherDiagnostics
-from fewstep.train.dmd_step import DMDStep
+from fewstep.train.build import build_dmd_step
 from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
 from fewstep.train.monitor import StepTimer
 from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 
 @dataclass(frozen=True)
@@ -111,24 +108,17 @@ def rehearse(
     batch, one after another."""
     placement = placement_for(recipe.run.sharding, ranks, batch.cond.text_BLC.device, recipe.run.precision)
     roles = rehearsal_roles(backbone, recipe, loaders, placement)
-    role_optimizers = (
-        RoleOptimizer(roles.student, recipe.student, ranks),
-        RoleOptimizer(roles.critic, recipe.critic, ranks),
-    )
-    ema = EMA(roles.student, recipe.student.ema)
-    for role_optimizer in role_optimizers:
-        _prime(role_optimizer)
     op_counter, rng = OpCounter(), NamedRNG(recipe.run.seed)
-    _note(op_counter, roles, role_optimizers, ema, batch)
-    extra_losses = build_extra_losses(recipe.objective, roles, recipe.student.grid, rng)
-    method = DMDStep(
-        roles, recipe.student, _once(recipe.critic), recipe.objective, rng, *role_optimizers, ema,
-        cast(StepTimer, op_counter), TeacherDiagnostics(recipe.teachers.watch), extra_losses,
-    )  # fmt: skip
+    settings = DMDSettings(recipe.student, _once(recipe.critic), recipe.objective, recipe.teachers.watch)
+    step = build_dmd_step(roles, settings, rng, ranks, timer=cast(StepTimer, op_counter))
+    optimizers = step.optimizers
+    for role_optimizer in (optimizers.student, optimizers.critic):
+        _prime(role_optimizer)
+    _note(op_counter, roles, (optimizers.student, optimizers.critic), optimizers.ema, batch)
     calls = _counting(roles, op_counter)
     fake = fake_mode(backbone.transformer)
     with op_counter, nullcontext() if fake is None else FakeEmptyMode(fake):
-        method.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.micro_batches(parts))
+        step.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.micro_batches(parts))
     return RehearsalResult(tuple(op_counter.phases), dict(calls))
 
 
@@ -156,19 +146,15 @@ def rehearsal_roles(
     """The cast of a run over a backbone in the run's precision."""
     if recipe.run.base_weights == "int8":
         to_int8(backbone.transformer)
-    fake = fake_mode(backbone.transformer)
+    fake, run = fake_mode(backbone.transformer), recipe.run
+    student = recipe.student.model_copy(update={"init_from": None})  # changes values, not sizes
     with fake_deepcopy_allowed():
         made = build_roles(
             backbone,
-            recipe.student.model_copy(update={"init_from": None}),  # changes values, not sizes
-            recipe.critic,
-            recipe.teachers,
-            iterations=recipe.run.iterations,
-            rng=NamedRNG(recipe.run.seed),
-            precision=recipe.run.precision,
-            gradient_checkpointing=recipe.run.gradient_checkpointing,
-            loaders=loaders,
-            placement=placement,
+            RolesSpec(student, recipe.critic, recipe.teachers, run.iterations),
+            NamedRNG(run.seed),
+            Execution(run.precision, run.gradient_checkpointing, placement=placement),
+            loaders,
         )
     if fake is not None:
         for network in made.networks:

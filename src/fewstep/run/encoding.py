@@ -1,0 +1,103 @@
+"""The stage before training: a recipe's cases, encoded into its store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from fewstep.backbones.families import load_backbone, model_summary
+from fewstep.backbones.pipeline_backbone import Parts
+from fewstep.data.composition import Composition
+from fewstep.data.sources import build_composition
+from fewstep.encode.check_cases import refuse_unfit_cases
+from fewstep.encode.encode import encode_cases, needs_encoding
+from fewstep.encode.estimate import shape_mismatch
+from fewstep.encode.loader import Loader
+from fewstep.encode.store import ConditioningStore
+from fewstep.run.preflight import device_of
+from fewstep.run.recipe import Recipe
+from fewstep.runtime.device import PRECISIONS, free_unused
+from fewstep.runtime.parallel import Ranks
+from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
+from fewstep.runtime.reporter import SILENT, Reporter
+from fewstep.runtime.task import Task
+
+
+@dataclass(frozen=True)
+class EncodedRecipe:
+    """What training starts from: every case encoded. No part of the model is in memory."""
+
+    recipe: Recipe
+    store: ConditioningStore
+    composition: Composition
+    negatives: Mapping[Task, tuple[str, ...]]
+
+    def loader(self, rank_slice: RankSlice = FULL_SLICE) -> Loader:
+        """The run's batches, this rank's samples of each."""
+        return Loader(
+            self.store,
+            self.composition,
+            batch=self.recipe.run.batch,
+            size=self.recipe.size,
+            seed=self.recipe.run.seed,
+            negatives=self.negatives,
+            rank_slice=rank_slice,
+        )
+
+
+def encode_recipe(
+    recipe: Recipe,
+    out: Path,
+    reporter: Reporter = SILENT,
+    rank_slice: RankSlice = FULL_SLICE,
+    needed: Parts = "encoder",
+) -> EncodedRecipe:
+    """The recipe's cases read and encoded into its store, or this process's part of them; what is there already stays.
+    Only what encodes is loaded, and only if something is missing.
+
+    Args:
+        needed: of the model's folder, must be whole; more than "encoder" where more will be loaded later.
+
+    Raises:
+        CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
+    """
+    device, size = device_of(recipe.run, recipe.model), recipe.size
+    store_folder = recipe.store_folder(out)
+    with reporter.waiting("reading cases"):
+        composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
+    cases = composition.cases()
+    refuse_unfit_cases(recipe.model, cases, size, needed)
+    model = model_summary(recipe.model)
+    store = ConditioningStore(store_folder / model.fingerprint, model.fingerprint)
+    prepared = EncodedRecipe(recipe, store, composition, recipe.negatives(composition.tasks, model.guidance))
+    if needs_encoding(cases, store, size=size, negatives=prepared.negatives, rank_slice=rank_slice):
+        if rank_slice.rank == 0 and (remark := shape_mismatch(cases, size)):
+            reporter.say(remark, "warning")
+        _encode(prepared, device, reporter, rank_slice)
+        free_unused(device)
+    return prepared
+
+
+def encode_on_all_ranks(recipe: Recipe, out: Path, reporter: Reporter, ranks: Ranks) -> EncodedRecipe:
+    """Each rank encodes its part of what is missing; then every rank finds all of it in the store."""
+    prepared = encode_recipe(recipe, out, reporter, ranks.rank_slice, needed="all")
+    ranks.wait()
+    held = prepared.store
+    return replace(prepared, store=ConditioningStore(held.folder, held.fingerprint)) if ranks.world > 1 else prepared
+
+
+def _encode(prepared: EncodedRecipe, device: torch.device, reporter: Reporter, rank_slice: RankSlice) -> None:
+    recipe, store = prepared.recipe, prepared.store
+    with reporter.waiting(f"loading the encoder of {recipe.model}"):
+        encoder = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device, parts="encoder")
+    done = encode_cases(
+        encoder,
+        prepared.composition.cases(),
+        store,
+        size=recipe.size,
+        negatives=prepared.negatives,
+        reporter=reporter,
+        rank_slice=rank_slice,
+    )
+    reporter.say(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}")

@@ -1,0 +1,36 @@
+"""What a Python caller may add to a run beside its recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fewstep.flow.rng import NamedRNG
+from fewstep.flow.sigmas import SigmaGrid
+from fewstep.pocket.student_eval import StudentEvalSetup
+from fewstep.roles.roles import Roles
+from fewstep.train.extra_losses import ExtraLoss
+from fewstep.train.hooks import OnIteration
+
+ExtraLossBuilder = Callable[[Roles, SigmaGrid, NamedRNG], ExtraLoss]
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """
+    Args:
+        examiner: makes the run's examiner, in place of the pocket's probe.
+        extra_losses: each makes one further term of the student's loss, from the run's networks, its grid and its
+            named draws. They are written into the run's environment record by name.
+        on_iteration: sees each iteration's figures, and may stop the run.
+    """
+
+    examiner: StudentEvalSetup | None = None
+    extra_losses: tuple[ExtraLossBuilder, ...] = ()
+    on_iteration: OnIteration | None = None
+
+    def names(self) -> list[str]:
+        """What is added to the loss, as the environment record names it."""
+        named = [build if hasattr(build, "__qualname__") else type(build) for build in self.extra_losses]
+        return [f"{each.__module__}.{each.__qualname__}" for each in named]
+
+
+NO_EXTENSIONS = Extensions()

@@ -1,0 +1,74 @@
+"""What can be refused, or has to be said, before the first long step of a run."""
+
+import torch
+
+from fewstep.backbones.families import POCKET
+from fewstep.data.batch_slice import refuse_few_samples
+from fewstep.export.folder import refuse_grid
+from fewstep.roles.compilation import refuse_without_compiler
+from fewstep.roles.plan import StudentPlan, TeachersSpec
+from fewstep.roles.teacher_plan import teacher_plan
+from fewstep.roles.validation import validate_init_from, validate_teachers
+from fewstep.run.recipe import Recipe
+from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
+from fewstep.runtime.reporter import Reporter
+from fewstep.train.plan import RunPlan
+
+
+def device_of(run: RunPlan, model: str) -> torch.device:
+    """As the recipe asks for it. The pocket model is small enough for bf16 in software, and its recipe is the same on
+    every laptop.
+
+    Raises:
+        EnvironmentRefused: the device, or the precision on it, is not to be had here.
+    """
+    device = resolve_device(run.device, run.precision)
+    if model != POCKET:
+        refuse_software_bfloat16(device, run.precision)
+    return device
+
+
+def preflight(recipe: Recipe, world: int, reporter: Reporter) -> torch.device:
+    """The run's device, once nothing speaks against the run. world: the number of ranks.
+
+    Raises:
+        EnvironmentRefused: the device, the precision or the compiler is not to be had here. RecipeError: fewer samples
+            than ranks and parts. AdapterError, ModelError: a teacher, or the student's start, that cannot be read or
+            does not fit. ExportError: a student that could not be shipped.
+    """
+    run, model = recipe.run, recipe.model
+    device = device_of(run, model)
+    if run.compile:
+        refuse_without_compiler(device)
+    refuse_few_samples(run.batch, world, run.gradient_accumulation)
+    _look_at_networks(recipe.student, recipe.teachers, model, reporter)
+    return device
+
+
+def _look_at_networks(student: StudentPlan, teachers: TeachersSpec, model: str, reporter: Reporter) -> None:
+    validate_teachers(teachers, student.steps, model)
+    _warn_of_unused_teachers(teachers, student.steps, reporter)
+    _warn_of_truncated_lora(student, model, reporter)
+    refuse_grid(model, student.grid)
+
+
+def _warn_of_unused_teachers(teachers: TeachersSpec, steps: int, reporter: Reporter) -> None:
+    """A declared teacher without weight is no error - a study's cell may leave it out - but is rarely meant."""
+    used = teacher_plan(teachers, steps).used
+    for name in [name for name in teachers.named if name not in used]:
+        reporter.say(
+            f"teachers.named.{name} does not teach: preset {teachers.preset} gives it no weight. "
+            "Choose step-wise or another, or take the name out",
+            "warning",
+        )
+
+
+def _warn_of_truncated_lora(student: StudentPlan, model: str, reporter: Reporter) -> None:
+    """A narrow student cannot hold all of a wide LoRA: no error, but nothing to keep silent about."""
+    cut = validate_init_from(student, model)
+    if cut is not None:
+        reporter.say(
+            f"student.init_from is cut down to the student's adapter, of rank {cut.words()}. "
+            f"A wider one (student.adapter.rank) keeps more of {student.init_from}",
+            "warning",
+        )
