@@ -93,19 +93,26 @@ def _arguments(call: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How the weights were written. rounding: what storing a merged update cost, relative to its length. single_file:
+    whether ComfyUI's file of the whole transformer is there too."""
+
+    dtype: str
+    rounding: float = 0.0
+    single_file: bool = False
+
+
+@dataclass(frozen=True)
 class ExportInfo:
-    """What the export itself knows. base: the base's name where it has no hub id. single_file: whether ComfyUI's file
-    of the whole transformer is there too."""
+    """What the export itself knows. base: the base's name where it has no hub id."""
 
     base: str
     usage: Usage
     grid: SigmaGrid
-    dtype: str
+    stored: Stored
     lora: Lora | None
-    rounding: float
     licence: Licence
     files: LoraFiles
-    single_file: bool = False
 
     @property
     def sigmas(self) -> str:

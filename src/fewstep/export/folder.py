@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from fewstep.backbones.folder import (
 )
 from fewstep.export import card, comfyui
 from fewstep.export.graphs import ComfyUIBase
-from fewstep.export.grids import grid_settings
+from fewstep.export.grids import GridSettings, grid_settings
 from fewstep.export.lora import (
     Lora,
     LoraFiles,
@@ -48,30 +48,50 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", comfyui.FOLDER}
 
 
+@dataclass(frozen=True)
+class StudentWeights:
+    """
+    Args:
+        state: an adapter's factors in peft naming (kind "adapter"), or the transformer's whole state dict ("full").
+        alpha: the adapter's alpha; its scale is alpha / rank.
+    """
+
+    state: Mapping[str, Tensor]
+    kind: StudentKind
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """
+    Args:
+        dtype: of the stored weights, "bf16" or "fp32"; None: bf16 for a whole student, fp32 for a LoRA.
+        files: of the adapter; None: one for diffusers. Where it is cut down, the merged weights have the same update.
+        single_file: whether the transformer is written once more, as the one file that ComfyUI loads.
+    """
+
+    dtype: str | None = None
+    files: LoraFiles | None = None
+    single_file: bool = False
+
+
+DEFAULT_OPTIONS = ExportOptions()
+
+
 def export_student(
     base: str | Path,
-    state: Mapping[str, Tensor],
-    kind: StudentKind,
+    weights: StudentWeights,
     grid: SigmaGrid,
     to: str | Path,
     recipe_yaml: str,
-    *,
     about: card.StudentInfo,
-    alpha: float | None = None,
-    dtype: str = "bf16",
-    files: LoraFiles | None = None,
-    single_file: bool = False,
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> Path:
     """The student folder: the base pipeline with the student's transformer, its grid, a model card and the recipe.
 
     Args:
         base: the base pipeline's folder (stock diffusers layout, safetensors) or hub id, or "pocket".
-        state: an adapter's factors in peft naming (kind "adapter", merged in float32 and also written as a LoRA), or
-            the transformer's whole state dict (kind "full").
-        alpha: the adapter's alpha; its scale is alpha / rank.
-        dtype: of the stored transformer, "bf16" or "fp32".
-        files: of the adapter; None: one for diffusers. Where it is cut down, the merged weights have the same update.
-        single_file: whether the transformer is written once more, as the one file that ComfyUI loads.
+        weights: an adapter is merged in float32, and also written as a LoRA.
 
     Raises:
         ExportError: `to` is not empty, the family cannot carry its grid, ComfyUI's names for it are not known, or the
@@ -79,37 +99,38 @@ def export_student(
         AdapterError: the adapter's keys or shapes do not fit.
         ModelError: the base folder is incomplete.
     """
-    name, base, to = _base_name(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    index, settings = pipeline_index(base), grid_settings(family_of(base), grid)
+    source, to = _Source.of(base, grid, about), Path(to)
+    base, dtype, files = source.folder, options.dtype or "bf16", options.files or LoraFiles()
+    index, settings = pipeline_index(base), source.settings
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
-    if kind == "full" and files is not None:
+    if weights.kind == "full" and options.files is not None:
         raise ExportError(
             "this student has weights of its own, so there is no LoRA to write; leave --lora and --svd-rank out "
             "(for ComfyUI there is --single-file)"
         )
-    files = files or LoraFiles()
-    if single_file:
+    if options.single_file:
         comfyui.refuse_unknown(model_shapes(base).linear_shapes, family_of(base).family)
-    lora = _adapter(state, alpha, files, base) if kind == "adapter" else None
+    lora = _adapter(weights, files, base) if weights.kind == "adapter" else None
     with _new_folder(to) as folder:
         _copy_base(base, folder)
         if lora is None:
-            write_full(base / "transformer", folder / "transformer", state, DTYPES[dtype])
+            write_full(base / "transformer", folder / "transformer", weights.state, DTYPES[dtype])
             rounding = 0.0
         else:
             rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype]).relative
-            _write_adapter(lora, folder, "lora", files, base, grid, about)
+            _write_adapter(lora, source, files, folder, "lora")
         _write_json(folder / "model_index.json", index | settings.index)
         _write_json(folder / "scheduler" / "scheduler_config.json", settings.scheduler)
         for file, content in settings.files.items():
             _write_json(folder / file, content)
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        if single_file:
+        if options.single_file:
             unet = comfyui.MODEL_FILE.format(name=about.name)
             write_single_file(folder / "transformer", folder / comfyui.FOLDER / unet)
-            _write_workflows(base, folder, grid, about, unet=unet)
-        facts = replace(_facts(base, name, grid, about, dtype, lora, rounding, files), single_file=single_file)
+            _write_workflows(source, folder, unet=unet)
+        stored = card.Stored(dtype, rounding, options.single_file)
+        facts = _facts(source, stored, lora, files)
         (folder / "README.md").write_text(card.student_card(facts, about))
     return to
 
@@ -126,15 +147,12 @@ def refuse_grid(base: str | Path, grid: SigmaGrid) -> None:
 
 def export_lora(
     base: str | Path,
-    state: Mapping[str, Tensor],
+    weights: StudentWeights,
     grid: SigmaGrid,
     to: str | Path,
     recipe_yaml: str,
-    *,
     about: card.StudentInfo,
-    alpha: float | None = None,
-    dtype: str = "fp32",
-    files: LoraFiles | None = None,
+    options: ExportOptions = DEFAULT_OPTIONS,
 ) -> Path:
     """Only the adapter: a small folder with the LoRA, the scheduler and the grid it needs, card and recipe. It is
     run on the base with `load_lora_weights`, and what the card says at every call.
@@ -142,25 +160,40 @@ def export_lora(
     Raises:
         ExportError, AdapterError, ModelError: as `export_student`.
     """
-    name, base, to = _base_name(base), folder_of(pocket_folder() if base == POCKET else base), Path(to)
-    settings = grid_settings(family_of(base), grid)
+    source, to = _Source.of(base, grid, about), Path(to)
+    dtype, files, settings = options.dtype or "fp32", options.files or LoraFiles(), source.settings
     if dtype not in DTYPES:
         raise ExportError(f"a LoRA is stored as {' or '.join(DTYPES)}, not {dtype}")
-    files = files or LoraFiles()
-    lora = _adapter(state, alpha, files, base)
+    lora = _adapter(weights, files, source.folder)
     with _new_folder(to) as folder:
-        _write_adapter(lora, folder, ".", files, base, grid, about, DTYPES[dtype])
+        _write_adapter(lora, source, files, folder, ".", DTYPES[dtype])
         _write_json(folder / "scheduler" / "scheduler_config.json", settings.scheduler)
         _write_json(folder / SIGMAS_FILE, list(grid))
         (folder / "recipe.yaml").write_text(recipe_yaml)
-        facts = _facts(base, name, grid, about, dtype, lora, 0.0, files)
+        facts = _facts(source, card.Stored(dtype), lora, files)
         (folder / "README.md").write_text(card.lora_card(facts, about))
-        _copy_licences(base, folder)
+        _copy_licences(source.folder, folder)
     return to
 
 
-def _base_name(base: str | Path) -> str:
-    return "fewstep's pocket teacher" if base == POCKET else Path(base).name
+@dataclass(frozen=True)
+class _Source:
+    """What a student is made of and for: the base's folder and name, the grid, and what its trainer says of it."""
+
+    folder: Path
+    name: str
+    grid: SigmaGrid
+    about: card.StudentInfo
+
+    @classmethod
+    def of(cls, base: str | Path, grid: SigmaGrid, about: card.StudentInfo) -> "_Source":
+        if base == POCKET:
+            return cls(folder_of(pocket_folder()), "fewstep's pocket teacher", grid, about)
+        return cls(folder_of(base), Path(base).name, grid, about)
+
+    @property
+    def settings(self) -> GridSettings:
+        return grid_settings(family_of(self.folder), self.grid)
 
 
 def pipeline_index(folder: Path) -> dict[str, Any]:
@@ -173,63 +206,49 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
     return read_json(folder / "model_index.json")
 
 
-def _facts(
-    base: Path,
-    name: str,
-    grid: SigmaGrid,
-    about: card.StudentInfo,
-    dtype: str,
-    lora: Lora | None,
-    rounding: float,
-    files: LoraFiles,
-) -> card.ExportInfo:
+def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraFiles) -> card.ExportInfo:
+    base, grid, size = source.folder, source.grid, source.about.size
     family, pipeline = family_of(base), pipeline_index(base)["_class_name"]
     usage = card.Usage(
         pipeline,
         family.task_pipelines(pipeline),
-        family.student_call(len(grid), about.size),
-        family.lora_call(list(grid), about.size),
-        grid_settings(family, grid).scheduler["shift"],
+        family.student_call(len(grid), size),
+        family.lora_call(list(grid), size),
+        source.settings.scheduler["shift"],
     )
-    return card.ExportInfo(name, usage, grid, dtype, lora, rounding, card.licence_of(base), files)
+    return card.ExportInfo(source.name, usage, grid, stored, lora, card.licence_of(base), files)
 
 
-def _adapter(state: Mapping[str, Tensor], alpha: float | None, files: LoraFiles, base: Path) -> Lora:
+def _adapter(weights: StudentWeights, files: LoraFiles, base: Path) -> Lora:
     if "comfyui" in files.programs:
         comfyui.refuse_unknown(model_shapes(base).linear_shapes, family_of(base).family)
-    if alpha is None:
+    if weights.alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
-    whole = Lora.of(state, alpha)
+    whole = Lora.of(weights.state, weights.alpha)
     return whole if files.svd_rank is None else whole.of_rank(files.svd_rank)
 
 
 def _write_adapter(
-    lora: Lora,
-    folder: Path,
-    place: str,
-    files: LoraFiles,
-    base: Path,
-    grid: SigmaGrid,
-    about: card.StudentInfo,
-    dtype: torch.dtype = torch.float32,
+    lora: Lora, source: _Source, files: LoraFiles, folder: Path, place: str, dtype: torch.dtype = torch.float32
 ) -> None:
     """The LoRA for each program: diffusers' in `place`, ComfyUI's in a folder with its noise levels and its graphs."""
-    shapes = model_shapes(base).linear_shapes
+    shapes = model_shapes(source.folder).linear_shapes
     to_diffusers_names(lora.updates, shapes, "the adapter")  # refuses what the base does not have
     if "diffusers" in files.programs:
         write_lora(lora, folder / place, dtype)
     if "comfyui" in files.programs:
-        file = comfyui.LORA_FILE.format(name=about.name)
+        file = comfyui.LORA_FILE.format(name=source.about.name)
         write_comfyui_lora(lora, folder / comfyui.FOLDER / file, shapes, dtype)
-        _write_workflows(base, folder, grid, about, lora=file)
+        _write_workflows(source, folder, lora=file)
 
 
-def _write_workflows(base: Path, folder: Path, grid: SigmaGrid, about: card.StudentInfo, **weights: str) -> None:
+def _write_workflows(source: _Source, folder: Path, **weights: str) -> None:
     """weights: `lora` or `unet`, by the name of its file."""
+    base, size = source.folder, source.about.size
     pipeline = pipeline_index(base)["_class_name"]
     settings = ComfyUIBase(pipeline, bool(read_json(base / "transformer" / "config.json").get("zero_cond_t")))
     tasks = family_of(base).task_pipelines(pipeline)
-    comfyui.write_workflows(folder / comfyui.FOLDER, settings, tasks, grid.sigmas, about.size, **weights)
+    comfyui.write_workflows(folder / comfyui.FOLDER, settings, tasks, source.grid.sigmas, size, **weights)
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fewstep.backbones.families import POCKET
 from fewstep.export import card
-from fewstep.export.folder import export_lora, export_student
-from fewstep.export.lora import Lora, LoraFiles
+from fewstep.export.folder import DEFAULT_OPTIONS, ExportOptions, StudentWeights, export_lora, export_student
+from fewstep.export.lora import Lora
 from fewstep.export.run_student import RunStudent
 from fewstep.run.folder import RunDir
 from fewstep.runtime.errors import RunError
@@ -17,48 +17,31 @@ from fewstep.train.checkpoint import (
 
 
 def export_from_run(
-    run: RunDir,
-    to: Path,
-    which: str,
-    form: str = "merged",
-    dtype: str | None = None,
-    files: LoraFiles | None = None,
-    single_file: bool = False,
+    run: RunDir, to: Path, which: str, form: str = "merged", options: ExportOptions = DEFAULT_OPTIONS
 ) -> RunStudent:
-    """Writes it, and returns the student as the run holds it (cut down where that was asked for)."""
-    r = run.recipe
+    """Writes it, and returns the student as the run holds it (cut down where that was asked for).
+
+    Args:
+        which: a checkpoint, as `checkpoint_of` names it.
+        form: merged: a whole pipeline folder. adapter: the LoRA alone.
+    """
+    recipe, plan = run.recipe, run.recipe.student
     tensors, state = load_checkpoint(checkpoint_of(run, which), stems=["student_average"])
     about = card.StudentInfo(
-        name=r.name,
-        size=r.size,
-        base_name=_base_name(r.model),
-        recipe_name=r.name,
+        name=recipe.name,
+        size=recipe.size,
+        base_name=_base_name(recipe.model),
+        recipe_name=recipe.name,
         tasks=state["tasks"],
-        learned_from=r.learned_from,
+        learned_from=recipe.learned_from,
     )
-    weights, grid, yaml = tensors["student_average"], r.student.grid, r.resolved_yaml()
-    if r.student.mode == "full":
-        export_student(
-            *(r.model, weights, "full", grid, to, yaml),
-            about=about,
-            dtype=dtype or "bf16",
-            files=files,
-            single_file=single_file,
-        )
-        return RunStudent(weights, None)
-    alpha = r.student.adapter.alpha
-    if form == "adapter":
-        export_lora(*(r.model, weights, grid, to, yaml), about=about, alpha=alpha, dtype=dtype or "fp32", files=files)
-    else:
-        export_student(
-            *(r.model, weights, "adapter", grid, to, yaml),
-            about=about,
-            alpha=alpha,
-            dtype=dtype or "bf16",
-            files=files,
-            single_file=single_file,
-        )
-    lora = Lora.of(weights, alpha)
+    learned, alpha = tensors["student_average"], None if plan.mode == "full" else plan.adapter.alpha
+    weights = StudentWeights(learned, plan.mode, alpha)
+    write = export_lora if form == "adapter" and alpha is not None else export_student
+    write(recipe.model, weights, plan.grid, to, recipe.resolved_yaml(), about, options)
+    if alpha is None:
+        return RunStudent(learned, None)
+    lora, files = Lora.of(learned, alpha), options.files
     return RunStudent({}, lora if files is None or files.svd_rank is None else lora.of_rank(files.svd_rank))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fewstep.export.folder import ExportOptions
 from fewstep.export.lora import LoraFiles
 from fewstep.export.run_student import RunStudent
 from fewstep.export.verify import (
@@ -47,7 +48,8 @@ def export_run(
         raise ExportError(f"{run} trained all weights (student.mode full), so it has no adapter; leave --form out")
     if form == "adapter" and single_file:
         raise ExportError("--single-file is the whole model, and --form adapter writes none; leave one of them out")
-    run_student = export_from_run(opened, to, checkpoint, form, dtype, files, single_file)
+    options = ExportOptions(dtype, files, single_file)
+    run_student = export_from_run(opened, to, checkpoint, form, options)
     console.print(f"{'LoRA' if form == 'adapter' else 'student'} [bold]{to}[/]", highlight=False, soft_wrap=True)
     if run_student.lora is not None and run_student.lora.cut is not None:
         console.print(f"rank {run_student.lora.cut.words()}", highlight=False, soft_wrap=True)
