@@ -8,8 +8,8 @@ from fewstep.bench.adopt import adopt, expected_names
 from fewstep.bench.gallery import open_gallery
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.runtime.errors import GalleryError
-from tests.bench.conftest import plain, prompts, suite_of_drafts
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import plain, prompts, suite_of_drafts
+from tests.cli.command_line import fewstep
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from fewstep.bench.dedup import CaseDedup
 from fewstep.bench.suites import read_suite
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime.errors import EndpointError, SuiteError
-from tests.bench.conftest import plain
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import plain
+from tests.cli.command_line import fewstep
 from tests.endpoint.fault_server import Call, FaultServer, Sent, fails, says
 
 WORDS = ("otter", "bridge", "lantern", "meadow", "piano", "harbour", "comet", "orchard", "violin", "glacier", "mirror")

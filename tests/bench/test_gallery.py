@@ -16,7 +16,7 @@ from fewstep.bench.gallery import (
 from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
 from fewstep.bench.suites import copy_into_gallery, suite_of
 from fewstep.runtime.errors import GalleryError, SuiteError
-from tests.bench.conftest import edits, plain, prompts, suite_of_drafts
+from tests.bench.small_suites import edits, plain, prompts, suite_of_drafts
 
 SUITE = {"name": "small", "version": "1", "hash": "abc"}
 

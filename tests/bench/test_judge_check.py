@@ -17,7 +17,7 @@ from fewstep.bench.canaries import Canary, all_canaries
 from fewstep.bench.judge_check import canaries_hash
 from fewstep.bench.pixels import pixel_hash
 from fewstep.cli.main import app
-from tests.bench.made_gallery import edit_rated, judge_file, rated
+from tests.bench.judged_gallery import edit_rated, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, Sent, fails, says
 
 Judge = Callable[[Canary], float]

@@ -14,7 +14,7 @@ from fewstep.bench.pairs import (
     read_pairs,
 )
 from fewstep.cli.main import app
-from tests.bench.made_gallery import gallery, judge_file
+from tests.bench.judged_gallery import gallery, judge_file
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, says
 
 

@@ -17,7 +17,7 @@ from fewstep.bench.verdict import read_verdicts
 from fewstep.cli.main import app
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
-from tests.bench.made_gallery import edit_rated, gallery, honest, judge_file, rated, rows
+from tests.bench.judged_gallery import edit_rated, gallery, honest, judge_file, rated, rows
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, fails, hangs, page, says
 
 

@@ -24,7 +24,7 @@ from fewstep.bench.suites import (
 )
 from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.runtime.errors import GalleryError
-from tests.commands.conftest import fewstep
+from tests.cli.command_line import fewstep
 
 CASES, SIDE = 12, 48
 Look = Callable[[int, int], Image.Image]  # of case i and seed number k

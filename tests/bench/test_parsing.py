@@ -75,13 +75,13 @@ def test_anything_else_is_invalid(text: str) -> None:
     assert reading.why
 
 
-@settings(deadline=None)
+@settings(max_examples=100)
 @given(st.text())
 def test_no_text_breaks_it_or_becomes_a_number(text: str) -> None:
     assert read(text).status == "invalid"
 
 
-@settings(deadline=None)
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)

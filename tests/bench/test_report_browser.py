@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fewstep.bench.report.build import build_report
 from tests.bench.browser import Browser, binary
-from tests.bench.made_galleries import Made, gallery, suite
+from tests.bench.report_galleries import Made, gallery, suite
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="no Chromium on this machine (apt-get install chromium)")
 CASES = 50

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -30,8 +30,8 @@ from fewstep.bench.suites import (
 )
 from fewstep.pocket import suites
 from fewstep.runtime.errors import CaseError, SuiteError
-from tests.bench.conftest import edits, plain, prompts, suite_of_drafts
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import edits, plain, prompts, suite_of_drafts
+from tests.cli.command_line import fewstep
 
 HASHES = {  # of suites without pictures: words alone, so they are the same on every machine
     "mini-t2i": "cd559c8317ff490876c95b9da1532b71",
@@ -42,6 +42,7 @@ HASHES = {  # of suites without pictures: words alone, so they are the same on e
 }
 
 
+@settings(max_examples=100)
 @given(st.text(max_size=40), st.integers(0, 10_000))
 def test_a_seed_is_a_function_of_case_and_number(case: str, k: int) -> None:
     assert seed_of(case, k) == seed_of(case, k)

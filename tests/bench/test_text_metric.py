@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
@@ -86,6 +86,7 @@ def test_what_a_case_may_say_of_text() -> None:
     assert text_values([], read("stray"))["extra_lines"] == 1
 
 
+@settings(max_examples=100)
 @given(st.lists(st.text(max_size=12), max_size=4), st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=4))
 def test_rates_are_rates(found: list[str], wanted: list[str]) -> None:
     wanted = [line for line in wanted if words_in(line)]
