@@ -1,4 +1,4 @@
-"""Conditionings and cases out of thin air, with shapes like the real ones."""
+"""Made-up conditionings and cases, with shapes like the real ones."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ CHANNELS, LATENT = 6, 4
 SIZE = (64, 64)
 
 
-def text_only(seed: int, length: int = 5, padding: int = 0) -> Conditioning:
+def t2i_conditioning(seed: int, length: int = 5, padding: int = 0) -> Conditioning:
     """A t2i conditioning whose numbers follow from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     text_BLC = torch.randn(1, length + padding, CHANNELS, generator=generator)
@@ -31,10 +31,10 @@ def text_only(seed: int, length: int = 5, padding: int = 0) -> Conditioning:
     return Conditioning(text_BLC, mask_BL, Layout("t2i", (4, 4)))
 
 
-def about(seed: int, references_BRD: torch.Tensor, length: int = 5) -> Conditioning:
+def edit_conditioning(seed: int, references_BRD: torch.Tensor, length: int = 5) -> Conditioning:
     """An edit's conditioning about one picture of 2 x R / 2 tokens."""
     layout = Layout("edit", (4, 4), ((2, references_BRD.shape[1] // 2),), (3,))
-    plain = text_only(seed, length)
+    plain = t2i_conditioning(seed, length)
     return Conditioning(plain.text_BLC, plain.mask_BL, layout, references_BRD)
 
 
@@ -56,16 +56,16 @@ def edit_cases(folder: Path, count: int, wide: int = 0) -> list[Case]:
     return cases
 
 
-def filled(store: ConditioningStore, cases: list[Case], negatives: dict[Task, tuple[str, ...]]) -> None:
-    """The store with something for every case and negative prompt; texts of 3 to 7 positions."""
+def fill_store(store: ConditioningStore, cases: list[Case], negatives: dict[Task, tuple[str, ...]]) -> None:
+    """Adds something to the store for every case and negative prompt; texts of 3 to 7 positions."""
     for n, case in enumerate(cases):
         for m, prompt in enumerate((case.prompt, *negatives.get(case.task, ()))):
             seed, length = 1000 * m + n, 3 + (n + m) % 5
             if case.task == "t2i":
-                cond = text_only(seed, length)
+                cond = t2i_conditioning(seed, length)
             else:
                 with Image.open(case.references[0]) as picture:
-                    cond = about(seed, latents(n, 8 if picture.width == 64 else 16), length)
+                    cond = edit_conditioning(seed, latents(n, 8 if picture.width == 64 else 16), length)
             store.add(store_key(case, prompt, store, SIZE), cond)
     store.flush()
 

@@ -54,17 +54,17 @@ def store(tmp_path: Path) -> ConditioningStore:
 def counted(backbone: QwenImage21, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The prompts of each call of `encode` from here on."""
     calls: list[list[str]] = []
-    usual = backbone.encode
+    encode_stock = backbone.encode
 
     def encode(prompts: Sequence[str], references: Any, size: tuple[int, int]) -> Any:
         calls.append(list(prompts))
-        return usual(prompts, references, size)
+        return encode_stock(prompts, references, size)
 
     monkeypatch.setattr(backbone, "encode", encode)
     return calls
 
 
-def test_the_store_holds_what_the_pipeline_says(
+def test_the_store_holds_what_the_pipeline_encodes(
     backbone: QwenImage21, cases: list[Case], store: ConditioningStore
 ) -> None:
     encode_cases(backbone, cases, store, size=SIZE)
@@ -93,7 +93,7 @@ def test_nothing_is_encoded_twice(
     assert (more.new, calls) == (3, [["grey"]] * 3)
 
 
-def test_latents_are_kept_once_for_each_picture_and_size(
+def test_latents_are_stored_once_for_each_picture_and_size(
     backbone: QwenImage21, cases: list[Case], store: ConditioningStore
 ) -> None:
     edits = cases[20:]
@@ -211,7 +211,7 @@ def test_a_killed_encoding_goes_on(backbone: QwenImage21, tmp_path: Path, monkey
         torch.testing.assert_close(kept.text_BLC.float(), fresh.text_BLC.float(), rtol=2**-7, atol=1e-2)
 
 
-def test_edits_of_another_shape_than_they_are_trained_at_are_told(tmp_path: Path) -> None:
+def test_edits_of_another_shape_than_they_are_trained_at_are_mentioned(tmp_path: Path) -> None:
     cases = [*t2i_cases(3), *edit_cases(tmp_path, 4, wide=2)]
     remark = shape_mismatch(cases, (64, 64))
     assert remark is not None

@@ -1,4 +1,4 @@
-"""The store's size as told beforehand, against the store that is then made: on the pocket teacher and its cases."""
+"""The estimate of the store's size against the store itself: on the pocket teacher and its cases."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ from fewstep.runtime.errors import ModelError
 
 SIZE = (64, 64)
 NEGATIVES = {"t2i": ("",), "edit": ("", "blurred")}
-OUTLINE = estimate_conditioning("pocket")
+ESTIMATE = estimate_conditioning("pocket")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     return read_source("pocket:t2i:60", "t2i", folder) + read_source("pocket:edit:24", "edit", folder) + odd
 
 
-def told(cases: Iterable[Case]) -> StoreSize:
-    return store_size(cases, OUTLINE, size=SIZE, negatives=NEGATIVES, latent_bytes=2)  # type: ignore[arg-type]
+def estimated(cases: Iterable[Case]) -> StoreSize:
+    return store_size(cases, ESTIMATE, size=SIZE, negatives=NEGATIVES, latent_bytes=2)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def store(backbone: Backbone, cases: list[Case], tmp_path_factory: pytest.TempPa
 
 def test_the_estimate_is_within_a_third_of_the_store(store: ConditioningStore, cases: list[Case]) -> None:
     on_disk = sum(path.stat().st_size for path in store.folder.glob("shard-*.safetensors"))
-    assert told(cases).bytes == pytest.approx(on_disk, rel=0.3)
-    assert told(cases).conditionings == len(store)
-    assert told(cases * 2) == told(cases), "what is the same is kept once"
+    assert estimated(cases).bytes == pytest.approx(on_disk, rel=0.3)
+    assert estimated(cases).conditionings == len(store)
+    assert estimated(cases * 2) == estimated(cases), "what is the same is kept once"
 
 
-def test_layouts_are_told_apart_as_the_store_does(store: ConditioningStore, cases: list[Case]) -> None:
-    pairs = {(store.layout(store_key(case, case.prompt, store, SIZE)), kind_of(case, OUTLINE, SIZE)) for case in cases}
+def test_layouts_are_distinguished_as_in_the_store(store: ConditioningStore, cases: list[Case]) -> None:
+    pairs = {(store.layout(store_key(case, case.prompt, store, SIZE)), kind_of(case, ESTIMATE, SIZE)) for case in cases}
     assert len(pairs) == len({layout for layout, _ in pairs}) == len({kind for _, kind in pairs}) == 4
     assert all(layout.references == grids for layout, (_, grids) in pairs)
 
@@ -72,15 +72,15 @@ def test_layouts_are_told_apart_as_the_store_does(store: ConditioningStore, case
 def test_lengths_of_text_are_nearly_right(store: ConditioningStore, cases: list[Case]) -> None:
     for case in cases:
         length = store.length(store_key(case, case.prompt, store, SIZE))
-        assert abs(OUTLINE.text_length(case.prompt, len(case.references)) - length) <= 2, case.prompt
+        assert abs(ESTIMATE.text_length(case.prompt, len(case.references)) - length) <= 2, case.prompt
 
 
 def test_a_model_that_is_not_here_is_taken_for_the_published_one() -> None:
-    outline = estimate_conditioning("someone/has-it-elsewhere")
-    assert (outline.text_width, outline.latent_width) == PUBLISHED
-    assert "not on this machine" in outline.basis
-    assert 15 <= outline.text_length("a red boat on a quiet lake at dawn", 0) <= 20
-    assert outline.text_length("小さな赤い船が湖に浮かぶ", 0) > outline.text_length("a small red boat", 0)
+    estimate = estimate_conditioning("someone/has-it-elsewhere")
+    assert (estimate.text_width, estimate.latent_width) == PUBLISHED
+    assert "not on this machine" in estimate.basis
+    assert 15 <= estimate.text_length("a red boat on a quiet lake at dawn", 0) <= 20
+    assert estimate.text_length("小さな赤い船が湖に浮かぶ", 0) > estimate.text_length("a small red boat", 0)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -88,6 +88,6 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
         estimate_conditioning(str(tmp_path))
 
 
-def test_it_is_told_without_torch() -> None:
+def test_it_is_estimated_without_torch() -> None:
     code = "import sys, fewstep.encode.estimate, fewstep.data.sample_counts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

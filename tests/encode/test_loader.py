@@ -18,7 +18,7 @@ from fewstep.encode.loader import Batch, Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import RecipeError, StoreError
 from fewstep.runtime.task import Task
-from tests.encode.made_cases import SIZE, composition_of, edit_cases, filled, t2i_cases
+from tests.encode.made_cases import SIZE, composition_of, edit_cases, fill_store, t2i_cases
 
 World = tuple[ConditioningStore, list[Case]]
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}
@@ -30,14 +30,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     cases = t2i_cases(10, "a") + t2i_cases(3, "b") + edit_cases(folder, 9, wide=3)
     store = ConditioningStore(folder / "store", "print")
-    filled(store, cases, NEGATIVES)
+    fill_store(store, cases, NEGATIVES)
     return store, cases
 
 
 def loader(made: World, ratio: tuple[int, int] = (5, 5), **options: int) -> Loader:
     store, cases = made
-    usual = {"batch": 4, "seed": 0} | options
-    return Loader(store, composition_of(cases, *ratio), size=SIZE, negatives=NEGATIVES, **usual)  # type: ignore[arg-type]
+    settings = {"batch": 4, "seed": 0} | options
+    return Loader(store, composition_of(cases, *ratio), size=SIZE, negatives=NEGATIVES, **settings)  # type: ignore[arg-type]
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -63,9 +63,9 @@ def test_a_batch_has_one_task_one_layout_and_its_negatives(world: World) -> None
 
 @given(st.integers(0, 10**9), st.integers(0, 3))
 def test_a_batch_follows_from_its_number(world: World, i: int, seed: int) -> None:
-    walked, fresh = loader(world, seed=seed), loader(world, seed=seed)
-    walked.batch(i + 1)
-    assert equal(walked.batch(i), fresh.batch(i))
+    used, fresh = loader(world, seed=seed), loader(world, seed=seed)
+    used.batch(i + 1)
+    assert equal(used.batch(i), fresh.batch(i))
 
 
 @given(st.integers(0, 500), st.sampled_from([1, 2, 4]))

@@ -14,7 +14,7 @@ from fewstep.backbones.conditioning import Conditioning
 from fewstep.encode import store as store_module
 from fewstep.encode.store import ConditioningStore, StoreKey
 from fewstep.runtime.errors import EnvironmentRefused, StoreError
-from tests.encode.made_cases import about, latents, text_only
+from tests.encode.made_cases import edit_conditioning, latents, t2i_conditioning
 
 SIZE = (64, 64)
 
@@ -25,13 +25,13 @@ def opened(folder: Path) -> ConditioningStore:
 
 def put(store: ConditioningStore, prompt: str, seed: int, length: int = 5) -> StoreKey:
     key = store.key(prompt, (), SIZE)
-    store.add(key, text_only(seed, length))
+    store.add(key, t2i_conditioning(seed, length))
     return key
 
 
 def put_edit(store: ConditioningStore, prompt: str, picture: str, seed: int) -> StoreKey:
     key = store.key(prompt, (picture,), SIZE)
-    store.add(key, about(seed, latents(sum(map(ord, picture)))))
+    store.add(key, edit_conditioning(seed, latents(sum(map(ord, picture)))))
     return key
 
 
@@ -49,19 +49,19 @@ def shards(folder: Path) -> list[Path]:
 def test_what_was_added_is_read_back_before_and_after_a_restart(tmp_path: Path) -> None:
     store = opened(tmp_path)
     plain, edit = put(store, "a boat", 0), put_edit(store, "bluer", "p", 1)
-    assert same(store.load(plain), text_only(0))
+    assert same(store.load(plain), t2i_conditioning(0))
     store.flush()
     for state in (store, opened(tmp_path)):
-        assert same(state.load(plain), text_only(0))
-        assert same(state.load(edit), about(1, latents(ord("p"))))
+        assert same(state.load(plain), t2i_conditioning(0))
+        assert same(state.load(edit), edit_conditioning(1, latents(ord("p"))))
         assert state.layout(edit).references == ((2, 4),)
         assert (state.length(plain), len(state)) == (5, 2)
 
 
-def test_text_is_kept_in_bf16_without_padding_and_latents_as_they_are(tmp_path: Path) -> None:
+def test_text_is_stored_in_bf16_without_padding_and_latents_as_they_are(tmp_path: Path) -> None:
     store = opened(tmp_path)
     key = store.key("a", (), SIZE)
-    store.add(key, text_only(0, length=5, padding=4))
+    store.add(key, t2i_conditioning(0, length=5, padding=4))
     edit = put_edit(store, "b", "p", 1)
     store.flush()
     assert store.load(key).text_BLC.shape == (1, 5, 6)
@@ -83,7 +83,7 @@ def test_prompts_about_the_same_picture_share_its_latents(tmp_path: Path) -> Non
             names += tensors.keys()
     assert len(names) == 4 + 2
     assert keys[0].latents == keys[1].latents == keys[2].latents != keys[3].latents
-    assert same(opened(tmp_path).load(keys[2]), about(2, latents(ord("p"))))
+    assert same(opened(tmp_path).load(keys[2]), edit_conditioning(2, latents(ord("p"))))
 
 
 def test_a_key_is_all_that_determines_a_conditioning(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_key_is_all_that_determines_a_conditioning(tmp_path: Path) -> None:
 def test_several_sizes_live_in_one_store(tmp_path: Path) -> None:
     store = opened(tmp_path)
     small, large = store.key("a", (), SIZE), store.key("a", (), (128, 64))
-    store.add(small, text_only(0))
+    store.add(small, t2i_conditioning(0))
     store.flush()
     assert store.has(small)
     assert not store.has(large)
@@ -121,7 +121,7 @@ def test_full_shards_are_written_without_being_asked(tmp_path: Path, monkeypatch
     assert len(opened(tmp_path)) == 8
 
 
-def test_an_added_key_is_kept_as_it_was_first(tmp_path: Path) -> None:
+def test_an_added_key_stays_as_it_was_first(tmp_path: Path) -> None:
     store = opened(tmp_path)
     key = put(store, "a", 0)
     put(store, "a", 1)
@@ -129,10 +129,10 @@ def test_an_added_key_is_kept_as_it_was_first(tmp_path: Path) -> None:
     put(store, "a", 2)
     store.flush()
     assert len(shards(tmp_path)) == 1
-    assert same(store.load(key), text_only(0))
+    assert same(store.load(key), t2i_conditioning(0))
 
 
-# ---- harm
+# ---- damage
 
 
 def two_shards(folder: Path) -> list[StoreKey]:
@@ -144,7 +144,7 @@ def two_shards(folder: Path) -> list[StoreKey]:
     return keys
 
 
-def test_a_torn_shard_and_what_leans_on_it_count_as_not_encoded(tmp_path: Path) -> None:
+def test_a_torn_shard_and_what_depends_on_it_count_as_not_encoded(tmp_path: Path) -> None:
     keys = two_shards(tmp_path)
     with_latents = max(shards(tmp_path), key=lambda path: path.stat().st_size)
     with_latents.write_bytes(with_latents.read_bytes()[:-1])
@@ -154,7 +154,7 @@ def test_a_torn_shard_and_what_leans_on_it_count_as_not_encoded(tmp_path: Path) 
     for n in range(2):
         put_edit(store, f"prompt {n}", "p", n)
     store.flush()
-    assert all(same(opened(tmp_path).load(key), about(n, latents(ord("p")))) for n, key in enumerate(keys))
+    assert all(same(opened(tmp_path).load(key), edit_conditioning(n, latents(ord("p")))) for n, key in enumerate(keys))
 
 
 def test_a_lost_shard_counts_as_not_encoded(tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ def test_an_index_torn_anywhere_loses_no_more_than_its_torn_line(
     for n in range(2):
         put_edit(store, f"prompt {n}", "p", n)
     store.flush()
-    assert all(same(opened(folder).load(key), about(n, latents(ord("p")))) for n, key in enumerate(keys))
+    assert all(same(opened(folder).load(key), edit_conditioning(n, latents(ord("p")))) for n, key in enumerate(keys))
 
 
-def test_a_shard_harmed_within_is_named_when_it_is_read(tmp_path: Path) -> None:
+def test_a_shard_damaged_within_is_named_when_it_is_read(tmp_path: Path) -> None:
     key = two_shards(tmp_path)[0]
     for shard in shards(tmp_path):
         shard.write_bytes(b"\xff" * shard.stat().st_size)

@@ -1,4 +1,4 @@
-"""Draws have a name and a counter, never a history."""
+"""Random numbers have a name and a counter, never a history."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ counters = st.lists(st.integers(0, 10**6), max_size=3).map(tuple)
 
 @given(st.integers(0, 2**62), names, counters)
 @settings(max_examples=50)
-def test_the_same_name_and_counter_draw_the_same(seed: int, name: str, count: tuple[int, ...]) -> None:
+def test_the_same_name_and_counter_give_the_same_numbers(seed: int, name: str, count: tuple[int, ...]) -> None:
     first = NamedRNG(seed).normal((4, 3), name, *count)
     other = NamedRNG(seed)
     other.uniform((7,), "something in between")
@@ -23,15 +23,15 @@ def test_the_same_name_and_counter_draw_the_same(seed: int, name: str, count: tu
 
 @given(st.lists(st.tuples(st.integers(0, 3), names, counters), min_size=2, max_size=6, unique=True))
 @settings(max_examples=50)
-def test_anything_different_draws_differently(keys: list[tuple[int, str, tuple[int, ...]]]) -> None:
+def test_another_seed_name_or_counter_gives_other_numbers(keys: list[tuple[int, str, tuple[int, ...]]]) -> None:
     drawn = [tuple(NamedRNG(seed).normal((4,), name, *count).tolist()) for seed, name, count in keys]
     assert len(set(drawn)) == len(keys)
 
 
 def test_counters_are_not_run_together() -> None:
-    draw = NamedRNG(0)
-    assert not torch.equal(draw.normal((4,), "n", 1, 23), draw.normal((4,), "n", 12, 3))
-    assert not torch.equal(draw.normal((4,), "n", 1), draw.normal((4,), "n 1"))
+    rng = NamedRNG(0)
+    assert not torch.equal(rng.normal((4,), "n", 1, 23), rng.normal((4,), "n", 12, 3))
+    assert not torch.equal(rng.normal((4,), "n", 1), rng.normal((4,), "n 1"))
 
 
 def test_the_global_random_state_is_neither_read_nor_moved() -> None:
@@ -46,25 +46,25 @@ def test_the_global_random_state_is_neither_read_nor_moved() -> None:
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=6, unique=True), st.data())
 @settings(max_examples=30)
 def test_a_samples_noise_does_not_depend_on_its_batch(samples: list[int], data: st.DataObject) -> None:
-    draw = NamedRNG(5)
-    rows = dict(zip(samples, draw.normal_per_sample(samples, (3, 2), "noise", 7), strict=True))
+    rng = NamedRNG(5)
+    rows = dict(zip(samples, rng.normal_per_sample(samples, (3, 2), "noise", 7), strict=True))
     shuffled = data.draw(st.permutations(samples))
-    for sample, row in zip(shuffled, draw.normal_per_sample(shuffled, (3, 2), "noise", 7), strict=True):
+    for sample, row in zip(shuffled, rng.normal_per_sample(shuffled, (3, 2), "noise", 7), strict=True):
         assert torch.equal(row, rows[sample])
-    times = dict(zip(samples, draw.uniform_per_sample(samples, "t", 7).tolist(), strict=True))
-    assert times == dict(zip(shuffled, draw.uniform_per_sample(shuffled, "t", 7).tolist(), strict=True))
+    times = dict(zip(samples, rng.uniform_per_sample(samples, "t", 7).tolist(), strict=True))
+    assert times == dict(zip(shuffled, rng.uniform_per_sample(shuffled, "t", 7).tolist(), strict=True))
 
 
 def test_the_laws() -> None:
-    draw = NamedRNG(11)
-    normal, uniform = draw.normal((20000,), "n"), draw.uniform((20000,), "u")
+    rng = NamedRNG(11)
+    normal, uniform = rng.normal((20000,), "n"), rng.uniform((20000,), "u")
     assert normal.dtype == uniform.dtype == torch.float32
     assert normal.mean().item() == pytest.approx(0, abs=0.03)
     assert normal.std().item() == pytest.approx(1, abs=0.03)
     assert 0 <= uniform.min() < 0.001
     assert 0.999 < uniform.max() < 1
     assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
-    rows = draw.normal_per_sample(range(2000), (4,), "rows")
+    rows = rng.normal_per_sample(range(2000), (4,), "rows")
     assert rows.std().item() == pytest.approx(1, abs=0.05)
     assert torch.corrcoef(rows.T).fill_diagonal_(0).abs().max() < 0.1, "nor do different counters share anything"
 
@@ -76,7 +76,7 @@ def test_integers_are_even() -> None:
 
 
 def test_shapes() -> None:
-    draw = NamedRNG(0)
-    assert draw.normal_per_sample([4, 9], (3, 2), "n").shape == (2, 3, 2)
-    assert draw.uniform_per_sample([4, 9, 1], "u").shape == (3,)
-    assert draw.uniform((), "u").shape == ()
+    rng = NamedRNG(0)
+    assert rng.normal_per_sample([4, 9], (3, 2), "n").shape == (2, 3, 2)
+    assert rng.uniform_per_sample([4, 9, 1], "u").shape == (3,)
+    assert rng.uniform((), "u").shape == ()

@@ -14,7 +14,7 @@ from tests.train.tiny_model import normal
 A, B = normal(4, 6, name="a"), normal(5, 4, name="b")
 
 
-def written(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> Path:
+def write_lora(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> Path:
     save_file({name: value.clone().contiguous() for name, value in tensors.items()}, path, metadata=metadata)
     return path
 
@@ -32,7 +32,7 @@ KEYS = {
 def test_keys_of_all_programs_name_the_same_module(tmp_path: Path, names: tuple[str, str]) -> None:
     module = "transformer_blocks.0.attn.to_out.0"
     tensors = {name.format(m=module): value for name, value in zip(names, (A, B), strict=True)}
-    found = read_lora(written(tmp_path / "x.safetensors", tensors))
+    found = read_lora(write_lora(tmp_path / "x.safetensors", tensors))
     assert list(found) == [module]
     torch.testing.assert_close(found[module].a, A)
     torch.testing.assert_close(found[module].b, B)
@@ -46,18 +46,18 @@ def pair(module: str) -> dict[str, torch.Tensor]:
 def test_alpha_of_a_module_goes_before_all(tmp_path: Path) -> None:
     tensors = pair("x") | {"transformer.x.alpha": torch.tensor(2.0)}
     metadata = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 16})}
-    assert read_lora(written(tmp_path / "x.safetensors", tensors, metadata))["x"].alpha == 2
+    assert read_lora(write_lora(tmp_path / "x.safetensors", tensors, metadata))["x"].alpha == 2
 
 
 def test_alpha_of_diffusers_metadata(tmp_path: Path) -> None:
     config = {"transformer.r": 4, "transformer.lora_alpha": 16, "transformer.alpha_pattern": {"^y.z": 1.0}}
     metadata = {"lora_adapter_metadata": json.dumps(config)}
-    found = read_lora(written(tmp_path / "x.safetensors", pair("x") | pair("y.z"), metadata))
+    found = read_lora(write_lora(tmp_path / "x.safetensors", pair("x") | pair("y.z"), metadata))
     assert (found["x"].alpha, found["y.z"].alpha) == (16, 1)
 
 
 def test_alpha_of_a_peft_folder(tmp_path: Path) -> None:
-    written(tmp_path / "adapter_model.safetensors", pair("x"))
+    write_lora(tmp_path / "adapter_model.safetensors", pair("x"))
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8, "use_rslora": True}))
     assert read_lora(tmp_path)["x"].alpha == pytest.approx(8 * 4**0.5)  # alpha / sqrt(rank) = alpha sqrt(rank) / rank
 
@@ -65,7 +65,7 @@ def test_alpha_of_a_peft_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix", ["", "transformer.", "diffusion_model.", "model.diffusion_model."])
 def test_prefixes_of_programs_are_no_part_of_a_module(tmp_path: Path, prefix: str) -> None:
     tensors = {key.replace("transformer.", prefix): value for key, value in pair("model.x").items()}
-    assert set(read_lora(written(tmp_path / "x.safetensors", tensors))) == {"model.x"}
+    assert set(read_lora(write_lora(tmp_path / "x.safetensors", tensors))) == {"model.x"}
 
 
 @pytest.mark.parametrize("prefix", ["lora_unet_", "lora_transformer_", "lycoris_"])
@@ -75,13 +75,13 @@ def test_flat_names_of_programs(tmp_path: Path, prefix: str) -> None:
         f"{prefix}x_y.lora_up.weight": B,
         f"{prefix}x_y.alpha": A.new_ones(()),
     }
-    assert read_lora(written(tmp_path / "x.safetensors", tensors))["x_y"].alpha == 1.0
+    assert read_lora(write_lora(tmp_path / "x.safetensors", tensors))["x_y"].alpha == 1.0
 
 
 def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
-    written(tmp_path / "whatever.safetensors", pair("x"))
+    write_lora(tmp_path / "whatever.safetensors", pair("x"))
     assert set(read_lora(tmp_path)) == {"x"}
-    written(tmp_path / "another.safetensors", pair("x"))
+    write_lora(tmp_path / "another.safetensors", pair("x"))
     with pytest.raises(AdapterError, match="more than one LoRA"):
         read_lora(tmp_path)
 
@@ -100,7 +100,7 @@ def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
 )
 def test_what_is_no_lora_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], words: str) -> None:
     with pytest.raises(AdapterError, match=words):
-        read_lora(written(tmp_path / "x.safetensors", tensors))
+        read_lora(write_lora(tmp_path / "x.safetensors", tensors))
 
 
 def test_torn_and_absent_files_are_refused(tmp_path: Path) -> None:

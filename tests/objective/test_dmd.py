@@ -11,7 +11,7 @@ from fewstep.objective.dmd import dmd_gradient, dmd_loss
 
 FLOOR = 0.05
 B, N, D = 5, 6, 3
-DRAW = NamedRNG(3)
+RNG = NamedRNG(3)
 TIMES = torch.tensor([0.02, 0.1, 0.5, 0.9, 0.98])
 
 
@@ -20,7 +20,7 @@ def world(mean: float = 0.2, var: float = 0.4) -> GaussianWorld:
 
 
 def noised(x0: Tensor) -> Tensor:
-    return path.noised(x0, DRAW.normal((B, N, D), "eps"), TIMES)
+    return path.noised(x0, RNG.normal((B, N, D), "eps"), TIMES)
 
 
 def normaliser(x0: Tensor, z: Tensor, v_real: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def normaliser(x0: Tensor, z: Tensor, v_real: Tensor) -> Tensor:
 def test_gradient_is_the_difference_of_scores() -> None:
     """t (v_real - v_fake) = t^2 / (1 - t) (s_fake - s_real): the KL's own gradient, scaled by time."""
     teacher, critic = world(), world(0.5, 0.1)
-    x0 = critic.sample(DRAW.normal((B, N, D), "x0"))
+    x0 = critic.sample(RNG.normal((B, N, D), "x0"))
     z = noised(x0)
     v_real, v_fake = teacher.velocity(z, TIMES), critic.velocity(z, TIMES)
     scores = critic.score(z.double(), TIMES.double()) - teacher.score(z.double(), TIMES.double())
@@ -43,7 +43,7 @@ def test_gradient_is_the_difference_of_scores() -> None:
 
 def test_gradient_is_the_difference_of_clean_estimates() -> None:
     teacher, critic = world(), world(0.5, 0.1)
-    x0 = critic.sample(DRAW.normal((B, N, D), "x0"))
+    x0 = critic.sample(RNG.normal((B, N, D), "x0"))
     z = noised(x0)
     v_real, v_fake = teacher.velocity(z, TIMES), critic.velocity(z, TIMES)
     expected = (path.clean(z, v_fake, TIMES) - path.clean(z, v_real, TIMES)) / normaliser(x0, z, v_real)
@@ -51,34 +51,34 @@ def test_gradient_is_the_difference_of_clean_estimates() -> None:
 
 
 def test_loss_has_this_gradient_over_the_number_of_elements() -> None:
-    x0 = DRAW.normal((B, N, D), "x0").requires_grad_()
+    x0 = RNG.normal((B, N, D), "x0").requires_grad_()
     z = noised(x0.detach())
     v_real, v_fake = world().velocity(z, TIMES), world(0.6).velocity(z, TIMES)
     g = dmd_gradient(x0.detach(), z, TIMES, v_real, v_fake, FLOOR)
-    loss, seen = dmd_loss(x0, z, TIMES, v_real, v_fake, FLOOR)
+    loss, metrics = dmd_loss(x0, z, TIMES, v_real, v_fake, FLOOR)
     (slope,) = torch.autograd.grad(loss, x0)
     torch.testing.assert_close(slope, g / x0.numel(), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(loss, 0.5 * g.square().mean())
-    torch.testing.assert_close(seen["gradient"], g.square().mean().sqrt())
+    torch.testing.assert_close(metrics["gradient"], g.square().mean().sqrt())
 
 
 def test_silent_once_student_teacher_and_critic_agree() -> None:
-    x0 = world().sample(DRAW.normal((B, N, D), "x0")).requires_grad_()
+    x0 = world().sample(RNG.normal((B, N, D), "x0")).requires_grad_()
     z = noised(x0.detach())
     v = world().velocity(z, TIMES)
-    loss, seen = dmd_loss(x0, z, TIMES, v, v.clone(), FLOOR)
+    loss, metrics = dmd_loss(x0, z, TIMES, v, v.clone(), FLOOR)
     (slope,) = torch.autograd.grad(loss, x0)
     assert loss == 0
     assert not slope.any()
-    assert seen["cosine"] == pytest.approx(1, abs=1e-5)
-    assert seen["gap"] == 0
+    assert metrics["cosine"] == pytest.approx(1, abs=1e-5)
+    assert metrics["gap"] == 0
 
 
 @pytest.mark.parametrize("offset", [-1.0, 0.4])
 def test_a_displaced_student_moves_towards_the_teacher(offset: float) -> None:
     """A wrong sign looks like blur, not like divergence: the loss would still fall."""
     teacher, student = world(), world().moved(torch.tensor(offset))
-    x0 = student.sample(DRAW.normal((B, N, D), "x0")).requires_grad_()
+    x0 = student.sample(RNG.normal((B, N, D), "x0")).requires_grad_()
     z = noised(x0.detach())
     loss, _ = dmd_loss(x0, z, TIMES, teacher.velocity(z, TIMES), student.velocity(z, TIMES), FLOOR)
     (slope,) = torch.autograd.grad(loss, x0)
@@ -91,8 +91,8 @@ def test_a_displaced_student_moves_towards_the_teacher(offset: float) -> None:
 
 def test_a_narrow_student_spreads() -> None:
     teacher, student = (GaussianWorld(torch.full((1, 1), 0.2), torch.full((1, 1), var)) for var in (0.4, 0.1))
-    x0 = student.sample(DRAW.normal((B, 4000, 1), "x0"))
-    z = path.noised(x0, DRAW.normal((B, 4000, 1), "eps"), TIMES)
+    x0 = student.sample(RNG.normal((B, 4000, 1), "x0"))
+    z = path.noised(x0, RNG.normal((B, 4000, 1), "eps"), TIMES)
     g = dmd_gradient(x0, z, TIMES, teacher.velocity(z, TIMES), student.velocity(z, TIMES), FLOOR)
     away = x0 - 0.2
     assert ((x0 - 0.1 * g - 0.2).square().mean((1, 2)) > away.square().mean((1, 2))).all()
@@ -100,7 +100,7 @@ def test_a_narrow_student_spreads() -> None:
 
 def test_a_sample_is_normalised_by_itself() -> None:
     """Whatever its batch mates are, a sample's gradient is the same to the last bit."""
-    x0 = DRAW.normal((B, N, D), "x0")
+    x0 = RNG.normal((B, N, D), "x0")
     z = noised(x0)
     v_real, v_fake = world().velocity(z, TIMES), world(0.6).velocity(z, TIMES)
     alone = dmd_gradient(x0, z, TIMES, v_real, v_fake, FLOOR)[0]
@@ -118,13 +118,13 @@ def test_the_floor_holds_where_teacher_and_student_nearly_agree() -> None:
 
 
 def test_fp32_velocities_keep_what_bf16_clean_estimates_lose() -> None:
-    """At t = .1, with a critic off by 30 % of the teacher's own error (rms .07 here), forming the difference from two
+    """At t = 0.1, with a critic off by 30 % of the teacher's own error (rms 0.07 here), forming the difference from two
     bf16 clean estimates costs about a quarter of it; from velocities in fp32, nothing to speak of."""
     shape, t = (1, 4096, 4), torch.tensor([0.1])
-    x0, eps = DRAW.normal(shape, "x0"), DRAW.normal(shape, "eps")
+    x0, eps = RNG.normal(shape, "x0"), RNG.normal(shape, "eps")
     z = path.noised(x0, eps, t)
-    v_real = path.velocity(x0, eps) + 0.07 * DRAW.normal(shape, "error")
-    v_fake = v_real + 0.3 * 0.07 * DRAW.normal(shape, "gap")
+    v_real = path.velocity(x0, eps) + 0.07 * RNG.normal(shape, "error")
+    v_fake = v_real + 0.3 * 0.07 * RNG.normal(shape, "gap")
     exact = t.double() * (v_real.double() - v_fake.double())
 
     def error(formed: Tensor) -> float:
@@ -137,20 +137,20 @@ def test_fp32_velocities_keep_what_bf16_clean_estimates_lose() -> None:
 
 
 def test_bf16_velocities_are_taken_up_to_fp32() -> None:
-    x0 = DRAW.normal((B, N, D), "x0").bfloat16()
+    x0 = RNG.normal((B, N, D), "x0").bfloat16()
     g = dmd_gradient(x0, x0, TIMES, x0, 2 * x0, FLOOR)
     assert g.dtype == torch.float32
 
 
 def test_a_sample_that_is_not_finite_is_left_out() -> None:
-    x0 = DRAW.normal((B, N, D), "x0").requires_grad_()
+    x0 = RNG.normal((B, N, D), "x0").requires_grad_()
     z = noised(x0.detach())
     v_real, v_fake = world().velocity(z, TIMES), world(0.6).velocity(z, TIMES)
     clean_loss, _ = dmd_loss(x0[1:], z[1:], TIMES[1:], v_real[1:], v_fake[1:], FLOOR)
     v_real[0, 2, 1] = torch.nan
-    loss, seen = dmd_loss(x0, z, TIMES, v_real, v_fake, FLOOR)
+    loss, metrics = dmd_loss(x0, z, TIMES, v_real, v_fake, FLOOR)
     (slope,) = torch.autograd.grad(loss, x0)
-    assert seen["left_out"] == 1
+    assert metrics["left_out"] == 1
     torch.testing.assert_close(loss, clean_loss)
     assert not slope[0].any()
     assert slope[1:].isfinite().all()
@@ -158,7 +158,7 @@ def test_a_sample_that_is_not_finite_is_left_out() -> None:
 
 def test_with_no_finite_sample_the_loss_is_nan() -> None:
     """So that the update is skipped and counted, not made with a gradient of zeros."""
-    x0 = DRAW.normal((B, N, D), "x0").requires_grad_()
-    loss, seen = dmd_loss(x0, x0.detach(), TIMES, torch.full_like(x0, torch.inf), torch.zeros_like(x0), FLOOR)
-    assert seen["left_out"] == B
+    x0 = RNG.normal((B, N, D), "x0").requires_grad_()
+    loss, metrics = dmd_loss(x0, x0.detach(), TIMES, torch.full_like(x0, torch.inf), torch.zeros_like(x0), FLOOR)
+    assert metrics["left_out"] == B
     assert loss.isnan()

@@ -1,4 +1,4 @@
-"""Optional terms of the objective on Gaussian worlds: unbiased, and silent where they should be."""
+"""Extra losses of the objective on Gaussian worlds: unbiased, and silent where they should be."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ from fewstep.roles.teachers import Teacher, Teachers
 from tests.train import gaussian_runs
 from tests.train.gaussian_runs import (
     BASE,
-    DRAW,
+    RNG,
     SAMPLES,
     SIDE,
     SIGMAS,
@@ -57,8 +57,8 @@ def finer(steps: int) -> SigmaGrid:
     return SigmaGrid.of([s + (GRID.after(k) - s) * n / steps for k, s in enumerate(GRID) for n in range(steps)])
 
 
-def cast_of(backbone: ToyBackbone, iterations: int) -> Roles:
-    return build_roles(backbone, *plans(), TeachersSpec(), iterations=iterations, rng=DRAW)
+def roles_of(backbone: ToyBackbone, iterations: int) -> Roles:
+    return build_roles(backbone, *plans(), TeachersSpec(), iterations=iterations, rng=RNG)
 
 
 # ---- the teacher's mean velocity
@@ -66,10 +66,10 @@ def cast_of(backbone: ToyBackbone, iterations: int) -> Roles:
 
 @given(st.floats(0.1, 1), st.floats(0, 0.9))
 @settings(max_examples=25)
-def test_a_fine_walk_arrives_where_the_flow_does(start: float, share: float) -> None:
+def test_many_fine_steps_arrive_where_the_flow_does(start: float, share: float) -> None:
     """A Gaussian world's flow keeps every point's distance from the mean, in standard deviations."""
     world, end = GaussianWorld(BASE.mean_ND.double(), BASE.var_ND.double()), share * start
-    z = DRAW.normal((B, N, D), "z").double()
+    z = RNG.normal((B, N, D), "z").double()
     (mean, var), (there_mean, there_var) = (world.at(torch.full((B,), t, dtype=z.dtype)) for t in (start, end))
     arrived = there_mean + (there_var / var).sqrt() * (z - mean)
     v = mean_velocity(world.velocity, z, start, end, 400)
@@ -77,7 +77,7 @@ def test_a_fine_walk_arrives_where_the_flow_does(start: float, share: float) -> 
 
 
 def test_one_step_is_the_velocity_itself() -> None:
-    z, t = DRAW.normal((B, N, D), "z"), torch.full((B,), 0.75)
+    z, t = RNG.normal((B, N, D), "z"), torch.full((B,), 0.75)
     torch.testing.assert_close(mean_velocity(BASE.velocity, z, 0.75, 0.5, 1), BASE.velocity(z, t))
 
 
@@ -85,7 +85,7 @@ def test_one_step_is_the_velocity_itself() -> None:
 
 
 def test_segment_guidance_is_silent_at_the_teachers_mean_velocity() -> None:
-    z = DRAW.normal((B, N, D), "z")
+    z = RNG.normal((B, N, D), "z")
     for k in range(4):
         v = mean_velocity(BASE.velocity, z, GRID[k], GRID.after(k), 3).requires_grad_()
         loss, _ = segment_loss(v, BASE.velocity, z, GRID, k, 3)
@@ -96,12 +96,12 @@ def test_segment_guidance_is_silent_at_the_teachers_mean_velocity() -> None:
 
 def test_segment_guidance_has_no_noise() -> None:
     """Its gradient leads straight to the one minimiser, from anywhere."""
-    z, v = DRAW.normal((B, N, D), "z"), DRAW.normal((B, N, D), "v").requires_grad_()
-    loss, seen = segment_loss(v, BASE.velocity, z, GRID, 1, 3)
+    z, v = RNG.normal((B, N, D), "z"), RNG.normal((B, N, D), "v").requires_grad_()
+    loss, metrics = segment_loss(v, BASE.velocity, z, GRID, 1, 3)
     (slope,) = torch.autograd.grad(loss, v)
     target = mean_velocity(BASE.velocity, z, GRID[1], GRID.after(1), 3)
     torch.testing.assert_close(v.detach() - slope * v.numel() / 2, target)
-    torch.testing.assert_close(seen["target"], target.square().mean())
+    torch.testing.assert_close(metrics["target"], target.square().mean())
 
 
 def learnt_alone(network: GaussianNetwork, loss_at: object, rounds: int = 400) -> None:
@@ -115,17 +115,17 @@ def learnt_alone(network: GaussianNetwork, loss_at: object, rounds: int = 400) -
         adam.step()
 
 
-def test_segment_guidance_alone_teaches_the_teachers_own_finer_walk() -> None:
-    """Known in closed form: the law of the Euler walk whose every segment takes three steps."""
+def test_segment_guidance_alone_teaches_the_teachers_own_finer_trajectory() -> None:
+    """Known in closed form: the law of the Euler trajectory whose every segment takes three steps."""
     network = GaussianNetwork(BASE.moved(torch.tensor(0.4)), SIGMAS)
 
     def loss_at(i: int) -> Tensor:
-        rollout, k = roll_out(network, DRAW.normal((64, 4, D), "noise", i), GRID), i % 4
+        rollout, k = roll_out(network, RNG.normal((64, 4, D), "noise", i), GRID), i % 4
         z = rollout.states[k]
         return segment_loss(network(z, rollout.time(k)), BASE.velocity, z, GRID, k, 3)[0]
 
     learnt_alone(network, loss_at)
-    ends = roll_out(network, DRAW.normal((4000, 4, D), "look"), GRID).states
+    ends = roll_out(network, RNG.normal((4000, 4, D), "look"), GRID).states
     for k, law_there in enumerate(euler_law(BASE, finer(3))[::3]):
         flat = ends[k].flatten(0, 1)
         torch.testing.assert_close(flat.mean(0), law_there.mean_ND[0], atol=0.03, rtol=0)
@@ -135,8 +135,8 @@ def test_segment_guidance_alone_teaches_the_teachers_own_finer_walk() -> None:
 # ---- first-step anchor
 
 
-def test_the_anchor_is_silent_once_the_first_step_is_the_teachers_walk() -> None:
-    eps = DRAW.normal((B, N, D), "eps")
+def test_the_anchor_is_silent_once_the_first_step_is_the_teachers_trajectory() -> None:
+    eps = RNG.normal((B, N, D), "eps")
 
     def student(z: Tensor, t: Tensor) -> Tensor:
         return mean_velocity(BASE.velocity, z, GRID[0], GRID.after(0), 5)
@@ -148,13 +148,13 @@ def test_the_anchor_is_silent_once_the_first_step_is_the_teachers_walk() -> None
 
 def test_with_the_anchor_the_first_step_is_the_teachers_and_the_rest_still_match() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
-    roles = cast_of(backbone, 60)
+    roles = roles_of(backbone, 60)
     with torch.no_grad():
         roles.student.transformer.get_parameter("offset_KND").add_(0.3)
     m = build_dmd_step(roles, *plans(), first_step_anchor={"weight": 0.05, "teacher_steps": 5})
     assert {m.exit_step("t2i", turn) for turn in range(60)} == {1, 2, 3}
-    told = trained(m, backbone, 60)
-    assert told[-1]["anchor_loss"] < 0.01 * told[0]["anchor_loss"]  # type: ignore[operator]
+    history = trained(m, backbone, 60)
+    assert history[-1]["anchor_loss"] < 0.01 * history[0]["anchor_loss"]  # type: ignore[operator]
     world = GaussianWorld(BASE.mean_ND + moved(backbone), BASE.var_ND)
     first = euler_law(world, SigmaGrid.of([1 - 0.1 * n / 5 for n in range(5)] + [0.9]))[5]
     state = student_rollout(m, backbone).states[1].flatten(0, 1)
@@ -166,19 +166,19 @@ def test_with_the_anchor_the_first_step_is_the_teachers_and_the_rest_still_match
 
 
 def test_without_detach_the_first_step_is_matched_too() -> None:
-    m = build_dmd_step(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans(), first_step_anchor={"detach": False})
+    m = build_dmd_step(roles_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans(), first_step_anchor={"detach": False})
     assert {m.exit_step("t2i", turn) for turn in range(4)} == {0, 1, 2, 3}
 
 
 def test_the_anchor_of_one_task_leaves_the_other_to_matching() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
-    m = build_dmd_step(cast_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
+    m = build_dmd_step(roles_of(backbone, 4), *plans(), first_step_anchor={"tasks": ["edit"]})
     assert {m.exit_step("t2i", turn) for turn in range(12)} == {0, 1, 2, 3}
     assert {m.exit_step("edit", turn) for turn in range(12)} == {1, 2, 3}
-    plain = build_dmd_step(cast_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
-    told, expected = trained(m, backbone, 4), trained(plain, plain.roles.student.backbone, 4)
-    assert "anchor_loss" not in told[0]
-    assert [line["student_loss"] for line in told] == [line["student_loss"] for line in expected]
+    plain = build_dmd_step(roles_of(ToyBackbone(BASE, knots=SIGMAS), 4), *plans())
+    history, expected = trained(m, backbone, 4), trained(plain, plain.roles.student.backbone, 4)
+    assert "anchor_loss" not in history[0]
+    assert [line["student_loss"] for line in history] == [line["student_loss"] for line in expected]
 
 
 # ---- decoupled guidance
@@ -192,8 +192,8 @@ def worlds() -> tuple[GaussianWorld, GaussianWorld]:
 def test_together_the_two_terms_are_the_undivided_gradient() -> None:
     """At one t and under one normaliser; guidance of any kind."""
     (cond, uncond), scale = worlds(), 3.0
-    x0, t = DRAW.normal((B, N, D), "x0"), torch.linspace(0.05, 0.95, B)
-    z = path.noised(x0, DRAW.normal((B, N, D), "eps"), t)
+    x0, t = RNG.normal((B, N, D), "x0"), torch.linspace(0.05, 0.95, B)
+    z = path.noised(x0, RNG.normal((B, N, D), "eps"), t)
     v_c, v_u, v_fake = cond.velocity(z, t), uncond.velocity(z, t), BASE.moved(torch.tensor(0.2)).velocity(z, t)
     v_guided = v_u + scale * (v_c - v_u)
     apart = dmd_gradient(x0, z, t, v_c, v_fake, NO_NORMALISER)
@@ -202,12 +202,12 @@ def test_together_the_two_terms_are_the_undivided_gradient() -> None:
 
 
 def test_guidance_of_scale_one_is_silent() -> None:
-    (cond, _), x0 = worlds(), DRAW.normal((B, N, D), "x0").requires_grad_()
+    (cond, _), x0 = worlds(), RNG.normal((B, N, D), "x0").requires_grad_()
     t = torch.full((B,), 0.4)
     v_c = cond.velocity(x0.detach(), t)
-    loss, seen = guidance_loss(x0, x0.detach(), t, v_c, torch.zeros_like(v_c), 0.05)
+    loss, metrics = guidance_loss(x0, x0.detach(), t, v_c, torch.zeros_like(v_c), 0.05)
     (slope,) = torch.autograd.grad(loss, x0)
-    assert loss == seen["gradient"] == 0
+    assert loss == metrics["gradient"] == 0
     assert not slope.any()
 
 
@@ -233,9 +233,9 @@ def test_its_mean_gradient_is_the_closed_form_and_cancels_where_it_should(k: int
     means = []
     for offset in (away, torch.zeros_like(away)):
         student = cond.moved(offset)
-        x0 = student.sample(DRAW.normal((n, 1, D), "x0"))
-        t, t_ca = 0.02 + 0.96 * DRAW.uniform((n,), "t"), guidance_times(DRAW.uniform((n,), "t ca"), GRID[k])
-        z, z_ca = (path.noised(x0, DRAW.normal((n, 1, D), f"eps{i}"), at) for i, at in enumerate((t, t_ca)))
+        x0 = student.sample(RNG.normal((n, 1, D), "x0"))
+        t, t_ca = 0.02 + 0.96 * RNG.uniform((n,), "t"), guidance_times(RNG.uniform((n,), "t ca"), GRID[k])
+        z, z_ca = (path.noised(x0, RNG.normal((n, 1, D), f"eps{i}"), at) for i, at in enumerate((t, t_ca)))
         g = dmd_gradient(x0, z, t, cond.velocity(z, t), student.velocity(z, t), NO_NORMALISER)
         v_c, v_u = cond.velocity(z_ca, t_ca), uncond.velocity(z_ca, t_ca)
         added = guidance_gradient(x0, z_ca, t_ca, v_c, (scale - 1) * (v_c - v_u), NO_NORMALISER)
@@ -246,7 +246,7 @@ def test_its_mean_gradient_is_the_closed_form_and_cancels_where_it_should(k: int
 
 
 def guided_cast(backbone: ToyBackbone, scale: float) -> Roles:
-    roles = cast_of(backbone, 40)
+    roles = roles_of(backbone, 40)
     base = Teacher(roles.teachers.teachers["base"].network, {"t2i": Guidance(scale)})
     return Roles(roles.student, roles.critic, Teachers(roles.teachers.plan, {"base": base}, 40))
 

@@ -49,7 +49,7 @@ def test_lowering_the_weight_lowers_the_pull_but_not_the_ratio(lam: float, t: fl
     assert after["ratio"] == pytest.approx(before["ratio"], rel=1e-6)
 
 
-def test_a_student_elsewhere_is_told_by_the_cosine() -> None:
+def test_a_student_elsewhere_shows_in_the_cosine() -> None:
     ahead, beside = (BASE.moved(torch.tensor(offset, dtype=F64)) for offset in ([0.8, 0.0, 0.0], [0.0, 0.8, 0.0]))
     assert measured(beside, 0.5, 0.5, other=ahead)["cosine"] == pytest.approx(0, abs=1e-6)
     assert measured(BASE.moved(-0.1 * (OTHER.mean_ND - BASE.mean_ND)), 0.5, 0.5)["cosine"] == pytest.approx(-1)

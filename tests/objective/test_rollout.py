@@ -12,7 +12,7 @@ from fewstep.objective.plan import ObjectivePlan
 from fewstep.objective.rollout import roll_out
 from fewstep.objective.times import times
 
-DRAW = NamedRNG(1)
+RNG = NamedRNG(1)
 GRID = SigmaGrid.of([1.0, 0.9, 0.75, 0.5])
 
 
@@ -22,7 +22,7 @@ def curved(z_BND: Tensor, t_B: Tensor) -> Tensor:
 
 def test_clean_estimates_are_those_of_the_forwards() -> None:
     """Recovered from neighbouring states, to the rounding of fp32: the first step multiplies it by 10."""
-    rollout = roll_out(curved, DRAW.normal((3, 4, 2), "eps"), GRID)
+    rollout = roll_out(curved, RNG.normal((3, 4, 2), "eps"), GRID)
     assert len(rollout.states) == 5
     for k in range(4):
         z, t = rollout.states[k], rollout.time(k)
@@ -31,7 +31,7 @@ def test_clean_estimates_are_those_of_the_forwards() -> None:
 
 
 def test_each_sample_can_leave_at_its_own_step() -> None:
-    rollout = roll_out(curved, DRAW.normal((3, 4, 2), "eps"), GRID)
+    rollout = roll_out(curved, RNG.normal((3, 4, 2), "eps"), GRID)
     x0 = rollout.clean_at(torch.tensor([2, 0, 3]))
     for b, k in enumerate([2, 0, 3]):
         torch.testing.assert_close(x0[b], rollout.clean(k)[b], rtol=0, atol=0)
@@ -44,7 +44,7 @@ def test_a_rollout_has_no_gradient_and_one_evaluation_a_step() -> None:
         calls.append(float(t_B[0]))
         return weight * z_BND
 
-    rollout = roll_out(velocity, DRAW.normal((1, 2, 2), "eps"), GRID)
+    rollout = roll_out(velocity, RNG.normal((1, 2, 2), "eps"), GRID)
     assert calls == pytest.approx(list(GRID))
     assert not any(state.requires_grad for state in rollout.states)
     assert torch.is_grad_enabled()
@@ -77,7 +77,7 @@ def test_logit_normal_times_have_normal_logits() -> None:
     assert logits.std() == pytest.approx(1, abs=2e-2)
 
 
-def test_extreme_draws_stay_inside() -> None:
+def test_extreme_random_numbers_stay_inside() -> None:
     """The largest float32 below 1 must not become t = 1 or an infinite logit."""
     u = torch.tensor([0.0, 1 - 2**-24])
     for distribution in ("uniform", "logit-normal"):
@@ -87,18 +87,18 @@ def test_extreme_draws_stay_inside() -> None:
 
 
 def test_the_critic_learns_the_velocity_of_the_samples_it_is_given() -> None:
-    x0, eps = DRAW.normal((2, 3, 4), "x0"), DRAW.normal((2, 3, 4), "eps")
+    x0, eps = RNG.normal((2, 3, 4), "x0"), RNG.normal((2, 3, 4), "eps")
     t = torch.tensor([0.3, 0.8])
-    seen_z = []
+    asked_z = []
 
     def perfect(z_BND: Tensor, t_B: Tensor) -> Tensor:
-        seen_z.append(z_BND)
+        asked_z.append(z_BND)
         return eps - x0 + 0.5
 
-    loss, seen = critic_loss(perfect, x0, eps, t)
+    loss, metrics = critic_loss(perfect, x0, eps, t)
     assert loss == pytest.approx(0.25, rel=1e-5)
-    torch.testing.assert_close(seen_z[0], path.noised(x0, eps, t))
-    torch.testing.assert_close(seen["target"], (eps - x0).square().mean())
+    torch.testing.assert_close(asked_z[0], path.noised(x0, eps, t))
+    torch.testing.assert_close(metrics["target"], (eps - x0).square().mean())
 
 
 def test_a_plan_refuses_empty_time_ranges() -> None:

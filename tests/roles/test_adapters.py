@@ -16,8 +16,8 @@ PLAN = AdapterPlan(rank=4, alpha=8.0)
 T = torch.tensor([0.7, 0.3])
 
 
-def stirred(adapters: Adapters, name: str) -> None:
-    """An adapter that does something: B away from zero."""
+def make_nonzero(adapters: Adapters, name: str) -> None:
+    """An adapter that changes something: B away from zero."""
     with torch.no_grad():
         for key, weight in adapters.parameters(name).items():
             if "lora_B" in key:
@@ -33,33 +33,33 @@ def two() -> tuple[Adapters, dict[str | None, Network]]:
     return adapters, networks
 
 
-def answer(network: Network) -> torch.Tensor:
+def velocity_of(network: Network) -> torch.Tensor:
     with torch.no_grad():
         return network.velocity(normal(2, 4, 8), T, batch(0).cond)
 
 
 def test_new_adapters_are_the_base_exactly() -> None:
     plain = tiny()
-    bare = answer(Network("base", plain, plain.transformer))
+    base_v = velocity_of(Network("base", plain, plain.transformer))
     _, networks = two()
     for network in networks.values():
-        torch.testing.assert_close(answer(network), bare, rtol=0, atol=0)
+        torch.testing.assert_close(velocity_of(network), base_v, rtol=0, atol=0)
 
 
 def test_each_role_answers_with_its_own_adapter_alone() -> None:
     """Above all: the teacher has the student's adapter off."""
     plain = tiny()
-    bare = answer(Network("base", plain, plain.transformer))
+    base_v = velocity_of(Network("base", plain, plain.transformer))
     adapters, networks = two()
-    stirred(adapters, "student")
-    stirred(adapters, "critic")
-    answers = {name: answer(network) for name, network in networks.items()}
-    torch.testing.assert_close(answers[None], bare, rtol=0, atol=0)
-    assert (answers["student"] - bare).abs().max() > 1e-3
-    assert (answers["student"] - answers["critic"]).abs().max() > 1e-3
+    make_nonzero(adapters, "student")
+    make_nonzero(adapters, "critic")
+    velocities = {name: velocity_of(network) for name, network in networks.items()}
+    torch.testing.assert_close(velocities[None], base_v, rtol=0, atol=0)
+    assert (velocities["student"] - base_v).abs().max() > 1e-3
+    assert (velocities["student"] - velocities["critic"]).abs().max() > 1e-3
     with networks["student"].active():  # a teacher asked while the student is on
-        torch.testing.assert_close(answer(networks[None]), bare, rtol=0, atol=0)
-        torch.testing.assert_close(answer(networks["critic"]), answers["critic"], rtol=0, atol=0)
+        torch.testing.assert_close(velocity_of(networks[None]), base_v, rtol=0, atol=0)
+        torch.testing.assert_close(velocity_of(networks["critic"]), velocities["critic"], rtol=0, atol=0)
         assert adapters.on == "student"
 
 
@@ -112,7 +112,7 @@ def test_adapters_are_fp32_masters_over_a_bf16_base() -> None:
     adapters.add("student", PLAN, backbone.lora_targets, NamedRNG(0))
     assert {p.dtype for p in adapters.parameters("student").values()} == {torch.float32}
     assert backbone.transformer.img_in.weight.dtype == torch.bfloat16
-    assert answer(Network("student", backbone, backbone.transformer, adapters, "student")).isfinite().all()
+    assert velocity_of(Network("student", backbone, backbone.transformer, adapters, "student")).isfinite().all()
 
 
 def test_fresh_adapters_depend_on_seed_and_name_alone() -> None:
@@ -135,7 +135,7 @@ def factors(rank: int = 2, alpha: float = 3.0) -> Factors:
     return Factors(normal(rank, 64, name="a"), normal(64, rank, name="b"), alpha)
 
 
-def test_a_loaded_adapter_adds_what_it_says_module_by_module() -> None:
+def test_a_loaded_adapter_adds_its_update_module_by_module() -> None:
     adapters, networks = two()
     given = {"transformer_blocks.0.attn.to_q": factors(2, 3.0), "transformer_blocks.1.attn.to_v": factors(5, 1.0)}
     adapters.load("teacher-x", given, "x.safetensors")
@@ -145,7 +145,9 @@ def test_a_loaded_adapter_adds_what_it_says_module_by_module() -> None:
             merged.transformer.get_submodule(module).weight += (f.alpha / f.rank) * f.b @ f.a
     backbone = networks["student"].backbone
     mine = Network("x", backbone, backbone.transformer, adapters, "teacher-x")
-    torch.testing.assert_close(answer(mine), answer(Network("m", merged, merged.transformer)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        velocity_of(mine), velocity_of(Network("m", merged, merged.transformer)), rtol=1e-4, atol=1e-4
+    )
     assert not mine.parameters()
     assert networks["student"].parameters()
 
@@ -169,12 +171,12 @@ def test_other_sizes_are_refused() -> None:
 
 def test_state_travels_between_networks() -> None:
     adapters, networks = two()
-    stirred(adapters, "student")
+    make_nonzero(adapters, "student")
     state = {name: value.clone() for name, value in networks["student"].state().items()}
     assert all("student" not in name for name in state)
     _, others = two()
     others["student"].load_state(state)
-    torch.testing.assert_close(answer(others["student"]), answer(networks["student"]), rtol=0, atol=0)
+    torch.testing.assert_close(velocity_of(others["student"]), velocity_of(networks["student"]), rtol=0, atol=0)
     assert not networks[None].state()
 
 

@@ -1,4 +1,4 @@
-"""Compiled blocks: the same answers and gradients under every role, whichever was on before, and a clear word where
+"""Compiled blocks: the same answers and gradients under every role, whichever was on before, and a clear error where
 nothing can be compiled. torch traces and guards here as ever, but makes no code of it: that takes minutes, and is what
 benchmarks/compilation.py looks at."""
 
@@ -13,10 +13,10 @@ from fewstep.roles.compilation import compile_blocks, refuse_without_compiler
 from fewstep.run.launch import distill_recipe
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.errors import EnvironmentRefused
-from tests.roles.test_gradient_routing import T, cast_of, gradients, loss_of
+from tests.roles.test_gradient_routing import T, gradients, loss_of, roles_of
 from tests.train.tiny_model import batch, normal
 
-# torch looks at inner tensors' gradients as it traces, and hides its own word on that only where words are no errors.
+# torch looks at inner tensors' gradients as it traces, and hides its own warning of it where warnings are no errors.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
@@ -27,7 +27,7 @@ def _nothing_compiled_before() -> None:
 
 def test_roles_in_any_order_have_the_gradient_of_blocks_that_are_not_compiled() -> None:
     """Each loss asks the other roles between its forward and its backward, which runs blocks again."""
-    plain, fast = (cast_of("adapter", "full", "bf16") for _ in range(2))
+    plain, fast = (roles_of("adapter", "full", "bf16") for _ in range(2))
     for network in fast.networks:
         compile_blocks(network.transformer, backend="eager")
     for role in ("student", "critic", "student", "critic"):
@@ -42,7 +42,7 @@ def test_roles_in_any_order_have_the_gradient_of_blocks_that_are_not_compiled() 
 
 
 def test_a_switch_of_roles_compiles_once_for_each_role() -> None:
-    roles, counted = cast_of("adapter"), torch._dynamo.testing.CompileCounter()
+    roles, counted = roles_of("adapter"), torch._dynamo.testing.CompileCounter()
     compile_blocks(roles.student.transformer, counted)
     cond = batch(0).cond
     frames = []
@@ -66,7 +66,7 @@ def test_compiling_is_no_other_recipe() -> None:
         ("cuda", "compilers", r"through triton, .* Install triton .*run\.compile: false"),
     ],
 )
-def test_a_machine_that_cannot_compile_is_told_what_to_install(
+def test_on_a_machine_that_cannot_compile_the_error_names_what_to_install(
     device: str, lack: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if device == "cuda" and torch.cuda.is_available():

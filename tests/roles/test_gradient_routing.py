@@ -33,7 +33,7 @@ def modes(mode: str) -> tuple[Any, Any]:
     return (mode, mode) if "-" not in mode else tuple(mode.split("-"))  # type: ignore[return-value]
 
 
-def cast_of(
+def roles_of(
     mode: str, checkpointing: Recomputation = "off", precision: str = "fp32", dtype: torch.dtype = torch.float32
 ) -> Roles:
     """mode: of both, or as student-critic."""
@@ -55,12 +55,12 @@ def cast_of(
 
 def student_loss(roles: Roles) -> Tensor:
     """One student loss as an iteration forms it: other roles answer between its forward and its backward."""
-    lesson = batch(1)
+    given = batch(1)
     z = normal(2, 4, 8)
-    x0 = z - T[:, None, None] * roles.student.velocity(z, T, lesson.cond)
-    v_real = roles.teachers.velocity(z, T, lesson, 0, 0)
+    x0 = z - T[:, None, None] * roles.student.velocity(z, T, given.cond)
+    v_real = roles.teachers.velocity(z, T, given, 0, 0)
     with torch.no_grad():
-        v_fake = roles.critic.velocity(z, T, lesson.cond)
+        v_fake = roles.critic.velocity(z, T, given.cond)
     return dmd_loss(x0, z, T, v_real, v_fake, 0.05)[0]
 
 
@@ -86,7 +86,7 @@ def gradients(network: Network, loss: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("checkpointing", RECOMPUTED)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: Recomputation, role: str) -> None:
-    roles = cast_of(mode, checkpointing)
+    roles = roles_of(mode, checkpointing)
     network = roles.student if role == "student" else roles.critic
     moved = gradients(network, loss_of(roles, role))
     assert moved.keys() == network.named_parameters().keys()
@@ -101,27 +101,27 @@ def test_a_loss_moves_its_own_role_alone(mode: str, checkpointing: Recomputation
 @pytest.mark.parametrize("mode", MODES)
 def test_recomputed_activations_give_the_same_gradient(mode: str, role: str, how: Recomputation) -> None:
     """Recomputed under another role they would not: see the next test."""
-    kept, recomputed = (cast_of(mode, checkpointing) for checkpointing in ("off", how))
-    grads = [gradients(c.student if role == "student" else c.critic, loss_of(c, role)) for c in (kept, recomputed)]
+    stored, recomputed = (roles_of(mode, checkpointing) for checkpointing in ("off", how))
+    grads = [gradients(c.student if role == "student" else c.critic, loss_of(c, role)) for c in (stored, recomputed)]
     for name, g in grads[0].items():
         torch.testing.assert_close(g, grads[1][name], rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("how", RECOMPUTED[1:])
 def test_recomputing_under_another_role_is_an_error_or_another_gradient(how: Recomputation) -> None:
-    """What Learner.add guards against by holding the role through backward."""
-    roles, careless = cast_of("adapter"), cast_of("adapter", checkpointing=how)
+    """What RoleOptimizer.backward guards against by holding the role through backward."""
+    roles, wrong = roles_of("adapter"), roles_of("adapter", checkpointing=how)
     right = gradients(roles.student, student_loss(roles))
-    loss = student_loss(careless)
-    with careless.critic.active():
+    loss = student_loss(wrong)
+    with wrong.critic.active():
         loss.backward()
-    got = {n: p.grad for n, p in careless.student.named_parameters().items() if p.grad is not None}
+    got = {n: p.grad for n, p in wrong.student.named_parameters().items() if p.grad is not None}
     assert got.keys() != right.keys() or any(not torch.allclose(got[n], right[n], rtol=1e-3) for n in right)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_update_moves_its_own_role_alone(mode: str) -> None:
-    roles = cast_of(mode, checkpointing="full")
+    roles = roles_of(mode, checkpointing="full")
     role_optimizers = {
         "student": RoleOptimizer(roles.student, StudentPlan(mode=modes(mode)[0])),
         "critic": RoleOptimizer(roles.critic, CriticPlan(mode=modes(mode)[1])),
@@ -136,9 +136,9 @@ def test_an_update_moves_its_own_role_alone(mode: str) -> None:
         assert all(p.grad is None for p in every(roles).values())
 
 
-def test_optimisers_share_nothing() -> None:
+def test_optimizers_share_nothing() -> None:
     for mode in MODES:
-        roles = cast_of(mode)
+        roles = roles_of(mode)
         student, critic = ({id(p) for p in n.parameters()} for n in (roles.student, roles.critic))
         assert student
         assert critic
@@ -149,7 +149,7 @@ def test_optimisers_share_nothing() -> None:
 def test_autocast_without_gradient_leaves_the_next_gradient_whole(mode: str) -> None:
     """Autocast may keep casts of weights; one made under no_grad and reused would cut the gradient off in silence
     (torch 2.13 itself no longer does; the cache is off all the same)."""
-    roles = cast_of(mode, precision="bf16", dtype=torch.bfloat16 if mode == "adapter" else torch.float32)
+    roles = roles_of(mode, precision="bf16", dtype=torch.bfloat16 if mode == "adapter" else torch.float32)
     z, cond = normal(2, 4, 8), batch(0).cond
     caching: list[bool] = []
     roles.student.transformer.img_in.register_forward_hook(lambda *_: caching.append(torch.is_autocast_cache_enabled()))
@@ -170,19 +170,19 @@ def test_both_modes_learn_in_fp32_and_start_as_the_teacher(mode: str) -> None:
     student, critic = StudentPlan(mode=of_student, adapter=PLAN), CriticPlan(mode=of_critic, adapter=PLAN)
     backbone = tiny(torch.bfloat16)
     roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=1, rng=NamedRNG(0), precision="bf16")
-    lesson, z = batch(1), normal(2, 4, 8)
+    given, z = batch(1), normal(2, 4, 8)
     assert {p.dtype for n in (roles.student, roles.critic) for p in n.parameters()} == {torch.float32}
     with torch.no_grad():
-        v_real = roles.teachers.velocity(z, T, lesson, 0, 0)
+        v_real = roles.teachers.velocity(z, T, given, 0, 0)
         for network in (roles.student, roles.critic):
-            v = network.velocity(z, T, lesson.cond)
+            v = network.velocity(z, T, given.cond)
             assert v.dtype == torch.float32
             torch.testing.assert_close(v, v_real, rtol=5e-2, atol=5e-2)
 
 
 def test_a_constant_prefix_gives_the_same_answer_and_part_of_the_gradient() -> None:
     """prefix_gradient stopped: the forward is exact; what text and references would add to the gradient is dropped."""
-    whole, part = cast_of("full"), cast_of("full")
+    whole, part = roles_of("full"), roles_of("full")
     z, cond = normal(2, 4, 8), batch(1).cond
     answers = []
     for roles, stopped in ((whole, False), (part, True)):

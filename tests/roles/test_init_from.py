@@ -83,7 +83,7 @@ def test_a_lower_rank_is_filled_up_and_the_rest_can_learn(tmp_path: Path) -> Non
     assert gradient[:, RANK:].abs().sum() > 0
 
 
-def test_modules_beyond_the_usual_targets_learn_too(tmp_path: Path) -> None:
+def test_modules_beyond_the_default_targets_learn_too(tmp_path: Path) -> None:
     shape = linear_shapes()["img_in"]
     a, b = normal(RANK, shape[1], name="a"), normal(shape[0], RANK, name="b")
     save_file(
@@ -105,14 +105,14 @@ def test_a_higher_rank_is_cut_down_to_the_students_and_what_that_leaves_out_is_k
     assert {f.rank for f in initial_update(whole, linear_shapes()).values()} == {RANK}
 
 
-def test_a_run_is_told_what_its_narrow_student_cannot_hold() -> None:
-    for rank, told in ((4, "cut down"), (32, "")):
+def test_a_run_warns_of_what_its_narrow_student_cannot_hold() -> None:
+    for rank, warning in ((4, "cut down"), (32, "")):
         recipe, console = load_recipe("pocket", [f"student.adapter.rank={rank}"]), Console(record=True, width=300)
         cut = validate_init_from(recipe.student, recipe.model)
         assert cut is None or 0 < cut.relative < 1
-        launch._tell_cut(cut, recipe, console)
-        assert told in console.export_text()
-        assert (cut is None) == (told == "")
+        launch._warn_of_truncated_lora(cut, recipe, console)
+        assert warning in console.export_text()
+        assert (cut is None) == (warning == "")
 
 
 def test_what_does_not_fit_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """A user's LoRA on every other family: each program's file, as teacher, as the student's start, and merged into its own
-weights. Of Qwen-Image-2.1 the same is told in `test_lora_teachers.py` and `test_init_from.py`.
+weights. Qwen-Image-2.1 has `test_lora_teachers.py` and `test_init_from.py`.
 
 What ComfyUI and kohya call the layers is written out here by hand, and shares nothing with `fewstep.lora`.
 """
@@ -89,7 +89,7 @@ def kohya(updates: Updates, file: Path) -> None:
 
 
 def velocity(backbone: Backbone, network: Callable[..., torch.Tensor]) -> torch.Tensor:
-    """Of one prompt at t = .6."""
+    """Of one prompt at t = 0.6."""
     (cond,) = backbone.encode(["a red boat"], None, (64, 64))
     z_BND = normal(1, *backbone.noise_shape(cond.layout))
     with torch.no_grad():

@@ -108,11 +108,11 @@ def test_a_lora_teacher_is_its_merged_weights(
             weight = merged_one.transformer.get_submodule(m).weight
             weight.copy_(merged(weight, f, m))
         for i in (0, 1):  # text to image, then an edit
-            z, lesson = normal(2, 4, 8), batch(i)
-            v = roles.teachers.velocity(z, T, lesson, 0, 0)
-            expected = merged_one.velocity(merged_one.transformer, z, T, lesson.cond)
+            z, teacher_batch = normal(2, 4, 8), batch(i)
+            v = roles.teachers.velocity(z, T, teacher_batch, 0, 0)
+            expected = merged_one.velocity(merged_one.transformer, z, T, teacher_batch.cond)
             torch.testing.assert_close(v, expected, rtol=0, atol=1e-5)
-            assert (v - plain.velocity(plain.transformer, z, T, lesson.cond)).abs().max() > 1e-2
+            assert (v - plain.velocity(plain.transformer, z, T, teacher_batch.cond)).abs().max() > 1e-2
 
 
 def test_memory_grows_by_the_adapter_alone(tmp_path: Path) -> None:
@@ -143,7 +143,9 @@ def test_kohya_without_alpha_is_its_rank(alpha: float | None, tmp_path: Path) ->
 def test_peft_without_alpha_is_pefts_default(tmp_path: Path) -> None:
     peft(update(), tmp_path / "x.safetensors")
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert {f.alpha for f in read_lora(tmp_path / "x.safetensors").values()} == {RANK}  # an empty config says nothing
+    assert {f.alpha for f in read_lora(tmp_path / "x.safetensors").values()} == {
+        RANK
+    }  # an empty config counts for nothing
     (tmp_path / "adapter_config.json").write_text('{"r": 3}')
     assert {f.alpha for f in read_lora(tmp_path / "x.safetensors").values()} == {8.0}
 

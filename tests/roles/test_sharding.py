@@ -1,4 +1,4 @@
-"""Weights that lie in parts on several ranks do what whole ones do: FSDP2 over gloo, each rank a process of its own."""
+"""Weights sharded over several ranks do what replicated ones do: FSDP2 over gloo, each rank a process of its own."""
 
 import resource
 import signal
@@ -33,9 +33,9 @@ from fewstep.runtime.errors import EnvironmentRefused, ModelError
 from fewstep.runtime.parallel import (
     SINGLE_RANK,
     Ranks,
+    local_shard,
     local_shard_of,
 )
-from fewstep.runtime.parallel import local_shard as own_part
 from fewstep.train.checkpoint import (
     Position,
     checkpoint_fault,
@@ -44,7 +44,7 @@ from fewstep.train.checkpoint import (
 from fewstep.train.plan import RunPlan
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
 from fewstep.train.trainer import Trainer
-from tests.train.ranks import apart, assert_alike, flat, on_ranks, part
+from tests.train.ranks import assert_alike, flat, on_ranks, rank_batch, relative_distance
 from tests.train.runs import ending, examined, toy_trainer
 from tests.train.tiny_model import batch as tiny_batch
 from tests.train.tiny_model import tiny
@@ -58,7 +58,7 @@ def toy(folder: Path, ranks: Ranks, iterations: int = 3, sharding: str = "full",
     """Full copies of a Gaussian world, whose small tensors give some ranks nothing; examined."""
     trainer = toy_trainer(
         folder,
-        batch=lambda plain: lambda i: part(plain(i), ranks),
+        batch=lambda plain: lambda i: rank_batch(plain(i), ranks),
         hooks={"ranks": ranks},
         placement=placement_for(sharding, ranks, CPU, "fp32"),
         **{
@@ -79,14 +79,14 @@ def trained(folder: Path, ranks: Ranks, **given: Any) -> None:
 
 
 @pytest.mark.parametrize(("ranks", "sharding"), [(3, "full"), (4, "hybrid")])
-def test_a_run_in_parts_ends_as_one_process(tmp_path: Path, ranks: int, sharding: str) -> None:
+def test_a_sharded_run_ends_as_one_process(tmp_path: Path, ranks: int, sharding: str) -> None:
     trained(tmp_path / "one", SINGLE_RANK)
     on_ranks(ranks, partial(trained, sharding=sharding), tmp_path / "many", per_machine=2)
     assert_alike(tmp_path / "one", tmp_path / "many")
 
 
 @pytest.mark.parametrize("then", [1, 4])
-def test_a_run_in_parts_goes_on_with_another_number_of_ranks(tmp_path: Path, then: int) -> None:
+def test_a_sharded_run_goes_on_with_another_number_of_ranks(tmp_path: Path, then: int) -> None:
     trained(tmp_path / "one", SINGLE_RANK, iterations=5)
     on_ranks(2, trained, tmp_path / "many")
     if then == 1:
@@ -96,7 +96,7 @@ def test_a_run_in_parts_goes_on_with_another_number_of_ranks(tmp_path: Path, the
     assert_alike(tmp_path / "one", tmp_path / "many")
 
 
-def test_whole_checkpoints_are_gone_on_with_in_parts(tmp_path: Path) -> None:
+def test_a_sharded_run_goes_on_from_a_checkpoint_of_one_process(tmp_path: Path) -> None:
     trained(tmp_path / "one", SINGLE_RANK, iterations=5)
     trained(tmp_path / "many", SINGLE_RANK)
     on_ranks(2, partial(trained, iterations=5), tmp_path / "many")
@@ -121,8 +121,8 @@ def iterated(
 ) -> None:
     """Three iterations, T2I and edits in turn, at weights held still: steps below their resolution. Both networks begin
     far from the base, since the rounding of two that agree is all that is left of their difference."""
-    usual = {"mode": mode, "adapter": ADAPTER, "learning_rate": 1e-12, "prefix_gradient": prefix}
-    student, critic = StudentPlan(steps=2, **usual), CriticPlan(updates=2, **usual)
+    shared = {"mode": mode, "adapter": ADAPTER, "learning_rate": 1e-12, "prefix_gradient": prefix}
+    student, critic = StudentPlan(steps=2, **shared), CriticPlan(updates=2, **shared)
     backbone = tiny()
     if not ranks.first and sharding != "off":
         backbone = backbone.meta_copy()
@@ -135,19 +135,19 @@ def iterated(
         loaders=TeacherLoaders(adapter=lambda source: {}, model=lambda *_: another(ranks)),
         placement=placement_for(sharding, ranks, CPU, precision),
     )
-    strayed(roles)
-    batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
+    move_from_base(roles)
+    batches = (lambda i: rank_batch(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
     run = RunPlan(iterations=3, examine_every_iterations=0, sample_every_iterations=0, gradient_accumulation=parts)
     Trainer(folder, roles, batches, NamedRNG(0), run, student, critic, objective, ranks=ranks).train()
 
 
-def strayed(roles: Roles) -> None:
+def move_from_base(roles: Roles) -> None:
     for network in (roles.student, roles.critic):
         for name, weight in network.state().items():
             far = NamedRNG(7).normal(tuple(weight.shape), f"{network.name} {name}") / (
                 50 if network.adapter is None else 5
             )
-            own_part(weight).add_(local_shard_of(far, weight))
+            local_shard(weight).add_(local_shard_of(far, weight))
 
 
 def another(ranks: Ranks) -> nn.Module:
@@ -161,7 +161,7 @@ def another(ranks: Ranks) -> nn.Module:
 ANCHORED = ObjectivePlan(first_step_anchor=FirstStepAnchorPlan(teacher_steps=2))
 OTHER = {"preset": "constant", "ramp": 0, "named": {"other": {"model": "other"}}}
 MODEL_TEACHER = TeachersSpec.model_validate(OTHER)
-# Whom a rank's samples ask differs from rank to rank, and a split network is run by all ranks or by none.
+# Whom a rank's samples ask differs from rank to rank, and a sharded network is run by all ranks or by none.
 GUIDED = {task: {"scale": 3.0, "negative": ""} for task in ("t2i", "edit")}
 OF_SIGNS = TeachersSpec.model_validate(
     OTHER | {"base": {"guidance": GUIDED}, "named": {"other": {"model": "other", "categories": ["sign"]}}}
@@ -185,14 +185,17 @@ DECOUPLED = ANCHORED.model_copy(update={"decoupled_guidance": True})
     ],
     ids=lambda given: " ".join(f"{key}={value if isinstance(value, str) else ''}" for key, value in given.items()),
 )
-def test_gradients_in_parts_are_one_process_s(tmp_path: Path, given: dict[str, Any]) -> None:
+def test_sharded_gradients_are_one_process_s(tmp_path: Path, given: dict[str, Any]) -> None:
     iterated(tmp_path / "one", SINGLE_RANK, **given)
     ranks = 4 if given.get("sharding") == "hybrid" else 2 if "parts" in given else 3
     on_ranks(ranks, partial(iterated, **given), tmp_path / "many", per_machine=2)
     (one, _), (many, _) = ending(tmp_path / "one"), ending(tmp_path / "many")
     for role, bound in (("critic", 2e-6), ("student", 3e-5)):  # test_ranks.py says why they differ
         for moment in ("/exp_avg", "/exp_avg_sq"):
-            assert apart(flat(one[f"{role}_optimiser"], moment), flat(many[f"{role}_optimiser"], moment)) < bound
+            assert (
+                relative_distance(flat(one[f"{role}_optimiser"], moment), flat(many[f"{role}_optimiser"], moment))
+                < bound
+            )
 
 
 def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> None:
@@ -202,7 +205,9 @@ def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> No
     on_ranks(2, partial(iterated, precision="bf16"), tmp_path / "many")
     (one, _), (many, _) = ending(tmp_path / "one"), ending(tmp_path / "many")
     for role in ("critic", "student"):
-        distance = apart(flat(one[f"{role}_optimiser"], "/exp_avg"), flat(many[f"{role}_optimiser"], "/exp_avg"))
+        distance = relative_distance(
+            flat(one[f"{role}_optimiser"], "/exp_avg"), flat(many[f"{role}_optimiser"], "/exp_avg")
+        )
         assert 1e-6 < distance < 0.1
 
 
@@ -222,12 +227,12 @@ def compiling(folder: Path, ranks: Ranks) -> None:
         torch.testing.assert_close(its, plain)
 
 
-def test_split_blocks_may_be_compiled(tmp_path: Path) -> None:
+def test_sharded_blocks_may_be_compiled(tmp_path: Path) -> None:
     on_ranks(2, compiling, tmp_path)
 
 
-def laid_out(folder: Path, ranks: Ranks) -> None:
-    """Each rank holds its part and no more, of everything; adapters are whole."""
+def each_holds_its_shard(folder: Path, ranks: Ranks) -> None:
+    """Each rank holds its shard of everything and no more; adapters are replicated."""
     placement = placement_for("full", ranks, CPU, "fp32")
     base = tiny()
     total = sum(p.numel() for p in base.transformer.parameters())
@@ -239,7 +244,7 @@ def laid_out(folder: Path, ranks: Ranks) -> None:
     )
     assert roles.is_sharded
     assert (roles.student.has_sharded_parameters, roles.critic.has_sharded_parameters) == (False, True)
-    held = sum(own_part(p).numel() for p in roles.critic.transformer.parameters())
+    held = sum(local_shard(p).numel() for p in roles.critic.transformer.parameters())
     everyone = ranks.gather(held)
     assert sum(everyone) == total
     assert max(everyone) < 0.6 * total
@@ -255,8 +260,8 @@ def _whole(weight: Tensor) -> Tensor:
     return weight.full_tensor()
 
 
-def test_each_rank_holds_its_part_alone(tmp_path: Path) -> None:
-    on_ranks(2, laid_out, tmp_path)
+def test_each_rank_holds_its_shard_alone(tmp_path: Path) -> None:
+    on_ranks(2, each_holds_its_shard, tmp_path)
 
 
 def test_every_block_is_gathered_on_its_own() -> None:
@@ -264,12 +269,12 @@ def test_every_block_is_gathered_on_its_own() -> None:
     assert blocks(transformer) == list(transformer.transformer_blocks)
 
 
-def test_a_hollow_twin_has_everything_but_the_weights() -> None:
+def test_a_meta_copy_has_everything_but_the_weights() -> None:
     transformer = tiny().transformer
-    hollow = meta_copy(transformer)
-    assert all(p.is_meta for p in hollow.parameters())
-    assert [b.tolist() for b in hollow.buffers()] == [b.tolist() for b in transformer.buffers()]
-    assert hollow.config == transformer.config
+    twin = meta_copy(transformer)
+    assert all(p.is_meta for p in twin.parameters())
+    assert [b.tolist() for b in twin.buffers()] == [b.tolist() for b in transformer.buffers()]
+    assert twin.config == transformer.config
 
 
 # ---- writing while training goes on
@@ -280,24 +285,24 @@ def changing(folder: Path, ranks: Ranks) -> None:
     placement = placement_for("full", ranks, CPU, "fp32")
     network = placement.masters(tiny().transformer, {})
     named = {name: weight.detach() for name, weight in network.named_parameters()}
-    kept = ShardedCheckpoints(folder, 3, print, ranks)
+    checkpoints = ShardedCheckpoints(folder, 3, print, ranks)
     counts, best = {"turns": 1}, [1]
-    place = kept.save(Position(1), {"student": named}, counts, best)
+    place = checkpoints.save(Position(1), {"student": named}, counts, best)
     assert checkpoint_fault(place) is not None
     for weight in named.values():
-        own_part(weight).zero_()
+        local_shard(weight).zero_()
     counts["turns"], best[0] = 2, 2
-    kept.finish()
-    assert kept.latest() == place
-    kept.save(Position(2), {"student": named}, counts, best)
+    checkpoints.finish()
+    assert checkpoints.latest() == place
+    checkpoints.save(Position(2), {"student": named}, counts, best)
     while checkpoint_fault(folder / "iteration-000002") is not None:
-        kept.poll()
+        checkpoints.poll()
     if ranks.rank == 1:
         full_disk()
-    kept.save(Position(3), {"student": named}, counts, best)
+    checkpoints.save(Position(3), {"student": named}, counts, best)
     with pytest.raises(EnvironmentRefused, match="iteration-000003 cannot be written: File too large"):
-        kept.finish()
-    assert kept.latest() == folder / "iteration-000002"
+        checkpoints.finish()
+    assert checkpoints.latest() == folder / "iteration-000002"
 
 
 def full_disk() -> None:

@@ -1,4 +1,4 @@
-"""Whole iterations on Gaussian worlds: a cast, a method, and the law of what the student draws."""
+"""Whole iterations on Gaussian worlds: roles, a DMD step, and the law of what the student samples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +41,7 @@ from fewstep.train.role_optimizer import RoleOptimizer
 SIGMAS = (1.0, 0.9, 0.75, 0.5)
 BASE = GaussianWorld(torch.tensor([[0.3, -0.2, 0.0]]), torch.tensor([[0.3, 0.4, 0.5]]))
 SAMPLES, SIDE = 16, 64  # 16 samples of 16 tokens, which all obey one law
-DRAW = NamedRNG(0)
+RNG = NamedRNG(0)
 ITERATIONS = 50
 
 
@@ -54,13 +54,13 @@ def batch_of(backbone: ToyBackbone, i: int) -> Batch:
 def build_dmd_step(roles: Roles, student: StudentPlan, critic: CriticPlan, **objective: Any) -> DMDStep:
     plan = ObjectivePlan(**objective)
     role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
-    ema, extra_losses = EMA(roles.student, student.ema), build_extra_losses(plan, roles, student.grid, DRAW)
+    ema, extra_losses = EMA(roles.student, student.ema), build_extra_losses(plan, roles, student.grid, RNG)
     return DMDStep(
         roles,
         student,
         critic,
         plan,
-        DRAW,
+        RNG,
         *role_optimizers,
         ema,
         StepTimer(torch.device("cpu")),
@@ -74,10 +74,10 @@ def plans(learning_rate: float = 0.04) -> tuple[StudentPlan, CriticPlan]:
 
 
 def student_rollout(m: DMDStep, backbone: ToyBackbone) -> Rollout:
-    """The averaged student's walks from 250 draws of noise."""
+    """The averaged student's rollout from 250 samples of noise."""
     cond = stack(backbone.encode(["a word"], None, (SIDE, SIDE)) * 250)
     with torch.no_grad(), m.ema.applied():
-        eps = DRAW.normal((250, 16, 3), "look")
+        eps = RNG.normal((250, 16, 3), "look")
         return roll_out(m.roles.student.bind(cond), eps, m.student.grid)
 
 
@@ -104,7 +104,7 @@ def with_teacher(
     guidance: Mapping[str, Guidance] | None = None,
 ) -> Roles:
     """Base, student and critic of `backbone`, and a specialised teacher that is exact for the world `other`."""
-    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=iterations, rng=DRAW)
+    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=iterations, rng=RNG)
     network = Network("other", backbone, GaussianNetwork(other, SIGMAS).requires_grad_(False))
     by_name = {**roles.teachers.teachers, "other": Teacher(network, guidance or {})}  # type: ignore[dict-item]
     plan = TeacherPlan((TeacherSchedule("other", weights_K),))
@@ -115,10 +115,10 @@ def with_teacher(
 
 def trained(m: DMDStep, backbone: ToyBackbone, iterations: int) -> list[dict[str, float | None]]:
     """So many iterations, each followed by what the trainer's loop does about trust; their figures."""
-    told = []
+    history = []
     for i in range(iterations):
         figures = to_host(m.iterate(i, m.exit_step("t2i", i), batch_of(backbone, i)))
-        told.append(figures)
+        history.append(figures)
         for name, pull in pulls_of(figures).items():
             m.roles.teachers.trust.adapt(name, pull)
-    return told
+    return history

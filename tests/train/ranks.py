@@ -15,7 +15,7 @@ from fewstep.runtime.parallel import Ranks, process_group
 from tests.train.runs import ending, lines
 
 
-def part(whole: Batch, ranks: Ranks) -> Batch:
+def rank_batch(whole: Batch, ranks: Ranks) -> Batch:
     """A rank's samples, as the loader gives them."""
     return whole.micro_batches(ranks.world)[ranks.rank]
 
@@ -30,7 +30,7 @@ def _rank(rank: int, world: int, port: int, job: object, folder: Path, per_machi
 
 
 def on_ranks(world: int, job: object, folder: Path, per_machine: int | None = None) -> None:
-    """job(folder, ranks) in so many processes; of two machines where so many are said to be on each."""
+    """job(folder, ranks) in `world` processes, `per_machine` of them on each machine (all of them, if not given)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -59,6 +59,6 @@ def flat(named: dict[str, Tensor], moment: str = "") -> Tensor:
     return torch.cat([value.double().flatten() for name, value in sorted(named.items()) if name.endswith(moment)])
 
 
-def apart(one: Tensor, other: Tensor) -> float:
+def relative_distance(one: Tensor, other: Tensor) -> float:
     """Their distance, in lengths of the first."""
     return float((one - other).norm() / one.norm())

@@ -48,8 +48,13 @@ def toy_trainer(
         StudentPlan(**{"mode": "full", "steps": 2, "learning_rate": 1e-2, "ema": 0.9, **(student or {})}),
         CriticPlan(**{"mode": "full", "learning_rate": 2e-2, "updates": 2, **(critic or {})}),
     )
-    usual = {"iterations": 6, "save_every_iterations": 2, "examine_every_iterations": 2, "sample_every_iterations": 3}
-    plan = RunPlan(**{**usual, **run})
+    defaults = {
+        "iterations": 6,
+        "save_every_iterations": 2,
+        "examine_every_iterations": 2,
+        "sample_every_iterations": 3,
+    }
+    plan = RunPlan(**{**defaults, **run})
     backbone, rng = ToyBackbone(), NamedRNG(seed)
     roles = build_roles(backbone, *plans, TeachersSpec(), iterations=plan.iterations, rng=rng, placement=placement)
     batches = batch(toy_batches(backbone, size=4, side=16))

@@ -23,8 +23,8 @@ TENSORS = {"student": {"a.weight": normal(3, 2), "b": torch.tensor([1e-45, -0.0,
 
 
 def store(folder: Path, keep: int = 3) -> tuple[Checkpoints, list[str]]:
-    said: list[str] = []
-    return Checkpoints(folder, keep, said.append), said
+    messages: list[str] = []
+    return Checkpoints(folder, keep, messages.append), messages
 
 
 def test_every_bit_comes_back(tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def damaged(place: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["unfinished", "marker torn", "file gone", "cut short"])
-def test_a_torn_one_is_passed_over_with_a_word(tmp_path: Path, how: str) -> None:
-    checkpoints, said = store(tmp_path)
+def test_a_torn_one_is_passed_over_with_a_message(tmp_path: Path, how: str) -> None:
+    checkpoints, messages = store(tmp_path)
     good = checkpoints.save(Position(1), TENSORS, {})
     damaged(checkpoints.save(Position(2), TENSORS, {}), how)
     assert checkpoints.latest() == good
-    assert len(said) == 1
-    assert "iteration-000002 is passed over" in said[0]
+    assert len(messages) == 1
+    assert "iteration-000002 is passed over" in messages[0]
 
 
 def test_a_kill_at_any_moment_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

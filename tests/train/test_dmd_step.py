@@ -12,8 +12,8 @@ from fewstep.roles.build import build_roles
 from fewstep.roles.plan import TeachersSpec
 from tests.train.gaussian_runs import (
     BASE,
-    DRAW,
     ITERATIONS,
+    RNG,
     SIGMAS,
     batch_of,
     build_dmd_step,
@@ -28,13 +28,15 @@ from tests.train.gaussian_runs import (
 def test_mean_and_spread_reach_the_teachers() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
-    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=ITERATIONS, rng=DRAW)
+    roles = build_roles(backbone, student, critic, TeachersSpec(), iterations=ITERATIONS, rng=RNG)
     with torch.no_grad():
         roles.student.transformer.get_parameter("offset_KND").add_(0.3)
     m = build_dmd_step(roles, student, critic)
     true = backbone.world_of(batch_of(backbone, 0).cond.rows([0]))
     mean, var = law(m, backbone)
-    assert (mean - true.mean_ND[0, 0]).abs().max() > 0.15  # displaced, and too narrow as any Euler walk of 4 steps
+    assert (
+        mean - true.mean_ND[0, 0]
+    ).abs().max() > 0.15  # displaced, and too narrow as any Euler trajectory of 4 steps
     assert (var / true.var_ND[0]).max() < 0.5
     trained(m, backbone, ITERATIONS)
     mean, var = law(m, backbone)
@@ -43,7 +45,7 @@ def test_mean_and_spread_reach_the_teachers() -> None:
 
 
 def test_two_teachers_meet_at_the_geometric_mixture() -> None:
-    """Weights .75 and .25 on worlds of equal spread: mixing velocities mixes scores, so the student's law is the
+    """Weights 0.75 and 0.25 on worlds of equal spread: mixing velocities mixes scores, so the student's law is the
     normalised product of their densities."""
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     other = BASE.moved(torch.tensor([0.8, -0.8, 0.4]))
@@ -58,12 +60,12 @@ def test_two_teachers_meet_at_the_geometric_mixture() -> None:
 
 
 def test_an_iteration_leaves_agreement_alone() -> None:
-    """Teacher, critic and student of one law, and a walk of one exact step: nothing is left to learn, so nothing moves
-    beyond the noise of the critic's own gradient."""
+    """Teacher, critic and student of one law, and a trajectory of one exact step: nothing is left to learn, so nothing
+    moves beyond the noise of the critic's own gradient."""
     point = GaussianWorld(torch.tensor([[0.3, -0.2, 0.0]]), torch.full((1, 3), 1e-6))
     backbone = ToyBackbone(point, knots=SIGMAS)
     student, critic = plans(1e-4)
-    m = build_dmd_step(build_roles(backbone, student, critic, TeachersSpec(), iterations=1, rng=DRAW), student, critic)
-    seen = m.iterate(0, 0, batch_of(backbone, 0))
-    assert float(seen["gap"]) == pytest.approx(0, abs=1e-2)
-    assert float(seen["cosine"]) == pytest.approx(1, abs=1e-3)
+    m = build_dmd_step(build_roles(backbone, student, critic, TeachersSpec(), iterations=1, rng=RNG), student, critic)
+    metrics = m.iterate(0, 0, batch_of(backbone, 0))
+    assert float(metrics["gap"]) == pytest.approx(0, abs=1e-2)
+    assert float(metrics["cosine"]) == pytest.approx(1, abs=1e-3)

@@ -13,7 +13,7 @@ from fewstep.encode.loader import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.teachers import _TeacherRequest
 from fewstep.train.dmd_step import DMDStep
-from tests.train.tiny_model import ALL_TERMS, batch, tiny_dmd_step
+from tests.train.tiny_model import ALL_EXTRA_LOSSES, batch, tiny_dmd_step
 
 
 def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
@@ -27,14 +27,14 @@ def held(transformer: nn.Module, given: Batch) -> list[Tensor]:
 
 @pytest.mark.parametrize("task", ["t2i", "edit"])
 def test_the_host_reads_nothing_in_the_hot_loop(task: Any) -> None:
-    made, given = tiny_dmd_step(ALL_TERMS), batch(0, size=3, task=task)
+    made, given = tiny_dmd_step(ALL_EXTRA_LOSSES), batch(0, size=3, task=task)
     made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
     with HostReads(held(made.roles.student.transformer, given)) as reads:
         made.iterate(1, 2, given)
     assert not Counter(reads.found)
 
 
-def test_a_read_would_be_seen() -> None:
+def test_a_read_would_be_found() -> None:
     weight = torch.rand(4)
     with HostReads([weight]) as reads:
         bool(weight.sum() > 0)
@@ -45,24 +45,24 @@ def test_a_read_would_be_seen() -> None:
     assert [line.split(" ")[0] for line in reads.found] == ["_local_scalar_dense", "tolist", "index", "tensor"]
 
 
-@pytest.mark.parametrize(("exit_step", "walked"), [("same", 2), ("drawn", 4)])
-def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, walked: int) -> None:
+@pytest.mark.parametrize(("exit_step", "steps_run"), [("same", 2), ("drawn", 4)])
+def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, steps_run: int) -> None:
     made, modes = tiny_dmd_step(exit_step=exit_step), []
     made.roles.student.transformer.register_forward_pre_hook(
         lambda module, args, named: modes.append(named["kv_cache_mode"]), with_kwargs=True
     )
     made.iterate(0, 1, batch(task="t2i"))
-    assert modes.count("cached") == walked
+    assert modes.count("cached") == steps_run
 
 
 @pytest.mark.parametrize("prefix", ["full", "stopped"])
 @pytest.mark.parametrize("exit_step", ["same", "drawn"])
-@pytest.mark.parametrize("terms", [None, ALL_TERMS], ids=["bare", "terms"])
-def test_the_improved_step_is_run_once_where_asked(terms: Any, exit_step: str, prefix: str) -> None:
+@pytest.mark.parametrize("terms", [None, ALL_EXTRA_LOSSES], ids=["bare", "terms"])
+def test_the_improved_step_is_run_once_where_asked(extra_losses: Any, exit_step: str, prefix: str) -> None:
     """The same figures and the same weights after, for one student forward less."""
     given, found, called, ended = batch(task="edit"), [], [], []
     for once in (False, True):
-        made = tiny_dmd_step(terms, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
+        made = tiny_dmd_step(extra_losses, {"forward_once": once, "prefix_gradient": prefix}, exit_step=exit_step)
         calls: Counter[str | None] = Counter()
         made.roles.student.transformer.register_forward_pre_hook(
             lambda *_, made=made, calls=calls: calls.update([made.roles.student.adapters.on])
@@ -77,14 +77,14 @@ def test_the_improved_step_is_run_once_where_asked(terms: Any, exit_step: str, p
         torch.testing.assert_close(ended[1][name], weight, rtol=0, atol=1e-6 + 0.02 * made.student.learning_rate)
 
 
-def test_terms_share_prefixes_with_the_first_asking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Student and teachers are asked again by the anchor: the same figures and gradients, with one prefix each."""
+def test_extra_losses_share_prefixes_with_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The anchor asks student and teachers again: the same figures and gradients, with one prefix each."""
     given, found, extracted = batch(task="edit"), [], []
     for apart in (False, True):
         if apart:
             monkeypatch.setattr(DMDStep, "student_prefix", lambda self, batch: None)
             monkeypatch.setattr(_TeacherRequest, "prefix", lambda self, network, branch, cond: None)
-        made, modes = tiny_dmd_step(ALL_TERMS), []
+        made, modes = tiny_dmd_step(ALL_EXTRA_LOSSES), []
         made.roles.student.transformer.register_forward_pre_hook(
             lambda module, args, named, modes=modes: modes.append(named["kv_cache_mode"]), with_kwargs=True
         )
@@ -100,10 +100,10 @@ def test_both_branches_of_guidance_in_one_forward() -> None:
     whole = batch(task="t2i")
     alike = replace(whole, negatives={"": replace(whole.cond, text_BLC=whole.cond.text_BLC.flip(0))})
     z_BND, t_B = NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8])
-    teachers, said = made.roles.teachers, []
+    teachers, velocities = made.roles.teachers, []
     for batched_cfg in (True, False):
         teachers.batched_cfg = batched_cfg
         before = sum(teachers.forwards.values())
-        said.append(teachers.velocity(z_BND, t_B, alike, 0, 0))
+        velocities.append(teachers.velocity(z_BND, t_B, alike, 0, 0))
         assert sum(teachers.forwards.values()) - before == (1 if batched_cfg else 2)
-    torch.testing.assert_close(*said, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*velocities, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""What a run measures of its teachers, what it answers, and that a resumed run answers the same."""
+"""What a run measures of its teachers, how it responds, and that a resumed run responds the same."""
 
 import math
 from pathlib import Path
@@ -45,8 +45,8 @@ def trainer(folder: Path, iterations: int = 6, objective: dict[str, Any] | None 
     student, critic = StudentPlan(steps=2, adapter=SMALL), CriticPlan(adapter=SMALL, updates=1)
     rng, run = NamedRNG(0), RunPlan(iterations=iterations, save_every_iterations=2)
     roles = build_roles(tiny(), student, critic, spec, iterations=6, rng=rng)
-    terms = ObjectivePlan.model_validate(objective or {})
-    return Trainer(folder, roles, batch, rng, run, student, critic, terms, spec.watch)
+    plan = ObjectivePlan.model_validate(objective or {})
+    return Trainer(folder, roles, batch, rng, run, student, critic, plan, spec.watch)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -56,10 +56,10 @@ def events(folder: Path) -> list[dict[str, Any]]:
 # ---- measuring
 
 
-def test_each_iteration_tells_cosine_ratio_and_pull_of_each_teacher(tmp_path: Path) -> None:
+def test_each_iteration_records_cosine_ratio_and_pull_of_each_teacher(tmp_path: Path) -> None:
     trainer(tmp_path / "run", 2).train()
     for line in lines(tmp_path / "run"):
-        assert line["pull/style"] == pytest.approx(0.5 * line["ratio/style"], rel=1e-5)  # lambda is .5 for all
+        assert line["pull/style"] == pytest.approx(0.5 * line["ratio/style"], rel=1e-5)  # lambda is 0.5 for all
         assert -1 <= line["cosine/style"] <= 1
         assert line["teacher_forwards"] == {"base": 1, "style": 1}
         assert line["trust"] == {"style": 1.0}
@@ -70,11 +70,13 @@ def test_without_the_base_there_is_nothing_to_measure_against_unless_declared(tm
     trainer(tmp_path / "plain", 4, preset="specialised-alone").train()
     assert all("pull/style" not in line for line in lines(tmp_path / "plain"))
     trainer(tmp_path / "watched", 4, preset="specialised-alone", watch={"base_every": 2}).train()
-    told = lines(tmp_path / "watched")
-    assert ["pull/style" in line for line in told] == [True, False, True, False]
-    assert [line["teacher_forwards"] for line in told[:2]] == [{"base": 1, "style": 1}, {"style": 1}]
+    records = lines(tmp_path / "watched")
+    assert ["pull/style" in line for line in records] == [True, False, True, False]
+    assert [line["teacher_forwards"] for line in records[:2]] == [{"base": 1, "style": 1}, {"style": 1}]
     same = ("student_loss", "critic_loss")  # measuring changes nothing
-    assert [[line[n] for n in same] for line in told] == [[line[n] for n in same] for line in lines(tmp_path / "plain")]
+    assert [[line[n] for n in same] for line in records] == [
+        [line[n] for n in same] for line in lines(tmp_path / "plain")
+    ]
 
 
 def test_latents_on_request(tmp_path: Path) -> None:
@@ -85,22 +87,22 @@ def test_latents_on_request(tmp_path: Path) -> None:
 def test_latent_figures_where_they_are_known() -> None:
     x0, eps, t = normal(4, 64, 8), normal(4, 64, 8, name="eps"), torch.full((4,), 0.5)
     z, v = path.noised(x0, eps, t), path.velocity(x0, eps)
-    told = latent_metrics(x0, z, t, v, v)
-    assert (float(told["latent_mean"]), float(told["latent_spread"])) == pytest.approx((0, 1), abs=1e-6)
-    assert float(told["saturation_teachers"]) == pytest.approx(float((x0.abs() > 3).float().mean()), abs=1e-3)
-    told = latent_metrics(2 * x0 + 0.5, z, t, v, (z - (2 * x0 + 0.5)) / 0.5)
-    assert float(told["latent_spread"]) == pytest.approx(2, rel=1e-4)
-    assert float(told["latent_mean"]) == pytest.approx(0.5 + float(x0.mean() / x0.std()), abs=0.05)
-    assert told["saturation"] > 10 * told["saturation_teachers"]
+    figures = latent_metrics(x0, z, t, v, v)
+    assert (float(figures["latent_mean"]), float(figures["latent_spread"])) == pytest.approx((0, 1), abs=1e-6)
+    assert float(figures["saturation_teachers"]) == pytest.approx(float((x0.abs() > 3).float().mean()), abs=1e-3)
+    figures = latent_metrics(2 * x0 + 0.5, z, t, v, (z - (2 * x0 + 0.5)) / 0.5)
+    assert float(figures["latent_spread"]) == pytest.approx(2, rel=1e-4)
+    assert float(figures["latent_mean"]) == pytest.approx(0.5 + float(x0.mean() / x0.std()), abs=0.05)
+    assert figures["saturation"] > 10 * figures["saturation_teachers"]
 
 
-# ---- answering
+# ---- the response to a pull
 
 
 def test_an_event_comes_after_so_many_in_a_row() -> None:
     pulls = PullMonitor(WatchPlan(bound=2.0, patience=3))
-    told = [pulls.add({"a": a, "b": 1.0}) for a in (3, 3, 1, 3, 3, 3, 3)]
-    assert told == [[], [], [], [], [], ["a"], []]
+    events_after = [pulls.add({"a": a, "b": 1.0}) for a in (3, 3, 1, 3, 3, 3, 3)]
+    assert events_after == [[], [], [], [], [], ["a"], []]
 
 
 def test_pulls_that_are_not_finite_are_left_out() -> None:
@@ -110,9 +112,9 @@ def test_pulls_that_are_not_finite_are_left_out() -> None:
 def test_warn_halve_and_stop(tmp_path: Path) -> None:
     always = {"bound": 1e-6, "patience": 2}
     trainer(tmp_path / "warn", watch=always).train()
-    told = events(tmp_path / "warn")
-    assert [event["iteration"] for event in told] == [1, 3, 5]
-    assert told[0].keys() == {
+    found = events(tmp_path / "warn")
+    assert [event["iteration"] for event in found] == [1, 3, 5]
+    assert found[0].keys() == {
         *("phase", "iteration", "teacher", "task", "student_step", "pull", "ratio", "cosine"),
         *("bound", "answer", "trust"),
     }
@@ -158,8 +160,8 @@ def test_an_anchor_is_watched_and_has_no_weight_to_halve(tmp_path: Path, preset:
             run.train()
     else:
         run.train()
-        told = [event for event in events(tmp_path / "run") if event["teacher"] == "shop"]
-        assert [(event["answer"], event["trust"]) for event in told] == [("warn", None)] * 3
+        found = [event for event in events(tmp_path / "run") if event["teacher"] == "shop"]
+        assert [(event["answer"], event["trust"]) for event in found] == [("warn", None)] * 3
         assert run.roles.teachers.trust.shares.keys() == {"style"}
 
 
@@ -227,21 +229,21 @@ def test_it_settles_where_a_sixth_of_the_measurements_pass_the_bound() -> None:
     assert predicted == pytest.approx(1 / 6, abs=0.01)
 
 
-# ---- terms
+# ---- extra losses
 
 
-TERMS = {"first_step_anchor": {}, "segment_guidance": {"teacher_steps": 2}, "decoupled_guidance": True}
+EXTRA_LOSSES = {"first_step_anchor": {}, "segment_guidance": {"teacher_steps": 2}, "decoupled_guidance": True}
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_each_term_runs_on_the_real_transformer_and_resumes_alike(tmp_path: Path, name: str) -> None:
-    objective, guidance = {name: TERMS[name]}, {"t2i": {"scale": 2.0}, "edit": {"scale": 2.0}}
+@pytest.mark.parametrize("name", EXTRA_LOSSES)
+def test_each_extra_loss_runs_on_the_real_transformer_and_resumes_alike(tmp_path: Path, name: str) -> None:
+    objective, guidance = {name: EXTRA_LOSSES[name]}, {"t2i": {"scale": 2.0}, "edit": {"scale": 2.0}}
     base = {"base": {"guidance": guidance}}
     trainer(tmp_path / "whole", 3, objective, **base).train()
     trainer(tmp_path / "broken", 2, objective, **base).train()
     trainer(tmp_path / "broken", 3, objective, **base).train()
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
-    told = lines(tmp_path / "whole")[-1]
-    assert {"anchor_loss", "segment_loss", "guidance_gradient"} & set(told)
+    last = lines(tmp_path / "whole")[-1]
+    assert {"anchor_loss", "segment_loss", "guidance_gradient"} & set(last)
     if name == "first_step_anchor":
         assert {line["student_step"] for line in lines(tmp_path / "whole")} == {1}

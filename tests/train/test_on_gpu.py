@@ -16,7 +16,7 @@ from fewstep.encode.loader import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.runtime.task import Task
 from fewstep.sample.pictures import generate_pictures, load_student
-from tests.train.tiny_model import ALL_TERMS, CPU, batch, tiny, tiny_dmd_step
+from tests.train.tiny_model import ALL_EXTRA_LOSSES, CPU, batch, tiny, tiny_dmd_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -31,21 +31,21 @@ def on(device: torch.device, given: Batch) -> Batch:
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_velocities_are_the_cpus(task: Task, cached: bool) -> None:
-    z_BND, t_B, said = NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    z_BND, t_B, velocities = NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
     for device in (CPU, GPU):
         backbone, cond = tiny(device=device), on(device, batch(task=task)).cond
         with torch.no_grad():
             prefix = backbone.prefix(backbone.transformer, cond) if cached else None
             v_BND = backbone.velocity(backbone.transformer, z_BND.to(device), t_B.to(device), cond, prefix)
-            said.append(v_BND.cpu())
-    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+            velocities.append(v_BND.cpu())
+    torch.testing.assert_close(*velocities, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_iteration_is_the_cpus(task: Task) -> None:
-    """All terms and guidance; draws are made on the CPU, so they are the same."""
+    """All extra losses and guidance; random numbers are made on the CPU, so they are the same."""
     here, there = (
-        tiny_dmd_step(ALL_TERMS, device=device).iterate(1, 2, on(device, batch(size=3, task=task)))
+        tiny_dmd_step(ALL_EXTRA_LOSSES, device=device).iterate(1, 2, on(device, batch(size=3, task=task)))
         for device in (CPU, GPU)
     )
     assert here.keys() == there.keys()
@@ -56,8 +56,8 @@ def test_an_iteration_is_the_cpus(task: Task) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("task", TASKS)
 def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) -> None:
-    """What `benchmarks/host_reads.py` counts on a CPU, told by CUDA itself."""
-    made, given = tiny_dmd_step(ALL_TERMS, device=GPU, precision=precision), on(GPU, batch(size=3, task=task))
+    """What `benchmarks/host_reads.py` counts on a CPU, measured by CUDA itself."""
+    made, given = tiny_dmd_step(ALL_EXTRA_LOSSES, device=GPU, precision=precision), on(GPU, batch(size=3, task=task))
     made.iterate(0, 0, given)  # layouts are made at their first sight, on the host
     with warnings.catch_warnings():  # that the mode is a prototype and does not see everything
         warnings.simplefilter("ignore")
@@ -70,14 +70,19 @@ def test_the_host_waits_for_nothing_in_the_hot_loop(task: Task, precision: str) 
 
 def test_a_base_in_bytes_answers_as_on_the_cpu() -> None:
     """Rounded on the GPU, then taken to the CPU: rounded there, a quotient a hair off could fall to the other side."""
-    backbone, z_BND, t_B, said = tiny(device=GPU), NamedRNG(1).normal((2, 4, 8), "z"), torch.tensor([0.3, 0.8]), []
+    backbone, z_BND, t_B, velocities = (
+        tiny(device=GPU),
+        NamedRNG(1).normal((2, 4, 8), "z"),
+        torch.tensor([0.3, 0.8]),
+        [],
+    )
     to_int8(backbone.transformer)
     for device in (GPU, CPU):
         cond = on(device, batch(task="t2i")).cond
         with torch.no_grad():
             v_BND = backbone.velocity(backbone.transformer.to(device), z_BND.to(device), t_B.to(device), cond)
-        said.append(v_BND.cpu())
-    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+        velocities.append(v_BND.cpu())
+    torch.testing.assert_close(*velocities, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_goes_through_goes_on_and_its_student_samples(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from fewstep.runtime.parallel import (
 from fewstep.train.monitor import merge_over_ranks
 from fewstep.train.plan import RunPlan
 from fewstep.train.trainer import Trainer
-from tests.train.ranks import apart, assert_alike, flat, on_ranks, part
+from tests.train.ranks import assert_alike, flat, on_ranks, rank_batch, relative_distance
 from tests.train.runs import ending, examined, toy_trainer
 from tests.train.tiny_model import batch as tiny_batch
 from tests.train.tiny_model import tiny
@@ -41,7 +41,7 @@ def full(folder: Path, ranks: Ranks, iterations: int = 3, **run: Any) -> None:
     """Copies of a Gaussian world; examined, so that the best checkpoint has to be agreed on."""
     trainer = toy_trainer(
         folder,
-        batch=lambda plain: lambda i: part(plain(i), ranks),
+        batch=lambda plain: lambda i: rank_batch(plain(i), ranks),
         hooks={"ranks": ranks},
         iterations=iterations,
         save_every_iterations=1,
@@ -70,7 +70,7 @@ def adapters(folder: Path, ranks: Ranks, learning_rate: float = 1e-3) -> None:
     begun = {
         network.name: {n: w.clone() for n, w in network.state().items()} for network in (roles.student, roles.critic)
     }
-    batches = (lambda i: part(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
+    batches = (lambda i: rank_batch(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
     Trainer(folder, roles, batches, NamedRNG(0), run, student, critic, ObjectivePlan(), ranks=ranks).train()
     weights = [weight for network in (roles.student, roles.critic) for weight in network.state().values()]
     ranks.agree("weights", sha256(b"".join(weight.numpy().tobytes() for weight in weights)).hexdigest())
@@ -106,7 +106,7 @@ def test_gradients_of_adapters_summed_over_ranks_are_one_process_s(
     one, three = (ending(folder)[0][f"{role}_optimiser"] for folder in gradients)
     # Without momentum Adam's first moment is the last gradient; the second holds the squares of all of them.
     for moment in ("/exp_avg", "/exp_avg_sq"):
-        assert apart(flat(one, moment), flat(three, moment)) < bound
+        assert relative_distance(flat(one, moment), flat(three, moment)) < bound
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_adapters_over_three_ranks_go_where_one_process_takes_them(tmp_path: Pat
         # goes either way, by a whole step. That is few weights: all but one in a hundred end within 1e-6, and the
         # roads of all of them together differ by less than a thousandth of their length.
         assert ((end - its).abs() > 1e-6).double().mean() < 0.01
-        assert apart(end - start, its - start) < 1e-3
+        assert relative_distance(end - start, its - start) < 1e-3
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ def test_ranks_that_see_other_files_are_refused_together(tmp_path: Path) -> None
 
 
 def test_figures_are_weighted_by_samples_and_left_out_ones_counted() -> None:
-    told = merge_over_ranks(
+    merged = merge_over_ranks(
         [(0.25, {"loss": 1.0, "left_out": 1.0, "pull/a": 3.0}), (0.75, {"loss": 2.0, "left_out": 2.0})]
     )
-    assert told == {"loss": 1.75, "left_out": 3.0, "pull/a": 3.0}
+    assert merged == {"loss": 1.75, "left_out": 3.0, "pull/a": 3.0}
     assert merge_over_ranks([(0.5, {"loss": None}), (0.5, {"loss": 1.0})]) == {"loss": None}
 
 
@@ -158,7 +158,7 @@ def test_one_gpu_named_for_many_ranks_is_refused(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def test_a_launcher_that_tells_half_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_sets_half_of_the_variables_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(EnvironmentRefused, match="use torchrun"), process_group("cpu"):

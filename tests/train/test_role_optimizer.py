@@ -69,9 +69,9 @@ def test_without_a_cooldown_the_step_size_is_constant() -> None:
 def test_the_norm_is_reported_before_it_is_clipped() -> None:
     network, role_optimizer = toy(clip=0.5)
     number = sum(p.numel() for p in network.parameters())
-    seen = updated(role_optimizer, pull(network, 2.0))
-    assert float(seen["norm"]) == pytest.approx(2 * number**0.5, rel=1e-5)
-    assert seen["skipped"] == 0
+    metrics = updated(role_optimizer, pull(network, 2.0))
+    assert float(metrics["norm"]) == pytest.approx(2 * number**0.5, rel=1e-5)
+    assert metrics["skipped"] == 0
     moments = [value for name, value in role_optimizer.state().items() if name.endswith("exp_avg_sq")]
     clipped = sum(float(m.sum()) for m in moments) / (1 - 0.999)
     assert clipped == pytest.approx(0.5**2, rel=1e-3)
@@ -84,8 +84,8 @@ def test_an_update_that_is_not_finite_changes_nothing(fault: str) -> None:
     weights = {name: value.clone() for name, value in network.state().items()}
     moments = {name: value.clone() for name, value in role_optimizer.state().items()}
     loss = pull(network)
-    seen = updated(role_optimizer, loss + torch.nan if fault == "loss" else loss * torch.inf)
-    assert seen["skipped"] == 1
+    metrics = updated(role_optimizer, loss + torch.nan if fault == "loss" else loss * torch.inf)
+    assert metrics["skipped"] == 1
     for before, after in ((weights, network.state()), (moments, role_optimizer.state())):
         assert all(torch.equal(before[name], after[name]) for name in before)
     assert updated(role_optimizer, pull(network))["skipped"] == 0
@@ -132,7 +132,7 @@ def test_the_state_of_other_parameters_is_refused() -> None:
         role_optimizer.load_state(state)
 
 
-def test_a_learner_over_a_frozen_role_is_our_mistake() -> None:
+def test_an_optimizer_over_a_frozen_role_is_our_mistake() -> None:
     roles = build_roles(tiny(), StudentPlan(), CriticPlan(), TeachersSpec(), iterations=1, rng=NamedRNG(0))
     with pytest.raises(AssertionError, match="nothing to learn"):
         RoleOptimizer(roles.teachers.teachers["base"].network, StudentPlan())

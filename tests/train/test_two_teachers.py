@@ -100,11 +100,11 @@ def test_pulls_settle_where_they_balance() -> None:
     backbone = ToyBackbone(BASE, knots=SIGMAS)
     student, critic = plans()
     m = build_dmd_step(with_teacher(backbone, OTHER, (0.5,) * 4, student, critic, iterations=60), student, critic)
-    told = trained(m, backbone, 60)
-    late = torch.tensor([figures["pull/other"] for figures in told[40:]])
+    history = trained(m, backbone, 60)
+    late = torch.tensor([figures["pull/other"] for figures in history[40:]])
     assert 0.75 < float(late.median()) < 1.25
-    assert float(torch.tensor([figures["cosine/other"] for figures in told[40:]]).median()) > 0.9
-    assert told[0]["pull/other"] > 1.5  # type: ignore[operator] - a student that begins as the base
+    assert float(torch.tensor([figures["cosine/other"] for figures in history[40:]]).median()) > 0.9
+    assert history[0]["pull/other"] > 1.5  # type: ignore[operator] - a student that begins as the base
 
 
 @pytest.mark.parametrize(("bound", "rises"), [(2.0, True), (0.5, False)])

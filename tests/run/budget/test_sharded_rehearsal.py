@@ -1,4 +1,4 @@
-"""What `fewstep plan` tells of one GPU of several whose weights lie in parts, against what a rank of them takes."""
+"""The forecast for one GPU of several that shard the weights, against shape a rank of them takes."""
 
 import json
 from functools import partial
@@ -11,7 +11,7 @@ from fewstep.run.budget.forecast import TaskForecast, forecast
 from fewstep.run.budget.rehearsal import BatchShape
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.parallel import Ranks
-from tests.run.budget.test_rehearsal import fresh, modes, most_bytes, recipe, size, told
+from tests.run.budget.test_rehearsal import batch_shape, fresh, modes, most_bytes, recipe, size
 from tests.train.ranks import on_ranks
 
 TEACHER = "teachers={preset: constant, named: {other: {model: other}}}"
@@ -24,15 +24,15 @@ def wide() -> ModelSize:
     return ModelSize(small.family, small.index, {**small.config, **WIDE}, "wide")
 
 
-def measured(folder: Path, ranks: Ranks, *, plan: Recipe, kind: ModelSize, what: BatchShape, samples: int) -> None:
-    most = min(most_bytes(plan, kind, what, samples, ranks) for _ in range(3))
+def measured(folder: Path, ranks: Ranks, *, plan: Recipe, kind: ModelSize, shape: BatchShape, samples: int) -> None:
+    most = min(most_bytes(plan, kind, shape, samples, ranks) for _ in range(3))
     everyone = ranks.gather(most)
     if ranks.first:
         (folder / "bytes.json").write_text(json.dumps(min(everyone)))
 
 
-def of_plan(plan: Recipe, kind: ModelSize, what: BatchShape, samples: int, ranks: Ranks) -> TaskForecast:
-    return forecast(plan, what, samples, on_gpu=False, size=kind, ranks=ranks)
+def of_plan(plan: Recipe, kind: ModelSize, shape: BatchShape, samples: int, ranks: Ranks) -> TaskForecast:
+    return forecast(plan, shape, samples, on_gpu=False, size=kind, ranks=ranks)
 
 
 CASES = [
@@ -43,21 +43,23 @@ CASES = [
 
 
 @pytest.mark.parametrize(("mode", "how", "side", "samples"), CASES)
-def test_memory_of_a_rank_is_told_within_a_tenth(tmp_path: Path, mode: str, how: str, side: int, samples: int) -> None:
+def test_memory_of_a_rank_is_forecast_within_a_tenth(
+    tmp_path: Path, mode: str, how: str, side: int, samples: int
+) -> None:
     plan = recipe(*modes(mode), f"run.gradient_checkpointing={how}", "run.sharding=full")
-    what, kind = told("qwen-image-2.1", "t2i", side), wide()
+    shape, kind = batch_shape("qwen-image-2.1", "t2i", side), wide()
     fresh()
-    foretold = of_plan(plan, kind, what, samples, Ranks(0, 2, 2)).peak
-    on_ranks(2, partial(measured, plan=plan, kind=kind, what=what, samples=samples), tmp_path)
-    # A thread of gloo's may hold the buffers of its last work for a while: what was gathered then is there twice.
-    slow = foretold.peak["gathered weights"]
-    assert 0.9 * foretold.bytes <= json.loads((tmp_path / "bytes.json").read_text()) <= 1.1 * foretold.bytes + slow
+    expected = of_plan(plan, kind, shape, samples, Ranks(0, 2, 2)).peak
+    on_ranks(2, partial(measured, plan=plan, kind=kind, shape=shape, samples=samples), tmp_path)
+    # A thread of gloo's may hold the buffers of its last work for a while: shape was gathered then is there twice.
+    slow = expected.peak["gathered weights"]
+    assert 0.9 * expected.bytes <= json.loads((tmp_path / "bytes.json").read_text()) <= 1.1 * expected.bytes + slow
 
 
-def test_what_is_split_follows_the_ranks_that_split_it() -> None:
-    kind, what = size("qwen-image-2.1"), told("qwen-image-2.1", "t2i", 4)
+def test_shards_follow_the_number_of_ranks_that_hold_them() -> None:
+    kind, shape = size("qwen-image-2.1"), batch_shape("qwen-image-2.1", "t2i", 4)
     whole, full, hybrid = (
-        of_plan(recipe(*modes("mixed"), f"run.sharding={how}", TEACHER), kind, what, 1, Ranks(0, 4, 2)).peak.peak
+        of_plan(recipe(*modes("mixed"), f"run.sharding={how}", TEACHER), kind, shape, 1, Ranks(0, 4, 2)).peak.peak
         for how in ("off", "full", "hybrid")
     )
     tables = whole["weights of the base"] - 4 * kind.parameters  # rotary ones, whole on each rank
@@ -70,11 +72,12 @@ def test_what_is_split_follows_the_ranks_that_split_it() -> None:
 
 
 @pytest.mark.slow
-def test_two_depths_tell_of_a_deep_model_that_is_split() -> None:
+def test_two_depths_forecast_a_deep_model_that_is_sharded() -> None:
     small = wide()
     deep = ModelSize(small.family, small.index, {**small.config, "num_layers": 8}, "deep")
     plan = recipe(*modes("full"), "run.sharding=full", "run.gradient_checkpointing=full")
-    led_on, whole = (
-        forecast(plan, told("qwen-image-2.1", "t2i", 8), 1, False, deep, most, Ranks(0, 8, 8)) for most in (6, 99)
+    extrapolated, whole = (
+        forecast(plan, batch_shape("qwen-image-2.1", "t2i", 8), 1, False, deep, most, Ranks(0, 8, 8))
+        for most in (6, 99)
     )
-    assert led_on.peak.bytes == pytest.approx(whole.peak.bytes, rel=0.02)
+    assert extrapolated.peak.bytes == pytest.approx(whole.peak.bytes, rel=0.02)
