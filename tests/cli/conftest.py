@@ -28,7 +28,7 @@ def recipe(teacher: Path, tmp_path: Path) -> dict[str, Any]:
     ]
     for name, cases in (("t2i", t2i), ("edit", edit)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
-    learner = {"adapter": {"rank": 2, "alpha": 2}}
+    role = {"adapter": {"rank": 2, "alpha": 2}}
     return {
         "name": "tiny",
         "model": str(teacher),
@@ -39,6 +39,16 @@ def recipe(teacher: Path, tmp_path: Path) -> dict[str, Any]:
             "t2i": [{"source": str(tmp_path / "t2i.jsonl")}],
             "edit": [{"source": str(tmp_path / "edit.jsonl")}],
         },
-        "student": learner,
-        "critic": learner | {"updates": 1},
+        "student": role,
+        "critic": role | {"updates": 1},
     }
+
+
+@pytest.fixture
+def model_must_stay_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model fails the test: what is refused is refused before."""
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("fewstep.run.launch.load_backbone", loaded)

@@ -10,14 +10,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from fewstep.cli.main import app
+from tests.train.runs import lines
 
 PATIENCE_S = 120
+TENSOR_FILES = ("student", "student_average", "critic", "student_optimiser", "critic_optimiser")
 
 
 class Command:
-    """`fewstep WORDS` in a process of its own, after `first`; what it prints is in `said`."""
+    """`fewstep WORDS` in a process of its own, after `first`; what it prints is in `output`."""
 
     def __init__(
         self,
@@ -50,11 +53,11 @@ class Command:
         """Waits until it is true, or the process has ended."""
         end_s = time.monotonic() + PATIENCE_S
         while not true() and not self.ended():
-            assert time.monotonic() < end_s, f"nothing happened; it said: {self.said}"
+            assert time.monotonic() < end_s, f"nothing happened; it printed: {self.output}"
             time.sleep(0.001)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return " ".join(self.log.read_text().split())
 
 
@@ -70,3 +73,21 @@ def _run(log: Path, words: list[str], first: Callable[[], object]) -> None:
         code = ended.code if isinstance(ended.code, int) else 0
     finally:
         os._exit(code)
+
+
+def run_through(file: str, run: Path) -> Path:
+    """`fewstep distill` of a recipe file, in a process of its own, to its end."""
+    assert Command(run.parent / "log", "distill", file, "--out", run).wait() == 0
+    return run
+
+
+def assert_same_run_folder(one: Path, other: Path, iterations: int) -> None:
+    assert lines(one) == lines(other)
+    last = f"checkpoints/iteration-{iterations:06d}"
+    states = [(run / last / "state.json").read_bytes() for run in (one, other)]
+    assert states[0] == states[1]
+    files = [f"{last}/{part}.safetensors" for part in TENSOR_FILES]
+    for name in [*files, "student/transformer/diffusion_pytorch_model.safetensors"]:
+        held = [load_file(run / name) for run in (one, other)]
+        assert held[0].keys() == held[1].keys()
+        assert all(held[0][key].equal(held[1][key]) for key in held[0]), name

@@ -1,4 +1,4 @@
-"""`fewstep cases` end to end: what it prints, and that bad cases are told before any model is loaded."""
+"""`fewstep cases` end to end: what it prints, and that bad cases are refused before any model is loaded."""
 
 import io
 import json
@@ -11,32 +11,23 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.cli.command_line import fewstep, write_recipe
-from tests.cli.test_refusals import refused
+from tests.cli.command_line import fewstep, refused, write_recipe
 
 
-def words(*arguments: str | Path) -> str:
+def output_of(*arguments: str | Path) -> str:
     result = fewstep(*arguments)
     assert result.exit_code == 0, result.output
     return " ".join(result.output.replace("│", " ").split())
 
 
-@pytest.fixture
-def model_must_stay_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading a model fails the test: what is refused is refused before."""
-
-    def loaded(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr("fewstep.run.launch.load_backbone", loaded)
-
-
 # ---- plan
 
 
-def test_plan_tells_what_a_run_will_see(recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None) -> None:
+def test_plan_prints_what_a_run_will_see(
+    recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None
+) -> None:
     recipe["tasks"] = [{"until": 2, "t2i": 1, "edit": 0}, {"t2i": 1, "edit": 1}]
-    said = words("cases", "plan", write_recipe(recipe, tmp_path), "--out", tmp_path / "runs" / "a")
+    output = output_of("cases", "plan", write_recipe(recipe, tmp_path), "--out", tmp_path / "runs" / "a")
     for part in (
         "0 to 1 1:0 2 0",
         "2 to 3 1:1 1 1",
@@ -47,57 +38,57 @@ def test_plan_tells_what_a_run_will_see(recipe: dict[str, Any], tmp_path: Path, 
         "8 conditionings and 1 sets of reference pictures",
         "An estimate, from its config and its tokenizer",
     ):
-        assert part in said, said
+        assert part in output, output
     assert not (tmp_path / "runs" / "a").exists()
 
 
 @pytest.mark.parametrize("command", ["cases plan", "encode"])
-def test_an_edit_of_another_shape_than_its_reference_is_told(
+def test_an_edit_of_another_shape_than_its_reference_is_mentioned(
     recipe: dict[str, Any], tmp_path: Path, command: str
 ) -> None:
     file = write_recipe(recipe, tmp_path)
-    assert "of another shape" not in words("cases", "plan", file, "--out", tmp_path / "runs" / "a")
+    assert "of another shape" not in output_of("cases", "plan", file, "--out", tmp_path / "runs" / "a")
     for picture in tmp_path.rglob("*.png"):
         Image.new("RGB", (128, 64)).save(picture)
-    said = words(*command.split(), file, "--out", tmp_path / "runs" / "a")
-    assert "edits have references of another shape than 64 x 64" in said, said
+    output = output_of(*command.split(), file, "--out", tmp_path / "runs" / "a")
+    assert "edits have references of another shape than 64 x 64" in output, output
 
 
 def test_what_was_planned_is_what_a_run_logs(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["tasks"] = [{"until": 3, "t2i": 2, "edit": 1}, {"t2i": 0, "edit": 1}]
     file, run = write_recipe(recipe, tmp_path), tmp_path / "runs" / "a"
-    said = words("cases", "plan", file, "--out", run)
+    output = output_of("cases", "plan", file, "--out", run)
     assert fewstep("distill", file, "--out", run).exit_code == 0
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert last["tasks"] == {"t2i": 4, "edit": 4}
     assert last["categories"] == {"t2i/landscape": 4, "edit/scene": 4}
-    assert "t2i landscape 4 50.0 %" in said
-    assert "edit scene 4 50.0 %" in said
+    assert "t2i landscape 4 50.0 %" in output
+    assert "edit scene 4 50.0 %" in output
 
 
 def test_presets_and_single_tasks_at_the_command_line(tmp_path: Path) -> None:
     small = ("--set", "data.t2i.0.source=pocket:t2i:30", "--set", "tasks.t2i=10", "--set", "tasks.edit=0")
     out = ("--out", tmp_path / "run", "--set", "run.iterations=4", "--set", "run.batch=6")
-    said = words("cases", "plan", "pocket", *small, *out, "--set", "data.preset=E4")
-    assert "t2i landscape 12 50.0 % t2i portrait 12 50.0 %" in said
-    assert "pocket:t2i:30 24 20 20 1.20" in said
-    assert "edit " not in said.partition("24 samples")[2].partition("samples, by source")[0]
+    output = output_of("cases", "plan", "pocket", *small, *out, "--set", "data.preset=E4")
+    assert "t2i landscape 12 50.0 % t2i portrait 12 50.0 %" in output
+    assert "pocket:t2i:30 24 20 20 1.20" in output
+    assert "edit " not in output.partition("24 samples")[2].partition("samples, by source")[0]
 
 
 # ---- convert and check
 
 
 def test_convert_then_check(tmp_path: Path) -> None:
-    said = words("cases", "convert", "pocket:edit:6", "--to", tmp_path / "c.jsonl")
-    assert "6 cases in" in said
-    assert "c-pictures" in said
-    said = words("cases", "check", tmp_path / "c.jsonl", "--against", tmp_path / "c.jsonl")
-    assert "6 usable cases" in said
-    assert "6 cases share words with" in said
+    output = output_of("cases", "convert", "pocket:edit:6", "--to", tmp_path / "c.jsonl")
+    assert "6 cases in" in output
+    assert "c-pictures" in output
+    output = output_of("cases", "check", tmp_path / "c.jsonl", "--against", tmp_path / "c.jsonl")
+    assert "6 usable cases" in output
+    assert "6 cases share words with" in output
     refused(fewstep("cases", "convert", "pocket:edit:6", "--to", tmp_path / "c.jsonl"), "is there already")
 
 
-def test_what_a_file_says_is_printed_as_it_is(tmp_path: Path) -> None:
+def test_what_a_file_holds_is_printed_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"prompt": "[/red][bold]a"}\n{"prompt": "[/red][bold]a"}\n{"task": "[/red]"}\n')
     refused(fewstep("cases", "check", tmp_path / "c.jsonl"), "c.jsonl:3", "'[/red]' is not known")
     to = tmp_path / "d.jsonl"
@@ -106,10 +97,10 @@ def test_what_a_file_says_is_printed_as_it_is(tmp_path: Path) -> None:
 
 def test_a_label_with_brackets_is_a_label(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"prompt": "a", "category": "[red]sea[/]"}\n')
-    assert "t2i [red]sea[/] 1" in words("cases", "check", tmp_path / "c.jsonl")
+    assert "t2i [red]sea[/] 1" in output_of("cases", "check", tmp_path / "c.jsonl")
 
 
-def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "c.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     refused(fewstep("cases", "check", tmp_path / "c.parquet"), "pip install 'fewstep[data]'")
@@ -143,7 +134,7 @@ BAD = {
 def test_bad_cases(
     name: str, command: str, recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None
 ) -> None:
-    content, said = BAD[name]
+    content, expected = BAD[name]
     (tmp_path / "c.jsonl").write_bytes(content)
     (tmp_path / "notes.png").write_text("no picture")
     picture(tmp_path, "strip.png", (1, 40_000))
@@ -154,12 +145,12 @@ def test_bad_cases(
         "check": ("cases", "check", tmp_path / "c.jsonl"),
         "convert": ("cases", "convert", tmp_path / "c.jsonl", "--to", tmp_path / "d.jsonl"),
     }[command]
-    refused(fewstep(*run), *said)
+    refused(fewstep(*run), *expected)
     assert not (tmp_path / "d.jsonl").exists()
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         (
             "data.category_weights.t2i={sea: 1}",
@@ -176,13 +167,13 @@ def test_bad_cases(
 @pytest.mark.parametrize("command", [("distill",), ("cases", "plan")])
 def test_bad_compositions(
     override: str,
-    said: list[str],
+    expected: list[str],
     command: tuple[str, ...],
     recipe: dict[str, Any],
     tmp_path: Path,
     model_must_stay_unloaded: None,
 ) -> None:
-    refused(fewstep(*command, write_recipe(recipe, tmp_path), "--out", tmp_path / "run", "--set", override), *said)
+    refused(fewstep(*command, write_recipe(recipe, tmp_path), "--out", tmp_path / "run", "--set", override), *expected)
 
 
 def test_an_archive_that_leads_elsewhere(

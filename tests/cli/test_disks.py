@@ -1,5 +1,5 @@
-"""A disk that fills, or a folder that may not be written, in the midst of a run: told with the remedy, nothing whole is
-harmed, and the same command goes on."""
+"""A disk that fills, or a folder that may not be written, in the midst of a run: the error names the
+remedy, nothing whole is harmed, and the same command goes on."""
 
 import ctypes
 import resource
@@ -11,9 +11,8 @@ import pytest
 
 from fewstep.train.checkpoint import Checkpoints
 from tests.cli.command_line import write_recipe
-from tests.cli.processes import Command
-from tests.cli.test_distill import lines
-from tests.cli.test_killed import assert_same, whole
+from tests.cli.processes import Command, assert_same_run_folder, run_through
+from tests.train.runs import lines
 
 
 def full(room: int) -> Callable[[], object]:
@@ -35,7 +34,7 @@ def file(recipe: dict[str, Any], tmp_path: Path) -> str:
 
 @pytest.fixture
 def begun(file: str, tmp_path: Path) -> Path:
-    """A run that was told to end after its first iterations."""
+    """A run that was asked to end after its first iterations."""
     run = tmp_path / "b" / "run"
     run.parent.mkdir()
     command = Command(tmp_path / "log", "distill", file, "--out", run)
@@ -46,15 +45,15 @@ def begun(file: str, tmp_path: Path) -> Path:
 
 
 def refused(command: Command, *words: str) -> None:
-    assert command.wait() == 2, command.said
-    assert "Traceback" not in command.said
+    assert command.wait() == 2, command.output
+    assert "Traceback" not in command.output
     for word in words:
-        assert word in command.said, command.said
+        assert word in command.output, command.output
 
 
 def assert_goes_on(file: str, run: Path, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    assert_same(whole(file, tmp_path / "a" / "run"), whole(file, run), iterations=4)
+    assert_same_run_folder(run_through(file, tmp_path / "a" / "run"), run_through(file, run), 4)
 
 
 def held(run: Path) -> dict[str, bytes]:

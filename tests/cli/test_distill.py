@@ -17,15 +17,7 @@ from safetensors.torch import load_file
 
 from fewstep.backbones.families import load_backbone
 from tests.cli.command_line import fewstep, write_recipe
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    kept = []
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        record.pop("seconds", None)
-        kept.append(record)
-    return kept
+from tests.train.runs import lines
 
 
 def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fewstep.cli.commands.error_reporter import reports_error
 from fewstep.train.checkpoint import load_checkpoint
 from tests.cli.command_line import write_recipe
 from tests.cli.processes import Command
-from tests.cli.test_distill import lines
+from tests.train.runs import lines
 
 WORLD = 2
 
@@ -25,7 +25,7 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def weightless() -> None:
+def load_no_transformer() -> None:
     """Whoever gets the transformer from the first rank reads no weights of it."""
 
     def refused(*_: object, **__: object) -> None:
@@ -35,13 +35,13 @@ def weightless() -> None:
 
 
 def started(file: str, run: Path) -> list[Command]:
-    """The command as torchrun starts it, full copies in parts."""
-    told = {"WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    """The command as torchrun starts it, full copies, sharded."""
+    torchrun = {"WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     return [
         Command(
             run.parent / f"log-{rank}", "distill", file, "--out", run,
-            environment=told | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(WORLD)},
-            first=weightless if rank else lambda: None,
+            environment=torchrun | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(WORLD)},
+            first=load_no_transformer if rank else lambda: None,
         )
         for rank in range(WORLD)
     ]  # fmt: skip
@@ -65,14 +65,14 @@ def test_a_rank_that_is_lost_ends_the_run_and_the_same_command_goes_on(file: str
     left.until(lambda: (broken / "metrics.jsonl").exists() and len(lines(broken)) >= 7)
     lost.kill()
     assert lost.wait() == -signal.SIGKILL
-    assert left.wait() == 2, left.said
-    assert "rank 0 of 2 lost another rank" in left.said
+    assert left.wait() == 2, left.output
+    assert "rank 0 of 2 lost another rank" in left.output
     last = max((broken / "checkpoints").glob("iteration-*/COMPLETE")).parent
-    assert f"The same command goes on from {last}" in left.said
+    assert f"The same command goes on from {last}" in left.output
 
     again = started(file, broken)
-    assert [command.wait() for command in again] == [0, 0], [command.said for command in again]
-    assert "going on from" in again[0].said
+    assert [command.wait() for command in again] == [0, 0], [command.output for command in again]
+    assert "going on from" in again[0].output
     assert lines(whole) == lines(broken)
     (tensors, state), (its_tensors, its_state) = (
         load_checkpoint(r / "checkpoints" / "iteration-000012") for r in (whole, broken)
@@ -83,12 +83,12 @@ def test_a_rank_that_is_lost_ends_the_run_and_the_same_command_goes_on(file: str
         assert all(value.equal(its_tensors[stem][name]) for name, value in named.items()), stem
 
 
-def test_of_torchrun_s_processes_the_first_alone_says_why_they_ended() -> None:
+def test_of_torchrun_s_processes_the_first_alone_reports_why_they_ended() -> None:
     assert reports_error({})
     port = free_port()
-    told = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     agent = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=10))
-    assert [reports_error(told) for _ in range(3)] == [True, False, False]
-    assert reports_error(told | {"TORCHELASTIC_RESTART_COUNT": "1"})
+    assert [reports_error(environment) for _ in range(3)] == [True, False, False]
+    assert reports_error(environment | {"TORCHELASTIC_RESTART_COUNT": "1"})
     del agent
     assert reports_error({"TORCHELASTIC_USE_AGENT_STORE": "True"})

@@ -22,12 +22,12 @@ from tests.cli.command_line import fewstep, write_recipe
 
 @pytest.fixture
 def without_weights(recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    folder = tmp_path / "bare"
+    folder = tmp_path / "without-weights"
     shutil.copytree(recipe["model"], folder, ignore=shutil.ignore_patterns("*.safetensors"))
     return recipe | {"model": str(folder)}
 
 
-def test_it_tells_of_a_model_without_weights(without_weights: dict[str, Any], tmp_path: Path) -> None:
+def test_it_forecasts_a_model_without_weights(without_weights: dict[str, Any], tmp_path: Path) -> None:
     result = fewstep(
         "plan",
         write_recipe(without_weights, tmp_path),
@@ -38,19 +38,19 @@ def test_it_tells_of_a_model_without_weights(without_weights: dict[str, Any], tm
         "9",
     )
     assert result.exit_code == 0, result.output
-    said = json.loads(result.output)
-    assert said["tasks"].keys() == {"t2i", "edit"}
-    assert said["tasks"]["edit"]["tokens"] > said["tasks"]["t2i"]["tokens"]
-    assert said["tasks"]["t2i"]["iterations"] == 2
-    assert said["hours"] == pytest.approx(4 * 9 / 3600, abs=1e-3)
-    parts = said["tasks"]["t2i"]["parts"]
+    plan = json.loads(result.output)
+    assert plan["tasks"].keys() == {"t2i", "edit"}
+    assert plan["tasks"]["edit"]["tokens"] > plan["tasks"]["t2i"]["tokens"]
+    assert plan["tasks"]["t2i"]["iterations"] == 2
+    assert plan["hours"] == pytest.approx(4 * 9 / 3600, abs=1e-3)
+    parts = plan["tasks"]["t2i"]["parts"]
     assert parts["optimiser of the student"] == pytest.approx(2 * parts["weights of the student"], rel=0.01)
-    assert said["checkpoint_bytes"] == pytest.approx(7 * parts["weights of the student"], rel=0.01)
-    assert said["store_bytes"] > 0
-    assert said["fits"] is None
+    assert plan["checkpoint_bytes"] == pytest.approx(7 * parts["weights of the student"], rel=0.01)
+    assert plan["store_bytes"] > 0
+    assert plan["fits"] is None
 
 
-def test_what_does_not_fit_ends_with_2_and_says_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
+def test_what_does_not_fit_ends_with_2_and_names_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
     plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
     whole = gpu_budget(plan, tmp_path, on_gpu=False)
 
@@ -78,18 +78,18 @@ def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operati
     without_weights: dict[str, Any], tmp_path: Path
 ) -> None:
     plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
-    told = gpu_budget(plan, tmp_path, on_gpu=False)
+    budget = gpu_budget(plan, tmp_path, on_gpu=False)
 
     class Smaller(GPUMemory):
         @property
         def bytes(self) -> int:
-            return told.bytes - 1
+            return budget.bytes - 1
 
-    assert changes_to_fit(told, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+    assert changes_to_fit(budget, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
 
 
 def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str, Any], tmp_path: Path) -> None:
-    """After whatever costs less; never for several GPUs, where weights are split first."""
+    """After whatever costs less; never for several GPUs, where weights are sharded first."""
     full = without_weights | {"student": without_weights["student"] | {"mode": "full"}}
     budgets = [gpu_budget(parse_recipe(full, "tiny"), tmp_path, gpus, on_gpu=False) for gpus in (1, 2)]
     one, two = ([key for step in _steps(budget, GPUMemory(0)) for key in step] for budget in budgets)
@@ -97,19 +97,19 @@ def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str,
     assert "run.base_weights" not in two
 
 
-def test_samples_are_those_of_a_part_on_one_gpu(without_weights: dict[str, Any], tmp_path: Path) -> None:
+def test_samples_are_those_of_a_micro_batch_on_one_gpu(without_weights: dict[str, Any], tmp_path: Path) -> None:
     words = ("plan", write_recipe(without_weights, tmp_path), "--out", tmp_path / "run", "--gpus", "2", "--set")
     result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=3", "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.output)["tasks"]["t2i"]
-    assert (told["samples_per_gpu"], told["samples_at_once"]) == (4, 2)
+    t2i = json.loads(result.output)["tasks"]["t2i"]
+    assert (t2i["samples_per_gpu"], t2i["samples_at_once"]) == (4, 2)
     result = fewstep(*words, "run.batch=7", "--set", "run.gradient_accumulation=4")
     assert result.exit_code == 2
     assert "on 2 ranks, 3 on some of them, cannot be accumulated in 4 parts" in " ".join(result.output.split())
 
 
 @pytest.mark.slow
-def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
+def test_a_run_that_its_weights_fill_is_made_smaller_before_its_micro_batches(
     without_weights: dict[str, Any], tmp_path: Path
 ) -> None:
     full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
@@ -131,7 +131,7 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_parts(
     ]
 
 
-def test_weights_are_split_before_anything_is_given_up(without_weights: dict[str, Any], tmp_path: Path) -> None:
+def test_weights_are_sharded_before_anything_is_given_up(without_weights: dict[str, Any], tmp_path: Path) -> None:
     full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
     run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
     plan = parse_recipe(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
@@ -144,18 +144,18 @@ def test_weights_are_split_before_anything_is_given_up(without_weights: dict[str
 
     first = changes_to_fit(whole, Less(1))[0]
     assert (first.keys, first.fits) == ("run.sharding: full", True)
-    split = gpu_budget(recipe_with(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
-    assert split.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
-    assert split.shard_count("weights of the base") == split.shard_count("gradients of the critic") == 2
-    assert split.shard_count("activations") == 1
+    sharded = gpu_budget(recipe_with(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
+    assert sharded.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
+    assert sharded.shard_count("weights of the base") == sharded.shard_count("gradients of the critic") == 2
+    assert sharded.shard_count("activations") == 1
 
 
-def test_hybrid_says_what_it_took_for_a_machine(without_weights: dict[str, Any], tmp_path: Path) -> None:
+def test_hybrid_names_what_it_took_for_a_machine(without_weights: dict[str, Any], tmp_path: Path) -> None:
     hybrid = {"run": without_weights["run"] | {"batch": 6, "sharding": "hybrid"}, "tasks": {"t2i": 1, "edit": 0}}
     words = ("plan", write_recipe(without_weights | hybrid, tmp_path), "--out", tmp_path / "run", "--json", "--gpus")
-    said = json.loads(fewstep(*words, "2").output)
-    assert "2 GPUs a machine" in " ".join(said["notes"])
-    assert said["tasks"]["t2i"]["split_over"]["weights of the base"] == 2
+    plan = json.loads(fewstep(*words, "2").output)
+    assert "2 GPUs a machine" in " ".join(plan["notes"])
+    assert plan["tasks"]["t2i"]["split_over"]["weights of the base"] == 2
     result = fewstep(*words, "3", "--per-machine", "2")
     assert result.exit_code == 2
     assert "--per-machine" in " ".join(result.output.split())

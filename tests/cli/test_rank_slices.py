@@ -26,10 +26,13 @@ def small_shards() -> None:
 
 
 def started(log: Path, words: Iterable[str | Path], ranks: Iterable[int] = range(WORLD)) -> list[Command]:
-    told = {"WORLD_SIZE": str(WORLD), "MASTER_ADDR": "nowhere"}
+    torchrun = {"WORLD_SIZE": str(WORLD), "MASTER_ADDR": "nowhere"}
     return [
         Command(
-            log / f"{rank}", *words, environment=told | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, first=small_shards
+            log / f"{rank}",
+            *words,
+            environment=torchrun | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            first=small_shards,
         )
         for rank in ranks
     ]
@@ -38,16 +41,16 @@ def started(log: Path, words: Iterable[str | Path], ranks: Iterable[int] = range
 def killed(commands: list[Command], when: Callable[[], bool]) -> None:
     end_s = time.monotonic() + 60
     while not when():
-        assert time.monotonic() < end_s, [command.said for command in commands]
-        assert not any(command.ended() for command in commands), [command.said for command in commands]
+        assert time.monotonic() < end_s, [command.output for command in commands]
+        assert not any(command.ended() for command in commands), [command.output for command in commands]
         time.sleep(0.001)
     for command in commands:
         command.kill()
     assert {command.wait() for command in commands} == {-signal.SIGKILL}
 
 
-def through(commands: list[Command]) -> None:
-    assert [command.wait() for command in commands] == [0] * len(commands), [command.said for command in commands]
+def wait_for_all(commands: list[Command]) -> None:
+    assert [command.wait() for command in commands] == [0] * len(commands), [command.output for command in commands]
 
 
 def stored(place: Path) -> list[str]:
@@ -66,20 +69,20 @@ def many(recipe: dict[str, Any], tmp_path: Path) -> str:
     return write_recipe(recipe, tmp_path)
 
 
-def test_an_encoding_in_shares_killed_and_begun_again(many: str, tmp_path: Path) -> None:
+def test_an_encoding_in_rank_slices_killed_and_begun_again(many: str, tmp_path: Path) -> None:
     words = ["encode", many, "--out", tmp_path / "shared" / "run"]
     assert fewstep("encode", many, "--out", tmp_path / "alone" / "run").exit_code == 0
     whole = stored(tmp_path / "alone")
     assert len(whole) == len(set(whole)) == 230
     killed(started(tmp_path, words), lambda: len(stored(tmp_path / "shared")) >= 9)
     (late,) = started(tmp_path, words, ranks=[1])  # one of them is done before the other is begun again
-    through([late])
+    wait_for_all([late])
     assert 9 < len(stored(tmp_path / "shared")) < 230
-    through(started(tmp_path, words))
+    wait_for_all(started(tmp_path, words))
     assert Counter(stored(tmp_path / "shared")) == Counter(whole)
     (again,) = started(tmp_path, words, ranks=[0])
-    through([again])
-    assert "encoded" not in again.said, "nothing is left"
+    wait_for_all([again])
+    assert "encoded" not in again.output, "nothing is left"
 
 
 def rows(gallery: Path) -> list[tuple[str, int]]:
@@ -87,24 +90,24 @@ def rows(gallery: Path) -> list[tuple[str, int]]:
     return [(row["case"], row["seed"]) for manifest in manifests for row in durable.read_jsonl(manifest)]
 
 
-def test_a_gallery_in_shares_killed_and_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gallery_in_rank_slices_killed_and_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path / "cache"))
     options = ["--suite", "pocket-t2i@12", "--steps", "2", "--guidance", "1", "--batch", "1", "--device", "cpu"]
     assert fewstep("generate", "pocket", "--to", tmp_path / "alone", *options).exit_code == 0
     words = ["generate", "pocket", "--to", tmp_path / "shared", *options]
     killed(started(tmp_path, words), lambda: len(rows(tmp_path / "shared")) >= 3)
     assert 3 <= len(rows(tmp_path / "shared")) < 12
-    through(started(tmp_path, words))
+    wait_for_all(started(tmp_path, words))
     assert Counter(rows(tmp_path / "shared")) == Counter(rows(tmp_path / "alone"))
     assert len(rows(tmp_path / "shared")) == len(set(rows(tmp_path / "shared"))) == 12
-    seen = [
+    files = [
         {(row["case"], row["seed"]): row["file"] for row in open_gallery(tmp_path / name)}
         for name in ("alone", "shared")
     ]
-    assert seen[0] == seen[1], "a picture is its pixels' name"
+    assert files[0] == files[1], "a picture is its pixels' name"
 
 
 def test_an_environment_that_does_not_fit(many: str, tmp_path: Path) -> None:
     command = Command(tmp_path / "log", "encode", many, environment={"RANK": "2", "WORLD_SIZE": "2"})
     assert command.wait() == 2
-    assert "RANK=2 and WORLD_SIZE=2 do not fit; unset them, or use torchrun" in command.said
+    assert "RANK=2 and WORLD_SIZE=2 do not fit; unset them, or use torchrun" in command.output

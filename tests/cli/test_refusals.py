@@ -12,15 +12,7 @@ import torch
 
 from fewstep.backbones.testing import tiny_qwen_image
 from fewstep.runtime import device
-from tests.cli.command_line import fewstep, write_recipe
-
-
-def refused(result: Any, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
-    said = " ".join(result.output.split())
-    for word in words:
-        assert word in said, said
+from tests.cli.command_line import fewstep, refused, write_recipe
 
 
 def test_an_unknown_recipe_names_the_shipped_ones() -> None:
@@ -50,16 +42,6 @@ def test_contradictory_keys(change: list[str], words: list[str], tmp_path: Path)
 def test_cuda_where_there_is_none(tmp_path: Path) -> None:
     refused(fewstep("distill", "pocket", "--out", tmp_path / "run", "--set", "run.device=cuda"), "cuda", "cpu")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def model_must_stay_unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading one fails the test: what is refused is refused before."""
-
-    def loaded(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr("fewstep.run.launch.load_backbone", loaded)
 
 
 @pytest.fixture
@@ -143,7 +125,7 @@ def test_a_hub_id_without_network(
     ],
     ids=["size of the recipe", "size of a case", "references"],
 )
-def test_what_the_family_does_not_take_is_told_before_it_is_loaded(
+def test_what_the_family_does_not_take_is_refused_before_it_is_loaded(
     change: dict[str, Any],
     words: list[str],
     recipe: dict[str, Any],
@@ -160,11 +142,9 @@ def test_what_the_family_does_not_take_is_told_before_it_is_loaded(
         refused(fewstep(command, write_recipe(recipe, tmp_path), "--out", tmp_path / "runs" / "a"), *words)
 
 
-def test_edits_of_a_model_that_draws_from_text_alone(
-    recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None
-) -> None:
-    tiny_qwen_image.qwen_image_pipeline().save_pretrained(tmp_path / "draws")
-    file = write_recipe(recipe | {"model": str(tmp_path / "draws")}, tmp_path)
+def test_edits_of_a_text_to_image_model(recipe: dict[str, Any], tmp_path: Path, model_must_stay_unloaded: None) -> None:
+    tiny_qwen_image.qwen_image_pipeline().save_pretrained(tmp_path / "t2i-model")
+    file = write_recipe(recipe | {"model": str(tmp_path / "t2i-model")}, tmp_path)
     refused(fewstep("distill", file, "--out", tmp_path / "runs" / "a"), "edit.jsonl:1: an edit", "Qwen-Image-Edit-2509")
 
 

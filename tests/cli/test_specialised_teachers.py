@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 
 from fewstep.backbones.stock import QwenImage21Transformer2DModel
 from fewstep.backbones.testing import tiny_qwen_image_21
-from tests.cli.command_line import fewstep, write_recipe
-from tests.cli.test_refusals import refused
+from tests.cli.command_line import fewstep, refused, write_recipe
 
 
 def lora(path: Path, module: str = "transformer_blocks.{}.attn.to_v") -> str:
@@ -26,8 +25,8 @@ def lora(path: Path, module: str = "transformer_blocks.{}.attn.to_v") -> str:
 
 
 def trained(run: Path) -> list[dict[str, Any]]:
-    told = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in told if line["phase"] == "distil"]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in records if line["phase"] == "distil"]
 
 
 def test_text_to_image_to_one_teacher_and_edits_to_another(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -93,9 +92,9 @@ def test_loras_that_cannot_be(fault: str, recipe: dict[str, Any], tmp_path: Path
         torch.save({}, path)
     elif fault == "narrow":
         lora(path, "transformer_blocks.{}.img_mlp.out")
-    said = {"absent": "not there", "torn": "half a download", "pickled": "pickle", "narrow": "another base"}[fault]
+    reason = {"absent": "not there", "torn": "half a download", "pickled": "pickle", "narrow": "another base"}[fault]
     file = write_recipe(with_teacher(recipe, {"adapter": str(path)}), tmp_path)
-    refused(fewstep("distill", file, "--out", tmp_path / "run"), "teachers.named.mine.adapter", said)
+    refused(fewstep("distill", file, "--out", tmp_path / "run"), "teachers.named.mine.adapter", reason)
     assert not (tmp_path / "run").exists()
 
 
@@ -113,9 +112,9 @@ def model_folder(teacher: Path, to: Path, family: str, **config: Any) -> str:
 def test_a_teacher_of_another_family_or_shape(recipe: dict[str, Any], teacher: Path, tmp_path: Path) -> None:
     flux = model_folder(teacher, tmp_path / "flux", "FluxPipeline")
     small = model_folder(teacher, tmp_path / "small", "QwenImage21Pipeline", num_layers=1)
-    for model, said in ((flux, "FluxPipeline"), (small, "tensors differ"), (str(tmp_path / "gone"), "no model at")):
+    for model, reason in ((flux, "FluxPipeline"), (small, "tensors differ"), (str(tmp_path / "gone"), "no model at")):
         file = write_recipe(with_teacher(recipe, {"model": model}), tmp_path)
-        refused(fewstep("distill", file, "--out", tmp_path / "run"), "teachers.named.mine.model", said)
+        refused(fewstep("distill", file, "--out", tmp_path / "run"), "teachers.named.mine.model", reason)
         assert not (tmp_path / "run").exists()
 
 
@@ -145,13 +144,13 @@ def test_plans_that_cannot_be(more: dict[str, Any], words: list[str], recipe: di
     assert not (tmp_path / "run").exists()
 
 
-def test_terms_that_leave_nothing_to_match(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_extra_losses_that_leave_nothing_to_match(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe |= {"objective": {"first_step_anchor": {}}}
     recipe["student"]["steps"] = 1
     refused(fewstep("distill", write_recipe(recipe, tmp_path), "--out", tmp_path / "run"), "first_step_anchor.detach")
 
 
 def test_the_schema_describes_what_is_off_unless_given() -> None:
-    said = fewstep("recipe", "schema").output
+    schema = fewstep("recipe", "schema").output
     keys = ("objective.first_step_anchor.weight", "teachers.watch.bound", "teachers.adaptive.bound")
-    assert all(key in said for key in (*keys, "teachers.named.<name>.place", "objective.segment_guidance"))
+    assert all(key in schema for key in (*keys, "teachers.named.<name>.place", "objective.segment_guidance"))

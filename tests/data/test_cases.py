@@ -30,7 +30,6 @@ from fewstep.data.sources import (
     read_source,
     task_streams,
 )
-from fewstep.pocket.case_source import pocket_file
 from fewstep.runtime.errors import CaseError, RecipeError
 
 T2I = {"prompt": "a red boat"}
@@ -66,13 +65,13 @@ def refusal(folder: Path, *records: Any) -> str:
 
 def test_canonical_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    kept = [
+    cases = [
         Case("1", "t2i", "ein Boot, 帆船", "landscape", seed=3, height=64, width=96, source="me", license="CC0"),
         Case("2", "edit", "make it blue", references=(tmp_path / "a.png",), target=tmp_path / "a.png"),
     ]
-    write_jsonl(tmp_path / "cases.jsonl", kept)
+    write_jsonl(tmp_path / "cases.jsonl", cases)
     again = list(entries(tmp_path / "cases.jsonl"))
-    assert [record_of(case, tmp_path) for case in again] == [record_of(case, tmp_path) for case in kept]  # type: ignore[arg-type]
+    assert [record_of(case, tmp_path) for case in again] == [record_of(case, tmp_path) for case in cases]  # type: ignore[arg-type]
     assert [case.where for case in again] == [f"{tmp_path}/cases.jsonl:{n}" for n in (1, 2)]  # type: ignore[union-attr]
 
 
@@ -129,7 +128,7 @@ def test_foreign_keys_are_left_alone_and_empty_ones_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "expected"),
     [
         ('{"prompt": "a bo', "torn or no JSON at column 12"),
         ("[" * 100_000, "mend or remove"),
@@ -170,11 +169,11 @@ def test_foreign_keys_are_left_alone_and_empty_ones_too(tmp_path: Path) -> None:
         ({**T2I, "id": "a" * 300}, "at most 200"),
     ],
 )
-def test_bad_records_are_refused_with_place_and_remedy(tmp_path: Path, record: Any, said: str) -> None:
+def test_bad_records_are_refused_with_place_and_remedy(tmp_path: Path, record: Any, expected: str) -> None:
     picture(tmp_path / "a.png")
     (tmp_path / "notes.png").write_text("no picture")
     message = refusal(tmp_path, T2I, record)
-    assert said in message
+    assert expected in message
     assert message.startswith(f"{tmp_path / 'cases.jsonl'}:2: ")
 
 
@@ -186,7 +185,7 @@ def test_pictures_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     whole = picture(tmp_path / "whole.jpg", (300, 300)).read_bytes()
     (tmp_path / "torn.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.png").write_bytes(b"")
-    said = {
+    reasons = {
         "strip.png": "1 x 40000 px; sides may differ 16-fold at most",
         "bomb.png": "far too many pixels",
         "huge.png": "11000 x 10000 pixels, more than 100,000,000",
@@ -194,11 +193,11 @@ def test_pictures_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         "torn.jpg": "is no readable picture",
         "empty.png": "is no readable picture",
     }
-    for name, reason in said.items():
+    for name, reason in reasons.items():
         assert reason in refusal(tmp_path, {**T2I, "control": name}), name
 
 
-def test_pixels_are_read_upright_and_transparency_is_kept(tmp_path: Path) -> None:
+def test_pixels_are_read_upright_and_transparency_stays(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter
     picture(tmp_path / "turned.jpg", (40, 30), exif=exif)
@@ -231,7 +230,7 @@ def test_the_first_problems_are_named_and_the_rest_counted(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [
         ("gone.jsonl", "No such file"),
         ("cases.xls", "not as '.xls'"),
@@ -239,15 +238,15 @@ def test_the_first_problems_are_named_and_the_rest_counted(tmp_path: Path) -> No
         ("e.txt", "no t2i"),
     ],
 )
-def test_sources_that_cannot_be_read(tmp_path: Path, name: str, said: str) -> None:
+def test_sources_that_cannot_be_read(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / "cases.xls").write_text("prompt")
     (tmp_path / "d").mkdir()
     (tmp_path / "e.txt").write_text("\n\n")
-    with pytest.raises(CaseError, match=said):
+    with pytest.raises(CaseError, match=expected):
         read_source(str(tmp_path / name), "t2i", tmp_path)
 
 
-def test_a_json_array_is_told_from_json_lines(tmp_path: Path) -> None:
+def test_a_json_array_is_no_json_lines(tmp_path: Path) -> None:
     (tmp_path / "cases.jsonl").write_text("[\n" + json.dumps(T2I) + "\n]\n")
     with pytest.raises(CaseError, match="the file is one JSON array; write one object a line"):
         read_source(str(tmp_path / "cases.jsonl"), "t2i", tmp_path)
@@ -298,27 +297,7 @@ def test_check_of_nothing_does_not_pass(tmp_path: Path) -> None:
     assert "no case in it" in check_sources([tmp_path / "cases.jsonl"]).problems[0]
 
 
-# ---- the pocket world and the recipe's section
-
-
-def test_pocket_cases_are_the_same_each_time_and_go_on_after_a_break(tmp_path: Path) -> None:
-    path = pocket_file("pocket:edit:8", "edit", tmp_path)
-    first = {file.name: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()}
-    reference = sorted((path.parent / "references").iterdir())[0]
-    reference.unlink()
-    path.unlink()
-    assert pocket_file("pocket:edit:8", "edit", tmp_path) == path
-    assert {file.name: file.read_bytes() for file in path.parent.rglob("*") if file.is_file()} == first
-    cases = read_source("pocket:edit:8", "edit", tmp_path)
-    assert len(cases) == 8
-    assert all(case.references for case in cases)
-    assert all(case.category in {"scene", "perceptual", "object", "text", "identity", "style"} for case in cases)
-
-
-@pytest.mark.parametrize("source", ["pocket:t2i", "pocket:t2i:none", "pocket:video:3", "pocket:t2i:0", "pocket:edit:3"])
-def test_pocket_sources_that_make_no_sense(tmp_path: Path, source: str) -> None:
-    with pytest.raises(CaseError, match=source):
-        read_source(source, "t2i", tmp_path)
+# ---- the recipe's section
 
 
 def test_a_section_becomes_streams(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def problems(path: Path, folder: Path) -> list[str]:
     return [str(entry) for entry in entries(path, folder / "unpacked") if isinstance(entry, CaseError)]
 
 
-def written(path: Path, text: str | bytes) -> Path:
+def write(path: Path, text: str | bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
@@ -55,8 +55,8 @@ def written(path: Path, text: str | bytes) -> Path:
 
 
 def test_csv(tmp_path: Path) -> None:
-    written(tmp_path / "a.png", png())
-    written(tmp_path / "b.png", png("red"))
+    write(tmp_path / "a.png", png())
+    write(tmp_path / "b.png", png("red"))
     text = (
         "caption,category,source_image,height,width\r\n"
         '"a boat, ""Öl""\nbelow",sea,,64,96\r\n'
@@ -65,7 +65,7 @@ def test_csv(tmp_path: Path) -> None:
         "join them,object,a.png|b.png,,\r\n"
         'again,object,"[""b.png"", ""a.png""]",,\r\n'
     )
-    boat, blue, join, again = found(written(tmp_path / "cases.csv", text), tmp_path)
+    boat, blue, join, again = found(write(tmp_path / "cases.csv", text), tmp_path)
     assert (boat.prompt, boat.task, boat.size((1, 1))) == ('a boat, "Öl"\nbelow', "t2i", (64, 96))
     assert (blue.id, blue.task, blue.where) == ("cases-5", "edit", f"{tmp_path}/cases.csv:5")
     assert [path.name for path in join.references] == ["a.png", "b.png"]
@@ -76,12 +76,12 @@ def test_csv(tmp_path: Path) -> None:
     ("name", "text"), [("t.tsv", "prompt\tcategory\na, b\tx\n"), ("s.csv", "prompt;category\na, b;x\n")]
 )
 def test_tables_with_other_separators(tmp_path: Path, name: str, text: str) -> None:
-    (case,) = found(written(tmp_path / name, text), tmp_path)
+    (case,) = found(write(tmp_path / name, text), tmp_path)
     assert (case.prompt, case.category) == ("a, b", "x")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", r"cases\.csv:1: no column of prompts among none"),
         ("id,words\n1,a\n", r"cases\.csv:1: no column of prompts among id, words; name it 'prompt'"),
@@ -96,9 +96,9 @@ def test_tables_with_other_separators(tmp_path: Path, name: str, text: str) -> N
         ("prompt\n".encode("utf-16"), "is UTF-16"),
     ],
 )
-def test_tables_that_are_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
-    with pytest.raises(CaseError, match=said):
-        read_source(str(written(tmp_path / "cases.csv", text)), "t2i", tmp_path)
+def test_tables_that_are_refused(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    with pytest.raises(CaseError, match=expected):
+        read_source(str(write(tmp_path / "cases.csv", text)), "t2i", tmp_path)
 
 
 # ---- folders
@@ -115,11 +115,11 @@ def test_a_folder_of_captions_and_pictures(tmp_path: Path) -> None:
         "w_source_1.png",
         "my_source.png",
     ):
-        written(folder / name, png())
+        write(folder / name, png())
     for name in ("x", "portrait/y", "z", "w", "my_source", "only"):
-        written(folder / f"{name}.txt", f"about {name}\n")
-    written(folder / ".hidden.png", "")
-    written(folder / "notes.md", "")
+        write(folder / f"{name}.txt", f"about {name}\n")
+    write(folder / ".hidden.png", "")
+    write(folder / "notes.md", "")
     cases = {case.id: case for case in found(folder, tmp_path)}
     assert set(cases) == {"x", "portrait/y", "z", "w", "my_source", "only"}
     assert (cases["x"].target, cases["x"].references) == (folder / "x.png", ())
@@ -133,12 +133,12 @@ def test_a_folder_of_captions_and_pictures(tmp_path: Path) -> None:
 def test_pictures_and_captions_that_belong_to_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     for name in ("alone.png", "x.png", "x.webp", "strip.png"):
-        written(folder / name, png(size=(1, 400) if name == "strip.png" else (40, 30)))
-    written(folder / "x.txt", "x")
-    written(folder / "empty.txt", " ")
-    written(folder / "strip.txt", "x")
-    written(folder / "latin.txt", "Öl".encode("latin-1"))
-    said = problems(folder, tmp_path)
+        write(folder / name, png(size=(1, 400) if name == "strip.png" else (40, 30)))
+    write(folder / "x.txt", "x")
+    write(folder / "empty.txt", " ")
+    write(folder / "strip.txt", "x")
+    write(folder / "latin.txt", "Öl".encode("latin-1"))
+    found = problems(folder, tmp_path)
     for words in (
         "alone.png: no caption alone.txt beside it",
         "x.txt:1: x.png and x.webp both stand beside it",
@@ -146,16 +146,16 @@ def test_pictures_and_captions_that_belong_to_nothing(tmp_path: Path) -> None:
         "strip.txt:1: ",
         "latin.txt:1: byte 1 of the line (0xd6) is not UTF-8",
     ):
-        assert sum(words in problem for problem in said) == 1, words
-    assert len(said) == 5
+        assert sum(words in problem for problem in found) == 1, words
+    assert len(found) == 5
     (tmp_path / "none").mkdir()
     with pytest.raises(CaseError, match="no caption in this folder"):
         read_source(str(tmp_path / "none"), "t2i", tmp_path)
 
 
 def test_an_image_folder_with_metadata(tmp_path: Path) -> None:
-    written(tmp_path / "set" / "x.png", png())
-    written(tmp_path / "set" / "metadata.csv", "file_name,text\nx.png,a boat\n")
+    write(tmp_path / "set" / "x.png", png())
+    write(tmp_path / "set" / "metadata.csv", "file_name,text\nx.png,a boat\n")
     (case,) = found(tmp_path / "set", tmp_path)
     assert (case.prompt, case.target) == ("a boat", tmp_path / "set" / "x.png")
 
@@ -169,7 +169,7 @@ def table(path: Path, columns: dict[str, list[Any]]) -> Path:
 
 
 def test_parquet_with_paths_bytes_and_image_structs(tmp_path: Path) -> None:
-    written(tmp_path / "a.png", png())
+    write(tmp_path / "a.png", png())
     columns: dict[str, list[Any]] = {
         "instruction": ["make it blue", "join", "a boat"],
         "source_images": [[{"bytes": png("red"), "path": "r.png"}], [{"bytes": png("red"), "path": None}] * 2, None],
@@ -180,7 +180,7 @@ def test_parquet_with_paths_bytes_and_image_structs(tmp_path: Path) -> None:
     blue, join, boat = found(table(tmp_path / "c.parquet", columns), tmp_path)
     assert (blue.task, blue.seed, blue.where) == ("edit", 1, f"{tmp_path}/c.parquet:1")
     assert blue.references[0].read_bytes() == png("red")
-    assert join.references == blue.references * 2, "kept once"
+    assert join.references == blue.references * 2, "stored once"
     assert (join.target, join.seed) == (tmp_path / "a.png", None)
     assert (boat.task, boat.references, boat.target) == ("t2i", (), None)
     assert all(path.is_relative_to(tmp_path / "unpacked") for path in blue.references)
@@ -188,13 +188,13 @@ def test_parquet_with_paths_bytes_and_image_structs(tmp_path: Path) -> None:
 
 def test_parquet_that_is_refused(tmp_path: Path) -> None:
     columns: dict[str, list[Any]] = {"prompt": ["a", "b", ""], "image": [png(), b"GIF89a", png(size=(1, 40_000))]}
-    said = problems(table(tmp_path / "c.parquet", columns), tmp_path)
-    assert f"{tmp_path}/c.parquet:2: holds bytes that are no picture" in said[0]
-    assert f"{tmp_path}/c.parquet:3: the prompt is empty" in said[1]
+    found = problems(table(tmp_path / "c.parquet", columns), tmp_path)
+    assert f"{tmp_path}/c.parquet:2: holds bytes that are no picture" in found[0]
+    assert f"{tmp_path}/c.parquet:3: the prompt is empty" in found[1]
     with pytest.raises(CaseError, match="no column of prompts among x"):
         read_source(str(table(tmp_path / "d.parquet", {"x": [1]})), "t2i", tmp_path)
     whole = (tmp_path / "c.parquet").read_bytes()
-    written(tmp_path / "torn.parquet", whole[: len(whole) // 2])
+    write(tmp_path / "torn.parquet", whole[: len(whole) // 2])
     with pytest.raises(CaseError, match=r"torn\.parquet: cannot be read as Parquet"):
         read_source(str(tmp_path / "torn.parquet"), "t2i", tmp_path)
 
@@ -247,7 +247,7 @@ def test_webdataset(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "expected"),
     [
         ({"../x.png": png(), "../x.txt": b"a"}, "leads out of the archive's folder"),
         ({"/etc/x.png": png(), "/etc/x.txt": b"a"}, "leads out of the archive's folder"),
@@ -263,8 +263,8 @@ def test_webdataset(tmp_path: Path, name: str) -> None:
         ({"x.txt": b"a", "y.txt": b"b", "x.png": png()}, r"s\.tar:x: no prompt"),
     ],
 )
-def test_members_that_are_refused(tmp_path: Path, members: dict[str, bytes], said: str) -> None:
-    with pytest.raises(CaseError, match=said):
+def test_members_that_are_refused(tmp_path: Path, members: dict[str, bytes], expected: str) -> None:
+    with pytest.raises(CaseError, match=expected):
         read_source(str(packed(tmp_path / "s.tar", members)), "t2i", tmp_path / "cache")
     assert not (tmp_path / "x.png").exists()
     assert not (tmp_path / "cache" / "x.png").exists()
@@ -287,7 +287,7 @@ def test_a_torn_tar_is_never_taken_for_a_whole_one(
 ) -> None:
     folder = tmp_path_factory.mktemp("torn")
     whole = packed(folder / name, {f"{n}.txt": b"a boat" for n in range(3)}).read_bytes()
-    path = written(folder / name, whole[: at % len(whole)])
+    path = write(folder / name, whole[: at % len(whole)])
     found: list[Any] = []
     with suppress(CaseError):
         found = list(tar(path, folder, False))
@@ -316,16 +316,14 @@ def test_two_captions_that_differ_in_blanks_alone_agree(tmp_path: Path) -> None:
 
 
 def test_a_number_beyond_all_bounds_is_a_bad_line(tmp_path: Path) -> None:
-    file = written(tmp_path / "a.jsonl", '{"prompt": "a cat", "seed": ' + "9" * 400 + "}\n")
+    file = write(tmp_path / "a.jsonl", '{"prompt": "a cat", "seed": ' + "9" * 400 + "}\n")
     assert "a.jsonl:1: seed is 999" in problems(file, tmp_path)[0]
 
 
-def test_files_that_all_count_from_the_beginning_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_all_count_from_the_beginning_stay_distinct(tmp_path: Path) -> None:
     """Shards by one program have the same names of lines and members; names that a line states must differ."""
     for folder in ("a", "b"):
-        written(
-            tmp_path / folder / "cases.jsonl", '{"prompt": "a cat"}\n{"prompt": "a dog", "id": "12' + folder + '"}\n'
-        )
+        write(tmp_path / folder / "cases.jsonl", '{"prompt": "a cat"}\n{"prompt": "a dog", "id": "12' + folder + '"}\n')
         packed(tmp_path / folder / "0.tar", {"0000.txt": b"a boat"})
     lines = [case.id for case in read_source(f"{tmp_path}/*/cases.jsonl", "t2i", tmp_path / "cache")]
     assert lines == ["a/cases/1", "12a", "b/cases/1", "12b"]
@@ -334,7 +332,7 @@ def test_files_that_all_count_from_the_beginning_are_told_apart(tmp_path: Path) 
         assert members == ["a/0/0000", "b/0/0000"]
     assert not [e for e in entries_of(f"{tmp_path}/*/0.tar", tmp_path / "x") if isinstance(e, CaseError)]
     for folder in ("a", "b"):
-        written(tmp_path / folder / "stated.jsonl", '{"prompt": "a cat", "id": "one"}\n')
+        write(tmp_path / folder / "stated.jsonl", '{"prompt": "a cat", "id": "one"}\n')
     with pytest.raises(CaseError, match="id 'one' was used at"):
         read_source(f"{tmp_path}/*/stated.jsonl", "t2i", tmp_path / "cache")
 
@@ -367,8 +365,8 @@ def test_converting_keeps_everything(tmp_path: Path) -> None:
 
 
 def test_converting_a_folder_names_its_pictures_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path / "set" / "x.png", png())
-    written(tmp_path / "set" / "x.txt", "a boat")
+    write(tmp_path / "set" / "x.png", png())
+    write(tmp_path / "set" / "x.txt", "a boat")
     monkeypatch.chdir(tmp_path)
     cases = convert("set", Path("cases.jsonl"))
     assert json.loads(Path("cases.jsonl").read_text())["target_image"] == "set/x.png"
@@ -381,7 +379,7 @@ def test_nothing_is_left_of_a_conversion_that_was_refused(tmp_path: Path) -> Non
     with pytest.raises(CaseError, match="n/003: no prompt"):
         convert(str(path), tmp_path / "cases.jsonl")
     assert [file.name for file in tmp_path.iterdir()] == ["s.tar"]
-    written(tmp_path / "there.jsonl", "precious")
+    write(tmp_path / "there.jsonl", "precious")
     with pytest.raises(CaseError, match="is there already"):
         convert(str(path), tmp_path / "there.jsonl")
     with pytest.raises(CaseError, match=r"name a file that ends in \.jsonl"):
@@ -395,13 +393,13 @@ LONG = "a small red boat lies on the quiet lake before the mountains"
 
 def test_overlap_with_a_suite_is_found_by_eight_words(tmp_path: Path) -> None:
     suite = tmp_path / "suite"
-    written(suite / "suite.json", "{}")
+    write(suite / "suite.json", "{}")
     lines = [
         {"prompt": f"At dawn {LONG.upper()}, softly"},
         {"prompt": "a red house"},
         {"prompt": "小さな赤い船が湖に浮かぶ"},
     ]
-    written(suite / "cases.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write(suite / "cases.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     mine = [
         f"photo: {LONG}",
         "a small red boat lies on the sea",
@@ -409,7 +407,7 @@ def test_overlap_with_a_suite_is_found_by_eight_words(tmp_path: Path) -> None:
         "a red house at night",
         "小さな赤い船が湖に沈む",
     ]
-    path = written(tmp_path / "mine.txt", "\n".join(mine))
+    path = write(tmp_path / "mine.txt", "\n".join(mine))
     report = check_sources([path], against=suite)
     assert [(found.where, found.suite) for found in report.overlap] == [
         (f"{path}:1", f"{suite}/cases.jsonl:1"),
@@ -424,9 +422,9 @@ def test_overlap_with_a_suite_is_found_by_eight_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["gone.jsonl", "empty", "s.csv"])
 def test_suites_without_prompts_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
-    written(tmp_path / "s.csv", "prompt\na\n")
+    write(tmp_path / "s.csv", "prompt\na\n")
     with pytest.raises(CaseError, match=name):
-        check_sources([written(tmp_path / "mine.txt", "a")], against=tmp_path / name)
+        check_sources([write(tmp_path / "mine.txt", "a")], against=tmp_path / name)
 
 
 def test_check_reads_archives_and_leaves_nothing(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_an_epoch_shows_every_case_once(size: int, epoch: int, seed: int) -> Non
     assert sorted(order) == list(range(size))
 
 
-def test_orders_differ_by_epoch_seed_and_name_and_are_kept() -> None:
+def test_orders_differ_by_epoch_seed_and_name_and_never_change() -> None:
     def order(name: str, seed: int, epoch: int) -> list[int]:
         return [index_at(i, 12, name, seed) for i in range(12 * epoch, 12 * epoch + 12)]
 
@@ -118,7 +118,7 @@ def test_a_category_that_no_source_has_is_refused() -> None:
         by_category("t2i", [cases(3, "text"), cases(3, "a")], [0, 1], {"text": 1})
 
 
-def test_a_category_left_out_or_weighed_zero_is_not_seen() -> None:
+def test_a_category_left_out_or_weighed_zero_does_not_come() -> None:
     streams = by_category("t2i", [cases(3, "a") + cases(3, "b") + cases(3, "c")], [1], {"a": 2, "b": 0})
     assert counted(streams, 10) == {"a": 10}
 

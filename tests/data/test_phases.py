@@ -46,13 +46,13 @@ def mixtures(draw: st.DrawFn) -> Phases[Ratio]:
     return Phases(tuple(draw(st.lists(RATIOS, min_size=len(ends) + 1, max_size=len(ends) + 1))), tuple(ends))
 
 
-# ---- counting without walking
+# ---- counting without going through
 
 
 @given(WEIGHTS, st.integers(0, 400))
-def test_turns_count_what_walking_counts(weights: list[int], n: int) -> None:
-    walked = Counter(position_at(i, weights).stream for i in range(n))
-    assert [turns(n, weights, j) for j in range(len(weights))] == [walked[j] for j in range(len(weights))]
+def test_turns_count_what_going_through_counts(weights: list[int], n: int) -> None:
+    in_turn = Counter(position_at(i, weights).stream for i in range(n))
+    assert [turns(n, weights, j) for j in range(len(weights))] == [in_turn[j] for j in range(len(weights))]
 
 
 @given(mixtures(), st.integers(0, 120))
@@ -105,7 +105,7 @@ def test_ratios_of_one_task_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("untils", "said"),
+    ("untils", "expected"),
     [
         ([], "tasks is an empty schedule"),
         ([None, None], r"tasks\.0 has no `until`; only the last"),
@@ -116,8 +116,8 @@ def test_ratios_of_one_task_alone() -> None:
         ([5, 9], r"tasks\.1\.until: the last entry holds to the end"),
     ],
 )
-def test_schedules_that_are_none(untils: list[int | None], said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+def test_schedules_that_are_none(untils: list[int | None], expected: str) -> None:
+    with pytest.raises(RecipeError, match=expected):
         phases_of([0] * len(untils), untils, "tasks")
 
 
@@ -159,20 +159,20 @@ def compositions(draw: st.DrawFn) -> Composition:
 def test_no_case_is_repeated_or_skipped_where_a_phase_ends(made: Composition, batch: int, seed: int) -> None:
     """Each stream's cases come in the order of its epochs, as if no phase had been."""
     order = BatchOrder(made, kind, batch, seed)
-    walked: dict[tuple[str, int], list[Case]] = {}
+    in_turn: dict[tuple[str, int], list[Case]] = {}
     for i in range(70):
         for case in order.cases(i)[1]:
-            walked.setdefault((case.category, kind(case)), []).append(case)
+            in_turn.setdefault((case.category, kind(case)), []).append(case)
     for task in made.tasks:
         for stream, count in order.drawn(task, 70):
             of_kind = stream.cases[0].category, kind(stream.cases[0])
             alone = [case_at(n, [stream], seed) for n in range(count)]
-            assert walked.get(of_kind, []) == alone
+            assert in_turn.get(of_kind, []) == alone
 
 
 @given(compositions(), st.integers(1, 5))
 def test_what_is_counted_beforehand_is_what_comes(made: Composition, batch: int) -> None:
-    told = count_samples(made, 70, batch, 0, kind)
+    counts = count_samples(made, 70, batch, 0, kind)
     order = BatchOrder(made, kind, batch, 0)
     batches, categories, seen = Counter[Task](), Counter[tuple[Task, str]](), set()
     for i in range(70):
@@ -180,10 +180,10 @@ def test_what_is_counted_beforehand_is_what_comes(made: Composition, batch: int)
         batches[task] += 1
         categories.update((task, case.category) for case in held)
         seen |= {(task, case.id) for case in held}
-    assert sum((Counter(stretch.batches) for stretch in told.phases), Counter()) == batches
-    assert Counter(told.categories) == categories
-    assert sum(part.samples for part in told.sources) == 70 * batch
-    assert sum(part.distinct for part in told.sources) == len(seen)
+    assert sum((Counter(phase.batches) for phase in counts.phases), Counter()) == batches
+    assert Counter(counts.categories) == categories
+    assert sum(part.samples for part in counts.sources) == 70 * batch
+    assert sum(part.distinct for part in counts.sources) == len(seen)
 
 
 @given(compositions(), st.integers(0, 69))

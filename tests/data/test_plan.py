@@ -1,4 +1,4 @@
-"""The sections `tasks` and `data`: schedules and presets, what they come to, and how a slip in them is told."""
+"""The sections `tasks` and `data`: schedules and presets, what they come to, and how a slip in them is refused."""
 
 import json
 from fractions import Fraction
@@ -47,7 +47,7 @@ def test_a_schedule_is_written_and_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "expected"),
     [
         ("tasks=[]", "tasks is an empty schedule"),
         ("tasks=[{until: 20, t2i: 9, edit: 1}, {until: 10, t2i: 1, edit: 1}, {t2i: 1, edit: 1}]", "runs forwards"),
@@ -67,19 +67,19 @@ def test_a_schedule_is_written_and_read_back(tmp_path: Path) -> None:
         ("data.preset=E6", "data.preset should be 'E1', 'E2', 'E3', 'E4' or 'E5', not 'E6'"),
     ],
 )
-def test_slips_are_told_in_one_line(override: str, said: str) -> None:
-    assert (said if said != override else "runs forwards") in refusal(override)
+def test_slips_are_refused_in_one_line(override: str, expected: str) -> None:
+    assert (expected if expected != override else "runs forwards") in refusal(override)
 
 
 def test_a_preset_and_weights_exclude_each_other() -> None:
-    said = refusal("data.preset=E4", "data.category_weights.t2i={text: 1}")
-    assert "data.preset and data.category_weights.t2i exclude each other" in said
+    message = refusal("data.preset=E4", "data.category_weights.t2i={text: 1}")
+    assert "data.preset and data.category_weights.t2i exclude each other" in message
 
 
 def test_a_preset_whose_category_no_source_has() -> None:
-    said = refusal("data.preset=E5", "data.t2i=[{source: a.txt, category: landscape}]")
-    assert "data.preset E5 needs portrait: no source has this category; they have landscape" in said
-    assert "give a source this `category`" in said
+    message = refusal("data.preset=E5", "data.t2i=[{source: a.txt, category: landscape}]")
+    assert "data.preset E5 needs portrait: no source has this category; they have landscape" in message
+    assert "give a source this `category`" in message
 
 
 def test_a_task_without_batches_needs_no_source() -> None:
@@ -112,7 +112,7 @@ def test_shares_over_the_run_go_through_from_file_to_batch(tmp_path: Path) -> No
     assert held == ["aaaa"] * 3 + ["abbb"] * 2
 
 
-def test_an_unknown_category_in_the_cases_is_told_with_the_key(tmp_path: Path) -> None:
+def test_an_unknown_category_in_the_cases_is_refused_with_the_key(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a boat\n")
     data = DataPlan.model_validate({"t2i": [{"source": str(tmp_path / "p.txt")}], "preset": "E1"})
     with pytest.raises(RecipeError, match=r"data\.preset E1 needs landscape: no source .* they have uncategorised"):

@@ -1,7 +1,6 @@
 """What was flushed is there, whatever happens afterwards; what is torn counts as not encoded."""
 
 import json
-import resource
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from fewstep.encode import store as store_module
 from fewstep.encode.store import ConditioningStore, StoreKey
 from fewstep.runtime.errors import EnvironmentRefused, StoreError
 from tests.encode.made_cases import edit_conditioning, latents, t2i_conditioning
+from tests.full_disk import full_disk
 
 SIZE = (64, 64)
 
@@ -229,13 +229,8 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     store = opened(tmp_path)
     more = put(store, "x", 5, length=500)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
-    try:
-        with pytest.raises(EnvironmentRefused, match="Free some space"):
-            store.flush()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(room=4000), pytest.raises(EnvironmentRefused, match="Free some space"):
+        store.flush()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     store.flush()
     assert all(map(opened(tmp_path).has, (*keys, more))), "what did not fit is still there to be written"

@@ -1,13 +1,7 @@
 """One run, one folder: locked, of one recipe, and never half there."""
 
-import errno
-import json
 import os
-import resource
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,20 +10,10 @@ from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime import durable
 from fewstep.runtime.errors import EnvironmentRefused, RunError
+from tests.full_disk import full_disk
 from tests.processes import child_process, wait_until
 
 POCKET = load_recipe("pocket")
-
-
-@contextmanager
-def full_disk(room: int = 0) -> Iterator[None]:
-    """No file grows beyond `room` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # ---- the folder
@@ -184,7 +168,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
             RunDir.open_or_create(place, POCKET)
 
 
-# ---- durable files
+# ---- metrics
 
 
 def test_lines_survive_a_torn_one(tmp_path: Path) -> None:
@@ -197,43 +181,3 @@ def test_lines_survive_a_torn_one(tmp_path: Path) -> None:
     assert [line["iteration"] for line in run.metrics()] == [0, 1]
     assert run.metrics_path.read_bytes().count(b"\n") == 3
     run.close()
-
-
-def test_a_line_that_does_not_fit_is_refused_and_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "m.jsonl"
-    durable.append_jsonl(path, {"n": 0})
-    with full_disk(room=path.stat().st_size + 5), pytest.raises(EnvironmentRefused):
-        durable.append_jsonl(path, {"n": 1, "much": "x" * 100})
-    durable.append_jsonl(path, {"n": 2})
-    assert [line["n"] for line in durable.read_jsonl(path)] == [0, 2]
-
-
-def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "f.json"
-    durable.write_atomically(path, "old")
-    with full_disk(room=3), pytest.raises(EnvironmentRefused):
-        durable.write_atomically(path, json.dumps(list(range(100))))
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("f.json", "old")]
-    durable.write_atomically(path, "new")
-    assert path.read_text() == "new"
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "you may write to"), (errno.EIO, "cannot be written: Input")],
-)
-def test_each_failure_has_its_remedy(tmp_path: Path, number: int, said: str) -> None:
-    assert said in str(durable.refusal(tmp_path, OSError(number, os.strerror(number))))
-
-
-@pytest.mark.parametrize(
-    ("error", "number"),
-    [
-        (OSError(errno.EACCES, "x"), errno.EACCES),
-        (ValueError("Error while serializing: I/O error: No space left on device (os error 28)"), errno.ENOSPC),
-        (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), errno.ENOSPC),
-        (ValueError("invalid header"), None),
-    ],
-)
-def test_a_library_s_own_words_for_a_full_disk_are_understood(error: Exception, number: int | None) -> None:
-    assert durable.system_error(error).errno == number

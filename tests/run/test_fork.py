@@ -34,31 +34,31 @@ def old(tmp_path: Path) -> Path:
     return tmp_path / "old"
 
 
-def forked(asked: str, recipe: Recipe, out: Path) -> list[str]:
-    """What a fork says."""
-    said: list[str] = []
+def fork_messages(asked: str, recipe: Recipe, out: Path) -> list[str]:
+    """The messages of a fork."""
+    messages: list[str] = []
     start = fork_origin(asked, recipe, out)
     with RunDir.open_or_create(out, recipe) as run:
         if start is not None:
-            begin_fork(run, start, said.append)
-    return said
+            begin_fork(run, start, messages.append)
+    return messages
 
 
 @pytest.mark.parametrize("which", ["", "@last", "@2"])
 def test_a_fork_that_changes_nothing_is_the_unbroken_run(old: Path, tmp_path: Path, which: str) -> None:
     toy_trainer(tmp_path / "whole", **LONG).train()
-    forked(f"{old}{which}", chosen(), tmp_path / "new")
+    fork_messages(f"{old}{which}", chosen(), tmp_path / "new")
     toy_trainer(tmp_path / "new", **LONG).train()
     assert_same_run(tmp_path / "whole", tmp_path / "new")
     assert len(lines(old)) == 4, "the old run is as it was"
 
 
-def test_where_it_came_from_and_what_was_changed_is_kept_and_said(old: Path, tmp_path: Path) -> None:
+def test_where_it_came_from_and_what_was_changed_is_kept_and_printed(old: Path, tmp_path: Path) -> None:
     recipe = chosen("critic.updates=4", "run.device=cpu")
-    (said,) = forked(f"{old}@2", recipe, tmp_path / "new")
-    assert "iteration-000002" in said
-    assert "critic.updates: 2 -> 4" in said
-    assert "device" not in said
+    (message,) = fork_messages(f"{old}@2", recipe, tmp_path / "new")
+    assert "iteration-000002" in message
+    assert "critic.updates: 2 -> 4" in message
+    assert "device" not in message
     assert json.loads((tmp_path / "new" / "fork.json").read_text()) == {
         "run": str(old), "which": "2", "checkpoint": "iteration-000002", "iteration": 2,
         "changed": ["critic.updates: 2 -> 4"], "whole": True,
@@ -73,7 +73,7 @@ def test_the_best_come_along(tmp_path: Path) -> None:
     run = {"save_every_iterations": 1, "keep_checkpoints": 1, "best_by": "letters"}
     with RunDir.open_or_create(tmp_path / "old", chosen()):
         toy_trainer(tmp_path / "old", hooks=hooks, iterations=5, **run).train()
-    forked(str(tmp_path / "old"), chosen(), tmp_path / "new")
+    fork_messages(str(tmp_path / "old"), chosen(), tmp_path / "new")
     assert toy_trainer(tmp_path / "new", hooks=hooks, iterations=6, **run).train().best is not None
     kept = {place.name for place in (tmp_path / "new" / "checkpoints").iterdir()}
     assert kept == {Position(2).name, Position(6).name}
@@ -87,7 +87,7 @@ def test_a_best_that_its_run_has_dropped_is_no_best_of_a_fork(tmp_path: Path) ->
     with RunDir.open_or_create(tmp_path / "old", chosen()):
         toy_trainer(tmp_path / "old", hooks=hooks, iterations=3, **run).train()
         shutil.rmtree(tmp_path / "old" / "checkpoints" / Position(2).name)
-    forked(f"{tmp_path / 'old'}@3", chosen(), tmp_path / "new")
+    fork_messages(f"{tmp_path / 'old'}@3", chosen(), tmp_path / "new")
     scores |= {4: 3.0, 5: 4.0, 6: 3.5}
     best = toy_trainer(tmp_path / "new", hooks=hooks, iterations=6, **run).train().best
     assert best is not None
@@ -106,10 +106,10 @@ def test_a_critic_does_not_warm_up_in_the_middle_of_a_run(old: Path, tmp_path: P
 
 def test_the_same_command_goes_on_without_the_old_run(old: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
-    assert len(forked(str(old), chosen(), new)) == 1
+    assert len(fork_messages(str(old), chosen(), new)) == 1
     toy_trainer(new, **LONG | {"iterations": 5}).train()
     shutil.rmtree(old)
-    assert forked(str(old), chosen(), new) == []
+    assert fork_messages(str(old), chosen(), new) == []
     with pytest.raises(RunError, match=r"is a run already, and no fork of .*elsewhere"):
         fork_origin(str(tmp_path / "elsewhere"), chosen(), new)
 
@@ -124,22 +124,22 @@ def test_an_interrupted_fork_is_begun_again_and_never_as_another_run(
     old, new = tmp_path / "old", tmp_path / "new"
     with RunDir.open_or_create(old, chosen()):
         toy_trainer(old, hooks=hooks, iterations=5, **run).train()
-    usual, left = shutil.copytree, [taken]
+    stock_copytree, left = shutil.copytree, [taken]
 
     def filling(*given: Any, **named: Any) -> object:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(28, "No space left on device")
-        return usual(*given, **named)
+        return stock_copytree(*given, **named)
 
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "copytree", filling)
         with pytest.raises(EnvironmentRefused, match="Free some space"):
-            forked(str(old), chosen(), new)
+            fork_messages(str(old), chosen(), new)
     with RunDir.open_or_create(new, chosen()) as begun:
         with pytest.raises(RunError, match=f"Give --fork {old}@last again"):
             refuse_interrupted_fork(begun)
-    assert len(forked(str(old), chosen(), new)) == 1
+    assert len(fork_messages(str(old), chosen(), new)) == 1
     assert {place.name for place in (new / "checkpoints").iterdir()} == {Position(2).name, Position(5).name}
     with RunDir.open_or_create(new, chosen()) as begun:
         refuse_interrupted_fork(begun)

@@ -45,13 +45,13 @@ def test_here_it_imports_and_so_do_the_stock_classes() -> None:
 
 def test_a_foreign_build_is_mended(tmp_path: Path) -> None:
     code = """
-from fewstep import _torchvision
+from fewstep.runtime import torchvision_pair
 try:
     import torchvision
 except RuntimeError as error:
     print("broken:", error)
-_torchvision.ensure()
-_torchvision.ensure()
+torchvision_pair.ensure()
+torchvision_pair.ensure()
 import torchvision
 print("mended:", torchvision.__file__)
 """
@@ -63,7 +63,7 @@ print("mended:", torchvision.__file__)
 
 def test_other_failures_are_not_swallowed_nor_tried_again(tmp_path: Path) -> None:
     source = "import sys; sys.tries = getattr(sys, 'tries', 0) + 1; raise RuntimeError(f'CUDA gone, try {sys.tries}')"
-    done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, source))
+    done = run("from fewstep.runtime import torchvision_pair; torchvision_pair.ensure()", fake(tmp_path, source))
     assert done.returncode != 0
     assert "RuntimeError: CUDA gone, try 1" in done.stderr
     assert "try 2" not in done.stderr
@@ -71,7 +71,7 @@ def test_other_failures_are_not_swallowed_nor_tried_again(tmp_path: Path) -> Non
 
 def test_a_missing_torchvision_is_named(tmp_path: Path) -> None:
     source = "raise ModuleNotFoundError(\"No module named 'torchvision'\")"
-    done = run("from fewstep import _torchvision as t; t.ensure()", fake(tmp_path, source))
+    done = run("from fewstep.runtime import torchvision_pair; torchvision_pair.ensure()", fake(tmp_path, source))
     assert "EnvironmentRefused: torchvision is not installed" in done.stderr
     assert "pip install" in done.stderr
 
@@ -83,6 +83,6 @@ def test_the_remedy_comes_before_what_needs_it() -> None:
         lines = path.read_text().splitlines()
         first = next((n for n, line in enumerate(lines) if IMPORTS_TORCHVISION.match(line)), None)
         if first is not None:
-            found[path.name] = any(line.startswith("_torchvision.ensure()") for line in lines[:first])
+            found[path.name] = any(line.startswith("torchvision_pair.ensure()") for line in lines[:first])
     assert {"stock.py", "adapters.py"} <= set(found)
     assert all(found.values()), found

@@ -1,4 +1,4 @@
-"""Grammars, the prompts they speak, and how varied those are."""
+"""Grammars, the prompts they expand to, and how varied those are."""
 
 import json
 import random
@@ -41,19 +41,19 @@ def small() -> grammar.Grammar:
     return grammar.Grammar(rules, ("hour",))
 
 
-def lines(count: int, rule: str = "line", **said: str) -> list[str]:
-    return [small().expand(rule, random.Random(n), **said).text for n in range(count)]
+def lines(count: int, rule: str = "line", **slots: str) -> list[str]:
+    return [small().expand(rule, random.Random(n), **slots).text for n in range(count)]
 
 
-def test_what_was_said_first_decides_what_fits() -> None:
-    spoken_lines = lines(200)
-    assert all(("noon" in line) == ("SUN" in line) for line in spoken_lines)
-    assert {re.sub(r"[\d ]+$", "", line) for line in spoken_lines} >= {
+def test_what_was_chosen_first_decides_what_fits() -> None:
+    expanded = lines(200)
+    assert all(("noon" in line) == ("SUN" in line) for line in expanded)
+    assert {re.sub(r"[\d ]+$", "", line) for line in expanded} >= {
         "at noon under the SUN,",
         "at midnight beneath the MOON,",
     }
-    assert {int(line.split()[-2]) for line in spoken_lines} == {7, 8, 9}
-    assert {line.split()[-1] for line in spoken_lines} == {"01", "02", "03", "04", "05"}
+    assert {int(line.split()[-2]) for line in expanded} == {7, 8, 9}
+    assert {line.split()[-1] for line in expanded} == {"01", "02", "03", "04", "05"}
 
 
 def test_weights_are_shares() -> None:
@@ -67,7 +67,7 @@ def test_what_is_decided_stays() -> None:
 
 
 @pytest.mark.parametrize("category", grammar_prompts.CATEGORIES)
-def test_every_draw_is_whole_english(category: str) -> None:
+def test_every_prompt_is_whole_english(category: str) -> None:
     for index in range(1500):
         prompt = grammar_prompts.draw_prompt(category, 99, index)
         assert not re.search(r"[{}\[\]|@]|a/an|  | [,.;]|\.\.|,\.", QUOTES.sub('"x"', prompt)), prompt
@@ -83,7 +83,7 @@ QUOTES = re.compile(r'"[^"]*"')
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("a/an owl and a/an wolf", "An owl and a wolf"),
         ("A/AN OWL, A/AN SALT", "AN OWL, A SALT"),
@@ -93,8 +93,8 @@ QUOTES = re.compile(r'"[^"]*"')
         ("one, , two;. three", "One, two. Three"),
     ],
 )
-def test_wording(text: str, said: str) -> None:
-    assert finished_text(text) == said
+def test_wording(text: str, expected: str) -> None:
+    assert finished_text(text) == expected
 
 
 @given(seed=st.integers(0, 2**40), category=st.sampled_from(grammar_prompts.CATEGORIES), short=st.integers(1, 30))
@@ -110,11 +110,11 @@ def test_another_seed_is_another_set() -> None:
     assert len(prompts[0] & prompts[1]) < 4
 
 
-def test_every_process_draws_the_same() -> None:
+def test_every_process_expands_the_same() -> None:
     """Sets and dicts of strings are ordered anew in each process; prompts must not follow."""
     code = (
-        "from fewstep.data.prompts import built; "
-        "print([built.draw(c, 3, i) for c in built.CATEGORIES for i in range(9)])"
+        "from fewstep.data.prompts import grammar_prompts; "
+        "print([grammar_prompts.draw_prompt(c, 3, i) for c in grammar_prompts.CATEGORIES for i in range(9)])"
     )
     runs = [
         subprocess.run(
@@ -162,7 +162,7 @@ def test_a_benchmark_is_avoided(category: str) -> None:
     assert [case.prompt for case in free if held & set(ngrams(words_of(case.prompt)))], "nothing was to be avoided"
 
 
-def test_a_grammar_that_has_nothing_left_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grammar_that_has_nothing_left_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grammar_prompts, "draw_prompt", lambda *_: "always the same words")
     with pytest.raises(CaseError, match=r"after 1 .*said before"):
         grammar_prompts.prompts_from_grammar("text", 5, 0)
@@ -197,16 +197,16 @@ def test_likeness_is_jaccard() -> None:
     assert jaccard(frozenset({1, 2, 3}), frozenset({2, 3, 4})) == 0.5
 
 
-def test_a_sieve_counts_what_it_drops() -> None:
-    sieve = PromptDedup(["one two three four five six seven eight nine"])
+def test_dedup_counts_what_it_drops() -> None:
+    dedup = PromptDedup(["one two three four five six seven eight nine"])
     long = "a wooden boat on a still lake under a pale sky at dawn with reeds"
-    assert sieve.admits(long)
-    assert not sieve.admits(long.upper())
-    assert not sieve.admits(long.replace("reeds", "rushes"))
-    assert not sieve.admits("zero, two three four five six seven eight nine")
-    assert sieve.admits(long, about="a picture")
-    assert not sieve.admits(long, about="a picture")
-    assert sieve.counts == {"kept": 2, "said before": 2, "nearly said before": 1, "in the benchmark": 1}
+    assert dedup.admits(long)
+    assert not dedup.admits(long.upper())
+    assert not dedup.admits(long.replace("reeds", "rushes"))
+    assert not dedup.admits("zero, two three four five six seven eight nine")
+    assert dedup.admits(long, about="a picture")
+    assert not dedup.admits(long, about="a picture")
+    assert dedup.counts == {"kept": 2, "said before": 2, "nearly said before": 1, "in the benchmark": 1}
 
 
 def test_the_command_writes_cases_that_can_be_read(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_the_command_writes_cases_that_can_be_read(tmp_path: Path) -> None:
         (["-c", "text", "--avoid", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
-def test_bad_orders_are_refused_at_once(words: list[str], remedy: str, tmp_path: Path) -> None:
+def test_bad_options_are_refused_at_once(words: list[str], remedy: str, tmp_path: Path) -> None:
     result = fewstep("prompts", "build", *words, "--to", tmp_path / "x.jsonl")
     assert result.exit_code == 2
     assert remedy in " ".join(result.output.split())

@@ -1,4 +1,4 @@
-"""Edits about pictures at hand: what is known of a picture, what may be asked of it, and worn copies."""
+"""Edits about pictures at hand: what is known of a picture, what may be asked of it, and degraded copies."""
 
 import json
 import random
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_facts_of_prompts() -> None:
+def test_tags_of_prompts() -> None:
     lake, baker, sign = tags_of(BOAT, None), tags_of(BAKER, None), tags_of(SIGN, None)
     assert {"landscape", "outdoors", "water", "sky"} <= lake.tags
     assert lake.named == (("vehicle", "rowing boat"),), "pine-green hills hold no pine, a rowing boat is one thing"
@@ -77,7 +77,7 @@ def test_a_text_edit_quotes_what_is_written_and_keeps_its_capitals() -> None:
     assert all(new == new.upper() for new in changed)
 
 
-def test_an_identity_edit_speaks_of_the_person_shown() -> None:
+def test_an_identity_edit_is_about_the_person_in_the_picture() -> None:
     found = instructions("identity", BAKER, 200)
     assert not [text for text in found if re.search(r"\b(his|him|their|beard|moustache)\b", text)]
     assert [text for text in found if "linen shirt" in text]
@@ -94,9 +94,9 @@ def test_instructions_are_whole_english_for_every_kind_of_picture(category: str)
         if category == "identity" and kind != "portrait":
             continue
         for text in instructions(category, prompt, 8, kind):
-            bare = re.sub(r'"[^"]*"', '"x"', text)
+            unquoted = re.sub(r'"[^"]*"', '"x"', text)
             assert not re.search(
-                r"[{}\[\]|@]|a/an|  | [,.;]|\.\.|\b[Aa] [aei]\w+(?<!one)\b", bare.replace("one-", "")
+                r"[{}\[\]|@]|a/an|  | [,.;]|\.\.|\b[Aa] [aei]\w+(?<!one)\b", unquoted.replace("one-", "")
             ), text
             assert text[0].isupper() or text[0] == '"'
             assert text.rstrip()[-1] in '.?!"', text
@@ -105,7 +105,7 @@ def test_instructions_are_whole_english_for_every_kind_of_picture(category: str)
 def test_identity_needs_somebody(folder: Path) -> None:
     with pytest.raises(CaseError, match="--shows portrait"):
         grammar_edits.fitting_sources(
-            "identity", [shown for shown in read_edit_sources(folder) if not shown.prompt_tags.whom]
+            "identity", [source for source in read_edit_sources(folder) if not source.prompt_tags.whom]
         )
     assert len(grammar_edits.fitting_sources("identity", read_edit_sources(folder))) == 1
     assert len(grammar_edits.fitting_sources("text", read_edit_sources(folder))) == 1, (
@@ -124,23 +124,23 @@ def test_edits_are_spread_evenly_and_new_for_each_picture(folder: Path) -> None:
     assert grammar_edits.edits_from_grammar("scene", read_edit_sources(folder), 25, 1, None) != cases[:25]
 
 
-def test_pictures_that_are_exhausted_say_so(folder: Path) -> None:
+def test_pictures_that_are_exhausted_are_refused(folder: Path) -> None:
     with pytest.raises(CaseError, match="more pictures"):
         grammar_edits.edits_from_grammar("perceptual", read_edit_sources(folder)[:1], 5000, 0, None)
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
-def test_a_worn_copy_is_worse_reproducible_and_of_the_same_size(kind: str, tmp_path: Path) -> None:
+def test_a_degraded_copy_is_worse_reproducible_and_of_the_same_size(kind: str, tmp_path: Path) -> None:
     with Image.open(picture(tmp_path / "x.png", size=(96, 64))) as opened:
         whole = opened.convert("RGB")
     light, heavy, again = (degrade(whole, kind, strength, 5) for strength in (0.0, 1.0, 1.0))
     assert light.size == heavy.size == whole.size
     assert heavy.tobytes() == again.tobytes()
-    lost = [np.abs(np.asarray(worn, float) - np.asarray(whole, float)).mean() for worn in (light, heavy)]
+    lost = [np.abs(np.asarray(degraded, float) - np.asarray(whole, float)).mean() for degraded in (light, heavy)]
     assert 0.2 < lost[0] < lost[1]
 
 
-def test_perceptual_edits_have_a_worn_reference_and_a_whole_target(folder: Path, tmp_path: Path) -> None:
+def test_perceptual_edits_have_a_degraded_reference_and_a_whole_target(folder: Path, tmp_path: Path) -> None:
     result = fewstep(
         "prompts",
         "build",
@@ -242,7 +242,7 @@ def test_cases_with_target_pictures_are_pictures_to_edit(tmp_path: Path) -> None
 def test_folders_name_what_their_pictures_show(tmp_path: Path) -> None:
     picture(tmp_path / "portrait" / "a.png")
     picture(tmp_path / "b.png")
-    by_name = {shown.path.name: shown.category for shown in read_edit_sources(tmp_path, "text")}
+    by_name = {source.path.name: source.category for source in read_edit_sources(tmp_path, "text")}
     assert by_name == {"a.png": "portrait", "b.png": "text"}
 
 
@@ -269,8 +269,8 @@ def test_bad_pictures_are_refused_before_anything_is_written(tmp_path: Path) -> 
     assert "Crop or pad" in refused(tmp_path / "thin")
 
 
-def test_what_is_bound_is_spoken_of() -> None:
-    said, tags = tags_of(SIGN, None).draw_slots(random.Random(0))
-    assert said["old"] in ("FERN & SONS", "est. 1931")
-    assert said["carrier_there"] == "shop sign"
-    assert ("upper_text" in tags) == (said["old"] == "FERN & SONS")
+def test_slots_and_tags_come_from_the_same_choice() -> None:
+    slots, tags = tags_of(SIGN, None).draw_slots(random.Random(0))
+    assert slots["old"] in ("FERN & SONS", "est. 1931")
+    assert slots["carrier_there"] == "shop sign"
+    assert ("upper_text" in tags) == (slots["old"] == "FERN & SONS")

@@ -34,7 +34,7 @@ def ideas(call: Call) -> list[str]:
     return re.findall(r"^\d+\. \(\d+ words\) (.*)$", call.texts(), re.MULTILINE)
 
 
-def written(call: Call) -> Sent:
+def answer_ideas(call: Call) -> Sent:
     """A model that writes one prompt for each idea."""
     sign = ' that reads "HELLO"' if "carry writing" in call.texts() else ""
     prompts = [f"{idea} seen by writer {n} of request{sign}" for n, idea in enumerate(ideas(call))]
@@ -47,7 +47,7 @@ def endpoint(server: FaultServer, **more: object) -> Endpoint:
     )
 
 
-def declared(server: FaultServer, folder: Path, more: str = "") -> Path:
+def endpoint_file(server: FaultServer, folder: Path, more: str = "") -> Path:
     path = folder / "endpoint.toml"
     path.write_text(f'base_url = "{server.url}"\nmodel = "{MODEL}"\nconcurrency = 2\nbackoff_s = 0.01\n{more}')
     return path
@@ -58,7 +58,7 @@ def asked(server: FaultServer) -> Counter[str]:
 
 
 def test_a_set_is_written_in_batches_and_a_second_time_from_the_record_alone(tmp_path: Path) -> None:
-    with FaultServer(written) as server:
+    with FaultServer(answer_ideas) as server:
         ask = T2IRequests("landscape", 0, 5)
         cases = write_prompts([ask], 42, endpoint(server), tmp_path / "r.jsonl")
         assert len(cases) == len({case.prompt for case in cases}) == 42
@@ -75,9 +75,9 @@ def test_a_set_is_written_in_batches_and_a_second_time_from_the_record_alone(tmp
 def test_ideas_differ_from_request_to_request_and_follow_from_the_number() -> None:
     ask = T2IRequests("portrait", 3, 8)
     assert ask.messages(4) == T2IRequests("portrait", 3, 8).messages(4)
-    told = [str(ask.messages(number)) for number in range(40)]
-    assert len(set(told)) == 40
-    assert str(T2IRequests("portrait", 4, 8).messages(4)) not in told
+    messages = [str(ask.messages(number)) for number in range(40)]
+    assert len(set(messages)) == 40
+    assert str(T2IRequests("portrait", 4, 8).messages(4)) not in messages
 
 
 def test_repeats_near_repeats_and_unusable_prompts_are_dropped(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_odd_answers_are_rows_and_cost_one_call_each(tmp_path: Path) -> None:
         says("", refusal="no"),
         says('{"prompts": ["half', finish="length"),
         fails(503),
-        written,
+        answer_ideas,
     ]
     with FaultServer(odd) as server:
         cases = write_prompts([T2IRequests("portrait", 0, 4)], 8, endpoint(server, concurrency=1), tmp_path / "r.jsonl")
@@ -154,15 +154,15 @@ def test_odd_answers_are_rows_and_cost_one_call_each(tmp_path: Path) -> None:
         (page(), "", "HTML"),
         (fails(404, "no such model"), "", "no such model"),
         (says("{}", model="another-model"), "", "answers_as"),
-        (written, 'key_env = "FEWSTEP_NO_SUCH_KEY"\n', "FEWSTEP_NO_SUCH_KEY"),
-        (written, "colour = 3\n", "colour"),
+        (answer_ideas, 'key_env = "FEWSTEP_NO_SUCH_KEY"\n', "FEWSTEP_NO_SUCH_KEY"),
+        (answer_ideas, "colour = 3\n", "colour"),
     ],
 )
 def test_what_no_further_call_would_mend_ends_with_one_line(
     script: Script, more: str, words: str, tmp_path: Path
 ) -> None:
     with FaultServer(script) as server:
-        path = declared(server, tmp_path, more)
+        path = endpoint_file(server, tmp_path, more)
         result = fewstep(
             "prompts", "build", "-c", "text", "--count", 30, "--endpoint", path, "--to", tmp_path / "t.jsonl"
         )
@@ -174,7 +174,7 @@ def test_what_no_further_call_would_mend_ends_with_one_line(
 
 def test_the_budget_stops_it_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     price = {"price": {"input": 0, "output": 1000}, "parameters": {"max_tokens": 100}}  # 0.1 for each answer
-    with FaultServer(written) as server:
+    with FaultServer(answer_ideas) as server:
         ask = [T2IRequests("landscape", 0, 5)]
         with pytest.raises(BudgetSpent, match="Raise budget"):
             write_prompts(ask, 50, endpoint(server, budget=0.45, **price), tmp_path / "r.jsonl")
@@ -189,7 +189,7 @@ def test_the_budget_stops_it_and_a_larger_one_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_record_of_another_set_is_refused(tmp_path: Path) -> None:
-    with FaultServer(written) as server:
+    with FaultServer(answer_ideas) as server:
         write_prompts([T2IRequests("landscape", 0, 5)], 5, endpoint(server), tmp_path / "r.jsonl")
         for ask in (T2IRequests("portrait", 0, 5), T2IRequests("landscape", 1, 5), T2IRequests("landscape", 0, 6)):
             with pytest.raises(CaseError, match="choose another --to"):
@@ -200,22 +200,22 @@ def test_the_record_of_another_set_is_refused(tmp_path: Path) -> None:
 def test_killed_and_started_again_nothing_that_was_answered_is_asked_twice(tmp_path: Path) -> None:
     """kill -9 at several moments; the set is the one of an unbroken run."""
 
-    with FaultServer(written) as server:
+    with FaultServer(answer_ideas) as server:
         to = tmp_path / "set.jsonl"
-        order = ["prompts", "build", "-c", "portrait", "-c", "text", "--count", "40", "--each", "4", "--to", str(to)]
-        order += ["--endpoint", str(declared(server, tmp_path))]
+        words = ["prompts", "build", "-c", "portrait", "-c", "text", "--count", "40", "--each", "4", "--to", str(to)]
+        words += ["--endpoint", str(endpoint_file(server, tmp_path))]
         record = tmp_path / "set.answers.jsonl"
         for answered in (3, 9, 14):
-            child = subprocess.Popen([sys.executable, "-m", "fewstep", *order], stdout=subprocess.DEVNULL, env=ENV)
+            child = subprocess.Popen([sys.executable, "-m", "fewstep", *words], stdout=subprocess.DEVNULL, env=ENV)
             wait_until(lambda least=answered: record.exists() and len(list(durable.read_jsonl(record))) > least)
-            kept = {(row["category"], row["request"]) for row in list(durable.read_jsonl(record))[1:]}
+            answered_keys = {(row["category"], row["request"]) for row in list(durable.read_jsonl(record))[1:]}
             child.send_signal(signal.SIGKILL)
             child.wait()
-            assert len(kept) >= answered
+            assert len(answered_keys) >= answered
         with record.open("ab") as file:
             file.write(b'{"category": "text", "requ')
         before = {json.dumps(row) for row in durable.read_jsonl(record)}
-        result = fewstep(*order)
+        result = fewstep(*words)
         assert result.exit_code == 0, result.output
         rows = list(durable.read_jsonl(record))[1:]
         keys = Counter((row["category"], row["request"]) for row in rows)
@@ -226,11 +226,11 @@ def test_killed_and_started_again_nothing_that_was_answered_is_asked_twice(tmp_p
         cases = list(entries(to))
         assert len(cases) == 80
 
-    with FaultServer(written) as server:
+    with FaultServer(answer_ideas) as server:
         whole = tmp_path / "whole.jsonl"
-        order[order.index(str(to))] = str(whole)
-        declared(server, tmp_path)
-        assert fewstep(*order).exit_code == 0
+        words[words.index(str(to))] = str(whole)
+        endpoint_file(server, tmp_path)
+        assert fewstep(*words).exit_code == 0
     assert whole.read_text() == to.read_text()
 
 
@@ -262,19 +262,19 @@ def test_instructions_from_a_model_that_sees_the_picture(tmp_path: Path) -> None
             "--count",
             12,
         ]
-        result = fewstep("prompts", "build", *words, "--to", to, "--endpoint", declared(server, tmp_path))
+        result = fewstep("prompts", "build", *words, "--to", to, "--endpoint", endpoint_file(server, tmp_path))
         assert result.exit_code == 0, result.output
         cases = list(entries(to, thorough=True))
         assert len(cases) == 24
         texts = [call.texts() for call in server.calls]
-        assert sum(BAKER in text for text in texts) == 4, "what is known of a picture is told"
+        assert sum(BAKER in text for text in texts) == 4, "what is known of a picture is sent"
         assert sum("Style: the look" in text for text in texts) == 4
         style = {
             call.pictures()[0] for call, text in zip(server.calls, texts, strict=True) if "Style: the look" in text
         }
         mended = {call.pictures()[0] for call, text in zip(server.calls, texts, strict=True) if "Perceptual: a" in text}
         assert len(style) == 2
-        assert len(mended) == 4, "every perceptual request shows a worn copy of its own"
+        assert len(mended) == 4, "every perceptual request shows a degraded copy of its own"
         assert len({case.references for case in cases if case.category == "perceptual"}) == 4
 
 

@@ -87,7 +87,7 @@ def fresh() -> None:
 
 def most_bytes(plan: Recipe, kind: ModelSize, shape: BatchShape, samples: int, ranks: Ranks = SINGLE_RANK) -> int:
     """At the fullest moment, as the allocator reports."""
-    gc.collect()  # shape earlier tests left is not given back meanwhile
+    gc.collect()  # what earlier tests left is not given back meanwhile
     fresh()
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         now = run(plan, kind, shape, samples, ranks)
@@ -162,7 +162,7 @@ def test_so_it_is_in_bfloat16() -> None:
 
 @pytest.mark.parametrize(("family", "how"), [("qwen-image-2.1", "full"), ("flux2-klein", "off")])
 def test_and_over_a_base_in_int8(family: str, how: str) -> None:
-    """Whose blocks take a quarter of their bytes in float32; shape a product takes back counts while it is there."""
+    """Whose blocks take a quarter of their bytes in float32; what a product takes back counts while it is there."""
     keys, shape = (f"run.gradient_checkpointing={how}", "student.adapter.rank=2"), batch_shape(family, "edit", 8)
     plan, unquantised = recipe("run.base_weights=int8", *keys), recipe(*keys)
     expected, whole = (forecast(one, shape, 1, on_gpu=False, size=size(family)).peak for one in (plan, unquantised))

@@ -1,4 +1,4 @@
-"""The forecast for one GPU of several that shard the weights, against shape a rank of them takes."""
+"""The forecast for one GPU of several that shard the weights, against what a rank of them takes."""
 
 import json
 from functools import partial
@@ -51,7 +51,7 @@ def test_memory_of_a_rank_is_forecast_within_a_tenth(
     fresh()
     expected = of_plan(plan, kind, shape, samples, Ranks(0, 2, 2)).peak
     on_ranks(2, partial(measured, plan=plan, kind=kind, shape=shape, samples=samples), tmp_path)
-    # A thread of gloo's may hold the buffers of its last work for a while: shape was gathered then is there twice.
+    # A thread of gloo's may hold the buffers of its last work for a while: what was gathered then is there twice.
     slow = expected.peak["gathered weights"]
     assert 0.9 * expected.bytes <= json.loads((tmp_path / "bytes.json").read_text()) <= 1.1 * expected.bytes + slow
 
