@@ -38,6 +38,6 @@ def caching(request: pytest.FixtureRequest) -> Family:
 
 @pytest.fixture(autouse=True)
 def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pipelines that resize references to an area of their own resize to the size that tests draw at."""
+    """Pipelines that resize references to an area of their own resize to the size that tests sample at."""
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", SIZE[0] * SIZE[1])
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 64 * 64)

@@ -37,9 +37,9 @@ MASKS: dict[str, Callable[[int, int], Tensor | None]] = {
 @pytest.mark.parametrize(("queries", "keys"), [(16, 40), (7, 200), (1, 1)])
 def test_short_bf16_is_attention(mask: str, queries: int, keys: int) -> None:
     q, k, v = drawn(queries, keys)
-    seen = MASKS[mask](queries, keys)
-    given = seen if seen is None or seen.dtype == torch.bool else seen.bfloat16()
-    want = exact(q, k, v, seen)
+    mask_QK = MASKS[mask](queries, keys)
+    given = mask_QK if mask_QK is None or mask_QK.dtype == torch.bool else mask_QK.bfloat16()
+    want = exact(q, k, v, mask_QK)
     ours = attention.attention(q, k, v, given)
     stock = attention.stock(query=q, key=k, value=v, attn_mask=given)
     assert ours.dtype == torch.bfloat16
@@ -99,11 +99,11 @@ def test_the_stock_transformer_runs_on_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert calls
 
 
-@pytest.mark.parametrize("cast", [False, True])
-def test_no_query_gets_no_answer(cast: bool) -> None:
+@pytest.mark.parametrize("autocast", [False, True])
+def test_no_query_gets_no_answer(autocast: bool) -> None:
     """In the dtype of the other segments' answers, beside which it is put."""
     q, k, v = drawn(5, 9, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         none, some = attention.attention(q[:, :0], k, v), attention.attention(q, k, v)
     assert (none.shape, none.dtype) == ((B, 0, HEADS, D), some.dtype)
 
@@ -111,9 +111,9 @@ def test_no_query_gets_no_answer(cast: bool) -> None:
 def test_a_prefix_alone_asks_no_kernel_about_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def spied(query: Tensor, **told: object) -> Tensor:
+    def spied(query: Tensor, **options: object) -> Tensor:
         asked.append(query.shape[1])
-        return kernel(query=query, **told)
+        return kernel(query=query, **options)
 
     kernel = attention.stock
     monkeypatch.setattr(attention, "stock", spied)

@@ -14,7 +14,7 @@ from tests.backbones.families import EDIT, EDIT_TWO, FAMILIES, SIZE, T2I, T2I_UN
 ASKED = pytest.mark.parametrize("asked", [T2I, T2I_UNEQUAL, EDIT, EDIT_TWO], ids=lambda r: r.name)
 
 
-def answer(backbone: Backbone, cond: Conditioning, t: float = 0.6, cached: bool = False) -> torch.Tensor:
+def velocity_of(backbone: Backbone, cond: Conditioning, t: float = 0.6, cached: bool = False) -> torch.Tensor:
     prefix = backbone.prefix(backbone.transformer, cond) if cached else None
     z_BND = noise_for(backbone, cond)
     return backbone.velocity(backbone.transformer, z_BND, torch.full((len(cond),), t), cond, prefix)
@@ -30,18 +30,18 @@ def test_conditioning(backbone: Backbone, asked: Request) -> None:
         assert cond.layout.task == ("edit" if asked.shapes else "t2i")
         assert cond.layout.target == backbone.layout_grid(asked.size)
         assert len(cond.layout.references) == len(asked.shapes)
-        assert len(cond.layout.slots) in (0, len(asked.shapes)), "of all references, or not told"
+        assert len(cond.layout.slots) in (0, len(asked.shapes)), "of all references, or of none"
         assert not cond.text_BLC.requires_grad
 
 
 @ASKED
 def test_velocity_shape_dtype_and_repeatability(backbone: Backbone, asked: Request) -> None:
     cond = asked.conditioning(backbone)
-    v_BND = answer(backbone, cond)
+    v_BND = velocity_of(backbone, cond)
     assert v_BND.shape == (len(cond), *backbone.noise_shape(cond.layout))
     assert v_BND.dtype == torch.float32
     assert torch.isfinite(v_BND).all()
-    assert torch.equal(v_BND, answer(backbone, cond))
+    assert torch.equal(v_BND, velocity_of(backbone, cond))
 
 
 @ASKED
@@ -76,21 +76,21 @@ def test_what_stands_in_the_padding_does_not_matter(backbone: Backbone) -> None:
         return
     assert not cond.mask_BL.all()
     loud = replace(cond, text_BLC=cond.text_BLC.masked_fill(~cond.mask_BL[..., None], 30.0))
-    torch.testing.assert_close(answer(backbone, loud), answer(backbone, cond), rtol=0, atol=1e-5)
-    torch.testing.assert_close(answer(backbone, loud, cached=True), answer(backbone, cond), rtol=0, atol=1e-5)
+    torch.testing.assert_close(velocity_of(backbone, loud), velocity_of(backbone, cond), rtol=0, atol=1e-5)
+    torch.testing.assert_close(velocity_of(backbone, loud, cached=True), velocity_of(backbone, cond), rtol=0, atol=1e-5)
 
 
 def test_conditioning_matters(backbone: Backbone) -> None:
     """Prompt, each reference, their order and t all change the answer."""
-    base = answer(backbone, EDIT_TWO.conditioning(backbone))
+    base = velocity_of(backbone, EDIT_TWO.conditioning(backbone))
     first, second = EDIT_TWO.references
     for prompts, references, t in [
-        (["another wish"], [first, second], 0.6),
+        (["another order"], [first, second], 0.6),
         (EDIT_TWO.prompts, [picture(96, 64, 9), second], 0.6),
         (EDIT_TWO.prompts, [first, picture(66, 160, 9)], 0.6),
         (EDIT_TWO.prompts, [first, second], 0.3),
     ]:
-        other = answer(backbone, stack(backbone.encode(prompts, references, SIZE)), t)
+        other = velocity_of(backbone, stack(backbone.encode(prompts, references, SIZE)), t)
         assert (other - base).abs().max() > 1e-4
 
 

@@ -14,7 +14,7 @@ from tests.backbones.test_gradients import assert_same, gradients
 EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(64, 64)], (64, 64))
 
 
-# torch looks at inner tensors' gradients as it traces, and hides its own word on that only where words are no errors.
+# torch looks at inner tensors' gradients as it traces, and hides its own warning of it where warnings are no errors.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 

@@ -59,7 +59,7 @@ def test_each_missing_file_is_named(family: Family, stock: Any, tmp_path: Path) 
     assert load_backbone(folder, dtype=torch.float32).family == stock.family
 
 
-def test_doctor_tells_of_a_model(family: Family, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_describes_a_model(family: Family, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(stock.pipeline, tmp_path)
     console = Console(record=True, width=240)
     inspection._model(str(folder), console)
@@ -71,22 +71,22 @@ def test_doctor_tells_of_a_model(family: Family, stock: Any, tmp_path: Path, mon
     assert "not made" in console.export_text()
 
 
-def test_an_outline_foretells_what_is_stored(family: Family, stock: Any, tmp_path: Path) -> None:
+def test_a_conditioning_estimate_is_what_is_stored(family: Family, stock: Any, tmp_path: Path) -> None:
     """Widths and reference grids exactly; the length of texts where it does not depend on the tokenizer."""
-    told = estimate_conditioning(str(saved(stock.pipeline, tmp_path)))
+    estimate = estimate_conditioning(str(saved(stock.pipeline, tmp_path)))
     cond = EDIT.conditioning(stock)
-    assert told.text_width == cond.text_BLC.shape[2]
-    assert told.latent_width == stock.latent_channels
+    assert estimate.text_width == cond.text_BLC.shape[2]
+    assert estimate.latent_width == stock.latent_channels
     picture_size = EDIT.references[0].size[::-1]
     if stock.family == "qwen-image":
-        assert told.reference_grid(picture_size, SIZE) == told.reference_grid(picture_size, (1024, 1024))
+        assert estimate.reference_grid(picture_size, SIZE) == estimate.reference_grid(picture_size, (1024, 1024))
     else:
-        assert told.reference_grid(picture_size, SIZE) == cond.layout.references[0]
+        assert estimate.reference_grid(picture_size, SIZE) == cond.layout.references[0]
     if family.one_length:
-        assert told.text_length("x", 1) == cond.text_BLC.shape[1]
+        assert estimate.text_length("x", 1) == cond.text_BLC.shape[1]
 
 
-def test_an_outline_of_a_model_that_is_not_here_goes_by_its_name() -> None:
+def test_the_estimate_of_a_model_that_is_not_here_goes_by_its_name() -> None:
     for name, width in [("Qwen/Qwen-Image-2.1", 4096), ("Qwen/Qwen-Image-Edit-2511", 3584)]:
         assert estimate_conditioning(name).text_width == width
     klein = estimate_conditioning("black-forest-labs/FLUX.2-klein-base-4B")
@@ -98,7 +98,7 @@ def test_an_outline_of_a_model_that_is_not_here_goes_by_its_name() -> None:
 # ---- Qwen-Image
 
 
-def test_a_model_that_draws_from_text_refuses_edits(tmp_path: Path) -> None:
+def test_a_text_to_image_model_refuses_edits(tmp_path: Path) -> None:
     folder = saved(tiny_qwen_image.qwen_image_pipeline(), tmp_path)
     backbone = load_backbone(folder, dtype=torch.float32)
     cond = T2I.conditioning(backbone)

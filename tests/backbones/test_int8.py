@@ -59,7 +59,7 @@ def test_a_layer_is_the_product_with_the_rounded_weight(bias: bool) -> None:
         assert small(ours).dtype == torch.bfloat16
 
 
-def test_only_bytes_are_kept_for_backward() -> None:
+def test_only_bytes_are_saved_for_backward() -> None:
     small = Int8Linear(nn.Linear(64, 64).requires_grad_(False))
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):  # type: ignore[func-returns-value]
@@ -103,7 +103,7 @@ def test_the_blocks_alone_are_rounded_and_the_velocity_stays_near(spread: Any) -
     assert not any(p.requires_grad for p in spread.transformer.parameters())
 
 
-# What torch says as it traces; it hides that on its own only where words are no errors.
+# Warnings of torch as it traces; it hides them itself where warnings are no errors.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated")
 @pytest.mark.parametrize("how", ["off", "selective", "full", "compiled"])

@@ -14,7 +14,7 @@ from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21KVCache
 from fewstep.flow.rng import NamedRNG
 
-DRAW, TEXTS, TARGET = NamedRNG(3), 5, (2, 4)
+RNG, TEXTS, TARGET = NamedRNG(3), 5, (2, 4)
 LAYOUTS = {
     "t2i": Layout("t2i", TARGET),
     "edit": Layout("edit", TARGET, ((4, 2),), (3,)),
@@ -42,9 +42,9 @@ def mask_BL(request: pytest.FixtureRequest) -> Tensor | None:
 def given(transformer: Any, layout: Layout) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """Target, references, text and times of two samples."""
     width, channels = transformer.config.context_in_dim, transformer.config.in_channels
-    references = DRAW.normal((2, layout.reference_tokens, channels), "references") if layout.references else None
-    text_BLC = DRAW.normal((2, TEXTS, width), "text")
-    return DRAW.normal((2, layout.target_tokens, channels), "z"), references, text_BLC, torch.tensor([0.25, 0.75])
+    references = RNG.normal((2, layout.reference_tokens, channels), "references") if layout.references else None
+    text_BLC = RNG.normal((2, TEXTS, width), "text")
+    return RNG.normal((2, layout.target_tokens, channels), "z"), references, text_BLC, torch.tensor([0.25, 0.75])
 
 
 def with_slots(x_BL: Tensor, layout: Layout, fill: float) -> Tensor:
@@ -132,19 +132,19 @@ def test_a_copy_runs_its_own_weights(transformer: Any) -> None:
 
 
 def test_hooks_on_the_module_run(transformer: Any) -> None:
-    seen = []
-    handle = transformer.register_forward_pre_hook(lambda *_: seen.append(1))
+    calls = []
+    handle = transformer.register_forward_pre_hook(lambda *_: calls.append(1))
     joint(transformer, LAYOUTS["t2i"], None)
     handle.remove()
-    assert seen == [1]
+    assert calls == [1]
 
 
 def test_what_the_layout_settles_is_made_once() -> None:
-    told = (LAYOUTS["edit"], TEXTS, TARGET, 10000, (8, 12, 12), torch.device("cpu"))
-    first = build_joint_sequence(*told)
-    assert build_joint_sequence(*told) is first
+    arguments = (LAYOUTS["edit"], TEXTS, TARGET, 10000, (8, 12, 12), torch.device("cpu"))
+    first = build_joint_sequence(*arguments)
+    assert build_joint_sequence(*arguments) is first
     assert first.segments == ((0, 3, True), (3, 11, False), (11, 13, True))
     assert first.prefix_tokens == 13
     assert first.is_target_S.tolist() == [False] * 13 + [True] * 8
     with pytest.raises(AssertionError, match="where their slots are"):
-        build_joint_sequence(Layout("edit", TARGET, ((2, 2),)), *told[1:])
+        build_joint_sequence(Layout("edit", TARGET, ((2, 2),)), *arguments[1:])

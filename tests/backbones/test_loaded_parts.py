@@ -76,8 +76,8 @@ def test_an_encoder_has_no_velocity(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("parts", ["encoder", "decoder", "transformer"])
-def test_every_part_tells_the_same_of_the_model(folder: Path, parts: str) -> None:
-    """Without a transformer its config.json tells it; the store is found without any weight."""
+def test_every_part_states_the_same_of_the_model(folder: Path, parts: str) -> None:
+    """Without a transformer its config.json states it; the store is found without any weight."""
     whole, part = loaded(folder, "all"), loaded(folder, parts)
     for fact in ("latent_channels", "lora_targets", "max_references", "default_guidance", "default_steps"):
         assert getattr(part, fact) == getattr(whole, fact), fact
@@ -99,8 +99,8 @@ def test_weights_of_other_parts_may_be_missing(folder: Path, parts: str, unneede
         loaded(copy, parts)
 
 
-def test_a_bare_twin_is_the_model_once_it_has_its_weights(folder: Path) -> None:
-    """What other processes get of a model whose weights lie in parts: sent as bytes, filled weight by weight."""
+def test_a_meta_copy_is_the_model_once_it_has_its_weights(folder: Path) -> None:
+    """What other processes get of a model with sharded weights: sent as bytes, filled weight by weight."""
     whole = loaded(folder, "decoder")
     twin = pickle.loads(pickle.dumps(whole.meta_copy()))
     assert twin.pipeline is None

@@ -17,7 +17,7 @@ from fewstep.backbones.lpips import (
     expected_shapes,
 )
 from fewstep.runtime.errors import ModelError
-from tests.bench.test_measuring import drawn, picture, suite
+from tests.bench.plain_galleries import drawn, picture, suite
 from tests.cli.command_line import fewstep
 
 __all__ = ["suite"]

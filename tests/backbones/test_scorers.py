@@ -14,7 +14,7 @@ from fewstep.backbones import stock
 from fewstep.backbones.scorers import Scorer
 from fewstep.cli.verbs.model_metrics import score_gallery
 from fewstep.runtime.errors import GalleryError, ModelError
-from tests.bench.test_measuring import drawn, picture, suite
+from tests.bench.plain_galleries import drawn, picture, suite
 from tests.cli.command_line import fewstep
 
 assert stock  # imports transformers after the torchvision remedy
@@ -99,10 +99,10 @@ def test_features_are_the_models_own(model: Path) -> None:
 def _logits(scorer: Scorer, images: list[Image.Image], prompts: list[str]) -> np.ndarray:
     """logits_per_image of the model's own forward."""
     pixels = scorer._prepare(images=images, return_tensors="pt")
-    told = scorer._words(prompts, padding="max_length", max_length=16, return_tensors="pt")
-    inputs = {"input_ids": told["input_ids"], **pixels}
+    tokenized = scorer._words(prompts, padding="max_length", max_length=16, return_tensors="pt")
+    inputs = {"input_ids": tokenized["input_ids"], **pixels}
     if scorer._model.config.model_type == "clip":
-        inputs["attention_mask"] = told["attention_mask"]
+        inputs["attention_mask"] = tokenized["attention_mask"]
     with torch.no_grad():
         return scorer._model(**inputs).logits_per_image.numpy()
 

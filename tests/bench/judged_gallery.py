@@ -1,4 +1,4 @@
-"""Small galleries with their suites, and judges' files that point at a server."""
+"""Small galleries with their suites, and judges' declarations that point at a server."""
 
 import json
 from collections.abc import Sequence
@@ -65,9 +65,16 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def judge_file(folder: Path, server: FaultServer | str, **keys: Any) -> Path:
     """A judge's declaration, impatient as tests are."""
     url = server if isinstance(server, str) else server.url
-    told = {"base_url": url, "model": "seer", "timeout_s": 30, "deadline_s": 60, "backoff_s": 0.01, "concurrency": 2}
+    declaration = {
+        "base_url": url,
+        "model": "seer",
+        "timeout_s": 30,
+        "deadline_s": 60,
+        "backoff_s": 0.01,
+        "concurrency": 2,
+    }
     path = folder / "seer.yaml"
-    path.write_text(json.dumps(told | keys))  # JSON is YAML
+    path.write_text(json.dumps(declaration | keys))  # JSON is YAML
     return path
 
 
@@ -80,8 +87,8 @@ def edit_rated(call: Call, score: float = 3.5, modes: Sequence[str] = ()) -> str
     """An answer under edit-v1: the criteria are those of the schema that was sent."""
     schema = call.body["response_format"]["json_schema"]["schema"]["properties"]
     subs = dict.fromkeys(schema["sub_scores"]["properties"], score)
-    told = {"overall_score": score, "sub_scores": subs, "reasoning": "so it is", "failure_modes": list(modes)}
-    return json.dumps(told)
+    answer = {"overall_score": score, "sub_scores": subs, "reasoning": "so it is", "failure_modes": list(modes)}
+    return json.dumps(answer)
 
 
 def honest(call: Call) -> Any:

@@ -41,7 +41,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Made:
     """What one gallery is to be. quality: about its mean score, 1 to 5. failures: case number -> why.
-    refused: numbers of the pictures that the judges do not judge. wordy: how often a judge says what it says."""
+    refused: numbers of the pictures that the judges refuse. wordy: how often a judge repeats its reasoning."""
 
     system: str
     quality: float = 3.5
@@ -57,7 +57,7 @@ class Made:
 def suite(
     folder: Path, task: str = "t2i", cases: int = 12, seeds: int = 1, prompts: Mapping[int, str] | None = None
 ) -> Suite:
-    """A suite of drawn sources, called made-t2i or made-edit. prompts: by case number, in place of the usual ones."""
+    """A suite of drawn sources, called made-t2i or made-edit. prompts: by case number, in place of the default ones."""
     drafts = [
         DraftCase(
             id=f"{task}-{i:04d}",
@@ -90,9 +90,9 @@ def gallery(folder: Path, of: Suite, made: Made) -> Path:
     (folder / "gallery.json").write_text(json.dumps(heading))
     rows = list(_rows(of, made, folder))
     _write(folder / "manifest.jsonl", rows)
-    seen = [(i, row) for i, row in enumerate(rows) if row["status"] == "drawn"]
+    drawn_rows = [(i, row) for i, row in enumerate(rows) if row["status"] == "drawn"]
     for judge in made.judges:
-        _write(folder / "verdicts" / f"{judge}.jsonl", [_verdict(made, row, i, judge) for i, row in seen])
+        _write(folder / "verdicts" / f"{judge}.jsonl", [_verdict(made, row, i, judge) for i, row in drawn_rows])
     if made.metrics:
         _write(folder / "metrics" / "flat_noise.jsonl", [_noise(made, row, i) for i, row in enumerate(rows)])
         _write(folder / "metrics" / "text.jsonl", [_text(made, row, i) for i, row in enumerate(rows)])
@@ -150,8 +150,8 @@ def _verdict(made: Made, row: Row, i: int, judge: str) -> Row:
     score = _within(made.quality + mood + chance.gauss(0, 0.4))
     subs = {name: _within(score + chance.gauss(0, 0.3)) for name in CRITERIA} if row["task"] == "edit" else {}
     modes = ["residual_noise"] if score < 3 else []
-    said = {"reasoning": " ".join([WORDS[i % 3]] * made.wordy), "failure_modes": modes}
-    return record | {"status": "ok", "score": score, "sub_scores": subs} | said
+    explanation = {"reasoning": " ".join([WORDS[i % 3]] * made.wordy), "failure_modes": modes}
+    return record | {"status": "ok", "score": score, "sub_scores": subs} | explanation
 
 
 def _within(score: float) -> float:

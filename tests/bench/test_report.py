@@ -1,10 +1,9 @@
-"""A report is one folder that says everything its galleries say, refers to nothing outside, and runs nothing that a
+"""A report is one folder that holds everything of its galleries, refers to nothing outside, and runs nothing that a
 prompt or a judge brings along."""
 
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -33,41 +32,10 @@ from fewstep.bench.suites import Suite
 from fewstep.cli.main import app
 from fewstep.runtime.errors import FewstepError, GalleryError
 from tests.bench.report_galleries import REFUSAL, WORDS, Made, gallery, suite
+from tests.pages.html_outline import HtmlOutline
 
 EVIL = '</script><script>alert("x")</script><img src="https://example.org/x.png" onerror=alert(1)>'
-VOID = ("meta", "img", "path", "circle", "br", "input", "link")
 QUIET = Console(quiet=True)
-
-
-class Outline(HTMLParser):
-    """Every tag with its attributes, and visible text; complains about what is left open."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        assert not self._open, f"left open: {self._open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self._open.pop() == tag, tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] not in ("script", "style"):
-            self.text += data + " "
-
-    def values(self, name: str) -> list[str]:
-        return [value or "" for _, attrs in self.tags for key, value in attrs.items() if key == name]
 
 
 def data_of(folder: Path) -> dict[str, Any]:
@@ -77,8 +45,8 @@ def data_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads(text.removeprefix("window.fewstepReport = ").removesuffix(";\n")))
 
 
-def page_of(folder: Path) -> Outline:
-    return Outline((folder / "index.html").read_text())
+def page_of(folder: Path) -> HtmlOutline:
+    return HtmlOutline((folder / "index.html").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +134,7 @@ def test_large_pictures_have_a_light_one_and_small_ones_are_their_own(made: Path
     assert copied == (galleries[0] / "pictures" / "000000.png").read_bytes()
 
 
-# ---- what the page says
+# ---- what is on the page
 
 
 def test_ranks_are_those_of_the_rule_and_withheld_where_scores_are_missing(made: Path, galleries: list[Path]) -> None:
@@ -197,7 +165,7 @@ def test_every_section_is_there_and_reachable(made: Path) -> None:
 
 def test_the_reproducibility_block_names_what_identifies_a_result(made: Path, edits: Suite) -> None:
     text = page_of(made).text
-    for told in (
+    for phrase in (
         edits.hash,
         "teacher-" + "c3" * 8,
         "1, 0.9, 0.75, 0.5",
@@ -206,7 +174,7 @@ def test_the_reproducibility_block_names_what_identifies_a_result(made: Path, ed
         "made-edit",
         "torch 2.13",
     ):
-        assert told in text, told
+        assert phrase in text, phrase
 
 
 def test_failures_are_counted_with_the_servers_words(made: Path) -> None:
@@ -234,10 +202,10 @@ def test_a_gallery_without_verdicts_still_shows_pictures_and_metrics(edits: Suit
     assert len(data["rows"]) == 12
 
 
-def test_a_gallery_without_metrics_says_so(edits: Suite, tmp_path: Path) -> None:
-    bare = gallery(tmp_path / "g", edits, Made("bare", judges=(), metrics=False))
-    build_report([bare], tmp_path / "r", QUIET, keep=PictureMode.NONE)
-    assert "bare has no metrics on made-edit" in page_of(tmp_path / "r").text
+def test_a_gallery_without_metrics_is_named(edits: Suite, tmp_path: Path) -> None:
+    plain = gallery(tmp_path / "g", edits, Made("plain", judges=(), metrics=False))
+    build_report([plain], tmp_path / "r", QUIET, keep=PictureMode.NONE)
+    assert "plain has no metrics on made-edit" in page_of(tmp_path / "r").text
     assert data_of(tmp_path / "r")["measures"] == []
 
 
@@ -253,7 +221,7 @@ def test_two_suites_stand_beside_each_other_and_are_never_averaged(edits: Suite,
     assert [row[7][0] for row in data["rows"] if data["suites"][row[0]] == "made-t2i"] == [0] * 12
 
 
-def test_a_part_of_a_suite_is_said_to_be_one(edits: Suite, tmp_path: Path) -> None:
+def test_a_part_of_a_suite_is_called_one(edits: Suite, tmp_path: Path) -> None:
     part = gallery(tmp_path / "g", edits, Made("part"))
     manifest = part / "manifest.jsonl"
     manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:9]))
@@ -273,35 +241,35 @@ def test_a_suite_that_is_gone_costs_the_sources_alone(edits: Suite, tmp_path: Pa
     assert "ranks.md" in data["copies"]
 
 
-def test_pairs_are_told_with_strengths_and_what_the_first_place_is_worth(galleries: list[Path], tmp_path: Path) -> None:
+def test_pairs_come_with_strengths_and_what_the_first_place_is_worth(galleries: list[Path], tmp_path: Path) -> None:
     folders = [Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in galleries[:2]]
     rows = [json.loads(line) for line in (folders[0] / "manifest.jsonl").read_text().splitlines()]
     won = ["first", "first", "tie", "first", "second", "first"]
-    told = [
+    records = [
         {name: row[name] for name in ("case", "seed", "task", "category")}
         | {"key": f"{i}{order}", "judge": "vlm", "model": "vlm-1", "protocol": "pair-v1", "status": "ok"}
         | {"first": order, "second": ({"teacher", "student"} - {order}).pop(), "won": won[i % 6]}
         for i, row in enumerate(rows)
         for order in ("teacher", "student")
     ]
-    told.append(told[0] | {"status": "refused", "won": None, "repeat": 1})
+    records.append(records[0] | {"status": "refused", "won": None, "repeat": 1})
     place = folders[0] / "pairs" / "student" / "vlm.jsonl"
     place.parent.mkdir(parents=True)
-    place.write_text("".join(json.dumps(record) + "\n" for record in told))
+    place.write_text("".join(json.dumps(record) + "\n" for record in records))
     build_report(folders, tmp_path / "r", QUIET, keep=PictureMode.NONE)
     copied = data_of(tmp_path / "r")["copies"]["pairs-vlm.md"]
     rates = [line for line in copied.splitlines() if line.startswith(("| teacher", "| student"))]
-    assert all("| 50 % (" in line for line in rates)  # both orders say the same of the place, nothing of the systems
+    assert all("| 50 % (" in line for line in rates)  # both orders agree on the place, and know nothing of the systems
     assert "The first place is worth +" in copied
     assert "24 answers" in copied
     assert "1 got no answer and count for nobody" in copied
 
 
-@pytest.mark.parametrize(("margin", "said"), [(0.0, "is worse than"), (2.5, "is as good as")])
-def test_the_first_sentence_knows_the_margin(galleries: list[Path], tmp_path: Path, margin: float, said: str) -> None:
+@pytest.mark.parametrize(("margin", "phrase"), [(0.0, "is worse than"), (2.5, "is as good as")])
+def test_the_first_sentence_knows_the_margin(galleries: list[Path], tmp_path: Path, margin: float, phrase: str) -> None:
     build_report([galleries[0], galleries[2]], tmp_path / "r", QUIET, keep=PictureMode.NONE, margin=margin)
     text = page_of(tmp_path / "r").text
-    assert f"rival {said} teacher" in text
+    assert f"rival {phrase} teacher" in text
     assert ("margin 2.5" in text) is bool(margin)
 
 
@@ -333,7 +301,7 @@ def test_a_category_that_one_judge_refuses_leaves_no_average(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "difference"),
     [
         ({"model": "another-judge-9b"}, "model"),
         ({"protocol": "mine-v7"}, "protocol"),
@@ -342,7 +310,7 @@ def test_a_category_that_one_judge_refuses_leaves_no_average(
     ],
 )
 def test_two_judges_of_one_name_are_refused(
-    galleries: list[Path], tmp_path: Path, change: dict[str, str], said: str
+    galleries: list[Path], tmp_path: Path, change: dict[str, str], difference: str
 ) -> None:
     one, other = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (galleries[0], galleries[2]))
     for folder, facts in ((one, {"asked": "beef", "words": "beef"} if set(change) & {"asked", "words"} else {}),
@@ -353,11 +321,11 @@ def test_two_judges_of_one_name_are_refused(
     for code, (verb, *words) in ((2, ["report", "--to", str(tmp_path / "r")]), (3, ["compare"]), (2, ["rank"])):
         result = CliRunner().invoke(app, ["bench", verb, str(one), str(other), *words])
         assert result.exit_code == code, result.output
-        assert f"judge judge-a is not one judge: {said} " in " ".join(result.output.split())
+        assert f"judge judge-a is not one judge: {difference} " in " ".join(result.output.split())
     assert CliRunner().invoke(app, ["bench", "rank", str(one), str(other), "--judge", "judge-b"]).exit_code == 0
 
 
-def test_a_server_that_renames_its_model_is_told(galleries: list[Path], tmp_path: Path) -> None:
+def test_a_server_that_renames_its_model_is_mentioned(galleries: list[Path], tmp_path: Path) -> None:
     one, other = (Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (galleries[0], galleries[2]))
     for folder, model in ((one, "m-2026-05"), (other, "m-2026-08")):
         file = folder / "verdicts" / "judge-a.jsonl"
@@ -402,11 +370,11 @@ def test_a_renewed_report_keeps_no_picture_of_the_last_one(galleries: list[Path]
     assert before > len(after)
     assert "mine.png" in after
     assert not list((to / "light").iterdir())
-    shown = {name for row in data_of(to)["rows"] for picture in (*row[6], row[7][0][0]) for name in picture if name}
-    assert {f"pictures/{name}" for name in after - {"mine.png"}} == shown
+    used = {name for row in data_of(to)["rows"] for picture in (*row[6], row[7][0][0]) for name in picture if name}
+    assert {f"pictures/{name}" for name in after - {"mine.png"}} == used
 
 
-def test_a_torn_picture_is_shown_as_absent(edits: Suite, tmp_path: Path) -> None:
+def test_a_torn_picture_is_absent_in_the_report(edits: Suite, tmp_path: Path) -> None:
     torn = gallery(tmp_path / "g", edits, Made("torn"))
     (torn / "pictures" / "000004.png").write_bytes(b"\x89PNG\r\n\x1a\n half")
     build_report([torn], tmp_path / "r", QUIET)
@@ -437,7 +405,7 @@ def test_two_of_one_name_are_refused(galleries: list[Path], tmp_path: Path) -> N
 
 
 def test_suites_without_a_common_system_are_refused(galleries: list[Path], tmp_path: Path) -> None:
-    alone = gallery(tmp_path / "g", suite(tmp_path / "s", "t2i", 3), Made("stranger"))
+    alone = gallery(tmp_path / "g", suite(tmp_path / "s", "t2i", 3), Made("alone"))
     with pytest.raises(GalleryError, match="no system has answered both"):
         build_report([galleries[0], alone], tmp_path / "r", QUIET, keep=PictureMode.NONE)
 
@@ -462,16 +430,16 @@ def test_refused_before_anything_is_written(
     assert not (tmp_path / "r").exists()
 
 
-def test_the_command_refuses_with_2_and_says_where_the_report_is(galleries: list[Path], tmp_path: Path) -> None:
+def test_the_command_refuses_with_2_and_prints_where_the_report_is(galleries: list[Path], tmp_path: Path) -> None:
     runner, to = CliRunner(), tmp_path / "r"
     refused = runner.invoke(app, ["bench", "report", str(tmp_path), "--to", str(to)])
     assert refused.exit_code == 2
     both = ["--no-pictures", "--link-pictures"]
     assert runner.invoke(app, ["bench", "report", str(galleries[0]), "--to", str(to), *both]).exit_code == 2
     assert not to.exists()
-    told = runner.invoke(app, ["bench", "report", *map(str, galleries), "--to", str(to), "--no-pictures"])
-    assert told.exit_code == 0, told.output
-    assert "index.html" in told.output
+    result = runner.invoke(app, ["bench", "report", *map(str, galleries), "--to", str(to), "--no-pictures"])
+    assert result.exit_code == 0, result.output
+    assert "index.html" in result.output
 
 
 # ---- copies
@@ -495,6 +463,6 @@ def test_no_text_breaks_out_of_its_cell(rows: list[tuple[str, str, str]]) -> Non
 
 @settings(max_examples=100)
 @given(TEXT)
-def test_latex_has_no_bare_special(text: str) -> None:
-    bare = re.sub(r"\\text\w+\{\}|\\[&%$#_{}]|\$-\$|\$\\\w+\$", "", escaped(text))
-    assert not set(bare) & set("&%$#_{}~^\\")
+def test_latex_has_no_unescaped_special(text: str) -> None:
+    plain = re.sub(r"\\text\w+\{\}|\\[&%$#_{}]|\$-\$|\$\\\w+\$", "", escaped(text))
+    assert not set(plain) & set("&%$#_{}~^\\")

@@ -100,7 +100,7 @@ def test_a_search_finds_prompts_and_judges_words(browser: Browser) -> None:
     assert browser.js("document.getElementById('case-count').textContent") == "Nothing fits these filters."
 
 
-def test_keys_walk_the_list_and_the_cases(browser: Browser) -> None:
+def test_keys_go_through_the_list_and_the_cases(browser: Browser) -> None:
     browser.key("/")
     browser.key("ArrowDown")
     browser.key("ArrowDown")
@@ -128,7 +128,7 @@ def test_a_link_to_a_case_opens_it(browser: Browser, page: str) -> None:
     assert browser.js("document.getElementById('case-facts').textContent").startswith(first)
     assert browser.js("document.getElementById('case-at').textContent") == "1 of 20"
     words = browser.js("document.getElementById('case-words').textContent")
-    assert all(said in words for said in ("teacher, the reference", "judge-a", "instruction following", "Metrics"))
+    assert all(phrase in words for phrase in ("teacher, the reference", "judge-a", "instruction following", "Metrics"))
 
 
 def test_what_a_prompt_brings_along_stays_text(browser: Browser) -> None:
@@ -145,7 +145,7 @@ def test_the_difference_is_black_where_pictures_agree_and_not_elsewhere(
 ) -> None:
     assert brightness(browser, page, SAME, "reference", tmp_path) == 0
     grain = brightness(browser, page, SAME + 1, "reference", tmp_path)
-    assert 0 < grain < brightness(browser, page, SAME + 1, "source", tmp_path)  # a house elsewhere tells more
+    assert 0 < grain < brightness(browser, page, SAME + 1, "source", tmp_path)  # a house elsewhere shows more
 
 
 def brightness(browser: Browser, page: str, case: int, against: str, to: Path) -> float:

@@ -1,4 +1,4 @@
-"""Intervals cover what they say, pairs cancel what they share, distances have their known values."""
+"""Intervals cover what they claim, pairs cancel what they share, distances have their known values."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ TRIALS, CASES, SEEDS = 150, 60, 4
 
 
 def clustered(rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
-    """Records whose mean is 1: cases differ (sd 1), seeds within a case less (sd .3)."""
+    """Records whose mean is 1: cases differ (sd 1), seeds within a case less (sd 0.3)."""
     cases = rng.normal(1, 1, CASES)
     return (cases[:, None] + rng.normal(0, 0.3, (CASES, SEEDS))).ravel(), np.repeat(np.arange(CASES), SEEDS).tolist()
 
@@ -32,7 +32,7 @@ def test_coverage_needs_the_clusters() -> None:
 
 
 def test_coverage_of_a_paired_ratio() -> None:
-    """Both systems fail on the same hard cases; the true ratio is .8."""
+    """Both systems fail on the same hard cases; the true ratio is 0.8."""
     hits, widths, unpaired = 0, [], []
     for trial in range(TRIALS):
         rng = np.random.default_rng(1000 + trial)

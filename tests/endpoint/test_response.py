@@ -27,7 +27,7 @@ ANYTHING = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.d
 STATUSES = st.sampled_from([200, 201, 204, 302, 400, 401, 404, 408, 413, 422, 429, 500, 503, 599])
 
 
-def spoken(choice: Any, **more: Any) -> CallOutcome:
+def response_to(choice: Any, **more: Any) -> CallOutcome:
     return parse_response(200, {"content-type": "application/json"}, json.dumps({"choices": [choice], **more}).encode())
 
 
@@ -47,24 +47,24 @@ def test_any_bytes_mean_something(status: int, body: bytes, after: str) -> None:
 
 def test_parts_of_content_are_one_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
-    outcome = spoken({"message": {"content": parts}, "finish_reason": "stop"}, usage={"prompt_tokens": 3})
+    outcome = response_to({"message": {"content": parts}, "finish_reason": "stop"}, usage={"prompt_tokens": 3})
     assert outcome == Completion("ab", finish="stop")
 
 
 def test_tokens_are_whole_or_unknown() -> None:
     message = {"message": {"content": "x"}}
-    counted = spoken(message, usage={"prompt_tokens": 3, "completion_tokens": 4})
+    counted = response_to(message, usage={"prompt_tokens": 3, "completion_tokens": 4})
     assert isinstance(counted, Completion)
     assert counted.tokens == Tokens(3, 4)
     for usage in ({"prompt_tokens": "3", "completion_tokens": 4}, {"prompt_tokens": True, "completion_tokens": 4}, []):
-        unknown = spoken(message, usage=usage)
+        unknown = response_to(message, usage=usage)
         assert isinstance(unknown, Completion)
         assert unknown.tokens is None
 
 
 @pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "PROHIBITED_CONTENT", "refusal"])
 def test_reasons_that_refuse(reason: str) -> None:
-    outcome = spoken({"message": {"content": ""}, "finish_reason": reason})
+    outcome = response_to({"message": {"content": ""}, "finish_reason": reason})
     assert isinstance(outcome, Completion)
     assert outcome.refusal
 

@@ -27,7 +27,7 @@ from fewstep.lora.file import read_lora
 from fewstep.lora.keys import to_diffusers_names
 from fewstep.runtime.errors import ExportError
 from tests.export.adapters import random_adapter
-from tests.export.test_lora import merged_as_comfyui
+from tests.export.comfyui_reader import merged_as_comfyui
 
 GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"
@@ -95,13 +95,13 @@ def test_a_single_file_of_other_weights_is_refused(made: tuple[str, Path, Path, 
     transformer: Any = load_backbone(student, dtype=torch.float32, parts="transformer").transformer
     refuse_other_weights(transformer, str(single_file_of(student)), str(student))
     with pytest.raises(SystemExit, match=r"holds other weights than .* more"):
-        refuse_other_weights(transformer, str(written(base, tmp_path)), str(student))
+        refuse_other_weights(transformer, str(base_file(base, tmp_path)), str(student))
 
 
 def test_a_lora_on_the_bases_file_is_the_students_file(made: tuple[str, Path, Path, Lora], tmp_path: Path) -> None:
     """Merged as ComfyUI merges it, key for key: no key of the LoRA is left, and the student's own file comes out."""
     _, base, student, _ = made
-    before = {f"diffusion_model.{k}": v for k, v in load_file(written(base, tmp_path)).items()}
+    before = {f"diffusion_model.{k}": v for k, v in load_file(base_file(base, tmp_path)).items()}
     after = load_file(student / "comfyui" / "Tiny.safetensors")
     changed = merged_as_comfyui(student / "comfyui" / "Tiny-lora.safetensors", before)
     for name, weight in changed.items():
@@ -110,7 +110,7 @@ def test_a_lora_on_the_bases_file_is_the_students_file(made: tuple[str, Path, Pa
     assert same == set(before) - set(changed)
 
 
-def written(base: Path, tmp_path: Path) -> Path:
+def base_file(base: Path, tmp_path: Path) -> Path:
     return write_single_file(base / "transformer", tmp_path / "base.safetensors")
 
 
@@ -177,8 +177,8 @@ def test_workflows_lead_from_the_weights_to_a_picture(made: tuple[str, Path, Pat
         assert (
             folder / (kinds["UNETLoader"]["unet_name"] if whole else kinds["LoraLoaderModelOnly"]["lora_name"])
         ).exists()
-        told_zero = "FluxKontextMultiReferenceLatentMethod" in kinds
-        assert told_zero == (name == "qwen-image-edit" and task == "edit")
+        zero_index = "FluxKontextMultiReferenceLatentMethod" in kinds
+        assert zero_index == (name == "qwen-image-edit" and task == "edit")
         assert ("LoadImage" in kinds) == (task == "edit")
 
 

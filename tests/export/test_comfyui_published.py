@@ -32,7 +32,7 @@ BEYOND_THE_PAGE = {("ImageScaleToTotalPixels", "resolution_steps")}
 
 @cache
 def page(kind: str) -> dict[str, bool]:
-    """Inputs by name, as a node's page lists them; whether it says that one is required."""
+    """Inputs by name, as a node's page lists them; whether it marks one as required."""
     inputs = (DOCS / kind / "en.md").read_text(encoding="utf-8").partition("## Outputs")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in inputs.splitlines() if "|" in line]
     return {row[0].strip("`"): "Yes" in row[3:4] for row in rows if re.fullmatch(r"`[\w.]+`", row[0])}
@@ -53,10 +53,10 @@ def published() -> tuple[dict[str, list[str]], dict[tuple[str, str], set[str]]]:
 
 def nodes() -> Iterator[dict[str, Any]]:
     for file in TEMPLATES.glob("*.json"):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(told, dict) and "nodes" in told:
-            yield from told["nodes"]
-            for part in told.get("definitions", {}).get("subgraphs", []):
+        workflow = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(workflow, dict) and "nodes" in workflow:
+            yield from workflow["nodes"]
+            for part in workflow.get("definitions", {}).get("subgraphs", []):
                 yield from part["nodes"]
 
 
@@ -91,8 +91,8 @@ def test_files_of_the_bases_are_comfyuis(pipeline: str) -> None:
 def test_the_official_students_graph_samples_as_ours() -> None:
     """ComfyUI's own template of Qwen-Image-2.1-Turbo, a few-step student: levels by ManualSigmas with a closing 0,
     plain Euler, guidance 1."""
-    told = json.loads((TEMPLATES / "image_qwen_image_2_1_turbo_t2i.json").read_text(encoding="utf-8"))
-    (part,) = told["definitions"]["subgraphs"]
+    template = json.loads((TEMPLATES / "image_qwen_image_2_1_turbo_t2i.json").read_text(encoding="utf-8"))
+    (part,) = template["definitions"]["subgraphs"]
     by_kind = {node["type"]: node for node in part["nodes"]}
     ours = {
         node["class_type"]

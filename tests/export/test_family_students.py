@@ -49,9 +49,9 @@ def base_of(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 def student_of(name: str, tmp_path: Path, grid: SigmaGrid = GRID) -> tuple[Path, dict[str, Any]]:
     base, adapter = base_of(name, tmp_path)
-    told = StudentInfo("Tiny", (64, 64), "someone/tiny")
+    info = StudentInfo("Tiny", (64, 64), "someone/tiny")
     student = export_student(
-        base, adapter, "adapter", grid, tmp_path / "s", RECIPE, about=told, alpha=6.0, dtype="fp32"
+        base, adapter, "adapter", grid, tmp_path / "s", RECIPE, about=info, alpha=6.0, dtype="fp32"
     )
     return student, adapter
 
@@ -69,10 +69,10 @@ def test_a_fresh_process_samples_right(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["qwen-image", "flux2-klein"])
 def test_a_lora_on_the_base_is_the_run_s_student(name: str, tmp_path: Path) -> None:
-    """klein's base is guided by its own call, where nothing tells it not to be."""
+    """klein's base is guided by its own call, unless a caller turns that off."""
     base, adapter = base_of(name, tmp_path)
-    told = StudentInfo("Tiny", (64, 64), "someone/tiny")
-    lora = export_lora(base, adapter, GRID, tmp_path / "lora", RECIPE, about=told, alpha=6.0)
+    info = StudentInfo("Tiny", (64, 64), "someone/tiny")
+    lora = export_lora(base, adapter, GRID, tmp_path / "lora", RECIPE, about=info, alpha=6.0)
     report = verify_lora(lora, base, RunStudent({}, Lora.of(adapter, 6.0)), GRID, size=(64, 64))
     assert report.exact
     assert [check.task for check in report.checks] == (["t2i"] if name == "qwen-image" else ["t2i", "edit"])
@@ -99,7 +99,7 @@ def test_an_edit_student_does_both_tasks(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_what_the_folder_says(name: str, tmp_path: Path) -> None:
+def test_what_the_folder_states(name: str, tmp_path: Path) -> None:
     student, adapter = student_of(name, tmp_path)
     scheduler = json.loads((student / "scheduler" / "scheduler_config.json").read_text())
     assert (scheduler["shift"], scheduler["use_dynamic_shifting"], scheduler["shift_terminal"]) == (3.0, False, None)
@@ -115,8 +115,8 @@ def test_what_the_folder_says(name: str, tmp_path: Path) -> None:
     model = open_model(student)
     assert model.own_steps == 4
     assert not model.guidance.active
-    told = StudentInfo("Tiny", (64, 64), "someone/tiny")
-    lora = export_lora(tmp_path / "base", adapter, GRID, tmp_path / "lora", RECIPE, about=told, alpha=6.0)
+    info = StudentInfo("Tiny", (64, 64), "someone/tiny")
+    lora = export_lora(tmp_path / "base", adapter, GRID, tmp_path / "lora", RECIPE, about=info, alpha=6.0)
     assert json.loads((lora / "scheduler" / "scheduler_config.json").read_text())["shift"] == 3.0
     assert not open_model(tmp_path / "base").is_student
 

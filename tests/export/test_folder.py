@@ -1,4 +1,4 @@
-"""A student folder is what was trained, opened by strangers."""
+"""A student folder is what was trained, opened by programs that know nothing of it."""
 
 import json
 import shutil
@@ -46,9 +46,9 @@ ALPHA, RANK = 6.0, 3
 @pytest.fixture(scope="session")
 def student(base: Path, adapter: Mapping[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("student") / "folder"
-    told = StudentInfo("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
-    told = replace(told, learned_from=("my-lora.safetensors",))
-    return export_student(base, adapter, "adapter", GRID, to, RECIPE, about=told, alpha=ALPHA, dtype="fp32")
+    info = StudentInfo("Tiny student", (64, 64), "someone/tiny", "tiny", {"t2i": 5, "edit": 5}, {"attributes": ".93"})
+    info = replace(info, learned_from=("my-lora.safetensors",))
+    return export_student(base, adapter, "adapter", GRID, to, RECIPE, about=info, alpha=ALPHA, dtype="fp32")
 
 
 def adapted(adapter: Mapping[str, Tensor]) -> QwenImage21:
@@ -86,9 +86,9 @@ def test_lora_file_loads_to_the_same_velocity(student: Path, adapter: Mapping[st
 
 def test_lora_file_has_alpha_and_diffusers_keys(student: Path) -> None:
     with safe_open(student / "lora" / "pytorch_lora_weights.safetensors", framework="pt") as file:
-        told = json.loads(file.metadata()["lora_adapter_metadata"])
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
         assert "transformer.transformer_blocks.0.attn.to_q.lora_A.weight" in file.keys()  # noqa: SIM118
-    assert (told["transformer.lora_alpha"], told["transformer.r"]) == (ALPHA, RANK)
+    assert (metadata["transformer.lora_alpha"], metadata["transformer.r"]) == (ALPHA, RANK)
 
 
 def test_a_fresh_process_samples_right_by_default(student: Path) -> None:
@@ -145,17 +145,17 @@ def test_the_folder_is_whole(student: Path, base: Path) -> None:
     assert not list(student.parent.glob(".*"))  # nothing half-written is left beside it
 
 
-def test_the_card_says_what_matters(student: Path) -> None:
+def test_the_card_states_what_matters(student: Path) -> None:
     card = (student / "README.md").read_text()
-    for said in ("license: other", "license_name: tiny-research", "base_model: someone/tiny", "1.0, 0.9, 0.75, 0.5"):
-        assert said in card
-    for said in ("tiny-research", "Known failings", "DiffusionPipeline.from_pretrained", "attributes | .93", "t2i 5"):
-        assert said in card
-    for said in (
+    for phrase in ("license: other", "license_name: tiny-research", "base_model: someone/tiny", "1.0, 0.9, 0.75, 0.5"):
+        assert phrase in card
+    for phrase in ("tiny-research", "Known failings", "DiffusionPipeline.from_pretrained", "attributes | .93", "t2i 5"):
+        assert phrase in card
+    for phrase in (
         "Learned from | the base, and my-lora.safetensors |",
         "It also learned from my-lora.safetensors, whose",
     ):
-        assert said in card
+        assert phrase in card
 
 
 def test_a_card_names_who_taught_and_where_the_student_began_without_folders(tmp_path: Path) -> None:
@@ -165,13 +165,13 @@ def test_a_card_names_who_taught_and_where_the_student_began_without_folders(tmp
     assert load_recipe("qwen-image-2.1").learned_from == ()
 
 
-def test_a_base_without_licence_is_said_to_have_none(
+def test_the_card_states_that_a_base_has_no_licence(
     base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
 ) -> None:
-    bare = tmp_path / "bare"
-    shutil.copytree(base, bare)
-    (bare / "README.md").unlink()
-    to = export_student(bare, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
+    unlicensed = tmp_path / "unlicensed"
+    shutil.copytree(base, unlicensed)
+    (unlicensed / "README.md").unlink()
+    to = export_student(unlicensed, adapter, "adapter", GRID, tmp_path / "s", RECIPE, about=about, alpha=ALPHA)
     assert "states no licence" in (to / "README.md").read_text()
 
 

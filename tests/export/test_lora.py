@@ -1,7 +1,6 @@
 """LoRA files for each program: the same update under other names, and the same pictures in the end.
 
-The reader here is written from ComfyUI's published layout and shares nothing with `fewstep.lora`: key by key it looks
-for what ComfyUI looks for, and merges as ComfyUI merges.
+What ComfyUI makes of a file is read by `comfyui_reader.py`, which shares nothing with `fewstep.lora`.
 """
 
 import json
@@ -30,11 +29,11 @@ from fewstep.export.lora import (
 from fewstep.export.run_student import RunStudent
 from fewstep.export.verify import verify, verify_lora
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.lora.factors import Factors
 from fewstep.lora.file import read_lora
 from fewstep.lora.keys import to_comfyui_names, to_diffusers_names
-from fewstep.lora.truncation import truncate
 from fewstep.runtime.errors import AdapterError, ExportError
+from tests.export.comfyui_reader import merged_as_comfyui
+from tests.lora.random_factors import random_factors
 
 GRID = SigmaGrid.static(4, 3.0)
 RECIPE = "name: tiny\nsize: [64, 64]\n"
@@ -60,20 +59,6 @@ def as_comfyui_has_them(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stem = name.removesuffix("gate_layer.weight")
         found[f"{stem}gate_up.weight"] = torch.cat([found.pop(name), found.pop(f"{stem}proj.weight")])
     return found
-
-
-def merged_as_comfyui(file: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every weight that the file changes: W + alpha / rows(A) B A; a key that no weight has is an error."""
-    tensors = load_file(file)
-    left, changed = set(tensors), {}
-    for name, weight in model.items():
-        key = name.removesuffix(".weight")
-        if f"{key}.lora_B.weight" in tensors:
-            up, down, alpha = (tensors[f"{key}.{part}"] for part in ("lora_B.weight", "lora_A.weight", "alpha"))
-            changed[name] = weight + alpha.item() / down.shape[0] * torch.mm(up, down).reshape(weight.shape)
-            left -= {f"{key}.lora_B.weight", f"{key}.lora_A.weight", f"{key}.alpha"}
-    assert not left, f"ComfyUI would not load {sorted(left)[:3]}"
-    return changed
 
 
 def test_comfyui_gets_the_merged_weights_key_for_key(
@@ -107,12 +92,6 @@ def test_alpha_is_written_for_every_module(exported: Path) -> None:
     assert not any(".gate_layer." in key or ".proj." in key for key in keys)
 
 
-def factors(rows: int, rank: int, alpha: float, seed: int) -> Factors:
-    generator = torch.Generator().manual_seed(seed)
-    a, b = torch.randn(rank, 6, generator=generator), torch.randn(rows, rank, generator=generator)
-    return Factors(a, b, alpha)
-
-
 @settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(1, 4), st.floats(0.1, 50), st.floats(0.1, 50))
 def test_block_form_is_the_separate_matrices(gate_rank: int, up_rank: int, gate_alpha: float, up_alpha: float) -> None:
@@ -120,8 +99,8 @@ def test_block_form_is_the_separate_matrices(gate_rank: int, up_rank: int, gate_
     shapes = {"b.img_mlp.gate_layer": (5, 6), "b.img_mlp.proj": (5, 6)}
     lora = Lora(
         {
-            "b.img_mlp.gate_layer": factors(5, gate_rank, gate_alpha, 1),
-            "b.img_mlp.proj": factors(5, up_rank, up_alpha, 2),
+            "b.img_mlp.gate_layer": random_factors(5, gate_rank, gate_alpha, 1),
+            "b.img_mlp.proj": random_factors(5, up_rank, up_alpha, 2),
         }
     )
     (block,) = to_comfyui_names(lora.updates, shapes).values()
@@ -135,7 +114,7 @@ def test_block_form_is_the_separate_matrices(gate_rank: int, up_rank: int, gate_
 def test_half_of_a_fused_layer(tmp_path: Path) -> None:
     """A LoRA of the projection alone leaves the gate's rows as they are."""
     shapes = {"b.img_mlp.gate_layer": (5, 6), "b.img_mlp.proj": (5, 6)}
-    only = factors(5, 2, 3.0, 1)
+    only = random_factors(5, 2, 3.0, 1)
     write_comfyui_lora(Lora({"b.img_mlp.proj": only}), tmp_path / "x.safetensors", shapes)
     back = to_diffusers_names(read_lora(tmp_path / "x.safetensors"), shapes, "a test")
     torch.testing.assert_close(back["b.img_mlp.proj"].delta(), only.delta())
@@ -144,8 +123,8 @@ def test_half_of_a_fused_layer(tmp_path: Path) -> None:
 
 def test_the_run_s_own_pictures_with_stock_diffusers(exported: Path, base: Path, adapter: Mapping[str, Tensor]) -> None:
     """Base, each program's LoRA, scheduler and sigmas in a fresh process: the same float32 pixels, T2I and edit."""
-    held = RunStudent({}, Lora.of(adapter, ALPHA))
-    report = verify_lora(exported, str(base), held, GRID, size=(64, 64))
+    run_student = RunStudent({}, Lora.of(adapter, ALPHA))
+    report = verify_lora(exported, str(base), run_student, GRID, size=(64, 64))
     theirs = [f"{task}, Tiny-lora.safetensors" for task in ("t2i", "edit")]
     assert [check.task for check in report.checks] == ["t2i", "edit", *theirs]
     assert report.exact
@@ -176,45 +155,7 @@ def test_weights_of_a_full_run_are_held_as_they_are(base: Path, tmp_path: Path) 
         assert all(torch.equal(value, other[name]) for name, value in transformer.state_dict().items())
 
 
-# ---- cutting down
-
-
-@settings(max_examples=30)
-@given(st.integers(1, 5), st.integers(0, 1000))
-def test_cutting_down_is_the_truncated_svd(rank: int, seed: int) -> None:
-    update = factors(9, 6, 4.0, seed)
-    cut = truncate({"x": update}, rank)
-    whole = update.delta().double()
-    s = torch.linalg.svdvals(whole)
-    left_out = (whole - cut.updates["x"].delta().double()).norm()
-    assert float(left_out) == pytest.approx(float(s[rank:].norm()), rel=1e-3, abs=1e-5)
-    assert cut.relative == pytest.approx(float(s[rank:].norm() / s.norm()), rel=1e-3, abs=1e-6)
-    assert cut.updates["x"].rank == rank
-
-
-def test_cutting_down_leaves_lower_ranks_alone_and_names_the_worst() -> None:
-    low, high = factors(5, 2, 3.0, 1), factors(5, 4, 1.0, 2)
-    cut = truncate({"low": low, "high": high}, 3)
-    assert cut.updates["low"] is low
-    assert cut.worst_module == "high"
-    assert 0 < cut.relative < cut.worst
-
-
-def test_a_layer_narrower_than_the_rank_is_cut_to_its_width() -> None:
-    """Such as klein's x_embedder: more rows in the factors than the layer has inputs."""
-    update = factors(9, 20, 4.0, 3)  # 6 inputs
-    cut = truncate({"x": update}, 8).updates["x"]
-    assert (cut.rank, cut.alpha) == (6, 6.0)
-    torch.testing.assert_close(cut.delta(), update.delta(), rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("rank", [0, 4, 9])
-def test_a_rank_that_shrinks_nothing(rank: int) -> None:
-    with pytest.raises(AdapterError, match="shrinks nothing"):
-        truncate({"x": factors(5, 4, 1.0, 1)}, rank)
-
-
-def test_a_folder_that_is_cut_down_says_so(base: Path, adapter: Mapping[str, Tensor], tmp_path: Path) -> None:
+def test_the_card_states_that_a_folder_is_cut_down(base: Path, adapter: Mapping[str, Tensor], tmp_path: Path) -> None:
     """And its merged weights have the same update as its LoRA: one folder, one student."""
     files = LoraFiles(BOTH.programs, svd_rank=1)
     to, about = tmp_path / "s", StudentInfo("T", (64, 64))
@@ -261,10 +202,10 @@ def test_a_workflow_has_the_students_size() -> None:
     assert (size["height"], size["width"]) == (768, 1344)
 
 
-def test_the_card_tells_comfyui_users_what_must_stay(exported: Path) -> None:
+def test_the_card_names_to_comfyui_users_what_must_stay(exported: Path) -> None:
     card = (exported / "README.md").read_text()
-    for said in ("In ComfyUI", "ManualSigmas", "1, 0.9, 0.75, 0.5, 0", "Tiny-lora.safetensors", "load_lora_weights"):
-        assert said in card
+    for phrase in ("In ComfyUI", "ManualSigmas", "1, 0.9, 0.75, 0.5, 0", "Tiny-lora.safetensors", "load_lora_weights"):
+        assert phrase in card
 
 
 def test_a_lora_for_comfyui_alone(

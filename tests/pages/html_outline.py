@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 class HtmlOutline(HTMLParser):
     """Every tag with its attributes, ids, and visible text; complains about what is left open."""
 
-    VOID = ("meta", "img", "path", "circle", "br")
+    VOID = ("meta", "img", "path", "circle", "br", "input", "link")
 
     def __init__(self, html: str):
         super().__init__()
@@ -26,8 +26,11 @@ class HtmlOutline(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in self.VOID:
-            assert self._open.pop() == tag
+            assert self._open.pop() == tag, tag
 
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] not in ("script", "style"):
-            self.text += data
+            self.text += data + " "
+
+    def values(self, name: str) -> list[str]:
+        return [value or "" for _, attrs in self.tags for key, value in attrs.items() if key == name]

@@ -29,7 +29,7 @@ from fewstep.pocket.systems import system_of
 from fewstep.runtime.errors import RunError
 from fewstep.sample.pictures import Model, generate_pictures
 
-PAPER = ExamSpec(cases=3, diversity=2, seeds=3, batch=16)
+SPEC = ExamSpec(cases=3, diversity=2, seeds=3, batch=16)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def probe() -> Probe:
 
 
 class Renders:
-    """Draws every case right, with `levels` of noise; counts what it is asked for."""
+    """Renders every case right, with `levels` of noise; counts what it is asked for."""
 
     def __init__(self, levels: float):
         self.levels, self.asked = levels, 0
@@ -62,7 +62,7 @@ def line(found: dict, key: str) -> dict:
 
 def test_known_systems_get_their_known_figures(probe: Probe, tmp_path: Path) -> None:
     systems = {"clean": ExaminedSystem(Renders(0), {"model": "a"}), "noisy": ExaminedSystem(Renders(8), {"model": "b"})}
-    found = examine(systems, PAPER, probe, tmp_path)
+    found = examine(systems, SPEC, probe, tmp_path)
     assert json.loads((tmp_path / "figures.json").read_text()) == found
     kept = line(found, "edit.preserved")
     assert kept["values"]["clean"]["value"] == 60
@@ -86,25 +86,25 @@ def test_known_systems_get_their_known_figures(probe: Probe, tmp_path: Path) -> 
 
 def test_every_system_answers_the_same_questions(probe: Probe, tmp_path: Path) -> None:
     systems = {name: ExaminedSystem(Renders(level), {}) for name, level in (("a", 0), ("b", 2))}
-    examine(systems, PAPER, probe, tmp_path)
+    examine(systems, SPEC, probe, tmp_path)
     keys = [
         [(r["case"], r["seed"]) for r in map(json.loads, (tmp_path / name / "records.jsonl").read_text().splitlines())]
         for name in systems
     ]
     assert keys[0] == keys[1]
-    assert len(set(keys[0])) == PAPER.scored_count == 27
+    assert len(set(keys[0])) == SPEC.scored_count == 27
 
 
-def test_what_is_drawn_is_not_drawn_again(probe: Probe, tmp_path: Path) -> None:
+def test_what_is_sampled_is_not_sampled_again(probe: Probe, tmp_path: Path) -> None:
     renders = Renders(1)
-    found = examine({"a": ExaminedSystem(renders, {"model": "x"})}, PAPER, probe, tmp_path)
-    assert renders.asked == len(PAPER.questions()) == 27 + 6 * 2
+    found = examine({"a": ExaminedSystem(renders, {"model": "x"})}, SPEC, probe, tmp_path)
+    assert renders.asked == len(SPEC.questions()) == 27 + 6 * 2
     (tmp_path / "a" / "pictures").joinpath(next(iter(sorted(p.name for p in tmp_path.glob("a/pictures/*"))))).unlink()
-    again = examine({"a": ExaminedSystem(renders, {"model": "x"})}, PAPER, probe, tmp_path)
-    assert renders.asked == len(PAPER.questions()) + 1
+    again = examine({"a": ExaminedSystem(renders, {"model": "x"})}, SPEC, probe, tmp_path)
+    assert renders.asked == len(SPEC.questions()) + 1
     assert again == found
     with pytest.raises(RunError, match="another model"):
-        examine({"a": ExaminedSystem(renders, {"model": "y"})}, PAPER, probe, tmp_path)
+        examine({"a": ExaminedSystem(renders, {"model": "y"})}, SPEC, probe, tmp_path)
 
 
 def test_a_blend_of_two_answers_is_near_none() -> None:
@@ -122,11 +122,11 @@ def test_ratios_are_paired_and_clustered() -> None:
 
     rng = np.random.default_rng(0)
     right = rng.uniform(0.5, 1, (30, 4))
-    sat = {
+    records = {
         name: [record(c, s, share * right[c, s]) for c in range(30) for s in range(4)]
         for name, share in (("teacher", 1.0), ("student", 0.9))
     }
-    found = exam_figures(sat)
+    found = exam_figures(records)
     ratio = line(found, "t2i.attributes")["against"]["student"]
     assert (ratio["n"], ratio["clusters"]) == (120, 30)
     assert ratio["value"] == pytest.approx(0.9)
@@ -136,8 +136,8 @@ def test_ratios_are_paired_and_clustered() -> None:
 
 def test_headline_agrees_with_the_examination(probe: Probe, tmp_path: Path) -> None:
     renders = Renders(3)
-    found = examine({"a": ExaminedSystem(renders, {})}, PAPER, probe, tmp_path)
-    short = headline(renders, PAPER.questions()[: PAPER.scored_count], probe)
+    found = examine({"a": ExaminedSystem(renders, {})}, SPEC, probe, tmp_path)
+    short = headline(renders, SPEC.questions()[: SPEC.scored_count], probe)
     for key, name in (
         ("t2i.attributes", "attributes"),
         ("edit.changed", "changed"),

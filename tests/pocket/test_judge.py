@@ -58,22 +58,22 @@ def mean(verdicts: list[Verdict], category: str | None = None) -> float:
     return float(np.mean([score for score in scores if score is not None]))
 
 
-def test_a_suite_says_all_that_the_world_knew() -> None:
+def test_a_suite_holds_all_that_the_world_knew() -> None:
     for name, made in (("pocket-t2i@12", t2i_case), ("pocket-edit@12", edit_case)):
         suite = open_suite(name)
         for question in suite.questions:
             kind, seed, index = question.case.id.split("-")[-3:]
-            known, told = made(int(seed), int(index), "heldout", kind), pocket_case(suite, question)
-            assert (told.scene, told.attributes, told.letters, told.changed) == (
+            known, restored = made(int(seed), int(index), "heldout", kind), pocket_case(suite, question)
+            assert (restored.scene, restored.attributes, restored.letters, restored.changed) == (
                 known.scene,
                 known.attributes,
                 known.letters,
                 known.changed,
             )
             if known.task == "edit":
-                assert told.target.tobytes() == known.target.tobytes()
-                assert told.region is not None
-                assert np.array_equal(told.region, known.region)
+                assert restored.target.tobytes() == known.target.tobytes()
+                assert restored.region is not None
+                assert np.array_equal(restored.region, known.region)
 
 
 def test_the_exact_answer_is_worth_five_and_doing_nothing_one(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_scores_fall_with_what_is_wrong(tmp_path: Path) -> None:
     assert mean(right) > 4.9 > mean(blurred) > mean(grey)
 
 
-def test_a_wrong_word_is_read_and_said(tmp_path: Path) -> None:
+def test_a_wrong_word_is_read_and_named(tmp_path: Path) -> None:
     suite = open_suite("pocket-t2i@3")
 
     def misspelt(question: Question) -> Image.Image:
@@ -116,7 +116,7 @@ def test_the_record_is_a_judges(tmp_path: Path) -> None:
     folder = answered(suite, tmp_path / "g", lambda q: None if q.case.id == first else exact(suite)(q))
     verdicts = judge(folder)
     assert read_verdicts(folder) == {"probe": verdicts}
-    assert len(verdicts) == 5  # a missing picture has no verdict; the manifest says why
+    assert len(verdicts) == 5  # a missing picture has no verdict; the manifest states why
     verdict = verdicts[0]
     assert (verdict.judge, verdict.protocol, verdict.status) == ("probe", "probe-v1", "ok")
     assert len({v.key for v in verdicts}) == 5
@@ -135,8 +135,8 @@ def test_other_suites_are_refused(tmp_path: Path) -> None:
     copy_into_gallery(pocket, empty.folder)
     with pytest.raises(GalleryError, match="no pictures"):
         judge(empty.folder)
-    Gallery(empty.folder).add("strange", 1, plain(), {})
-    with pytest.raises(GalleryError, match="strange"):
+    Gallery(empty.folder).add("foreign", 1, plain(), {})
+    with pytest.raises(GalleryError, match="foreign"):
         judge(empty.folder)
     assert fewstep("pocket", "judge", tmp_path / "nothing").exit_code == 2
 
@@ -146,9 +146,9 @@ def test_from_the_teacher_to_scores_in_a_minute(tmp_path: Path) -> None:
     begun_s = time.process_time()
     words = ("generate", "pocket", "--suite", "pocket-t2i@24", "--to", tmp_path / "g", "--steps", "8", "--batch", "24")
     assert fewstep(*words).exit_code == 0
-    told = fewstep("pocket", "judge", tmp_path / "g")
-    assert told.exit_code == 0
-    assert "landscape" in told.output
+    result = fewstep("pocket", "judge", tmp_path / "g")
+    assert result.exit_code == 0
+    assert "landscape" in result.output
     verdicts = read_verdicts(tmp_path / "g")["probe"]
     assert len(verdicts) == 24
     assert mean(verdicts) > 3

@@ -1,4 +1,4 @@
-"""The careless corpus errs as often as it says, and the specialists' corpus does not err."""
+"""The noisy corpus errs as often as declared, and the specialists' corpus does not err."""
 
 import random
 from dataclasses import replace
@@ -32,7 +32,7 @@ def scenes(kind: str, n: int = N) -> list:  # type: ignore[type-arg]
     return [random_scene(kind, seeded_random("hearsay", kind, i), "train") for i in range(n)]
 
 
-def test_an_attribute_is_told_wrong_as_often_as_declared() -> None:
+def test_an_attribute_is_wrong_as_often_as_declared() -> None:
     rng, drawn = random.Random(0), scenes("portrait")
     noisy = [caption_noise.with_wrong_attributes(scene, rng) for scene in drawn]
     for name, values in {"skin": 3, "hair": 5, "mood": 3}.items():
@@ -48,13 +48,13 @@ def test_letters_err_one_by_one_and_keep_their_number() -> None:
     assert all(x.shape == y.shape for x, y in zip(drawn, noisy, strict=True))
 
 
-def test_a_thing_that_is_told_wrong_has_a_colour_and_a_place_of_its_own() -> None:
+def test_a_thing_that_is_wrong_has_a_colour_and_a_place_of_its_own() -> None:
     rng = random.Random(0)
     for scene in (caption_noise.with_wrong_attributes(scene, rng) for scene in scenes("landscape")):
         assert (scene.thing == "none") == (scene.colour == "none") == (scene.place == "none")
 
 
-def test_curt_captions_leave_out_what_they_say_and_nothing_else() -> None:
+def test_short_captions_leave_out_what_they_report_and_nothing_else() -> None:
     rng = random.Random(0)
     for kind in CATEGORIES:
         for scene in scenes(kind, 100):
@@ -67,7 +67,7 @@ def test_curt_captions_leave_out_what_they_say_and_nothing_else() -> None:
             assert omitted <= set(attributes(scene))
 
 
-def test_edits_are_done_as_told_mostly() -> None:
+def test_edits_are_done_as_written_mostly() -> None:
     rng = random.Random(0)
     for kind in EDITS:
         proposed = [propose(kind, 0, i, "train")[0] for i in range(300)]
@@ -80,10 +80,10 @@ def test_edits_are_done_as_told_mostly() -> None:
 
 def test_the_corpus_is_a_function_of_its_index() -> None:
     for task in ("t2i", "edit"):
-        kind, text, shown = corpus.corpus_sample(task, 0, 5)
+        kind, text, pictures = corpus.corpus_sample(task, 0, 5)
         again = corpus.corpus_sample(task, 0, 5)
         assert (kind, text) == again[:2]
-        assert all((a == b).all() for a, b in zip(shown, again[2], strict=True))
+        assert all((a == b).all() for a, b in zip(pictures, again[2], strict=True))
 
 
 def test_a_specialist_is_taught_exact_pairs_in_one_light() -> None:
@@ -91,8 +91,8 @@ def test_a_specialist_is_taught_exact_pairs_in_one_light() -> None:
     text, (picture,) = specialise.curated_example("portrait", 3, 4)
     assert picture.shape == (64, 64, 3)
     assert all(phrase in text for phrase in (captions.SKIN[scene.skin], captions.SHIRT[scene.shirt]))
-    instruction, shown = specialise.curated_example("edit", 3, 4)
-    assert len(shown) == 2
+    instruction, pictures = specialise.curated_example("edit", 3, 4)
+    assert len(pictures) == 2
     assert instruction.endswith(captions.END)
 
 
@@ -107,12 +107,12 @@ def test_the_editor_is_taught_what_the_base_is_weak_at_more_often() -> None:
 
 
 def test_a_specialist_goes_on_from_a_lora_and_replays_what_the_base_was_taught(tmp_path: Path) -> None:
-    noisy: list[str] = []
+    messages: list[str] = []
     config = specialise.FinetuneConfig(examples=8, rank=2, batch=2, replay=0.5)
-    file = specialise.specialise("editor", tmp_path, 0.01, config, start="pocket:editor", log=noisy.append)
-    found, begun = lora_file.read_lora(file), truncate(lora_file.read_lora(adapter_path("pocket:editor")), 2).updates
-    for module, update in begun.items():
+    file = specialise.specialise("editor", tmp_path, 0.01, config, start="pocket:editor", log=messages.append)
+    found, start = lora_file.read_lora(file), truncate(lora_file.read_lora(adapter_path("pocket:editor")), 2).updates
+    for module, update in start.items():
         before, after = (f.scale * f.b.double() @ f.a.double() for f in (update, found[module]))
         assert (after - before).norm() < 0.5 * before.norm(), "a step or two from where it began; from nothing it is 1"
-    assert noisy[0] == "8 curated examples of editor and of replay"
+    assert messages[0] == "8 curated examples of editor and of replay"
     assert specialise.curated_example(specialise.REPLAY, 7, 3)[0] == corpus.corpus_sample("t2i", 3_000_007, 3)[1]

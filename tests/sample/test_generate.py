@@ -1,4 +1,4 @@
-"""Galleries of the pocket teacher: what a picture cost is counted, and neither a kill nor shares can change one."""
+"""Galleries of the pocket teacher: a picture's cost is counted, and neither a kill nor rank slices can change one."""
 
 import json
 import os
@@ -49,8 +49,8 @@ def model() -> Model:
 
 
 @pytest.fixture
-def painted(model: Model) -> Callable[..., Gallery]:
-    def paint(
+def rendered(model: Model) -> Callable[..., Gallery]:
+    def render(
         suite: Suite,
         to: Path,
         rank_slice: RankSlice | None = None,
@@ -61,14 +61,14 @@ def painted(model: Model) -> Callable[..., Gallery]:
         renderer = GalleryRenderer(model, suite, STEPS, Guidance(scale), batch)
         return fill_gallery(renderer, to, "pocket", rank_slice or RankSlice(), limit, lambda drawn, failed: None)[0]
 
-    return paint
+    return render
 
 
-def seen(gallery: Gallery) -> dict[tuple[str, int], str]:
+def files_of(gallery: Gallery) -> dict[tuple[str, int], str]:
     return {(row["case"], row["seed"]): row["file"] for row in gallery}
 
 
-def test_a_row_says_everything(painted: Callable[..., Gallery], model: Model, tmp_path: Path) -> None:
+def test_a_row_records_everything(rendered: Callable[..., Gallery], model: Model, tmp_path: Path) -> None:
     suite = open_suite("pocket-edit@2")
     calls = 0
 
@@ -77,7 +77,7 @@ def test_a_row_says_everything(painted: Callable[..., Gallery], model: Model, tm
         calls += len(named["hidden_states"])
 
     hook = model.backbone.transformer.register_forward_pre_hook(count, with_kwargs=True)
-    gallery = painted(suite, tmp_path / "g", scale=2.0)
+    gallery = rendered(suite, tmp_path / "g", scale=2.0)
     hook.remove()
     row = gallery.row(suite.questions[0].case.id, suite.questions[0].seeds[0])
     assert (row["nfe"], row["prefix_calls"]) == (4, 2)  # both branches, two steps
@@ -94,10 +94,10 @@ def test_a_row_says_everything(painted: Callable[..., Gallery], model: Model, tm
 
 
 def test_unguided_pictures_cost_half_and_are_the_samplers(
-    painted: Callable[..., Gallery], model: Model, tmp_path: Path
+    rendered: Callable[..., Gallery], model: Model, tmp_path: Path
 ) -> None:
     suite = open_suite("pocket-diversity@2")
-    gallery = painted(suite, tmp_path / "g")
+    gallery = rendered(suite, tmp_path / "g")
     assert len(gallery) == 16
     assert {row["nfe"] for row in gallery} == {2}
     question = suite.questions[1]
@@ -107,20 +107,20 @@ def test_unguided_pictures_cost_half_and_are_the_samplers(
     assert gap.abs().max() <= 1
 
 
-def test_shares_are_disjoint_and_whole(painted: Callable[..., Gallery], tmp_path: Path) -> None:
+def test_rank_slices_are_disjoint_and_whole(rendered: Callable[..., Gallery], tmp_path: Path) -> None:
     suite = open_suite("pocket-t2i@7")
-    whole = seen(painted(suite, tmp_path / "whole"))
-    shares = []
+    whole = files_of(rendered(suite, tmp_path / "whole"))
+    slices = []
     for rank in (1, 0):
-        painted(suite, tmp_path / "shared", RankSlice(rank, 2))
+        rendered(suite, tmp_path / "shared", RankSlice(rank, 2))
         lines = (tmp_path / "shared" / f"manifest.rank{rank}.jsonl").read_text().splitlines()
-        shares.append({json.loads(line)["case"] for line in lines})
-    assert not shares[0] & shares[1]
-    assert sorted(map(len, shares)) == [3, 4]
-    assert set(seen(open_gallery(tmp_path / "shared"))) == set(whole)
+        slices.append({json.loads(line)["case"] for line in lines})
+    assert not slices[0] & slices[1]
+    assert sorted(map(len, slices)) == [3, 4]
+    assert set(files_of(open_gallery(tmp_path / "shared"))) == set(whole)
 
 
-def test_a_share_comes_from_torchruns_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_slice_comes_from_torchruns_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RankSlice.from_environment() == RankSlice(0, 1)
     assert RankSlice().manifest is None
     monkeypatch.setenv("RANK", "1")
@@ -132,25 +132,25 @@ def test_a_share_comes_from_torchruns_environment(monkeypatch: pytest.MonkeyPatc
         RankSlice.from_environment()
 
 
-def test_what_is_there_is_not_drawn_again(painted: Callable[..., Gallery], tmp_path: Path) -> None:
+def test_what_is_there_is_not_drawn_again(rendered: Callable[..., Gallery], tmp_path: Path) -> None:
     suite = open_suite("pocket-t2i@6")
-    gallery = painted(suite, tmp_path / "g", limit=2)
+    gallery = rendered(suite, tmp_path / "g", limit=2)
     before = gallery.path(suite.questions[0].case.id, suite.questions[0].seeds[0]).stat().st_mtime_ns
     assert len(gallery) == 2
-    assert len(painted(suite, tmp_path / "g")) == 6
+    assert len(rendered(suite, tmp_path / "g")) == 6
     lines = (tmp_path / "g" / "manifest.jsonl").read_text().splitlines()
     assert len(lines) == 6
     assert gallery.path(suite.questions[0].case.id, suite.questions[0].seeds[0]).stat().st_mtime_ns == before
 
 
-def test_another_sampler_or_suite_is_refused(painted: Callable[..., Gallery], tmp_path: Path) -> None:
-    painted(open_suite("pocket-t2i@2"), tmp_path / "g")
+def test_another_sampler_or_suite_is_refused(rendered: Callable[..., Gallery], tmp_path: Path) -> None:
+    rendered(open_suite("pocket-t2i@2"), tmp_path / "g")
     with pytest.raises(GalleryError, match=r"another model.*guidance"):
-        painted(open_suite("pocket-t2i@2"), tmp_path / "g", scale=3)
+        rendered(open_suite("pocket-t2i@2"), tmp_path / "g", scale=3)
     with pytest.raises(GalleryError, match="another suite"):
-        painted(open_suite("pocket-t2i@3"), tmp_path / "g")
+        rendered(open_suite("pocket-t2i@3"), tmp_path / "g")
     with pytest.raises(LayoutError, match="multiples of 32"):
-        painted(suite_of_drafts(tmp_path / "s", [DraftCase("a", "a house", "x")], size=(60, 60)), tmp_path / "h")
+        rendered(suite_of_drafts(tmp_path / "s", [DraftCase("a", "a house", "x")], size=(60, 60)), tmp_path / "h")
     assert not (tmp_path / "h").exists()
 
 
@@ -158,10 +158,10 @@ def odd(number: int, size: tuple[int, int] | None) -> DraftCase:
     return DraftCase(f"case-{number:02d}", "A landscape by day.", "landscape", size=size)
 
 
-def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(painted: Callable[..., Gallery], tmp_path: Path) -> None:
+def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(rendered: Callable[..., Gallery], tmp_path: Path) -> None:
     sizes = [None, (70, 70), None, (64, 96)]
     suite = suite_of_drafts(tmp_path / "s", [odd(i, size) for i, size in enumerate(sizes)])
-    gallery = painted(suite, tmp_path / "g")
+    gallery = rendered(suite, tmp_path / "g")
     assert {row["case"] for row in gallery} == {"case-00", "case-02", "case-03"}
     assert gallery.picture("case-03", suite.questions[3].seeds[0]).size == (96, 64)
     (row,) = gallery.failures
@@ -170,7 +170,7 @@ def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(painted: Callable[..., 
 
 
 def test_an_error_in_a_batch_costs_only_whom_it_belongs_to(
-    painted: Callable[..., Gallery], model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    rendered: Callable[..., Gallery], model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Memory that suffices for two at once: the batch of three fails, one by one they are drawn."""
     decode = model.backbone.decode
@@ -182,19 +182,19 @@ def test_an_error_in_a_batch_costs_only_whom_it_belongs_to(
 
     monkeypatch.setattr(model.backbone, "decode", small)
     suite = suite_of_drafts(tmp_path / "s", [odd(i, None) for i in range(3)])
-    gallery = painted(suite, tmp_path / "g")
+    gallery = rendered(suite, tmp_path / "g")
     assert len(gallery) == 3
     assert {row["batch"] for row in gallery} == {1}
 
 
-def test_failures_in_a_row_stop_it(painted: Callable[..., Gallery], tmp_path: Path) -> None:
+def test_failures_in_a_row_stop_it(rendered: Callable[..., Gallery], tmp_path: Path) -> None:
     suite = suite_of_drafts(tmp_path / "s", [odd(i, (70, 70)) for i in range(MAX_FAILURES_IN_A_ROW + 5)])
     with pytest.raises(GalleryError, match=r"in a row failed.*multiples of 32.*same command"):
-        painted(suite, tmp_path / "g")
+        rendered(suite, tmp_path / "g")
     assert len(open_gallery(tmp_path / "g").failures) == MAX_FAILURES_IN_A_ROW
 
 
-def test_killed_and_called_again(painted: Callable[..., Gallery], cache: Path, tmp_path: Path) -> None:
+def test_killed_and_called_again(rendered: Callable[..., Gallery], cache: Path, tmp_path: Path) -> None:
     """kill -9 in the middle; the same command ends with the pictures of an unbroken run."""
     words = ["generate", "pocket", "--suite", "pocket-t2i@12", "--to", str(tmp_path / "g"), "--steps", str(STEPS)]
     words += ["--guidance", "1", "--batch", "1", "--device", "cpu"]
@@ -210,20 +210,20 @@ def test_killed_and_called_again(painted: Callable[..., Gallery], cache: Path, t
     killed = open_gallery(tmp_path / "g")
     assert 3 <= len(killed) < 12
     assert fewstep(*words).exit_code == 0
-    unbroken = painted(open_suite("pocket-t2i@12"), tmp_path / "unbroken", batch=1)
-    assert seen(open_gallery(tmp_path / "g")) == seen(unbroken)
+    unbroken = rendered(open_suite("pocket-t2i@12"), tmp_path / "unbroken", batch=1)
+    assert files_of(open_gallery(tmp_path / "g")) == files_of(unbroken)
     assert manifest.read_bytes().count(b"\n") == 12
 
 
-def test_the_command_says_what_is_wrong_before_it_works(tmp_path: Path) -> None:
-    for words, told in (
+def test_the_command_refuses_what_is_wrong_before_it_works(tmp_path: Path) -> None:
+    for words, message in (
         (["--suite", "nothing"], "no suite 'nothing'"),
         (["--suite", "pocket-t2i@2", "--dtype", "fp8"], "bf16 or fp32"),
         (["--suite", "pocket-t2i@2", "--device", "tpu"], "tpu"),
     ):
         result = fewstep("generate", "pocket", "--to", tmp_path / "g", *words)
         assert result.exit_code == 2
-        assert told in " ".join(result.output.split())
+        assert message in " ".join(result.output.split())
     assert not (tmp_path / "g").exists()
 
 

@@ -1,4 +1,4 @@
-"""The sampler draws what the stock pipeline draws."""
+"""The sampler makes the pictures that the stock pipeline makes."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_latents_equal_the_stock_pipelines(
     options = {"true_cfg_scale": guidance.scale, "negative_prompt": [guidance.negative]} if guidance.active else {}
     expected = stock(backbone, "a red house", [5], image=references or None, sigmas=list(GRID), **options)
     torch.testing.assert_close(x0_BND, expected, atol=2e-5, rtol=0)
-    assert (expected - noise_BND).abs().max() > 0.1  # the walk went somewhere
+    assert (expected - noise_BND).abs().max() > 0.1  # it moved
 
 
 def test_evaluations_are_the_networks_calls(backbone: QwenImage21, monkeypatch: pytest.MonkeyPatch) -> None:

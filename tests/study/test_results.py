@@ -62,13 +62,13 @@ def test_rows_that_are_equal_share_a_rank() -> None:
 
 
 def test_the_paper_supports_its_own_takeaways() -> None:
-    """Each claim, by the paper's own numbers where it prints both rows: our contrasts say what its words say."""
+    """Each claim, by the paper's own numbers where it prints both rows: our contrasts are those of its words."""
     assert [takeaway.number for takeaway in takeaways()] == [1, 2, 3, 4, 5, 6]
     printed = 0
     for takeaway in takeaways():
-        told, _ = plan.load_study(takeaway.study)
+        study, _ = plan.load_study(takeaway.study)
         for claim in takeaway.claims:
-            value = in_paper(claim, told)
+            value = in_paper(claim, study)
             if value is not None:
                 printed += 1
                 assert value > (0 if claim.kind == "more" else -claim.margin), claim.says
@@ -138,7 +138,7 @@ NOT_LESS = MORE.model_copy(update={"kind": "not-less", "margin": 0.1})
     ("claim", "low", "high", "by_seed", "word"),
     [
         (MORE, 0.01, 0.3, (0.1, 0.2), "reproduced"),
-        (MORE, 0.01, 0.3, (-0.1, 0.4), "undecided"),  # one run says the opposite
+        (MORE, 0.01, 0.3, (-0.1, 0.4), "undecided"),  # one run shows the opposite
         (MORE, -0.1, 0.3, (0.1, 0.1), "undecided"),
         (MORE, -0.3, -0.1, (-0.2, -0.2), "not reproduced"),
         (MORE, -0.02, 0.04, (0.01, 0.01), "not reproduced"),  # whatever there is, is smaller than counts
@@ -194,14 +194,14 @@ def like_the_paper(row: str, seed: int, task: str, category: str, case: int) -> 
     return base + 5 * _noise(category, case) + 0.1 * _noise(row, seed) + _noise(row, seed, category, case)
 
 
-def said(folder: Path) -> dict[int, str]:
+def verdicts_of(folder: Path) -> dict[int, str]:
     return {takeaway["number"]: takeaway["verdict"] for takeaway in results(folder)["takeaways"]}
 
 
 def test_scores_like_the_papers_reproduce_it(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
     found = results(folder)
-    assert said(folder) == {1: "reproduced", 2: "reproduced", 3: "reproduced"}
+    assert verdicts_of(folder) == {1: "reproduced", 2: "reproduced", 3: "reproduced"}
     (table,) = found["tables"]
     ranks = {row["name"]: row["rank"] for row in table["rows"]}
     assert ranks == {"E1": 3, "E2": 1, "E3": 5, "E4": 2, "E5": 4, "teacher:base": None}
@@ -213,7 +213,7 @@ def test_the_opposite_of_the_paper_is_not_reproduced(examined: Callable[..., Pat
     def upside_down(row: str, *rest: object) -> float:
         return 7 - like_the_paper(row, *rest)  # type: ignore[arg-type]
 
-    assert set(said(examined("data-composition", upside_down)).values()) == {"not reproduced"}
+    assert set(verdicts_of(examined("data-composition", upside_down)).values()) == {"not reproduced"}
 
 
 def test_one_run_against_the_other_is_undecided(examined: Callable[..., Path]) -> None:
@@ -222,7 +222,7 @@ def test_one_run_against_the_other_is_undecided(examined: Callable[..., Path]) -
     def torn(row: str, seed: int, task: str, category: str, case: int) -> float:
         return 3.0 + (0.4 if seed == 0 else -0.05) * (row == "E2") + 0.01 * _noise(row, seed, category, case)
 
-    assert said(examined("data-composition", torn))[1] == "undecided"
+    assert verdicts_of(examined("data-composition", torn))[1] == "undecided"
 
 
 def test_at_the_ceiling_nothing_is_decided(examined: Callable[..., Path]) -> None:
@@ -231,7 +231,7 @@ def test_at_the_ceiling_nothing_is_decided(examined: Callable[..., Path]) -> Non
     assert "too easy" in found["takeaways"][0]["claims"][0]["why"]
 
 
-def test_what_is_seen_through_the_ceiling_counts(examined: Callable[..., Path]) -> None:
+def test_what_shows_through_the_ceiling_counts(examined: Callable[..., Path]) -> None:
     def pressed(row: str, seed: int, task: str, category: str, case: int) -> float:
         return 4.95 - 0.04 * (row == "E2") + 0.01 * _noise(row, seed, category, case)
 
@@ -256,7 +256,7 @@ def test_too_few_or_too_equal_cases_decide_nothing(
     assert word in claim["why"]
 
 
-def test_a_study_that_is_half_done_says_so(examined: Callable[..., Path]) -> None:
+def test_a_study_that_is_half_done_lists_what_is_missing(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
     (folder / "examination" / "E5-seed0" / "000300" / "verdicts" / "probe.jsonl").unlink()
     (folder / "examination" / "E5-seed1" / "000300" / "verdicts" / "probe.jsonl").unlink()
@@ -274,8 +274,8 @@ def test_a_judge_that_scored_too_little_is_left_out(examined: Callable[..., Path
         file = folder / "examination" / f"E5-seed{seed}" / "000300" / "verdicts" / "probe.jsonl"
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         hard = sorted(line["score"] for line in lines)[3]
-        told = [line | {"status": "refused", "score": None} if line["score"] < hard else line for line in lines]
-        file.write_text("".join(json.dumps(line) + "\n" for line in told))
+        lines = [line | {"status": "refused", "score": None} if line["score"] < hard else line for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = results(folder)
     assert found["missing"] == ["E5-seed0", "E5-seed1"]
     assert found["short"][0] == {"gallery": "E5-seed0/000300", "judge": "probe", "scored": 117, "asked": 120}
@@ -298,9 +298,9 @@ def test_two_judges_of_one_name_are_refused(examined: Callable[..., Path]) -> No
 
 def test_seeds_that_are_new_join_a_study(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper, seeds=2)
-    study, begun = resolve_grid(plan.load_study("data-composition")[0], seeds=1), open_study(folder)
+    study, before = resolve_grid(plan.load_study("data-composition")[0], seeds=1), open_study(folder)
     begin_study(StudyFolder(folder), study.plan, study.definition(), 300, (5,), {})
-    assert begun.seeds == (0, 1)
+    assert before.seeds == (0, 1)
     assert open_study(folder).seeds == (0, 1, 5)
     assert results(folder)["missing"] == [f"E{i}-seed5" for i in range(1, 6)]
 
@@ -311,7 +311,7 @@ def test_specialists_together_answer_each_for_its_own(examined: Callable[..., Pa
 
     found = results(examined("teacher-guidance", by_teacher))
     row = next(row for row in found["tables"][0]["rows"] if row["name"] == "teacher:specialised")
-    values = {name: told["value"] for name, told in row["judges"]["probe"].items()}
+    values = {name: score["value"] for name, score in row["judges"]["probe"].items()}
     assert values == {"landscape": 2.0, "portrait": 4.0, "text": 3.0, "average": 3.0}
 
 

@@ -1,4 +1,4 @@
-"""The server: pictures for who asks right, a clear 4xx for who does not, and nothing that a request can break."""
+"""The server: pictures for valid requests, a clear 4xx for all others, and nothing that a request can break."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ def model(backbone: QwenImage21) -> Model:
 
 @asynccontextmanager
 async def client(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    """Requests go to the application itself; its lifespan is walked by hand, as an ASGI server does."""
+    """Requests go to the application itself; its lifespan is run by hand, as an ASGI server does."""
     app = server.app()
     async with server._lifespan(app):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
@@ -68,7 +68,7 @@ def bomb(width: int, height: int) -> bytes:
     )
 
 
-def drawn(answer: httpx.Response) -> list[Image.Image]:
+def pictures_in(answer: httpx.Response) -> list[Image.Image]:
     assert answer.status_code == 200, answer.text
     return [Image.open(io.BytesIO(base64.b64decode(one["b64_json"]))) for one in answer.json()["data"]]
 
@@ -81,7 +81,7 @@ def test_generations_are_the_samplers_pictures(model: Model) -> None:
     body = {"prompt": "a boat", "n": 2, "seed": 5, "size": "96x64", "response_format": "b64_json", "model": "tiny"}
     answer = asked(model, lambda http: http.post(GENERATIONS, json=body))
     expected = generate_pictures(model, ["a boat"] * 2, seed=5, size=(64, 96))
-    assert [opaque(p) for p in drawn(answer)] == [opaque(p) for p in expected]
+    assert [opaque(p) for p in pictures_in(answer)] == [opaque(p) for p in expected]
     assert [one["seed"] for one in answer.json()["data"]] == [5, 6]
 
 
@@ -97,8 +97,8 @@ def test_edits_are_the_samplers_pictures(model: Model) -> None:
 
     one, two = asked(model, talk)
     sources = [Image.open(io.BytesIO(png(size))) for size in ((96, 64), (64, 64), (32, 32))]
-    assert opaque(*drawn(one)) == opaque(*generate_pictures(model, ["make it night"], sources[:1], seed=3))
-    assert opaque(*drawn(two)) == opaque(*generate_pictures(model, ["join them"], sources[1:], seed=3))
+    assert opaque(*pictures_in(one)) == opaque(*generate_pictures(model, ["make it night"], sources[:1], seed=3))
+    assert opaque(*pictures_in(two)) == opaque(*generate_pictures(model, ["join them"], sources[1:], seed=3))
 
 
 def test_a_picture_does_not_depend_on_its_neighbours(model: Model) -> None:
@@ -112,7 +112,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(model: Model) -> None:
     for body, answer in zip(bodies, answers, strict=True):
         width, height = map(int, body["size"].split("x"))
         alone = generate_pictures(model, [body["prompt"]], seed=body["seed"], size=(height, width))
-        gap = ImageChops.difference(*(picture.convert("RGB") for picture in (*drawn(answer), *alone)))
+        gap = ImageChops.difference(*(picture.convert("RGB") for picture in (*pictures_in(answer), *alone)))
         assert max(high for _, high in gap.getextrema()) <= 1  # a batch sums in another order
 
 
@@ -213,11 +213,11 @@ def test_bad_bodies(model: Model, talk: Any, status: int, words: str) -> None:
 
     bad, good, health = asked(model, both)
     refused(bad, status, words)
-    assert len(drawn(good)) == 1
+    assert len(pictures_in(good)) == 1
     assert health["requests"] == 0
 
 
-def test_a_full_queue_tells_when_to_come_back(model: Model) -> None:
+def test_a_full_queue_answers_when_to_come_back(model: Model) -> None:
     async def talk(http: httpx.AsyncClient) -> list[httpx.Response]:
         body = {"prompt": "a boat", "seed": 1}
         return await asyncio.gather(*(http.post(GENERATIONS, json=body) for _ in range(7)))
@@ -246,7 +246,7 @@ def test_a_failure_costs_only_who_it_belongs_to(model: Model, monkeypatch: pytes
     assert [answer.status_code for answer in asked(model, talk)] == [200, 500, 200]
 
 
-def test_a_server_that_cannot_draw_any_more_says_so(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_can_make_no_more_pictures_is_unhealthy(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken CUDA context does not heal: who balances must send elsewhere. A picture that is drawn is health."""
     broken, answer_batch = [True], Worker._answer
 
@@ -258,12 +258,12 @@ def test_a_server_that_cannot_draw_any_more_says_so(model: Model, monkeypatch: p
     monkeypatch.setattr(Worker, "_answer", failing)
 
     async def talk(http: httpx.AsyncClient) -> list[int]:
-        told = []
+        statuses = []
         for seed in range(4):
             broken[0] = seed < 3
-            told.append((await http.post(GENERATIONS, json={"prompt": "a boat", "seed": seed})).status_code)
-            told.append((await http.get("/health")).status_code)
-        return told
+            statuses.append((await http.post(GENERATIONS, json={"prompt": "a boat", "seed": seed})).status_code)
+            statuses.append((await http.get("/health")).status_code)
+        return statuses
 
     assert asked(model, talk) == [500, 200, 500, 200, 500, 503, 200, 200]
 
@@ -304,7 +304,7 @@ def test_who_leaves_the_queue_takes_the_uploads_along(model: Model) -> None:
     assert stays[0].result().size == (64, 64)
 
 
-def test_closing_draws_what_waits(model: Model) -> None:
+def test_closing_serves_what_waits(model: Model) -> None:
     worker = Worker(model, LIMITS)
     answers = worker.submit(ImageRequest("a boat", 3, 1, None))
     answers[1].cancel()

@@ -44,7 +44,7 @@ def refused(answer: httpx.Response, status: int, words: str) -> None:
 
 
 def slowly(data: bytes) -> Iterator[bytes]:
-    """In parts, as a client sends that streams; without a length."""
+    """In chunks, as a client sends that streams; without a length."""
     for start in range(0, len(data), 2**16):
         yield data[start : start + 2**16]
 
@@ -63,7 +63,7 @@ def test_who_sends_too_much_hears_why(address: str) -> None:
         assert http.get("/health").json()["requests"] == 0
 
 
-def test_a_full_queue_tells_who_uploads(address: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_answers_who_uploads(address: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_taken", 2)
     with httpx.Client(base_url=address, timeout=30) as http:
         answer = http.post(EDITS, data={"prompt": "a"}, files={"image": ("x.png", bytes(8_000_000))})
