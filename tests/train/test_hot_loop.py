@@ -57,7 +57,7 @@ def test_the_rollout_ends_where_nothing_looks_further(exit_step: str, steps_run:
 
 @pytest.mark.parametrize("prefix", ["full", "stopped"])
 @pytest.mark.parametrize("exit_step", ["same", "drawn"])
-@pytest.mark.parametrize("terms", [None, ALL_EXTRA_LOSSES], ids=["bare", "terms"])
+@pytest.mark.parametrize("extra_losses", [None, ALL_EXTRA_LOSSES], ids=["bare", "terms"])
 def test_the_improved_step_is_run_once_where_asked(extra_losses: Any, exit_step: str, prefix: str) -> None:
     """The same figures and the same weights after, for one student forward less."""
     given, found, called, ended = batch(task="edit"), [], [], []
