@@ -9,8 +9,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -18,16 +16,6 @@ from typer.testing import CliRunner
 from fewstep.bench import ranks
 from fewstep.bench.report.build import build_report
 from fewstep.bench.report.pictures import PictureMode
-from fewstep.bench.report.table_markup import (
-    escaped,
-    latex,
-    markdown,
-)
-from fewstep.bench.report.tables import (
-    Cell,
-    ReportRow,
-    Table,
-)
 from fewstep.bench.suites import Suite
 from fewstep.cli.main import app
 from fewstep.runtime.errors import FewstepError, GalleryError
@@ -440,29 +428,3 @@ def test_the_command_refuses_with_2_and_prints_where_the_report_is(galleries: li
     result = runner.invoke(app, ["bench", "report", *map(str, galleries), "--to", str(to), "--no-pictures"])
     assert result.exit_code == 0, result.output
     assert "index.html" in result.output
-
-
-# ---- copies
-
-
-TEXT = st.text("\\|&%$#_{}~^−α \nab", max_size=12) | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-
-
-@settings(max_examples=100)
-@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=4))
-def test_no_text_breaks_out_of_its_cell(rows: list[tuple[str, str, str]]) -> None:
-    lines = tuple(ReportRow(name, (Cell(text, under),)) for name, text, under in rows)
-    table = Table("key", "Title", ("a column",), lines)
-    piped = [line for line in markdown(table).splitlines() if line.startswith("|")]
-    assert len(piped) == 2 + len(rows)
-    assert all(len(re.findall(r"(?<!\\)\|", line.replace(r"\\", ""))) == 3 for line in piped)
-    body = latex(table).split("\\midrule\n")[1].split("\n\\bottomrule")[0].split("\n")
-    assert len(body) == len(rows)
-    assert all(len(re.findall(r"(?<!\\)&", line.replace(r"\textbackslash{}", ""))) == 1 for line in body)
-
-
-@settings(max_examples=100)
-@given(TEXT)
-def test_latex_has_no_unescaped_special(text: str) -> None:
-    plain = re.sub(r"\\text\w+\{\}|\\[&%$#_{}]|\$-\$|\$\\\w+\$", "", escaped(text))
-    assert not set(plain) & set("&%$#_{}~^\\")

@@ -22,7 +22,6 @@ from fewstep.data.cases import (
     record_of,
     write_jsonl,
 )
-from fewstep.data.check import check_sources
 from fewstep.data.pictures import open_picture
 from fewstep.data.plan import DataPlan
 from fewstep.data.sources import (
@@ -31,13 +30,7 @@ from fewstep.data.sources import (
     task_streams,
 )
 from fewstep.runtime.errors import CaseError, RecipeError
-
-T2I = {"prompt": "a red boat"}
-
-
-def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: Any) -> Path:
-    Image.new(mode, size).save(path, **options)
-    return path
+from tests.data.made_files import T2I, jsonl, picture
 
 
 def png_header(path: Path, width: int, height: int) -> Path:
@@ -45,12 +38,6 @@ def png_header(path: Path, width: int, height: int) -> Path:
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     path.write_bytes(start + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
-    return path
-
-
-def jsonl(folder: Path, *records: Any) -> Path:
-    path = folder / "cases.jsonl"
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records), encoding="utf-8")
     return path
 
 
@@ -264,37 +251,6 @@ def test_nothing_comes_of_any_file_but_cases_and_refusals(lines: list[bytes]) ->
             (Path(folder) / name).write_bytes(b"\n".join(lines))
             with suppress(CaseError):
                 assert all(isinstance(entry, Case | CaseError) for entry in entries(Path(folder) / name))
-
-
-# ---- check
-
-
-def test_check_counts_finds_duplicates_and_names_each_problem(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "same.png")
-    picture(tmp_path / "b.png", (20, 20))
-    edit = {"prompt": "make it  BLUE", "category": "object"}
-    path = jsonl(
-        tmp_path,
-        {**T2I, "category": "landscape"},
-        {"prompt": "A red\tboat"},
-        {**edit, "control": "a.png"},
-        {**edit, "control": "same.png", "prompt": "Make it blue"},
-        {**edit, "control": "b.png"},
-        {"prompt": ""},
-    )
-    report = check_sources([path, tmp_path / "gone.jsonl"])
-    assert report.counts == {("edit", "object"): 3, ("t2i", "landscape"): 1, ("t2i", "uncategorised"): 1}
-    assert report.duplicates == ((f"{path}:1", f"{path}:2"), (f"{path}:3", f"{path}:4"))
-    assert len(report.problems) == 2
-    assert f"{path}:6: the prompt is empty" in report.problems[0]
-    assert not report.passed
-    assert check_sources([jsonl(tmp_path, T2I)]).passed
-
-
-def test_check_of_nothing_does_not_pass(tmp_path: Path) -> None:
-    (tmp_path / "cases.jsonl").write_text("")
-    assert "no case in it" in check_sources([tmp_path / "cases.jsonl"]).problems[0]
 
 
 # ---- the recipe's section

@@ -1,9 +1,6 @@
-"""Every format that people bring, as it should be and as it should not: read, refused with its place, converted."""
+"""Every format that people bring, as it should be and as it should not: read, and refused with its place."""
 
-import io
-import json
 import tarfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,43 +10,16 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from fewstep.data import sources
-from fewstep.data.cases import Case, record_of
-from fewstep.data.check import check_sources
-from fewstep.data.convert import convert
 from fewstep.data.formats import parquet as parquet_format
 from fewstep.data.formats.tar import tar
 from fewstep.data.sources import (
-    entries,
     entries_of,
     read_source,
 )
 from fewstep.runtime.errors import CaseError, EnvironmentRefused
-
-
-def png(colour: str = "teal", size: tuple[int, int] = (40, 30)) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", size, colour).save(stream, format="PNG")
-    return stream.getvalue()
-
-
-def found(path: Path, folder: Path) -> list[Case]:
-    cases = list(entries(path, folder / "unpacked"))
-    assert all(isinstance(case, Case) for case in cases), cases
-    return [case for case in cases if isinstance(case, Case)]
-
-
-def problems(path: Path, folder: Path) -> list[str]:
-    return [str(entry) for entry in entries(path, folder / "unpacked") if isinstance(entry, CaseError)]
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
+from tests.data.made_files import SAMPLES, found, packed, png, problems, write
 
 # ---- csv
 
@@ -210,30 +180,6 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
 # ---- tar
 
 
-def packed(
-    path: Path, members: dict[str, bytes], change: Callable[[tarfile.TarInfo], None] = lambda info: None
-) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            change(info)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
-SAMPLES = {
-    "n/001.png": png(),
-    "n/001.txt": b" a boat \n",
-    "n/001.cls": b"7",
-    "n/002.source1.jpg": png("red"),
-    "n/002.source2.png": png("blue"),
-    "n/002.json": json.dumps({"instruction": "join", "category": "object", "file_name": "002.target.png"}).encode(),
-    "n/002.target.png": png("white"),
-    "n/._002.txt": b"\0",
-}
-
-
 @pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.tgz"])
 def test_webdataset(tmp_path: Path, name: str) -> None:
     boat, join = found(packed(tmp_path / name, SAMPLES), tmp_path)
@@ -294,7 +240,7 @@ def test_a_torn_tar_is_never_taken_for_a_whole_one(
     assert len(found) in (0, 3), "all or none; three where only the marks behind the last sample were cut off"
 
 
-# ---- several files, caching, converting
+# ---- several files, caching
 
 
 def test_a_pattern_names_several_files(tmp_path: Path) -> None:
@@ -347,91 +293,3 @@ def test_an_archive_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     packed(path, {**SAMPLES, "n/003.txt": b"new"})
     assert len(read_source(str(path), "t2i", tmp_path / "cache")) == 2
     assert len(opened) == 2
-
-
-def test_converting_keeps_everything(tmp_path: Path) -> None:
-    to = tmp_path / "out" / "cases.jsonl"
-    convert(str(packed(tmp_path / "s.tar", SAMPLES)), to)
-    again = found(to, tmp_path)
-    assert [(case.id, case.task, case.category, case.prompt) for case in again] == [
-        ("n/001", "t2i", "uncategorised", "a boat"),
-        ("n/002", "edit", "object", "join"),
-    ]
-    records = [json.loads(line) for line in to.read_text().splitlines()]
-    assert all(name.startswith("cases-pictures/") for name in records[1]["reference_images"])
-    (tmp_path / "moved").mkdir()
-    (tmp_path / "out").rename(tmp_path / "moved" / "out")
-    assert len(found(tmp_path / "moved" / "out" / "cases.jsonl", tmp_path)) == 2, "the pictures went along"
-
-
-def test_converting_a_folder_names_its_pictures_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "set" / "x.png", png())
-    write(tmp_path / "set" / "x.txt", "a boat")
-    monkeypatch.chdir(tmp_path)
-    cases = convert("set", Path("cases.jsonl"))
-    assert json.loads(Path("cases.jsonl").read_text())["target_image"] == "set/x.png"
-    assert record_of(cases[0], tmp_path)["target_image"] == "set/x.png"
-    assert not Path("cases-pictures").exists()
-
-
-def test_nothing_is_left_of_a_conversion_that_was_refused(tmp_path: Path) -> None:
-    path = packed(tmp_path / "s.tar", {**SAMPLES, "n/003.png": png()})
-    with pytest.raises(CaseError, match="n/003: no prompt"):
-        convert(str(path), tmp_path / "cases.jsonl")
-    assert [file.name for file in tmp_path.iterdir()] == ["s.tar"]
-    write(tmp_path / "there.jsonl", "precious")
-    with pytest.raises(CaseError, match="is there already"):
-        convert(str(path), tmp_path / "there.jsonl")
-    with pytest.raises(CaseError, match=r"name a file that ends in \.jsonl"):
-        convert(str(path), tmp_path / "cases.csv")
-
-
-# ---- overlap with a benchmark
-
-LONG = "a small red boat lies on the quiet lake before the mountains"
-
-
-def test_overlap_with_a_suite_is_found_by_eight_words(tmp_path: Path) -> None:
-    suite = tmp_path / "suite"
-    write(suite / "suite.json", "{}")
-    lines = [
-        {"prompt": f"At dawn {LONG.upper()}, softly"},
-        {"prompt": "a red house"},
-        {"prompt": "小さな赤い船が湖に浮かぶ"},
-    ]
-    write(suite / "cases.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    mine = [
-        f"photo: {LONG}",
-        "a small red boat lies on the sea",
-        "A red house.",
-        "a red house at night",
-        "小さな赤い船が湖に沈む",
-    ]
-    path = write(tmp_path / "mine.txt", "\n".join(mine))
-    report = check_sources([path], against=suite)
-    assert [(found.where, found.suite) for found in report.overlap] == [
-        (f"{path}:1", f"{suite}/cases.jsonl:1"),
-        (f"{path}:3", f"{suite}/cases.jsonl:2"),
-        (f"{path}:5", f"{suite}/cases.jsonl:3"),
-    ]
-    assert report.overlap[0].words == "a small red boat lies on the quiet"
-    assert report.passed, "worth a look, and no failure"
-    assert check_sources([path]).overlap == ()
-
-
-@pytest.mark.parametrize("name", ["gone.jsonl", "empty", "s.csv"])
-def test_suites_without_prompts_are_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / "empty").mkdir()
-    write(tmp_path / "s.csv", "prompt\na\n")
-    with pytest.raises(CaseError, match=name):
-        check_sources([write(tmp_path / "mine.txt", "a")], against=tmp_path / name)
-
-
-def test_check_reads_archives_and_leaves_nothing(tmp_path: Path) -> None:
-    path = packed(tmp_path / "s.tar", {**SAMPLES, "n/004.txt": b"A boat"})
-    counted: list[int] = []
-    report = check_sources([path], on_progress=counted.append)
-    assert report.counts == {("edit", "object"): 1, ("t2i", "uncategorised"): 2}
-    assert report.duplicates == ((f"{path}:n/001", f"{path}:n/004"),)
-    assert counted == [1, 2, 3]
-    assert list(tmp_path.iterdir()) == [path]
