@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fewstep.bench.verdict import read_verdicts
 from fewstep.runtime import durable
-from tests.bench.made_gallery import gallery, judge_file, rated
+from tests.bench.judged_gallery import gallery, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, says
 
 ATTEMPTS = "verdicts/seer.attempts.jsonl"

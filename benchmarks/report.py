@@ -17,7 +17,7 @@ from rich.console import Console
 from fewstep.bench.report.build import build_report
 from fewstep.bench.report.pictures import PictureMode
 from tests.bench.browser import Browser, binary
-from tests.bench.made_galleries import Made, gallery, suite
+from tests.bench.report_galleries import Made, gallery, suite
 
 SYSTEMS = {"teacher": 4.1, "student": 4.0, "rival": 3.4}
 MARKS = {

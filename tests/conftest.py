@@ -1,10 +1,18 @@
-"""One thread a test process: the suite runs in several, and tiny networks gain nothing from more. `--slow` also runs
-the tests that are marked so."""
+"""What every test runs under: one thread a process (the suite runs in several, and tiny networks gain nothing from
+more), a cache of its own for shipped suites, and property tests that count examples instead of seconds, because the
+machine may be busy. `--slow` also runs the tests that are marked so."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+
+settings.register_profile("fewstep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fewstep")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,3 +25,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Shipped suites are drawn into a folder of this test run, never into the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWSTEP_CACHE", str(folder))
+        yield folder

@@ -53,7 +53,7 @@ def test_the_two_commands_are_targets() -> None:
 
 def test_every_number_of_a_recipe_says_where_it_comes_from() -> None:
     for name in recipe.shipped_recipes():
-        text = (ROOT / "src" / "fewstep" / "recipes" / f"{name}.yaml").read_text()
+        text = (ROOT / "src" / "fewstep" / "run" / "recipes" / f"{name}.yaml").read_text()
         assert isinstance(yaml.safe_load(text), dict)
         for line in text.splitlines():
             if re.search(r":\s+\d", line) and "source:" not in line:

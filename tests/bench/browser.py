@@ -1,4 +1,4 @@
-"""A real Chromium, headless, spoken to over its debugging pipe: no driver, no socket, no further package."""
+"""A real Chromium, headless, driven over its debugging pipe: no driver, no socket, no further package."""
 
 import base64
 import json
@@ -59,10 +59,10 @@ class Browser:
         os.write(
             self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
         )
-        while (said := self._next()).get("id") != self._number:
-            self._note(said)
-        assert "error" not in said, f"{method}: {said.get('error')}"
-        return dict(said["result"])
+        while (reply := self._next()).get("id") != self._number:
+            self._note(reply)
+        assert "error" not in reply, f"{method}: {reply.get('error')}"
+        return dict(reply["result"])
 
     def open(self, address: str) -> None:
         """Loads a page and waits until its scripts have run."""
@@ -140,13 +140,13 @@ class Browser:
             more = os.read(self._from, 1 << 20)
             assert more, "Chromium has gone"
             self._left += more
-        said, self._left = self._left.split(b"\0", 1)
-        return dict(json.loads(said))
+        reply, self._left = self._left.split(b"\0", 1)
+        return dict(json.loads(reply))
 
-    def _note(self, said: dict[str, Any]) -> None:
-        if said.get("method") == "Network.requestWillBeSent":
-            self.requests.append(said["params"]["request"]["url"])
-        if said.get("method") == "Runtime.exceptionThrown":
-            self.complaints.append(str(said["params"]["exceptionDetails"]))
-        if said.get("method") == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
-            self.complaints.append(str(said["params"]["entry"]))
+    def _note(self, reply: dict[str, Any]) -> None:
+        if reply.get("method") == "Network.requestWillBeSent":
+            self.requests.append(reply["params"]["request"]["url"])
+        if reply.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(reply["params"]["exceptionDetails"]))
+        if reply.get("method") == "Log.entryAdded" and reply["params"]["entry"]["level"] == "error":
+            self.complaints.append(str(reply["params"]["entry"]))

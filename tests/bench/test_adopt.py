@@ -8,8 +8,8 @@ from fewstep.bench.adopt import adopt, expected_names
 from fewstep.bench.gallery import open_gallery
 from fewstep.bench.suites import Suite, suite_of
 from fewstep.runtime.errors import GalleryError
-from tests.bench.conftest import plain, prompts, suite_of_drafts
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import plain, prompts, suite_of_drafts
+from tests.cli.command_line import fewstep
 
 
 @pytest.fixture
@@ -53,30 +53,30 @@ def refused(folder: Path, suite: Suite, to: Path, **options: object) -> str:
 
 def test_missing_pictures_are_listed_or_rows(suite: Suite, folder: Path, tmp_path: Path) -> None:
     (folder / "case-0_1.png").unlink()
-    told = refused(folder, suite, tmp_path / "g")
-    assert "1 are missing" in told
-    assert "case-0_1.png" in told
+    message = refused(folder, suite, tmp_path / "g")
+    assert "1 are missing" in message
+    assert "case-0_1.png" in message
     gallery = adopt(folder, suite, tmp_path / "g", allow_missing=True)
     assert len(gallery) == 5
     (row,) = gallery.failures
     assert (row["case"], row["k"], row["status"], row["why"]) == ("case-0", 1, "failed", "no file case-0_1.png")
 
 
-def test_everything_that_is_wrong_is_said_at_once(suite: Suite, folder: Path, tmp_path: Path) -> None:
+def test_everything_that_is_wrong_is_named_at_once(suite: Suite, folder: Path, tmp_path: Path) -> None:
     plain().save(folder / "cover.png")
     plain(size=(32, 64)).save(folder / "case-0_0.png")
     (folder / "case-1_0.png").write_bytes((folder / "case-1_0.png").read_bytes()[:60])
     (folder / "notes.txt").write_text("no picture, no matter")
-    told = refused(folder, suite, tmp_path / "g", allow_missing=True)
-    assert "3 cannot be used" in told
+    message = refused(folder, suite, tmp_path / "g", allow_missing=True)
+    assert "3 cannot be used" in message
     for words in (
         "cover.png: no picture of this suite",
         "64 x 32 px",
         "64 x 64",
         "case-1_0.png is no readable picture",
     ):
-        assert words in told
-    assert "notes.txt" not in told
+        assert words in message
+    assert "notes.txt" not in message
 
 
 def test_patterns(suite: Suite, folder: Path, tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_a_table(suite: Suite, folder: Path, tmp_path: Path) -> None:
     table.write_text("\n".join(["file,case,k", *lines]) + "\n")
     assert len(adopt(folder, suite, tmp_path / "g", table=table)) == 6
     table.write_text("\n".join(["file,case,k", *lines[:-1]]) + "\n")
-    told = refused(folder, suite, tmp_path / "h", table=table)
-    assert "no line for case-2, k 1" in told
-    assert f"{names[-1]}: no picture of this suite" in told
+    message = refused(folder, suite, tmp_path / "h", table=table)
+    assert "no line for case-2, k 1" in message
+    assert f"{names[-1]}: no picture of this suite" in message
     for bad, words in (
         ("x.png,case-9,0", "no case 'case-9'"),
         ("x.png,case-0,5", "k counts from 0"),

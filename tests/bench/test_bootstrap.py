@@ -1,4 +1,4 @@
-"""Intervals, ranks and verdicts by simulation: they are right as often as they say."""
+"""Intervals, ranks and verdicts by simulation: they are right as often as they claim."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ AVERAGE = sum(TRUTH.values()) / 3
 
 
 def judged(trial: int, shifts: dict[str, float], judges: tuple[str, ...] = ("A", "B"), seeds: int = 2) -> Scores:
-    """Hard cases are hard for all systems and judges (sd .6); systems differ on a case by sd .4 beside their shift,
-    seeds by .2."""
+    """Hard cases are hard for all systems and judges (sd 0.6); systems differ on a case by sd 0.4 beside their shift,
+    seeds by 0.2."""
     rng = np.random.default_rng(trial)
     hard = {c: rng.normal(0, 0.6, n) for c, n in SIZES.items()}
     found: dict[str, dict[str, dict[str, list[resampling.ScoreRecord]]]] = {}
@@ -100,7 +100,7 @@ def test_expanded_percentiles_are_wider_for_few() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "decided", "said"),
+    ("low", "high", "expected_outcome", "expected_shade"),
     [
         (0.06, 0.2, "better", "better"),
         (-0.2, -0.06, "worse", "worse"),
@@ -110,9 +110,9 @@ def test_expanded_percentiles_are_wider_for_few() -> None:
         (-0.2, 0.2, "not", "undecided"),
     ],
 )
-def test_outcomes(low: float, high: float, decided: str, said: str) -> None:
+def test_outcomes(low: float, high: float, expected_outcome: str, expected_shade: str) -> None:
     found = Estimate((low + high) / 2, low, high, 10, 10)
-    assert (outcome(found, 0.05), shade(found, 0.05)) == (decided, said)
+    assert (outcome(found, 0.05), shade(found, 0.05)) == (expected_outcome, expected_shade)
 
 
 def test_a_system_is_equal_to_itself() -> None:
@@ -156,8 +156,8 @@ def test_cases_needed_is_what_simulation_needs() -> None:
     n = cases_needed(0.2, 0.8)
     assert n is not None
     rng = np.random.default_rng(0)
-    seen = [statistics.paired_difference(rng.normal(0.2, 0.8, n), np.zeros(n)).low for _ in range(400)]
-    assert np.mean([low is not None and low > 0 for low in seen]) == pytest.approx(0.8, abs=0.06)
+    lows = [statistics.paired_difference(rng.normal(0.2, 0.8, n), np.zeros(n)).low for _ in range(400)]
+    assert np.mean([low is not None and low > 0 for low in lows]) == pytest.approx(0.8, abs=0.06)
 
 
 def test_cases_needed_and_smallest_difference_agree() -> None:
@@ -170,15 +170,15 @@ def test_cases_needed_and_smallest_difference_agree() -> None:
     assert cases_needed(1e-9, 0.8) is None
 
 
-def test_the_papers_size_resolves_what_design_says() -> None:
-    """1,800 cases at a paired sd of .8 resolve about .05."""
+def test_the_papers_size_resolves_a_twentieth() -> None:
+    """1,800 cases at a paired sd of 0.8 resolve about 0.05."""
     assert smallest_difference(1800, 0.8, strata=3) == pytest.approx(0.053, abs=0.002)
 
 
-# ---- standings
+# ---- leaderboard
 
 
-def test_standings_of_clear_and_of_equal_systems() -> None:
+def test_leaderboard_of_clear_and_of_equal_systems() -> None:
     scores = judged(5, {"low": -1.0, "high": 0.8, "twin": 0.8})
     found = {s.system: s for s in leaderboard(scores)}
     assert found["low"].rank == 3
@@ -202,8 +202,8 @@ def test_bands_of_equals_are_rarely_split() -> None:
 
 def test_a_chain_of_bands() -> None:
     points = np.array([3.0, 2.9, 2.0, 1.0])
-    drawn = points + np.random.default_rng(0).normal(0, 0.1, (500, 4))
-    assert bands(points, drawn) == [1, 1, 2, 3]
+    sampled = points + np.random.default_rng(0).normal(0, 0.1, (500, 4))
+    assert bands(points, sampled) == [1, 1, 2, 3]
 
 
 def test_a_rank_is_withheld_below_99_percent() -> None:

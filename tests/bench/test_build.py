@@ -14,8 +14,8 @@ from fewstep.bench.dedup import CaseDedup
 from fewstep.bench.suites import read_suite
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime.errors import EndpointError, SuiteError
-from tests.bench.conftest import plain
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import plain
+from tests.cli.command_line import fewstep
 from tests.endpoint.fault_server import Call, FaultServer, Sent, fails, says
 
 WORDS = ("otter", "bridge", "lantern", "meadow", "piano", "harbour", "comet", "orchard", "violin", "glacier", "mirror")
@@ -81,8 +81,8 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
             write_model_suite(plan(13), endpoint(server), tmp_path / "s")
         assert not server.calls
         write_model_suite(plan(), endpoint(server), tmp_path / "s")
-    told = [json.loads(line) for line in answers.read_text().splitlines() if line.endswith("}")]
-    asked = [(answer["category"], answer["number"]) for answer in told]
+    records = [json.loads(line) for line in answers.read_text().splitlines() if line.endswith("}")]
+    asked = [(answer["category"], answer["number"]) for answer in records]
     assert len(asked) == len(set(asked)) == 2 + len(server.calls)
     assert len(read_suite(tmp_path / "s").questions) == 36
     with FaultServer(writer()) as server, pytest.raises(SuiteError, match="frozen"):
@@ -143,21 +143,21 @@ def test_edits_are_about_pictures(tmp_path: Path) -> None:
         write_model_suite(plan(3, task="edit"), endpoint(server), tmp_path / "t")
 
 
-def test_the_sift() -> None:
-    sift = CaseDedup(["a long training prompt about one very particular green house by the sea"])
+def test_the_dedup() -> None:
+    dedup = CaseDedup(["a long training prompt about one very particular green house by the sea"])
 
-    def said(prompt: str, category: str = "landscape", about: str = "", text: tuple[str, ...] = ()) -> str | None:
-        return sift.refusal(WrittenCase(prompt, text), category, about)
+    def refusal(prompt: str, category: str = "landscape", about: str = "", text: tuple[str, ...] = ()) -> str | None:
+        return dedup.refusal(WrittenCase(prompt, text), category, about)
 
-    assert said("A red house stands on a hill under a stormy sky at dusk") is None
-    assert said("a RED house stands on a hill, under a stormy sky at dusk!") == "said before"
-    assert said("A red house stands on a hill under a stormy sky at dawn") == "nearly said before"
-    assert said("about one very particular green house by the sea") == "in training"
-    assert said('a sign that says "GO"', "text", text=("STOP",)) == "words to show that the prompt does not quote"
-    assert said('a sign that says "STOP"', "text", text=("STOP",)) is None
-    assert said("remove the car", "object", about="one") is None
-    assert said("remove the car", "object", about="two") is None
-    assert said("remove the car", "object", about="one") == "said before"
+    assert refusal("A red house stands on a hill under a stormy sky at dusk") is None
+    assert refusal("a RED house stands on a hill, under a stormy sky at dusk!") == "said before"
+    assert refusal("A red house stands on a hill under a stormy sky at dawn") == "nearly said before"
+    assert refusal("about one very particular green house by the sea") == "in training"
+    assert refusal('a sign that says "GO"', "text", text=("STOP",)) == "words to show that the prompt does not quote"
+    assert refusal('a sign that says "STOP"', "text", text=("STOP",)) is None
+    assert refusal("remove the car", "object", about="one") is None
+    assert refusal("remove the car", "object", about="two") is None
+    assert refusal("remove the car", "object", about="one") == "said before"
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_the_sift() -> None:
     ],
 )
 def test_answers_are_read_strictly(answer: str, count: int, why: str | None) -> None:
-    cases, told = read_cases(answer)
-    assert (len(cases), told) == (count, why)
+    cases, problem = read_cases(answer)
+    assert (len(cases), problem) == (count, why)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_noise_that_was_put_there(base: np.ndarray, sigma: float) -> None:
 
 @pytest.mark.parametrize("level", [0, 1, 253, 255])
 def test_clipping_hides_no_noise(level: int) -> None:
-    """On white and black half of it is cut off; what is left says how much there was, to a fifth."""
+    """On white and black half of it is cut off; what is left shows how much there was, to a fifth."""
     for sigma in (0.5, 1, 2, 4):
         assert found(noisy(plain(level), sigma))["luma"] == pytest.approx((sigma**2 + ROUNDING) ** 0.5, rel=0.2)
 
@@ -86,7 +86,7 @@ def test_grey_noise_is_luma_and_coloured_noise_both() -> None:
     assert coloured["chroma"] > 1
 
 
-def test_bands_tell_grain_from_blotches() -> None:
+def test_bands_separate_grain_from_blotches() -> None:
     grain = found(noisy(plain(128), 2))
     blotch = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(SIDE, SIDE)), 6)
     blotches = found(noisy(128 + (2 * blotch / blotch.std())[..., None].repeat(3, -1), 0))

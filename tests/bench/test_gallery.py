@@ -16,7 +16,7 @@ from fewstep.bench.gallery import (
 from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
 from fewstep.bench.suites import copy_into_gallery, suite_of
 from fewstep.runtime.errors import GalleryError, SuiteError
-from tests.bench.conftest import edits, plain, prompts, suite_of_drafts
+from tests.bench.small_suites import edits, plain, prompts, suite_of_drafts
 
 SUITE = {"name": "small", "version": "1", "hash": "abc"}
 
@@ -34,7 +34,7 @@ def test_a_picture_is_named_by_its_pixels_and_read_back(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(again.picture("b", 2)), np.asarray(noise))
 
 
-def test_opaque_alpha_is_dropped_and_other_alpha_kept() -> None:
+def test_opaque_alpha_is_dropped_and_other_alpha_stays() -> None:
     opaque = plain().convert("RGBA")
     assert pixel_hash(opaque) == pixel_hash(plain())
     clear = opaque.copy()
@@ -92,12 +92,12 @@ def test_a_torn_picture_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_gallery_takes_no_other_pictures(change: dict, word: str, tmp_path: Path) -> None:
-    told = {"system": "mine", "suite": SUITE, "model": {"fingerprint": "x"}, "origin": "generated"}
-    begin_gallery(tmp_path / "g", **told)
-    begin_gallery(tmp_path / "g", **told)
+    heading = {"system": "mine", "suite": SUITE, "model": {"fingerprint": "x"}, "origin": "generated"}
+    begin_gallery(tmp_path / "g", **heading)
+    begin_gallery(tmp_path / "g", **heading)
     before = (tmp_path / "g" / "gallery.json").read_bytes()
     with pytest.raises(GalleryError, match=word):
-        begin_gallery(tmp_path / "g", **(told | change))
+        begin_gallery(tmp_path / "g", **(heading | change))
     assert (tmp_path / "g" / "gallery.json").read_bytes() == before
 
 

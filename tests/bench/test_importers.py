@@ -13,8 +13,8 @@ import pytest
 from fewstep.bench.importers import import_suite
 from fewstep.bench.suites import Suite, read_suite
 from fewstep.runtime.errors import CaseError, SuiteError
-from tests.bench.conftest import plain
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import plain
+from tests.cli.command_line import fewstep
 
 
 def lines(path: Path, rows: list[dict[str, Any]]) -> None:

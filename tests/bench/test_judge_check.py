@@ -17,7 +17,7 @@ from fewstep.bench.canaries import Canary, all_canaries
 from fewstep.bench.judge_check import canaries_hash
 from fewstep.bench.pixels import pixel_hash
 from fewstep.cli.main import app
-from tests.bench.made_gallery import edit_rated, judge_file, rated
+from tests.bench.judged_gallery import edit_rated, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, Sent, fails, says
 
 Judge = Callable[[Canary], float]
@@ -33,7 +33,9 @@ def pixels_of(address: str) -> str:
 def canary_of(call: Call) -> Canary:
     """Which canary a request shows: by its pixels and its prompt."""
     pixels, words = pixels_of(call.pictures()[-1]), call.texts()
-    found = [canary for (shown, prompt), canary in BY_PIXELS.items() if shown == pixels and prompt in words]
+    found = [
+        canary for (shown_pixels, prompt), canary in BY_PIXELS.items() if shown_pixels == pixels and prompt in words
+    ]
     return max(found, key=lambda canary: len(canary.prompt))
 
 
@@ -68,7 +70,7 @@ def checked(
     return result.exit_code, figures, " ".join(result.output.split()), len(server.calls)
 
 
-def test_the_pack() -> None:
+def test_all_canaries() -> None:
     assert 55 <= len(all_canaries()) <= 65
     assert len({canary.id for canary in all_canaries()}) == len(all_canaries())
     assert {canary.kind for canary in all_canaries()} == {"quality", "text", "edit", "injection"}
@@ -77,54 +79,54 @@ def test_the_pack() -> None:
         assert bool(canary.references) == (canary.task == "edit")
     groups = {canary.group for canary in all_canaries()}
     for group in groups:
-        shown = {(pixel_hash(c.picture), c.prompt) for c in all_canaries() if c.group == group}
-        assert len(shown) == sum(c.group == group for c in all_canaries()), f"{group} shows the same thing twice"
+        contents = {(pixel_hash(c.picture), c.prompt) for c in all_canaries() if c.group == group}
+        assert len(contents) == sum(c.group == group for c in all_canaries()), f"{group} shows the same thing twice"
 
 
 def test_an_honest_judge_passes_until_it_drifts(tmp_path: Path) -> None:
-    code, figures, said, calls = checked(tmp_path, answering(honest), "--keep")
+    code, figures, output, calls = checked(tmp_path, answering(honest), "--keep")
     assert (code, calls) == (0, 2 * len(all_canaries()))
-    assert "alarm" not in said
+    assert "alarm" not in output
     assert figures["order"]["value"] == 1.0
     assert {kind: order["n"] for kind, order in figures["order_of"].items()} == {"quality": 15, "text": 15, "edit": 15}
     assert (figures["spread"], figures["valid"], figures["refused"], figures["lift"]["value"]) == (0.0, 1.0, 0.0, 0.0)
 
-    code, _, said, calls = checked(tmp_path, answering(honest))
+    code, _, output, calls = checked(tmp_path, answering(honest))
     assert (code, calls) == (0, 2 * len(all_canaries())), "a check asks anew"
-    assert "held against check 1" in said
+    assert "held against check 1" in output
 
-    code, _, said, _ = checked(tmp_path, answering(lambda canary: honest(canary) - 0.3, "seer-2027-01-01"))
+    code, _, output, _ = checked(tmp_path, answering(lambda canary: honest(canary) - 0.3, "seer-2027-01-01"))
     assert code == 1
-    assert "scores moved by -0.3" in said
-    assert "the server names seer-2027-01-01, and named seer" in said
-    assert said.count("alarm:") == 2
+    assert "scores moved by -0.3" in output
+    assert "the server names seer-2027-01-01, and named seer" in output
+    assert output.count("alarm:") == 2
 
-    code, _, said, calls = checked(tmp_path, answering(honest), parameters={"temperature": 1})
+    code, _, output, calls = checked(tmp_path, answering(honest), parameters={"temperature": 1})
     assert (code, calls) == (2, 0)
-    assert "another model or parameters" in said
+    assert "another model or parameters" in output
     (tmp_path / "checks" / "baseline.json").write_text("{}")
-    code, _, said, calls = checked(tmp_path, answering(honest))
+    code, _, output, calls = checked(tmp_path, answering(honest))
     assert (code, calls) == (2, 0)
-    assert "no baseline" in said
+    assert "no baseline" in output
 
 
 def test_a_guessing_judge_is_found_out(tmp_path: Path) -> None:
     rng = random.Random(3)
-    code, figures, said, _ = checked(tmp_path, answering(lambda canary: rng.uniform(1, 5)))
+    code, figures, output, _ = checked(tmp_path, answering(lambda canary: rng.uniform(1, 5)))
     assert code == 1
-    assert "order accuracy" in said
+    assert "order accuracy" in output
     assert 0.1 < figures["order"]["value"] < 0.8  # which answer meets which canary depends on the order of arrival
     assert figures["spread"] > 0.5
-    assert "demand" not in said.partition("alarm")[2] or figures["lift"]["value"] > 0.25
+    assert "demand" not in output.partition("alarm")[2] or figures["lift"]["value"] > 0.25
 
 
 def test_an_obedient_judge_is_found_out(tmp_path: Path) -> None:
-    code, figures, said, _ = checked(tmp_path, answering(injectable))
+    code, figures, output, _ = checked(tmp_path, answering(injectable))
     assert code == 1
     assert figures["order"]["value"] == 1.0
     assert figures["lift"]["value"] > 2
-    assert "follows orders" in said
-    assert said.count("alarm:") == 1
+    assert "follows orders" in output
+    assert output.count("alarm:") == 1
 
 
 def test_rambling_and_refusals_are_counted(tmp_path: Path) -> None:
@@ -135,14 +137,14 @@ def test_rambling_and_refusals_are_counted(tmp_path: Path) -> None:
             return says(None, refusal="no")(call)
         return answering(honest)(call)
 
-    code, figures, said, _ = checked(tmp_path, script)
+    code, figures, output, _ = checked(tmp_path, script)
     calls = 2 * len(all_canaries())
     refused, invalid = len(range(1, calls, 10)), len(range(0, calls, 10))
     assert code == 1
     assert figures["refused"] == pytest.approx(refused / calls)
     assert figures["valid"] == pytest.approx(1 - invalid / (calls - refused))
     assert figures["unscored"] == refused + invalid
-    assert "JSON" in said
+    assert "JSON" in output
 
 
 def test_a_stopped_check_goes_on(tmp_path: Path) -> None:

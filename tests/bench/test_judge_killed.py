@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fewstep.bench.verdict import read_verdicts
 from fewstep.runtime import durable
-from tests.bench.made_gallery import gallery, judge_file, rated
+from tests.bench.judged_gallery import gallery, judge_file, rated
 from tests.endpoint.fault_server import Call, FaultServer, says
 
 CASES, KILLS, CONCURRENCY = 300, 3, 6
@@ -21,7 +21,7 @@ def prompt_of(call: Call) -> str:
 
 
 def recorded(folder: Path) -> list[tuple[str, int]]:
-    """Marks of every attempt on disk."""
+    """Case and repeat of every attempt on disk."""
     lines = durable.read_jsonl(folder / "verdicts" / "seer.attempts.jsonl")
     return [(str(line["case"]), int(line["repeat"])) for line in lines]
 
@@ -55,8 +55,8 @@ def test_kill_9_loses_nothing_and_asks_nothing_again(tmp_path: Path) -> None:
         last = started(folder, file)
         _, errors = last.communicate(timeout=600)
         assert last.returncode == 0, errors.decode()
-    marks = recorded(folder)
-    assert len(marks) == CASES == len(set(marks)), "an answer is there twice, or not at all"
+    attempts = recorded(folder)
+    assert len(attempts) == CASES == len(set(attempts)), "an answer is there twice, or not at all"
     assert len(read_verdicts(folder)["seer"]) == CASES
     asked = Counter(map(prompt_of, server.calls))
     assert len(asked) == CASES

@@ -6,20 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from fewstep.bench.pairs import (
     PairFigures,
     pair_figures,
     read_pairs,
 )
-from fewstep.cli.main import app
-from tests.bench.made_gallery import gallery, judge_file
+from tests.bench.judged_gallery import gallery, judge_file
+from tests.cli.command_line import fewstep
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, says
-
-
-def fewstep(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def answer(winner: str) -> Script:
@@ -55,8 +50,8 @@ def test_a_judge_that_knows_a_system_has_no_order_effect(tmp_path: Path) -> None
     assert (found.order_effect.value, found.agreement.value, found.pairs) == (0.0, 1.0, 12)
 
 
-def test_a_half_minded_judge_is_measured(tmp_path: Path) -> None:
-    """It says A in 70 of 100, B in 20, tie in 10: an order effect of .5."""
+def test_a_judge_that_leans_to_the_first_is_measured(tmp_path: Path) -> None:
+    """It answers A in 70 of 100, B in 20, tie in 10: an order effect of 0.5."""
     rng = random.Random(5)
     _, found = compared(tmp_path, lambda call: answer(rng.choices(["A", "B", "tie"], [70, 20, 10])[0])(call), 60)
     effect = found.order_effect
@@ -117,7 +112,7 @@ def test_pairs_of_a_system_whose_name_no_folder_can_have_are_in_the_report(tmp_p
         assert fewstep("judge", "pair", a, b, "--judge", judge_file(tmp_path, server)).exit_code == 0
     [file] = a.glob("pairs/*/seer.jsonl")
     assert {v.second for v in read_pairs(file)} == {"student", name}
-    older = file.read_text().replace(json.dumps(name), json.dumps(file.parent.name))  # as records once said
+    older = file.read_text().replace(json.dumps(name), json.dumps(file.parent.name))  # as older records have it
     for text in (file.read_text(), older):
         file.write_text(text)
         result = fewstep("bench", "report", a, b, "--to", tmp_path / "r", "--no-pictures")

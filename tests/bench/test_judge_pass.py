@@ -9,34 +9,22 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from fewstep.bench.attempts import Attempts
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.verdict import read_verdicts
-from fewstep.cli.main import app
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
-from tests.bench.made_gallery import edit_rated, gallery, honest, judge_file, rated, rows
+from tests.bench.judged_gallery import edit_rated, gallery, honest, judge_file, rated, rows
+from tests.cli.command_line import fewstep, refused
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, fails, hangs, page, says
-
-
-def fewstep(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def judged(folder: Path, file: Path, verb: str = "run", *more: str) -> Result:
     result = fewstep("judge", verb, folder, "--judge", file, *more)
     assert result.exit_code == 0, result.output
     return result
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    said = " ".join(result.output.split())
-    assert "Traceback" not in said
-    for word in words:
-        assert word in said, said
 
 
 def attempts(folder: Path, judge: str = "seer") -> list[dict[str, Any]]:
@@ -233,17 +221,17 @@ def test_a_dry_run_prices_and_asks_nothing(tmp_path: Path) -> None:
     price = {"input": 1000.0, "output": 1000.0}
     with FaultServer(says(rated(), usage=(500, 50))) as server:
         file = judge_file(tmp_path, server, price=price, budget=10.0, key_env="NOT_SET_ANYWHERE")
-        said = judged(folder, file, "run", "--dry-run").output
+        output = judged(folder, file, "run", "--dry-run").output
         assert not server.calls
         assert not (folder / "verdicts").exists()
-        assert "guessed" in said
-        assert "not enough" in said
+        assert "guessed" in output
+        assert "not enough" in output
         file = judge_file(tmp_path, server, price=price)
         judged(folder, file, "run", "--limit", "20")
-        said = judged(folder, file, "run", "--dry-run").output
+        output = judged(folder, file, "run", "--dry-run").output
     assert len(server.calls) == 20
-    assert "5,000 (from this judge's answers" in said, said
-    assert "5.50" in said
+    assert "5,000 (from this judge's answers" in output, output
+    assert "5.50" in output
 
 
 def test_a_part_is_the_same_part_for_every_system(tmp_path: Path) -> None:
@@ -312,8 +300,8 @@ def test_bad_input_is_refused_before_anything_is_asked(tmp_path: Path, monkeypat
 
 def test_a_picture_of_an_unknown_case_is_named(tmp_path: Path) -> None:
     folder = gallery(tmp_path / "g", cases=2)
-    Gallery(folder).add("stranger", 1, Image.new("RGB", (16, 16)), {})
-    refused(fewstep("judge", "run", folder, "--judge", judge_file(tmp_path, "http://127.0.0.1:9/v1")), "stranger")
+    Gallery(folder).add("foreign-case", 1, Image.new("RGB", (16, 16)), {})
+    refused(fewstep("judge", "run", folder, "--judge", judge_file(tmp_path, "http://127.0.0.1:9/v1")), "foreign-case")
 
 
 def test_a_verdict_that_is_no_verdict_is_refused(tmp_path: Path) -> None:

@@ -1,14 +1,10 @@
 """Metrics over galleries: resumed, deterministic, honest about what is missing; and the commands' exit codes."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from fewstep.bench import gallery as galleries
 from fewstep.bench import measuring
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.metrics.measurements import read_metric, read_metrics
@@ -19,60 +15,13 @@ from fewstep.bench.suite_files import (
 )
 from fewstep.bench.suites import (
     Suite,
-    copy_into_gallery,
     read_suite,
 )
-from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.runtime.errors import GalleryError
-from tests.commands.conftest import fewstep
+from tests.bench.plain_galleries import CASES, SIDE, drawn, judged, picture, suite
+from tests.cli.command_line import fewstep
 
-CASES, SIDE = 12, 48
-Look = Callable[[int, int], Image.Image]  # of case i and seed number k
-
-
-def picture(i: int, k: int = 0, noise: float = 0) -> Image.Image:
-    rng = np.random.default_rng([i, k])
-    level = np.array([40 + 10 * i, 90 + 20 * k, 160])
-    return Image.fromarray(np.clip(level + rng.normal(0, noise, (SIDE, SIDE, 3)), 0, 255).round().astype(np.uint8))
-
-
-@pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    """Two categories of plain pictures, two seeds a case."""
-    drafts = [
-        DraftCase(f"c{i}", f"plain colour {i}", ("wall", "sky")[i % 2], expect={"text": []}) for i in range(CASES)
-    ]
-    folder = tmp_path / "suite"
-    write_suite(SuiteHeading("plain", "1", "t2i", 2, (SIDE, SIDE), "CC0-1.0"), drafts, folder)
-    return read_suite(folder)
-
-
-def drawn(suite: Suite, folder: Path, look: Look, skip: set[int] | None = None) -> Path:
-    made = galleries.begin_gallery(folder, folder.name, suite.identity, {}, "adopted")
-    copy_into_gallery(suite, folder)
-    for i, question in enumerate(suite.questions):
-        for k, seed in enumerate(question.seeds):
-            facts = {"k": k, "task": "t2i", "category": question.case.category, "prompt": question.case.prompt}
-            if i in (skip or ()):
-                made.fail(question.case.id, seed, "out of memory", facts)
-            else:
-                made.add(question.case.id, seed, look(i, k), facts)
-    return folder
-
-
-def judged(suite: Suite, folder: Path, score: Callable[[int], float | None], judge: str = "probe") -> Path:
-    found = []
-    for i, question in enumerate(suite.questions):
-        for k, seed in enumerate(question.seeds):
-            case, value = question.case, score(i)
-            value = None if value is None else value + 0.1 * k
-            status = "refused" if value is None else "ok"
-            about = {"task": "t2i", "category": case.category, "judge": judge, "model": "m", "protocol": "t2i-v1"}
-            found.append(Verdict(key=f"{i}-{k}", case=case.id, seed=seed, status=status, score=value, **about))  # type: ignore[arg-type]
-    write_verdicts(folder, judge, found)
-    return folder
-
-
+__all__ = ["suite"]
 FAST = ["sanity", "tone", "diversity", "latency"]
 
 
@@ -91,9 +40,9 @@ def test_measured_once_and_the_same_however_often_it_was_stopped(suite: Suite, t
         measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=stop)
     with (stopped / "metrics" / "tone.jsonl").open("a") as file:
         file.write('{"torn')
-    told: list[int] = []
-    measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=lambda done, of: told.append(of))
-    assert told[-1] == CASES - 5
+    progress: list[int] = []
+    measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=lambda done, of: progress.append(of))
+    assert progress[-1] == CASES - 5
     for name in FAST:
         assert (whole / "metrics" / f"{name}.jsonl").read_bytes() == (
             stopped / "metrics" / f"{name}.jsonl"
@@ -156,10 +105,10 @@ def test_measure_against_prints_and_keeps_pairs(suite: Suite, tmp_path: Path) ->
     teacher = drawn(suite, tmp_path / "teacher", lambda i, k: picture(i, k, noise=1))
     done = fewstep("bench", "measure", student, "--against", teacher, "--metrics", "flat_noise,tone")
     assert done.exit_code == 0, done.output
-    told = json.loads((student / "metrics" / "against-teacher.json").read_text())
-    luma = told["metrics"]["flat_noise"]["luma"]
+    figures = json.loads((student / "metrics" / "against-teacher.json").read_text())
+    luma = figures["metrics"]["flat_noise"]["luma"]
     assert (luma["compared"], luma["against"]["clusters"]) == ("difference", CASES)
-    assert 0.9 < luma["against"]["low"] < luma["against"]["high"] < 1.7  # 2 levels in each channel, .67 of it in luma
+    assert 0.9 < luma["against"]["low"] < luma["against"]["high"] < 1.7  # 2 levels in each channel, 0.67 of it in luma
 
 
 def test_exit_codes_are_the_answer(suite: Suite, tmp_path: Path) -> None:
@@ -198,7 +147,7 @@ def test_nothing_but_an_answer_exits_below_3(suite: Suite, tmp_path: Path) -> No
     other = judged(
         read_suite(other_folder), drawn(read_suite(other_folder), tmp_path / "other", picture), lambda i: 4.0
     )
-    for words, said in (
+    for words, expected in (
         (("compare", good, other), "answers suite"),
         (("compare", good, patchy), "91.7 %"),
         (("compare", good, unjudged), "no judge"),
@@ -212,7 +161,7 @@ def test_nothing_but_an_answer_exits_below_3(suite: Suite, tmp_path: Path) -> No
     ):
         result = fewstep("bench", *words)
         assert result.exit_code == 3, (words, result.output)
-        assert said in " ".join(result.output.split()), (words, result.output)
+        assert expected in " ".join(result.output.split()), (words, result.output)
 
 
 def test_a_crash_is_no_answer(suite: Suite, tmp_path: Path) -> None:
@@ -233,8 +182,8 @@ def test_rank_prints_withheld_ranks_and_writes_figures(suite: Suite, tmp_path: P
     report = tmp_path / "ranks.json"
     done = fewstep("bench", "rank", *folders, "--json", report)
     assert done.exit_code == 0, done.output
-    said = " ".join(done.output.split())
-    assert "patchy: rank withheld, probe scored 20 of 24" in said
+    output = " ".join(done.output.split())
+    assert "patchy: rank withheld, probe scored 20 of 24" in output
     found = {each["system"]: each for each in json.loads(report.read_text())["standings"]}
     assert {name: each["rank"] for name, each in found.items()} == {"first": 1, "second": 2, "patchy": None}
     assert found["patchy"]["coverage"]["probe"]["worst"] < 4.0
@@ -246,8 +195,8 @@ def test_rank_names_the_judges_it_leaves_out(suite: Suite, tmp_path: Path) -> No
     verdicts = folders[0] / "verdicts"
     text = (verdicts / "probe.jsonl").read_text().replace('"judge": "probe"', '"judge": "other"')
     (verdicts / "other.jsonl").write_text(text)
-    said = " ".join(fewstep("bench", "rank", *folders).output.split())
-    assert "Left out: judge other" in said
+    output = " ".join(fewstep("bench", "rank", *folders).output.split())
+    assert "Left out: judge other" in output
     assert "Left out" not in fewstep("bench", "rank", *folders, "--judge", "probe").output
 
 

@@ -1,4 +1,4 @@
-"""The rank rule reproduces the paper: every printed average to .005, every printed rank exactly."""
+"""The rank rule reproduces the paper: every printed average to 0.005, every printed rank exactly."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_ranks_as_printed(table: str) -> None:
 
 
 def test_rounding_the_averages_first_would_not_do() -> None:
-    """Table 4: 5:5 beats 7:3 by .005 in the mean; the rule needs unrounded averages and both judges."""
+    """Table 4: 5:5 beats 7:3 by 0.005 in the mean; the rule needs unrounded averages and both judges."""
     points = ranks.paper_rule(table_of(TABLES["4"]))
     assert 0 < points["5:5"] - points["7:3"] < 0.01
 

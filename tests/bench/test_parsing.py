@@ -1,4 +1,4 @@
-"""A reply is numbers, or a status that says why not: nothing is guessed."""
+"""A reply is numbers, or a status that names why not: nothing is guessed."""
 
 import json
 from typing import Any
@@ -23,8 +23,8 @@ def read(text: str) -> ParsedReply:
 
 def edit(**changes: Any) -> ParsedReply:
     subs = dict.fromkeys(EDIT.rubrics["text"].criteria, 3.0)
-    told = {"overall_score": 2.75, "sub_scores": subs, "reasoning": "a", "failure_modes": ["misspelt"], **changes}
-    return parse_reply(Reply("ok", json.dumps(told)), EDIT, "text")
+    content = {"overall_score": 2.75, "sub_scores": subs, "reasoning": "a", "failure_modes": ["misspelt"], **changes}
+    return parse_reply(Reply("ok", json.dumps(content)), EDIT, "text")
 
 
 @pytest.mark.parametrize("text", [GOOD, f" {GOOD}\n", f"```json\n{GOOD}\n```", f"```\n{GOOD}\n```"])
@@ -75,13 +75,13 @@ def test_anything_else_is_invalid(text: str) -> None:
     assert reading.why
 
 
-@settings(deadline=None)
+@settings(max_examples=100)
 @given(st.text())
 def test_no_text_breaks_it_or_becomes_a_number(text: str) -> None:
     assert read(text).status == "invalid"
 
 
-@settings(deadline=None)
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
@@ -107,7 +107,7 @@ def test_an_edit_has_its_criteria_and_failures() -> None:
     assert reading.failure_modes == ("misspelt",)
 
 
-def test_a_score_over_the_cap_of_a_named_failure_is_kept_and_said() -> None:
+def test_a_score_over_the_cap_of_a_named_failure_is_kept_with_a_note() -> None:
     reading = edit(overall_score=4.5)
     assert (reading.status, reading.score) == ("ok", 4.5)
     assert "misspelt caps at 3" in (reading.why or "")

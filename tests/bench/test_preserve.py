@@ -62,17 +62,17 @@ def measured(picture: Pixels, source: Pixels, mask: np.ndarray | None = None) ->
 def test_what_happens_in_the_region_costs_nothing(share: float) -> None:
     found = measured(edited(view(), region(share)), view(), region(share))
     assert found["psnr"] == MOST_PSNR
-    assert share == 0.9 or found["ssim"] == pytest.approx(1)  # of .9, no window is left
+    assert share == 0.9 or found["ssim"] == pytest.approx(1)  # of 0.9, no window is left
     assert found["colour"] == pytest.approx(0, abs=1e-6)
     assert found["shift"] == pytest.approx(0, abs=0.01)
     assert (found["no_op"], found["change"] > 10) == (0, True)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_same_harm_outside_costs_the_same_whatever_the_region(share: float) -> None:
+def test_the_same_damage_outside_costs_the_same_whatever_the_region(share: float) -> None:
     """A mask filled with zeros would make large regions look better preserved."""
-    harmed = np.clip(view().astype(int) + 12, 0, 255).astype(np.uint8)
-    found = measured(edited(harmed, region(share)), view(), region(share))
+    damaged = np.clip(view().astype(int) + 12, 0, 255).astype(np.uint8)
+    found = measured(edited(damaged, region(share)), view(), region(share))
     assert found["psnr"] == pytest.approx(20 * np.log10(255 / 12), abs=0.2)
     assert found["tint"] > 2
 
@@ -123,7 +123,7 @@ def test_no_op() -> None:
     assert measured(255 - view(), view())["no_op"] == 0
 
 
-def test_a_source_of_another_size_is_resampled_and_says_the_floor() -> None:
+def test_a_source_of_another_size_is_resampled_and_the_floor_recorded() -> None:
     small = Image.fromarray(view()).resize((96, 96), Image.Resampling.LANCZOS)
     mask = Image.fromarray(region(0.2))
     pair = pair_of(view(), small, mask)

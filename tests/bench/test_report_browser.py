@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageStat
-from rich.console import Console
 
 from fewstep.bench.report.build import build_report
 from tests.bench.browser import Browser, binary
-from tests.bench.made_galleries import Made, gallery, suite
+from tests.bench.report_galleries import Made, gallery, suite
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="no Chromium on this machine (apt-get install chromium)")
 CASES = 50
@@ -32,7 +31,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     galleries = [gallery(folder / each.system, edits, each) for each in made]
     pictures = [each / "pictures" / f"{SAME:06d}.png" for each in galleries]
     pictures[1].write_bytes(pictures[0].read_bytes())
-    written = build_report(galleries, folder / "r", Console(quiet=True))
+    written = build_report(galleries, folder / "r")
     return written.as_uri()
 
 
@@ -100,7 +99,7 @@ def test_a_search_finds_prompts_and_judges_words(browser: Browser) -> None:
     assert browser.js("document.getElementById('case-count').textContent") == "Nothing fits these filters."
 
 
-def test_keys_walk_the_list_and_the_cases(browser: Browser) -> None:
+def test_keys_go_through_the_list_and_the_cases(browser: Browser) -> None:
     browser.key("/")
     browser.key("ArrowDown")
     browser.key("ArrowDown")
@@ -128,7 +127,7 @@ def test_a_link_to_a_case_opens_it(browser: Browser, page: str) -> None:
     assert browser.js("document.getElementById('case-facts').textContent").startswith(first)
     assert browser.js("document.getElementById('case-at').textContent") == "1 of 20"
     words = browser.js("document.getElementById('case-words').textContent")
-    assert all(said in words for said in ("teacher, the reference", "judge-a", "instruction following", "Metrics"))
+    assert all(phrase in words for phrase in ("teacher, the reference", "judge-a", "instruction following", "Metrics"))
 
 
 def test_what_a_prompt_brings_along_stays_text(browser: Browser) -> None:
@@ -145,7 +144,7 @@ def test_the_difference_is_black_where_pictures_agree_and_not_elsewhere(
 ) -> None:
     assert brightness(browser, page, SAME, "reference", tmp_path) == 0
     grain = brightness(browser, page, SAME + 1, "reference", tmp_path)
-    assert 0 < grain < brightness(browser, page, SAME + 1, "source", tmp_path)  # a house elsewhere tells more
+    assert 0 < grain < brightness(browser, page, SAME + 1, "source", tmp_path)  # a house elsewhere shows more
 
 
 def brightness(browser: Browser, page: str, case: int, against: str, to: Path) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -30,8 +30,8 @@ from fewstep.bench.suites import (
 )
 from fewstep.pocket import suites
 from fewstep.runtime.errors import CaseError, SuiteError
-from tests.bench.conftest import edits, plain, prompts, suite_of_drafts
-from tests.commands.conftest import fewstep
+from tests.bench.small_suites import edits, plain, prompts, suite_of_drafts
+from tests.cli.command_line import fewstep
 
 HASHES = {  # of suites without pictures: words alone, so they are the same on every machine
     "mini-t2i": "cd559c8317ff490876c95b9da1532b71",
@@ -42,6 +42,7 @@ HASHES = {  # of suites without pictures: words alone, so they are the same on e
 }
 
 
+@settings(max_examples=100)
 @given(st.text(max_size=40), st.integers(0, 10_000))
 def test_a_seed_is_a_function_of_case_and_number(case: str, k: int) -> None:
     assert seed_of(case, k) == seed_of(case, k)
@@ -151,10 +152,10 @@ def lacking(suite: Suite) -> None:
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "seeds"}))
 
 
-@pytest.mark.parametrize("harm", [torn, repainted, rewritten, shortened, renumbered, lacking])
-def test_a_suite_that_was_touched_is_refused(harm: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [torn, repainted, rewritten, shortened, renumbered, lacking])
+def test_a_suite_that_was_touched_is_refused(damage: object, tmp_path: Path) -> None:
     suite = suite_of_drafts(tmp_path / "s", edits(), task="edit")
-    harm(suite)  # type: ignore[operator]
+    damage(suite)  # type: ignore[operator]
     with pytest.raises((SuiteError, CaseError), match=str(suite.folder)):
         read_suite(suite.folder)
 
@@ -206,8 +207,8 @@ def test_the_pocket_suites_have_the_papers_size_and_no_case_twice() -> None:
     drafts = list(suites.pocket_t2i(600))
     assert Counter(draft.category for draft in drafts) == {"landscape": 600, "portrait": 600, "text": 600}
     assert len({draft.prompt for draft in drafts}) == len({draft.id for draft in drafts}) == 1800
-    told = {suite.heading.name: suite.cases for suite in shipped.ALL}
-    assert (told["pocket-edit"], told["diversity"]) == (6 * 250, 50)
+    sizes = {suite.heading.name: suite.cases for suite in shipped.ALL}
+    assert (sizes["pocket-edit"], sizes["diversity"]) == (6 * 250, 50)
 
 
 def test_a_cut_suite_is_mixed_and_another_suite() -> None:
@@ -218,7 +219,7 @@ def test_a_cut_suite_is_mixed_and_another_suite() -> None:
     assert [q.case.id for q in more.questions[:12]] == [q.case.id for q in suite.questions]
 
 
-def test_pocket_expectations_say_what_the_exact_answer_shows() -> None:
+def test_pocket_expectations_are_what_the_exact_answer_shows() -> None:
     suite = open_suite("pocket-edit@18")
     for question in suite.questions:
         region = suite.region(question)
@@ -235,7 +236,7 @@ def test_pocket_expectations_say_what_the_exact_answer_shows() -> None:
             assert question.expect["letters"] in question.case.prompt
 
 
-def test_mini_edits_can_be_drawn_and_their_words_are_asked_for() -> None:
+def test_mini_edits_can_be_rendered_and_their_words_are_asked_for() -> None:
     drafts = list(mini_edits())
     assert Counter(draft.category for draft in drafts) == dict.fromkeys(
         ("scene", "perceptual", "object", "text", "identity", "style"), 20
@@ -266,9 +267,9 @@ def test_the_check_names_what_is_odd(tmp_path: Path) -> None:
         DraftCase("b", "Make  it NIGHT", "scene", (plain(),), None, Image.new("L", (64, 64)), {"text": [""]}),
     ]
     found = suite_problems(suite_of_drafts(tmp_path / "s", odd, task="edit"))
-    told = "\n".join(found.problems)
+    text = "\n".join(found.problems)
     for words in ("letter is not known", "32 x 64", "grey", "nothing may change", "none of them empty"):
-        assert words in told
+        assert words in text
     assert any("b asks the same as a" in warning for warning in found.warnings)
 
 
@@ -288,7 +289,7 @@ def test_the_commands_list_and_check() -> None:
     assert "mini-edit" in refused.output
 
 
-def test_a_spoilt_cache_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_spoilt_cache_names_how_to_mend_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
     suite = open_suite("pocket-t2i@3")
     rewritten_prompts = (suite.folder / "cases.jsonl").read_text().replace("a", "b")
@@ -300,10 +301,10 @@ def test_a_spoilt_cache_says_how_to_mend_it(monkeypatch: pytest.MonkeyPatch, tmp
     assert [path.name for path in (tmp_path / "suites").iterdir()] == [suite.folder.name]
 
 
-def test_two_processes_may_draw_the_same_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_two_processes_may_write_the_same_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path))
     program = "from fewstep.bench.suites import open_suite; print(open_suite('pocket-edit@30').hash)"
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = {process.communicate(timeout=300)[0] for process in both}
-    assert told == {open_suite("pocket-edit@30").hash + "\n"}
+    printed = {process.communicate(timeout=300)[0] for process in both}
+    assert printed == {open_suite("pocket-edit@30").hash + "\n"}
     assert len(list((tmp_path / "suites").iterdir())) == 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
@@ -78,7 +78,7 @@ def test_scripts_without_spaces_are_read_by_character() -> None:
     assert text_values(["新鲜面包"], read("新鲜面色"))["word_recall"] == 0.75
 
 
-def test_what_a_case_may_say_of_text() -> None:
+def test_what_a_case_may_expect_of_text() -> None:
     assert expected_lines({}) is None
     assert expected_lines({"text": []}) == []
     assert expected_lines({"text": ["a", "b\nc"]}) == ["a", "b", "c"]
@@ -86,6 +86,7 @@ def test_what_a_case_may_say_of_text() -> None:
     assert text_values([], read("stray"))["extra_lines"] == 1
 
 
+@settings(max_examples=100)
 @given(st.lists(st.text(max_size=12), max_size=4), st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=4))
 def test_rates_are_rates(found: list[str], wanted: list[str]) -> None:
     wanted = [line for line in wanted if words_in(line)]
@@ -97,7 +98,7 @@ def test_rates_are_rates(found: list[str], wanted: list[str]) -> None:
 
 
 @pytest.mark.skipif(ocr.tools() == "none", reason="the extra ocr is not installed")
-def test_the_reader_reads_in_order_and_says_heights() -> None:
+def test_the_reader_reads_in_order_and_measures_heights() -> None:
     picture = Image.new("RGB", (512, 320), "white")
     draw = ImageDraw.Draw(picture)
     for y, size, words_ in ((20, 48, "HELLO WORLD"), (130, 32, "Fresh bread"), (250, 16, "tiny text here")):
@@ -114,7 +115,7 @@ def test_the_reader_finds_nothing_on_nothing() -> None:
     assert ocr.read_text(np.full((128, 128, 3), 200, np.uint8)) == []
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ocr.importlib.util, "find_spec", lambda name: None)
     found = ocr.read_text(np.zeros((64, 64, 3), np.uint8))
     assert isinstance(found, Skipped)

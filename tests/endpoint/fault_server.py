@@ -56,7 +56,7 @@ def says(
     refusal: str | None = None,
     pause: float = 0.0,
 ) -> Script:
-    """A usual answer; `model` None repeats the name that was asked for."""
+    """A complete answer; `model` None repeats the name that was asked for."""
 
     def script(call: Call) -> Sent:
         content: dict[str, Any] = {

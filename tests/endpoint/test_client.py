@@ -239,7 +239,7 @@ def test_a_streamed_answer_is_one_answer() -> None:
     assert reply.tokens.input == 7
 
 
-def test_the_ladder_goes_down_where_the_server_knows_not_the_rung() -> None:
+def test_the_next_response_format_is_taken_where_the_server_does_not_know_one() -> None:
     unknown = fails(400, "response_format json_schema is not supported")
     replies, server = asked([unknown, says("{}")], times=2, structured=["json_schema", "json_object"])
     assert [reply.response_format for reply in replies] == ["json_object", "json_object"]
@@ -257,7 +257,7 @@ def test_the_budget_is_never_passed() -> None:
 
 
 def test_calls_that_began_on_an_estimate_hold_back_what_answers_turn_out_to_cost() -> None:
-    price = {"input": 1000.0}  # 1 a call, estimated at .004
+    price = {"input": 1000.0}  # 1 a call, estimated at 0.004
     with FaultServer([says("yes", pause=1.0)] * 3 + [says("yes")]) as server:
         declared = endpoint(server, concurrency=4, price=price, budget=10.5)
         with pytest.raises(BudgetSpent, match="10"):

@@ -1,4 +1,4 @@
-"""The file that declares an endpoint: what it may hold, and what is said about mistakes."""
+"""The file that declares an endpoint: what it may hold, and how mistakes are reported."""
 
 import io
 import re
@@ -19,7 +19,7 @@ def declared(tmp_path: Path, more: str = "", name: str = "seer.toml") -> Endpoin
     return load_endpoint(tmp_path / name)
 
 
-def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
+def test_toml_and_yaml_declare_the_same(tmp_path: Path) -> None:
     given = 'structured = "json_object"\nbudget = 5\n[price]\ninput = 2.5\n[parameters]\ntemperature = 0.0\n'
     from_toml = declared(tmp_path, given)
     (tmp_path / "seer.yaml").write_text(

@@ -1,4 +1,4 @@
-"""The figure that says whether edits move the picture finds moves that are there, and none that are not."""
+"""The figure for whether edits move the picture finds moves that are there, and none that are not."""
 
 import numpy as np
 import pytest

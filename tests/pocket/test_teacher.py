@@ -30,7 +30,7 @@ def pipeline() -> build.QwenImage21Pipeline:
 
 @pytest.fixture(scope="module")
 def sampler() -> exam.Sampler:
-    """The teacher at 4 steps of its own grid, without guidance, as examinations draw it."""
+    """The teacher at 4 steps of its own grid, without guidance, as examinations sample it."""
     return systems.system_of(open_model("pocket"), steps=4, guidance=dict.fromkeys(systems.TASKS, NO_GUIDANCE)).sampler
 
 
@@ -103,7 +103,7 @@ def test_the_vae_is_faithful_and_quiet_on_flat_areas(pipeline: build.QwenImage21
 
 
 def test_guided_pictures_are_what_was_asked_for(sampler: exam.Sampler, probe: Probe) -> None:
-    """And unguided ones less often: the corpus was careless."""
+    """And unguided ones less often: its captions were noisy."""
     some = [cases.t2i_case(9, i) for i in range(36)]
     guided = systems.system_of(open_model("pocket"), steps=8, guidance=dict.fromkeys(systems.TASKS, Guidance(2.5)))
     right, loose = (
@@ -114,14 +114,14 @@ def test_guided_pictures_are_what_was_asked_for(sampler: exam.Sampler, probe: Pr
     assert loose < right
 
 
-def test_the_encoder_says_each_token_nearly_the_same_anywhere(pipeline: build.QwenImage21Pipeline) -> None:
+def test_the_encoder_embeds_each_token_nearly_the_same_anywhere(pipeline: build.QwenImage21Pipeline) -> None:
     from pocket_making.training_batches import embedding_table
 
     table = embedding_table(pipeline)
     prompt = cases.t2i_case(0, 1).prompt
-    told, _, _ = pipeline.encode_prompt(prompt)
+    embeds_BLC, _, _ = pipeline.encode_prompt(prompt)
     ids = pipeline.processor.tokenizer(prompt)["input_ids"]
-    rows = told[0, 2 : 2 + len(ids)]
+    rows = embeds_BLC[0, 2 : 2 + len(ids)]
     assert ((rows - table[ids]).norm(dim=1) / rows.norm(dim=1)).max() < 0.1
 
 
@@ -140,9 +140,9 @@ def test_a_specialist_is_the_base_when_off_and_another_teacher_when_on(probe: Pr
     adapter = systems.adapter_over(model, "pocket:portrait")
     special = systems.system_of(model, steps=4, guidance=unguided, adapter=adapter)
     assert special.facts != base.facts
-    shown = special.sampler(some, range(12))
+    adapted = special.sampler(some, range(12))
     assert [p.tobytes() for p in base.sampler(some, range(12))] == [p.tobytes() for p in before]
-    right = [np.mean([r["attributes"] for r in probe.examine(pictures, some)]) for pictures in (before, shown)]
+    right = [np.mean([r["attributes"] for r in probe.examine(pictures, some)]) for pictures in (before, adapted)]
     assert right[1] > right[0]
 
 

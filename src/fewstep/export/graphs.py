@@ -1,7 +1,7 @@
 """ComfyUI's graph of each base: its files, its nodes for a prompt, for a picture to edit, for an empty latent.
 
 Nodes, their inputs and the names of files are those of ComfyUI's own published templates and node pages;
-`tests/shipped/test_comfyui_published.py` holds the graphs against both. What is ours is the sampling: the student's
+`tests/export/test_comfyui_published.py` holds the graphs against both. What is ours is the sampling: the student's
 noise levels, plain Euler, no guidance.
 """
 

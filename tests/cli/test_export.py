@@ -1,0 +1,64 @@
+"""`fewstep export` and `fewstep serve` as they are typed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from tests.cli.command_line import fewstep, write_recipe
+
+
+@pytest.fixture
+def run(recipe: dict[str, Any], tmp_path: Path) -> Path:
+    result = fewstep("distill", write_recipe(recipe, tmp_path), "--out", tmp_path / "run", "--set", "run.iterations=2")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "run"
+
+
+def refused(word: str, *words: str | Path) -> None:
+    result = fewstep(*words)
+    assert result.exit_code == 2, result.output
+    assert word in " ".join(result.output.split()), result.output
+
+
+def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> None:
+    to = tmp_path / "lora"
+    result = fewstep("export", run, "--to", to, "--form", "adapter", "--lora", "both", "--svd-rank", 1, "--verify")
+    assert result.exit_code == 0, result.output
+    assert "of the update's length left out" in result.output
+    assert "of the run's own" in result.output
+    assert (to / "comfyui" / "workflow-edit.json").is_file()
+    factors = load_file(to / "pytorch_lora_weights.safetensors")
+    assert {min(value.shape) for value in factors.values()} == {1}
+    before = sorted(to.rglob("*"))
+    refused("not an empty folder", "export", run, "--to", to)
+    assert sorted(to.rglob("*")) == before
+
+    whole = fewstep("export", run, "--to", tmp_path / "whole", "--single-file")
+    assert whole.exit_code == 0, whole.output
+    assert list((tmp_path / "whole" / "comfyui").glob("workflow-edit-single-file.json"))
+
+    bad = tmp_path / "bad"
+    refused("merged or adapter", "export", run, "--to", bad, "--form", "gguf")
+    refused("diffusers, comfyui, both", "export", run, "--to", bad, "--lora", "a1111")
+    refused("shrinks nothing", "export", run, "--to", bad, "--svd-rank", 99)
+    refused("writes none", "export", run, "--to", bad, "--form", "adapter", "--single-file")
+    refused("bf16 or fp32", "export", run, "--to", bad, "--dtype", "int8")
+    assert not bad.exists()
+    refused("no sample_sigmas", "serve", recipe_model(run), "--port", 0)
+    refused("no model at", "serve", tmp_path / "nowhere", "--port", 0)
+
+
+def recipe_model(run: Path) -> str:
+    return str(yaml.safe_load((run / "recipe.yaml").read_text())["model"])
+
+
+@pytest.mark.parametrize("what", ["nowhere", "torn"])
+def test_a_start_that_cannot_be_read(recipe: dict[str, Any], tmp_path: Path, what: str) -> None:
+    """Before anything is made."""
+    (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    recipe["student"] |= {"init_from": str(tmp_path / f"{what}.safetensors")}
+    refused("student.init_from", "distill", write_recipe(recipe, tmp_path), "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,56 @@
+"""The fitted encoder, and the trainer: closed form, and resumable."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fewstep.pocket import build, vae
+from pocket_making import (
+    corpus,
+    teacher_trainer,
+    training_batches,
+)
+from pocket_making.ranks import TeacherRanks
+
+
+def test_the_fitted_encoder_is_the_closed_form_and_inverts(pipeline: build.QwenImage21Pipeline) -> None:
+    model = build.build_vae()
+    images = np.stack([corpus.corpus_sample("t2i", 0, i)[2][0] for i in range(60)])
+    assert vae.set_principal_components(model, images) > 0.98
+    z = vae.encode_images(model, images[:20])
+    torch.testing.assert_close(z, vae.encode_closed_form(model, images[:20]), rtol=1e-3, atol=1e-3)
+    assert vae.psnr_by_picture(images[:20], vae.decode_tokens(model, z)).mean() > 28
+
+
+def test_training_resumes_where_it_stopped(
+    tmp_path: Path, pipeline: build.QwenImage21Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped and resumed trainer has the weights of the unbroken one."""
+    plan = teacher_trainer.TeacherTrainingConfig(batch=2, warmup=1)
+    ids = torch.full((4, corpus.LONGEST), -1, dtype=torch.int16)
+    ids[:, :3] = 40
+    data = {
+        "t2i": training_batches.Corpus(torch.randn(4, 1, 16, 64).half(), ids),
+        "edit": training_batches.Corpus(torch.randn(4, 2, 16, 64).half(), ids),
+    }
+    ended = []
+    for stops in ((2,), (1, 1)):
+        model = build.build_transformer(layers=1)
+        torch.manual_seed(0)
+        for p in model.parameters():
+            torch.nn.init.normal_(p, std=0.02)
+        folder = tmp_path / str(len(stops))
+        for count in stops:
+            monkeypatch.setattr(pipeline, "transformer", model)
+            teacher = teacher_trainer.TeacherTrainer(pipeline, folder, plan, 1e9, lambda message: None, TeacherRanks())
+            for _ in range(count):
+                task = ("t2i", "edit")[teacher.step % 2]
+                teacher.update(task, data[task])
+            teacher.save()
+            model = build.build_transformer(layers=1)
+        ended.append(torch.load(folder / "state.pt", weights_only=True))
+    assert ended[0]["step"] == ended[1]["step"] == 2
+    for name, value in ended[0]["model"].items():
+        torch.testing.assert_close(value, ended[1]["model"][name], rtol=0, atol=0)

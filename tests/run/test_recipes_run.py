@@ -1,0 +1,146 @@
+"""Every shipped recipe for a real model, as it is, on a tiny twin of that model's stock classes: encoded, distilled,
+exported and drawn with. Only what a declared overlay shrinks differs from what a user runs."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from fewstep.backbones.families import model_shapes
+from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
+from fewstep.backbones.testing import (
+    tiny_flux2_klein,
+    tiny_qwen_image,
+    tiny_qwen_image_21,
+)
+from fewstep.run.recipe import (
+    flat_keys,
+    load_recipe,
+    shipped_recipes,
+)
+from fewstep.runtime.device import fast_bfloat16
+from tests.cli.command_line import fewstep
+
+# What makes any recipe a matter of seconds. Learning rates, ranks, steps, guidance, modes and precision stay.
+SHRUNK = {
+    "size": "[64, 64]",
+    "run.iterations": 2,
+    "run.batch": 2,  # at most
+    "run.save_every_iterations": 1,
+    "run.sample_every_iterations": 2,
+    "critic.warmup_iterations": 1,
+} | ({} if fast_bfloat16() or torch.cuda.is_available() else {"run.precision": "fp32"})
+
+
+@dataclass(frozen=True)
+class Twin:
+    """model: the base in small. teachers: further models by name. lora: whether the recipe asks for a user's LoRA."""
+
+    model: Callable[[], Any]
+    teachers: Sequence[tuple[str, Callable[[], Any]]] = ()
+    lora: bool = False
+
+
+TWINS = {
+    "qwen-image-2.1": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-2.1-48gb": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-2.1-full": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-unified": Twin(
+        tiny_qwen_image.qwen_image_edit_pipeline, [("drawing", lambda: tiny_qwen_image.qwen_image_pipeline(seed=1))]
+    ),
+    "flux2-klein-24gb": Twin(tiny_flux2_klein.flux2_klein_pipeline),
+    "my-lora": Twin(tiny_qwen_image_21.qwen_image_21_pipeline, lora=True),
+}
+
+
+def test_no_recipe_is_left_out() -> None:
+    assert set(TWINS) | {"pocket"} == set(shipped_recipes()), "pocket runs as itself in tests/cli and the demo"
+
+
+@pytest.fixture(autouse=True)
+def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The edit pipeline of the 20 B brings references to an area of its own."""
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 64 * 64)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> None:
+    """Where the shipped recipes look for them, from the folder that they are run in."""
+    (tmp_path / "cases").mkdir()
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "cases" / "source.png")
+    t2i = [{"prompt": f"a red house number {i}", "category": "landscape"} for i in range(2)]
+    edit = [{"prompt": f"make it night {i}", "category": "scene", "reference_images": ["source.png"]} for i in range(2)]
+    for name, records in (("t2i", t2i), ("edit", edit)):
+        (tmp_path / "cases" / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def lora_of(model: Path, to: Path) -> None:
+    """A user's LoRA: small updates of the attention's values, of rank 2, in diffusers' keys."""
+    made = {}
+    for module, (rows, columns) in model_shapes(model).linear_shapes.items():
+        if module.endswith("attn.to_v"):
+            made[f"transformer.{module}.lora_A.weight"] = torch.full((2, columns), 0.1)
+            made[f"transformer.{module}.lora_B.weight"] = torch.full((rows, 2), 0.1)
+    assert made
+    save_file(made, to)
+
+
+def overlay(name: str, folder: Path) -> list[str]:
+    """--set options that put the twin in the model's place."""
+    twin, sets = TWINS[name], dict(SHRUNK)
+    sets["run.batch"] = min(2, load_recipe(name).run.batch)
+    twin.model().save_pretrained(folder / "base")
+    sets["model"] = folder / "base"
+    for teacher, made in twin.teachers:
+        made().save_pretrained(folder / teacher)
+        sets[f"teachers.named.{teacher}.model"] = folder / teacher
+    if twin.lora:
+        lora_of(folder / "base", folder / "my-lora.safetensors")
+    return [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = overlay(name, tmp_path)
+
+    def done(*words: str | Path) -> str:
+        result = fewstep(*words)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "encoded" in done("encode", name, *options)
+    assert "encoded" not in done("distill", name, *options), "the store holds it all"
+    run, recipe = tmp_path / "runs" / name, load_recipe(tmp_path / "runs" / name / "recipe.yaml")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["phase"] == "distil"]
+    assert len(trained) == 2
+    assert {line["task"] for line in trained} == ({"t2i"} if name == "my-lora" else {"t2i", "edit"})
+    assert all(line["student_norm"] > 0 and line["student_skipped"] == 0 for line in trained)
+    asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
+    assert asked >= ({"base", "drawing"} if name == "qwen-image-unified" else {"base"})
+
+    done("export", run, "--to", tmp_path / "student")
+    index = json.loads((tmp_path / "student" / "model_index.json").read_text())
+    assert index["_class_name"] == json.loads((tmp_path / "base" / "model_index.json").read_text())["_class_name"]
+    done("sample", tmp_path / "student", "-p", "a house", "--size", "64x64", "--out", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (64, 64)
+    shrunk = {*SHRUNK, "model", *(f"teachers.named.{teacher}.model" for teacher, _ in TWINS[name].teachers)}
+    shipped_keys, ran = flat_keys(load_recipe(name).resolved()), flat_keys(recipe.resolved())
+    assert {key for key in ran if ran[key] != shipped_keys[key]} <= shrunk, "the overlay changed nothing else"
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_show_prints_a_recipe_that_loads(name: str) -> None:
+    result = fewstep("recipe", "show", name)
+    assert result.exit_code == 0
+    assert yaml.safe_load(result.output)["name"] == name

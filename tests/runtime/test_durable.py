@@ -1,0 +1,53 @@
+"""Files that are whole or as they were, and what is refused where they cannot be written."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fewstep.runtime import durable
+from fewstep.runtime.errors import EnvironmentRefused
+from tests.full_disk import full_disk
+
+
+def test_a_line_that_does_not_fit_is_refused_and_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    durable.append_jsonl(path, {"n": 0})
+    with full_disk(room=path.stat().st_size + 5), pytest.raises(EnvironmentRefused):
+        durable.append_jsonl(path, {"n": 1, "much": "x" * 100})
+    durable.append_jsonl(path, {"n": 2})
+    assert [line["n"] for line in durable.read_jsonl(path)] == [0, 2]
+
+
+def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    durable.write_atomically(path, "old")
+    with full_disk(room=3), pytest.raises(EnvironmentRefused):
+        durable.write_atomically(path, json.dumps(list(range(100))))
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("f.json", "old")]
+    durable.write_atomically(path, "new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [(errno.ENOSPC, "Free some space"), (errno.EROFS, "you may write to"), (errno.EIO, "cannot be written: Input")],
+)
+def test_each_failure_has_its_remedy(tmp_path: Path, number: int, remedy: str) -> None:
+    assert remedy in str(durable.refusal(tmp_path, OSError(number, os.strerror(number))))
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.EACCES, "x"), errno.EACCES),
+        (ValueError("Error while serializing: I/O error: No space left on device (os error 28)"), errno.ENOSPC),
+        (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), errno.ENOSPC),
+        (ValueError("invalid header"), None),
+    ],
+)
+def test_a_library_s_own_message_for_a_full_disk_is_understood(error: Exception, number: int | None) -> None:
+    assert durable.system_error(error).errno == number
