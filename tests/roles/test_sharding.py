@@ -17,8 +17,9 @@ from fewstep.backbones.meta_copy import meta_copy
 from fewstep.backbones.testing.toy import ToyBackbone
 from fewstep.flow.rng import NamedRNG
 from fewstep.objective.plan import FirstStepAnchorPlan, ObjectivePlan
-from fewstep.roles.build import TeacherLoaders, build_roles
+from fewstep.roles.build import RolesSpec, TeacherLoaders, build_roles
 from fewstep.roles.compilation import compile_blocks
+from fewstep.roles.execution import Execution
 from fewstep.roles.plan import (
     AdapterPlan,
     CriticPlan,
@@ -127,13 +128,11 @@ def iterated(
     if not ranks.first and sharding != "off":
         backbone = backbone.meta_copy()
     roles = build_roles(
-        *(backbone, student, critic, teachers),
-        iterations=3,
-        rng=NamedRNG(0),
-        precision=precision,
-        gradient_checkpointing=checkpointing,
-        loaders=TeacherLoaders(adapter=lambda source: {}, model=lambda *_: another(ranks)),
-        placement=placement_for(sharding, ranks, CPU, precision),
+        backbone,
+        RolesSpec(student, critic, teachers, 3),
+        NamedRNG(0),
+        Execution(precision, checkpointing, placement=placement_for(sharding, ranks, CPU, precision)),
+        TeacherLoaders(adapter=lambda source: {}, model=lambda *_: another(ranks)),
     )
     move_from_base(roles)
     batches = (lambda i: rank_batch(tiny_batch(i, SIZE), ranks)) if ranks.world > 1 else (lambda i: tiny_batch(i, SIZE))
@@ -242,12 +241,8 @@ def each_holds_its_shard(folder: Path, ranks: Ranks) -> None:
     placement = placement_for("full", ranks, CPU, "fp32")
     base = tiny()
     total = sum(p.numel() for p in base.transformer.parameters())
-    roles = build_roles(
-        *(base, StudentPlan(steps=2, adapter=ADAPTER), CriticPlan(mode="full"), TeachersSpec()),
-        iterations=1,
-        rng=NamedRNG(0),
-        placement=placement,
-    )
+    spec = RolesSpec(StudentPlan(steps=2, adapter=ADAPTER), CriticPlan(mode="full"), TeachersSpec(), 1)
+    roles = build_roles(base, spec, NamedRNG(0), Execution(placement=placement))
     assert roles.is_sharded
     assert (roles.student.has_sharded_parameters, roles.critic.has_sharded_parameters) == (False, True)
     held = sum(local_shard(p).numel() for p in roles.critic.transformer.parameters())
@@ -339,11 +334,11 @@ def misfitting(folder: Path, ranks: Ranks) -> None:
 
     with pytest.raises(ModelError, match="has other weights"):
         build_roles(
-            *(tiny(), StudentPlan(steps=2, adapter=ADAPTER), CriticPlan(adapter=ADAPTER), MODEL_TEACHER),
-            iterations=1,
-            rng=NamedRNG(0),
-            loaders=TeacherLoaders(adapter=lambda source: {}, model=smaller),
-            placement=placement_for("full", ranks, CPU, "fp32"),
+            tiny(),
+            RolesSpec(StudentPlan(steps=2, adapter=ADAPTER), CriticPlan(adapter=ADAPTER), MODEL_TEACHER, 1),
+            NamedRNG(0),
+            Execution(placement=placement_for("full", ranks, CPU, "fp32")),
+            TeacherLoaders(adapter=lambda source: {}, model=smaller),
         )
 
 

@@ -13,7 +13,7 @@ from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teachers import _TeacherRequest
-from fewstep.train.dmd_step import DMDStep
+from fewstep.train.student_rollout import StudentRollouts
 from tests.train.tiny_model import ALL_EXTRA_LOSSES, batch, tiny_dmd_step
 
 
@@ -75,7 +75,9 @@ def test_the_improved_step_is_run_once_where_asked(extra_losses: Any, exit_step:
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-6)
     for name, weight in ended[0].items():
-        torch.testing.assert_close(ended[1][name], weight, rtol=0, atol=1e-6 + 0.02 * made.student.learning_rate)
+        torch.testing.assert_close(
+            ended[1][name], weight, rtol=0, atol=1e-6 + 0.02 * made.settings.student.learning_rate
+        )
 
 
 def test_extra_losses_share_prefixes_with_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +85,7 @@ def test_extra_losses_share_prefixes_with_the_first_request(monkeypatch: pytest.
     given, found, extracted = batch(task="edit"), [], []
     for apart in (False, True):
         if apart:
-            monkeypatch.setattr(DMDStep, "student_prefix", lambda self, batch: None)
+            monkeypatch.setattr(StudentRollouts, "_prefix", lambda self, batch: None)
             monkeypatch.setattr(_TeacherRequest, "prefix", lambda self, network, branch, cond: None)
         made, modes = tiny_dmd_step(ALL_EXTRA_LOSSES), []
         made.roles.student.transformer.register_forward_pre_hook(
