@@ -22,7 +22,7 @@ from specimens import (
 )
 
 from fewstep.backbones.conditioning import stack
-from fewstep.flow.guidance import guided
+from fewstep.flow.guided_velocity import guided
 from fewstep.flow.solver import trajectory
 from fewstep.sample.sampler import seeded_noise
 

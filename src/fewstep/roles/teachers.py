@@ -17,13 +17,11 @@ from fewstep.backbones.conditioning import (
     Conditioning,
     stack,
 )
-from fewstep.flow.guidance import (
-    NO_GUIDANCE,
-    Guidance,
-    guided,
-)
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.guided_velocity import guided
 from fewstep.roles.network import Network
 from fewstep.roles.teacher_plan import BASE, TeacherPlan
+from fewstep.roles.teacher_weights import teacher_weights
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.device import to_device
 from fewstep.runtime.task import Task
@@ -178,7 +176,7 @@ class Teachers:
 
     def _weights(self, batch: TeacherBatch, k: int, iteration: int) -> Tensor:
         tasks = [batch.task] * len(batch.categories)
-        return self.plan.weights(k, iteration, self.iterations, tasks, batch.categories, self.trust.shares)
+        return teacher_weights(self.plan, k, iteration, self.iterations, tasks, batch.categories, self.trust.shares)
 
     def _may_teach(self, batch: TeacherBatch, k: int, iteration: int) -> Tensor:
         """Whether some rank's samples could ask a teacher, whatever their categories: (M,)."""
