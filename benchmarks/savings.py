@@ -203,7 +203,9 @@ def main() -> None:
 
     def against(title: str, off: DMDStep, on: DMDStep) -> None:
         def run(method: DMDStep) -> Callable[[int], object]:
-            return lambda k: method.iterate(k, max(k, method.settings.objective.first_matched_step(options.task)), batch)
+            return lambda k: method.iterate(
+                k, max(k, method.settings.objective.first_matched_step(options.task)), batch
+            )
 
         told(title, interleaved({"off": run(off), "on": run(on)}, options.rounds))
 

@@ -59,8 +59,40 @@ def modules_of(*rooms: str) -> list[str]:
     return [name for name in MODULES if within(name, rooms)]
 
 
+NO_MODELS = {"torch", "diffusers", "transformers", "accelerate", "peft"}
+# What answers without a model. Numbers of a recipe stand apart from what makes tensors of them.
+LIGHT = (
+    "fewstep.data",
+    "fewstep.bench",
+    "fewstep.endpoint",
+    "fewstep.pages",
+    "fewstep.runtime.section",
+    "fewstep.runtime.key_help",
+    "fewstep.runtime.strict_yaml",
+    "fewstep.runtime.torchrun",
+    "fewstep.flow.guidance",
+    "fewstep.flow.sigmas",
+    "fewstep.objective.plan",
+    "fewstep.roles.plan",
+    "fewstep.roles.teacher_plan",
+    "fewstep.train.plan",
+    "fewstep.run.recipe",
+    "fewstep.run.folder",
+    "fewstep.study.plan",
+    "fewstep.study.grid",
+    "fewstep.study.report",
+    "fewstep.cli.verbs.bench_compare",
+    "fewstep.cli.verbs.cases",
+    "fewstep.cli.verbs.cases_plan",
+    "fewstep.cli.verbs.judge_passes",
+    "fewstep.cli.verbs.judge_protocols",
+    "fewstep.cli.verbs.recipes",
+    "fewstep.cli.verbs.suites",
+)
 NEVER = [
-    ("fewstep.data", {"torch"}),
+    *((where, NO_MODELS) for where in LIGHT),
+    ("fewstep.run.recipe", {"numpy", "scipy", "httpx", "jinja2"}),
+    ("fewstep.cli.verbs.judge_protocols", {"numpy", "scipy", "httpx", "jinja2"}),
     ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train", "fewstep.run.budget"}),
     (
         "fewstep.objective",
@@ -68,12 +100,12 @@ NEVER = [
     ),
     ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
     ("fewstep.sample.server", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
-    ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
+    ("fewstep.bench", {"fewstep.backbones", "fewstep.train"}),
     ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.run.budget"}),
     ("fewstep.roles", {"fewstep.data", "fewstep.train", "fewstep.run.budget"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
-    ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
-    ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.run.recipe"}),
+    ("fewstep.endpoint", {"fewstep.bench", "fewstep.data"}),
+    ("fewstep.study.report", {"fewstep.backbones", "fewstep.train", "fewstep.run.recipe"}),
 ]
 
 

@@ -17,7 +17,7 @@ from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.qwen_image import QwenImage, reference_size
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
 from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
-from fewstep.cli.verbs import inspection
+from fewstep.cli.verbs import doctor
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.build import RolesSpec, build_roles
@@ -62,12 +62,12 @@ def test_each_missing_file_is_named(family: Family, stock: Any, tmp_path: Path) 
 def test_doctor_describes_a_model(family: Family, stock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = saved(stock.pipeline, tmp_path)
     console = Console(record=True, width=240)
-    inspection._model(str(folder), console)
+    doctor._model(str(folder), console)
     words = console.export_text()
     for word in (stock.family, "complete", "t2i, edit", "not stated here", "answers, rms velocity", "shift"):
         assert word in words
-    monkeypatch.setattr(inspection, "available_memory", lambda: 1000)
-    inspection._model(str(folder), console)
+    monkeypatch.setattr(doctor, "available_memory", lambda: 1000)
+    doctor._model(str(folder), console)
     assert "not made" in console.export_text()
 
 

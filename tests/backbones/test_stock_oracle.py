@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewstep.backbones.conditioning import stack
-from fewstep.flow.guidance import guided
+from fewstep.flow.guided_velocity import guided
 from fewstep.flow.solver import trajectory
 from fewstep.sample.sampler import seeded_noise
 from tests.backbones.families import (

@@ -5,6 +5,9 @@ import math
 import choix
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
 from fewstep.bench.agreement import (
     judge_agreement,
@@ -47,6 +50,15 @@ def test_kendall_sees_order_alone() -> None:
     assert kendall([1, 2, 3, 4], [4, 3, 2, 1]) == -1
     assert kendall([1, 1, 2, 2], [1, 2, 1, 2]) == 0
     assert kendall([1, 2], [3, 3]) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.floats(1, 5)), min_size=2, max_size=60))
+@settings(deadline=None)
+def test_kendall_is_scipy_s_to_the_last_bit(scores: list[tuple[int, float]]) -> None:
+    a, b = (list(of_judge) for of_judge in zip(*scores, strict=True))
+    for other in (b, [round(score) for score in b]):
+        if (found := kendall(a, other)) is not None:
+            assert found == stats.kendalltau(a, other, variant="b").statistic
 
 
 def test_agreement_is_of_pictures_both_scored() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from fewstep.bench import resampling, statistics
 from fewstep.bench.comparison import (
@@ -14,7 +15,6 @@ from fewstep.bench.leaderboard import bands, leaderboard
 from fewstep.bench.power import (
     cases_needed,
     power_of,
-    smallest_difference,
 )
 from fewstep.bench.resampling import (
     Scores,
@@ -150,6 +150,11 @@ def test_no_pair_no_verdict() -> None:
 
 
 # ---- number of cases
+
+
+def smallest_difference(n: int, sd: float, strata: int) -> float:
+    """What n cases resolve with a power of 0.8."""
+    return float(optimize.brentq(lambda d: power_of(n, d * sd, sd, strata) - 0.8, 1e-6, 1e3)) * sd
 
 
 def test_cases_needed_is_what_simulation_needs() -> None:

@@ -6,11 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fewstep.flow.guidance import (
-    NO_GUIDANCE,
-    Guidance,
-    guided,
-)
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.guided_velocity import guided
 from fewstep.runtime.errors import RecipeError
 
 

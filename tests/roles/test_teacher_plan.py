@@ -17,6 +17,7 @@ from fewstep.roles.teacher_plan import (
     preset_rows,
     teacher_plan,
 )
+from fewstep.roles.teacher_weights import teacher_weights
 from fewstep.runtime.errors import RecipeError
 
 K = 4
@@ -28,7 +29,7 @@ def spec(names: tuple[str, ...] = ("style",), **given: Any) -> TeachersSpec:
 
 
 def lam(plan: TeacherPlan, k: int, iteration: int = 100, task: str = "t2i", category: str = "x") -> list[float]:
-    return plan.weights(k, iteration, 100, [task], [category])[:, 0].tolist()  # type: ignore[list-item]
+    return teacher_weights(plan, k, iteration, 100, [task], [category])[:, 0].tolist()  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_conditions_by_task_and_category() -> None:
         "edits": {"adapter": "b", "tasks": ["edit"]},
     }
     plan = teacher_plan(spec(preset="constant", named=named, ramp=0), K)
-    lam_MB = plan.weights(0, 0, 100, ["t2i", "t2i", "edit"], ["portrait", "landscape", "object"])
+    lam_MB = teacher_weights(plan, 0, 0, 100, ["t2i", "t2i", "edit"], ["portrait", "landscape", "object"])
     assert lam_MB.tolist() == [[0.5, 1, 0.5], [0.5, 0, 0], [0, 0, 0.5]]
     assert lam_MB.dtype == torch.float32
 
@@ -113,7 +114,7 @@ def test_rows_sum_to_one_whatever_is_given(
         TeacherSchedule(f"t{m}", tuple(share * w for w in row), None, ("portrait",) if narrow else None)
         for m, (row, narrow) in enumerate(columns)
     ]
-    lam_MB = TeacherPlan(tuple(made), ramp).weights(k, iteration, 100, ["t2i", "edit"], ["portrait", "other"])
+    lam_MB = teacher_weights(TeacherPlan(tuple(made), ramp), k, iteration, 100, ["t2i", "edit"], ["portrait", "other"])
     assert ((lam_MB >= 0) & (lam_MB <= 1)).all()
     torch.testing.assert_close(lam_MB.sum(0), torch.ones(2))
 
@@ -169,5 +170,5 @@ def test_names_that_cannot_be(name: str) -> None:
 
 def test_trust_scales_a_teachers_weights_and_the_base_takes_the_rest() -> None:
     plan = teacher_plan(spec(ramp=0.0), K)
-    lam_MB = plan.weights(3, 0, 100, ["t2i"], ["x"], {"style": 0.5})
+    lam_MB = teacher_weights(plan, 3, 0, 100, ["t2i"], ["x"], {"style": 0.5})
     assert lam_MB[:, 0].tolist() == [0.75, 0.25]

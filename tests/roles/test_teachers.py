@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewstep.flow.guidance import Guidance, guided
+from fewstep.flow.guidance import Guidance
+from fewstep.flow.guided_velocity import guided
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.network import Network

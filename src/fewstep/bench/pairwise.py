@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from fewstep.bench import statistics
 from fewstep.bench.statistics import (
@@ -183,5 +183,5 @@ def _strengths(design: _Design, full: Floats, free: NDArray[np.bool_], covarianc
 def _normal(value: float, sd: float, n: int, clusters: int) -> Estimate:
     if clusters < 2:
         return Estimate(float(value), None, None, n, clusters)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, clusters - 1)) * sd
+    reach = float(special.stdtrit(clusters - 1, (1 + LEVEL) / 2)) * sd
     return Estimate(float(value), float(value - reach), float(value + reach), n, clusters)

@@ -1,4 +1,4 @@
-"""How many cases tell a difference, and how small a difference so many cases tell.
+"""How many cases tell a difference.
 
 sd is the standard deviation of one case's difference between the two systems (its seeds and judges averaged), within
 categories. Cases are spread evenly over the categories, so the average of category means of n cases has the variance
@@ -6,7 +6,7 @@ sd^2 / n, estimated on n - strata degrees of freedom.
 """
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from fewstep.bench.statistics import LEVEL
 
@@ -19,17 +19,17 @@ def power_of(n: int, difference: float, sd: float, strata: int = 1) -> float:
     freedom = n - strata
     if freedom < 1:
         return 0.0
-    t = stats.t.ppf((1 + LEVEL) / 2, freedom)
+    t = special.stdtrit(freedom, (1 + LEVEL) / 2)
     if sd == 0:
         return float(difference != 0)
-    return float(stats.nct.sf(t, freedom, abs(difference) / sd * np.sqrt(n)))
+    return 1 - float(special.nctdtr(freedom, abs(difference) / sd * np.sqrt(n), t))
 
 
 def cases_needed(difference: float, sd: float, power: float = POWER, strata: int = 1) -> int | None:
     """The least number of cases that resolves this difference with this power; None where none of `MOST` does."""
     if difference == 0:
         return None
-    wanted = stats.norm.ppf((1 + LEVEL) / 2) + stats.norm.ppf(power)
+    wanted = special.ndtri((1 + LEVEL) / 2) + special.ndtri(power)
     if (normal := (wanted * sd / difference) ** 2) > MOST:
         return None
     low, high = strata, strata + 2 + int(normal)
@@ -39,13 +39,3 @@ def cases_needed(difference: float, sd: float, power: float = POWER, strata: int
         middle = (low + high) // 2
         low, high = (low, middle) if power_of(middle, difference, sd, strata) >= power else (middle, high)
     return high
-
-
-def smallest_difference(n: int, sd: float, power: float = POWER, strata: int = 1) -> float | None:
-    """What n cases resolve with this power; None for fewer than two cases a category."""
-    if n - strata < 1:
-        return None
-    if sd == 0:
-        return 0.0
-    found = optimize.brentq(lambda d: power_of(n, d * sd, sd, strata) - power, 1e-6, 1e3)
-    return float(found) * sd

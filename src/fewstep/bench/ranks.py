@@ -8,7 +8,6 @@ Other rules stand beside it as a check on how much the order owes to the rule.
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy import stats
 
 from fewstep.bench.statistics import Floats
 
@@ -35,7 +34,7 @@ def mean_over_judges(judges: Mapping[str, float]) -> float:
 def places(points: Floats) -> Floats:
     """Ranks of rows of points, 1 for the most. Equals share the better rank; NaN stays NaN."""
     kept = np.where(np.isnan(points), -np.inf, np.round(points / SAME) * SAME)
-    ranks = stats.rankdata(-kept, method="min", axis=-1).astype(np.float64)
+    ranks = 1 + _beaten_by(kept)
     return np.where(np.isnan(points), np.nan, ranks)
 
 
@@ -93,4 +92,10 @@ RULES: dict[str, Callable[[CategoryMeans], dict[str, float]]] = {
 def _middle_ranks(points: list[float]) -> Floats:
     """Equals share the middle of their ranks."""
     kept = np.round(np.array(points) / SAME) * SAME
-    return np.asarray(stats.rankdata(-kept, method="average"), dtype=np.float64)
+    equals = (kept[:, None] == kept).sum(axis=-1)
+    return _beaten_by(kept) + (1 + equals) / 2
+
+
+def _beaten_by(points: Floats) -> Floats:
+    """How many of its row have more points than each."""
+    return np.asarray((points[..., None, :] > points[..., :, None]).sum(axis=-1), dtype=np.float64)

@@ -1,5 +1,6 @@
-"""One verb per stage. Commands import what they run inside their functions: `fewstep --help` answers before torch is
-loaded. A group of commands (`fewstep cases ...`) is a file in `commands/`."""
+"""One verb per stage. Commands import what they run inside their functions, and read a recipe before they import what
+runs it: `fewstep --help` answers, and a mistyped key is refused, before torch is loaded. A group of commands
+(`fewstep cases ...`) is a file in `commands/`."""
 
 import os
 from pathlib import Path
@@ -99,11 +100,12 @@ def distill(
 
     Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
     """
-    from fewstep.cli.terminal import TerminalReporter
-    from fewstep.run import launch
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.run import launch
+
     launch.distill_recipe(chosen, to or Path("runs") / chosen.name, TerminalReporter(out), fork=fork)
 
 
@@ -145,10 +147,11 @@ def plan(
 
     Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
     """
-    from fewstep.cli.verbs import plan as planning
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    from fewstep.cli.verbs import plan as planning
+
     store_folder = chosen.store_folder(to or Path("runs") / chosen.name)
     fits = planning.print_plan(
         *(chosen, store_folder),
@@ -177,12 +180,13 @@ def encode(
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
     use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
-    from fewstep.cli.terminal import TerminalReporter
-    from fewstep.run.encoding import encode_recipe
     from fewstep.run.recipe import load_recipe
-    from fewstep.runtime.rank_slice import RankSlice
 
     chosen = load_recipe(recipe, overrides or [])
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.run.encoding import encode_recipe
+    from fewstep.runtime.rank_slice import RankSlice
+
     place = to or Path("runs") / chosen.name
     encode_recipe(chosen, place, TerminalReporter(out), RankSlice.from_environment())
 
@@ -361,9 +365,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what this machine has, and whether a model can be used."""
-    from fewstep.cli.verbs import inspection
+    from fewstep.cli.verbs.doctor import diagnose
 
-    inspection.diagnose(model, out)
+    diagnose(model, out)
 
 
 def main() -> None:

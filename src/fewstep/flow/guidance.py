@@ -1,12 +1,10 @@
 """Classifier-free guidance as a property of a teacher.
 
-Two conventions exist; ours is v = v_u + s (v_c - v_u), in which s = 1 is none. Guidance (with the kept norm above
-all) is not linear in its inputs, so it is applied per teacher, before teachers are mixed.
+Two conventions exist; ours is v = v_u + s (v_c - v_u), in which s = 1 is none. These are the numbers alone, without
+torch: recipes hold them. `guided_velocity.py` applies them.
 """
 
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from fewstep.runtime.errors import RecipeError
 
@@ -31,11 +29,3 @@ class Guidance:
 
 
 NO_GUIDANCE = Guidance()
-
-
-def guided(v_cond_BND: Tensor, v_uncond_BND: Tensor, guidance: Guidance) -> Tensor:
-    """v_u + s (v_c - v_u), with the conditional velocity's length per token if `keep_norm`."""
-    v = v_uncond_BND + guidance.scale * (v_cond_BND - v_uncond_BND)
-    if not guidance.keep_norm:
-        return v
-    return v * (v_cond_BND.norm(dim=-1, keepdim=True) / v.norm(dim=-1, keepdim=True).clamp_min(1e-12))

@@ -1,4 +1,5 @@
-"""The teacher plan lambda_{k,m}(c), as numbers.
+"""The teacher plan lambda_{k,m}(c), as numbers of Python, without torch: recipes are checked with it.
+`teacher_weights.py` makes tensors of them.
 
 Shapes: B batch, M teachers (0 is the base), K student steps (0 is the noisiest).
 s_real^(k)(z, t, c) = sum_m lambda_{k,m}(c) s_m(z, t, c) with lambda in [0, 1] and sum_m lambda_{k,m}(c) = 1 (arXiv
@@ -9,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
-
-import torch
-from torch import Tensor
 
 from fewstep.roles.plan import Preset, TeachersSpec
 from fewstep.runtime.errors import RecipeError
@@ -105,20 +103,6 @@ class TeacherPlan:
                 lam[m] = rest
                 return (0.0, *lam)
         return (rest, *lam)
-
-    def weights(
-        self,
-        k: int,
-        iteration: int,
-        iterations: int,
-        tasks: Sequence[Task],
-        categories: Sequence[str],
-        trust: Mapping[str, float] = FULL_TRUST,
-    ) -> Tensor:
-        """lam_MB, float32 on the CPU: columns sum to 1. Every sample has its own task and category."""
-        strength = self.strength(iteration, iterations)
-        rows = {c: self.row(k, strength, *c, trust) for c in set(zip(tasks, categories, strict=True))}
-        return torch.tensor([rows[c] for c in zip(tasks, categories, strict=True)]).T
 
     def may_teach(
         self, k: int, iteration: int, iterations: int, task: Task, trust: Mapping[str, float] = FULL_TRUST

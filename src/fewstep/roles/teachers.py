@@ -17,14 +17,12 @@ from fewstep.backbones.conditioning import (
     Conditioning,
     stack,
 )
-from fewstep.flow.guidance import (
-    NO_GUIDANCE,
-    Guidance,
-    guided,
-)
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.guided_velocity import guided
 from fewstep.roles.network import Network
 from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teacher_plan import BASE, TeacherPlan
+from fewstep.roles.teacher_weights import teacher_weights
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.device import to_device
 from fewstep.runtime.task import Task
@@ -180,7 +178,9 @@ class Teachers:
     def _weights(self, batch: TeacherBatch, at: StepIndex) -> Tensor:
         """lambda_{k,m}(c) of each sample: (M, B)."""
         tasks = [batch.task] * len(batch.categories)
-        return self.plan.weights(at.k, at.iteration, self.iterations, tasks, batch.categories, self.trust.shares)
+        return teacher_weights(
+            self.plan, at.k, at.iteration, self.iterations, tasks, batch.categories, self.trust.shares
+        )
 
     def _may_teach(self, batch: TeacherBatch, at: StepIndex) -> Tensor:
         """Whether some rank's samples could ask a teacher, whatever their categories: (M,)."""

@@ -24,6 +24,7 @@ from fewstep.runtime.errors import (
     RunError,
 )
 from fewstep.runtime.rank_slice import RankSlice
+from fewstep.runtime.torchrun import has_agent_store
 
 FactT = TypeVar("FactT")
 STORE_PATIENCE = timedelta(seconds=30)  # ours: the store is on this network, or it is gone
@@ -191,7 +192,7 @@ def agent_store(environment: Mapping[str, str] = os.environ) -> Any:
     Raises:
         RuntimeError: it cannot be reached.
     """
-    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if not has_agent_store(environment):
         return None
     store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), timeout=STORE_PATIENCE)
     return dist.PrefixStore(f"fewstep {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

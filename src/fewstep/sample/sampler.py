@@ -14,11 +14,8 @@ from fewstep.backbones.conditioning import (
     Conditioning,
 )
 from fewstep.backbones.layout import Layout, TokenGrid
-from fewstep.flow.guidance import (
-    NO_GUIDANCE,
-    Guidance,
-    guided,
-)
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.flow.guided_velocity import guided
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.flow.solver import Velocity, trajectory
 from fewstep.runtime.errors import LayoutError

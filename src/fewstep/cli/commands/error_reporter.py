@@ -7,14 +7,18 @@ process keeps a store that outlives its workers; whoever counts to one in it spe
 import os
 from collections.abc import Mapping
 
+from fewstep.runtime.torchrun import has_agent_store
+
 
 def reports_error(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is the one; True outside torchrun, and where its store cannot be asked. The others of a
     torchrun are told no. To be asked once, at the end."""
-    from fewstep.runtime.parallel import agent_store
+    if not has_agent_store(environment):
+        return True
+    from fewstep.runtime.parallel import agent_store  # torch comes with it
 
     try:
         store = agent_store(environment)
     except (RuntimeError, KeyError, ValueError):
         return True
-    return store is None or store.add("speaks", 1) == 1
+    return store.add("speaks", 1) == 1

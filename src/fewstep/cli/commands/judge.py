@@ -112,9 +112,9 @@ def judge_protocols(
     ] = None,
 ) -> None:
     """List the protocols, or show one as it is sent."""
-    from fewstep.cli.verbs import judge_passes
+    from fewstep.cli.verbs import judge_protocols
 
     if name is None:
-        judge_passes.list_protocols(out)
+        judge_protocols.list_protocols(out)
     else:
-        judge_passes.show_protocol(name, category, out)
+        judge_protocols.show_protocol(name, category, out)

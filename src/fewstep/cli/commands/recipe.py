@@ -16,9 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="What a run is made of.")
 @with_error_message
 def recipe_list() -> None:
     """The shipped recipes."""
-    from fewstep.cli.verbs import inspection
+    from fewstep.cli.verbs import recipes
 
-    inspection.list_recipes(out)
+    recipes.list_recipes(out)
 
 
 @app.command("show")
@@ -34,6 +34,6 @@ def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
 @with_error_message
 def recipe_schema() -> None:
     """Every key of a recipe: type, default, meaning."""
-    from fewstep.cli.verbs import inspection
+    from fewstep.cli.verbs import recipes
 
-    inspection.show_schema(out)
+    recipes.show_schema(out)

@@ -62,13 +62,15 @@ def study_plan(
     overrides: Overrides = None,
 ) -> None:
     """What a study will do: its runs by number, updates, network calls, and hours at a measured rate."""
-    from fewstep.cli.terminal import TerminalReporter
-    from fewstep.cli.verbs.study_plan import print_forecast
-    from fewstep.study import forecast, grid, plan
+    from fewstep.study import grid, plan
 
     told, beside = plan.load_study(study)
     runs = grid.resolve_grid(told, beside, world=world, seeds=seeds, cases=cases, overrides=overrides or [])
     place = to or _default_folder(runs.plan.name, runs.world)
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.cli.verbs.study_plan import print_forecast
+    from fewstep.study import forecast
+
     if measure:
         forecast.measure_rate(runs, place, TerminalReporter(out))
     print_forecast(runs, place, out)
@@ -92,13 +94,14 @@ def study_run(
 
     What is done is skipped, what was stopped goes on: it is the same command. `--set` holds for all cells alike.
     """
-    from fewstep.cli.terminal import TerminalReporter
     from fewstep.study import grid, plan
-    from fewstep.study.run import run_study
 
     told, beside = plan.load_study(study)
     runs = grid.resolve_grid(told, beside, world=world, seeds=seeds, cases=cases, overrides=overrides or [])
     place = to or _default_folder(runs.plan.name, runs.world)
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.study.run import run_study
+
     run_study(runs, place, TerminalReporter(out), only=cell)
     out.print(f"study [bold]{place}[/]: fewstep study report {place}", highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""What `fewstep cases` prints: the checking and converting of cases, and what a recipe will see of them."""
+"""What `fewstep cases check` and `convert` print."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,23 +9,10 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
 from fewstep.data.check import CasesReport, check_sources
-from fewstep.data.composition import Composition
 from fewstep.data.convert import convert, pictures_folder
-from fewstep.data.sample_counts import SampleCounts, count_samples
-from fewstep.data.sources import build_composition
-from fewstep.encode.estimate import (
-    StoreSize,
-    kind_of,
-    shape_mismatch,
-    store_size,
-)
-from fewstep.flow.guidance import NO_GUIDANCE
-from fewstep.run.recipe import Recipe
 
 SHOWN = 50  # duplicates and overlaps that are named one by one
-LATENT_BYTES = {"bf16": 2, "fp32": 4}
 
 
 def check_cases(sources: Sequence[str], against: Path | None, console: Console) -> bool:
@@ -55,78 +42,6 @@ def convert_cases(source: str, to: Path, console: Console) -> None:
     kept = pictures_folder(to)
     pictures = f", pictures in [bold]{kept}[/]" if kept.is_dir() else ""
     console.print(f"{len(cases):,} cases in [bold]{to}[/]{pictures}", highlight=False, soft_wrap=True)
-
-
-def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:
-    """Prints what the recipe's run will see, and how large its store will be. Archives are unpacked, and pocket cases
-    drawn, where the run will look for them; nothing is loaded or encoded."""
-    store_folder = recipe.store_folder(out)
-    with console.status("reading cases"):
-        composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
-    outline = estimate_conditioning(recipe.model)
-    seen = count_samples(
-        composition,
-        recipe.run.iterations,
-        recipe.run.batch,
-        recipe.run.seed,
-        lambda case: kind_of(case, outline, recipe.size),
-    )
-    console.print(_batches(seen, recipe), _categories(seen), _sources(seen, recipe))
-    console.print(_store_words(composition, recipe, outline, store_folder), highlight=False, soft_wrap=True)
-    _remarks([remark for remark in (shape_mismatch(composition.cases(), recipe.size),) if remark], console)
-
-
-def _batches(seen: SampleCounts, recipe: Recipe) -> Table:
-    table = Table("iterations", "t2i:edit", "t2i", "edit", title=f"batches of {recipe.run.batch}, by task")
-    for stretch in seen.phases:
-        counts = [f"{stretch.batches[task]:,}" for task in ("t2i", "edit")]
-        table.add_row(f"{stretch.start:,} to {stretch.end - 1:,}", stretch.ratio, *counts)
-    return _right(table, 2)
-
-
-def _categories(seen: SampleCounts) -> Table:
-    total = sum(seen.categories.values())
-    table = Table("task", "category", "samples", "share", title=f"{total:,} samples, by category")
-    for (task, category), count in seen.categories.items():
-        table.add_row(task, escape(category), f"{count:,}", f"{100 * count / total:.1f} %")
-    return _right(table, 2)
-
-
-def _sources(seen: SampleCounts, recipe: Recipe) -> Table:
-    table = Table("task", "source", "samples", "cases", "seen", "epochs", title="samples, by source")
-    table.columns[1].overflow = "fold"  # the end of a path says more than its beginning
-    for part in seen.sources:
-        name = recipe.data.sources(part.task)[part.source].source
-        counts = (f"{count:,}" for count in (part.samples, part.available, part.distinct))
-        table.add_row(part.task, escape(name), *counts, f"{part.epochs:.2f}")
-    return _right(table, 2)
-
-
-def _store_words(composition: Composition, recipe: Recipe, outline: ConditioningEstimate, store_folder: Path) -> str:
-    size = store_size(
-        composition.cases(),
-        outline,
-        size=recipe.size,
-        negatives=recipe.negatives(composition.tasks, NO_GUIDANCE),
-        latent_bytes=LATENT_BYTES[recipe.run.precision],
-    )
-    return (
-        f"conditioning store in {store_folder}: about [bold]{_bytes(size)}[/] for {size.conditionings:,} conditionings "
-        f"and {size.references:,} sets of reference pictures. An estimate, from {outline.basis}"
-    )
-
-
-def _bytes(size: StoreSize) -> str:
-    for unit, least in (("GB", 1e9), ("MB", 1e6)):
-        if size.bytes >= least:
-            return f"{size.bytes / least:.1f} {unit}"
-    return f"{size.bytes / 1e3:.1f} kB"
-
-
-def _right(table: Table, first: int) -> Table:
-    for column in table.columns[first:]:
-        column.justify = "right"
-    return table
 
 
 def _overlaps(report: CasesReport) -> list[str]:

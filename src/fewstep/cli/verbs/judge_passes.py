@@ -1,4 +1,4 @@
-"""What the commands of `fewstep judge` do, and what they print on the way."""
+"""What the commands of `fewstep judge` that ask a judge do, and what they print on the way."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep.bench import (
-    judge_check,
-    pairs,
-    protocol,
-)
+from fewstep.bench import judge_check, pairs
 from fewstep.bench.attempts import Attempts
 from fewstep.bench.judge_check import JudgeCheck
 from fewstep.bench.judge_pass import (
@@ -114,24 +110,6 @@ def check(judge: Path, to: Path | None, keep: bool, console: Console) -> JudgeCh
         found = judge_check.finish_check(folder, number, endpoint, wanted, attempts, keep)
     _print_check(found, folder, keep, console)
     return found
-
-
-def list_protocols(console: Console) -> None:
-    table = Table("protocol", "tasks", "what it asks")
-    for name in protocol.protocol_names():
-        table.add_row(name, ", ".join(protocol.protocol_tasks(name)), protocol.protocol_description(name))
-    console.print(table)
-
-
-def show_protocol(name: str, category: str | None, console: Console) -> None:
-    """Every word that is sent."""
-    for task in protocol.protocol_tasks(name):
-        loaded = protocol.load_protocol(name, task)
-        categories = [category] if category else list(loaded.rubrics) or [GENERAL]
-        for each in categories:
-            rubric = loaded.rubric_name(each)
-            console.print(f"\n[bold]{name}, {task}{f', {rubric}' if rubric else ''}[/]", highlight=False)
-            console.print(escape(loaded.words(rubric)), highlight=False)
 
 
 def _ready(judge: Path) -> Endpoint:

@@ -1,4 +1,4 @@
-"""What the commands print that answer a question and change nothing."""
+"""What `fewstep doctor` prints: the machine, and whether a model can be used on it."""
 
 import math
 from collections.abc import Mapping
@@ -26,27 +26,9 @@ from fewstep.backbones.folder import (
 from fewstep.export.card import licence_of
 from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
-from fewstep.run import recipe as recipes
 from fewstep.runtime.device import fast_bfloat16
 
 HEADROOM = 1.2  # ours: of the weights, for what a call holds beside them
-
-
-def list_recipes(console: Console) -> None:
-    table = Table("recipe", "model", "size", "iterations", "tasks t2i:edit")
-    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
-    for name in recipes.shipped_recipes():
-        r = recipes.load_recipe(name)
-        size, tasks = f"{r.size[0]} x {r.size[1]}", ", then ".join(map(str, r.mixture.values))
-        table.add_row(name, r.model, size, f"{r.run.iterations:,}", tasks)
-    console.print(table)
-
-
-def show_schema(console: Console) -> None:
-    for note in recipes.describe():
-        console.print(f"[bold]{note.key}[/]  [dim]{note.type}, default {note.default}[/]", highlight=False)
-        if note.description:
-            console.print(f"    {note.description}", highlight=False, markup=False)
 
 
 def diagnose(model: str | None, console: Console) -> None:

@@ -1,0 +1,108 @@
+"""Commands that need no model answer without what runs one: torch and diffusers take ten seconds to import. What reads
+pictures or solves equations is imported only where it is used. Each group of commands runs in a process of its own, one
+command after another, and what is imported by then is looked at after each."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fewstep
+from tests.cli.small_inputs import SmallInputs, small_inputs
+
+SOURCE = Path(fewstep.__file__).parents[1]
+MODELS = ("torch", "diffusers", "transformers", "accelerate", "peft")
+ANY_ARRAY = (*MODELS, "numpy", "scipy", "skimage", "pandas", "pyarrow", "httpx", "jinja2")
+PROGRAM = """
+import json, sys
+from fewstep.cli.main import app
+
+forbidden, commands = json.loads(sys.stdin.read())
+for words in commands:
+    code = 0
+    try:
+        app(words)
+    except SystemExit as end:
+        code = end.code
+    imported = [name for name in forbidden if name in sys.modules]
+    print("ENDED", json.dumps([code, imported]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> SmallInputs:
+    return small_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def ends(commands: dict[tuple[str, ...], int], forbidden: tuple[str, ...], inputs: SmallInputs) -> None:
+    """Holds that each command ends with its exit code and that nothing forbidden is imported by then."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps([forbidden, list(commands)]),
+        cwd=inputs.folder,
+        env={**os.environ, "PYTHONPATH": str(SOURCE), "FEWSTEP_CACHE": str(inputs.cache)},
+        capture_output=True,
+        text=True,
+    )
+    found = [json.loads(line.removeprefix("ENDED")) for line in done.stdout.splitlines() if line.startswith("ENDED")]
+    assert len(found) == len(commands), done.stderr
+    for (words, code), ended in zip(commands.items(), found, strict=True):
+        assert ended == [code, []], f"fewstep {' '.join(words)}: {done.stdout}{done.stderr}"
+
+
+def test_help_imports_no_arrays(inputs: SmallInputs) -> None:
+    groups = ("cases", "recipe", "pocket", "judge", "bench", "prompts", "study")
+    asked = [("--version",), ("--help",), *((group, "--help") for group in groups), ("distill", "--help")]
+    ends(dict.fromkeys(asked, 0), (*ANY_ARRAY, "PIL", "yaml"), inputs)
+
+
+def test_recipes_are_shown_and_mistyped_ones_refused_without_arrays(inputs: SmallInputs) -> None:
+    shown = [("recipe", "list"), ("recipe", "show", "pocket"), ("recipe", "schema"), ("study", "list")]
+    refused = [
+        (*command, *words)
+        for command in (("distill",), ("plan",), ("encode",), ("cases", "plan"), ("recipe", "show"))
+        for words in (
+            ("pockt",),
+            (str(inputs.mistyped),),
+            ("pocket", "--set", "run.iteration=3"),
+            ("pocket", "--set", "run.iterations=many"),
+            ("pocket", "--set", "run"),
+        )
+    ]
+    ends(dict.fromkeys(shown, 0) | dict.fromkeys(refused, 2), ANY_ARRAY, inputs)
+
+
+def test_cases_are_checked_without_a_model(inputs: SmallInputs) -> None:
+    cases, recipe = str(inputs.cases), str(inputs.recipe)
+    commands = {
+        ("cases", "check", cases): 0,
+        ("cases", "check", "not-there.jsonl"): 2,
+        ("cases", "check", cases, "--against", str(inputs.galleries[0] / "suite")): 0,
+        ("cases", "convert", cases, "--to", "converted.jsonl"): 0,
+        ("cases", "plan", recipe, "--out", "runs/none"): 0,
+    }
+    ends(commands, (*MODELS, "scipy", "skimage"), inputs)
+
+
+def test_galleries_are_compared_and_judges_priced_without_a_model(inputs: SmallInputs) -> None:
+    one, other = map(str, inputs.galleries)
+    judge = ("--judge", str(inputs.judge))
+    commands = {
+        ("judge", "protocols"): 0,
+        ("judge", "protocols", "t2i-v1"): 0,
+        ("judge", "run", one, *judge, "--dry-run"): 0,
+        ("judge", "pair", one, other, *judge, "--dry-run"): 0,
+        ("judge", "retry", one, "--judge", "not-there.toml"): 2,
+        ("bench", "suites"): 0,
+        ("bench", "check", one + "/suite"): 0,
+        ("bench", "rank", one, other): 0,
+        ("bench", "compare", one, other): 0,
+        ("bench", "compare", one, other, "--metric", "flat_noise"): 0,
+        ("bench", "compare", one, "not-there"): 3,
+        ("bench", "report", one, other, "--to", "report"): 0,
+        ("bench", "measure", one, "--metrics", "sanity"): 0,
+    }
+    ends(commands, (*MODELS, "scipy.stats", "pandas", "pyarrow"), inputs)
