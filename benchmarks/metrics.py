@@ -16,11 +16,8 @@ from PIL import Image
 
 from fewstep.bench import gallery, measuring
 from fewstep.bench.metrics.flat_noise import flat_noise
-from fewstep.bench.suites import (
-    Suite,
-    copy_into_gallery,
-    open_suite,
-)
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import copy_into_gallery, open_suite
 from fewstep.pocket.judge import judge, pocket_case
 from fewstep.pocket.render import render
 

@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import Suite, read_suite
+from fewstep.bench.drafts import DraftCase, SuiteHeading
+from fewstep.bench.suite import Suite
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import read_suite
 
 
 @pytest.fixture(scope="session", autouse=True)

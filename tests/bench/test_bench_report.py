@@ -29,7 +29,7 @@ from fewstep.bench.report.tables import (
     ReportRow,
     Table,
 )
-from fewstep.bench.suites import Suite
+from fewstep.bench.suite import Suite
 from fewstep.cli.main import app
 from fewstep.runtime.errors import FewstepError, GalleryError
 from tests.bench.made_galleries import REFUSAL, WORDS, Made, gallery, suite

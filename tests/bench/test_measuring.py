@@ -10,18 +10,12 @@ from PIL import Image
 
 from fewstep.bench import gallery as galleries
 from fewstep.bench import measuring
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.metrics.measurements import read_metric, read_metrics
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import (
-    Suite,
-    copy_into_gallery,
-    read_suite,
-)
+from fewstep.bench.suite import Suite
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import copy_into_gallery, read_suite
 from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.runtime.errors import GalleryError
 from tests.commands.conftest import fewstep

@@ -18,15 +18,10 @@ from PIL import Image
 from fewstep.bench import case_writer
 from fewstep.bench.case_writer import CATEGORIES, WrittenCase
 from fewstep.bench.dedup import CaseDedup
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.mini.corruptions import CORRUPTIONS
 from fewstep.bench.pixels import file_hash
-from fewstep.bench.suite_files import (
-    ID,
-    DraftCase,
-    SuiteHeading,
-    refuse_taken,
-    write_suite,
-)
+from fewstep.bench.suite_files import ID, refuse_taken, write_suite
 from fewstep.data.overlap import suite_prompts
 from fewstep.data.pictures import open_picture
 from fewstep.endpoint.bounded_map import bounded_map

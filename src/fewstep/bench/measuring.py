@@ -32,7 +32,8 @@ from fewstep.bench.metrics.metric import (
     Metric,
     Skipped,
 )
-from fewstep.bench.suites import Question, suite_of
+from fewstep.bench.suite import Question
+from fewstep.bench.suites import suite_of
 from fewstep.runtime.errors import GalleryError
 
 METRICS: dict[str, Metric] = {

@@ -28,7 +28,8 @@ from fewstep.bench.judge_requests import (
     requests_of,
 )
 from fewstep.bench.statistics import Estimate
-from fewstep.bench.suites import Suite, suite_of
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import suite_of
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError, JudgeError

@@ -16,7 +16,8 @@ from fewstep.bench.metrics import model_metrics
 from fewstep.bench.metrics.measurements import metric_path, read_metric
 from fewstep.bench.metrics.metric import NO_PICTURE, ValueSpec
 from fewstep.bench.resampling import Cells, ScoreRecord
-from fewstep.bench.suites import Suite, suite_of
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import suite_of
 from fewstep.bench.verdict import Verdict, read_verdicts
 from fewstep.runtime.errors import GalleryError
 

@@ -115,7 +115,7 @@ def plan(
         typer.Option(help="Memory of the GPU it is to fit, in GB: 24, 48, 80, 141.", min=1, metavar="GB"),
     ] = None,
     gpus: Annotated[
-        int, typer.Option(help="How many of them rank_slice each batch, and weights as run.sharding says.", min=1)
+        int, typer.Option(help="How many of them share each batch, and weights as run.sharding says.", min=1)
     ] = 1,
     per_machine: Annotated[
         Optional[int],  # noqa: UP045

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewstep.bench.gallery import Gallery, ManifestRow
-from fewstep.bench.suites import Question, Suite
+from fewstep.bench.suite import Question, Suite
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.errors import CaseError, GalleryError
 

@@ -49,7 +49,7 @@ def bench_adopt(
     to: Annotated[Path, typer.Option("--to", help="The gallery to make.")],
     system: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="What the build_report calls it; the folder's name if not given."),
+        typer.Option(help="What the report calls it; the folder's name if not given."),
     ] = None,
     names: Annotated[
         Optional[str],  # noqa: UP045
@@ -232,16 +232,14 @@ def bench_rank(
 @with_error_message
 def bench_report(
     galleries: Annotated[list[Path], typer.Argument(help="Galleries, judged or not; of one suite, or of several.")],
-    to: Annotated[
-        Path, typer.Option("--to", help="The build_report's folder; an earlier build_report there is renewed.")
-    ],
+    to: Annotated[Path, typer.Option("--to", help="The report's folder; an earlier report there is renewed.")],
     reference: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="The system that the others are compared with; the first gallery's if not given."),
     ] = None,
     margin: Annotated[
         float,
-        typer.Option(min=0, help="The difference of bench_score below which none matters: who is not inferior by it?"),
+        typer.Option(min=0, help="The difference of scores below which none matters: who is not inferior by it?"),
     ] = 0.0,
     link_pictures: Annotated[
         bool, typer.Option("--link-pictures", help="Leave the pictures in their galleries, and link to them.")

@@ -52,7 +52,7 @@ def pocket_examine(
     ] = None,
     adapter: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A LoRA over it to examine_model beside it: a file, or `pocket:portrait|text|edit|editor`."),
+        typer.Option(help="A LoRA over it to examine beside it: a file, or `pocket:portrait|text|edit|editor`."),
     ] = None,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
 ) -> None:

@@ -110,7 +110,7 @@ def study_report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's folder; it need not be finished.")],
     to: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--to", help="Where the report_study goes; `report_study` in the study's folder if not given."),
+        typer.Option("--to", help="Where the report goes; `report` in the study's folder if not given."),
     ] = None,
 ) -> None:
     """Tables beside the paper's, takeaways with their intervals, grids of pictures: JSON, Markdown and one HTML page.

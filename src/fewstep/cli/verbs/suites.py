@@ -12,12 +12,9 @@ from fewstep.bench.adopt import adopt
 from fewstep.bench.build import SuitePlan, write_model_suite
 from fewstep.bench.case_writer import CATEGORIES
 from fewstep.bench.statistics import mean
+from fewstep.bench.suite import Suite
 from fewstep.bench.suite_check import suite_problems
-from fewstep.bench.suites import (
-    Suite,
-    open_suite,
-    read_suite,
-)
+from fewstep.bench.suites import open_suite, read_suite
 from fewstep.bench.verdict import Verdict
 from fewstep.endpoint.declaration import load_endpoint
 from fewstep.runtime.errors import SuiteError
@@ -26,7 +23,7 @@ from fewstep.runtime.task import Task
 
 def list_suites(console: Console) -> None:
     table = Table("suite", "task", "cases", "seeds", "size", "what it asks")
-    for suite in shipped.ALL:
+    for suite in shipped.shipped_suites():
         heading = suite.heading
         size = "the model's" if heading.size is None else f"{heading.size[0]} x {heading.size[1]}"
         table.add_row(heading.name, heading.task, f"{suite.cases:,}", str(heading.seeds), size, suite.words)
