@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fewstep.bench.pairs import (
-    PairFigures,
-    pair_figures,
-    read_pairs,
-)
+from fewstep.bench.pair_verdict import PairFigures, pair_figures, read_pairs
 from fewstep.cli.main import app
 from tests.bench.made_gallery import gallery, judge_file
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, says

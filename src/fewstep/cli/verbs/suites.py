@@ -10,7 +10,6 @@ from rich.table import Table
 from fewstep.bench import importers, shipped
 from fewstep.bench.adopt import adopt
 from fewstep.bench.build import SuitePlan, write_model_suite
-from fewstep.bench.case_writer import CATEGORIES
 from fewstep.bench.statistics import mean
 from fewstep.bench.suite import Suite
 from fewstep.bench.suite_check import suite_problems
@@ -18,7 +17,7 @@ from fewstep.bench.suites import open_suite, read_suite
 from fewstep.bench.verdict import Verdict
 from fewstep.endpoint.declaration import load_endpoint
 from fewstep.runtime.errors import SuiteError
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import PAPER_CATEGORIES, Task
 
 
 def list_suites(console: Console) -> None:
@@ -115,7 +114,7 @@ def build_suite(
     licence: str | None,
     console: Console,
 ) -> None:
-    if task not in CATEGORIES:
+    if task not in PAPER_CATEGORIES:
         raise SuiteError(f"--task is t2i or edit, not '{task}'")
     if task == "t2i" and pictures is not None:
         raise SuiteError("--pictures belongs to --task edit; text to image has no sources")
@@ -124,7 +123,7 @@ def build_suite(
     columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console.print(f"writing into [bold]{to}[/]; the same command goes on after a stop", soft_wrap=True)
     with Progress(*columns, console=console) as progress:
-        bars = {category: progress.add_task(category, total=count) for category in CATEGORIES[chosen]}
+        bars = {category: progress.add_task(category, total=count) for category in PAPER_CATEGORIES[chosen]}
         dropped = write_model_suite(
             plan, load_endpoint(endpoint), to, lambda category, n: progress.update(bars[category], completed=n)
         )
