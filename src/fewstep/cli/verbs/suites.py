@@ -27,7 +27,9 @@ def list_suites(console: Console) -> None:
         size = "the model's" if heading.size is None else f"{heading.size[0]} x {heading.size[1]}"
         table.add_row(heading.name, heading.task, f"{suite.cases:,}", str(heading.seeds), size, suite.words)
     console.print(table)
-    console.print("A pocket suite can be cut: pocket-t2i@60 is its first 60 cases. All are CC0.", highlight=False)
+    console.print(
+        "A pocket suite can be cut: pocket-t2i@60 is its first 60 cases. Those of fewstep are CC0.", highlight=False
+    )
 
 
 def check_suite(name: str, console: Console) -> bool:
