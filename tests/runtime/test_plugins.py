@@ -1,7 +1,9 @@
 """What other packages and programs add: found by name, loaded alone, refused with their distribution's name."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from fewstep.bench import measuring
 from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
 from fewstep.bench.gallery import begin_gallery
 from fewstep.bench.measuring import run_metrics
@@ -27,53 +30,9 @@ from fewstep.runtime.plugins import ExtensionPoint
 
 Package = Callable[..., None]
 
-SHELF = """
-from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
-from fewstep.bench.metrics.metric import GalleryPicture, Metric, ValueSpec
-from fewstep.data.cases import Case, write_jsonl
-from fewstep.data.formats.format import ArchiveFormat, FileFormat
-
-
-def shelf(source, task, cache):
-    count = int(source.split(":")[1])
-    path = cache / f"shelf-{count}.jsonl"
-    write_jsonl(path, [Case(f"book-{i}", "t2i", f"a book number {i}") for i in range(count)])
-    return path
-
-
-def read_lists(path, thorough):
-    for number, prompt in enumerate(path.read_text().split("|"), 1):
-        yield Case(f"{path.stem}-{number}", "t2i", prompt, where=f"{path}:{number}")
-
-
-def read_boxes(path, folder, thorough):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "note.txt").write_text("unpacked")
-    yield from read_lists(path, thorough)
-
-
-LISTS, BOXES = FileFormat(read_lists), ArchiveFormat(read_boxes)
-
-
-def drafts():
-    yield from (DraftCase(f"book-{i}", f"a book number {i}", "books") for i in range(3))
-
-
-BOOKS = ShippedSuite(SuiteHeading("books", "1", "t2i", 1, (8, 8)), "three books", 3, drafts, cut=True)
-
-
-def measure(shot: GalleryPicture) -> dict[str, float]:
-    return {"mean": float(shot.pixels.mean())}
-
-
-BRIGHTNESS = Metric("brightness", "1", "mean", {"mean": ValueSpec("levels", None)}, measure)
-"""
-OFFERS = {
-    "fewstep.case_sources": {"shelf": "shelf:shelf"},
-    "fewstep.case_formats": {"list": "shelf:LISTS", "box.gz": "shelf:BOXES"},
-    "fewstep.suites": {"books": "shelf:BOOKS"},
-    "fewstep.metrics": {"brightness": "shelf:BRIGHTNESS"},
-}
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+WAREHOUSE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "def read(" in block)
+OFFERS = tomllib.loads(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0])["project"]["entry-points"]
 
 
 @pytest.fixture
@@ -93,50 +52,74 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
     before = set(sys.modules)
     yield install
     plugins._offers.cache_clear()
-    for name in {"shelf", "rival", "broken"} - before:
+    for name in {"warehouse", "boxes", "rival", "broken"} - before:
         sys.modules.pop(name, None)
 
 
-def test_an_installed_package_offers_cases_formats_suites_and_metrics(package: Package, tmp_path: Path) -> None:
-    package("shelf", SHELF, OFFERS)
-    assert [case.prompt for case in read_source("shelf:2", "t2i", tmp_path)] == ["a book number 0", "a book number 1"]
-    (tmp_path / "a.list").write_text("a cat|a dog")
+def test_the_package_of_the_page_offers_cases_and_a_format(package: Package, tmp_path: Path) -> None:
+    package("warehouse", WAREHOUSE, OFFERS)
+    assert [case.id for case in read_source("warehouse:red:2", "t2i", tmp_path)] == ["red-0", "red-1"]
+    (tmp_path / "a.pipe").write_text("a cat|a dog")
+    (tmp_path / "b.pipe").write_text("a cow||a hen")
+    report = check_sources([tmp_path / "a.pipe", tmp_path / "b.pipe", "warehouse:blue:3"])
+    assert report.usable == 7
+    assert [problem.rpartition("/")[2] for problem in report.problems] == ["b.pipe:2: the prompt is empty"]
+    several = [entry.id for entry in entries_of(f"{tmp_path}/?.pipe", tmp_path / "x") if isinstance(entry, Case)]
+    assert several == ["a/1", "a/2", "b/1", "b/3"]
+    with pytest.raises(CaseError, match=r"cases come as .*\.tgz, \.pipe \("):
+        list(entries_of(str(Path(__file__)), tmp_path))
+
+
+def test_an_archive_of_a_package_is_unpacked_once(package: Package, tmp_path: Path) -> None:
+    source = """
+from fewstep.data.cases import Case
+from fewstep.data.formats.format import ArchiveFormat
+
+def read(path, folder, thorough):
+    folder.mkdir(parents=True)  # a second time would fail
+    (folder / "note.txt").write_text("unpacked")
+    yield Case("one", "t2i", path.read_text())
+
+BOXES = ArchiveFormat(read)
+"""
+    package("boxes", source, {"fewstep.case_formats": {"box.gz": "boxes:BOXES"}})
     (tmp_path / "b.box.gz").write_text("a cow")
-    assert check_sources([tmp_path / "a.list", tmp_path / "b.box.gz", "shelf:3"]).usable == 6
-    assert [case.id for case in read_source(str(tmp_path / "b.box.gz"), "t2i", tmp_path / "cache")] == ["b.box-1"]
-    several = [entry.id for entry in entries_of(f"{tmp_path}/?.*", tmp_path / "x") if isinstance(entry, Case)]
-    assert several == ["a/1", "a/2", "b/1"]
-    with pytest.raises(CaseError, match=r"cases come as .*\.tgz, \.list, \.box\.gz"):
-        list(entries_of(str(tmp_path / "site-shelf" / "shelf.py"), tmp_path))
+    for _ in range(2):
+        assert [case.prompt for case in read_source(str(tmp_path / "b.box.gz"), "t2i", tmp_path / "cache")] == ["a cow"]
+    assert len(list((tmp_path / "cache").rglob("note.txt"))) == 1
 
 
 def test_an_offered_suite_is_drawn_cut_listed_and_measured(
     package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEWSTEP_CACHE", str(tmp_path / "cache"))
-    package("shelf", SHELF, OFFERS)
-    suite = open_suite("books@2")
-    assert [q.case.prompt for q in suite.questions] == ["a book number 0", "a book number 1"]
-    listed = CliRunner().invoke(app, ["bench", "suites"], env={"COLUMNS": "200"})
-    assert "three books" in listed.output
+    package("warehouse", WAREHOUSE, OFFERS)
+    suite = open_suite("crates@2")
+    assert [q.expect["text"] for q in suite.questions] == [["0"], ["1"]]
+    listed = CliRunner().invoke(app, ["bench", "suites"])
+    assert "crates" in listed.output
     gallery = begin_gallery(tmp_path / "g", "grey", suite.identity, {}, "adopted")
     copy_into_gallery(suite, tmp_path / "g")
     for question in suite.questions:
-        gallery.add(question.case.id, question.seeds[0], Image.new("RGB", (8, 8), (7, 7, 7)), {})
-    found = run_metrics(tmp_path / "g", metrics_named(["brightness"]))["brightness"]
-    assert [each.values for each in found] == [{"mean": 7.0}] * 2
+        for seed in question.seeds:
+            gallery.add(question.case.id, seed, Image.new("RGB", (8, 8), (7, 7, 7)), {})
+    monkeypatch.setattr(measuring, "WORTH_POOLING", 1)
+    for workers in (1, 2):
+        found = run_metrics(tmp_path / "g", metrics_named(["brightness"]), workers)["brightness"]
+        assert [each.values for each in found] == [{"mean": 7.0}] * 4
+        (tmp_path / "g" / "metrics" / "brightness.jsonl").unlink()
 
 
 def test_a_package_that_is_broken_is_refused_by_its_name_and_harms_nobody_else(
     package: Package, tmp_path: Path
 ) -> None:
-    package("shelf", SHELF, OFFERS)
+    package("warehouse", WAREHOUSE, OFFERS)
     package(
         "broken",
         "import nowhere_to_be_found\n",
         {"fewstep.case_sources": {"torn": "broken:read"}, "fewstep.suites": {"torn-suite": "broken:SUITE"}},
     )
-    assert len(read_source("shelf:1", "t2i", tmp_path)) == 1, "the other one was not loaded"
+    assert len(read_source("warehouse:red:1", "t2i", tmp_path)) == 1, "the other one was not loaded"
     assert "torn" in CASE_SOURCES.names()
     for ask in (lambda: read_source("torn:1", "t2i", tmp_path), lambda: open_suite("torn-suite")):
         with pytest.raises(PluginError, match=r"of broken cannot be loaded .*nowhere_to_be_found.*uninstall broken"):
@@ -159,8 +142,8 @@ def test_a_package_that_is_broken_is_refused_by_its_name_and_harms_nobody_else(
         ),
         ("fewstep.suites", "one", "thing = None", "is no ShippedSuite"),
         ("fewstep.metrics", "one", "thing = None", "is no Metric"),
-        ("fewstep.suites", "one", SHELF + "thing = BOOKS", "calls itself 'books'"),
-        ("fewstep.metrics", "one", SHELF + "thing = BRIGHTNESS", "calls itself 'brightness'"),
+        ("fewstep.suites", "one", WAREHOUSE + "thing = CRATES", "calls itself 'crates'"),
+        ("fewstep.metrics", "one", WAREHOUSE + "thing = BRIGHTNESS", "calls itself 'brightness'"),
     ],
 )
 def test_what_is_not_what_it_is_offered_as_is_refused(
@@ -174,13 +157,13 @@ def test_what_is_not_what_it_is_offered_as_is_refused(
 
 
 def test_two_of_one_name_are_refused_and_others_are_not(package: Package, tmp_path: Path) -> None:
-    package("shelf", SHELF, OFFERS)
-    package("rival", SHELF, {"fewstep.case_sources": {"shelf": "rival:shelf", "pocket": "rival:shelf"}})
-    for source in ("shelf:1", "pocket:t2i:1"):
+    package("warehouse", WAREHOUSE, OFFERS)
+    package("rival", WAREHOUSE, {"fewstep.case_sources": {"warehouse": "rival:read", "pocket": "rival:read"}})
+    for source in ("warehouse:red:1", "pocket:t2i:1"):
         with pytest.raises(PluginError, match=r"is offered by \w+ and by \w+, and nothing says which is meant"):
             read_source(source, "t2i", tmp_path)
-    assert open_suite("books@1").name == "books@1"
-    package("broken", SHELF, {"fewstep.metrics": {"sanity": "broken:BRIGHTNESS"}})
+    assert open_suite("crates@1").name == "crates@1"
+    package("broken", WAREHOUSE, {"fewstep.metrics": {"sanity": "broken:BRIGHTNESS"}})
     with pytest.raises(PluginError, match="metric 'sanity' is offered by fewstep and by broken"):
         metrics_named(["sanity"])
 
