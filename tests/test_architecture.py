@@ -2,12 +2,15 @@
 through others counts."""
 
 import ast
+import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "src" / "fewstep"
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent / "src" / "fewstep"
 MODULES = {
     ".".join(("fewstep", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
@@ -48,44 +51,52 @@ def reach(module: str) -> frozenset[str]:
     return frozenset(seen)
 
 
-def room(name: str) -> str:
-    """The first two parts of a dotted name: fewstep.flow.path is in the room fewstep.flow."""
-    return ".".join(name.split(".")[:2]) if name.startswith("fewstep.") else name.split(".")[0]
+def within(name: str, rooms: Iterable[str]) -> bool:
+    """Whether a dotted name is one of these or lies in one of them."""
+    return any(name == r or name.startswith(f"{r}.") for r in rooms)
 
 
 def modules_of(*rooms: str) -> list[str]:
-    return [name for name in MODULES if any(name == r or name.startswith(f"{r}.") for r in rooms)]
+    return [name for name in MODULES if within(name, rooms)]
 
 
 NEVER = [
-    ("fewstep.data", {"torch"}),
-    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train", "fewstep.run.budget"}),
+    ("fewstep.data", {"torch", "fewstep.bench", "fewstep.pocket"}),
+    (
+        "fewstep.backbones",
+        {"fewstep.roles", "fewstep.objective", "fewstep.data", "fewstep.train", "fewstep.run", "fewstep.sample"},
+    ),
     (
         "fewstep.objective",
-        {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.run.budget"},
+        {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.run"},
     ),
-    ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
-    ("fewstep.sample.server", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
-    ("fewstep.bench", {"torch", "fewstep.backbones", "fewstep.train"}),
-    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.run.budget"}),
-    ("fewstep.roles", {"fewstep.data", "fewstep.train", "fewstep.run.budget"}),
+    ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles", "fewstep.run"}),
+    (
+        "fewstep.bench",
+        {"torch", "fewstep.backbones", "fewstep.train", "fewstep.sample", "fewstep.run", "fewstep.pocket"},
+    ),
+    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.run"}),
+    ("fewstep.roles", {"fewstep.data", "fewstep.objective", "fewstep.train", "fewstep.run"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
+    ("fewstep.export", {"fewstep.data.sources", "fewstep.objective", "fewstep.train", "fewstep.run", "fewstep.pocket"}),
     ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
+    ("fewstep.pages", {"torch", "fewstep.bench", "fewstep.run", "fewstep.study"}),
+    ("fewstep.pocket", {"fewstep.objective", "fewstep.train", "fewstep.run", "fewstep.study"}),
     ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.run.recipe"}),
 ]
 
 
 @pytest.mark.parametrize(("where", "forbidden"), NEVER, ids=[where for where, _ in NEVER])
 def test_never(where: str, forbidden: set[str]) -> None:
-    broken = {m: sorted(f for f in reach(m) if room(f) in forbidden) for m in modules_of(where)}
+    broken = {m: sorted(f for f in reach(m) if within(f, forbidden)) for m in modules_of(where)}
     assert not {m: found for m, found in broken.items() if found}
 
 
 def test_flow_stands_alone() -> None:
-    allowed = {"fewstep.flow", "fewstep.runtime.errors"}
     for module in modules_of("fewstep.flow"):
-        ours = {room(name) for name in reach(module) if name.startswith("fewstep")}
-        assert ours <= allowed, f"{module} reaches {sorted(ours - allowed)}"
+        ours = {name for name in reach(module) if within(name, {"fewstep"})}
+        foreign = {name for name in ours if not within(name, {"fewstep.flow", "fewstep.runtime.errors"})}
+        assert not foreign, f"{module} reaches {sorted(foreign)}"
 
 
 def test_only_backbones_know_diffusers() -> None:
@@ -96,8 +107,8 @@ def test_only_backbones_know_diffusers() -> None:
 
 
 def test_only_the_command_line_imports_inside_functions() -> None:
-    may = {"fewstep.cli.main.main", "fewstep.runtime.torchvision_pair"} | set(
-        modules_of("fewstep.cli.main.commands", "fewstep.backbones", "fewstep.pocket")
+    may = {"fewstep.cli.main", "fewstep.runtime.torchvision_pair"} | set(
+        modules_of("fewstep.cli.commands", "fewstep.backbones", "fewstep.pocket")
     )
     for module in set(MODULES) - may:
         for node in ast.walk(tree(module)):
@@ -107,9 +118,9 @@ def test_only_the_command_line_imports_inside_functions() -> None:
 
 
 def test_only_the_command_line_reaches_for_what_prints() -> None:
-    may = {"fewstep.cli.main.main", *modules_of("fewstep.cli.main.commands", "fewstep.cli.main.verbs")}
+    may = {"fewstep.cli.main", *modules_of("fewstep.cli.commands", "fewstep.cli.verbs")}
     for module in set(MODULES) - may:
-        printing = [name for name in imports(module) if name.startswith("fewstep.cli.main.verbs")]
+        printing = [name for name in imports(module) if name.startswith("fewstep.cli.verbs")]
         assert not printing, f"{module} imports {printing}"
 
 
@@ -132,3 +143,79 @@ def test_files_are_one_idea() -> None:
 def test_no_circles() -> None:
     for module in MODULES:
         assert module not in reach(module), f"{module} imports itself through others"
+
+
+# ---- rooms: the folders and files at the package's top level
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+ROOMS = {room_of(module) for module in MODULES if module not in {"fewstep", "fewstep.__main__"}}
+
+
+def test_rooms_can_be_counted() -> None:
+    assert len(ROOMS) <= 18, sorted(ROOMS)
+
+
+def test_no_circle_between_rooms() -> None:
+    """An arrow from room to room is any import, those inside functions too."""
+    arrows: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in MODULES:
+        for name in imports(module):
+            if name in MODULES and name != "fewstep" and module != "fewstep" and room_of(name) != room_of(module):
+                arrows.setdefault(room_of(module), set()).add(room_of(name))
+    while free := {room for room, to in arrows.items() if not to & arrows.keys()}:
+        arrows = {room: to for room, to in arrows.items() if room not in free}
+    assert not arrows, "these rooms reach each other both ways, or something that does"
+
+
+@cache
+def chain(module: str) -> tuple[str, ...]:
+    """The longest chain of our own modules that begins here, each importing the next."""
+    longest = max((chain(name) for name in sorted(imports(module)) if name in MODULES), key=len, default=())
+    return (module, *longest)
+
+
+def test_chains_of_imports_are_short() -> None:
+    longest = max(map(chain, MODULES), key=len)
+    assert len(longest) <= 15, " > ".join(longest)
+
+
+def test_the_bench_stands_on_little() -> None:
+    """The examination installs and starts without torch: what it needs of the rest is named here."""
+    allowed = {"fewstep.bench", "fewstep.runtime", "fewstep.pages", "fewstep.endpoint", "fewstep.data"}
+    for module in modules_of("fewstep.bench"):
+        foreign = {name for name in reach(module) if name in MODULES and not within(name, allowed)} - {"fewstep"}
+        assert not foreign, f"{module} reaches {sorted(foreign)}"
+        heavy = {name for name in reach(module) if within(name, {"torch", "torchvision", "diffusers", "transformers"})}
+        assert not heavy, f"{module} reaches {sorted(heavy)}"
+
+
+def test_making_the_pocket_weights_stands_apart() -> None:
+    """It is not in the wheel. Only the commands that need a checkout import it, and they say so where it is missing."""
+    for module in set(MODULES) - {"fewstep.cli.commands.pocket"}:
+        assert not [name for name in imports(module) if within(name, {"pocket_making"})], module
+
+
+# ---- names
+
+
+def test_public_names_are_told_apart() -> None:
+    """A name of a class or a function says where it is, but for the contracts that docs/glossary.md lists."""
+    found: dict[str, set[str]] = {}
+    for module in MODULES:
+        for node in tree(module).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, set()).add(module)
+    several = {name: modules for name, modules in found.items() if len(modules) > 1}
+    assert several == contracts()
+
+
+def contracts() -> dict[str, set[str]]:
+    """name -> modules, from the glossary's table."""
+    page = (TESTS.parent / "docs" / "glossary.md").read_text()
+    section = page.split("## One contract, several modules", 1)[1].split("\n## ", 1)[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
+    return {row[0].strip("`"): set(re.findall(r"`(fewstep[\w.]+)`", row[1])) for row in rows}
