@@ -15,12 +15,10 @@ import numpy as np
 from PIL import Image
 
 from fewstep.bench import gallery, measuring
+from fewstep.bench.metrics.by_name import METRICS, metrics_named
 from fewstep.bench.metrics.flat_noise import flat_noise
-from fewstep.bench.suites import (
-    Suite,
-    copy_into_gallery,
-    open_suite,
-)
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import copy_into_gallery, open_suite
 from fewstep.pocket.judge import judge, pocket_case
 from fewstep.pocket.render import render
 
@@ -56,7 +54,7 @@ def examination(folder: Path, pictures: int, side: int, workers: int) -> None:
         probe, _ = timed(lambda place=place: judge(place))  # type: ignore[misc]
         print(f"{task}: probe {probe:.1f} s")
         if workers == 1:
-            for name in measuring.METRICS:
+            for name in METRICS.names():
                 print(f"  {name:10} {timed(lambda place=place, n=name: measured(place, 1, n))[0]:.1f} s")  # type: ignore[misc]
         wall, _ = timed(lambda place=place: measured(place, workers))  # type: ignore[misc]
         print(f"{task}: all metrics, {workers} processes {wall:.1f} s")
@@ -66,7 +64,7 @@ def examination(folder: Path, pictures: int, side: int, workers: int) -> None:
 
 
 def measured(place: Path, workers: int, *names: str) -> None:
-    measuring.run_metrics(place, measuring.metrics_named(list(names)), workers)
+    measuring.run_metrics(place, metrics_named(list(names)), workers)
     if names:
         (place / "metrics" / f"{names[0]}.jsonl").unlink()
 

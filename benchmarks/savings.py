@@ -32,11 +32,8 @@ from fewstep.roles.teachers import Prefixes
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import autocast
-from fewstep.train.dmd_step import (
-    DMDStep,
-    RolloutState,
-    StepMetrics,
-)
+from fewstep.train.dmd_step import DMDStep, StepMetrics
+from fewstep.train.student_rollout import RolloutState
 from fewstep.train.ema import EMA
 from fewstep.train.extra_losses import build_extra_losses
 from fewstep.train.monitor import StepTimer

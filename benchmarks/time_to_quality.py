@@ -32,7 +32,7 @@ from fewstep.objective.rollout import Rollout
 from fewstep.pocket.student_eval import probe_eval
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
-from fewstep.run.launch import encode_recipe
+from fewstep.run.encoding import encode_recipe
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.train.dmd_step import DMDStep

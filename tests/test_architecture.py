@@ -2,6 +2,7 @@
 through others counts."""
 
 import ast
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -93,19 +94,28 @@ NEVER = [
     *((where, NO_MODELS) for where in LIGHT),
     ("fewstep.run.recipe", {"numpy", "scipy", "httpx", "jinja2"}),
     ("fewstep.cli.verbs.judge_protocols", {"numpy", "scipy", "httpx", "jinja2"}),
-    ("fewstep.backbones", {"fewstep.roles", "fewstep.objective", "fewstep.train", "fewstep.run.budget"}),
+    ("fewstep.data", {"torch", "fewstep.bench", "fewstep.pocket"}),
+    (
+        "fewstep.backbones",
+        {"fewstep.roles", "fewstep.objective", "fewstep.data", "fewstep.train", "fewstep.run", "fewstep.sample"},
+    ),
     (
         "fewstep.objective",
-        {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.run.budget"},
+        {"fewstep.roles", "fewstep.backbones", "fewstep.data", "fewstep.train", "fewstep.run"},
     ),
-    ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
-    ("fewstep.sample.server", {"fewstep.train", "fewstep.objective", "fewstep.roles"}),
-    ("fewstep.bench", {"fewstep.backbones", "fewstep.train"}),
-    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.run.budget"}),
-    ("fewstep.roles", {"fewstep.data", "fewstep.train", "fewstep.run.budget"}),
+    ("fewstep.sample", {"fewstep.train", "fewstep.objective", "fewstep.roles", "fewstep.run"}),
+    (
+        "fewstep.bench",
+        {"torch", "fewstep.backbones", "fewstep.train", "fewstep.sample", "fewstep.run", "fewstep.pocket"},
+    ),
+    ("fewstep.train", {"fewstep.bench", "fewstep.study", "fewstep.pocket", "fewstep.run"}),
+    ("fewstep.roles", {"fewstep.data", "fewstep.objective", "fewstep.train", "fewstep.run"}),
     ("fewstep.lora", {"fewstep.roles", "fewstep.backbones", "fewstep.train", "fewstep.export"}),
-    ("fewstep.endpoint", {"fewstep.bench", "fewstep.data"}),
-    ("fewstep.study.report", {"fewstep.backbones", "fewstep.train", "fewstep.run.recipe"}),
+    ("fewstep.export", {"fewstep.data.sources", "fewstep.objective", "fewstep.train", "fewstep.run", "fewstep.pocket"}),
+    ("fewstep.endpoint", {"torch", "fewstep.bench", "fewstep.data"}),
+    ("fewstep.pages", {"torch", "fewstep.bench", "fewstep.run", "fewstep.study"}),
+    ("fewstep.pocket", {"fewstep.objective", "fewstep.train", "fewstep.run", "fewstep.study"}),
+    ("fewstep.study.report", {"torch", "fewstep.backbones", "fewstep.train", "fewstep.run.recipe"}),
 ]
 
 
@@ -176,3 +186,79 @@ def test_tests_lie_in_the_rooms_that_they_hold() -> None:
 def test_no_circles() -> None:
     for module in MODULES:
         assert module not in reach(module), f"{module} imports itself through others"
+
+
+# ---- rooms: the folders and files at the package's top level
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+ROOMS = {room_of(module) for module in MODULES if module not in {"fewstep", "fewstep.__main__"}}
+
+
+def test_rooms_can_be_counted() -> None:
+    assert len(ROOMS) <= 18, sorted(ROOMS)
+
+
+def test_no_circle_between_rooms() -> None:
+    """An arrow from room to room is any import, those inside functions too."""
+    arrows: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in MODULES:
+        for name in imports(module):
+            if name in MODULES and name != "fewstep" and module != "fewstep" and room_of(name) != room_of(module):
+                arrows.setdefault(room_of(module), set()).add(room_of(name))
+    while free := {room for room, to in arrows.items() if not to & arrows.keys()}:
+        arrows = {room: to for room, to in arrows.items() if room not in free}
+    assert not arrows, "these rooms reach each other both ways, or something that does"
+
+
+@cache
+def chain(module: str) -> tuple[str, ...]:
+    """The longest chain of our own modules that begins here, each importing the next."""
+    longest = max((chain(name) for name in sorted(imports(module)) if name in MODULES), key=len, default=())
+    return (module, *longest)
+
+
+def test_chains_of_imports_are_short() -> None:
+    longest = max(map(chain, MODULES), key=len)
+    assert len(longest) <= 15, " > ".join(longest)
+
+
+def test_the_bench_stands_on_little() -> None:
+    """The examination installs and starts without torch: what it needs of the rest is named here."""
+    allowed = {"fewstep.bench", "fewstep.runtime", "fewstep.pages", "fewstep.endpoint", "fewstep.data"}
+    for module in modules_of("fewstep.bench"):
+        foreign = {name for name in reach(module) if name in MODULES and not within(name, allowed)} - {"fewstep"}
+        assert not foreign, f"{module} reaches {sorted(foreign)}"
+        heavy = {name for name in reach(module) if within(name, {"torch", "torchvision", "diffusers", "transformers"})}
+        assert not heavy, f"{module} reaches {sorted(heavy)}"
+
+
+def test_making_the_pocket_weights_stands_apart() -> None:
+    """It is not in the wheel. Only the commands that need a checkout import it, and they say so where it is missing."""
+    for module in set(MODULES) - {"fewstep.cli.commands.pocket"}:
+        assert not [name for name in imports(module) if within(name, {"pocket_making"})], module
+
+
+# ---- names
+
+
+def test_public_names_are_told_apart() -> None:
+    """A name of a class or a function says where it is, but for the contracts that docs/glossary.md lists."""
+    found: dict[str, set[str]] = {}
+    for module in MODULES:
+        for node in tree(module).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, set()).add(module)
+    several = {name: modules for name, modules in found.items() if len(modules) > 1}
+    assert several == contracts()
+
+
+def contracts() -> dict[str, set[str]]:
+    """name -> modules, from the glossary's table."""
+    page = (TESTS.parent / "docs" / "glossary.md").read_text()
+    section = page.split("## One contract, several modules", 1)[1].split("\n## ", 1)[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
+    return {row[0].strip("`"): set(re.findall(r"`(fewstep[\w.]+)`", row[1])) for row in rows}

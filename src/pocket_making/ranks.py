@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-
-from pocket_making.muon import orthogonalised
+from torch import nn
 
 
 class TeacherRanks:
@@ -26,15 +24,6 @@ class TeacherRanks:
         flat /= self.world
         for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(part.view_as(grad))
-
-    def orthogonalised(self, g_BMN: Tensor) -> Tensor:
-        """Each rank orthogonalises its share of the stack."""
-        if self.world == 1:
-            return orthogonalised(g_BMN)
-        updates = torch.zeros_like(g_BMN)
-        updates[self.rank :: self.world] = orthogonalised(g_BMN[self.rank :: self.world]).float()
-        dist.all_reduce(updates)
-        return updates
 
     def from_rank_zero(self, number: float) -> float:
         """Rank 0's number, for all: clocks must agree."""

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from fewstep.pocket.build import Pipeline
-from pocket_making.muon import Muon
 from pocket_making.ranks import TeacherRanks
 from pocket_making.training_batches import (
     DEFAULT_BATCH_CONFIG,
@@ -63,7 +62,7 @@ class TeacherTrainer:
         ids = {id(p) for p in inner}
         outer = [p for p in self.model.parameters() if id(p) not in ids]
         self.optimisers: list[torch.optim.Optimizer] = [
-            Muon(inner, lr=plan.muon_rate, gather=ranks.orthogonalised),
+            torch.optim.Muon(inner, lr=plan.muon_rate, weight_decay=0.01),
             torch.optim.AdamW(outer, lr=plan.adam_rate, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self.rates = [plan.muon_rate, plan.adam_rate]

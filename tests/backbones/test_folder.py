@@ -14,7 +14,7 @@ import fewstep.backbones.families as families
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.testing import tiny_qwen_image_21
-from fewstep.runtime.device_check import check_device
+from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import EnvironmentRefused, ModelError
 
 

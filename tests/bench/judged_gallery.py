@@ -9,12 +9,9 @@ import numpy as np
 from PIL import Image
 
 from fewstep.bench import suites
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.gallery import Gallery, begin_gallery
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
+from fewstep.bench.suite_files import write_suite
 from fewstep.runtime.task import Task
 from tests.endpoint.fault_server import Call, FaultServer, Script, says
 

@@ -8,16 +8,10 @@ import pytest
 from PIL import Image
 
 from fewstep.bench import gallery as galleries
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import (
-    Suite,
-    copy_into_gallery,
-    read_suite,
-)
+from fewstep.bench.drafts import DraftCase, SuiteHeading
+from fewstep.bench.suite import Suite
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import copy_into_gallery, read_suite
 from fewstep.bench.verdict import Verdict, write_verdicts
 
 CASES, SIDE = 12, 48

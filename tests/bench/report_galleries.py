@@ -9,16 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import (
-    Suite,
-    copy_into_gallery,
-    read_suite,
-)
+from fewstep.bench.drafts import DraftCase, SuiteHeading
+from fewstep.bench.suite import Suite
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import copy_into_gallery, read_suite
 
 CATEGORIES = {
     "t2i": ("landscape", "portrait", "text"),

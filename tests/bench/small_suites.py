@@ -5,12 +5,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import Suite, read_suite
+from fewstep.bench.drafts import DraftCase, SuiteHeading
+from fewstep.bench.suite import Suite
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import read_suite
 
 
 def plain(colour: str | tuple[int, int, int] = "teal", size: tuple[int, int] = (64, 64)) -> Image.Image:

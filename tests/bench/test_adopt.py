@@ -6,7 +6,8 @@ import pytest
 
 from fewstep.bench.adopt import adopt, expected_names
 from fewstep.bench.gallery import open_gallery
-from fewstep.bench.suites import Suite, suite_of
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import suite_of
 from fewstep.runtime.errors import GalleryError
 from tests.bench.small_suites import plain, prompts, suite_of_drafts
 from tests.cli.command_line import fewstep

@@ -11,7 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from fewstep.bench.importers import import_suite
-from fewstep.bench.suites import Suite, read_suite
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import read_suite
 from fewstep.runtime.errors import CaseError, SuiteError
 from tests.bench.small_suites import plain
 from tests.cli.command_line import fewstep

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.bench.pairs import (
-    PairFigures,
-    pair_figures,
-    read_pairs,
-)
+from fewstep.bench.pair_verdict import PairFigures, pair_figures, read_pairs
 from tests.bench.judged_gallery import gallery, judge_file
 from tests.cli.command_line import fewstep
 from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, says

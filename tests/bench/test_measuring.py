@@ -6,17 +6,13 @@ from pathlib import Path
 import pytest
 
 from fewstep.bench import measuring
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.gallery import Gallery
+from fewstep.bench.metrics.by_name import metrics_named
 from fewstep.bench.metrics.measurements import read_metric, read_metrics
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import (
-    Suite,
-    read_suite,
-)
+from fewstep.bench.suite import Suite
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import read_suite
 from fewstep.runtime.errors import GalleryError
 from tests.bench.plain_galleries import CASES, SIDE, drawn, judged, picture, suite
 from tests.cli.command_line import fewstep
@@ -27,7 +23,7 @@ FAST = ["sanity", "tone", "diversity", "latency"]
 
 def test_measured_once_and_the_same_however_often_it_was_stopped(suite: Suite, tmp_path: Path) -> None:
     whole, stopped = (drawn(suite, tmp_path / name, picture) for name in ("whole", "stopped"))
-    measuring.run_metrics(whole, measuring.metrics_named(FAST))
+    measuring.run_metrics(whole, metrics_named(FAST))
 
     class Stop(Exception):
         pass
@@ -37,33 +33,33 @@ def test_measured_once_and_the_same_however_often_it_was_stopped(suite: Suite, t
             raise Stop
 
     with pytest.raises(Stop):
-        measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=stop)
+        measuring.run_metrics(stopped, metrics_named(FAST), advance=stop)
     with (stopped / "metrics" / "tone.jsonl").open("a") as file:
         file.write('{"torn')
     progress: list[int] = []
-    measuring.run_metrics(stopped, measuring.metrics_named(FAST), advance=lambda done, of: progress.append(of))
+    measuring.run_metrics(stopped, metrics_named(FAST), advance=lambda done, of: progress.append(of))
     assert progress[-1] == CASES - 5
     for name in FAST:
         assert (whole / "metrics" / f"{name}.jsonl").read_bytes() == (
             stopped / "metrics" / f"{name}.jsonl"
         ).read_bytes()
-    measuring.run_metrics(whole, measuring.metrics_named(FAST), advance=lambda *_: pytest.fail("measured again"))
+    measuring.run_metrics(whole, metrics_named(FAST), advance=lambda *_: pytest.fail("measured again"))
 
 
 def test_processes_change_nothing(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (drawn(suite, tmp_path / name, picture) for name in ("one", "two"))
-    measuring.run_metrics(one, measuring.metrics_named(["sanity"]))
+    measuring.run_metrics(one, metrics_named(["sanity"]))
     monkeypatch.setattr(measuring, "WORTH_POOLING", 1)
-    measuring.run_metrics(two, measuring.metrics_named(["sanity"]), workers=2)
+    measuring.run_metrics(two, metrics_named(["sanity"]), workers=2)
     assert (one / "metrics/sanity.jsonl").read_bytes() == (two / "metrics/sanity.jsonl").read_bytes()
 
 
 def test_a_picture_drawn_again_is_measured_again_and_its_siblings_diversity(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture)
-    before = measuring.run_metrics(folder, measuring.metrics_named(FAST))
+    before = measuring.run_metrics(folder, metrics_named(FAST))
     question = suite.questions[3]
     Gallery(folder).add(question.case.id, question.seeds[0], picture(99), {"task": "t2i", "category": "sky"})
-    after = measuring.run_metrics(folder, measuring.metrics_named(FAST))
+    after = measuring.run_metrics(folder, metrics_named(FAST))
     changed = {n: [b.case for b, a in zip(before[n], after[n], strict=True) if a.key != b.key] for n in FAST}
     assert changed == {"sanity": ["c3"], "tone": ["c3"], "latency": ["c3"], "diversity": ["c3", "c3"]}
 
@@ -72,7 +68,7 @@ def test_what_is_not_there_is_no_number(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture, skip={2})
     torn = Gallery(folder).path("c4", suite.questions[4].seeds[0])
     torn.write_bytes(b"\x89PNG torn")
-    found = measuring.run_metrics(folder, measuring.metrics_named(["sanity", "tone", "latency", "preserve"]))
+    found = measuring.run_metrics(folder, metrics_named(["sanity", "tone", "latency", "preserve"]))
     by_case = {(each.case, each.seed): each for each in found["tone"]}
     failed = by_case["c2", suite.questions[2].seeds[0]]
     assert (failed.values, "out of memory" in (failed.skipped or "")) == ({}, True)
@@ -87,7 +83,7 @@ def test_a_line_of_another_case_is_named(suite: Suite, tmp_path: Path) -> None:
     folder = drawn(suite, tmp_path / "g", picture)
     Gallery(folder).add("foreign", 7, picture(0), {})
     with pytest.raises(GalleryError, match="foreign"):
-        measuring.run_metrics(folder, measuring.metrics_named(["sanity"]))
+        measuring.run_metrics(folder, metrics_named(["sanity"]))
 
 
 def test_a_torn_record_file_is_named(suite: Suite, tmp_path: Path) -> None:

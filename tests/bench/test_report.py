@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fewstep.bench import ranks
 from fewstep.bench.report.build import build_report
 from fewstep.bench.report.pictures import PictureMode
-from fewstep.bench.suites import Suite
+from fewstep.bench.suite import Suite
 from fewstep.cli.main import app
 from fewstep.runtime.errors import FewstepError, GalleryError
 from tests.bench.report_galleries import REFUSAL, WORDS, Made, gallery, suite

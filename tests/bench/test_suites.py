@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewstep.bench import shipped
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.mini.cases import edit_drafts as mini_edits
+from fewstep.bench.suite import Suite, seed_of
 from fewstep.bench.suite_check import suite_problems
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.bench.suites import (
-    Suite,
-    open_suite,
-    read_suite,
-    seed_of,
-)
+from fewstep.bench.suite_files import write_suite
+from fewstep.bench.suites import open_suite, read_suite
 from fewstep.pocket import suites
 from fewstep.runtime.errors import CaseError, SuiteError
 from tests.bench.small_suites import edits, plain, prompts, suite_of_drafts
@@ -207,7 +200,7 @@ def test_the_pocket_suites_have_the_papers_size_and_no_case_twice() -> None:
     drafts = list(suites.pocket_t2i(600))
     assert Counter(draft.category for draft in drafts) == {"landscape": 600, "portrait": 600, "text": 600}
     assert len({draft.prompt for draft in drafts}) == len({draft.id for draft in drafts}) == 1800
-    sizes = {suite.heading.name: suite.cases for suite in shipped.ALL}
+    sizes = {suite.heading.name: suite.cases for suite in shipped.shipped_suites()}
     assert (sizes["pocket-edit"], sizes["diversity"]) == (6 * 250, 50)
 
 
@@ -279,7 +272,7 @@ def test_the_check_names_what_is_odd(tmp_path: Path) -> None:
 def test_the_commands_list_and_check() -> None:
     listed = fewstep("bench", "suites")
     assert listed.exit_code == 0
-    for name in shipped.NAMES:
+    for name in shipped.SUITES.names():
         assert name[:12] in listed.output
     checked = fewstep("bench", "check", "mini-t2i")
     assert checked.exit_code == 0

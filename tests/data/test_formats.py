@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep.data import sources
+from fewstep.data import case_formats
 from fewstep.data.formats import parquet as parquet_format
+from fewstep.data.formats.format import ArchiveFormat
 from fewstep.data.formats.tar import tar
 from fewstep.data.sources import (
     entries_of,
@@ -286,7 +287,8 @@ def test_files_that_all_count_from_the_beginning_stay_distinct(tmp_path: Path) -
 def test_an_archive_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path / "s.tar", SAMPLES)
     opened: list[Path] = []
-    monkeypatch.setitem(sources.ARCHIVES, ".tar", lambda *given: opened.append(given[0]) or tar(*given))  # type: ignore[func-returns-value]
+    counted = ArchiveFormat(lambda *given: opened.append(given[0]) or tar(*given))  # type: ignore[func-returns-value]
+    monkeypatch.setitem(case_formats.OWN, "tar", counted)
     first = read_source(str(path), "t2i", tmp_path / "cache")
     assert read_source(str(path), "t2i", tmp_path / "cache") == first
     assert len(opened) == 1

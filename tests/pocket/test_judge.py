@@ -10,12 +10,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fewstep.bench.gallery import Gallery, begin_gallery
-from fewstep.bench.suites import (
-    Question,
-    Suite,
-    copy_into_gallery,
-    open_suite,
-)
+from fewstep.bench.suite import Question, Suite
+from fewstep.bench.suites import copy_into_gallery, open_suite
 from fewstep.bench.verdict import Verdict, read_verdicts
 from fewstep.pocket.cases import edit_case, t2i_case
 from fewstep.pocket.judge import judge, pocket_case

@@ -13,13 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from fewstep.bench.drafts import DraftCase
 from fewstep.bench.gallery import Gallery, open_gallery
-from fewstep.bench.suite_files import DraftCase
-from fewstep.bench.suites import (
-    Suite,
-    open_suite,
-    suite_of,
-)
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import open_suite, suite_of
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.errors import (
     EnvironmentRefused,

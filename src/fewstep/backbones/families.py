@@ -19,7 +19,7 @@ from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import Guidance
-from fewstep.runtime.device_check import check_device
+from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 
 KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)

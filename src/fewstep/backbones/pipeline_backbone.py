@@ -34,7 +34,7 @@ from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
-from fewstep.runtime.device_check import check_device
+from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.task import Task
 

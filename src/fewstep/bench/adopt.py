@@ -11,11 +11,8 @@ from typing import Any
 from PIL import Image
 
 from fewstep.bench.gallery import Gallery, begin_gallery
-from fewstep.bench.suites import (
-    Question,
-    Suite,
-    copy_into_gallery,
-)
+from fewstep.bench.suite import Question, Suite
+from fewstep.bench.suites import copy_into_gallery
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.errors import CaseError, GalleryError
 

@@ -16,17 +16,12 @@ from typing import Any
 from PIL import Image
 
 from fewstep.bench import case_writer
-from fewstep.bench.case_writer import CATEGORIES, WrittenCase
+from fewstep.bench.case_writer import WrittenCase
 from fewstep.bench.dedup import CaseDedup
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.mini.corruptions import CORRUPTIONS
 from fewstep.bench.pixels import file_hash
-from fewstep.bench.suite_files import (
-    ID,
-    DraftCase,
-    SuiteHeading,
-    refuse_taken,
-    write_suite,
-)
+from fewstep.bench.suite_files import ID, refuse_taken, write_suite
 from fewstep.data.overlap import suite_prompts
 from fewstep.data.pictures import open_picture
 from fewstep.endpoint.bounded_map import bounded_map
@@ -34,7 +29,7 @@ from fewstep.endpoint.client import Client
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import EndpointError, SuiteError
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import PAPER_CATEGORIES, Task
 
 ANSWERS, PLAN = "answers.jsonl", "build.json"
 UNANSWERED = "failed"  # no answer came: the call is made again; any other status was answered, and paid for
@@ -105,7 +100,7 @@ def deduplicated(
     plan: SuitePlan, answers: Mapping[_CallId, Mapping[str, Any]], forbidden: Sequence[str]
 ) -> tuple[dict[str, list[tuple[_CallId, WrittenCase]]], Counter[str]]:
     """The first `count` admitted cases of each category with the call that wrote them, and what was dropped."""
-    kept: dict[str, list[tuple[_CallId, WrittenCase]]] = {category: [] for category in CATEGORIES[plan.task]}
+    kept: dict[str, list[tuple[_CallId, WrittenCase]]] = {category: [] for category in PAPER_CATEGORIES[plan.task]}
     dedup, dropped = CaseDedup(forbidden), Counter[str]()
     for place in sorted(answers, key=lambda place: (place[1], place[0])):
         answer = answers[place]
@@ -131,7 +126,7 @@ def _missing(
     Raises:
         SuiteError: a category has had its calls and is still short.
     """
-    for category in CATEGORIES[plan.task]:
+    for category in PAPER_CATEGORIES[plan.task]:
         short = plan.count - len(kept[category])
         if short <= 0:
             continue
@@ -211,7 +206,7 @@ def _sources(plan: SuitePlan) -> list[Path]:
 
 def _turn(plan: SuitePlan, place: _CallId, count: int) -> int:
     """Which picture a call is about: each category goes round all, beginning at another one."""
-    return (place[1] + CATEGORIES[plan.task].index(place[0]) * count // len(CATEGORIES[plan.task])) % count
+    return (place[1] + PAPER_CATEGORIES[plan.task].index(place[0]) * count // len(PAPER_CATEGORIES[plan.task])) % count
 
 
 def _source(place: _CallId, picture: Path) -> Image.Image:

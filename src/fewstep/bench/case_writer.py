@@ -19,13 +19,8 @@ from fewstep.endpoint.messages import (
     text_message,
 )
 from fewstep.runtime.seeded import seeded_random
-from fewstep.runtime.task import Task
 
 CASES_PER_CALL = 8  # cases asked for at once, ours: more, and the later ones repeat the earlier
-CATEGORIES: dict[Task, tuple[str, ...]] = {
-    "t2i": ("landscape", "portrait", "text"),
-    "edit": ("scene", "perceptual", "object", "text", "identity", "style"),
-}
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
 
 T2I_SYSTEM = """\

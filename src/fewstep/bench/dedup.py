@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from fewstep.bench.case_writer import WrittenCase
-from fewstep.data.overlap import ngrams, words_of
 from fewstep.data.prompts.near_duplicates import NearDuplicates
+from fewstep.data.words import ngrams, words_of
 
 
 class CaseDedup:

@@ -21,12 +21,8 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from fewstep.bench.suite_files import (
-    DraftCase,
-    SuiteHeading,
-    refuse_taken,
-    write_suite,
-)
+from fewstep.bench.drafts import DraftCase, SuiteHeading
+from fewstep.bench.suite_files import refuse_taken, write_suite
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.errors import (
     CaseError,

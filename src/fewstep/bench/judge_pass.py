@@ -17,11 +17,8 @@ from fewstep.bench.judge_requests import (
     picture_of_file,
     requests_of,
 )
-from fewstep.bench.suites import (
-    Question,
-    Suite,
-    suite_of,
-)
+from fewstep.bench.suite import Question, Suite
+from fewstep.bench.suites import suite_of
 from fewstep.bench.verdict import (
     FOLDER,
     Verdict,

@@ -9,55 +9,25 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
 
-from rapidfuzz import process
-
 from fewstep.bench.gallery import (
     Gallery,
     ManifestRow,
     open_gallery,
 )
-from fewstep.bench.metrics import (
-    diversity,
-    flat_noise,
-    latency,
-    measurements,
-    preserve,
-    sanity,
-    text,
-    tone,
-)
+from fewstep.bench.metrics import measurements
 from fewstep.bench.metrics.measurements import Measurement
 from fewstep.bench.metrics.metric import (
     GalleryPicture,
     Metric,
     Skipped,
 )
-from fewstep.bench.suites import Question, suite_of
+from fewstep.bench.suite import Question
+from fewstep.bench.suites import suite_of
 from fewstep.runtime.errors import GalleryError
 
-METRICS: dict[str, Metric] = {
-    each.METRIC.name: each.METRIC for each in (sanity, flat_noise, text, preserve, diversity, tone, latency)
-}
 WORTH_POOLING = 64  # pictures; fewer are measured before further processes have started
 
 _Wanted = tuple[str, tuple[str, ...]]  # a case, and the metrics that it lacks
-
-
-def metrics_named(names: Sequence[str] | None) -> list[Metric]:
-    """The metrics of these names; all if none are given.
-
-    Raises:
-        GalleryError: an unknown name.
-    """
-    return [METRICS[_known(name)] for name in names or METRICS]
-
-
-def _known(name: str) -> str:
-    if name not in METRICS:
-        close = process.extractOne(name, list(METRICS), score_cutoff=60)
-        meant = f"did you mean {close[0]}? There" if close else "there"
-        raise GalleryError(f"metric {name!r:.40} is not known; {meant} are {', '.join(METRICS)}")
-    return name
 
 
 def run_metrics(
@@ -70,7 +40,7 @@ def run_metrics(
     the end each file is written whole, in that order.
 
     Args:
-        workers: processes; only the metrics of `METRICS` can be measured by more than this one.
+        workers: processes; more than this one need metrics whose functions can be imported there.
         advance: told cases done, and of how many.
 
     Raises:
@@ -168,12 +138,15 @@ def _answers(
 ) -> Iterator[list[Measurement]]:
     """Each case's records, in any order."""
     pictures = sum(len(bench.cases[case][1]) for case, _ in wanted)
+    by_name = {metric.name: metric for metric in metrics}
     if workers < 2 or pictures < WORTH_POOLING:
-        by_name = {metric.name: metric for metric in metrics}
         yield from (_of_case(bench, case, [by_name[name] for name in names]) for case, names in wanted)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(_in_process, bench.gallery.folder, each) for each in wanted]
+        waiting = [
+            pool.submit(_in_process, bench.gallery.folder, case, [by_name[name] for name in names])
+            for case, names in wanted
+        ]
         try:
             for ready in as_completed(waiting):
                 yield ready.result()
@@ -186,9 +159,8 @@ def _of_case(bench: _Bench, case: str, metrics: Sequence[Metric]) -> list[Measur
     return [measure_picture(metric, shot) for metric in metrics for shot in shots]
 
 
-def _in_process(folder: Path, wanted: _Wanted) -> list[Measurement]:
-    case, names = wanted
-    return _of_case(_opened(folder), case, [METRICS[name] for name in names])
+def _in_process(folder: Path, case: str, metrics: Sequence[Metric]) -> list[Measurement]:
+    return _of_case(_opened(folder), case, metrics)
 
 
 @lru_cache(maxsize=1)

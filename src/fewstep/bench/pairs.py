@@ -1,17 +1,13 @@
-"""Two systems' pictures side by side before a judge, each pair in both orders.
-
-A judge that likes what it is shown first gives itself away: the same pair in the other order gets the other answer.
-Files: GALLERY_A/pairs/<system B>/<judge>.jsonl, a line for each order of each pair.
-"""
+"""Two galleries before a judge, picture by picture, each pair in both orders: what is to be asked, and the verdicts
+that the attempts add up to."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fewstep.bench import protocol as protocols
-from fewstep.bench import statistics
 from fewstep.bench.attempts import Attempts, RequestKey
 from fewstep.bench.gallery import Gallery, open_gallery
 from fewstep.bench.judge_pass import (
@@ -27,40 +23,12 @@ from fewstep.bench.judge_requests import (
     LazyPicture,
     requests_of,
 )
-from fewstep.bench.statistics import Estimate
-from fewstep.bench.suites import Suite, suite_of
+from fewstep.bench.pair_verdict import FOLDER, PairVerdict, folder_name, pair_verdict_of
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import suite_of
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError, JudgeError
-
-FOLDER = "pairs"
-WON = {"A": "first", "B": "second", "tie": "tie"}
-
-
-@dataclass(frozen=True)
-class PairVerdict:
-    """One answer about one pair in one order. first, second: systems as they were shown. won: "first", "second" or
-    "tie" exactly where status is "ok": a pair that got no answer is no tie."""
-
-    key: str
-    case: str
-    seed: int
-    task: str
-    category: str
-    judge: str
-    model: str | None
-    protocol: str
-    first: str
-    second: str
-    status: str
-    repeat: int = 0
-    won: str | None = None
-    reasoning: str = ""
-    why: str | None = None
-    rung: str | None = None
-    seconds: float | None = None
-    tokens: Mapping[str, Any] = field(default_factory=dict)
-    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +57,7 @@ class PairJudgePass:
             held = attempts.result_of(request.request_key)
             if held is not None:
                 free = {"cost": 0.0, "tokens": {}} if request.request_key in paid else {}
-                found.append(_verdict({**held, **request.question.about, **free, "judge": self.judge}))
+                found.append(pair_verdict_of({**held, **request.question.about, **free, "judge": self.judge}))
                 paid.add(request.request_key)
         if found or self.verdicts.exists():
             durable.write_atomically(
@@ -150,63 +118,6 @@ def _both_orders(
     return [straight, swapped]
 
 
-def read_pairs(path: Path) -> list[PairVerdict]:
-    """The lines of a pairs file."""
-    return [_verdict(record) for record in durable.read_jsonl(path)]
-
-
-@dataclass(frozen=True)
-class PairFigures:
-    """wins: of the first gallery's system, ties half, over pairs that have both orders. order_effect: wins of what was
-    shown first minus wins of what was shown second, over all answers; 0 for a judge without that habit. agreement:
-    share of pairs whose two orders say the same. half: pairs with one order only, left out of wins."""
-
-    wins: Estimate
-    ties: Estimate
-    order_effect: Estimate
-    agreement: Estimate
-    pairs: int
-    half: int
-
-
-def pair_figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
-    """What the answers add up to for `system`; intervals resample whole cases."""
-    answered = [verdict for verdict in verdicts if verdict.status == "ok"]
-    orders: dict[tuple[str, int, int], dict[str, float]] = {}
-    for verdict in answered:
-        mine = orders.setdefault((verdict.case, verdict.seed, verdict.repeat), {})
-        mine[verdict.first] = _points(verdict, system)
-    whole = {key: tuple(points.values()) for key, points in orders.items() if len(points) == 2}
-    cases = [case for case, _, _ in whole]
-    asked = [verdict.case for verdict in answered]
-    return PairFigures(
-        wins=statistics.mean([sum(points) / 2 for points in whole.values()], cases),
-        ties=statistics.mean([float(verdict.won == "tie") for verdict in answered], asked),
-        order_effect=statistics.mean([_first_minus_second(verdict) for verdict in answered], asked),
-        agreement=statistics.mean([float(points[0] == points[1]) for points in whole.values()], cases),
-        pairs=len(whole),
-        half=len(orders) - len(whole),
-    )
-
-
-def _points(verdict: PairVerdict, system: str) -> float:
-    if verdict.won == "tie":
-        return 0.5
-    return float((verdict.first if verdict.won == "first" else verdict.second) == system)
-
-
-def _first_minus_second(verdict: PairVerdict) -> float:
-    return {"first": 1.0, "tie": 0.0, "second": -1.0}[str(verdict.won)]
-
-
-def _verdict(record: Mapping[str, Any]) -> PairVerdict:
-    known = {f.name for f in fields(PairVerdict)}
-    told = {key: value for key, value in record.items() if key in known}
-    if record.get("winner") is not None:
-        told["won"] = WON[str(record["winner"])]
-    return PairVerdict(**{**told, "tokens": told.get("tokens") or {}})
-
-
 def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
     """What the two systems are called: as their galleries say, or by their folders where both say the same."""
     said = [str(gallery.heading["system"]) for gallery in galleries]
@@ -214,8 +125,3 @@ def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
     if folder_name(names[0]) == folder_name(names[1]):
         raise GalleryError(f"both galleries are called {names[0]}; rename one of the folders to tell them apart")
     return names[0], names[1]
-
-
-def folder_name(name: str) -> str:
-    """A system's name as a folder's."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewstep.bench.gallery import PictureKey, read_heading
+from fewstep.bench.gallery import read_heading
 from fewstep.bench.judge_identity import refuse_two_judges
-from fewstep.bench.measuring import METRICS, metrics_named
 from fewstep.bench.metrics import model_metrics
+from fewstep.bench.metrics.by_name import METRICS, metrics_named
 from fewstep.bench.metrics.measurements import metric_path, read_metric
 from fewstep.bench.metrics.metric import NO_PICTURE, ValueSpec
 from fewstep.bench.resampling import Cells, ScoreRecord
-from fewstep.bench.suites import Suite, suite_of
-from fewstep.bench.verdict import Verdict, read_verdicts
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import suite_of
+from fewstep.bench.verdict import Verdict, read_verdicts, scores_by_picture
 from fewstep.runtime.errors import GalleryError
 
 
@@ -34,7 +35,7 @@ class ScoredGallery:
         return self.cells_by_judge(read_verdicts(self.folder))
 
     def cells_by_judge(self, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, Cells]:
-        return {judge: self._cells(by_picture(given)) for judge, given in verdicts.items()}
+        return {judge: self._cells(scores_by_picture(given)) for judge, given in verdicts.items()}
 
     def value(self, name: str) -> tuple[str, str, ValueSpec]:
         """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
@@ -43,7 +44,7 @@ class ScoredGallery:
             GalleryError: unknown.
         """
         metric, _, value = name.partition(".")
-        if metric not in METRICS and metric_path(self.folder, metric).is_file():  # a model's scores
+        if metric not in METRICS.names() and metric_path(self.folder, metric).is_file():  # a model's scores
             return metric, value or self._main(metric), _of(model_metrics.VALUES, metric, value or self._main(metric))
         [found] = metrics_named([metric])
         return metric, value or found.main, _of(found.values, metric, value or found.main)
@@ -152,15 +153,6 @@ def _of(values: Mapping[str, ValueSpec], metric: str, name: str) -> ValueSpec:
     if name not in values:
         raise GalleryError(f"{metric} has no value {name!r:.40}; it has {', '.join(values)}")
     return values[name]
-
-
-def by_picture(verdicts: Sequence[Verdict]) -> dict[PictureKey, float]:
-    """A judge's score of each picture: the mean of its answers that are scores. What has none is absent."""
-    found: dict[PictureKey, list[float]] = {}
-    for verdict in verdicts:
-        if verdict.score is not None:
-            found.setdefault((verdict.case, verdict.seed), []).append(verdict.score)
-    return {key: sum(scores) / len(scores) for key, scores in found.items()}
 
 
 def _heading(folder: Path) -> Mapping[str, Any]:

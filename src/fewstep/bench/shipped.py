@@ -1,4 +1,5 @@
-"""The suites that come with the package: drawn on demand into a cache, and found there the next time.
+"""Suites that are asked for by name: drawn on demand into a cache, and found there the next time. The small ones are
+here, other packages and the pocket world offer theirs (docs/extending.md).
 
 A pocket suite's name may carry a number of cases: `pocket-t2i@60` is the first 60 of them, another suite with a hash
 of its own.
@@ -9,86 +10,73 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
 from fewstep.bench.mini import cases as mini
 from fewstep.bench.pixels import pixel_hash
-from fewstep.bench.suite_files import (
-    HEADING,
-    DraftCase,
-    SuiteHeading,
-    write_suite,
-)
-from fewstep.pocket import suites
+from fewstep.bench.suite_files import HEADING, write_suite
 from fewstep.runtime.errors import SuiteError
+from fewstep.runtime.plugins import ExtensionPoint
 
 MARKED = 6  # cases whose look names the cache folder: another Pillow or world draws into another one
-LICENCE = "CC0-1.0"
-
-
-@dataclass(frozen=True)
-class ShippedSuite:
-    """cases: how many there are; drafts draws them. cut: whether NAME@N gives the first N."""
-
-    heading: SuiteHeading
-    words: str
-    cases: int
-    drafts: Callable[[], Iterator[DraftCase]]
-    cut: bool = False
-
-
-def _pocket(
-    name: str, words: str, cases: int, drafts: Callable[[], Iterator[DraftCase]], seeds: int = 1
-) -> ShippedSuite:
-    task = "edit" if name.endswith("edit") else "t2i"
-    return ShippedSuite(
-        SuiteHeading(name, "1", task, seeds, suites.ANSWER_SIZE, LICENCE),  # type: ignore[arg-type]
-        words,
-        cases,
-        drafts,
-        cut=True,
-    )
 
 
 def _mini(name: str, words: str, cases: int, drafts: Callable[[], Iterator[DraftCase]], seeds: int = 1) -> ShippedSuite:
     task = "edit" if name.endswith("edit") else "t2i"
-    return ShippedSuite(SuiteHeading(name, "1", task, seeds, None, LICENCE), words, cases, drafts)  # type: ignore[arg-type]
+    return ShippedSuite(SuiteHeading(name, "1", task, seeds, None, "CC0-1.0"), words, cases, drafts)  # type: ignore[arg-type]
 
 
-ALL = (
+MINI = (
     _mini("mini-t2i", "landscapes, portraits, text-centric; 20 each", 60, lambda: mini.prompt_drafts("t2i")),
     _mini("mini-edit", "the six kinds of edit; 20 each, sources drawn", 120, mini.edit_drafts),
     _mini("flat-field", "plain and gradient backgrounds", 24, lambda: mini.prompt_drafts("flat_field"), 4),
     _mini("tiny-text", "small and dense words", 20, lambda: mini.prompt_drafts("tiny_text"), 4),
     _mini("diversity", "50 prompts that leave much open, 8 seeds each", 50, lambda: mini.prompt_drafts("diversity"), 8),
-    _pocket("pocket-t2i", "pocket world: landscapes, portraits, signs; 600 each", 1800, lambda: suites.pocket_t2i(600)),
-    _pocket("pocket-edit", "pocket world: six kinds of edit; 250 each", 1500, lambda: suites.pocket_edits(250)),
-    _pocket("pocket-flat-field", "pocket world: gradients with nothing in them", 16, suites.pocket_flat_field, 4),
-    _pocket("pocket-tiny-text", "pocket world: its smallest letters", 60, lambda: suites.pocket_tiny_text(60), 2),
-    _pocket("pocket-diversity", "pocket world: 50 prompts, 8 seeds each", 50, lambda: suites.pocket_t2i(17), 8),
 )
-BY_NAME = {suite.heading.name: suite for suite in ALL}
-NAMES = tuple(BY_NAME)
+
+
+def _problem(name: str, thing: object) -> str | None:
+    if not isinstance(thing, ShippedSuite):
+        return "is no ShippedSuite"
+    return None if thing.heading.name == name else f"calls itself {thing.heading.name!r}"
+
+
+SUITES: ExtensionPoint[ShippedSuite] = ExtensionPoint(
+    "fewstep.suites", "suite", _problem, {suite.heading.name: suite for suite in MINI}
+)
 
 
 def is_shipped(name: str) -> bool:
-    return name.partition("@")[0] in BY_NAME
+    return name.partition("@")[0] in SUITES.names()
+
+
+def shipped_suites() -> Iterator[ShippedSuite]:
+    """All of them.
+
+    Raises:
+        PluginError: one of another package cannot be used.
+    """
+    return (suite for name in SUITES.names() if (suite := SUITES.find(name)) is not None)
 
 
 def shipped_suite(name: str) -> ShippedSuite:
     """The suite of a name, cut where the name says so.
 
     Raises:
-        SuiteError: a number of cases that it does not have.
+        SuiteError: none of that name, or a number of cases that it does not have.
+        PluginError: it is another package's, and cannot be used.
     """
     plain, at, number = name.partition("@")
-    suite = BY_NAME[plain]
+    suite = SUITES.find(plain)
+    if suite is None:
+        raise SuiteError(f"no suite '{plain}'; there are {', '.join(SUITES.names())}")
     if not at:
         return suite
     if not suite.cut:
-        raise SuiteError(f"'{name}': {plain} comes whole; only pocket suites can be cut")
+        raise SuiteError(f"'{name}': {plain} comes whole; a pocket suite can be cut")
     if not re.fullmatch(r"\d{1,5}", number) or not 0 < int(number) <= suite.cases:
         raise SuiteError(f"'{name}': give a number of cases from 1 to {suite.cases} behind the @")
     return replace(suite, heading=replace(suite.heading, name=f"{plain}@{int(number)}"), cases=int(number))

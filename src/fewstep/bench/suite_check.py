@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from fewstep.bench.pixels import file_hash
-from fewstep.bench.suites import Question, Suite
+from fewstep.bench.suite import Question, Suite
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.errors import CaseError
 

@@ -13,14 +13,15 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from fewstep.bench.drafts import DraftCase, SuiteHeading
 from fewstep.bench.pixels import file_hash
 from fewstep.data.cases import Case, record_of
 from fewstep.runtime import durable
@@ -31,36 +32,6 @@ FORMAT = 1
 HEADING, CASES = "suite.json", "cases.jsonl"
 ID = re.compile(r"\w[\w.-]{0,150}")  # ids become file names
 CaseRecord = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class SuiteHeading:
-    """size: (height, width) of every answer in pixels; None leaves it to the cases, and then to the model."""
-
-    name: str
-    version: str
-    task: Task
-    seeds: int = 1
-    size: tuple[int, int] | None = None
-    license: str | None = None
-
-    def __post_init__(self) -> None:
-        assert self.seeds > 0, self.seeds
-
-
-@dataclass(frozen=True)
-class DraftCase:
-    """A case before it is a file: pictures in memory. expect: see docs/suites.md; `region` goes under its own name."""
-
-    id: str
-    prompt: str
-    category: str
-    references: tuple[Image.Image, ...] = ()
-    target: Image.Image | None = None
-    region: Image.Image | None = None
-    expect: Mapping[str, Any] = field(default_factory=dict)
-    size: tuple[int, int] | None = None
-    source: str | None = None
 
 
 def write_suite(heading: SuiteHeading, drafts: Iterable[DraftCase], folder: Path) -> str:

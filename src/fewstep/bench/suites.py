@@ -1,82 +1,21 @@
-"""A suite: what systems are asked, frozen. Name, version, and a hash of every case and its pictures.
+"""Where a suite is found: shipped under a name, in a folder, or in the gallery that answers it."""
 
-Seeds are a pure function of (case, k), the same for every model, so that two systems are compared picture by picture.
-"""
-
-import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fewstep.bench import shipped
+from fewstep.bench.drafts import SuiteHeading
 from fewstep.bench.gallery import read_heading
-from fewstep.bench.suite_files import (
-    CASES,
-    HEADING,
-    CaseRecord,
-    SuiteHeading,
-    picture_names,
-    read_suite_files,
-    suite_hash,
-)
-from fewstep.data.cases import Case, case_of
+from fewstep.bench.suite import Question, Suite, seed_of
+from fewstep.bench.suite_files import CASES, HEADING, CaseRecord, picture_names, read_suite_files, suite_hash
+from fewstep.data.cases import case_of
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError, SuiteError
-from fewstep.runtime.task import TASKS, Task
+from fewstep.runtime.task import TASKS
 
 SUITE_FOLDER = "suite"  # the suite's place in a gallery
-
-
-@dataclass(frozen=True)
-class Question:
-    """One case and the seeds that it is drawn with. expect: what an answer is held to (docs/suites.md); `region` is
-    relative to the suite's folder."""
-
-    case: Case
-    expect: Mapping[str, Any]
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Suite:
-    """size: (height, width) in pixels of every answer that its case does not state; None leaves it to the model."""
-
-    name: str
-    version: str
-    hash: str
-    task: Task
-    seeds: int
-    size: tuple[int, int] | None
-    license: str | None
-    folder: Path
-    questions: tuple[Question, ...]
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What a gallery says of the suite it answers."""
-        return {"name": self.name, "version": self.version, "hash": self.hash}
-
-    @property
-    def categories(self) -> dict[str, int]:
-        """Cases of each category, in the order of their first."""
-        counts: dict[str, int] = {}
-        for question in self.questions:
-            counts[question.case.category] = counts.get(question.case.category, 0) + 1
-        return counts
-
-    def region(self, question: Question) -> Path | None:
-        """The mask of what an edit may change (white), as large as the answer."""
-        name = question.expect.get("region")
-        return None if name is None else self.folder / str(name)
-
-
-def seed_of(case: str, k: int) -> int:
-    """The k-th seed of a case: 31 bits, which every sampler takes."""
-    digest = hashlib.blake2b(f"{case}/{k}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def open_suite(name: str | Path) -> Suite:
@@ -97,7 +36,7 @@ def open_suite(name: str | Path) -> Suite:
             raise SuiteError(f"{error}. This is the cache: remove {made}, and it is drawn again") from error
     if folder.is_dir():
         raise SuiteError(f"{folder} is no suite: it has no {HEADING}. `fewstep bench suites` lists the shipped ones")
-    raise SuiteError(f"no suite '{name}': no folder here, and shipped are {', '.join(shipped.NAMES)}")
+    raise SuiteError(f"no suite '{name}': no folder here, and shipped are {', '.join(shipped.SUITES.names())}")
 
 
 def read_suite(folder: Path) -> Suite:

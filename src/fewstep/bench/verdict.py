@@ -95,3 +95,12 @@ def verdict_of(record: Mapping[str, Any], where: str) -> Verdict:
         raise JudgeError(
             f"{where}: a line is no verdict ({error}); remove the file, the next pass writes it"
         ) from error
+
+
+def scores_by_picture(verdicts: Sequence[Verdict]) -> dict[tuple[str, int], float]:
+    """A judge's score of each case and seed: the mean of its answers that are scores. What has none is absent."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for verdict in verdicts:
+        if verdict.score is not None:
+            found.setdefault((verdict.case, verdict.seed), []).append(verdict.score)
+    return {key: sum(scores) / len(scores) for key, scores in found.items()}

@@ -1,20 +1,16 @@
 """Prompts that training and a benchmark share: n words in a row, as contamination is usually measured."""
 
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fewstep.data.cases import ALIASES, Case
 from fewstep.data.formats.lines import numbered_lines, record_of_json
+from fewstep.data.words import ngrams, words_of
 from fewstep.runtime.errors import CaseError
 
-N = 8  # field: 8-grams
 PROMPT_FILES = (".jsonl", ".ndjson", ".txt")
-# A word; in scripts that put no spaces between words, a character.
-_WORD = re.compile(r"[㐀-鿿豈-﫿぀-ヿ가-힯฀-๿]|[^\W_㐀-鿿豈-﫿぀-ヿ가-힯฀-๿]+")
 
 
 @dataclass(frozen=True)
@@ -24,18 +20,6 @@ class Overlap:
     where: str
     suite: str
     words: str
-
-
-def words_of(prompt: str) -> list[str]:
-    """The prompt's words, without case, width or punctuation."""
-    return _WORD.findall(unicodedata.normalize("NFKC", prompt).casefold())
-
-
-def ngrams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every N words in a row; of a shorter prompt, all of it."""
-    for start in range(max(1, len(words) - N + 1)):
-        if words:
-            yield tuple(words[start : start + N])
 
 
 def overlaps(cases: Iterable[Case], suite: Iterable[tuple[str, str]]) -> list[Overlap]:

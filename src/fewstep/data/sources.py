@@ -1,8 +1,4 @@
-"""Where cases come from: files, folders and archives in the formats that people have, and the pocket world.
-
-Each format is one function from a path to entries, an entry being a case or the error in its place: so one reader
-serves a run, which stops at errors, `check`, which counts them, and `convert`. A further format is a further function.
-"""
+"""Where cases come from: files, folders and archives in the formats that people have, and sources with a scheme."""
 
 import glob
 import hashlib
@@ -10,8 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeGuard
 
+from fewstep.data.case_formats import CASE_FORMATS, ending_of, format_of
+from fewstep.data.case_sources import CASE_SOURCES, scheme_of
 from fewstep.data.cases import (
     Case,
     CaseOrError,
@@ -19,11 +16,8 @@ from fewstep.data.cases import (
     write_jsonl,
 )
 from fewstep.data.composition import Composition
-from fewstep.data.formats.csv_table import csv_table
-from fewstep.data.formats.lines import jsonl, txt
+from fewstep.data.formats.format import ArchiveFormat
 from fewstep.data.formats.pairs import pairs
-from fewstep.data.formats.parquet import parquet
-from fewstep.data.formats.tar import tar
 from fewstep.data.mixture import (
     Ratio,
     used_tasks,
@@ -35,11 +29,6 @@ from fewstep.data.streams import (
     by_category,
     by_source,
 )
-from fewstep.pocket.case_source import (
-    POCKET,
-    pocket_file,
-    task_of,
-)
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError, RecipeError
 from fewstep.runtime.task import Task
@@ -48,33 +37,16 @@ SHOWN = 5  # problems named in one message
 UNPACKED = 1  # raise when an archive would be unpacked otherwise than before
 METADATA = ("metadata.jsonl", "metadata.csv")  # what Hugging Face's image folders say about their pictures
 
-FILES: dict[str, Callable[[Path, bool], Iterator[CaseOrError]]] = {
-    ".jsonl": jsonl,
-    ".ndjson": jsonl,
-    ".txt": txt,
-    ".csv": csv_table,
-    ".tsv": csv_table,
-}
-ARCHIVES: dict[
-    str, Callable[[Path, Path, bool], Iterator[CaseOrError]]
-] = {  # these hold pictures: unpacked into a folder
-    ".parquet": parquet,
-    ".tar": tar,
-    ".tar.gz": tar,
-    ".tgz": tar,
-}
-
 
 def read_source(source: str, task: Task, cache: Path) -> list[Case]:
-    """The source's cases of one task. `cache` is the folder for pictures out of archives, and of the pocket world.
+    """The source's cases of one task. `cache` is the folder for pictures out of archives, and for what a case source
+    makes.
 
     Raises:
         CaseError: the source is missing, has bad lines (the first ones named), or none of this task.
+        PluginError: a case source or a format of another package cannot be used.
     """
-    if source.startswith(POCKET):
-        found = cases_of(entries(pocket_file(source, task, cache)), source)
-    else:
-        found = cases_of(distinct(_of_all(paths_of(source), lambda path: _cached(path, cache))), source)
+    found = cases_of(distinct(_of_all(_files_of(source, task, cache), lambda path: _cached(path, cache))), source)
     cases = [case for case in found if case.task == task]
     if not cases:
         raise CaseError(
@@ -87,33 +59,42 @@ def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator
     """All cases and errors of a source, of both tasks; `thorough` reads pictures whole.
 
     Raises:
-        CaseError: the source itself cannot be read.
+        CaseError: the source itself cannot be read. PluginError: as `read_source`.
     """
-    if source.startswith(POCKET):
-        return entries(pocket_file(source, task_of(source), unpack_to), unpack_to, thorough)
-    return iter(distinct(_of_all(paths_of(source), lambda path: entries(path, unpack_to, thorough))))
+    files = _files_of(source, None, unpack_to)
+    return iter(distinct(_of_all(files, lambda path: entries(path, unpack_to, thorough))))
+
+
+def _files_of(source: str, task: Task | None, cache: Path) -> list[Path]:
+    made = CASE_SOURCES.find(scheme_of(source) or "")
+    return paths_of(source) if made is None else [made(source, task, cache)]
 
 
 def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -> Iterator[CaseOrError]:
     """All cases and errors of a file or folder, in order. Archives need a folder to unpack their pictures to.
 
     Raises:
-        CaseError: the file itself cannot be read.
+        CaseError: the file itself cannot be read. PluginError: as `read_source`.
     """
-    suffix = _suffix(path)
     if path.is_dir():
         stated = next((path / name for name in METADATA if (path / name).is_file()), None)
         return iter(distinct(pairs(path, thorough))) if stated is None else entries(stated, unpack_to, thorough)
-    if suffix in FILES:
-        return iter(distinct(FILES[suffix](path, thorough)))
-    if suffix in ARCHIVES:
+    found = format_of(path)
+    if found is None:
+        raise _unreadable(path)
+    if isinstance(found, ArchiveFormat):
         assert unpack_to is not None, path
-        return iter(distinct(ARCHIVES[suffix](path, unpack_to, thorough)))
+        return iter(distinct(found.read(path, unpack_to, thorough)))
+    return iter(distinct(found.read(path, thorough)))
+
+
+def _unreadable(path: Path) -> CaseError:
     if not path.exists():
-        raise CaseError(f"{path}: there is no such file or folder; name one that is there")
-    raise CaseError(
-        f"{path}: cases come as {', '.join((*FILES, *ARCHIVES))} (.txt with one prompt a line), or as a folder of "
-        f"pictures with captions, not as {suffix or 'a file without a suffix'!r}"
+        return CaseError(f"{path}: there is no such file or folder; name one that is there")
+    known = ", ".join(f".{ending}" for ending in CASE_FORMATS.names())
+    return CaseError(
+        f"{path}: cases come as {known} (.txt with one prompt a line), or as a folder of pictures with captions, "
+        f"not as {path.suffix.lower() or 'a file without a suffix'!r}"
     )
 
 
@@ -121,14 +102,20 @@ def paths_of(source: str) -> list[Path]:
     """The files that a source names: one, or all that fit a pattern such as shards/*.tar, in order.
 
     Raises:
-        CaseError: a pattern that nothing fits.
+        CaseError: a pattern that nothing fits, or a scheme that nothing here reads.
     """
-    if Path(source).exists() or not glob.has_magic(source):
+    if Path(source).exists():
         return [Path(source)]
-    found = sorted(map(Path, glob.glob(source, recursive=True)))
-    if not found:
+    found = sorted(map(Path, glob.glob(source, recursive=True))) if glob.has_magic(source) else []
+    if not found and scheme_of(source):
+        raise CaseError(
+            f"{source}: there is no such file, and no case source '{scheme_of(source)}' in this installation, which "
+            f"has {', '.join(CASE_SOURCES.names()) or 'none'}. Install the package that offers it; if it is one of "
+            "fewstep's own, install fewstep again"
+        )
+    if not found and glob.has_magic(source):
         raise CaseError(f"{source}: no file fits this pattern; name files that are there")
-    return found
+    return found or [Path(source)]
 
 
 def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[CaseOrError]]) -> Iterator[CaseOrError]:
@@ -139,17 +126,17 @@ def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[CaseOrErr
         return
     above = Path(os.path.commonpath([path.parent for path in paths]))
     for path in paths:
-        name = path.relative_to(above).as_posix().removesuffix(_suffix(path))
+        name = path.relative_to(above).as_posix().removesuffix(ending_of(path))
+        by_place = path.is_dir() or isinstance(format_of(path), ArchiveFormat)
         for entry in read_one(path):
-            yield replace(entry, id=f"{name}/{_number(entry.id, path)}") if _unnamed(entry, path) else entry
+            if isinstance(entry, Case) and (by_place or _by_line(entry, path)):
+                entry = replace(entry, id=f"{name}/{_number(entry.id, path)}")
+            yield entry
 
 
-def _unnamed(entry: CaseOrError, path: Path) -> TypeGuard[Case]:
+def _by_line(case: Case, path: Path) -> bool:
     """Whether a case is called by its place: readers of lines name it after the file's stem and the line."""
-    if not isinstance(entry, Case):
-        return False
-    by_line = entry.id.startswith(f"{path.stem}-") and _number(entry.id, path).isdecimal()
-    return path.is_dir() or _suffix(path) in ARCHIVES or by_line
+    return case.id.startswith(f"{path.stem}-") and _number(case.id, path).isdecimal()
 
 
 def _number(name: str, path: Path) -> str:
@@ -177,7 +164,7 @@ def cases_of(found: Iterable[CaseOrError], source: str) -> list[Case]:
 
 def _cached(path: Path, cache: Path) -> Iterator[CaseOrError]:
     """As `entries`; an archive is unpacked once, and read from there as long as it does not change."""
-    if _suffix(path) not in ARCHIVES or not path.is_file():
+    if not path.is_file() or not isinstance(format_of(path), ArchiveFormat):
         return entries(path, cache)
     stat = path.stat()
     mark = hashlib.blake2b(repr((UNPACKED, path.resolve(), stat.st_size, stat.st_mtime_ns)).encode(), digest_size=8)
@@ -186,11 +173,6 @@ def _cached(path: Path, cache: Path) -> Iterator[CaseOrError]:
         durable.make_folder(folder)
         write_jsonl(folder / "cases.jsonl", cases_of(entries(path, folder / "pictures"), str(path)))
     return entries(folder / "cases.jsonl")
-
-
-def _suffix(path: Path) -> str:
-    """The ending that tells the format: .tar.gz counts as one."""
-    return next((name for name in ARCHIVES if path.name.lower().endswith(name)), path.suffix.lower())
 
 
 def build_composition(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Composition:

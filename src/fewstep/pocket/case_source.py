@@ -17,7 +17,6 @@ from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.task import TASKS, Task
 
-POCKET = "pocket:"
 SEED = 0
 LIMIT = 1_000_000
 
@@ -34,10 +33,15 @@ def task_of(source: str) -> Task:
     return "t2i" if parts[1] == "t2i" else "edit"
 
 
-def pocket_file(source: str, task: Task, cache: Path) -> Path:
+def pocket_file(source: str, task: Task | None, cache: Path) -> Path:
     """The canonical file of a pocket source, drawn into `cache` where it is not there yet. References are PNG files;
     the cases file is written last and makes the folder whole. The folder's name changes with the world, so that cases
-    of an older one are not taken for today's."""
+    of an older one are not taken for today's.
+
+    Raises:
+        CaseError: a text that makes no sense, or is of another task than the one it stands under.
+    """
+    task = task or task_of(source)
     count = _count(source, task)
     draw = partial(t2i_case if task == "t2i" else edit_case, SEED, split="train")
     folder = cache / f"pocket-{task}-{count}-{_mark(draw)}"

@@ -11,11 +11,8 @@ from PIL import Image
 from fewstep.backbones.identity import digest
 from fewstep.bench.gallery import Gallery, open_gallery
 from fewstep.bench.pixels import file_hash
-from fewstep.bench.suites import (
-    Question,
-    Suite,
-    suite_of,
-)
+from fewstep.bench.suite import Question, Suite
+from fewstep.bench.suites import suite_of
 from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.data.pictures import open_picture
 from fewstep.pocket.cases import PocketCase

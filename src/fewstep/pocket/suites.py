@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
 from fewstep.bench.pixels import pixel_hash
-from fewstep.bench.suite_files import DraftCase
 from fewstep.pocket.captions import caption
 from fewstep.pocket.cases import (
     PocketCase,
@@ -31,6 +31,7 @@ from fewstep.pocket.world import (
     letters,
 )
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.task import Task
 
 SEED = 7  # ours: cases of no other examination
 _Cases = Callable[[int], PocketCase]
@@ -109,4 +110,16 @@ def _expected(scene: Scene) -> dict[str, Any]:
     return found | ({} if word is None else {"letters": word, "text": [word]})
 
 
-ANSWER_SIZE = (SIZE, SIZE)
+def _suite(
+    name: str, words: str, cases: int, drafts: Callable[[], Iterator[DraftCase]], seeds: int = 1
+) -> ShippedSuite:
+    task: Task = "edit" if name.endswith("edit") else "t2i"
+    return ShippedSuite(SuiteHeading(name, "1", task, seeds, (SIZE, SIZE), "CC0-1.0"), words, cases, drafts, cut=True)
+
+
+# Found by name through the entry points of pyproject.toml.
+T2I = _suite("pocket-t2i", "pocket world: landscapes, portraits, signs; 600 each", 1800, lambda: pocket_t2i(600))
+EDIT = _suite("pocket-edit", "pocket world: six kinds of edit; 250 each", 1500, lambda: pocket_edits(250))
+FLAT_FIELD = _suite("pocket-flat-field", "pocket world: gradients with nothing in them", 16, pocket_flat_field, seeds=4)
+TINY_TEXT = _suite("pocket-tiny-text", "pocket world: its smallest letters", 60, lambda: pocket_tiny_text(60), seeds=2)
+DIVERSITY = _suite("pocket-diversity", "pocket world: 50 prompts, 8 seeds each", 50, lambda: pocket_t2i(17), seeds=8)

@@ -70,6 +70,10 @@ class EnvironmentRefused(FewstepError, RuntimeError):
     """The machine lacks what was asked for: a device, a dtype, a package, disk space."""
 
 
+class PluginError(FewstepError, RuntimeError):
+    """A plug-in that cannot be loaded or is not what it is offered as, or two of one name. Names the distribution."""
+
+
 class DeclarationError(FewstepError, ValueError):
     """A file that declares an endpoint, with unknown, missing or contradictory keys."""
 

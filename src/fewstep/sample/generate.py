@@ -17,11 +17,8 @@ from torch import Tensor
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.identity import digest, module_identity
 from fewstep.bench.gallery import Gallery, begin_gallery
-from fewstep.bench.suites import (
-    Question,
-    Suite,
-    copy_into_gallery,
-)
+from fewstep.bench.suite import Question, Suite
+from fewstep.bench.suites import copy_into_gallery
 from fewstep.data.pictures import open_picture
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fewstep.backbones.families import adapter_path
-from fewstep.data.sources import POCKET, paths_of
+from fewstep.data.case_sources import names_case_source
+from fewstep.data.sources import paths_of
 from fewstep.run.recipe import Recipe
 
 WHOLE = 2**30  # bytes: larger files are told apart by size and time of change, for reading them takes minutes
 
 
 def digests(recipes: Iterable[Recipe]) -> Mapping[str, str]:
-    """By source, as the recipes name it. Cases of the pocket world follow from their names, and have none.
+    """By source, as the recipes name it. Cases of a source with a scheme follow from its text, and have none.
 
     Raises:
         CaseError: a pattern that no file fits. ModelError: no embedded LoRA of that name.
@@ -23,7 +24,7 @@ def digests(recipes: Iterable[Recipe]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for recipe in recipes:
         for source in (one.source for of_task in (recipe.data.t2i, recipe.data.edit) for one in of_task):
-            if source not in found and not source.startswith(POCKET):
+            if source not in found and not names_case_source(source):
                 found[source] = _digest(paths_of(source))
         for spec in recipe.teachers.named.values():
             if spec.adapter is not None and spec.adapter not in found:

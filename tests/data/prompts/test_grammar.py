@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewstep.data.overlap import ngrams, words_of
 from fewstep.data.prompts import grammar, grammar_prompts
 from fewstep.data.prompts.dedup import PromptDedup
 from fewstep.data.prompts.diversity import prompt_diversity
 from fewstep.data.prompts.near_duplicates import NearDuplicates, jaccard
 from fewstep.data.prompts.wording import finished_text, quoted
 from fewstep.data.sources import entries
+from fewstep.data.words import ngrams, words_of
 from fewstep.runtime.errors import CaseError
 from tests.cli.command_line import fewstep
 

@@ -13,7 +13,8 @@ from PIL import Image
 from fewstep.data.cases import Case
 from fewstep.data.prompts import grammar_edits, grammar_prompts
 from fewstep.data.prompts.degradations import DEGRADATIONS, degrade
-from fewstep.data.prompts.edit_sources import EditSource, read_edit_sources
+from fewstep.data.prompts.edit_source import EditSource
+from fewstep.data.prompts.edit_sources import read_edit_sources
 from fewstep.data.prompts.prompt_tags import tags_of
 from fewstep.data.sources import entries
 from fewstep.runtime.errors import CaseError

@@ -1,7 +1,7 @@
 """What a metric is, and what it is shown: a picture, the case it answers, and the case's other pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewstep.bench.gallery import Gallery, ManifestRow
-from fewstep.bench.suites import Question, Suite
+from fewstep.bench.suite import Question, Suite
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.errors import CaseError, GalleryError
 
@@ -41,6 +41,11 @@ class ValueSpec:
     compared: Literal["difference", "ratio"] = "difference"
 
 
+def no_tools() -> str:
+    """Of a metric that depends on nothing but this package."""
+    return ""
+
+
 @dataclass(frozen=True)
 class Metric:
     """version changes whenever values would. main: the value that stands for the metric. of_case: reads the case's
@@ -52,7 +57,7 @@ class Metric:
     values: Mapping[str, ValueSpec]
     measure: Callable[["GalleryPicture"], Values | Skipped]
     of_case: bool = False
-    tools: Callable[[], str] = field(default=lambda: "")
+    tools: Callable[[], str] = no_tools
 
 
 @dataclass(frozen=True)

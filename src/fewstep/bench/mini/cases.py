@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from fewstep.bench.drafts import DraftCase
 from fewstep.bench.mini.canvas import Drawing, mask_of
 from fewstep.bench.mini.corruptions import CORRUPTIONS
 from fewstep.bench.mini.people import portrait
 from fewstep.bench.mini.scenes import PLACES
 from fewstep.bench.mini.signs import SURFACES
-from fewstep.bench.suite_files import DraftCase
 
 _Entry = str | Mapping[str, Any]
 DRAWINGS = {**PLACES, **SURFACES, "portrait": portrait}

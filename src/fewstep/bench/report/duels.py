@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewstep.bench import pairs
-from fewstep.bench.pairs import PairVerdict
+from fewstep.bench.pair_verdict import FOLDER, PairVerdict, folder_name, read_pairs
 from fewstep.bench.pairwise import (
     Duel,
     Strengths,
@@ -44,11 +43,11 @@ def duel_tables(group: GalleryGroup, key: str) -> Iterator[Table]:
 def _by_judge(group: GalleryGroup) -> Mapping[str, list[PairVerdict]]:
     """Answers about two systems that are both in this report."""
     names = {system.name for system in group.systems}
-    called = {pairs.folder_name(name): name for name in names} | {name: name for name in names}  # as older records say
+    called = {folder_name(name): name for name in names} | {name: name for name in names}  # as older records say
     found: dict[str, list[PairVerdict]] = {}
     for system in group.systems:
         for file in _files(system.folder):
-            told = [v for v in pairs.read_pairs(file) if {v.first, v.second} <= called.keys()]
+            told = [v for v in read_pairs(file) if {v.first, v.second} <= called.keys()]
             found.setdefault(file.stem, []).extend(
                 replace(v, first=called[v.first], second=called[v.second]) for v in told
             )
@@ -56,7 +55,7 @@ def _by_judge(group: GalleryGroup) -> Mapping[str, list[PairVerdict]]:
 
 
 def _files(gallery: Path) -> list[Path]:
-    there = sorted((gallery / pairs.FOLDER).glob("*/*.jsonl"))
+    there = sorted((gallery / FOLDER).glob("*/*.jsonl"))
     return [path for path in there if not path.name.endswith(".attempts.jsonl")]
 
 

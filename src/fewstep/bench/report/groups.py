@@ -11,7 +11,8 @@ from typing import Any
 from fewstep.bench.gallery import PictureKey
 from fewstep.bench.judge_identity import refuse_two_judges, renamed_models
 from fewstep.bench.report.systems import SuiteIdentity, System
-from fewstep.bench.suites import Suite, suite_of
+from fewstep.bench.suite import Suite
+from fewstep.bench.suites import suite_of
 from fewstep.data.cases import record_of
 from fewstep.runtime.errors import FewstepError, GalleryError
 

@@ -6,8 +6,8 @@ from math import floor, log10
 
 from fewstep.bench import statistics
 from fewstep.bench.gallery import PictureKey
-from fewstep.bench.measuring import METRICS
-from fewstep.bench.metrics import latency, model_metrics
+from fewstep.bench.metrics import latency
+from fewstep.bench.metrics.by_name import METRICS, mains_of, value_of, values_of
 from fewstep.bench.metrics.metric import ValueSpec
 from fewstep.bench.report.cells import (
     CERTAIN,
@@ -22,7 +22,6 @@ from fewstep.bench.report.tables import (
     Table,
 )
 
-UNKNOWN = ValueSpec("", None)  # of a metric that this version does not have
 HOW_MEASURED = (
     f"Means with {CERTAIN} intervals that draw whole cases anew. Differences and ratios (×) to the reference are taken "
     "on the same case and seed, and coloured where their interval is clear of equality. What a metric skipped is not "
@@ -30,18 +29,11 @@ HOW_MEASURED = (
 )
 
 
-def value_of(metric: str, name: str) -> ValueSpec:
-    """What a value is: its unit, its better direction, and how systems are compared."""
-    known = METRICS[metric].values if metric in METRICS else model_metrics.VALUES
-    return known.get(name, UNKNOWN)
-
-
 def _mains(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """The value that stands for each metric."""
     for metric in dict.fromkeys(metric for metric, _ in pairs):
         there = [name for of, name in pairs if of == metric]
-        wanted = (METRICS[metric].main,) if metric in METRICS else model_metrics.MAIN
-        yield metric, next((name for name in wanted if name in there), there[0])
+        yield metric, next((name for name in mains_of(metric) if name in there), there[0])
 
 
 def metric_tables(group: GalleryGroup, key: str) -> Iterator[Table]:
@@ -80,13 +72,14 @@ def _skipped(group: GalleryGroup, key: str) -> Iterator[Table]:
 def _metrics(group: GalleryGroup) -> list[str]:
     """Known ones in their own order, others after them."""
     there = list(dict.fromkeys(metric for system in group.systems for metric in system.measured))
-    return [*(metric for metric in METRICS if metric in there), *(metric for metric in there if metric not in METRICS)]
+    known = METRICS.names()
+    return [*(metric for metric in known if metric in there), *(metric for metric in there if metric not in known)]
 
 
 def _pairs(group: GalleryGroup) -> Iterator[tuple[str, str]]:
     for metric in _metrics(group):
         there = dict.fromkeys(name for system in group.systems for name in system.values.get(metric, {}))
-        known = METRICS[metric].values if metric in METRICS else {}
+        known = values_of(metric)
         yield from ((metric, name) for name in known if name in there)
         yield from ((metric, name) for name in there if name not in known)
 

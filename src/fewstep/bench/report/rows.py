@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fewstep.bench.gallery import PictureKey
+from fewstep.bench.metrics.by_name import value_of
 from fewstep.bench.report.groups import GalleryGroup
-from fewstep.bench.report.metric_tables import value_of
 from fewstep.bench.report.pictures import Album
 from fewstep.bench.report.systems import System
 from fewstep.bench.verdict import Verdict

@@ -12,8 +12,7 @@ from fewstep.bench.gallery import (
     open_gallery,
 )
 from fewstep.bench.metrics.measurements import Measurement, read_metrics
-from fewstep.bench.scores import by_picture
-from fewstep.bench.verdict import Verdict, read_verdicts
+from fewstep.bench.verdict import Verdict, read_verdicts, scores_by_picture
 from fewstep.runtime.errors import GalleryError
 
 
@@ -45,7 +44,7 @@ class System:
     @cached_property
     def scores(self) -> Mapping[str, Mapping[PictureKey, float]]:
         """judge -> picture -> score: the mean over its repeats that are scores. What is refused or torn has none."""
-        return {judge: by_picture(verdicts) for judge, verdicts in self.verdicts.items()}
+        return {judge: scores_by_picture(verdicts) for judge, verdicts in self.verdicts.items()}
 
     @cached_property
     def values(self) -> Mapping[str, Mapping[str, Mapping[PictureKey, float]]]:

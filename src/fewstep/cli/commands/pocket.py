@@ -1,14 +1,30 @@
 """`fewstep pocket`: the embedded default."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from fewstep.cli.commands.shared import out, with_error_message
-from fewstep.runtime.errors import ModelError, RecipeError
+from fewstep.runtime.errors import EnvironmentRefused, ModelError, RecipeError
 
 app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
+
+
+@contextmanager
+def _needs_checkout() -> Iterator[None]:
+    """Around an import of pocket_making, which lies beside fewstep in a checkout and is not installed with it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "pocket_making":
+            raise
+        raise EnvironmentRefused(
+            "this installation cannot make pocket weights: pocket_making is not part of the installed package. Clone "
+            "the repository and run the command from there, after `pip install -e .`"
+        ) from error
 
 
 @app.command("train")
@@ -23,8 +39,9 @@ def pocket_train(
     ] = None,
 ) -> None:
     """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
+    with _needs_checkout():
+        from pocket_making.train import train_pocket
     from fewstep.pocket.build import TEACHER
-    from pocket_making.train import train_pocket
 
     begun = TEACHER if start == "pocket" else None if start is None else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
@@ -97,7 +114,8 @@ def pocket_specialise(
     ] = None,
 ) -> None:
     """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
-    from pocket_making.specialise import KINDS, specialise
+    with _needs_checkout():
+        from pocket_making.specialise import KINDS, specialise
 
     if kind not in KINDS:
         raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(KINDS)}")

@@ -17,6 +17,7 @@ from fewstep.bench.comparison import Comparison, compare
 from fewstep.bench.coverage import ENOUGH
 from fewstep.bench.leaderboard import LeaderboardEntry, leaderboard
 from fewstep.bench.metrics import latency
+from fewstep.bench.metrics.by_name import metrics_named
 from fewstep.bench.metrics.measurements import FOLDER, Measurement
 from fewstep.bench.metrics.metric import Metric
 from fewstep.bench.scores import (
@@ -45,7 +46,7 @@ def measure_gallery(
     gallery: Path, against: Path | None, names: Sequence[str] | None, workers: int | None, console: Console
 ) -> None:
     """Measures, writes, and prints every value's mean - and, against another gallery, what both have pair by pair."""
-    metrics = measuring.metrics_named(names)
+    metrics = metrics_named(names)
     galleries = open_scored_galleries([gallery] if against is None else [gallery, against])
     found = [_measured(each, metrics, workers or _cores(), console) for each in galleries]
     summary = {metric.name: _summary(metric, *(each[metric.name] for each in found)) for metric in metrics}

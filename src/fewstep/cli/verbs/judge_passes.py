@@ -23,6 +23,7 @@ from fewstep.bench.judging import (
     pass_summary,
     refuse_another_judge,
 )
+from fewstep.bench.pair_verdict import PairVerdict, pair_figures
 from fewstep.bench.pairs import PairJudgePass
 from fewstep.bench.protocol import GENERAL
 from fewstep.bench.statistics import Estimate, mean
@@ -136,7 +137,7 @@ def _put(
     if isinstance(work, JudgePass):
         _print_means([verdict for verdict in verdicts if isinstance(verdict, Verdict)], console)
     else:
-        _print_pairs(work, [verdict for verdict in verdicts if isinstance(verdict, pairs.PairVerdict)], console)
+        _print_pairs(work, [verdict for verdict in verdicts if isinstance(verdict, PairVerdict)], console)
     _print_summary(attempts, work.wanted, console)
 
 
@@ -187,8 +188,8 @@ def _print_means(verdicts: Sequence[Verdict], console: Console) -> None:
         console.print(f"judged by the general rubric, having none of their own: {', '.join(general)}", soft_wrap=True)
 
 
-def _print_pairs(work: PairJudgePass, verdicts: Sequence[pairs.PairVerdict], console: Console) -> None:
-    found = pairs.pair_figures(verdicts, work.systems[0])
+def _print_pairs(work: PairJudgePass, verdicts: Sequence[PairVerdict], console: Console) -> None:
+    found = pair_figures(verdicts, work.systems[0])
     a, b = work.systems
     table = Table(show_header=False, title=f"{a} against {b}, {found.pairs:,} pairs in both orders")
     table.add_row(f"{a} wins (ties half)", _interval(found.wins))

@@ -10,6 +10,7 @@ from fewstep.backbones.lpips import Lpips
 from fewstep.backbones.scorers import Features, Scorer
 from fewstep.bench import measuring
 from fewstep.bench.metrics import model_metrics
+from fewstep.bench.metrics.by_name import METRICS
 from fewstep.bench.metrics.measurements import Measurement
 from fewstep.bench.metrics.metric import (
     GalleryPicture,
@@ -32,7 +33,7 @@ def score_gallery(
     Raises:
         GalleryError: no gallery, or a name that a metric has.
     """
-    if name in measuring.METRICS:
+    if name in METRICS.names():
         raise GalleryError(f"'{name}' is a metric of its own; give the model another --name")
     metric = lpips_metric(scorer, name) if isinstance(scorer, Lpips) else scorer_metric(scorer, name)
     return measuring.run_metrics(gallery, [metric], advance=advance)[name]

@@ -20,7 +20,8 @@ from fewstep.data.prompts import (
     prompt_writer,
 )
 from fewstep.data.prompts.diversity import PromptDiversity, prompt_diversity
-from fewstep.data.prompts.edit_sources import EditSource, read_edit_sources
+from fewstep.data.prompts.edit_source import EditSource
+from fewstep.data.prompts.edit_sources import read_edit_sources
 from fewstep.data.prompts.prompt_requests import (
     CategoryRequests,
     EditRequests,

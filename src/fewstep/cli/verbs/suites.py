@@ -10,28 +10,26 @@ from rich.table import Table
 from fewstep.bench import importers, shipped
 from fewstep.bench.adopt import adopt
 from fewstep.bench.build import SuitePlan, write_model_suite
-from fewstep.bench.case_writer import CATEGORIES
 from fewstep.bench.statistics import mean
+from fewstep.bench.suite import Suite
 from fewstep.bench.suite_check import suite_problems
-from fewstep.bench.suites import (
-    Suite,
-    open_suite,
-    read_suite,
-)
+from fewstep.bench.suites import open_suite, read_suite
 from fewstep.bench.verdict import Verdict
 from fewstep.endpoint.declaration import load_endpoint
 from fewstep.runtime.errors import SuiteError
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import PAPER_CATEGORIES, Task
 
 
 def list_suites(console: Console) -> None:
     table = Table("suite", "task", "cases", "seeds", "size", "what it asks")
-    for suite in shipped.ALL:
+    for suite in shipped.shipped_suites():
         heading = suite.heading
         size = "the model's" if heading.size is None else f"{heading.size[0]} x {heading.size[1]}"
         table.add_row(heading.name, heading.task, f"{suite.cases:,}", str(heading.seeds), size, suite.words)
     console.print(table)
-    console.print("A pocket suite can be cut: pocket-t2i@60 is its first 60 cases. All are CC0.", highlight=False)
+    console.print(
+        "A pocket suite can be cut: pocket-t2i@60 is its first 60 cases. Those of fewstep are CC0.", highlight=False
+    )
 
 
 def check_suite(name: str, console: Console) -> bool:
@@ -118,7 +116,7 @@ def build_suite(
     licence: str | None,
     console: Console,
 ) -> None:
-    if task not in CATEGORIES:
+    if task not in PAPER_CATEGORIES:
         raise SuiteError(f"--task is t2i or edit, not '{task}'")
     if task == "t2i" and pictures is not None:
         raise SuiteError("--pictures belongs to --task edit; text to image has no sources")
@@ -127,7 +125,7 @@ def build_suite(
     columns = (TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console.print(f"writing into [bold]{to}[/]; the same command goes on after a stop", soft_wrap=True)
     with Progress(*columns, console=console) as progress:
-        bars = {category: progress.add_task(category, total=count) for category in CATEGORIES[chosen]}
+        bars = {category: progress.add_task(category, total=count) for category in PAPER_CATEGORIES[chosen]}
         dropped = write_model_suite(
             plan, load_endpoint(endpoint), to, lambda category, n: progress.update(bars[category], completed=n)
         )

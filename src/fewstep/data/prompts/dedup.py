@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from fewstep.data.overlap import ngrams, words_of
 from fewstep.data.prompts.near_duplicates import NearDuplicates
 from fewstep.data.prompts.wording import normalised_text
+from fewstep.data.words import ngrams, words_of
 
 DedupOutcome = Literal["kept", "said before", "nearly said before", "in the benchmark"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from fewstep.data.overlap import words_of
 from fewstep.data.prompts.near_duplicates import NearDuplicates
 from fewstep.data.prompts.wording import normalised_text, shingles
+from fewstep.data.words import words_of
 
 SAMPLE = 400  # prompts of which all pairs are compared: 79,800 pairs
 WINDOW = 500  # words of one window of the moving type-token ratio

@@ -1,42 +1,21 @@
-"""The pictures that edits are about, and what is known of each: from a cases file with target pictures, a gallery, or a
-folder of pictures with or without captions."""
+"""Where the pictures that edits are about are found: in a cases file with target pictures, a gallery, or a folder of
+pictures with or without captions."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from fewstep.data.cases import Case
 from fewstep.data.pictures import (
     SUFFIXES,
-    file_digest,
     verify_picture,
 )
-from fewstep.data.prompts.grammar_prompts import CATEGORIES
-from fewstep.data.prompts.prompt_tags import PromptTags, tags_of
+from fewstep.data.prompts.edit_source import EditSource
 from fewstep.data.sources import cases_of, entries
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
+from fewstep.runtime.task import PAPER_CATEGORIES
 
 MANIFESTS = "manifest*.jsonl"
-
-
-@dataclass(frozen=True)
-class EditSource:
-    """A picture. prompt: what it was made from, or its caption; category: landscape, portrait or text where known."""
-
-    path: Path
-    prompt: str | None = None
-    category: str | None = None
-
-    @cached_property
-    def prompt_tags(self) -> PromptTags:
-        return tags_of(self.prompt, self.category)
-
-    @cached_property
-    def name(self) -> str:
-        """A hash of the file's bytes: the same picture has the same name wherever it lies."""
-        return file_digest(self.path)
 
 
 def read_edit_sources(source: Path, category: str | None = None) -> list[EditSource]:
@@ -102,4 +81,4 @@ def _caption(path: Path) -> str | None:
 
 
 def _category(name: object) -> str | None:
-    return name if isinstance(name, str) and name in CATEGORIES else None
+    return name if isinstance(name, str) and name in PAPER_CATEGORIES["t2i"] else None

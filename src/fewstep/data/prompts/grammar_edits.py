@@ -17,13 +17,14 @@ from fewstep.data.pictures import open_picture
 from fewstep.data.prompts import grammar
 from fewstep.data.prompts.dedup import PromptDedup
 from fewstep.data.prompts.degradations import DEGRADATIONS, degrade
-from fewstep.data.prompts.edit_sources import EditSource
+from fewstep.data.prompts.edit_source import EditSource
 from fewstep.data.prompts.wording import finished_text
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.task import PAPER_CATEGORIES
 
-CATEGORIES = ("scene", "perceptual", "object", "text", "identity", "style")
+CATEGORIES = PAPER_CATEGORIES["edit"]
 FILES = ("shared", "writing", "edits")
 TRIES = 100
 

@@ -14,8 +14,9 @@ from fewstep.data.prompts.dedup import PromptDedup
 from fewstep.data.prompts.wording import finished_text
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.task import PAPER_CATEGORIES
 
-CATEGORIES = ("landscape", "portrait", "text")
+CATEGORIES = PAPER_CATEGORIES["t2i"]
 SHARED = ("shared", "writing")
 TRIES = 200  # ours: the grammars have far more to say than anyone asks for, unless a benchmark forbids it
 

@@ -19,7 +19,7 @@ import yaml
 from fewstep.data.cases import Case, prompt_of
 from fewstep.data.pictures import open_picture
 from fewstep.data.prompts import grammar_edits, grammar_prompts
-from fewstep.data.prompts.edit_sources import EditSource
+from fewstep.data.prompts.edit_source import EditSource
 from fewstep.data.prompts.wording import finished_text, quoted
 from fewstep.endpoint.messages import (
     encode_picture,

@@ -4,7 +4,7 @@ quotation marks is meant letter by letter: only an `a/an` is decided there."""
 import re
 import unicodedata
 
-from fewstep.data.overlap import words_of
+from fewstep.data.words import words_of
 
 ARTICLE = re.compile(r"\b([Aa])/([Aa][Nn]) (?=(\S+))")
 CONSONANT = re.compile(

@@ -1,0 +1,106 @@
+"""What a judge said of two systems' pictures side by side, and what the answers add up to.
+
+A judge that likes what it is shown first gives itself away: the same pair in the other order gets the other answer.
+Files: GALLERY_A/pairs/<system B>/<judge>.jsonl, a line for each order of each pair.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from fewstep.bench import statistics
+from fewstep.bench.statistics import Estimate
+from fewstep.runtime import durable
+
+FOLDER = "pairs"
+WON = {"A": "first", "B": "second", "tie": "tie"}
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """One answer about one pair in one order. first, second: systems as they were shown. won: "first", "second" or
+    "tie" exactly where status is "ok": a pair that got no answer is no tie."""
+
+    key: str
+    case: str
+    seed: int
+    task: str
+    category: str
+    judge: str
+    model: str | None
+    protocol: str
+    first: str
+    second: str
+    status: str
+    repeat: int = 0
+    won: str | None = None
+    reasoning: str = ""
+    why: str | None = None
+    rung: str | None = None
+    seconds: float | None = None
+    tokens: Mapping[str, Any] = field(default_factory=dict)
+    cost: float | None = None
+
+
+def read_pairs(path: Path) -> list[PairVerdict]:
+    """The lines of a pairs file."""
+    return [pair_verdict_of(record) for record in durable.read_jsonl(path)]
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """wins: of the first gallery's system, ties half, over pairs that have both orders. order_effect: wins of what was
+    shown first minus wins of what was shown second, over all answers; 0 for a judge without that habit. agreement:
+    share of pairs whose two orders say the same. half: pairs with one order only, left out of wins."""
+
+    wins: Estimate
+    ties: Estimate
+    order_effect: Estimate
+    agreement: Estimate
+    pairs: int
+    half: int
+
+
+def pair_figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
+    """What the answers add up to for `system`; intervals resample whole cases."""
+    answered = [verdict for verdict in verdicts if verdict.status == "ok"]
+    orders: dict[tuple[str, int, int], dict[str, float]] = {}
+    for verdict in answered:
+        mine = orders.setdefault((verdict.case, verdict.seed, verdict.repeat), {})
+        mine[verdict.first] = _points(verdict, system)
+    whole = {key: tuple(points.values()) for key, points in orders.items() if len(points) == 2}
+    cases = [case for case, _, _ in whole]
+    asked = [verdict.case for verdict in answered]
+    return PairFigures(
+        wins=statistics.mean([sum(points) / 2 for points in whole.values()], cases),
+        ties=statistics.mean([float(verdict.won == "tie") for verdict in answered], asked),
+        order_effect=statistics.mean([_first_minus_second(verdict) for verdict in answered], asked),
+        agreement=statistics.mean([float(points[0] == points[1]) for points in whole.values()], cases),
+        pairs=len(whole),
+        half=len(orders) - len(whole),
+    )
+
+
+def _points(verdict: PairVerdict, system: str) -> float:
+    if verdict.won == "tie":
+        return 0.5
+    return float((verdict.first if verdict.won == "first" else verdict.second) == system)
+
+
+def _first_minus_second(verdict: PairVerdict) -> float:
+    return {"first": 1.0, "tie": 0.0, "second": -1.0}[str(verdict.won)]
+
+
+def pair_verdict_of(record: Mapping[str, Any]) -> PairVerdict:
+    """The verdict that a record, or an attempt's result, states."""
+    known = {f.name for f in fields(PairVerdict)}
+    told = {key: value for key, value in record.items() if key in known}
+    if record.get("winner") is not None:
+        told["won"] = WON[str(record["winner"])]
+    return PairVerdict(**{**told, "tokens": told.get("tokens") or {}})
+
+
+def folder_name(name: str) -> str:
+    """A system's name as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

@@ -1,0 +1,28 @@
+"""What a format of case files is: a function from a path to entries, an entry being a case or the error in its place.
+
+So one reader serves a run, which stops at errors, `cases check`, which counts them, and `cases convert`. `thorough`
+asks for every picture to be read whole. The whole file being unreadable is a CaseError.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewstep.data.cases import CaseOrError
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """A file that names its pictures. read(path, thorough)."""
+
+    read: Callable[[Path, bool], Iterator[CaseOrError]]
+
+
+@dataclass(frozen=True)
+class ArchiveFormat:
+    """A file that holds its pictures, which are written into a folder. read(path, folder, thorough)."""
+
+    read: Callable[[Path, Path, bool], Iterator[CaseOrError]]
+
+
+CaseFormat = FileFormat | ArchiveFormat

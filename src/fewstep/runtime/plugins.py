@@ -1,0 +1,118 @@
+"""Extension points: what other packages and programs add to this one, each thing found by its name.
+
+A package offers a thing by an entry point, a program registers one (docs/extending.md). Nothing is imported before it
+is asked for by name. What cannot be used is refused in one line that names the distribution.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fewstep.runtime.errors import PluginError
+
+T = TypeVar("T")
+PACKAGE = "fewstep"
+PROJECT = Path(__file__).parents[3] / "pyproject.toml"  # there in a checkout alone
+
+
+class ExtensionPoint(Generic[T]):
+    """Things of one kind by their names: the package's own, those registered in this process, and those that installed
+    packages offer.
+
+    Args:
+        group: of the entry points. kind: what messages call one. problem: why something is none of this kind, in
+            words; None where it is one. own: the package's own.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        kind: str,
+        problem: Callable[[str, object], str | None],
+        own: Mapping[str, T] | None = None,
+    ):
+        self.group, self.kind = group, kind
+        self._problem = problem
+        self._own: Mapping[str, T] = {} if own is None else own
+        self._registered: dict[str, T] = {}
+
+    def register(self, name: str, thing: T) -> None:
+        """Adds one for this process. Said at the top level of a program's main module it holds in worker processes
+        too, since they import that module again.
+
+        Raises:
+            PluginError: it is none of this kind, or the name is taken.
+        """
+        if name in self.names():
+            raise PluginError(f"{self.kind} '{name}' cannot be registered: there is one of this name; choose another")
+        self._registered[name] = self._checked(name, thing, "registered by this program")
+
+    def names(self) -> tuple[str, ...]:
+        """All of them, the package's own first; nothing is loaded."""
+        return tuple(dict.fromkeys((*self._own, *self._registered, *_offers(self.group))))
+
+    def find(self, name: str) -> T | None:
+        """What the name stands for; None where nothing does.
+
+        Raises:
+            PluginError: two of one name, or one that cannot be loaded or is none of this kind.
+        """
+        offered = _offers(self.group).get(name, ())
+        origins = [PACKAGE] * (name in self._own) + ["this program"] * (name in self._registered)
+        origins += [offer.origin for offer in offered]
+        if len(origins) > 1:
+            raise PluginError(
+                f"{self.kind} '{name}' is offered by {' and by '.join(origins)}, and nothing says which is meant; "
+                "uninstall or rename one of them"
+            )
+        return self._load(offered[0]) if offered else self._registered.get(name, self._own.get(name))
+
+    def _load(self, offer: "_Offer") -> T:
+        entry = offer.entry
+        try:
+            thing = entry.load()
+        except Exception as error:  # whatever a foreign module does while it is imported
+            raise PluginError(
+                f"{self.kind} '{entry.name}' of {offer.origin} cannot be loaded from {entry.value} "
+                f"({type(error).__name__}: {error}); mend or uninstall {offer.origin}"
+            ) from error
+        return self._checked(entry.name, thing, f"{entry.value}, of {offer.origin}")
+
+    def _checked(self, name: str, thing: object, origin: str) -> T:
+        problem = self._problem(name, thing)
+        if problem is not None:
+            raise PluginError(f"{self.kind} '{name}' ({origin}) {problem}; see docs/extending.md")
+        return thing  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """An entry point, and the distribution that it is of."""
+
+    entry: metadata.EntryPoint
+    origin: str
+
+
+@cache
+def _offers(group: str) -> Mapping[str, tuple[_Offer, ...]]:
+    """By name, in the order of the declarations. Read once. Of a checkout its pyproject.toml counts: what an editable
+    install says of it is as old as the install."""
+    own = _of_checkout(PROJECT)
+    found: dict[str, tuple[_Offer, ...]] = {}
+    for name, value in own.get(group, {}).items():
+        found[name] = (_Offer(metadata.EntryPoint(name, value, group), PACKAGE),)
+    for entry in metadata.entry_points(group=group):
+        origin = entry.dist.name if entry.dist else "a distribution without a name"
+        if not (own and origin == PACKAGE):
+            found[entry.name] = (*found.get(entry.name, ()), _Offer(entry, origin))
+    return found
+
+
+def _of_checkout(file: Path) -> Mapping[str, Mapping[str, str]]:
+    """group -> name -> value; nothing where this is no checkout of the package."""
+    project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}) if file.is_file() else {}
+    return project.get("entry-points", {}) if project.get("name") == PACKAGE else {}
