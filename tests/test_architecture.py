@@ -133,7 +133,7 @@ def test_flow_stands_alone() -> None:
 
 
 def test_only_backbones_know_diffusers() -> None:
-    may = set(modules_of("fewstep.backbones", "fewstep.pocket.build", "pocket_making.train", "fewstep.pocket.vae"))
+    may = set(modules_of("fewstep.backbones", "fewstep.pocket.build"))
     for module in set(MODULES) - may:
         foreign = {name for name in imports(module) if name.split(".")[0] in {"diffusers", "transformers"}}
         assert not foreign, f"{module} imports {sorted(foreign)}"

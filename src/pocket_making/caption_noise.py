@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import TypeVar
 
 from fewstep.pocket.edits import PROPOSE, Edit
 from fewstep.pocket.world import (
@@ -29,8 +28,6 @@ SHORT_CAPTION_RATE = 0.3  # captions that leave things out ...
 OMISSION_RATE = 0.3  # ... each attribute of theirs
 UNDONE_EDIT_RATE = 0.08  # edits whose target is the source
 WRONG_EDIT_RATE = 0.08  # edits whose target is another edit's of the same kind
-
-SceneType = TypeVar("SceneType", bound=Scene)
 
 
 def noisy_description(scene: Scene, rng: random.Random) -> tuple[Scene, frozenset[str]]:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewstep.pocket import vae
 from fewstep.pocket.build import Vae
 from fewstep.pocket.edits import STYLES as EDIT_STYLES
 from fewstep.pocket.edits import stylise
@@ -33,6 +32,7 @@ from fewstep.pocket.world import (
     random_scene,
 )
 from fewstep.runtime.seeded import seeded_random
+from pocket_making import vae
 
 UNASKED = -100  # cross entropy skips it
 STYLED = 0.2  # share of pictures with a style, asked for the style alone
@@ -108,7 +108,12 @@ def train_probe(
     start: Reader | None = None,
     seed: int = 0,
 ) -> Probe:
-    """Train on train scenes, measure on held-out ones (1200 plain renders, and their reconstructions)."""
+    """Train on train scenes, measure on held-out ones (1200 plain renders, and their reconstructions).
+
+    The shipped probe has the weights 0.3 first + 0.7 second, of a first training and its continuation on fresh renders
+    (`start`, `seed`): each of the two misread a few pictures in a thousand (negatives; colours of trees), their mean
+    none of 2400.
+    """
     torch.manual_seed(0)
     images, wanted = renders(count, "train", seed=seed)
     images = np.concatenate([images, reconstructed(model, images[: count // 2], noise=0.3)])
@@ -143,15 +148,3 @@ def train_probe(
     return Probe(
         reader, {"n": len(images), "renders": accuracy(reader, clean, wanted), "vae": accuracy(reader, rebuilt, wanted)}
     )
-
-
-def averaged(first: Reader, second: Reader, share: float) -> Reader:
-    """Weights between two probes of one descent: (1 - share) first + share second.
-
-    The shipped probe is share 0.7 between a first training and its continuation on fresh renders: each of the two
-    misread a few pictures in a thousand (negatives; colours of trees), their mean none of 2400.
-    """
-    mean = Reader()
-    one, two = first.state_dict(), second.state_dict()
-    mean.load_state_dict({name: one[name].lerp(two[name], share) for name in one})
-    return mean.eval()

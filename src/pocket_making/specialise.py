@@ -19,7 +19,6 @@ from torch import nn
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.export.lora import Lora, write_lora
 from fewstep.flow.rng import NamedRNG
-from fewstep.pocket import vae
 from fewstep.pocket.build import (
     TEACHER,
     Pipeline,
@@ -36,6 +35,7 @@ from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.plan import AdapterPlan
 from fewstep.roles.validation import truncated_lora
 from fewstep.runtime.seeded import seeded_random
+from pocket_making import vae
 from pocket_making.corpus import (
     EDIT_MIX,
     LONGEST,
@@ -49,7 +49,6 @@ from pocket_making.training_batches import (
     TrainingBatches,
 )
 
-SPECIALISTS = TEACHER.parent / "specialists"
 KINDS = ("portrait", "text", "edit", "editor")
 # What the kinds that learn edits see: as often as the base did, or its weak kinds more often and for longer.
 EDIT_MIXES = {

@@ -13,13 +13,12 @@ import torch
 import torch.multiprocessing
 from torch import nn
 
-from fewstep.pocket import vae
 from fewstep.pocket.build import (
     Pipeline,
     build_pocket_pipeline,
     load_pocket_teacher,
 )
-from pocket_making import corpus
+from pocket_making import corpus, vae
 from pocket_making.ranks import TeacherRanks
 from pocket_making.teacher_trainer import (
     Log,

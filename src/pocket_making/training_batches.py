@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewstep.pocket import vae
 from fewstep.pocket.build import Pipeline
-from pocket_making import shared_prefix
+from pocket_making import shared_prefix, vae
 
 DRAWS = 2  # noise draws behind one prefix
 TOKENS = 16  # of a 64 px picture

@@ -14,17 +14,18 @@ from fewstep.data.mixture import (
     index_at,
     position_at,
     stream_at,
-    task_at,
+    turn_at,
 )
+from fewstep.data.phases import constant
 from fewstep.data.streams import (
     Stream,
     by_category,
     by_source,
-    case_at,
     smallest_integers,
     split_by_group,
 )
 from fewstep.runtime.errors import RecipeError
+from tests.data.plain_order import case_at
 
 WEIGHTS = st.lists(st.integers(0, 60), min_size=1, max_size=9).filter(any)
 START = st.integers(0, 10**12)
@@ -60,13 +61,13 @@ def test_tasks_keep_the_published_formula(t2i: int, edit: int, i: int) -> None:
         return
     n = t2i + edit
     expected = "edit" if (i + 1) * edit // n > i * edit // n else "t2i"
-    assert task_at(i, Ratio(t2i, edit)) == expected
+    assert turn_at(i, constant(Ratio(t2i, edit)))[0] == expected
 
 
 def test_five_to_five_alternates() -> None:
-    tasks = [task_at(i, Ratio(5, 5)) for i in range(6)]
+    tasks = [turn_at(i, constant(Ratio(5, 5)))[0] for i in range(6)]
     assert tasks == ["t2i", "edit"] * 3
-    assert [task_at(i, Ratio(1, 1)) for i in range(6)] == tasks
+    assert [turn_at(i, constant(Ratio(1, 1)))[0] for i in range(6)] == tasks
 
 
 @pytest.mark.parametrize("ratio", [(0, 0), (-1, 2), (3, -3)])

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from fewstep.data.batch_slice import batch_slice
 from fewstep.data.cases import Case
-from fewstep.data.composition import Composition, unchanging
+from fewstep.data.composition import Composition
 from fewstep.data.mixture import (
     Ratio,
     position_at,
-    task_at,
     task_turns,
     turn_at,
     turns,
@@ -32,10 +31,10 @@ from fewstep.data.streams import (
     Stream,
     by_category,
     by_source,
-    case_at,
 )
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.task import TASKS, Task
+from tests.data.plain_order import case_at, unchanging
 
 WEIGHTS = st.lists(st.integers(0, 30), min_size=1, max_size=7).filter(any)
 RATIOS = st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(any).map(lambda pair: Ratio(*pair))
@@ -75,11 +74,6 @@ def test_every_period_within_a_phase_is_exact(mixture: Phases[Ratio]) -> None:
         for first in range(start, end - period + 1):
             held = Counter(turn_at(i, mixture)[0] for i in range(first, first + period))
             assert (held["t2i"], held["edit"]) == ratio.weights
-
-
-@given(RATIOS, st.integers(0, 10**9))
-def test_one_phase_is_the_plain_ratio(ratio: Ratio, i: int) -> None:
-    assert turn_at(i, constant(ratio))[0] == task_at(i, ratio)
 
 
 @given(mixtures(), mixtures(), st.integers(0, 120))

@@ -10,7 +10,7 @@ from fewstep.backbones.conditioning import (
 )
 from fewstep.backbones.layout import Layout
 from fewstep.data.cases import Case
-from fewstep.data.composition import Composition, unchanging
+from fewstep.data.composition import Composition
 from fewstep.data.mixture import (
     Ratio,
 )
@@ -18,6 +18,7 @@ from fewstep.data.streams import by_source
 from fewstep.encode.encode import store_key
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.task import TASKS, Task
+from tests.data.plain_order import unchanging
 
 CHANNELS, LATENT = 6, 4
 SIZE = (64, 64)

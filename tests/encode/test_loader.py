@@ -8,17 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewstep.data.cases import Case
-from fewstep.data.composition import unchanging
 from fewstep.data.mixture import (
     Ratio,
-    task_at,
+    turn_at,
 )
+from fewstep.data.phases import constant
 from fewstep.data.streams import by_category
 from fewstep.encode.batch import Batch
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import RecipeError, StoreError
 from fewstep.runtime.task import Task
+from tests.data.plain_order import unchanging
 from tests.encode.made_cases import SIZE, composition_of, edit_cases, fill_store, t2i_cases
 
 World = tuple[ConditioningStore, list[Case]]
@@ -53,7 +54,7 @@ def test_a_batch_has_one_task_one_layout_and_its_negatives(world: World) -> None
     batches = loader(world)
     for i in range(12):
         batch = batches.batch(i)
-        assert batch.task == task_at(i, Ratio(5, 5)) == batch.cond.layout.task
+        assert batch.task == turn_at(i, constant(Ratio(5, 5)))[0] == batch.cond.layout.task
         assert set(batch.negatives) == set(NEGATIVES[batch.task])
         assert len(batch.cond) == len(batch.samples) == len(batch.categories) == len(batch.case_ids) == 4
         for negative in batch.negatives.values():

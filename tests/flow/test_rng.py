@@ -69,12 +69,6 @@ def test_the_laws() -> None:
     assert torch.corrcoef(rows.T).fill_diagonal_(0).abs().max() < 0.1, "nor do different counters share anything"
 
 
-def test_integers_are_even() -> None:
-    counts = torch.bincount(torch.tensor([NamedRNG(0).integer(4, "exit", i) for i in range(2000)]), minlength=4)
-    assert len(counts) == 4
-    assert counts.min() > 400
-
-
 def test_shapes() -> None:
     rng = NamedRNG(0)
     assert rng.normal_per_sample([4, 9], (3, 2), "n").shape == (2, 3, 2)

@@ -1,6 +1,6 @@
 """Who gives which share of each task's samples, over the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fewstep.data.cases import Case
@@ -8,7 +8,7 @@ from fewstep.data.mixture import (
     Ratio,
     used_tasks,
 )
-from fewstep.data.phases import Phases, constant
+from fewstep.data.phases import Phases
 from fewstep.data.streams import Stream
 from fewstep.runtime.task import Task
 
@@ -38,8 +38,3 @@ class Composition:
             for case in stream.cases
         )
         return list(dict.fromkeys(every))
-
-
-def unchanging(ratio: Ratio, streams: Mapping[Task, Sequence[Stream]]) -> Composition:
-    """The same ratio and the same streams all the time."""
-    return Composition(constant(ratio), {task: constant(tuple(held)) for task, held in streams.items()})

@@ -83,11 +83,6 @@ class Ratio:
         return f"{self.t2i}:{self.edit}"
 
 
-def task_at(i: int, ratio: Ratio) -> Task:
-    """Batch i's task: any t2i + edit consecutive batches hold exactly `edit` edit batches, evenly spread."""
-    return TASKS[stream_at(i, ratio.weights)]
-
-
 def task_turns(n: int, mixture: Phases[Ratio], task: Task) -> int:
     """How many of the batches 0 .. n - 1 are the task's. Each phase begins its period anew, so that every period
     within it is exact."""

@@ -7,7 +7,6 @@ from math import gcd, lcm
 from typing import TypeVar
 
 from fewstep.data.cases import Case
-from fewstep.data.mixture import index_at, position_at
 from fewstep.data.plan import unknown_category
 from fewstep.runtime.errors import RecipeError
 
@@ -27,13 +26,6 @@ class Stream:
     def __post_init__(self) -> None:
         assert self.weight > 0, self.name
         assert self.cases, self.name
-
-
-def case_at(i: int, streams: Sequence[Stream], seed: int) -> Case:
-    """Sample i of several streams: each has exactly its share of any sum(weights) consecutive samples."""
-    number, rank = position_at(i, [stream.weight for stream in streams])
-    stream = streams[number]
-    return stream.cases[index_at(rank, len(stream.cases), stream.name, seed)]
 
 
 def by_source(task: str, sources: Sequence[Sequence[Case]], weights: Sequence[int]) -> list[Stream]:

@@ -31,10 +31,6 @@ class NamedRNG:
         """Values uniform on [0, 1), float32, on the CPU."""
         return torch.rand(tuple(shape), generator=self.generator(name, *counters))
 
-    def integer(self, high: int, name: str, *counters: int) -> int:
-        """A whole number uniform on [0, high)."""
-        return int(torch.randint(high, (), generator=self.generator(name, *counters)))
-
     def normal_per_sample(self, samples: Sequence[int], shape: Sequence[int], name: str, *counters: int) -> Tensor:
         """Row i is the noise of global sample `samples[i]`: the same on any rank and in any batch."""
         return torch.stack([self.normal(shape, name, *counters, sample) for sample in samples])

@@ -23,7 +23,6 @@ from diffusers import (  # noqa: E402
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
-from diffusers.models.transformers.transformer_qwenimage21 import QwenImage21KVCache  # noqa: E402
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers  # noqa: E402
 from tokenizers.models import BPE  # noqa: E402
 from transformers import (  # noqa: E402
@@ -34,8 +33,6 @@ from transformers import (  # noqa: E402
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
-
-PrefixCache = QwenImage21KVCache
 
 # diffusers and transformers show a type checker stand-ins of their lazy classes; these names say what is meant.
 Pipeline = Any  # QwenImage21Pipeline

@@ -22,7 +22,6 @@ SPECIAL = (
     "<image3>",
     "<image4>",
 )
-SYSTEM_PROMPT = "Comprehend and analyze the provided prompt."  # fixed in QwenImage21Pipeline
 ROLES = ("system\n", "user\n", "assistant\n")
 SPACE = "\u0120"  # how byte-level BPE writes a space
 

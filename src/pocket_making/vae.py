@@ -140,12 +140,6 @@ def decode_tokens(vae: Vae, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
     return ((shown + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
-def psnr_by_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """dB of each picture."""
-    gap = (a.astype(np.float64) - b.astype(np.float64)) ** 2
-    return 10 * np.log10(255.0**2 / np.maximum(gap.reshape(len(a), -1).mean(1), 1e-9))
-
-
 def train_decoder(
     vae: Vae,
     images: np.ndarray,
