@@ -1,6 +1,6 @@
 # Two commands: `make demo` distils the bundled teacher and leaves a report; `make test` passes the tests.
 # Both set up their environment in .venv first.
-.PHONY: demo test setup check
+.PHONY: demo test setup check docs
 RUN := .venv/bin/
 
 setup:
@@ -14,3 +14,8 @@ test: setup
 
 check: setup
 	@$(RUN)ruff check . && $(RUN)ruff format --check . && $(RUN)mypy
+
+# The documentation as a site in site/; any warning is an error.
+docs: setup
+	@$(RUN)python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || $(RUN)python -m pip install -q -e ".[docs]"
+	@NO_MKDOCS_2_WARNING=1 $(RUN)mkdocs build --strict
