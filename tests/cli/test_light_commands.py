@@ -15,6 +15,7 @@ from tests.cli.small_inputs import SmallInputs, small_inputs
 
 SOURCE = Path(fewstep.__file__).parents[1]
 MODELS = ("torch", "diffusers", "transformers", "accelerate", "peft")
+FIGURES = ("scipy.stats", "scipy.optimize", "scipy.ndimage", "skimage.color", "pandas", "pyarrow")
 ANY_ARRAY = (*MODELS, "numpy", "scipy", "skimage", "pandas", "pyarrow", "httpx", "jinja2")
 PROGRAM = """
 import json, sys
@@ -87,7 +88,7 @@ def test_cases_are_checked_without_a_model(inputs: SmallInputs) -> None:
     ends(commands, (*MODELS, "scipy", "skimage"), inputs)
 
 
-def test_galleries_are_compared_and_judges_priced_without_a_model(inputs: SmallInputs) -> None:
+def test_judges_are_priced_without_figures(inputs: SmallInputs) -> None:
     one, other = map(str, inputs.galleries)
     judge = ("--judge", str(inputs.judge))
     commands = {
@@ -96,8 +97,16 @@ def test_galleries_are_compared_and_judges_priced_without_a_model(inputs: SmallI
         ("judge", "run", one, *judge, "--dry-run"): 0,
         ("judge", "pair", one, other, *judge, "--dry-run"): 0,
         ("judge", "retry", one, "--judge", "not-there.toml"): 2,
+        ("judge", "check", "--judge", "not-there.toml"): 2,
         ("bench", "suites"): 0,
         ("bench", "check", one + "/suite"): 0,
+    }
+    ends(commands, (*MODELS, *FIGURES, "scipy.special"), inputs)
+
+
+def test_galleries_are_compared_without_what_reads_pictures(inputs: SmallInputs) -> None:
+    one, other = map(str, inputs.galleries)
+    commands = {
         ("bench", "rank", one, other): 0,
         ("bench", "compare", one, other): 0,
         ("bench", "compare", one, other, "--metric", "flat_noise"): 0,
@@ -105,4 +114,4 @@ def test_galleries_are_compared_and_judges_priced_without_a_model(inputs: SmallI
         ("bench", "report", one, other, "--to", "report"): 0,
         ("bench", "measure", one, "--metrics", "sanity"): 0,
     }
-    ends(commands, (*MODELS, "scipy.stats", "pandas", "pyarrow"), inputs)
+    ends(commands, (*MODELS, *FIGURES), inputs)

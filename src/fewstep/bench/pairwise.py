@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 from fewstep.bench import statistics
 from fewstep.bench.statistics import (
@@ -61,7 +61,9 @@ def davidson(duels: Sequence[Duel], prior_sd: float = PRIOR_SD, order_effect: bo
     start = np.zeros(design.size)
     start[-1] = 0.0 if ties else -np.inf
     ready = _Fit(design, free, start, prior_sd)
-    found = optimize.minimize(ready.loss, start[free], jac=ready.slope, hess=ready.curvature, method="trust-exact")
+    found = scipy.optimize.minimize(
+        ready.loss, start[free], jac=ready.slope, hess=ready.curvature, method="trust-exact"
+    )
     covariance = ready.covariance(found.x)
     return _strengths(design, ready.whole(found.x), free, covariance)
 
@@ -125,7 +127,7 @@ class _Fit:
         tie_logit = 0.0 if np.isfinite(full[-1]) else -np.inf
         logits = self.design.rows @ np.where(np.isfinite(full), full, 0.0)
         logits[:, 2] += tie_logit
-        return np.asarray(special.softmax(logits, axis=1))
+        return np.asarray(scipy.special.softmax(logits, axis=1))
 
     def _penalty(self) -> Floats:
         m = len(self.design.systems)
@@ -183,5 +185,5 @@ def _strengths(design: _Design, full: Floats, free: NDArray[np.bool_], covarianc
 def _normal(value: float, sd: float, n: int, clusters: int) -> Estimate:
     if clusters < 2:
         return Estimate(float(value), None, None, n, clusters)
-    reach = float(special.stdtrit(clusters - 1, (1 + LEVEL) / 2)) * sd
+    reach = float(scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)) * sd
     return Estimate(float(value), float(value - reach), float(value + reach), n, clusters)

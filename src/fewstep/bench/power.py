@@ -6,7 +6,7 @@ sd^2 / n, estimated on n - strata degrees of freedom.
 """
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are imported when they are first used
 
 from fewstep.bench.statistics import LEVEL
 
@@ -19,17 +19,17 @@ def power_of(n: int, difference: float, sd: float, strata: int = 1) -> float:
     freedom = n - strata
     if freedom < 1:
         return 0.0
-    t = special.stdtrit(freedom, (1 + LEVEL) / 2)
+    t = scipy.special.stdtrit(freedom, (1 + LEVEL) / 2)
     if sd == 0:
         return float(difference != 0)
-    return 1 - float(special.nctdtr(freedom, abs(difference) / sd * np.sqrt(n), t))
+    return 1 - float(scipy.special.nctdtr(freedom, abs(difference) / sd * np.sqrt(n), t))
 
 
 def cases_needed(difference: float, sd: float, power: float = POWER, strata: int = 1) -> int | None:
     """The least number of cases that resolves this difference with this power; None where none of `MOST` does."""
     if difference == 0:
         return None
-    wanted = special.ndtri((1 + LEVEL) / 2) + special.ndtri(power)
+    wanted = scipy.special.ndtri((1 + LEVEL) / 2) + scipy.special.ndtri(power)
     if (normal := (wanted * sd / difference) ** 2) > MOST:
         return None
     low, high = strata, strata + 2 + int(normal)

@@ -9,7 +9,7 @@ differences.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import special
+import scipy  # its parts are imported when they are first used
 
 from fewstep.bench.statistics import (
     LEVEL,
@@ -59,7 +59,7 @@ def bootstrap_estimate(value: float, drawn: Floats, n: int, clusters: int, strat
     known = None if np.isnan(value) else value
     if known is None or np.isnan(drawn).any() or clusters <= strata:
         return Estimate(known, None, None, n, clusters)
-    tail = float(special.ndtr(-special.stdtrit(clusters - strata, (1 + LEVEL) / 2)))
+    tail = float(scipy.special.ndtr(-scipy.special.stdtrit(clusters - strata, (1 + LEVEL) / 2)))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(known, float(low), float(high), n, clusters)
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
@@ -106,8 +106,8 @@ def tails(clusters: int) -> tuple[float, float]:
 
     Plain percentiles are too narrow where clusters are few: resampling underrates the variance by (n - 1) / n and takes
     it for known. Hesterberg's expanded percentiles (2015) mend both: the tail is Phi(-t sqrt(n / (n - 1)))."""
-    t = special.stdtrit(clusters - 1, (1 + LEVEL) / 2)
-    tail = float(special.ndtr(-t * np.sqrt(clusters / (clusters - 1))))
+    t = scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)
+    tail = float(scipy.special.ndtr(-t * np.sqrt(clusters / (clusters - 1))))
     return tail, 1 - tail
 
 

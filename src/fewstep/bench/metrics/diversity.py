@@ -8,9 +8,9 @@ what is right. Distances on a model's features: `fewstep bench score` with a loc
 from collections.abc import Sequence
 
 import numpy as np
+import skimage  # its parts are imported when they are first used
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.color import rgb2lab
 
 from fewstep.bench.metrics.metric import (
     GalleryPicture,
@@ -50,13 +50,13 @@ def mean_distance(features: _Floats, others: Sequence[_Floats]) -> float:
 def layout_features(pixels: Pixels) -> _Floats:
     """Scaled so that a distance is the root mean square over the thumbnail, in Lab units."""
     small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(rgb2lab(np.asarray(small))).ravel() / SIDE
+    return np.asarray(skimage.color.rgb2lab(np.asarray(small))).ravel() / SIDE
 
 
 def palette_features(pixels: Pixels) -> _Floats:
     """Roots of a distribution's shares: their distance is Hellinger's, times the root of two: 0 .. 1.41."""
     small = Image.fromarray(pixels).resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
-    lab = rgb2lab(np.asarray(small)).reshape(-1, 3)
+    lab = skimage.color.rgb2lab(np.asarray(small)).reshape(-1, 3)
     inside = np.stack([np.clip(lab[:, i], low, high) for i, (low, high) in enumerate(RANGES)], axis=1)
     counts, _ = np.histogramdd(inside, bins=BINS, range=RANGES)
     return np.sqrt(counts.ravel() / counts.sum())

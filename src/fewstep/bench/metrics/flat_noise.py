@@ -15,8 +15,8 @@ fields.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from numpy.typing import NDArray
-from scipy import ndimage, special
 
 from fewstep.bench.metrics.metric import (
     GalleryPicture,
@@ -79,7 +79,7 @@ def flat_noise(pixels: Pixels) -> Values | Skipped:
 def flat_areas(planes: Plane) -> Mask:
     """Pixels at least MARGIN px from any edge, texture or text."""
     luma = planes @ LUMA
-    smooth = ndimage.gaussian_filter(planes, (SMOOTH, SMOOTH, 0), truncate=3.0)
+    smooth = scipy.ndimage.gaussian_filter(planes, (SMOOTH, SMOOTH, 0), truncate=3.0)
     slopes = [np.gradient(smooth[..., c]) for c in range(3)]
     uneven = np.any([_uneven(rows, columns) for rows, columns in slopes], axis=0)
     steep = np.any([np.hypot(rows, columns) > STEEP for rows, columns in slopes], axis=0)
@@ -93,12 +93,12 @@ def _uneven(rows: Plane, columns: Plane) -> Mask:
     sloping = np.hypot(rows, columns) > GRADIENT
     if not sloping.any():
         return sloping
-    apart = [part - ndimage.uniform_filter(part, AROUND) for part in (rows, columns)]
+    apart = [part - scipy.ndimage.uniform_filter(part, AROUND) for part in (rows, columns)]
     return sloping & (np.hypot(*apart) > GRADIENT)
 
 
 def _no_specks(mask: Mask) -> Mask:
-    labels, n = ndimage.label(mask, np.ones((3, 3)))
+    labels, n = scipy.ndimage.label(mask, np.ones((3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=n + 1)
     keep = sizes >= SPECK
     keep[0] = False
@@ -107,14 +107,14 @@ def _no_specks(mask: Mask) -> Mask:
 
 def _contrast(residual: Plane) -> Plane:
     """The local root mean square."""
-    return np.sqrt(np.maximum(ndimage.uniform_filter(residual**2, 9), 0))
+    return np.sqrt(np.maximum(scipy.ndimage.uniform_filter(residual**2, 9), 0))
 
 
 def _distance(mask: Mask) -> Plane:
     """px to the nearest pixel outside the mask; the picture's border does not count."""
     if mask.all():
         return np.full(mask.shape, np.inf, dtype=np.float32)
-    return ndimage.distance_transform_edt(mask).astype(np.float32)
+    return scipy.ndimage.distance_transform_edt(mask).astype(np.float32)
 
 
 # ---- what is left on it
@@ -194,14 +194,14 @@ def _masked_mean(planes: Plane, flat: Mask, scale: int) -> Plane:
 def _masked_mean_of(weighted: Plane, weight: Plane, sigma: float) -> Plane:
     """On one side of a border there is less to take the mean of, and on a slope that shifts it: by the slope times the
     distance to the middle of what there is. That is taken back."""
-    below = np.maximum(ndimage.gaussian_filter(weight, sigma, truncate=3.0), 1e-6)
-    mean = ndimage.gaussian_filter(weighted, (sigma, sigma, 0), truncate=3.0) / below[..., None]
+    below = np.maximum(scipy.ndimage.gaussian_filter(weight, sigma, truncate=3.0), 1e-6)
+    mean = scipy.ndimage.gaussian_filter(weighted, (sigma, sigma, 0), truncate=3.0) / below[..., None]
     if min(weight.shape) < 2:
         return mean
     for axis in (0, 1):
         place = np.arange(weight.shape[axis], dtype=np.float32)
         place = place[:, None] if axis == 0 else place[None, :]
-        offset = ndimage.gaussian_filter(weight * place, sigma, truncate=3.0) / below - place
+        offset = scipy.ndimage.gaussian_filter(weight * place, sigma, truncate=3.0) / below - place
         mean = mean - offset[..., None] * np.gradient(mean, axis=axis)
     return mean
 
@@ -244,7 +244,7 @@ def _stretch(planes: Plane, flat: Mask) -> Plane | None:
 
 
 def _shrunk(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    z = special.ndtri(p)  # where the mean lies beyond the limit, in standard deviations
+    z = scipy.special.ndtri(p)  # where the mean lies beyond the limit, in standard deviations
     density, below = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), 1 - p
     mean = z * below - density
     return np.sqrt((z**2 + 1) * below - z * density - mean**2)

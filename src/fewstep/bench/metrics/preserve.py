@@ -8,11 +8,10 @@ pictures and averaged over what must be kept.
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
+import skimage  # its parts are imported when they are first used
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
-from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import structural_similarity
 
 from fewstep.bench.metrics.metric import (
     GalleryPicture,
@@ -82,7 +81,7 @@ def preserve(pair: Pair) -> Values | Skipped:
     shift and zoom of it; change: the strongest change where one is allowed; no_op: 1 if that is none to speak of.
     resampled_psnr: how close two resamplers come to each other, where the source had to be resampled: no copy can be
     asked to be closer."""
-    lab, source_lab = rgb2lab(pair.picture), rgb2lab(pair.source)
+    lab, source_lab = skimage.color.rgb2lab(pair.picture), skimage.color.rgb2lab(pair.source)
     found = _changes(lab, source_lab, pair.keep) | _movement(pair)
     if pair.keep is None:
         return found
@@ -91,8 +90,8 @@ def preserve(pair: Pair) -> Values | Skipped:
         return found
     found |= {
         "psnr": psnr(pair.picture, pair.source, kept),
-        "colour": float(deltaE_ciede2000(lab[kept], source_lab[kept]).mean()),
-        "tint": float(deltaE_ciede2000(lab[kept].mean(0), source_lab[kept].mean(0))),
+        "colour": float(skimage.color.deltaE_ciede2000(lab[kept], source_lab[kept]).mean()),
+        "tint": float(skimage.color.deltaE_ciede2000(lab[kept].mean(0), source_lab[kept].mean(0))),
     }
     for_windows = eroded(pair.keep, max(MARGIN, WINDOW))
     if for_windows.sum() >= FEWEST and min(pair.keep.shape) >= 11:
@@ -110,7 +109,7 @@ def psnr(a: Pixels, b: Pixels, where: Mask) -> float:
 
 def ssim_map(a: Pixels, b: Pixels) -> NDArray[np.float64]:
     """(height, width); Gaussian windows of 1.5 px, colours averaged."""
-    _, found = structural_similarity(
+    _, found = skimage.metrics.structural_similarity(
         a, b, channel_axis=-1, gaussian_weights=True, use_sample_covariance=False, full=True
     )
     return np.asarray(found.mean(axis=-1))
@@ -118,13 +117,13 @@ def ssim_map(a: Pixels, b: Pixels) -> NDArray[np.float64]:
 
 def eroded(keep: Mask, px: int) -> Mask:
     """Less everything within px of the region; the picture's own border stays."""
-    return np.asarray(ndimage.distance_transform_edt(keep) > px) if not keep.all() else keep
+    return np.asarray(scipy.ndimage.distance_transform_edt(keep) > px) if not keep.all() else keep
 
 
 def _changes(lab: Lab, source_lab: Lab, keep: Mask | None) -> Values:
     """The 95th percentile of the blurred difference. Nothing was done where it stays under what eyes notice, or within
     twice what happened to the rest (a shifted or recoloured copy is no edit either)."""
-    blurred = ndimage.gaussian_filter(lab - source_lab, (BLUR, BLUR, 0))
+    blurred = scipy.ndimage.gaussian_filter(lab - source_lab, (BLUR, BLUR, 0))
     difference = np.linalg.norm(blurred, axis=-1)
     if keep is None:
         change = float(np.quantile(difference, 0.95))

@@ -8,8 +8,8 @@ pixels themselves, where any mask is exact.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 _Plane = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class Registration:
 def register(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> Registration | None:
     """Of two grey pictures of one size. None where there is too little to hold on to: no structure under `keep`."""
     step = -(-max(picture.shape) // FINEST)
-    small = [ndimage.gaussian_filter(_thinned(x, step), 1.0) for x in (picture, source)]
+    small = [scipy.ndimage.gaussian_filter(_thinned(x, step), 1.0) for x in (picture, source)]
     counts = keep[step // 2 :: step, step // 2 :: step]
     rows, columns = np.gradient(small[1])
     if not counts.any() or min(np.square(rows[counts]).mean(), np.square(columns[counts]).mean()) < LEAST_STRUCTURE:
@@ -52,7 +52,7 @@ def register(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> Regist
 
 
 def _thinned(x: _Plane, step: int) -> _Plane:
-    return x if step == 1 else ndimage.uniform_filter(x, step)[step // 2 :: step, step // 2 :: step]
+    return x if step == 1 else scipy.ndimage.uniform_filter(x, step)[step // 2 :: step, step // 2 :: step]
 
 
 def _coarse(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> tuple[float, float]:
@@ -60,9 +60,9 @@ def _coarse(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> tuple[f
     step = max(1, -(-max(picture.shape) // COARSEST))
     small = [_thinned(x, step) for x in (picture, source)]
     weight = _faded(keep[step // 2 :: step, step // 2 :: step])
-    spectra = [fft.rfft2(_weighted(x, weight)) for x in small]
+    spectra = [scipy.fft.rfft2(_weighted(x, weight)) for x in small]
     cross = spectra[0] * np.conj(spectra[1])
-    peak = fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), weight.shape)
+    peak = scipy.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), weight.shape)
     at = np.unravel_index(int(np.argmax(peak)), peak.shape)
     down, right = (int(i) - n if i > n // 2 else int(i) for i, n in zip(at, peak.shape, strict=True))
     return float(down * step), float(right * step)
@@ -74,7 +74,7 @@ def _weighted(x: _Plane, weight: _Plane) -> _Plane:
 
 def _faded(keep: NDArray[np.bool_]) -> _Plane:
     """1 inside, falling to 0 at the border of the picture and of what counts."""
-    distance = ndimage.distance_transform_edt(np.pad(keep, 1))[1:-1, 1:-1]
+    distance = scipy.ndimage.distance_transform_edt(np.pad(keep, 1))[1:-1, 1:-1]
     return np.asarray(np.clip(distance / FADE, 0, 1))
 
 
@@ -84,13 +84,13 @@ def _fine(picture: _Plane, source: _Plane, keep: NDArray[np.bool_], start: tuple
     y, x = np.mgrid[:height, :width].astype(np.float64)
     y0, x0 = (height - 1) / 2, (width - 1) / 2
     down, right, zoom = (*start, 1.0)
-    coefficients = ndimage.spline_filter(source, 3)
+    coefficients = scipy.ndimage.spline_filter(source, 3)
     for _ in range(ROUNDS):
         at = [(y - y0 - down) / zoom + y0, (x - x0 - right) / zoom + x0]
         inside = keep & (at[0] >= 1) & (at[0] <= height - 2) & (at[1] >= 1) & (at[1] <= width - 2)
         if inside.sum() < 100:
             return None
-        moved = ndimage.map_coordinates(coefficients, at, order=3, mode="nearest", prefilter=False)
+        moved = scipy.ndimage.map_coordinates(coefficients, at, order=3, mode="nearest", prefilter=False)
         rows, columns = np.gradient(moved)
         design = np.stack([rows, columns, rows * (y - y0) + columns * (x - x0), moved, np.ones_like(moved)], -1)[inside]
         solved = np.linalg.lstsq(design.T @ design, design.T @ picture[inside], rcond=None)[0]

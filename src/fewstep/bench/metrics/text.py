@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are first used
 from rapidfuzz.distance import LCSseq, Levenshtein
-from scipy.optimize import linear_sum_assignment
 
 from fewstep.bench.metrics import ocr
 from fewstep.bench.metrics.metric import (
@@ -97,7 +97,7 @@ def matched_lines(wanted: Sequence[str], read: Sequence[str]) -> list[tuple[int,
     alike = np.array(
         [[Levenshtein.normalized_similarity(normalised_line(a), normalised_line(b)) for b in read] for a in wanted]
     )
-    rows, columns = linear_sum_assignment(-alike)
+    rows, columns = scipy.optimize.linear_sum_assignment(-alike)
     return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
 
 

@@ -2,7 +2,7 @@
 is the distance from the teacher on the same case and seed (distillation by distribution matching over-saturates)."""
 
 import numpy as np
-from skimage.color import rgb2lab
+import skimage  # its parts are imported when they are first used
 
 from fewstep.bench.metrics.metric import (
     GalleryPicture,
@@ -21,7 +21,7 @@ def measure(shot: GalleryPicture) -> Values | Skipped:
 def tone(pixels: Pixels) -> Values:
     """saturation: mean chroma in CIE Lab; contrast: standard deviation of L*; brightness: mean L*; clipped_dark,
     clipped_light: share of pixels with a channel at 0 or at 255."""
-    lab = rgb2lab(pixels)
+    lab = skimage.color.rgb2lab(pixels)
     return {
         "saturation": float(np.hypot(lab[..., 1], lab[..., 2]).mean()),
         "contrast": float(lab[..., 0].std()),
