@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from fewstep.study import plan
+from fewstep.study.claim import covers
 from fewstep.study.folder import StudyFolder, begin_study
 from fewstep.study.grid import resolve_grid
-from fewstep.study.run import covers
 from tests.study.made_studies import Score, changed, judged
 
 

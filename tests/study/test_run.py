@@ -20,10 +20,10 @@ from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.bench.gallery import Gallery
 from fewstep.runtime.errors import FewstepError, StudyError
 from fewstep.study import forecast, plan
+from fewstep.study.claim import claim_folder
 from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import StudyGrid, resolve_grid
-from fewstep.study.run import claim_folder
 from tests.cli.command_line import fewstep, write_recipe
 from tests.study.made_studies import judged
 

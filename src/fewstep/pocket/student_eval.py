@@ -4,7 +4,7 @@ Cases of the examination proper are others (another seed), so choosing a checkpo
 the figures that are reported.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from fewstep.backbones.backbone import Backbone
@@ -14,12 +14,9 @@ from fewstep.pocket.exam import ExamSpec, headline
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, sampler_of
 from fewstep.roles.network import Network
+from fewstep.roles.student_eval import StudentEval, StudentEvalBuilder
 from fewstep.runtime.device import autocast
 from fewstep.runtime.task import Task
-
-StudentEval = Callable[[int], Mapping[str, float]]
-StudentEvalBuilder = Callable[[Network, SigmaGrid, str], StudentEval]
-StudentEvalSetup = Callable[[Backbone], StudentEvalBuilder]
 
 SEED = 9  # of the cases; the examination's is another
 CASES = 24  # ours: 72 prompts and 144 edits, some seconds; by half as many, the wrong checkpoint was the best one

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.pocket.student_eval import StudentEvalSetup
 from fewstep.roles.roles import Roles
+from fewstep.roles.student_eval import StudentEvalSetup
 from fewstep.train.extra_losses import ExtraLoss
 from fewstep.train.hooks import OnIteration
 

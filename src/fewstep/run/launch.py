@@ -13,11 +13,12 @@ from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.encode.loader import Loader
 from fewstep.flow.rng import NamedRNG
-from fewstep.pocket.student_eval import StudentEvalBuilder, StudentEvalSetup, probe_eval
+from fewstep.pocket.student_eval import probe_eval
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
+from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.encoding import encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir

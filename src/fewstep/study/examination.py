@@ -29,7 +29,6 @@ from fewstep.pocket.exam import (
 )
 from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.render import SIZE
-from fewstep.pocket.student_eval import StudentEval, StudentEvalSetup
 from fewstep.pocket.systems import (
     TASKS,
     ConditioningCache,
@@ -39,6 +38,7 @@ from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
 from fewstep.roles.plan import TeachersSpec
+from fewstep.roles.student_eval import StudentEval, StudentEvalSetup
 from fewstep.roles.teachers import Teacher
 from fewstep.runtime import durable
 from fewstep.runtime.device import (

@@ -1,21 +1,13 @@
 """`fewstep study plan`: what a study will do, before it does it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.world import CATEGORIES
 from fewstep.roles.teacher_plan import BASE, teacher_plan
-from fewstep.run import launch
-from fewstep.run import recipe as recipes
 from fewstep.run.recipe import Recipe
-from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
-from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
-from fewstep.study.run import claim_folder
-
-MEASURED = 8  # iterations of a measurement; the median is taken
 
 
 @dataclass(frozen=True)
@@ -76,17 +68,3 @@ def minutes(run: Run, rates: dict[str, float]) -> float | None:
     if not set(mixture) <= set(rates):
         return None
     return run.recipe.run.iterations * sum(rates[task] * share for task, share in mixture.items()) / 60
-
-
-def measure_rate(grid: StudyGrid, to: Path, reporter: Reporter) -> None:
-    """A few iterations of the cell with the evenest tasks, so that the rate is one of this machine. They stand in the
-    study's folder as a run called rate, and what they encode is the study's."""
-
-    def unevenness(run: Run) -> float:
-        return max(shares(run.recipe).values())
-
-    claim_folder(grid, StudyFolder(to))
-    recipe = min(grid.runs, key=unevenness).recipe
-    raw = recipe.resolved()
-    raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}
-    launch.distill_recipe(recipes.parse_recipe(raw, "rate"), StudyFolder(to).run("rate"), reporter)

@@ -3,15 +3,14 @@ where the last one stopped: what is done is skipped, what is torn is resumed."""
 
 from pathlib import Path
 
-from fewstep.backbones.families import POCKET, adapter_path
-from fewstep.lora import file as lora_file
+from fewstep.backbones.families import POCKET
 from fewstep.run import launch
 from fewstep.run.extensions import Extensions
 from fewstep.runtime.errors import RunError, StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
+from fewstep.study.claim import claim_folder
 from fewstep.study.examination import VERDICTS, Examination
-from fewstep.study.files import digests
-from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
 
 
@@ -36,19 +35,6 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
         if only in (None, run.number):
             _run(run, grid, place, examination, reporter)
     return place
-
-
-def claim_folder(grid: StudyGrid, place: StudyFolder) -> None:
-    """Makes the folder this study's, once everything is there that its runs will want.
-
-    Raises:
-        StudyError: it is another study's, or files that it reads have changed. AdapterError, ModelError: a teacher's
-            LoRA that cannot be read. CaseError: cases that are not there.
-    """
-    _refuse_missing_teachers(grid)
-    definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
-    seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
-    begin_study(place, grid.plan, definition, grid.recipe.run.iterations, seeds, covers(grid))
 
 
 def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:
@@ -78,25 +64,3 @@ def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination
             f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
             "weights of then are not kept; remove the run's folder to make it again"
         )
-
-
-def _refuse_missing_teachers(grid: StudyGrid) -> None:
-    """Reads every LoRA that some run will want, which is quick, before the first run, which is not."""
-    named = {name: spec for run in grid.runs for name, spec in run.recipe.teachers.named.items()}
-    for spec in named.values():
-        if spec.adapter is not None:
-            lora_file.read_lora(adapter_path(spec.adapter))
-
-
-def covers(grid: StudyGrid) -> dict[str, dict[str, list[str] | None]]:
-    """What each examined specialised teacher teaches."""
-    found: dict[str, dict[str, list[str] | None]] = {}
-    for name in grid.teachers:
-        spec = grid.teacher(name)
-        if spec is not None:
-            tasks, categories = spec.tasks, spec.categories
-            found[name] = {
-                "tasks": None if tasks is None else list(tasks),
-                "categories": None if categories is None else list(categories),
-            }
-    return found

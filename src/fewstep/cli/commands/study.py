@@ -69,10 +69,11 @@ def study_plan(
     place = to or _default_folder(runs.plan.name, runs.world)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.study_plan import print_forecast
-    from fewstep.study import forecast
 
     if measure:
-        forecast.measure_rate(runs, place, TerminalReporter(out))
+        from fewstep.study.rate import measure_rate
+
+        measure_rate(runs, place, TerminalReporter(out))
     print_forecast(runs, place, out)
 
 

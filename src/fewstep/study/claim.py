@@ -1,0 +1,42 @@
+"""A study's folder is taken before its first run, once everything is there that its runs will want."""
+
+from fewstep.backbones.families import adapter_path
+from fewstep.lora import file as lora_file
+from fewstep.study.files import digests
+from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.grid import StudyGrid
+
+
+def claim_folder(grid: StudyGrid, place: StudyFolder) -> None:
+    """Makes the folder this study's, once everything is there that its runs will want.
+
+    Raises:
+        StudyError: it is another study's, or files that it reads have changed. AdapterError, ModelError: a teacher's
+            LoRA that cannot be read. CaseError: cases that are not there.
+    """
+    _refuse_missing_teachers(grid)
+    definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
+    seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
+    begin_study(place, grid.plan, definition, grid.recipe.run.iterations, seeds, covers(grid))
+
+
+def _refuse_missing_teachers(grid: StudyGrid) -> None:
+    """Reads every LoRA that some run will want, which is quick, before the first run, which is not."""
+    named = {name: spec for run in grid.runs for name, spec in run.recipe.teachers.named.items()}
+    for spec in named.values():
+        if spec.adapter is not None:
+            lora_file.read_lora(adapter_path(spec.adapter))
+
+
+def covers(grid: StudyGrid) -> dict[str, dict[str, list[str] | None]]:
+    """What each examined specialised teacher teaches."""
+    found: dict[str, dict[str, list[str] | None]] = {}
+    for name in grid.teachers:
+        spec = grid.teacher(name)
+        if spec is not None:
+            tasks, categories = spec.tasks, spec.categories
+            found[name] = {
+                "tasks": None if tasks is None else list(tasks),
+                "categories": None if categories is None else list(categories),
+            }
+    return found
