@@ -83,8 +83,8 @@ class Loader:
         )
 
     def identity(self) -> str:
-        """A hash of the cases and of where each is in the store: ranks must see the same. Runs hold it in cases.json, so
-        how a key is written here may not change."""
+        """A hash of the cases and of where each is in the store: ranks must see the same. Runs hold it in cases.json,
+        so how a key is written here may not change."""
         told = sorted(
             f"{case.id} {prompt} Key(text={key.text!r}, latents={key.latents!r})"
             for (case, prompt), key in self._keys.items()

@@ -7,8 +7,8 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.roles import Roles
 from fewstep.roles.student_eval import StudentEvalSetup
-from fewstep.train.extra_losses import ExtraLoss
 from fewstep.train.hooks import OnIteration
+from fewstep.train.loss_inputs import ExtraLoss
 
 ExtraLossBuilder = Callable[[Roles, SigmaGrid, NamedRNG], ExtraLoss]
 

@@ -7,7 +7,8 @@ from fewstep.train.diagnostics import TeacherDiagnostics
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.draws import Draws
 from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import ExtraLoss, build_extra_losses
+from fewstep.train.extra_losses import build_extra_losses
+from fewstep.train.loss_inputs import ExtraLoss
 from fewstep.train.monitor import StepTimer
 from fewstep.train.optimizers import Optimizers
 from fewstep.train.role_optimizer import RoleOptimizer

@@ -19,7 +19,7 @@ from fewstep.roles.roles import Roles
 from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teachers import Prefixes
 from fewstep.train.diagnostics import TeacherDiagnostics
-from fewstep.train.extra_losses import ExtraLoss, LossInputs
+from fewstep.train.loss_inputs import ExtraLoss, LossInputs
 from fewstep.train.monitor import StepTimer, merge_metrics, prefixed
 from fewstep.train.optimizers import Optimizers
 from fewstep.train.settings import DMDSettings

@@ -1,13 +1,10 @@
 """Optional terms of the student's loss, each handed what its objective needs. None unless the recipe asks for it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fewstep.backbones.backbone import Prefix
-from fewstep.encode.batch import Batch
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
@@ -19,32 +16,12 @@ from fewstep.objective.plan import (
     ObjectivePlan,
     SegmentGuidancePlan,
 )
-from fewstep.objective.rollout import Rollout
 from fewstep.objective.segment_guidance import segment_loss
 from fewstep.roles.roles import Roles
 from fewstep.roles.step_index import StepIndex
-from fewstep.roles.teachers import Prefixes, Teachers
+from fewstep.roles.teachers import Teachers
 from fewstep.runtime.device import to_device
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """What an iteration has at hand when the student's loss is formed.
-
-    v_BND, x0_BND: the student's velocity and clean estimate at step at.k, with gradient. prefix: what they were made
-    from, where that was made apart. prefixes: what the teachers keep of this batch.
-    """
-
-    at: StepIndex
-    batch: Batch
-    rollout: Rollout
-    v_BND: Tensor
-    x0_BND: Tensor
-    prefix: Prefix | None
-    prefixes: Prefixes
-
-
-ExtraLoss = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
+from fewstep.train.loss_inputs import ExtraLoss, LossInputs
 
 
 def build_extra_losses(objective: ObjectivePlan, roles: Roles, grid: SigmaGrid, rng: NamedRNG) -> tuple[ExtraLoss, ...]:
