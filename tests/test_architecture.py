@@ -2,6 +2,7 @@
 through others counts."""
 
 import ast
+import importlib.util
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -262,3 +263,33 @@ def contracts() -> dict[str, set[str]]:
     section = page.split("## One contract, several modules", 1)[1].split("\n## ", 1)[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
     return {row[0].strip("`"): set(re.findall(r"`(fewstep[\w.]+)`", row[1])) for row in rows}
+
+
+def test_only_the_command_line_prints() -> None:
+    """Rooms speak through a reporter."""
+    for module in set(MODULES) - set(modules_of("fewstep.cli", "pocket_making")):
+        assert not within_any(imports(module), "rich"), f"{module} imports rich"
+        calls = [n for n in ast.walk(tree(module)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        assert "print" not in {call.func.id for call in calls}, f"{module} prints"  # type: ignore[attr-defined]
+
+
+def within_any(names: Iterable[str], package: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for name in names)
+
+
+def test_the_story_is_one_page_and_stands_alone() -> None:
+    """It is read without knowing how roles are built or how batches are loaded."""
+    story = "fewstep.train.dmd_step"
+    assert len(MODULES[story].read_text().splitlines()) <= 120
+    foreign = {"fewstep.roles.build", "fewstep.encode.loader", "fewstep.encode.store", "fewstep.backbones.families"}
+    assert not reach(story) & foreign
+
+
+def test_the_drawing_of_the_rooms_is_up_to_date() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "draw_rooms.py"
+    spec = importlib.util.spec_from_file_location("draw_rooms", script)
+    assert spec is not None
+    assert spec.loader is not None
+    drawer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawer)
+    assert drawer.PICTURE.read_text() == drawer.drawing(), "run python scripts/draw_rooms.py"
