@@ -7,6 +7,7 @@ date.
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +71,7 @@ def floors(graph: dict[str, set[str]]) -> dict[str, int]:
 def reduced(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
     """The arrows that do not follow from others."""
 
+    @cache
     def below(room: str) -> set[str]:
         return graph.get(room, set()).union(*(below(other) for other in graph.get(room, ())))
 
