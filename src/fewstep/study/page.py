@@ -18,7 +18,7 @@ from fewstep.study.plan import FigurePlan
 def study_html(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
     """The page. figures: those drawn, each NAME.png beside it."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("fewstep.study"), PackageLoader("fewstep.report")]),
+        loader=ChoiceLoader([PackageLoader("fewstep.study"), PackageLoader("fewstep.pages")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
