@@ -293,3 +293,17 @@ def test_the_drawing_of_the_rooms_is_up_to_date() -> None:
     drawer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(drawer)
     assert drawer.PICTURE.read_text() == drawer.drawing(), "run python scripts/draw_rooms.py"
+
+
+def test_the_glossary_leads_to_the_code() -> None:
+    """Every file that it names is there, and every name of the code stands in the code."""
+    page = (TESTS.parent / "docs" / "glossary.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    terms = [row for row in rows if len(row) == 5 and row[0] != "term"]
+    assert len(terms) >= 50
+    assert len({row[0] for row in terms}) == len(terms)
+    code = "\n".join(path.read_text() for path in MODULES.values())
+    for term, symbols, _, _, place in terms:
+        assert (ROOT / place.strip("`")).is_file(), f"{term}: {place}"
+        for symbol in re.findall(r"`([A-Za-z_]\w*)`", symbols):
+            assert re.search(rf"\b{symbol}\b", code), f"{term}: {symbol}"

@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def imported(file: Path) -> Iterator[str]:
         yield from {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - OURS
 
 
+@cache
 def users(*folders: str) -> dict[str, set[str]]:
     """module -> the files that import it."""
     found: dict[str, set[str]] = {}

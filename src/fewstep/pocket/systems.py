@@ -21,11 +21,9 @@ from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.exam import ExaminedSystem, Sampler
 from fewstep.pocket.render import SIZE
 from fewstep.roles.adapters import Adapters
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, sample_pictures
 from fewstep.sample.sampler import evaluations
-
-TASKS: tuple[Task, ...] = ("t2i", "edit")
 
 
 class ConditioningCache:

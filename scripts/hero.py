@@ -1,0 +1,87 @@
+"""The picture on the first page: cases in which the teacher fails at 4 steps, and the student does not.
+
+`python scripts/hero.py runs/demo/student` draws held-out pocket cases with the teacher at 4 steps and with the student,
+keeps those where the probe finds the teacher wrong and the student right in everything that was asked, and takes of each
+kind the one whose two pictures differ most. Then the teacher draws them with its full sampler. So the rows are chosen:
+docs/results.md says how often each system is right over all cases.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fewstep.cli.verbs.demo import STEPS, teacher_guidance
+from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.pocket.cases import PocketCase
+from fewstep.pocket.exam import ExamSpec
+from fewstep.pocket.probe import Probe
+from fewstep.pocket.systems import ConditioningCache, system_of
+from fewstep.runtime.task import TASKS
+from fewstep.sample.pictures import open_model
+from fewstep.sample.sheet import contact_sheet
+
+KINDS = ("landscape", "portrait", "text", "object", "identity")
+SEED = 21  # of the cases: neither the examination's nor the run's own
+HEADINGS = ("source", "Teacher, 40 steps", "Teacher, 4 steps", "Student, 4 steps")
+
+
+def right(record: dict[str, object]) -> bool:
+    """Everything that was asked is there."""
+    return all(
+        float(record[name]) == 1.0 for name in ("attributes", "changed", "letters") if record.get(name) is not None
+    )  # type: ignore[arg-type]
+
+
+def apart(one: Image.Image, other: Image.Image) -> float:
+    """Mean absolute difference, in 8-bit levels."""
+    a, b = (np.asarray(picture.convert("RGB"), dtype=np.float32) for picture in (one, other))
+    return float(np.abs(a - b).mean())
+
+
+def chosen(cases: Sequence[PocketCase], few: Sequence[Image.Image], student: Sequence[Image.Image]) -> list[int]:
+    """Of each kind the case with the clearest failure of the teacher at 4 steps; kinds without one are left out."""
+    probe = Probe.load()
+    of_few, of_student = probe.examine(few, cases), probe.examine(student, cases)
+    found = []
+    for kind in KINDS:
+        failed = [
+            i for i, case in enumerate(cases) if case.category == kind and not right(of_few[i]) and right(of_student[i])
+        ]
+        found += sorted(failed, key=lambda i: -apart(few[i], student[i]))[:1]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("student", type=Path)
+    parser.add_argument("--to", type=Path, default=Path("docs/demo.png"))
+    parser.add_argument("--cases", type=int, default=40, help="of each category and kind of edit")
+    options = parser.parse_args()
+    teacher, own = open_model("pocket"), open_model(options.student)
+    encoded = ConditioningCache(teacher.backbone)
+    questions = ExamSpec(cases=options.cases, diversity=0, seed=SEED).questions()
+    asked = [(case, seed) for case, seed in questions if case.category in KINDS]
+    cases, seeds = [case for case, _ in asked], [seed for _, seed in asked]
+    plain = system_of(teacher, steps=STEPS, guidance=dict.fromkeys(TASKS, NO_GUIDANCE), encoded=encoded)
+    with torch.no_grad():
+        few, student = plain.sampler(cases, seeds), system_of(own, encoded=encoded).sampler(cases, seeds)
+        rows = chosen(cases, few, student)
+        whole = system_of(teacher, guidance=teacher_guidance(), encoded=encoded)
+        many = whole.sampler([cases[i] for i in rows], [seeds[i] for i in rows])
+    sheet = contact_sheet(
+        [
+            (cases[i].prompt, [cases[i].references[0] if cases[i].references else None, drawn, few[i], student[i]])
+            for i, drawn in zip(rows, many, strict=True)
+        ],
+        HEADINGS,
+    )
+    sheet.save(options.to)
+    print(f"{options.to}: {sheet.width} x {sheet.height} px, {len(rows)} of {len(cases)} cases")
+
+
+if __name__ == "__main__":
+    main()
