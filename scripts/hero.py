@@ -1,14 +1,15 @@
 """The picture on the first page: cases in which the teacher fails at 4 steps, and the student does not.
 
-`python scripts/hero.py runs/demo/student` draws held-out pocket cases with the teacher at 4 steps and with the student,
-keeps those where the probe finds the teacher wrong and the student right in everything that was asked, and takes of each
-kind the one whose two pictures differ most. Then the teacher draws them with its full sampler. So the rows are chosen:
-docs/results.md says how often each system is right over all cases.
+`python scripts/hero.py runs/demo/student` draws held-out pocket cases with the teacher at 4 steps and with the student.
+It keeps those where the probe finds the teacher wrong and the student right in everything that was asked, and takes of
+each kind the one whose two pictures differ most. Then the teacher draws these with its full sampler. So the rows are
+chosen: docs/results.md says how often each system is right over all cases.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,10 @@ SEED = 21  # of the cases: neither the examination's nor the run's own
 HEADINGS = ("source", "Teacher, 40 steps", "Teacher, 4 steps", "Student, 4 steps")
 
 
-def right(record: dict[str, object]) -> bool:
+def right(record: dict[str, Any]) -> bool:
     """Everything that was asked is there."""
-    return all(
-        float(record[name]) == 1.0 for name in ("attributes", "changed", "letters") if record.get(name) is not None
-    )  # type: ignore[arg-type]
+    asked = [record.get(name) for name in ("attributes", "changed", "letters")]
+    return all(float(share) == 1.0 for share in asked if share is not None)
 
 
 def apart(one: Image.Image, other: Image.Image) -> float:
