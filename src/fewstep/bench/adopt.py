@@ -49,7 +49,7 @@ def adopt(
     Args:
         names: a pattern of file names with {case}, and {k} or {seed}.
         table: a CSV file with the columns file, case and k, in place of `names`.
-        told: called with the progress.
+        told: called with 1 for every picture taken over.
 
     Raises:
         GalleryError: unknown names, missing pictures (unless allowed: then they are failed rows), sizes other than the

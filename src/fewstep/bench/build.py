@@ -68,7 +68,8 @@ class SuitePlan:
 def write_model_suite(
     plan: SuitePlan, endpoint: Endpoint, to: Path, told: _Progress = lambda category, count: None
 ) -> Counter[str]:
-    """Writes the suite to `to`, and returns how many written cases were dropped, by reason.
+    """Writes the suite to `to`, and returns how many written cases were dropped, by reason. told: called with a
+    category and its number of cases.
 
     Raises:
         SuiteError: `to` is taken or was begun with another plan, there are no pictures for edits, or the model does not
