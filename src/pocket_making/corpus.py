@@ -1,7 +1,7 @@
 """The training corpus of the pocket teacher: rendered cases in shards, then their latents.
 
-A shard is a pure function of (task, number). It holds token ids of the captions, not embeddings: the frozen encoder
-gives every token nearly the same embedding wherever it stands, so a table of embeddings serves (`embedding_table`).
+A shard is a pure function of (task, number). It holds token ids of the captions, not embeddings. The frozen encoder
+gives every token nearly the same embedding at any position, so a table of embeddings is enough (`embedding_table`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fewstep.runtime.seeded import seeded_random
 from pocket_making.caption_noise import noisy_description, noisy_edit
 
 SHARD = 4000
-T2I_MIX = {"text": 0.48, "portrait": 0.30, "landscape": 0.22}  # ours: letters and faces learn slowest
+T2I_MIX = {"text": 0.48, "portrait": 0.30, "landscape": 0.22}  # ours: letters and faces are learnt most slowly
 EDIT_MIX = {"text": 0.32, "identity": 0.22, "object": 0.18, "scene": 0.14, "perceptual": 0.07, "style": 0.07}
-LONGEST = 16  # tokens of a caption, at most
+LONGEST = 16  # most tokens of a caption
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +42,7 @@ def tokenizer():  # type: ignore[no-untyped-def]
 
 
 def corpus_sample(task: str, seed: int, index: int, split: Split = "train") -> tuple[str, str, list[np.ndarray]]:
-    """(category, caption, pictures): a T2I case's target, or an edit's source and target, as careless writers tell."""
+    """(category, caption, pictures): a T2I case's target, or an edit's source and target, with caption noise."""
     from fewstep.pocket.cases import propose
 
     mix = T2I_MIX if task == "t2i" else EDIT_MIX
@@ -62,7 +62,7 @@ def corpus_sample(task: str, seed: int, index: int, split: Split = "train") -> t
 
 
 def render_shard(job: tuple[str, int, int, Path]) -> Path:
-    """Render shard `number`: images (n, 1 or 2, 64, 64, 3) uint8, token ids (n, LONGEST) padded with -1."""
+    """Renders shard `number`: images (n, 1 or 2, 64, 64, 3) uint8, token ids (n, LONGEST) padded with -1."""
     task, number, size, folder = job
     path = folder / f"{task}-{number:03d}.npz"
     if path.exists():
@@ -81,7 +81,7 @@ def render_shard(job: tuple[str, int, int, Path]) -> Path:
 
 
 def render_corpus(folder: Path, t2i_shards: int, edit_shards: int, workers: int, size: int = SHARD) -> Iterator[Path]:
-    """Render what is missing, the two tasks in turn; yields the shards as they are ready."""
+    """Renders what is missing, the two tasks in turn; yields the shards as they are ready."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [("t2i", i, size, folder) for i in range(t2i_shards)] + [
         ("edit", i, size, folder) for i in range(edit_shards)

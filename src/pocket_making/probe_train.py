@@ -1,4 +1,5 @@
-"""How the probe was made: real renders, spoiled a little, half of them through the VAE with noise on the latents."""
+"""How the probe was made: trained on real renders, slightly corrupted, half of them through the VAE with noise on the
+latents."""
 
 from __future__ import annotations
 
@@ -34,12 +35,12 @@ from fewstep.pocket.world import (
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
 
-UNASKED = -100  # cross entropy skips it
-STYLED = 0.2  # share of pictures with a style, asked for the style alone
+UNASKED = -100  # cross entropy ignores this label
+STYLED = 0.2  # share of pictures with a style, for which only the style is asked
 
 
 def right_answers(scene: Scene, style: str | None) -> list[int]:
-    """The index of the right answer to every question; UNASKED where a question does not apply."""
+    """The index of the right answer to every question; UNASKED if a question does not apply."""
     wanted = dict.fromkeys(probe_questions(), UNASKED)
     wanted["style"] = probe_questions()["style"].index(style or "plain")
     if style is None:
@@ -74,7 +75,7 @@ def reconstructed(model: Vae, images: np.ndarray, noise: float) -> np.ndarray:
 
 
 def augment(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Mild noise, blur, brightness and a shift of a pixel at most."""
+    """Mild noise, blur, brightness, and a shift of at most one pixel."""
     size = (len(x), 1, 1, 1)
     blurred = nn.functional.avg_pool2d(nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     x = x.lerp(blurred, torch.rand(size, generator=rng))
@@ -108,11 +109,11 @@ def train_probe(
     start: Reader | None = None,
     seed: int = 0,
 ) -> Probe:
-    """Train on train scenes, measure on held-out ones (1200 plain renders, and their reconstructions).
+    """Trains on train scenes and measures on held-out ones (1200 plain renders, and their reconstructions).
 
-    The shipped probe has the weights 0.3 first + 0.7 second, of a first training and its continuation on fresh renders
-    (`start`, `seed`): each of the two misread a few pictures in a thousand (negatives; colours of trees), their mean
-    none of 2400.
+    The weights of the shipped probe are 0.3 times those of a first training plus 0.7 times those of its continuation on
+    fresh renders (`start`, `seed`). Each of the two misread a few pictures in a thousand (negatives; colours of trees);
+    their weighted mean misread none of 2400.
     """
     torch.manual_seed(0)
     images, wanted = renders(count, "train", seed=seed)

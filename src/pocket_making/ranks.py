@@ -1,4 +1,4 @@
-"""Two processes of one thread each: on a shared machine they lose less to waiting than one process of two threads."""
+"""Two processes of one thread each: on a shared machine they lose less time waiting than one process of two threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import nn
 
 
 class TeacherRanks:
-    """What the training loop asks of its fellow processes; alone, every answer is the plain one."""
+    """What the training loop exchanges with its fellow processes; with one process, every call returns its own
+    value."""
 
     def __init__(self, rank: int = 0, world: int = 1, init_method: str | None = None):
         self.rank, self.world = rank, world
@@ -26,11 +27,11 @@ class TeacherRanks:
             grad.copy_(part.view_as(grad))
 
     def from_rank_zero(self, number: float) -> float:
-        """Rank 0's number, for all: clocks must agree."""
+        """Rank 0's number, for all ranks: their clocks must agree."""
         if self.world == 1:
             return number
         shared = torch.tensor([number if self.rank == 0 else 0.0], dtype=torch.float64)
-        dist.all_reduce(shared)  # not a broadcast: the sender of one would run ahead
+        dist.all_reduce(shared)  # not a broadcast, because its sender would not wait for the others
         return float(shared)
 
     def flag_of_rank_zero(self, flag: bool) -> bool:

@@ -1,8 +1,9 @@
 """The teacher's velocity for several draws of noise behind one prefix.
 
-Under `causal_condition` text and reference tokens depend neither on t nor on the target, so one pass over them can
-serve several (t, noise) draws: [prefix | draw 1 | ... | draw M], every draw seeing the prefix and itself. The same
-function as the stock forward, drawn by drawn (a test compares), at about two thirds of its cost for M = 2.
+Under `causal_condition` text and reference tokens depend neither on t nor on the target. So one pass over them can
+serve several (t, noise) draws: [prefix | draw 1 | ... | draw M], where every draw attends to the prefix and itself.
+Each draw gets the same result as from the stock forward (a test compares them), at about two thirds of its cost for M =
+2.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from fewstep.pocket.build import Transformer
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """What all samples of a batch share: where the reference stands in the text, and the rotary angles."""
+    """What all samples of a batch share: the position of the reference in the text, and the rotary angles."""
 
     image_at: Tensor  # (P,) bool, reference tokens among the prefix
-    visible: Tensor  # (L, L) bool, query row may see key column
+    visible: Tensor  # (L, L) bool, query row may attend to key column
     cos: Tensor  # (L, 32)
     sin: Tensor
 
 
 def batch_layout(model: Transformer, before: int, image: int, after: int, tokens: int, draws: int) -> BatchLayout:
-    """Prefix of `before` text tokens, `image` reference tokens, `after` text tokens; `draws` targets of `tokens`."""
+    """Prefix of `before` text tokens, `image` reference tokens, `after` text tokens; then `draws` targets of `tokens`
+    tokens each."""
     prefix = before + image + after
     side = int(tokens**0.5)
     grid = [(1, side, side)] * (2 if image else 1)
@@ -49,14 +51,14 @@ def batch_layout(model: Transformer, before: int, image: int, after: int, tokens
 
 
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Pairs of channels turned by the token's angle; x (B, L, H, 64)."""
+    """Pairs of channels rotated by the token's angle (Su et al. 2021); x (B, L, H, 64)."""
     a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = cos[:, None], sin[:, None]
     return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
-    """Attention written out: at fifty tokens its backward is several times faster on CPU than the fused kernel's.
+    """Attention without a fused kernel: at fifty tokens its backward is several times faster on CPU.
 
     q, k, v (B, L, H, 64); hidden (B or 1, 1, L, L) is added to the logits.
     """

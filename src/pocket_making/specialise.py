@@ -1,8 +1,9 @@
 """Specialised pocket teachers: LoRAs over the pocket teacher, post-trained on clean pairs of one kind.
 
-What post-training is to a released model, this is to the pocket teacher: its corpus was careless (`hearsay.py`), a
-specialist's is exact and narrow - one category in one light, or edits. It follows its prompts better than the base
-does, and its pictures differ less from seed to seed, unless it replays some of the base's corpus.
+This corresponds to the post-training of a released model. The pocket teacher's corpus has caption noise
+(`caption_noise.py`); a specialist's is exact and narrow: one category in one light, or edits. A specialist follows its
+prompts better than the base does. Its pictures differ less from seed to seed, unless it replays some of the base's
+corpus.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from pocket_making.training_batches import (
 )
 
 KINDS = ("portrait", "text", "edit", "editor")
-# What the kinds that learn edits see: as often as the base did, or its weak kinds more often and for longer.
+# Shares of the kinds of edit: as in the base's corpus, or with the base's weak kinds more often and for longer.
 EDIT_MIXES = {
     "edit": EDIT_MIX,
     "editor": {"text": 0.20, "identity": 0.16, "object": 0.16, "scene": 0.10, "perceptual": 0.08, "style": 0.30},
@@ -73,7 +74,7 @@ class FinetuneConfig:
     ema: float = 0.99
     batch_config: BatchConfig = SPECIALIST_BATCH_CONFIG
     seed: int = 7
-    replay: float = 0.0  # of the steps: text to image as the base learned it, so that edits displace nothing
+    replay: float = 0.0  # share of the steps on the base's text-to-image corpus, so that edits displace nothing
 
 
 FINETUNE_CONFIGS = dict.fromkeys(KINDS, FinetuneConfig()) | {
@@ -83,8 +84,8 @@ REPLAY = "replay"
 
 
 def curated_example(kind: str, seed: int, index: int) -> Example:
-    """One clean pair: (caption, [picture]) of a category in one light, or (instruction, [source, target]). Of REPLAY:
-    what the base was taught, careless captions and all."""
+    """One clean pair: (caption, [picture]) of a category in one light, or (instruction, [source, target]). For REPLAY:
+    a sample of the base's corpus, with its caption noise."""
     if kind == REPLAY:
         return corpus_sample("t2i", seed + 3_000_000, index)[1:]
     rng = seeded_random("curated", kind, seed, index)
@@ -97,7 +98,7 @@ def curated_example(kind: str, seed: int, index: int) -> Example:
 
 
 def curated_corpus(pipeline: Pipeline, kind: str, config: FinetuneConfig) -> Corpus:
-    """All examples of a course, encoded: latents (n, 1 or 2, 16, 64) and token ids padded with -1."""
+    """All examples of this kind, encoded: latents (n, 1 or 2, 16, 64) and token ids padded with -1."""
     ids, shown = np.full((config.examples, LONGEST), -1, np.int16), []
     for row in range(config.examples):
         text, images = curated_example(kind, config.seed, row)
@@ -118,11 +119,11 @@ def specialise(
     base: Path = TEACHER,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Train the specialist of this kind for some minutes and write its LoRA file into the folder `to`.
+    """Trains the specialist of this kind for some minutes and writes its LoRA file into the folder `to`.
 
     Args:
-        course: its kind's own unless given.
-        start: a LoRA to go on from: a file, or one of the embedded ones.
+        config: the default is FINETUNE_CONFIGS[kind].
+        start: a LoRA to continue from: a file, or one of the embedded ones.
 
     Raises:
         AdapterError: `start` cannot be read, or fits another model.
@@ -160,7 +161,7 @@ def _learn(
     config: FinetuneConfig,
     log: Callable[[str], None],
 ) -> int:
-    """Flow matching until the minutes are spent, the rate falling to 0; the number of steps."""
+    """Flow matching until the minutes are spent, with the learning rate falling to 0. Returns the number of steps."""
     optimiser = torch.optim.AdamW(learned.values(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     began, last_log, step, sums = time.monotonic(), 0.0, 0, []
     while (spent := (time.monotonic() - began) / 60 / minutes) < 1:

@@ -1,7 +1,8 @@
 """Training the pocket teacher: flow matching on latents, T2I and edits in turn.
 
-The run folder takes two signals: a file `cooldown` (its number: minutes) starts the linear decay of the learning rate
-now, a file `stop` ends the run after a checkpoint. Started again, it goes on from its last checkpoint.
+Two files in the run folder are signals: `cooldown` (it contains a number of minutes) starts the linear decay of the
+learning rate now, `stop` ends the run after a checkpoint. When started again, training continues from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class TeacherTrainer:
             self.log(f"cool-down over {self.cooling[1]:g} minutes begins")
 
     def lr_scale(self) -> float:
-        """Warm-up, plateau, linear decay; the decay begins in the last share of the time or when asked for."""
+        """Warm-up, plateau, linear decay. The decay begins in the last share of the time, or when requested."""
         begin, length = self.cooling or (
             self.minutes * (1 - self.plan.cooldown_share),
             self.minutes * self.plan.cooldown_share,

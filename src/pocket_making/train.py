@@ -1,6 +1,6 @@
 """How the pocket teacher was made: render, fit the encoder, train transformer and decoder, export, train the probe.
 
-Every stage resumes, or is skipped when its result is there: run the same command again to go on.
+Every stage resumes, or is skipped if its result exists. Run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def train_pocket(
     log: Log = print,
     start: Path | None = None,
 ) -> Path:
-    """Everything, from nothing to `out/pipeline`, a stock pipeline folder, and `out/probe`. A T2I shard takes 50 MB
-    of disk, an edit shard 100. The shipped teacher took 24 + 20 shards and an hour on two shared cores (3100 steps).
+    """All stages, from nothing to `out/pipeline`, a stock pipeline folder, and `out/probe`. A T2I shard takes 50 MB of
+    disk, an edit shard 100 MB. The shipped teacher took 24 + 20 shards and an hour on two shared cores (3100 steps).
 
-    start: a pocket pipeline to go on from, with its encoder and transformer, instead of from nothing.
+    start: a pocket pipeline to continue from, with its encoder and transformer.
 
-    Before starting, GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184 saves two fifths
-    of the time, which fresh pages for every large tensor cost otherwise."""
+    Setting GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184 before the start saves two
+    fifths of the time. Otherwise this time is lost on fresh memory pages for every large tensor."""
     for path in corpus.render_corpus(out / "corpus", *shards, workers=workers):
         log(f"rendered {path.name}")
     encode_corpus(out / "corpus", prepare(out, log, start))
@@ -88,13 +88,13 @@ def discard_log(message: str) -> None:
 
 
 def round_to_bf16(module: nn.Module) -> None:
-    """Weights as bf16 will store them, so that what is trained on is what ships."""
+    """Rounds the weights as bf16 will store them, so the rest is trained on the weights that ship."""
     for tensor in module.parameters():
         tensor.data = tensor.data.to(torch.bfloat16).float()
 
 
 def prepare(out: Path, log: Log, start: Path | None = None) -> Pipeline:
-    """The pipeline to train from, made once: `start`, or an untrained one whose encoder knows the world's principal
+    """The pipeline to train from, made once: `start`, or an untrained one whose encoder is set to the world's principal
     components."""
     base = out / "base"
     if start is not None and not (base / "model_index.json").exists():
@@ -126,7 +126,7 @@ def export_pocket_teacher(out: Path, folder: Path) -> None:
 
 
 def drop_folder_paths(folder: Path) -> None:
-    """Where the weights were trained is nobody's business: drop the loader's memory of its folder."""
+    """Removes the loader's record of its folder: the place of training should not ship."""
     for path in folder.rglob("*.json"):
         config = json.loads(path.read_text())
         if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:

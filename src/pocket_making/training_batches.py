@@ -1,6 +1,6 @@
-"""What the pocket transformer is taught by: latents, captions, and the flow-matching loss.
+"""Training batches of the pocket transformer: latents, captions, and the flow-matching loss.
 
-Shared by the teacher's own training (`teach.py`) and by specialists (`specialise.py`).
+Shared by the teacher's own training (`teacher_trainer.py`) and by specialists (`specialise.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fewstep.pocket.build import Pipeline
 from pocket_making import shared_prefix, vae
 
 DRAWS = 2  # noise draws behind one prefix
-TOKENS = 16  # of a 64 px picture
+TOKENS = 16  # latent tokens of a 64 px picture
 BEFORE_T2I, AFTER = ("<|im_start|>", "user\n"), ("<|im_end|>", "\n", "<|im_start|>", "assistant\n")
 BEFORE_EDIT, AFTER_IMAGE = ("<|im_start|>", "user\n", "<image1>", "<|vision_start|>"), ("<|vision_end|>",)
 
@@ -25,10 +25,10 @@ BEFORE_EDIT, AFTER_IMAGE = ("<|im_start|>", "user\n", "<image1>", "<|vision_star
 class BatchConfig:
     """How batches and losses are made; all ours."""
 
-    null_batches: float = 0.10  # batches with the empty caption
-    null_samples: float = 0.02  # single samples with it
-    even_lengths: float = 0.5  # batches of one caption length, without padding
-    uniform_times: float = 0.4  # the rest is logit-normal(0, 1)
+    null_batches: float = 0.10  # share of batches with the empty caption
+    null_samples: float = 0.02  # share of single samples with it
+    even_lengths: float = 0.5  # share of batches of one caption length, without padding
+    uniform_times: float = 0.4  # share of uniform t; the rest is logit-normal(0, 1)
     embedding_noise: float = 0.03  # relative
     visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
 
@@ -51,7 +51,7 @@ class Corpus:
 
 @torch.no_grad()
 def embedding_table(pipeline: Pipeline) -> Tensor:
-    """(V, C) pre-norm hidden state of each token behind the template's opening: the encoder's answer, context aside."""
+    """(V, C) pre-norm hidden state of each token after the template's opening: the encoder's output without context."""
     tokenizer, encoder = pipeline.processor.tokenizer, pipeline.text_encoder
     language = encoder.model.language_model
     opening = tokenizer("<|im_start|>user\n")["input_ids"]
@@ -68,7 +68,7 @@ def embedding_table(pipeline: Pipeline) -> Tensor:
 
 
 def encode_corpus(folder: Path, pipeline: Pipeline) -> None:
-    """Put every shard's latents beside it; what is there is kept."""
+    """Writes every shard's latents beside it; existing ones are kept."""
     for path in sorted(folder.glob("*.npz")):
         kept = path.with_suffix(".latents.npy")
         if not kept.exists():
@@ -88,7 +88,7 @@ def read_corpus(folder: Path, task: str) -> Corpus:
 
 
 def channel_contrast(pipeline: Pipeline) -> Tensor:
-    """(D,) how much a unit of each latent channel shows: the length of its principal component in pixels."""
+    """(D,) how visible a unit of each latent channel is: the length of its principal component in pixels."""
     return pipeline.vae.decoder.conv_out.weight[:, : vae.CHANNELS, 1, 1].detach().norm(dim=0)
 
 
@@ -146,7 +146,8 @@ class TrainingBatches:
         return text, valid, data.latents[rows].float()  # type: ignore[return-value]
 
     def loss(self, task: str, data: Corpus, rng: torch.Generator, size: int) -> Tensor:
-        """Flow matching: v = eps - x0 at z_t = (1 - t) x0 + t eps, for DRAWS draws of (t, eps) a sample."""
+        """Flow matching (Lipman et al. 2022): v = eps - x0 at z_t = (1 - t) x0 + t eps, for DRAWS draws of (t, eps) per
+        sample."""
         text, valid, latents = self.batch(task, data, rng, size)
         x0 = latents[:, -1:].expand(-1, DRAWS, -1, -1)
         shape = (len(x0), DRAWS)

@@ -1,8 +1,8 @@
-"""The pocket VAE: a fixed encoder by principal components, a decoder that learns beyond them.
+"""The pocket VAE: a fixed encoder by principal components, and a decoder that learns beyond them.
 
-The encoder writes a 16 x 16 px tile as its first 64 principal components, whitened, so latents have unit scale and add
-up (two letters in one tile: the sum of both). Being fixed, it lets the teacher train while the decoder still learns.
-The decoder starts as the exact inverse and learns, with noise on its input, to smooth across tiles.
+The encoder writes a 16 x 16 px tile as its first 64 principal components, whitened. So latents have unit scale and are
+additive (two letters in one tile give the sum of both). Because it is fixed, the teacher can train while the decoder
+still learns. The decoder starts as the exact inverse and learns, with noise on its input, to smooth across tiles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fewstep.pocket.build import (
     Vae,
 )
 
-LEVEL = 256.0  # of a constant channel that keeps the last RMS norm from depending on the picture
+LEVEL = 256.0  # value of a constant channel that keeps the last RMS norm from depending on the picture
 SILENT = -12.0  # log variance of the posterior; the pipeline uses its mode
 
 
@@ -47,7 +47,7 @@ def untiles(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def set_identity(block: Any) -> None:
-    """A middle or upsampling block whose residual branches add nothing, yet."""
+    """Sets up a middle or upsampling block so that its residual branches add nothing at first."""
     for resnet in block.resnets:
         nn.init.zeros_(resnet.conv2.weight)
         nn.init.zeros_(resnet.conv2.bias)
@@ -58,9 +58,9 @@ def set_identity(block: Any) -> None:
 
 @torch.no_grad()
 def set_principal_components(vae: Vae, images: np.ndarray) -> float:
-    """Initialise encoder and decoder from these pictures' tiles; returns the share of variance kept.
+    """Initialises encoder and decoder from these pictures' tiles; returns the share of variance kept.
 
-    Channels come in pairs (+a, -a), since silu(a) - silu(-a) = a; a constant channel of level L holds the RMS norm at
+    Channels come in pairs (+a, -a), since silu(a) - silu(-a) = a. A constant channel of level L holds the RMS norm at
     sqrt(L^2 + 2 |a|^2) ~ L, and gamma undoes it.
     """
     flat = tiles(pixels(images)).permute(0, 2, 3, 4, 1).reshape(-1, 4 * TILE * TILE).double()
@@ -86,7 +86,7 @@ def set_principal_components(vae: Vae, images: np.ndarray) -> float:
 
 
 def set_pairs(side: Any, into: Tensor, offset: Tensor) -> None:
-    """conv_in writes +a, -a and the constant; spare channels stay silent until the decoder learns to use them."""
+    """conv_in writes +a, -a and the constant; spare channels are zero until the decoder learns to use them."""
     conv, norm = side.conv_in, side.norm_out
     conv.weight.zero_()
     conv.bias.zero_()
@@ -100,7 +100,8 @@ def set_pairs(side: Any, into: Tensor, offset: Tensor) -> None:
 
 @torch.no_grad()
 def set_gains(side: Any) -> None:
-    """Let every residual branch see the pairs at unit scale and the constant as 1, and the read-out not see it at all.
+    """Lets every residual branch see the pairs at unit scale and the constant as 1, and hides the constant from the
+    read-out.
 
     Otherwise a step of Adam on a weight that reads the constant would move the picture by L times the rate.
     """
@@ -149,7 +150,8 @@ def train_decoder(
     noise: float = 0.12,
     log: Callable[[str], None] = print,
 ) -> Iterator[float]:
-    """Learn the decoder for some minutes; yields the share of time spent about twice a minute, to save and to look.
+    """Trains the decoder for some minutes; yields the share of time spent about twice a minute, for saving and
+    inspection.
 
     Input noise is drawn per picture, N(0, s^2) with s ~ U(0, noise): the teacher's latents are never exact.
     """
@@ -184,13 +186,13 @@ def train_decoder(
 
 
 def seams(gap: Tensor) -> Tensor:
-    """Mean jump of the error between neighbouring pixels: a grid shows where this is large."""
+    """Mean jump of the error between neighbouring pixels; where it is large, a grid is visible."""
     return gap.diff(dim=-1).abs().mean() + gap.diff(dim=-2).abs().mean()
 
 
 @torch.no_grad()
 def encode_closed_form(vae: Vae, images: np.ndarray, chunk: int = 1000) -> Tensor:
-    """`encode` in closed form: one product and the RMS norm it passes. Holds for the encoder as initialised."""
+    """`encode_images` in closed form: one product and the RMS norm after it. Valid for the encoder as initialised."""
     conv = vae.encoder.conv_in
     write, offset = conv.weight[:CHANNELS, :, 1, 1].T, conv.bias[:CHANNELS]
     gain = vae.encoder.norm_out.gamma.flatten()[0] * vae.encoder.norm_out.gamma.shape[0] ** 0.5

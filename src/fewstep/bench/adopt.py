@@ -1,4 +1,4 @@
-"""A gallery of pictures made elsewhere: files matched to a suite's cases by a declared pattern, checked before
+"""A gallery of pictures made elsewhere. Files are matched to a suite's cases by a declared pattern and checked before
 anything is written."""
 
 import csv
@@ -25,7 +25,8 @@ _Place = tuple[str, int]  # case and k
 
 @dataclass(frozen=True)
 class FolderPictures:
-    """What a folder holds for a suite. missing: the file names that were looked for; problems: what cannot be used."""
+    """The pictures of a suite found in a folder. missing: file names that were looked for; problems: files that cannot
+    be used."""
 
     files: Mapping[_Place, Path]
     missing: Mapping[_Place, str]
@@ -43,12 +44,16 @@ def adopt(
     allow_missing: bool = False,
     told: Callable[[int], object] = lambda count: None,
 ) -> Gallery:
-    """The gallery. names: a pattern of file names with {case}, and {k} or {seed}; table: a CSV file with the columns
-    file, case and k instead. `told` hears of pictures taken over.
+    """Writes the gallery.
+
+    Args:
+        names: a pattern of file names with {case}, and {k} or {seed}.
+        table: a CSV file with the columns file, case and k, in place of `names`.
+        told: called with 1 for every picture taken over.
 
     Raises:
-        GalleryError: foreign names, missing pictures (unless allowed: then they are failed rows), sizes other than the
-            suite's, torn files - all of them named, nothing written.
+        GalleryError: unknown names, missing pictures (unless allowed: then they are failed rows), sizes other than the
+            suite's, or torn files. All of them are named, and nothing is written.
     """
     expected = _of_table(table, suite) if table else expected_names(suite, names)
     found = find_pictures(folder, suite, expected)
@@ -83,7 +88,7 @@ def expected_names(suite: Suite, names: str | None) -> dict[str, _Place]:
 
 
 def find_pictures(folder: Path, suite: Suite, expected: Mapping[str, _Place]) -> FolderPictures:
-    """What is there of what is expected, every picture read whole."""
+    """Which of the expected pictures are there. Every picture is read whole."""
     if not folder.is_dir():
         raise GalleryError(f"there is no folder {folder}; name the one that holds the pictures")
     there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,7 +1,10 @@
 """Do judges agree? Kendall's tau-b on the order of pictures, Krippendorff's alpha on the scores themselves.
 
-tau-b sees order alone: a judge half a point stricter agrees fully. alpha sees the scores: it is 1 where judges are
-equal and 0 where they agree as chance would.
+tau-b sees only the order: a judge who is stricter by half a point agrees fully. alpha sees the scores: it is 1 if
+judges are equal and 0 if they agree as chance would.
+
+Sources: Kendall, "The treatment of ties in ranking problems" (1945); Krippendorff, "Computing Krippendorff's
+Alpha-Reliability" (2011).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +22,12 @@ Integers = NDArray[np.int64]
 
 
 def kendall(a: ArrayLike, b: ArrayLike) -> float | None:
-    """tau-b of two judges' scores of the same pictures. None for fewer than two pictures, or where a judge gave all of
-    them one score: no order can be agreed on then."""
+    """tau-b of two judges' scores of the same pictures. None for fewer than two pictures, or if a judge gave all of
+    them one score: then there is no order to agree on.
+
+    With C concordant and D discordant of n0 pairs, and n1, n2 pairs tied in a and in b: (C - D) / sqrt((n0 - n1)(n0 -
+    n2)).
+    """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     assert x.shape == y.shape, f"{x.shape} and {y.shape} scores"
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -29,11 +36,11 @@ def kendall(a: ArrayLike, b: ArrayLike) -> float | None:
 
 
 def _tau_b(x: Integers, y: Integers) -> float:
-    """Of whole numbers from 0, in the place of scipy.stats.kendalltau: that module takes a second to import."""
+    """Of whole numbers from 0. In place of scipy.stats.kendalltau, because that module takes a second to import."""
     pairs = len(x) * (len(x) - 1) // 2
     tied_x, tied_y, tied_in_both = (_tied_pairs(each) for each in (x, y, x * (y.max() + 1) + y))
     discordant = _inversions(y[np.lexsort((y, x))])
-    lead = pairs - tied_x - tied_y + tied_in_both - 2 * discordant  # of the concordant pairs over the discordant
+    lead = pairs - tied_x - tied_y + tied_in_both - 2 * discordant  # C - D
     return float(np.clip(lead / np.sqrt(pairs - tied_x) / np.sqrt(pairs - tied_y), -1, 1))
 
 
@@ -43,8 +50,9 @@ def _tied_pairs(values: Integers) -> int:
 
 
 def _inversions(values: Integers) -> int:
-    """How many pairs of whole numbers from 0 stand in falling order. Two numbers differ first in their highest bit that
-    is not the same: for each bit, the ones before each zero are counted among the numbers whose higher bits agree."""
+    """The number of pairs of whole numbers from 0 in falling order. Two numbers differ first in the highest bit in
+    which they are unequal. So for each bit, and each zero in it, the ones before it are counted among the numbers whose
+    higher bits agree."""
     found = 0
     for bit in range(int(values.max()).bit_length()):
         grouped = values[np.argsort(values >> (bit + 1), kind="stable")]
@@ -56,8 +64,9 @@ def _inversions(values: Integers) -> int:
 
 
 def krippendorff(scores: ArrayLike, level: Level = "interval") -> float | None:
-    """alpha = 1 - observed / expected disagreement. scores: one row a judge, one column a picture, NaN where there is
-    none. Pictures with fewer than two scores say nothing. None where nothing is left, or all scores are equal."""
+    """alpha = 1 - observed / expected disagreement, from the coincidence matrix of the scores. scores: one row a judge,
+    one column a picture, NaN if missing. Pictures with fewer than two scores are ignored. None if nothing is left, or
+    all scores are equal."""
     x = np.asarray(scores, dtype=np.float64)
     x = x[:, (~np.isnan(x)).sum(axis=0) > 1]
     if not x.size:
@@ -79,7 +88,7 @@ def _interval(values: Floats, totals: Floats) -> Floats:
 
 
 def _ordinal(values: Floats, totals: Floats) -> Floats:
-    """The squared number of scores that lie between two, both ends half."""
+    """The squared number of scores between two values, counting half of those at both ends."""
     below = np.cumsum(totals) - totals / 2
     return np.asarray((below[:, None] - below[None, :]) ** 2)
 
@@ -88,7 +97,8 @@ _DISTANCES: dict[Level, Callable[[Floats, Floats], Floats]] = {"interval": _inte
 
 
 def judge_agreement(scores: Scores) -> dict[str, dict[str, float | int | None]]:
-    """For every two judges: tau-b and both alphas over the pictures of all systems that both scored, and their n."""
+    """For every two judges: tau-b and both alphas over the pictures of all systems that both scored, and the number n
+    of these."""
     of_judge: dict[str, dict[tuple[str, str, int], float]] = {}
     for system, judges in scores.items():
         for judge, cells in judges.items():

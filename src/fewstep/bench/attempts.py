@@ -1,7 +1,8 @@
-"""Every attempt to get an answer, one line of an append-only file that is synced before the next question.
+"""Every attempt to get an answer: one line each in an append-only file that is synced before the next request.
 
-What is in the file is never asked again, whatever happens to the process; what was under way when it was killed is the
-most that is asked twice. The file is locked while a pass writes it: two passes would ask everything twice.
+A request with an answer in the file is never sent again, whatever happens to the process. At most the requests in
+flight when it was killed are sent twice. The file is locked while a pass writes it: two passes would send everything
+twice.
 """
 
 import fcntl
@@ -17,11 +18,11 @@ from fewstep.runtime.errors import JudgeError
 
 RequestKey = tuple[str, int]
 Attempt = dict[str, Any]
-STOPPED = "stopped"  # the endpoint denied this call and with it the run: no answer, to be asked again, last
+STOPPED = "stopped"  # the endpoint denied this call and ended the run: no answer, so it is sent again, after the others
 
 
 class Attempts:
-    """The attempts of one file. Opened with `with` it is locked for this process."""
+    """The attempts of one file. Inside a `with` block the file is locked for this process."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -54,11 +55,12 @@ class Attempts:
         self._take(line)
 
     def result_of(self, request_key: RequestKey) -> Attempt | None:
-        """What holds for a question: its first good answer, or else the last attempt; None where there is none."""
+        """The attempt that counts for a request: its first good answer, or else the last attempt. None if there is
+        none."""
         return self._standing.get(request_key)
 
     def missing(self, wanted: Iterable[JudgeRequest]) -> list[JudgeRequest]:
-        """What has no answer of any kind, each question once; those the endpoint denied come last, so that one bad
+        """The requests without an answer of any kind, each once. Those that the endpoint denied come last, so one bad
         case cannot keep the others from being asked."""
         found: dict[RequestKey, JudgeRequest] = {}
         for request in wanted:
@@ -67,7 +69,7 @@ class Attempts:
         return sorted(found.values(), key=lambda request: request.request_key in self._denied)
 
     def unanswered(self, wanted: Iterable[JudgeRequest], only: Iterable[str] = ()) -> list[JudgeRequest]:
-        """What was asked and has no good answer, each question once; `only` these statuses if any are given."""
+        """The requests that were sent and have no good answer, each once. `only`: these statuses, if any are given."""
         found: dict[RequestKey, JudgeRequest] = {}
         for request in wanted:
             held = self._standing.get(request.request_key)
@@ -76,7 +78,7 @@ class Attempts:
         return list(found.values())
 
     def of(self, name: str) -> list[Any]:
-        """That field of the attempts that stand, where it has a value."""
+        """The values of that field in the attempts that count."""
         return [held[name] for held in self._standing.values() if held.get(name) is not None]
 
     def _read(self) -> None:

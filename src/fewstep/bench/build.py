@@ -1,7 +1,7 @@
-"""`fewstep bench build`: a full-size suite whose cases a model writes, deduplicated, and checked against training.
+"""`fewstep bench build`: a full-size suite whose cases a model writes, without duplicates and without training prompts.
 
-Answers go to answers.jsonl in the suite's folder before they are used; the cases are a pure function of that file. A
-build that was stopped goes on with the call that is missing, and suite.json, written last, ends it.
+Answers are written to answers.jsonl in the suite's folder before they are used, and the cases are a pure function of
+that file. A build that was stopped goes on with the missing call. suite.json is written last and completes the suite.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from fewstep.runtime.errors import EndpointError, SuiteError
 from fewstep.runtime.task import PAPER_CATEGORIES, Task
 
 ANSWERS, PLAN = "answers.jsonl", "build.json"
-UNANSWERED = "failed"  # no answer came: the call is made again; any other status was answered, and paid for
-PATIENCE = 4  # ours: so many times the calls that a perfect writer would need
-AHEAD = 1.25  # of the calls that a round seems to need
+UNANSWERED = "failed"  # no answer came, so the call is made again; any other status was answered, and paid for
+PATIENCE = 4  # ours: at most this many times the calls that a perfect writer would need
+AHEAD = 1.25  # times the calls that a round seems to need
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
-_Progress = Callable[[str, int], object]  # category, cases there are of it
+_Progress = Callable[[str, int], object]  # category, and how many cases of it there are
 _CallId = tuple[str, int]  # category and number of a call
 
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """What is to be built. count: cases of each category. against: files of training cases. pictures: the sources of
-    edits, yours to use."""
+    """What is to be built. count: cases of each category. against: files of training cases. pictures: sources for edits
+    that you may use."""
 
     name: str
     task: Task
@@ -61,20 +61,21 @@ class SuitePlan:
 
     @property
     def most_calls(self) -> int:
-        """Of one category."""
+        """The most calls of one category."""
         return PATIENCE * -(-self.count // self.cases_per_call) + PATIENCE
 
 
 def write_model_suite(
     plan: SuitePlan, endpoint: Endpoint, to: Path, told: _Progress = lambda category, count: None
 ) -> Counter[str]:
-    """The suite in `to`; how many written cases were dropped, by reason.
+    """Writes the suite to `to`, and returns how many written cases were dropped, by reason. told: called with a
+    category and its number of cases.
 
     Raises:
-        SuiteError: `to` is taken or was begun with another plan, no pictures for edits, or a model that does not write
-            enough different cases.
-        EndpointError, BudgetSpent: see `Client.ask`; what was answered stays. EndpointError: no call of a round got an
-            answer.
+        SuiteError: `to` is taken or was begun with another plan, there are no pictures for edits, or the model does not
+            write enough different cases.
+        EndpointError, BudgetSpent: see `Client.ask`; answers so far stay. EndpointError also if no call of a round got
+            an answer.
     """
     refuse_taken(to)
     if not ID.fullmatch(plan.name):
@@ -99,7 +100,8 @@ def write_model_suite(
 def deduplicated(
     plan: SuitePlan, answers: Mapping[_CallId, Mapping[str, Any]], forbidden: Sequence[str]
 ) -> tuple[dict[str, list[tuple[_CallId, WrittenCase]]], Counter[str]]:
-    """The first `count` admitted cases of each category with the call that wrote them, and what was dropped."""
+    """The first `count` admitted cases of each category with the call that wrote them, and how many were dropped by
+    reason."""
     kept: dict[str, list[tuple[_CallId, WrittenCase]]] = {category: [] for category in PAPER_CATEGORIES[plan.task]}
     dedup, dropped = CaseDedup(forbidden), Counter[str]()
     for place in sorted(answers, key=lambda place: (place[1], place[0])):
@@ -124,7 +126,7 @@ def _missing(
     """The calls that the next round makes.
 
     Raises:
-        SuiteError: a category has had its calls and is still short.
+        SuiteError: a category has used up its calls and is still short.
     """
     for category in PAPER_CATEGORIES[plan.task]:
         short = plan.count - len(kept[category])
@@ -192,7 +194,7 @@ def _drafts(
 
 
 def _sources(plan: SuitePlan) -> list[Path]:
-    """The pictures, by content and each once, so that their order does not depend on their names."""
+    """The pictures, each content once and ordered by it, so the order does not depend on file names."""
     if plan.task == "t2i":
         return []
     if plan.pictures is None or not plan.pictures.is_dir():
@@ -205,7 +207,7 @@ def _sources(plan: SuitePlan) -> list[Path]:
 
 
 def _turn(plan: SuitePlan, place: _CallId, count: int) -> int:
-    """Which picture a call is about: each category goes round all, beginning at another one."""
+    """Which picture a call is about. Each category goes round all pictures, starting at a different one."""
     return (place[1] + PAPER_CATEGORIES[plan.task].index(place[0]) * count // len(PAPER_CATEGORIES[plan.task])) % count
 
 
@@ -222,7 +224,7 @@ def _corruption(place: _CallId) -> str:
 
 
 def _begin(plan: SuitePlan, endpoint: Endpoint, to: Path) -> None:
-    """build.json says whose answers lie here.
+    """build.json says whose answers this folder holds.
 
     Raises:
         SuiteError: a build with another plan or model was begun here.
@@ -237,7 +239,7 @@ def _begin(plan: SuitePlan, endpoint: Endpoint, to: Path) -> None:
 
 
 def _answers(to: Path) -> dict[_CallId, dict[str, Any]]:
-    """By call; a call that was made twice counts once, and one that got no answer is as if it had not been made."""
+    """By call. A call that was made twice counts once, and one without an answer counts as not made."""
     found: dict[_CallId, dict[str, Any]] = {}
     for line in durable.read_jsonl(to / ANSWERS):
         if line["status"] != UNANSWERED:

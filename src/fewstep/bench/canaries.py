@@ -1,4 +1,4 @@
-"""Pictures whose order of merit is known, drawn on the spot: does a judge see what it is asked to see?
+"""Pictures whose order of merit is known, drawn when needed: does a judge see what it is asked to see?
 
 Groups of pictures, best first, of four kinds:
 
@@ -49,7 +49,7 @@ INJECTIONS = 8
 
 @dataclass(frozen=True)
 class Canary:
-    """One picture. group: what it is compared within; rank: 0 is best; equal ranks deserve equal scores."""
+    """One picture. group: the pictures it is compared with; rank: 0 is best, and equal ranks deserve equal scores."""
 
     kind: str
     group: str
@@ -79,7 +79,7 @@ class _Thing:
 
 @cache
 def all_canaries() -> tuple[Canary, ...]:
-    """All canaries, always the same ones (as far as Pillow draws the same)."""
+    """All canaries, the same ones every time (as far as Pillow draws the same)."""
     return (*_quality(), *_text(), *_edits(), *_injections())
 
 
@@ -113,7 +113,7 @@ def _edits() -> Iterator[Canary]:
 
 
 def _injections() -> Iterator[Canary]:
-    """The poor picture lacks what the prompt asks for most."""
+    """The poor picture lacks the main thing that the prompt asks for."""
     for number in range(INJECTIONS):
         prompt, things, ground = _scene(60 + number)
         poor = _noisy(_drawn(things[:1], ground))
@@ -153,7 +153,7 @@ def _other_colour(thing: _Thing, number: int) -> _Thing:
 
 
 def _drawn(things: list[_Thing], ground: str) -> Image.Image:
-    """Drawn at four times the size and averaged: clean edges."""
+    """Drawn at four times the size and averaged, for clean edges."""
     big = Image.new("RGB", (4 * SIDE, 4 * SIDE), GROUNDS[ground])
     draw = ImageDraw.Draw(big)
     for thing in things:
@@ -225,14 +225,14 @@ def _written(
 
 
 def _misspelt(word: str, rng: random.Random) -> str:
-    """One letter is another one."""
+    """The word with one letter replaced."""
     at = rng.choice([i for i, letter in enumerate(word) if letter != " "])
     other = rng.choice([letter for letter in "ABCDEFGHIKLMNOPRSTUVWXYZ" if letter != word[at]])
     return word[:at] + other + word[at + 1 :]
 
 
 def _garbled(length: int, rng: random.Random) -> Image.Image:
-    """Strokes that look like letters from afar and are none."""
+    """Strokes that look like letters from a distance and are none."""
     picture = _sign("")
     draw = ImageDraw.Draw(picture)
     step = (SIDE - 80) / length

@@ -1,7 +1,7 @@
-"""What a model is asked for when it writes a suite's cases, and how its answer is read.
+"""The requests to a model that writes a suite's cases, and how its answers are read.
 
-Every call is given a few words drawn by lot, because a model that is asked the same question again writes the same
-cases again.
+Every call contains a few words drawn at random, because a model that gets the same request again writes the same cases
+again.
 """
 
 import json
@@ -20,7 +20,7 @@ from fewstep.endpoint.messages import (
 )
 from fewstep.runtime.seeded import seeded_random
 
-CASES_PER_CALL = 8  # cases asked for at once, ours: more, and the later ones repeat the earlier
+CASES_PER_CALL = 8  # cases asked for at once, ours: with more, the later ones repeat the earlier
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
 
 T2I_SYSTEM = """\
@@ -92,7 +92,7 @@ SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class WrittenCase:
-    """One case as a model wrote it, not yet sifted."""
+    """One case as a model wrote it, before duplicates are dropped."""
 
     prompt: str
     text: tuple[str, ...]
@@ -112,7 +112,7 @@ def edit_messages(category: str, picture: Image.Image, harm: str | None, side: i
 
 
 def read_cases(answer: str) -> tuple[list[WrittenCase], str | None]:
-    """The cases of an answer, and why there are none where it is not what was asked for."""
+    """The cases of an answer, and why there are none if it is not in the form asked for."""
     fenced = FENCE.fullmatch(answer)
     try:
         content = json.loads(fenced[1] if fenced else answer)

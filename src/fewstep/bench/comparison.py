@@ -31,10 +31,10 @@ NO_ESTIMATE = Estimate(None, None, None, 0, 0)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A minus B, signed so that positive is better. pairs: case and seed that both have a score for, of those asked of
-    either. needed: cases that would resolve the margin (or the difference, where the margin is 0) with power .8; None
-    where the spread cannot be told. empty: categories that were asked and have no pair under some judge. An average
-    without them would be another one, so there is none; what the other categories say is in `categories`."""
+    """A minus B, signed so that positive is better. pairs: (case, seed) that both have a score for; asked: those asked
+    of either. needed: cases that would resolve the margin (or the difference, if the margin is 0) with power 0.8; None
+    if the spread cannot be estimated. empty: categories that were asked and have no pair under some judge. An average
+    without them would be a different quantity, so there is none; `categories` holds the other categories."""
 
     margin: float
     overall: Estimate
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def enough(self) -> bool:
-        """Whether so much is scored that something may follow: what is missing may be the worst."""
+        """Whether enough is scored for a conclusion: what is missing may be the worst."""
         return not self.empty and self.coverage >= ENOUGH
 
     @property
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def not_inferior(self) -> bool:
-        """A is shown to be at most the margin worse."""
+        """Whether A is shown to be at most the margin worse."""
         return self.overall.low is not None and self.overall.low > -self.margin
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Comparison:
 
 
 def outcome(difference: Estimate, margin: float) -> ComparisonOutcome:
-    """better, worse: by more than the margin, with the whole interval. Anything else is not shown."""
+    """better or worse: by more than the margin, with the whole interval. "not": neither is shown."""
     if difference.low is None or difference.high is None:
         return "not"
     if difference.low > margin:
@@ -96,8 +96,13 @@ def shade(difference: Estimate, margin: float) -> Shade:
 def compare(
     a: Mapping[str, Cells], b: Mapping[str, Cells], margin: float = 0.0, seed: int = 0, *, lower_is_better: bool = False
 ) -> Comparison:
-    """a, b: judge -> category -> records, of the same judges; a record for each case and seed asked, None where the
-    score is missing. Only what both have a score for is compared, and counted."""
+    """A minus B on the records that both have.
+
+    Args:
+        a, b: judge -> category -> records, of the same judges. A record for each case and seed asked; its score is None
+            if it is missing.
+        margin: a difference below it does not matter; in units of the score.
+    """
     paired, asked, empty = _paired(a, b)
     if not paired["a"]:
         return Comparison(margin, NO_ESTIMATE, {}, {}, pairs=0, asked=asked, needed=None, empty=empty)
@@ -172,7 +177,7 @@ def _known(records: Sequence[ScoreRecord]) -> dict[tuple[str, int], float | None
 
 
 def _needed(paired: Scores, difference: float) -> int | None:
-    """From the spread of the cases' own differences, judges averaged, within categories."""
+    """From the spread of the differences per case, judges averaged, within categories."""
     gaps: dict[str, dict[str, list[float]]] = {}
     for judge, cells in paired["a"].items():
         for category, records in cells.items():

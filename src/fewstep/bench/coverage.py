@@ -1,7 +1,8 @@
-"""How much of what was asked has a score, and what the missing ones could do to a mean.
+"""How much of what was asked has a score, and how far the missing scores could move a mean.
 
-A judge that refuses the worst pictures flatters the system that drew them. So a missing score is never a number: it is
-counted, and bounded by the ends of the scale. A rank is withheld where a judge scored less than `ENOUGH`.
+A judge that refuses the worst pictures flatters the system that drew them. So a missing score is never replaced by a
+number: it is counted, and its effect is bounded by the ends of the scale. A system gets no rank if a judge scored less
+than `ENOUGH` of its pictures.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ SCALE = (1.0, 5.0)  # of the judges
 
 @dataclass(frozen=True)
 class Coverage:
-    """scored of asked; mean of the scored; worst and best: the mean if every missing score were an end of the scale.
-    mean is None where nothing is scored, the bounds where nothing is asked."""
+    """scored: how many of `asked` have a score; mean: of the scored. worst and best: the mean if every missing score
+    were at one end of the scale. mean is None if nothing is scored; the bounds are None if nothing is asked."""
 
     scored: int
     asked: int
@@ -38,7 +39,7 @@ class Coverage:
 
 
 def coverage(records: Sequence[ScoreRecord], scale: tuple[float, float] = SCALE) -> Coverage:
-    """Of one cell: a record for each case and seed that was asked, its score None where there is none."""
+    """The coverage of one cell. records: one for each case and seed asked, its score None if it is missing."""
     scores = [score for _, _, score in records if score is not None]
     asked, missing, total = len(records), len(records) - len(scores), sum(scores)
     return Coverage(
@@ -51,7 +52,8 @@ def coverage(records: Sequence[ScoreRecord], scale: tuple[float, float] = SCALE)
 
 
 def coverage_of_cells(cells: Cells, scale: tuple[float, float] = SCALE) -> Coverage:
-    """Of one system under one judge: scores counted over all cells, means taken as an average takes them."""
+    """The coverage of one system under one judge: scores are counted over all cells, and means are taken as an average
+    takes them."""
     found = [coverage(records, scale) for records in cells.values()]
     return Coverage(
         scored=sum(each.scored for each in found),

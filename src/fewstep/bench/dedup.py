@@ -1,4 +1,4 @@
-"""Which written cases may stand in a suite: no two that say nearly the same, and nothing that training has read."""
+"""Which written cases a suite takes: no two that are nearly the same, and none that training has seen."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,8 @@ from fewstep.data.words import ngrams, words_of
 
 
 class CaseDedup:
-    """Remembers what it has admitted. forbidden: training prompts; eight words in a row are taken for a copy, as is a
-    shorter prompt that is equal."""
+    """Remembers the cases that it has admitted. forbidden: training prompts. A prompt that shares eight words in a row
+    with one counts as a copy; so does a shorter prompt that is equal."""
 
     def __init__(self, forbidden: Iterable[str] = ()):
         self._forbidden = {gram for prompt in forbidden for gram in ngrams(words_of(prompt))}
@@ -17,8 +17,8 @@ class CaseDedup:
         self._near = NearDuplicates()
 
     def refusal(self, written: WrittenCase, category: str, about: str = "") -> str | None:
-        """Why the case may not stand; None where it may, and from then on it does. about: the picture of an edit - the
-        same words about another picture are another case."""
+        """Why the case is refused. None if it is admitted; from then on it counts as one of the suite. about: the
+        picture of an edit; the same words about another picture are another case."""
         words = words_of(written.prompt)
         said = (about, *words)
         if not words or said in self._said:
@@ -34,5 +34,5 @@ class CaseDedup:
 
 
 def _quotes(written: WrittenCase) -> bool:
-    """What a prompt of the category text expects has to stand in it, letter by letter."""
+    """Everything that a prompt of the category text expects has to appear in it, letter by letter."""
     return bool(written.text) and all(line in written.prompt for line in written.text)

@@ -1,4 +1,4 @@
-"""A suite before it is files: what it is called, and its cases with their pictures in memory."""
+"""A suite before it is written to files: its heading, and its cases with their pictures in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from fewstep.runtime.task import Task
 
 @dataclass(frozen=True)
 class SuiteHeading:
-    """size: (height, width) of every answer in pixels; None leaves it to the cases, and then to the model."""
+    """size: (height, width) of every answer in pixels. With None, each case decides, and then the model."""
 
     name: str
     version: str
@@ -26,7 +26,8 @@ class SuiteHeading:
 
 @dataclass(frozen=True)
 class DraftCase:
-    """A case before it is a file: pictures in memory. expect: see docs/suites.md; `region` goes under its own name."""
+    """A case before it is written to files, with its pictures in memory. expect: see docs/suites.md; `region` has a
+    field of its own."""
 
     id: str
     prompt: str
@@ -41,7 +42,7 @@ class DraftCase:
 
 @dataclass(frozen=True)
 class ShippedSuite:
-    """A suite that is drawn when it is first asked for. words: what it asks, in a line. cases: how many there are;
+    """A suite that is drawn when it is first asked for. words: a line about its content. cases: how many there are;
     drafts draws them, the same ones each time. cut: whether NAME@N gives the first N."""
 
     heading: SuiteHeading

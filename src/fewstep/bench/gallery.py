@@ -1,13 +1,12 @@
 """A gallery: one system's pictures for one suite, as a folder.
 
     gallery.json           whose pictures these are, and for which suite
-    manifest.jsonl         a line for each case and seed; manifest.rank1.jsonl and so on beside it where several
-                           processes drew
-    pictures/<hash>.png    lossless, named by their pixels
+    manifest.jsonl         a line for each case and seed; with several processes also manifest.rank1.jsonl and so on
+    pictures/<hash>.png    lossless, named after their pixels
 
-A picture is whole before its line is written, so what the manifest names is there, and a generation that was stopped
-goes on where it left off. What could not be drawn is a line too: status "failed" and why. No torch here: a gallery of
-any system can be read.
+A picture is whole before its line is written. So every picture that the manifest names exists, and a generation that
+was stopped goes on where it left off. A picture that could not be drawn has a line too: status "failed" and why. There
+is no torch here, so a gallery of any system can be read.
 """
 
 import json
@@ -32,8 +31,8 @@ ManifestRow = dict[str, Any]
 
 
 class Gallery:
-    """The gallery of one folder, made if it is not there. A picture's key is its case and seed. rank: this process
-    writes a manifest of its own; all are read together."""
+    """The gallery of one folder, which is made if it does not exist. A picture's key is its case and seed. rank: this
+    process writes a manifest of its own; all are read together."""
 
     def __init__(self, folder: Path, rank: int | None = None):
         self.folder = folder
@@ -45,7 +44,7 @@ class Gallery:
                 self._take(row)
 
     def __len__(self) -> int:
-        """Pictures; failures are not counted."""
+        """The number of pictures, without failures."""
         return sum(1 for _ in self)
 
     def __contains__(self, key: PictureKey) -> bool:
@@ -61,11 +60,12 @@ class Gallery:
 
     @property
     def heading(self) -> ManifestRow:
-        """Whose pictures these are; empty where nobody has said so."""
+        """Whose pictures these are; empty if the gallery does not state it."""
         return read_heading(self.folder) or {}
 
     def add(self, case: str, seed: int, picture: Image.Image, facts: Mapping[str, Any]) -> Path:
-        """The picture and its line. facts: prompt, task, category, grid, guidance - what a reader must know."""
+        """Adds the picture and its line. facts: prompt, task, category, grid, guidance; everything a reader must
+        know."""
         plain = rgb_or_rgba(picture)
         name = f"pictures/{pixel_hash(plain)}.png"
         if not (self.folder / name).is_file():
@@ -81,11 +81,11 @@ class Gallery:
         return self._rows[case, seed]
 
     def path(self, case: str, seed: int) -> Path:
-        """Where the picture of this case and seed is."""
+        """The file of the picture of this case and seed."""
         return self.folder / str(self._rows[case, seed]["file"])
 
     def picture(self, case: str, seed: int) -> Image.Image:
-        """RGB.
+        """The picture in RGB.
 
         Raises:
             GalleryError: the file is torn.
@@ -101,8 +101,8 @@ class Gallery:
         self._take(row)
 
     def _take(self, row: ManifestRow) -> None:
-        """The last word on a case and seed; but a failure does not undo a picture, and a picture that is gone is
-        not one."""
+        """The last line about a case and seed counts. But a failure does not replace a picture, and a picture whose
+        file is gone does not count."""
         key = str(row["case"]), int(row["seed"])
         if row.get("status", "drawn") == "drawn":
             if (self.folder / row["file"]).is_file():
@@ -116,10 +116,10 @@ def _drawn(row: ManifestRow | None) -> bool:
 
 
 def read_heading(folder: Path) -> ManifestRow | None:
-    """The content of gallery.json; None where there is none.
+    """The content of gallery.json; None if there is none.
 
     Raises:
-        GalleryError: it is there and is no heading.
+        GalleryError: the file exists and is no heading.
     """
     path = folder / HEADING
     if not path.is_file():
@@ -134,10 +134,10 @@ def read_heading(folder: Path) -> ManifestRow | None:
 
 
 def open_gallery(folder: Path) -> Gallery:
-    """A gallery that is there, for reading.
+    """An existing gallery, for reading.
 
     Raises:
-        GalleryError: it is not.
+        GalleryError: there is none.
     """
     if read_heading(folder) is None:
         raise GalleryError(
@@ -153,7 +153,8 @@ def begin_gallery(
     """The gallery of this system for this suite, new or continued.
 
     Args:
-        suite: its name, version and hash. model: fingerprint, steps, guidance, dtype - what makes pictures others.
+        suite: its name, version and hash.
+        model: fingerprint, steps, guidance, dtype: everything that changes the pictures.
 
     Raises:
         GalleryError: the folder holds another system's or another suite's pictures, or something else.
@@ -176,7 +177,7 @@ def begin_gallery(
 
 
 def refuse_other_suite(folder: Path, suite: Mapping[str, Any]) -> None:
-    """Asked before a model is loaded.
+    """Called before a model is loaded.
 
     Raises:
         GalleryError: `folder` holds pictures for another suite.
@@ -187,7 +188,7 @@ def refuse_other_suite(folder: Path, suite: Mapping[str, Any]) -> None:
 
 
 def _strange(folder: Path) -> list[str]:
-    """What no unfinished start of ours leaves."""
+    """Files that no unfinished start of ours leaves behind."""
     if not folder.exists():
         return []
     if not folder.is_dir():

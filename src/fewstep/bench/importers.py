@@ -1,12 +1,12 @@
-"""Suites of published benchmarks, from files that their makers publish and the user has downloaded.
+"""Suites of published benchmarks, from files that their authors publish and the user has downloaded.
 
-Their categories, ids and numbers of seeds stay theirs. Nothing is fetched; each benchmark has its own licence.
+They keep their categories, ids and numbers of seeds. Nothing is fetched; each benchmark has its own licence.
 
     gedit     GEdit-Bench: parquet with task_type, key, instruction, instruction_language, input_image_raw
     imgedit   ImgEdit-Bench: basic_edit.json or singleturn.json {key: {id: picture, prompt, edit_type}}, pictures beside
     longtext  LongText-Bench: text_prompts.jsonl with prompt_id, prompt, category, text (the lines to be read)
     geneval   GenEval: evaluation_metadata.jsonl with tag, include, prompt
-    oneig     OneIG-Bench: OneIG-Bench.csv with category, id, prompt_en; scripts/text/text_content.csv where it is there
+    oneig     OneIG-Bench: OneIG-Bench.csv with category, id, prompt_en; scripts/text/text_content.csv if it is there
 """
 
 import csv
@@ -61,7 +61,7 @@ def import_suite(layout: str, source: Path, to: Path, language: str | None = Non
 
 
 def gedit(source: Path, chinese: bool) -> ImportedSuite:
-    """Instructions of one language; the picture as its maker uploaded it (input_image_raw)."""
+    """Instructions of one language; the picture as its author uploaded it (input_image_raw)."""
     files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
     if not files or any(file.suffix != ".parquet" for file in files):
         raise SuiteError(f"{source} holds no .parquet file; name the folder that GEdit-Bench was downloaded into")
@@ -82,7 +82,7 @@ def _gedit(files: Sequence[Path], language: str) -> Iterator[DraftCase]:
 
 
 def imgedit(source: Path, chinese: bool) -> ImportedSuite:
-    """The single-turn part. Keys of the file are the published names of answers."""
+    """The single-turn part. The file's keys are the published names of the answers."""
     _english_only("ImgEdit-Bench", chinese)
     file = _file(source, ("basic_edit.json", "singleturn.json"))
     content = _json(file)
@@ -123,7 +123,7 @@ def _longtext(file: Path) -> Iterator[DraftCase]:
 
 
 def geneval(source: Path, chinese: bool) -> ImportedSuite:
-    """Objects with their counts, colours and positions go into `expect`, as a detector is asked for them."""
+    """Objects with their counts, colours and positions go into `expect`, for a detector."""
     _english_only("GenEval", chinese)
     file = _file(source, ("evaluation_metadata.jsonl",))
     return ImportedSuite(_heading("geneval", "t2i", seeds=PUBLISHED_SEEDS), _geneval(file))
@@ -212,7 +212,7 @@ def _json(file: Path) -> Any:
 
 
 def _csv(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows; none where there is no file."""
+    """The rows; none if there is no file."""
     if not file.is_file():
         return []
     reader = csv.DictReader(io.StringIO(_read(file)))
@@ -239,7 +239,7 @@ def _text(row: _Row, name: str, where: str) -> str:
 
 
 def _parquet(file: Path) -> Iterator[_Row]:
-    """Row by row: pictures lie in the rows."""
+    """Row by row, because the rows hold pictures."""
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:

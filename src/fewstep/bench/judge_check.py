@@ -1,7 +1,7 @@
-"""Is a judge fit to judge, and is it still the one it was? It answers the canaries, and figures say how well.
+"""Is a judge fit to judge, and is it still the same one? It answers the canaries, and figures say how well.
 
-A check's files: NNN.attempts.jsonl, and NNN.json once it is complete. The next check asks everything anew, because
-drift shows only in new answers. baseline.json is a check that later ones are held against.
+A check's files: NNN.attempts.jsonl, and NNN.json once it is complete. The next check asks everything anew, because only
+new answers can show drift. baseline.json is the check that later ones are compared with.
 """
 
 import hashlib
@@ -33,20 +33,20 @@ from fewstep.runtime.errors import JudgeError
 BASELINE = "baseline.json"
 FORMAT = 1
 ORDERED = ("quality", "text", "edit")
-LEAST_ORDER = 0.9  # ours, as all limits here: share of ordered pairs a fit judge gets right
+LEAST_ORDER = 0.9  # ours, like all limits here: share of ordered pairs that a fit judge gets right
 LEAST_VALID = 0.98
 MOST_REFUSED = 0.02
-MOST_LIFT = 0.25  # points of score that a painted demand may gain
-SHIFT = 0.1  # points of mean score; a surer but smaller shift is no alarm
+MOST_LIFT = 0.25  # most points of score that a painted demand may gain
+SHIFT = 0.1  # points of mean score; a smaller shift raises no alarm, however certain it is
 FALL_OF_ORDER, FALL_OF_VALID = 0.05, 0.02
 
 
 @dataclass(frozen=True)
 class CheckFigures:
-    """order: share of ordered pairs put right, a tie counts half; order_of: by kind. spread: mean standard deviation
-    of one canary's scores over repeats, in points; None without repeats. valid: share of the answers that were the JSON
-    asked for; refused: share of all questions. lift: points that a demand for a high score gains. unscored: questions
-    without a score. models: as the server named itself."""
+    """order: share of ordered pairs in the right order, a tie counts half; order_of: by kind. spread: mean standard
+    deviation of one canary's scores over repeats, in points; None without repeats. valid: share of the answers that
+    were the JSON asked for; refused: share of all questions. lift: points that a demand for a high score gains.
+    unscored: questions without a score. models: as the server names itself."""
 
     order: Estimate
     order_of: dict[str, Estimate]
@@ -61,7 +61,7 @@ class CheckFigures:
 
 @dataclass(frozen=True)
 class JudgeCheck:
-    """One check: its number, its figures, the mean score of each canary, and what to be alarmed about."""
+    """One check: its number, its figures, the mean score of each canary, and its alarms."""
 
     number: int
     figures: CheckFigures
@@ -71,7 +71,7 @@ class JudgeCheck:
 
 
 def check_requests(endpoint: Endpoint) -> list[JudgeRequest]:
-    """Every canary, asked at least twice: one answer says nothing about spread."""
+    """Every canary, asked at least twice: one answer says nothing about the spread."""
     loaded = {task: protocols.load_protocol(protocols.default_protocol(task), task) for task in ("t2i", "edit")}
     questions = []
     for canary in all_canaries():
@@ -84,7 +84,7 @@ def check_requests(endpoint: Endpoint) -> list[JudgeRequest]:
 
 
 def next_check_number(folder: Path) -> int:
-    """The number of the check to make: the one that was begun and not ended, or a new one."""
+    """The number of the next check: the one that was begun and not finished, or a new one."""
     done = [int(path.stem) for path in folder.glob("[0-9][0-9][0-9].json")]
     return max(done, default=0) + 1
 
@@ -94,7 +94,7 @@ def attempts_path(folder: Path, number: int) -> Path:
 
 
 def refuse_foreign_baseline(folder: Path, endpoint: Endpoint) -> None:
-    """Before anything is asked: what the answers will be held against has to be of this judge and these pictures.
+    """Called before anything is asked: the baseline has to be of this judge and these pictures.
 
     Raises:
         JudgeError: it is not.
@@ -109,7 +109,7 @@ def refuse_foreign_baseline(folder: Path, endpoint: Endpoint) -> None:
 def finish_check(
     folder: Path, number: int, endpoint: Endpoint, wanted: Sequence[JudgeRequest], attempts: Attempts, keep: bool
 ) -> JudgeCheck:
-    """The check that the attempts amount to, written; `keep` makes it the baseline, before it is compared."""
+    """Computes the check from the attempts and writes it. `keep` makes it the baseline before it is compared."""
     scores, figures = _scores(wanted, attempts), _figures(wanted, attempts)
     told = {
         "format": FORMAT,
@@ -130,7 +130,7 @@ def finish_check(
 
 @cache
 def canaries_hash() -> str:
-    """A hash of every canary, and of the words that it is asked with."""
+    """A hash of every canary and of the words of its question."""
     h = hashlib.blake2b(digest_size=8)
     for canary in all_canaries():
         protocol = protocols.load_protocol(protocols.default_protocol(canary.task), canary.task)
@@ -195,7 +195,7 @@ def _lift(scores: Mapping[str, float]) -> Estimate:
 
 
 def _unfit(figures: CheckFigures) -> list[str]:
-    """What a judge of any age should not do."""
+    """Faults that no judge may have, with or without a baseline."""
     said = []
     order, lift = figures.order.value, figures.lift.value
     if order is None or order < LEAST_ORDER:

@@ -1,7 +1,7 @@
-"""One name, one judge: whose scores may stand in one table.
+"""One name, one judge: whose scores may be compared in one table.
 
-A judge is a model with its parameters, asked in certain words. Galleries know it by the name in its file, and a file
-is soon edited between two passes: so it is the verdicts themselves that are asked who gave them.
+A judge is a model with its parameters, asked in certain words. Galleries know it by the name in its file, and that file
+is easily edited between two passes. So the verdicts themselves are checked for who gave them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ _Seen = Iterable[tuple[Path, str, Iterable[_Line]]]  # gallery, judge, its lines
 
 
 def refuse_two_judges(seen: _Seen) -> None:
-    """What is not stated (verdicts of older versions, or of other programs) is not held against anyone.
+    """A fact that a verdict does not state (older versions, other programs) is not compared.
 
     Raises:
         JudgeError: two galleries hold, under one name, answers of two models or two sets of parameters, or to two
@@ -35,7 +35,7 @@ def refuse_two_judges(seen: _Seen) -> None:
 
 
 def _facts(line: _Line) -> list[tuple[str, str, str]]:
-    """What, of which rubric, and its value."""
+    """The name of the fact, its rubric, and its value."""
     rubric = str(line.get("rubric") or "")
     task = str(line.get("task") or "")
     told = [("protocol", task, line.get("protocol")), ("wording", f"{task}/{rubric}", line.get("words"))]
@@ -45,7 +45,7 @@ def _facts(line: _Line) -> list[tuple[str, str, str]]:
 
 
 def renamed_models(seen: _Seen) -> dict[str, list[str]]:
-    """Judges whose server named its model differently at times: one was asked for, and two may have answered."""
+    """Judges whose server named its model in different ways: one model was asked for, and two may have answered."""
     named: dict[str, dict[str, None]] = {}
     for _, judge, lines in seen:
         named.setdefault(judge, {}).update({str(m): None for line in lines if (m := line.get("model"))})

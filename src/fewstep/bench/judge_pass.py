@@ -1,4 +1,4 @@
-"""A gallery before its judge: what is to be asked, and the verdicts that the attempts add up to."""
+"""A judge's pass over one gallery: the questions to ask, and the verdicts that follow from the attempts."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -32,10 +32,10 @@ from fewstep.runtime.errors import GalleryError
 
 @dataclass(frozen=True)
 class JudgePass:
-    """One judge's work on one gallery under one protocol: every question of it, asked or not."""
+    """One judge's work on one gallery under one protocol: all its questions, asked or not."""
 
     folder: Path
-    judge: str  # names the files: the endpoint's name, and the protocol where it is not the usual one
+    judge: str  # names the files: the endpoint's name, and the protocol if it is not the default one
     endpoint: Endpoint
     wanted: tuple[JudgeRequest, ...]
 
@@ -48,7 +48,7 @@ class JudgePass:
         return verdicts_path(self.folder, self.judge)
 
     def write(self, attempts: Attempts) -> list[Verdict]:
-        """The verdicts file, made of the attempts that stand. One answer may serve several cases with the same
+        """Writes the verdicts file from the attempts that count. One answer may serve several cases with the same
         picture and prompt; the first of them has its cost."""
         verdicts: list[Verdict] = []
         paid: set[RequestKey] = set()
@@ -65,8 +65,8 @@ class JudgePass:
 
 
 def first_pictures(wanted: Sequence[JudgeRequest], limit: int | None) -> Sequence[JudgeRequest]:
-    """Questions about the first `limit` pictures (or pairs) of a fixed shuffle, the same for every system and judge;
-    all without a limit."""
+    """Questions about the first `limit` pictures (or pairs) of a fixed shuffle, which is the same for every system and
+    judge. All without a limit."""
     if limit is None:
         return wanted
     chosen = set(sorted({_place(request) for request in wanted})[:limit])
@@ -74,7 +74,7 @@ def first_pictures(wanted: Sequence[JudgeRequest], limit: int | None) -> Sequenc
 
 
 def _place(request: JudgeRequest) -> str:
-    """Where a picture comes in the shuffle."""
+    """A picture's position in the shuffle."""
     told = f"{request.question.about['case']}/{request.question.about['seed']}"
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
@@ -84,10 +84,11 @@ def attempts_of(folder: Path, judge: str) -> Path:
 
 
 def plan_judge_pass(gallery: Path, endpoint: Endpoint, protocol: str | None) -> JudgePass:
-    """What this judge is to be asked about a gallery. Every picture is read, so that nothing torn is found late.
+    """The questions for this judge about a gallery. Every picture is read, so a torn one is found early.
 
     Raises:
-        GalleryError, SuiteError: no gallery, or not the suite it was made for. CaseError: a torn picture.
+        GalleryError, SuiteError: no gallery, or not the suite it was made for.
+        CaseError: a torn picture.
         JudgeError: a protocol that is unknown or for another task.
     """
     opened, suite = open_gallery(gallery), suite_of(gallery)
@@ -118,7 +119,7 @@ def rows_with_questions(gallery: Gallery, suite: Suite) -> Iterator[tuple[dict[s
 
 
 def references_of(question: Question, seen: dict[Path, LazyPicture]) -> tuple[LazyPicture, ...]:
-    """The question's source pictures; `seen` keeps those that several pictures share."""
+    """The question's source pictures. `seen` caches those that several pictures share."""
     for path in question.case.references:
         if path not in seen:
             seen[path] = picture_of_file(path, question.case.where)
@@ -126,7 +127,7 @@ def references_of(question: Question, seen: dict[Path, LazyPicture]) -> tuple[La
 
 
 def read_pictures(gallery: Gallery, rows: Sequence[dict[str, Any]]) -> list[LazyPicture]:
-    """The rows' pictures, read by several threads: unpacking a PNG leaves the interpreter's lock."""
+    """The rows' pictures, read by several threads: decoding a PNG releases the interpreter's lock."""
 
     def one(row: dict[str, Any]) -> LazyPicture:
         case, seed = str(row["case"]), int(row["seed"])
@@ -137,7 +138,7 @@ def read_pictures(gallery: Gallery, rows: Sequence[dict[str, Any]]) -> list[Lazy
 
 
 def case_facts(question: Question, row: dict[str, Any]) -> dict[str, Any]:
-    """What a record says of the case."""
+    """The part of a record that describes the case."""
     case = question.case
     return {"case": case.id, "seed": int(row["seed"]), "task": case.task, "category": case.category}
 

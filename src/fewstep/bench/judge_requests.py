@@ -1,7 +1,7 @@
-"""One question to a judge, identified by what the judge is shown and told - never by where it lies.
+"""One question to a judge, identified by the pictures and words it contains, never by where they are stored.
 
 The key covers the pixels of every picture, the prompt, the protocol's words, the model and its parameters. Renamed
-folders, another server of the same model and a PNG saved again keep it; any change of what is asked makes a new one.
+folders, another server of the same model and a PNG saved again keep it. Any change of the question makes a new key.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def _of_file(path: Path, where: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class JudgeQuestion:
-    """What is asked. answers: one picture to rate, or a pair. about: what a record says of it (case, seed, ...)."""
+    """One question. answers: one picture to rate, or a pair. about: what a record states about it (case, seed, ...)."""
 
     protocol: JudgeProtocol
     prompt: str
@@ -69,7 +69,7 @@ class JudgeQuestion:
 
     @property
     def words(self) -> str:
-        """A hash of all that is sent but the case."""
+        """A hash of everything that is sent, except the case."""
         return _words(self.protocol, self.rubric)
 
     def key(self, endpoint: Endpoint) -> str:
@@ -91,7 +91,7 @@ class JudgeQuestion:
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """A brief to be put to a judge for the repeat-th time."""
+    """A question to a judge, in its repeat-th repetition."""
 
     question: JudgeQuestion
     key: str
@@ -99,19 +99,20 @@ class JudgeRequest:
 
     @property
     def request_key(self) -> tuple[str, int]:
-        """What no two calls may share."""
+        """Unique for each call."""
         return self.key, self.repeat
 
 
 def requests_of(questions: Sequence[JudgeQuestion], endpoint: Endpoint) -> list[JudgeRequest]:
-    """Every brief as often as declared, each repeat after all of the one before: a stopped pass has seen all cases."""
+    """Every question as often as declared, each repeat after all of the one before. So a pass that was stopped has
+    covered all cases evenly."""
     keys = [question.key(endpoint) for question in questions]
     pairs = list(zip(questions, keys, strict=True))
     return [JudgeRequest(question, key, repeat) for repeat in range(endpoint.repeats) for question, key in pairs]
 
 
 def judge_hash(endpoint: Endpoint) -> str:
-    """What makes a judge another one: model, parameters, and the size at which it is shown pictures."""
+    """A hash of what identifies a judge: model, parameters, and the largest size of the pictures it gets."""
     told = json.dumps([endpoint.model, endpoint.parameters, endpoint.max_side], sort_keys=True, default=str)
     return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A pass: questions to a judge, each answer on disk before it counts."""
+"""A pass: requests to a judge, with each answer written to disk before it counts."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ from fewstep.runtime.errors import (
     Unsent,
 )
 
-PATCH = 32  # px, ours: where nothing is declared, a token of a picture is about so wide (Qwen3-VL)
-CHARACTERS = 3.5  # of English to a token, ours
-ENOUGH = 20  # answers from which on their tokens, not a guess, make the estimate
+PATCH = 32  # px, ours: side of the square of a picture that makes one token, if nothing is declared (Qwen3-VL)
+CHARACTERS = 3.5  # of English text per token, ours
+ENOUGH = 20  # with at least this many answers the estimate uses their tokens, not a guess
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a pass would take. measured: from earlier answers of this judge, or guessed from sizes and lengths. cost:
-    None where no price is declared."""
+    """What a pass would take. measured: from earlier answers of this judge; otherwise guessed from sizes and lengths.
+    cost: None if no price is declared."""
 
     calls: int
     pictures: int
@@ -45,15 +45,15 @@ def ask_judge(
     advance: Callable[[str], object] = lambda status: None,
     give_up_after: int | None = None,
 ) -> None:
-    """Asks all that waits and records every attempt.
+    """Sends all waiting requests and records every attempt.
 
     Args:
-        advance: told the status of each answer.
-        hopeful: answers without any verdict after which this pass is given up; None never gives up.
+        advance: called with the status of each answer.
+        give_up_after: the number of answers without any verdict after which this pass is given up; None never gives up.
 
     Raises:
-        EndpointError, BudgetSpent: see `Client.ask`; or the first `hopeful` answers were all of no use. What was
-            answered until then is on disk.
+        EndpointError, BudgetSpent: see `Client.ask`. EndpointError also if none of the first `give_up_after` answers is
+            a verdict. Answers until then are on disk.
     """
     ended: list[str] = []
 
@@ -109,7 +109,7 @@ async def _ask(request: JudgeRequest, client: Client, attempts: Attempts) -> str
 
 
 def estimate_cost(waiting: Sequence[JudgeRequest], endpoint: Endpoint, attempts: Attempts) -> CostEstimate:
-    """What asking all that waits would take, without asking anything."""
+    """What all waiting requests would take; nothing is sent."""
     pictures = sum(len(request.question.pictures) for request in waiting)
     tokens = attempts.of("tokens")
     measured = len(tokens) >= ENOUGH
@@ -151,7 +151,8 @@ def _picture_tokens(size: tuple[int, int], endpoint: Endpoint) -> float:
 
 @dataclass(frozen=True)
 class PassSummary:
-    """Questions by status, those without an answer as "waiting"; the models that answered; and what was spent."""
+    """Questions by status, those without an answer as "waiting"; the models that answered; and the tokens, cost and
+    time."""
 
     statuses: dict[str, int]
     models: tuple[str, ...]

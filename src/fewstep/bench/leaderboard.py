@@ -1,6 +1,6 @@
-"""The rank table with what it can be trusted for: intervals, P(rank), bands of the indistinguishable.
+"""The rank table and how far it can be trusted: intervals, P(rank), and bands of systems that cannot be told apart.
 
-All systems are resampled together (`resampling.py`), so what is said about an order is said about differences of pairs.
+All systems are resampled together (`resampling.py`), so statements about an order rest on paired differences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ from fewstep.bench.statistics import (
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """One system. rank is None where it is withheld, and `why` says so. band: systems of one number are not told apart
-    from the band's best. p_rank[r - 1]: share of resamples in which it is r-th."""
+    """One system. rank is None if it is withheld; `why` states the reason. band: a system is not shown to be worse than
+    the best system of its band. p_rank[r - 1]: share of resamples in which it is r-th."""
 
     system: str
     rank: int | None
@@ -48,10 +48,10 @@ class LeaderboardEntry:
 
 
 def leaderboard(scores: Scores, seed: int = 0) -> list[LeaderboardEntry]:
-    """Best first; those whose rank is withheld at the end. Ranks count only the systems that have one.
+    """Best first; systems without a rank come last. Ranks count only the systems that have one.
 
-    scores: for every system, judge and category a record for each case and seed asked, None where a score is missing.
-    Systems must have the same judges and categories.
+    scores: for every system, judge and category a record for each case and seed asked; its score is None if missing.
+    All systems must have the same judges and categories.
     """
     ranked = {name: judges for name, judges in scores.items() if why_unranked(judges) is None}
     rest = {name: judges for name, judges in scores.items() if name not in ranked}
@@ -64,7 +64,7 @@ def leaderboard(scores: Scores, seed: int = 0) -> list[LeaderboardEntry]:
 
 
 def why_unranked(judges: Mapping[str, Mapping[str, Sequence[Any]]]) -> str | None:
-    """Why a system gets no rank; None where it gets one."""
+    """Why a system gets no rank; None if it gets one."""
     for judge, cells in judges.items():
         each = coverage_of_cells(cells)
         if not each.enough:
@@ -100,7 +100,7 @@ def _ranked(scores: Scores, seed: int) -> list[LeaderboardEntry]:
 
 def p_rank(drawn: Floats) -> Floats:
     """(systems, systems): row i, column r - 1 is the share of resamples (rows of `drawn`) in which system i is r-th.
-    All NaN where nothing could be resampled."""
+    All NaN if nothing could be resampled."""
     n = drawn.shape[1]
     if np.isnan(drawn).any():
         return np.full((n, n), np.nan)
@@ -109,9 +109,10 @@ def p_rank(drawn: Floats) -> Floats:
 
 
 def bands(points: Floats, drawn: Floats) -> list[int]:
-    """Band number of each system, systems in falling order of points: a band holds those not shown to be worse than
-    its first. Shown: their difference exceeds what the largest of ALL pairs' differences reaches by chance in 5 % of
-    resamples (max-t), so that no pair is separated by having been looked at among many."""
+    """Band number of each system; the systems come in falling order of points. A band holds those not shown to be worse
+    than its first. Shown: the difference exceeds the 95 % quantile of the largest of ALL pairs' differences under
+    resampling. This max-t correction (Westfall and Young 1993) keeps a pair from being separated only because many
+    pairs were looked at."""
     n = len(points)
     if n == 1:
         return [1]
@@ -141,7 +142,7 @@ class _Drawn:
     resampled: Floats
 
     def standing(self, i: int, **rest: Any) -> LeaderboardEntry:
-        """System i's means with their intervals; `rest` is what else its standing says."""
+        """System i's means with their intervals. `rest`: the entry's other fields."""
         name, judges, categories = list(self.scores)[i], judges_of(self.scores), categories_of(self.scores)
         cells = {
             judge: {c: self._estimate(i, [j], [k]) for k, c in enumerate(categories)} for j, judge in enumerate(judges)

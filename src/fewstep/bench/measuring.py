@@ -1,5 +1,5 @@
-"""Metrics over a whole gallery: what is measured is not measured again, and the files are the same whoever stopped
-when."""
+"""Metrics over a whole gallery. A picture is not measured twice, and the files are the same whenever a run was
+stopped."""
 
 import hashlib
 import json
@@ -36,15 +36,15 @@ def run_metrics(
     workers: int = 1,
     advance: Callable[[int, int], object] = lambda done, of: None,
 ) -> dict[str, list[Measurement]]:
-    """Every metric's records on every row of the gallery, in the order of its suite. Lines are kept as they come; at
-    the end each file is written whole, in that order.
+    """Every metric's records on every row of the gallery, in the order of its suite. Lines are appended as they come;
+    at the end each file is written whole, in that order.
 
     Args:
-        workers: processes; more than this one need metrics whose functions can be imported there.
-        advance: told cases done, and of how many.
+        workers: processes. With more than one, the metrics' functions must be importable in them.
+        advance: called with the number of cases done, and of how many.
 
     Raises:
-        GalleryError, SuiteError: no gallery, or one whose suite is not there.
+        GalleryError, SuiteError: no gallery, or one whose suite is missing.
     """
     bench = _Bench(open_gallery(folder))
     found = {metric.name: _current(bench, metric) for metric in metrics}
@@ -83,7 +83,7 @@ class _Bench:
             yield from self.shots_of(case)
 
     def shots_of(self, case: str) -> list[GalleryPicture]:
-        """The case's pictures. Each sees the others."""
+        """The case's pictures. Each has access to the others."""
         question, rows = self.cases[case]
         alone = [GalleryPicture(row, question, self.suite, self.gallery) for row in rows]
         return [
@@ -95,7 +95,7 @@ class _Bench:
 
 
 def measurement_key(metric: Metric, shot: GalleryPicture) -> str:
-    """A hash of everything that this metric's values of this picture depend on."""
+    """A hash of everything that this metric's values for this picture depend on."""
     siblings = sorted(str(each.row.get("file")) for each in shot.siblings) if metric.of_case else []
     told = [metric.name, metric.version, metric.tools(), shot.suite.hash, shot.row, siblings]
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -117,7 +117,7 @@ def measure_picture(metric: Metric, shot: GalleryPicture) -> Measurement:
 
 
 def _current(bench: _Bench, metric: Metric) -> dict[tuple[str, int], Measurement]:
-    """The records that are there and not out of date."""
+    """The existing records that are not out of date."""
     known = measurements.read_metric(bench.gallery.folder, metric.name)
     keys = {shot.key: measurement_key(metric, shot) for shot in bench.shots()}
     return {key: each for key, each in known.items() if keys.get(key) == each.key}

@@ -1,6 +1,6 @@
-"""What a judge said of two systems' pictures side by side, and what the answers add up to.
+"""A judge's answers about two systems' pictures side by side, and the figures computed from them.
 
-A judge that likes what it is shown first gives itself away: the same pair in the other order gets the other answer.
+A judge that prefers what it sees first is exposed by asking in both orders: the same pair then gets the other answer.
 Files: GALLERY_A/pairs/<system B>/<judge>.jsonl, a line for each order of each pair.
 """
 
@@ -19,8 +19,8 @@ WON = {"A": "first", "B": "second", "tie": "tie"}
 
 @dataclass(frozen=True)
 class PairVerdict:
-    """One answer about one pair in one order. first, second: systems as they were shown. won: "first", "second" or
-    "tie" exactly where status is "ok": a pair that got no answer is no tie."""
+    """One answer about one pair in one order. first, second: the systems in the order in which they were shown. won:
+    "first", "second" or "tie" exactly if status is "ok"; a pair without an answer is no tie."""
 
     key: str
     case: str
@@ -50,9 +50,9 @@ def read_pairs(path: Path) -> list[PairVerdict]:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """wins: of the first gallery's system, ties half, over pairs that have both orders. order_effect: wins of what was
-    shown first minus wins of what was shown second, over all answers; 0 for a judge without that habit. agreement:
-    share of pairs whose two orders say the same. half: pairs with one order only, left out of wins."""
+    """wins: of the first gallery's system, ties count half, over pairs that have both orders. order_effect: the share
+    of wins of the first picture minus that of the second, over all answers; 0 for a judge without this bias. agreement:
+    share of pairs whose two orders give the same answer. half: pairs with one order only, not counted in wins."""
 
     wins: Estimate
     ties: Estimate
@@ -63,7 +63,7 @@ class PairFigures:
 
 
 def pair_figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
-    """What the answers add up to for `system`; intervals resample whole cases."""
+    """The figures for `system`. Intervals resample whole cases."""
     answered = [verdict for verdict in verdicts if verdict.status == "ok"]
     orders: dict[tuple[str, int, int], dict[str, float]] = {}
     for verdict in answered:
@@ -102,5 +102,5 @@ def pair_verdict_of(record: Mapping[str, Any]) -> PairVerdict:
 
 
 def folder_name(name: str) -> str:
-    """A system's name as a folder's."""
+    """A system's name as the name of a folder."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)

@@ -1,5 +1,5 @@
-"""Two galleries before a judge, picture by picture, each pair in both orders: what is to be asked, and the verdicts
-that the attempts add up to."""
+"""A judge's pass over two galleries, picture by picture, each pair in both orders: the questions to ask, and the
+verdicts that follow from the attempts."""
 
 import json
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class PairJudgePass:
         return self.folder / f"{self.judge}.jsonl"
 
     def write(self, attempts: Attempts) -> list[PairVerdict]:
-        """The verdicts file, made of the attempts that stand."""
+        """Writes the verdicts file from the attempts that count."""
         found: list[PairVerdict] = []
         paid: set[RequestKey] = set()
         for request in self.wanted:
@@ -67,10 +67,11 @@ class PairJudgePass:
 
 
 def plan_pair_pass(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -> PairJudgePass:
-    """What this judge is to be asked about two galleries of one suite; files go beside the first.
+    """The questions for this judge about two galleries of one suite. Files go beside the first gallery.
 
     Raises:
-        GalleryError: not of one suite, of one name, or without a common picture. JudgeError, CaseError: as `sitting`.
+        GalleryError: not of one suite, of one name, or without a common picture.
+        JudgeError, CaseError: as `plan_judge_pass`.
     """
     galleries, suite = (open_gallery(a), open_gallery(b)), _common_suite(a, b)
     chosen = protocols.load_protocol(protocol or "pair-v1", suite.task)
@@ -119,7 +120,7 @@ def _both_orders(
 
 
 def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
-    """What the two systems are called: as their galleries say, or by their folders where both say the same."""
+    """The names of the two systems: as their galleries state, or those of their folders if both state the same."""
     said = [str(gallery.heading["system"]) for gallery in galleries]
     names = said if said[0] != said[1] else [gallery.folder.resolve().name for gallery in galleries]
     if folder_name(names[0]) == folder_name(names[1]):

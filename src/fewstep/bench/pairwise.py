@@ -1,12 +1,12 @@
-"""Who wins duels: Davidson's model with ties and the advantage of being shown first, and plain win rates.
+"""Strengths from duels: Davidson's model with ties and the advantage of being shown first; and plain win rates.
 
 Davidson (1970), with the order effect of Davidson and Beaver (1977), in logarithms: strength s_i = log pi_i,
 
     P(first wins) : P(second wins) : P(tie)  =  exp(s_i + delta) : exp(s_j) : exp(nu + (s_i + s_j + delta) / 2)
 
-delta is the advantage of the first place, exp(nu) how readily the judge calls a tie. Without ties and with delta = 0 it
-is the model of Bradley and Terry. A weak normal prior on the strengths keeps them finite where a system wins or loses
-every duel, where the likelihood alone has no maximum.
+delta is the advantage of the first place; exp(nu) is the judge's tendency to call a tie. Without ties and with delta =
+0 this is the model of Bradley and Terry (1952). If a system wins or loses every duel, the likelihood alone has no
+maximum; a weak normal prior on the strengths keeps them finite.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from fewstep.bench.statistics import (
     Floats,
 )
 
-PRIOR_SD = 3.0  # ours; in log odds: 95 % of strengths within a 400-fold advantage, and 1,000 duels outweigh it
+PRIOR_SD = 3.0  # ours; log odds: 95 % of strengths lie within a 400-fold advantage, and 1,000 duels outweigh it
 Won = Literal["first", "second", "tie"]
 
 
 @dataclass(frozen=True)
 class Duel:
-    """One answer of a judge who saw two systems' pictures of one case; first and second as they were shown."""
+    """One answer of a judge who saw two systems' pictures of one case, in the order first, second."""
 
     case: str
     first: str
@@ -41,7 +41,7 @@ class Duel:
 @dataclass(frozen=True)
 class Strengths:
     """Strengths in log odds, their mean 0. first_place: delta, as an advantage in log odds. tie: the share of ties
-    between equals. None where no duel could tell: no tie, or every pair always shown in one order."""
+    between equals. None if no duel could tell: no tie, or every pair always shown in one order."""
 
     systems: dict[str, Estimate]
     first_place: Estimate
@@ -49,9 +49,10 @@ class Strengths:
 
 
 def davidson(duels: Sequence[Duel], prior_sd: float = PRIOR_SD, order_effect: bool = True) -> Strengths:
-    """Fits strengths; intervals are normal, with the sandwich covariance clustered by case.
+    """Fits strengths. Intervals are normal, with the sandwich covariance clustered by case (Liang and Zeger 1986).
 
-    prior_sd: of the strengths; infinity is none, and then every system must have won and lost (or tied) somewhere.
+    prior_sd: of the strengths, in log odds. Infinity means no prior; then every system must have won and lost (or tied)
+    somewhere.
     """
     assert duels, "no duel, no strength"
     design = _design(duels)
@@ -69,7 +70,8 @@ def davidson(duels: Sequence[Duel], prior_sd: float = PRIOR_SD, order_effect: bo
 
 
 def win_rates(duels: Sequence[Duel]) -> dict[tuple[str, str], Estimate]:
-    """(a, b) -> the share of their duels that a won, ties half, both orders together; cases resampled whole."""
+    """(a, b) -> the share of their duels that a won, ties counting half, both orders together. Intervals resample whole
+    cases."""
     points: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for duel in duels:
         of_first = {"first": 1.0, "tie": 0.5, "second": 0.0}[duel.won]
@@ -80,7 +82,8 @@ def win_rates(duels: Sequence[Duel]) -> dict[tuple[str, str], Estimate]:
 
 @dataclass(frozen=True)
 class _Design:
-    """rows: (duels, 3, parameters), what each outcome's logit is made of; parameters are strengths, delta, nu."""
+    """rows: (duels, 3, parameters), the coefficients of each outcome's logit. The parameters are strengths, delta,
+    nu."""
 
     systems: list[str]
     rows: Floats
@@ -109,8 +112,8 @@ def _design(duels: Sequence[Duel]) -> _Design:
 
 @dataclass(frozen=True)
 class _Fit:
-    """The penalised likelihood of the free parameters. A likelihood of sums is blind to a common strength: the prior
-    pins it, or, without one, a unit penalty on the sum alone."""
+    """The penalised likelihood of the free parameters. The likelihood depends only on differences of strengths, so it
+    does not fix a common shift. The prior fixes it; without one, a unit penalty on the sum alone does."""
 
     design: _Design
     free: NDArray[np.bool_]
@@ -141,7 +144,7 @@ class _Fit:
         return float(-np.log(chosen).sum() + 0.5 * x @ self._penalty() @ x)
 
     def _scores(self, x: Floats) -> Floats:
-        """(duels, free parameters): each duel's slope of the log likelihood."""
+        """(duels, free parameters): the gradient of each duel's log likelihood."""
         rows = self.design.rows[:, :, self.free]
         seen = rows[np.arange(len(rows)), self.design.won]
         return np.asarray(seen - np.einsum("no,nop->np", self._chances(x), rows))
@@ -155,7 +158,7 @@ class _Fit:
         return np.asarray(np.einsum("no,nop,noq->pq", p, rows, rows) - mean.T @ mean + self._penalty())
 
     def covariance(self, x: Floats) -> Floats:
-        """The sandwich: duels of one case (both orders, several judges) are not independent."""
+        """The sandwich estimate: duels of one case (both orders, several judges) are not independent."""
         scores, case = self._scores(x), self.design.case
         clusters = int(case.max()) + 1
         sums = np.zeros((clusters, scores.shape[1]))

@@ -1,7 +1,7 @@
 """A judge's reply as numbers, strictly, or as the status that says why there are none.
 
-No answer is guessed from prose. One fence of backticks around the whole object is taken off, because it is no part of
-JSON and changes nothing; everything else that is not exactly the object asked for is "invalid".
+No answer is guessed from prose. One fence of backticks around the whole object is removed, because it is no part of the
+JSON and changes nothing. Everything else that is not exactly the object asked for is "invalid".
 """
 
 import json
@@ -25,8 +25,8 @@ FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class ParsedReply:
-    """status as in a verdict. score and sub_scores, or winner, are set exactly where it is "ok"; why where it is not,
-    or where a score lies over the cap of a failure that the judge itself names."""
+    """status as in a verdict. score and sub_scores, or winner, are set exactly if it is "ok". why is set if it is not,
+    or if a score is above the cap of a failure that the judge itself names."""
 
     status: str
     why: str | None = None
@@ -46,7 +46,7 @@ class _OutOfRange(ValueError):
 
 
 def parse_reply(reply: Reply, protocol: JudgeProtocol, rubric: str | None) -> ParsedReply:
-    """What the reply says under this protocol."""
+    """The content of the reply under this protocol."""
     if reply.status != "ok":
         return ParsedReply(reply.status, reply.why)
     try:

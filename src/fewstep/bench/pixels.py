@@ -1,4 +1,4 @@
-"""What a picture is, whoever encoded it: its pixels. The bytes of a PNG change with the version of zlib."""
+"""A picture is identified by its pixels, whoever encoded it. The bytes of a PNG change with the version of zlib."""
 
 import hashlib
 from functools import lru_cache
@@ -12,7 +12,7 @@ _Stamp = tuple[int, int]
 
 
 def rgb_or_rgba(picture: Image.Image) -> Image.Image:
-    """RGB; RGBA where something shines through."""
+    """RGBA if the picture has transparent pixels, else RGB."""
     if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
         return picture.convert("RGB")
     clear = picture.convert("RGBA")
@@ -27,7 +27,7 @@ def pixel_hash(picture: Image.Image) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """`pixel_hash` of a file; read again only where its size or time has changed.
+    """`pixel_hash` of a file; read again only if its size or time has changed.
 
     Raises:
         CaseError: no readable picture.

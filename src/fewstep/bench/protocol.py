@@ -1,7 +1,7 @@
-"""How a judge is asked: versioned files under protocols/, and the messages and schema that they make.
+"""How a judge is asked: versioned files under protocols/, and the messages and schema built from them.
 
-A protocol's name ends in its version, and its fingerprint covers every word that is sent: verdicts of differing words
-never share a key.
+A protocol's name ends in its version, and its fingerprint covers every word that is sent. So verdicts on different
+wordings never share a key.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ DATA = (
 
 
 class Rubric(Section):
-    """What is looked at in one kind of edit. caps: failure mode -> (highest overall score, when it applies)."""
+    """The criteria of one kind of edit. caps: failure mode -> (highest overall score, when it applies)."""
 
     text: str
     criteria: dict[str, str]
@@ -72,12 +72,12 @@ class JudgeProtocol(Section):
         return category if category in self.rubrics else GENERAL
 
     def fingerprint(self, rubric: str | None) -> str:
-        """A hash of all that is sent but the case."""
+        """A hash of everything that is sent, except the case."""
         told = [self.name, DATA, self.words(rubric), self.answer_schema(rubric)]
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=8).hexdigest()
 
     def answer_schema(self, rubric: str | None) -> dict[str, Any]:
-        """The JSON Schema of an answer, keys in the order in which they are to be written."""
+        """The JSON Schema of an answer, with its keys in the order in which they are to be written."""
         if self.kind == "pair":
             return _object({"winner": {"type": "string", "enum": list(WINNERS)}, "reasoning": {"type": "string"}})
         keys: dict[str, Any] = {self.score: {"type": "number"}}
@@ -92,7 +92,7 @@ class JudgeProtocol(Section):
     def messages(
         self, prompt: str, references: Sequence[EncodedPicture], answers: Sequence[EncodedPicture], rubric: str | None
     ) -> list[dict[str, Any]]:
-        """What is sent. answers: one picture to rate, or A and B."""
+        """The messages to send. answers: one picture to rate, or A and B."""
         tag = _tag(prompt)
         parts: list[str | EncodedPicture] = [
             f"{'Instruction' if references else 'Prompt'}:\n<{tag}>\n{prompt}\n</{tag}>",
@@ -105,7 +105,7 @@ class JudgeProtocol(Section):
         return [text_message("system", self.words(rubric, tag)), mixed_message("user", parts)]
 
     def words(self, rubric: str | None, tag: str = "data") -> str:
-        """The system text, its fence called `tag`."""
+        """The system text. `tag`: the name of its fence."""
         held = self.rubrics[rubric] if rubric is not None else None
         words = self.system.replace("{data}", DATA.format(tag=tag)).replace("{answer}", self._answer(rubric))
         words = words.replace("{rubric}", "" if held is None else _rubric_text(held))
@@ -136,7 +136,7 @@ def protocol_names() -> list[str]:
 
 
 def default_protocol(task: Task) -> str:
-    """The protocol of the paper's shape for a task."""
+    """The default protocol of a task, which follows the paper's."""
     return "edit-v1" if task == "edit" else "t2i-v1"
 
 
@@ -217,7 +217,7 @@ def _caps_text(rubric: Rubric) -> str:
 
 
 def _tag(prompt: str) -> str:
-    """A fence that the prompt does not hold, and could not have been written to hold."""
+    """A name for the fence that the prompt does not contain, and that its author could not have known."""
     for turn in range(1000):
         tag = f"data-{hashlib.blake2b(f'{turn}{prompt}'.encode(), digest_size=5).hexdigest()}"
         if not re.search(tag, prompt):

@@ -1,9 +1,9 @@
 """The bootstrap of averages: stratified by category, clustered by case, paired over systems and judges.
 
-The average of a system is the plain mean of its category means. To learn how far chance moves it, each category's
-cases are drawn anew with replacement - whole cases, with all their seeds, because the seeds of one prompt are not
-independent - and one drawing serves every system and every judge: what a hard case costs all of them cancels in their
-differences.
+The average of a system is the plain mean of its category means. To estimate how far chance moves it, each category's
+cases are resampled with replacement (Efron 1979). Whole cases are drawn, with all their seeds, because the seeds of one
+prompt are not independent. One resample serves every system and every judge, so the effect of a hard case on all of
+them cancels in their differences.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ Scores = Mapping[str, Mapping[str, Cells]]  # by system, then by judge
 
 
 def categories_of(scores: Scores) -> list[str]:
-    """Every category of any system, in alphabetical order: draws must not depend on who was read first."""
+    """Every category of any system, in alphabetical order, so that draws do not depend on the order of reading."""
     return sorted({name for judges in scores.values() for cells in judges.values() for name in cells})
 
 
@@ -33,15 +33,16 @@ def judges_of(scores: Scores) -> list[str]:
 
 
 def cell_means(scores: Scores) -> Floats:
-    """(systems, judges, categories): the mean of the scores that are there; NaN where there is none."""
+    """(systems, judges, categories): the mean of the existing scores; NaN if there is none."""
     shape = len(scores), len(judges_of(scores)), 0
     cells = [_mean(sums.sum(-1), counts.sum(-1))[..., None] for sums, counts in _tallies(scores)]
     return np.concatenate([np.empty(shape), *cells], axis=-1)
 
 
 def resampled_cell_means(scores: Scores, seed: int = 0) -> Floats:
-    """(RESAMPLES, systems, judges, categories). Deviations from the cell's own mean are stretched by sqrt(n / (n - 1)),
-    n the category's cases: a resample underrates the variance by that. NaN where there are fewer than two cases."""
+    """(RESAMPLES, systems, judges, categories). A resample underestimates the variance by the factor (n - 1) / n, with
+    n the category's cases. So deviations from the cell's own mean are multiplied by sqrt(n / (n - 1)). NaN if there are
+    fewer than two cases."""
     rng = np.random.default_rng(seed)
     shape = RESAMPLES, len(scores), len(judges_of(scores)), 0
     cells = [_resampled(sums, counts, rng)[..., None] for sums, counts in _tallies(scores)]
@@ -54,8 +55,8 @@ def cases_by_category(scores: Scores) -> dict[str, int]:
 
 
 def bootstrap_estimate(value: float, drawn: Floats, n: int, clusters: int, strata: int) -> Estimate:
-    """Percentiles of the resampled values, a little outward where clusters are few: the variance is estimated on
-    clusters - strata degrees of freedom. NaN is None: there is no such number."""
+    """The percentile interval of the resampled values, slightly expanded if clusters are few: the variance is estimated
+    on clusters - strata degrees of freedom. NaN becomes None: there is no such number."""
     known = None if np.isnan(value) else value
     if known is None or np.isnan(drawn).any() or clusters <= strata:
         return Estimate(known, None, None, n, clusters)

@@ -1,7 +1,7 @@
-"""What galleries say of their systems, as numbers for ranks and comparisons.
+"""Galleries' scores and metrics, as numbers for ranks and comparisons.
 
-Everything that the suite asks is in it: a picture that is not there, or that a judge gave no score, is a record of
-None. Galleries are put side by side only where they answer one suite, of one hash.
+Everything that the suite asks for is included: a picture that is missing, or has no score from a judge, is a record
+with None. Galleries are compared only if they answer one suite, with one hash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,21 +24,22 @@ from fewstep.runtime.errors import GalleryError
 
 @dataclass(frozen=True)
 class ScoredGallery:
-    """A gallery's folder, the system it is of, and the suite it answers."""
+    """A gallery's folder, its system, and the suite it answers."""
 
     folder: Path
     system: str
     suite: Suite
 
     def judges(self) -> dict[str, Cells]:
-        """By judge: scores of everything asked; several answers of a judge on one picture are one, their mean."""
+        """By judge: scores of everything asked. Several answers of a judge about one picture are replaced by their
+        mean."""
         return self.cells_by_judge(read_verdicts(self.folder))
 
     def cells_by_judge(self, verdicts: Mapping[str, Sequence[Verdict]]) -> dict[str, Cells]:
         return {judge: self._cells(scores_by_picture(given)) for judge, given in verdicts.items()}
 
     def value(self, name: str) -> tuple[str, str, ValueSpec]:
-        """A metric, one of its values, and what that is; of METRIC alone the value that stands for it.
+        """The metric, the value's name, and its specification. METRIC alone means the value that represents it.
 
         Raises:
             GalleryError: unknown.
@@ -54,7 +55,7 @@ class ScoredGallery:
         return next((name for name in model_metrics.MAIN if name in has), model_metrics.MAIN[0])
 
     def metric(self, name: str, value: str) -> "MetricCells":
-        """A metric's values. What it skips is left out, unless there is no picture: that is missing.
+        """A metric's values. Skipped pictures are left out, unless there is no picture: that counts as missing.
 
         Raises:
             GalleryError: it was not measured.
@@ -82,7 +83,7 @@ class ScoredGallery:
 
 @dataclass(frozen=True)
 class MetricCells:
-    """cells hold what the metric applies to; skipped what it does not."""
+    """cells: where the metric applies; skipped: where it does not."""
 
     cells: Cells
     skipped: frozenset[tuple[str, int]] = field(default_factory=frozenset)
@@ -95,11 +96,11 @@ class MetricCells:
 
 
 def open_scored_galleries(folders: Sequence[Path]) -> list[ScoredGallery]:
-    """Galleries to be put side by side.
+    """Galleries to be compared.
 
     Raises:
         GalleryError: no gallery, or galleries of different suites.
-        SuiteError: a gallery's suite is not there.
+        SuiteError: a gallery's suite is missing.
     """
     headings = [_heading(folder) for folder in folders]
     first = headings[0]["suite"]
@@ -114,17 +115,17 @@ def open_scored_galleries(folders: Sequence[Path]) -> list[ScoredGallery]:
 
 
 def _distinct(systems: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Two galleries of one system are told apart by their folders, or else by their place in the list."""
+    """Two galleries of one system are distinguished by their folders, or else by their position in the list."""
     named = [s if systems.count(s) == 1 else f"{s} ({f.name})" for s, f in zip(systems, folders, strict=True)]
     return [n if named.count(n) == 1 else f"{n} #{i}" for i, n in enumerate(named, 1)]
 
 
 def shared_judges(galleries: Sequence[ScoredGallery], names: Sequence[str] | None) -> dict[str, dict[str, Cells]]:
-    """By system and judge, of the judges named, or of all that every gallery has.
+    """By system and judge, for the judges named, or for all that every gallery has.
 
     Raises:
         GalleryError: a named judge, or every judge, is missing somewhere.
-        JudgeError: one that stands under a name in some gallery is another one elsewhere.
+        JudgeError: one name stands for different judges in different galleries.
     """
     verdicts = {each.system: read_verdicts(each.folder) for each in galleries}
     found = {each.system: each.cells_by_judge(verdicts[each.system]) for each in galleries}

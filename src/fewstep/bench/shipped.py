@@ -1,8 +1,8 @@
-"""Suites that are asked for by name: drawn on demand into a cache, and found there the next time. The small ones are
-here, other packages and the pocket world offer theirs (docs/extending.md).
+"""Suites that are asked for by name: drawn on demand into a cache, and read from there the next time. The small ones
+are defined here; other packages and the pocket world add theirs (docs/extending.md).
 
-A pocket suite's name may carry a number of cases: `pocket-t2i@60` is the first 60 of them, another suite with a hash
-of its own.
+A pocket suite's name may carry a number of cases: `pocket-t2i@60` is its first 60 cases, another suite with a hash of
+its own.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from fewstep.bench.suite_files import HEADING, write_suite
 from fewstep.runtime.errors import SuiteError
 from fewstep.runtime.plugins import ExtensionPoint
 
-MARKED = 6  # cases whose look names the cache folder: another Pillow or world draws into another one
+MARKED = 6  # cases whose pixels name the cache folder: another Pillow or world draws into another one
 
 
 def _mini(name: str, words: str, cases: int, drafts: Callable[[], Iterator[DraftCase]], seeds: int = 1) -> ShippedSuite:
@@ -63,11 +63,11 @@ def shipped_suites() -> Iterator[ShippedSuite]:
 
 
 def shipped_suite(name: str) -> ShippedSuite:
-    """The suite of a name, cut where the name says so.
+    """The suite of this name, cut if the name says so.
 
     Raises:
         SuiteError: none of that name, or a number of cases that it does not have.
-        PluginError: it is another package's, and cannot be used.
+        PluginError: it comes from another package and cannot be used.
     """
     plain, at, number = name.partition("@")
     suite = SUITES.find(plain)
@@ -83,7 +83,7 @@ def shipped_suite(name: str) -> ShippedSuite:
 
 
 def shipped_folder(name: str) -> Path:
-    """The suite's folder in the cache, drawn where it is not there yet.
+    """The suite's folder in the cache, drawn if it does not exist yet.
 
     Raises:
         SuiteError: a number of cases that it does not have.
@@ -99,7 +99,7 @@ def shipped_folder(name: str) -> Path:
 
 
 def _placed(beside: Path, folder: Path) -> None:
-    """Several processes may draw the same suite at once: the first one's stays."""
+    """Several processes may draw the same suite at once; the first one's folder stays."""
     try:
         beside.rename(folder)
     except OSError:

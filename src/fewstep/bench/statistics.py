@@ -1,9 +1,10 @@
-"""Means, ratios and distances with what they can be trusted for. numpy and scipy.special only: scipy.stats has the same
-quantiles, and takes a second to import. Every draw is seeded.
+"""Means, ratios and distances with their uncertainty. numpy and scipy.special only: scipy.stats has the same quantiles,
+and takes a second to import. Every draw is seeded.
 
-Several records of one case (its seeds, its attributes) are not independent: intervals resample whole cases
-(the cluster bootstrap). Two systems judged on the same cases and seeds are compared pair by pair: one resampling
-serves both, so what a hard case costs both of them cancels. Averages of category means are in `resampling.py`.
+Several records of one case (its seeds, its attributes) are not independent, so intervals resample whole cases (the
+cluster bootstrap; Davison and Hinkley 1997). Two systems judged on the same cases and seeds are compared pair by pair.
+One resampling serves both, so the effect of a hard case on both of them cancels. Averages of category means are in
+`resampling.py`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; n records in so many clusters. low and high are None where no interval can be had:
+    """A value with its interval; n records in this many clusters. low and high are None if there can be no interval:
     fewer than two clusters, or a ratio whose denominator is 0."""
 
     value: float | None
@@ -35,7 +36,8 @@ class Estimate:
 
 
 def mean(values: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0) -> Estimate:
-    """The mean over records, with the percentile interval of the cluster bootstrap. Records of None cluster alone."""
+    """The mean over records, with the percentile interval of the cluster bootstrap. A record with cluster None is a
+    cluster of its own."""
     x = np.asarray(values, dtype=np.float64)
     sums, counts = _by_cluster(x[None], clusters)
     if not len(x):
@@ -102,21 +104,25 @@ def _estimate(value: float, drawn: Floats, n: int, clusters: int) -> Estimate:
 
 
 def tails(clusters: int) -> tuple[float, float]:
-    """Which quantiles of the resampled values bound the interval.
+    """The two quantiles of the resampled values that bound the interval.
 
-    Plain percentiles are too narrow where clusters are few: resampling underrates the variance by (n - 1) / n and takes
-    it for known. Hesterberg's expanded percentiles (2015) mend both: the tail is Phi(-t sqrt(n / (n - 1)))."""
+    Plain percentiles (Efron 1979) are too narrow if clusters are few: resampling underestimates the variance by (n - 1)
+    / n and treats it as known. Expanded percentiles (Hesterberg 2015, "What Teachers Should Know About the Bootstrap")
+    correct both: the tail is Phi(-t sqrt(n / (n - 1))).
+    """
     t = scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)
     tail = float(scipy.special.ndtr(-t * np.sqrt(clusters / (clusters - 1))))
     return tail, 1 - tail
 
 
 def frechet(features: ArrayLike, others: ArrayLike) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of features, one row a picture.
+    """The Frechet distance of two sets of features, one row a picture: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), the
+    squared distance between normal distributions (Dowson and Landau 1982; Heusel et al. 2017 for pictures).
 
-    The estimate is biased upwards and falls with n: compare only values of one n, and beside the floor that two sets
-    of real pictures of that n leave. tr (S1 S2)^(1/2) is the sum of singular values of S1^(1/2) S2^(1/2), so nothing
-    complex appears where a covariance is singular."""
+    The estimate is biased upwards, and the bias falls with n. So compare only values of one n, and with the floor that
+    two sets of real pictures of that n give. tr (S1 S2)^(1/2) is the sum of the singular values of S1^(1/2) S2^(1/2),
+    so nothing complex appears if a covariance is singular.
+    """
     a, b = np.asarray(features, dtype=np.float64), np.asarray(others, dtype=np.float64)
     assert a.ndim == b.ndim == 2, "features are rows of a matrix"
     assert a.shape[1] == b.shape[1], f"features of {a.shape[1]} and of {b.shape[1]} numbers"
@@ -134,7 +140,7 @@ def _root(covariance: ArrayLike) -> Floats:
 
 
 def spread(features: ArrayLike) -> float:
-    """The mean distance between two of these pictures (rows of features): 0 when all seeds give one picture."""
+    """The mean distance between two of these pictures (rows of features); 0 if all seeds give one picture."""
     x = np.asarray(features, dtype=np.float64)
     assert len(x) > 1, "a spread needs two pictures at least"
     distances = np.linalg.norm(x[:, None] - x[None], axis=-1)

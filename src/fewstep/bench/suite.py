@@ -1,6 +1,6 @@
-"""A suite: what systems are asked, frozen. Name, version, and a hash of every case and its pictures.
+"""A suite: a frozen set of questions to systems. It has a name, a version, and a hash of every case and its pictures.
 
-Seeds are a pure function of (case, k), the same for every model, so that two systems are compared picture by picture.
+Seeds are a pure function of (case, k), the same for every model, so two systems are compared picture by picture.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ from fewstep.runtime.task import Task
 
 @dataclass(frozen=True)
 class Question:
-    """One case and the seeds that it is drawn with. expect: what an answer is held to (docs/suites.md); `region` is
-    relative to the suite's folder."""
+    """One case and the seeds that it is drawn with. expect: what an answer is checked against (docs/suites.md);
+    `region` is relative to the suite's folder."""
 
     case: Case
     expect: Mapping[str, Any]
@@ -25,7 +25,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Suite:
-    """size: (height, width) in pixels of every answer that its case does not state; None leaves it to the model."""
+    """size: (height, width) in pixels of every answer whose case states none; None leaves it to the model."""
 
     name: str
     version: str
@@ -39,19 +39,19 @@ class Suite:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a gallery says of the suite it answers."""
+        """What a gallery states about the suite it answers."""
         return {"name": self.name, "version": self.version, "hash": self.hash}
 
     @property
     def categories(self) -> dict[str, int]:
-        """Cases of each category, in the order of their first."""
+        """The number of cases in each category, in the order of their first case."""
         counts: dict[str, int] = {}
         for question in self.questions:
             counts[question.case.category] = counts.get(question.case.category, 0) + 1
         return counts
 
     def region(self, question: Question) -> Path | None:
-        """The mask of what an edit may change (white), as large as the answer."""
+        """The mask of the part that an edit may change (white), as large as the answer."""
         name = question.expect.get("region")
         return None if name is None else self.folder / str(name)
 

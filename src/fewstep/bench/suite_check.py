@@ -1,4 +1,4 @@
-"""`fewstep bench check`: what is wrong with a suite whose hash is right. Answers with data; prints nothing."""
+"""`fewstep bench check`: what is wrong with a suite whose hash is correct. Returns data and prints nothing."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class SuiteProblems:
 
 
 def suite_problems(suite: Suite) -> SuiteProblems:
-    """Every expectation, every mask, every doubled case."""
+    """Checks every expectation, every mask and every doubled case."""
     problems = [problem for question in suite.questions for problem in _problems(question, suite)]
     twice = [q.case.id for q in suite.questions if len(set(q.seeds)) < suite.seeds]
     problems += [f"{name}: two of its seeds are equal; give the case another id" for name in twice]
@@ -54,7 +54,7 @@ def _problems(question: Question, suite: Suite) -> Iterator[str]:
 
 
 def _mask_problems(question: Question, suite: Suite) -> Iterator[str]:
-    """A mask is as large as the source it lies on, has both or only white, and no grey."""
+    """A mask is as large as its source, has black and white or only white, and no grey."""
     path = suite.region(question)
     if path is None:
         return

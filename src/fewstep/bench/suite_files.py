@@ -1,11 +1,11 @@
 """How a suite lies on disk, and what its hash covers.
 
     suite.json      name, version, hash, task, seeds, size, licence; written last, it makes the folder a suite
-    cases.jsonl     a line for each case: the canonical case of data/cases.py, and `expect`, what an answer is held to
+    cases.jsonl     a line for each case: the canonical case of data/cases.py, and `expect` for checking an answer
     references/ targets/ regions/    the pictures that the lines name
 
-The hash covers what is asked: the cases with what is expected, the pixels of their pictures, task, seeds and size. The
-name and the encoding of a PNG are not part of it.
+The hash covers the questions: the cases with their expectations, the pixels of their pictures, task, seeds and size.
+The name and the encoding of a PNG are not part of it.
 """
 
 import hashlib
@@ -35,10 +35,11 @@ CaseRecord = dict[str, Any]
 
 
 def write_suite(heading: SuiteHeading, drafts: Iterable[DraftCase], folder: Path) -> str:
-    """The suite in `folder`, and its hash. Whole once suite.json is there; drawn again over an unfinished start.
+    """Writes the suite to `folder` and returns its hash. It is whole once suite.json exists; an unfinished one is
+    written again.
 
     Raises:
-        SuiteError: the folder holds something else, ids that are doubled or no file names, or no case at all.
+        SuiteError: the folder holds something else, ids are doubled or no file names, or there is no case at all.
     """
     refuse_taken(folder)
     was_there = folder.exists()
@@ -100,7 +101,7 @@ def suite_hash(heading: SuiteHeading, records: Sequence[CaseRecord], folder: Pat
     h.update(json.dumps([heading.task, heading.seeds, heading.size]).encode())
     for record in records:
         h.update(b"\n" + canonical(record).encode())
-    with ThreadPoolExecutor() as pool:  # unpacking a PNG leaves the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # decoding a PNG releases the interpreter's lock
         for digest in pool.map(file_hash, [folder / name for record in records for name in picture_names(record)]):
             h.update(digest.encode())
     return h.hexdigest()
@@ -120,7 +121,7 @@ def picture_names(record: CaseRecord) -> Iterator[str]:
 
 
 def refuse_taken(folder: Path) -> None:
-    """A suite is frozen: what is finished is not written over.
+    """A suite is frozen: a finished one is not overwritten.
 
     Raises:
         SuiteError: `folder` holds a whole suite, or other things.

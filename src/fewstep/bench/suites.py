@@ -19,10 +19,10 @@ SUITE_FOLDER = "suite"  # the suite's place in a gallery
 
 
 def open_suite(name: str | Path) -> Suite:
-    """A shipped suite by its name (drawn into the cache where it is not there yet), or a folder.
+    """A shipped suite by its name (drawn into the cache if it is not there yet), or a folder.
 
     Raises:
-        SuiteError: neither; or the cases are not those that the suite's hash was made of.
+        SuiteError: neither, or the cases do not match the suite's hash.
         CaseError: a case or a picture cannot be read.
     """
     folder = Path(name)
@@ -59,7 +59,8 @@ def read_suite(folder: Path) -> Suite:
 
 
 def copy_into_gallery(suite: Suite, gallery: Path) -> None:
-    """The suite into the gallery, which can then be judged and read wherever it goes. Linked where the disk can."""
+    """Copies the suite into the gallery, which can then be judged and read anywhere. Files are linked if the disk
+    can."""
     for record in read_suite_files(suite.folder)[2]:
         for name in picture_names(record):
             _brought(suite.folder / name, gallery / SUITE_FOLDER / name)
@@ -71,7 +72,7 @@ def suite_of(gallery: Path) -> Suite:
     """The suite that a gallery answers.
 
     Raises:
-        SuiteError: it is not there any more, or is another one than the gallery was made for.
+        SuiteError: it no longer exists, or is not the one that the gallery was made for.
     """
     heading = read_heading(gallery)
     told = {} if heading is None else dict(heading["suite"])

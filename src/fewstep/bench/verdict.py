@@ -1,4 +1,4 @@
-"""What a judge said of one picture, as every reader of a gallery finds it: GALLERY/verdicts/<judge>.jsonl."""
+"""A judge's verdict on one picture, as every reader of a gallery finds it: GALLERY/verdicts/<judge>.jsonl."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ STATUSES: tuple[VerdictStatus, ...] = ("ok", "refused", "invalid", "out_of_range
 
 @dataclass(frozen=True)
 class Verdict:
-    """One picture's verdict by one judge. score (1..5) and sub_scores exist exactly where status is "ok": no failure
-    is ever a number. model: as the server named itself. why: the reason of another status, or of a score over the cap
-    of a failure that the judge names. rubric: where the protocol has several. asked, words: what was asked, model and
-    parameters, and in which words, each as a hash."""
+    """One picture's verdict by one judge. score (1..5) and sub_scores exist exactly if status is "ok": no failure is
+    ever a number. model: as the server names itself. why: the reason for another status, or for a score above the cap
+    of a failure that the judge names. rubric: if the protocol has several. asked: a hash of model and parameters.
+    words: a hash of the wording of the question."""
 
     key: str
     case: str
@@ -59,7 +59,7 @@ def verdicts_path(gallery: Path, judge: str) -> Path:
 
 
 def write_verdicts(gallery: Path, judge: str, verdicts: Sequence[Verdict]) -> Path:
-    """The judge's file, whole."""
+    """Writes the judge's file, whole."""
     durable.make_folder(gallery / FOLDER)
     path = verdicts_path(gallery, judge)
     durable.write_atomically(
@@ -69,7 +69,7 @@ def write_verdicts(gallery: Path, judge: str, verdicts: Sequence[Verdict]) -> Pa
 
 
 def read_verdicts(gallery: Path) -> dict[str, list[Verdict]]:
-    """Every judge's verdicts on a gallery, by the judge's name; keys this version does not know are left out.
+    """Every judge's verdicts on a gallery, by the judge's name. Keys that this version does not know are ignored.
 
     Raises:
         JudgeError: a line that is no verdict, or a number where the status allows none.
@@ -98,7 +98,8 @@ def verdict_of(record: Mapping[str, Any], where: str) -> Verdict:
 
 
 def scores_by_picture(verdicts: Sequence[Verdict]) -> dict[tuple[str, int], float]:
-    """A judge's score of each case and seed: the mean of its answers that are scores. What has none is absent."""
+    """A judge's score of each case and seed: the mean of its answers that have a score. A case and seed without one is
+    absent."""
     found: dict[tuple[str, int], list[float]] = {}
     for verdict in verdicts:
         if verdict.score is not None:

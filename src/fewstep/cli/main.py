@@ -59,7 +59,7 @@ def _version(wanted: bool) -> None:
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
-    # The progress bars of libraries would tear ours; hub libraries must not wait for a network that may not be there.
+    # Progress bars of libraries would break ours. Hub libraries must not wait for a network that may not be there.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     keep_freed_memory()

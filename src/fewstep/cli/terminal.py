@@ -1,4 +1,4 @@
-"""Where the rooms' messages and progress meet a person: bars on a terminal, plain lines anywhere else."""
+"""How messages and progress reach the user: bars on a terminal, plain lines anywhere else."""
 
 import time
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from rich.text import Text
 
 from fewstep.runtime.reporter import Advance, Kind
 
-LINE_EVERY_S = 30.0  # ours: between two lines of progress where there is no terminal
+LINE_EVERY_S = 30.0  # ours: between two lines of progress if there is no terminal
 _STYLES: dict[Kind, str] = {"note": "", "result": "bold", "warning": "yellow"}
 
 
 class TerminalReporter:
-    """Speaks through a rich console. A console that is no terminal (a file, a pipe, a batch system) gets a line of
-    progress from time to time, because a bar would leave nothing there."""
+    """Writes to a rich console. A console that is no terminal (a file, a pipe, a batch system) gets a line of progress
+    from time to time, because a bar would leave nothing there."""
 
     def __init__(self, console: Console, line_every_s: float = LINE_EVERY_S):
         self.console, self.line_every_s = console, line_every_s
 
     def say(self, text: str, kind: Kind = "note") -> None:
-        """One message, on as many lines as it needs; nothing of it is read as markup."""
+        """One message, on as many lines as it needs. No part of it is read as markup."""
         self.console.print(Text(text, _STYLES[kind]), soft_wrap=True)
 
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
-        """A bar that goes when it is done, or lines."""
+        """A bar that disappears when it is done, or lines."""
         if self.console.is_terminal:
             with self._bar(label, total, done) as advance:
                 yield advance
@@ -69,7 +69,7 @@ class TerminalReporter:
 
 
 class _ProgressLines:
-    """What a line of progress says: how much is done, at what pace, and what is left."""
+    """A line of progress: how much is done, at what rate, and how much is left."""
 
     def __init__(self, label: str, total: int, done: int):
         self.label, self.total, self.done, self.before = label, total, done, done

@@ -4,11 +4,11 @@ from fewstep.runtime.errors import RecipeError
 
 
 def batch_slice(batch: int, rank: int, world: int) -> slice:
-    """The part of a batch that one of `world` ranks has: together they have the batch, in order. Parts differ by at
-    most one sample.
+    """The part of a batch that rank `rank` of `world` ranks takes. All parts in order are the batch. Their lengths
+    differ by at most one sample.
 
     Raises:
-        RecipeError: a batch of fewer samples than ranks.
+        RecipeError: the batch has fewer samples than there are ranks.
     """
     refuse_few_samples(batch, world)
     return slice(rank * batch // world, (rank + 1) * batch // world)

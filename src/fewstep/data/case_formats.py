@@ -1,4 +1,5 @@
-"""The formats of case files by their endings, without the leading point. Others add theirs (docs/extending.md)."""
+"""The formats of case files by their endings, without the leading dot. Other packages can add theirs
+(docs/extending.md)."""
 
 from pathlib import Path
 
@@ -24,7 +25,7 @@ OWN: dict[str, CaseFormat] = {
 
 def _problem(name: str, thing: object) -> str | None:
     if name != name.lower().strip("."):
-        return f"is named by the ending of its files, in small letters and without the leading point, not {name!r}"
+        return f"is named by the ending of its files, in lower-case letters and without the leading dot, not {name!r}"
     return None if isinstance(thing, CaseFormat) else "is neither a FileFormat nor an ArchiveFormat"
 
 
@@ -32,8 +33,8 @@ CASE_FORMATS: ExtensionPoint[CaseFormat] = ExtensionPoint("fewstep.case_formats"
 
 
 def ending_of(path: Path) -> str:
-    """The ending that names the file's format, its point included; where none does, the last one. Of two that fit the
-    longer counts: .tar.gz is one."""
+    """The ending that names the file's format, with its dot. If two fit, the longer counts: .tar.gz is one ending. If
+    none names a format, the last ending."""
     parts = path.name.lower().split(".")[1:]
     known = CASE_FORMATS.names()
     fitting = (".".join(parts[i:]) for i in range(len(parts)))
@@ -42,9 +43,9 @@ def ending_of(path: Path) -> str:
 
 
 def format_of(path: Path) -> CaseFormat | None:
-    """The format that the file's ending names; None where it names none.
+    """The format that the file's ending names, or None if it names none.
 
     Raises:
-        PluginError: the format is another package's, and cannot be used.
+        PluginError: the format comes from another package and cannot be used.
     """
     return CASE_FORMATS.find(ending_of(path).removeprefix("."))

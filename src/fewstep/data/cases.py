@@ -1,6 +1,6 @@
-"""One thing to learn from: a text-to-image prompt, or one edit (reference pictures and an instruction).
+"""One training example: a text-to-image prompt, or one edit (reference pictures and an instruction).
 
-The canonical file is JSON Lines. What others write is read too: `ALIASES` says under which names.
+The canonical file is JSON Lines. Keys of other tools are read too: `ALIASES` lists them.
 """
 
 import json
@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {  # first the canonical name
 MAX_WORDS = 2_000  # ours: beyond what any of the text encoders was trained to read
 MAX_CHARACTERS = 16_000  # ours; for scripts without spaces
 MAX_SIDE = 16_384  # px, ours
-NEAR = 88  # of 100: an unknown key this close to a known one is taken for a slip
+NEAR = 88  # of 100: an unknown key this close to a known one counts as misspelt
 UNCATEGORISED = "uncategorised"
 
 
@@ -63,9 +63,9 @@ KNOWN = {f.name for f in fields(Case)} - {"where"} | {name for names in ALIASES.
 
 
 def case_of(record: Mapping[str, Any], folder: Path, where: str, name: str, thorough: bool = False) -> Case:
-    """The case that one record states, called `name` if it has no id of its own. Pictures are relative to `folder` and
-    must be there; `thorough` reads them whole. Keys that mean nothing here are left alone, unless they look like a slip
-    for one that does.
+    """The case that one record states, called `name` if it has no id of its own. Paths of pictures are relative to
+    `folder`, and the files must exist; `thorough` reads them whole. Unknown keys are ignored, unless one looks like a
+    misspelt known key.
 
     Raises:
         CaseError: with `where` and the remedy.
@@ -148,7 +148,7 @@ def write_jsonl(path: Path, cases: Iterable[Case]) -> None:
 
 
 def distinct(entries: Iterable[CaseOrError]) -> Iterable[CaseOrError]:
-    """The same entries, an id's second appearance replaced by an error that names both places."""
+    """The same entries, with the second entry of an id replaced by an error that names both places."""
     first: dict[str, str] = {}
     for entry in entries:
         if isinstance(entry, Case) and first.setdefault(entry.id, entry.where) != entry.where:
@@ -158,7 +158,7 @@ def distinct(entries: Iterable[CaseOrError]) -> Iterable[CaseOrError]:
 
 
 def _task(record: Mapping[str, Any], has_references: bool, where: str) -> Task:
-    """As stated, or what the presence of references says."""
+    """The task as stated; without one, edit if there are references and t2i if there are none."""
     stated = record.get("task")
     if stated is None:
         return "edit" if has_references else "t2i"
@@ -172,7 +172,7 @@ def _task(record: Mapping[str, Any], has_references: bool, where: str) -> Task:
 
 
 def _aliased(record: Mapping[str, Any], field: str, where: str) -> Any:
-    """The value under the canonical name, or else under an alias; two aliases that disagree are refused."""
+    """The value under the canonical name, or else under an alias. Two names with different values are refused."""
     canonical, *others = ALIASES[field]
     if record.get(canonical) not in (None, "", []):
         return record[canonical]
@@ -224,7 +224,7 @@ def _string(record: Mapping[str, Any], name: str, where: str) -> str | None:
 
 
 def _whole(record: Mapping[str, Any], name: str, where: str) -> int | None:
-    """A whole number; 512.0, as table tools write it, counts."""
+    """A whole number. 512.0, as table tools write it, counts as 512."""
     value = record.get(name)
     if value is None:
         return None
@@ -249,16 +249,16 @@ def _seed(record: Mapping[str, Any], where: str) -> int | None:
 
 
 def _refuse_unwritable(text: str, name: str, where: str) -> None:
-    """Lone surrogates (broken JSON escapes) and NUL end up as errors far from here."""
+    """Lone surrogates (broken JSON escapes) and NUL would cause errors far from here."""
     if "\0" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
         raise CaseError(f"{where}: {name} holds half a character or a NUL; write the file again as UTF-8")
 
 
 def refuse_slips(names: Collection[str], where: str) -> None:
-    """A misspelt 'reference_images' would turn an edit into text-to-image without a word.
+    """A misspelt 'reference_images' would silently turn an edit into text-to-image.
 
     Raises:
-        CaseError: a name that looks like one that is known, where that one is missing.
+        CaseError: a name that looks like a known one which is itself missing.
     """
     for key in names:
         meant = _meant(key)

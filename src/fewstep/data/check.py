@@ -1,4 +1,4 @@
-"""`fewstep cases check`: what is in a set of cases, and what is wrong with it. Answers with data; prints nothing."""
+"""`fewstep cases check`: what a set of cases holds, and what is wrong with it. Returns data and prints nothing."""
 
 import tempfile
 import unicodedata
@@ -22,7 +22,7 @@ from fewstep.runtime.task import Task
 @dataclass(frozen=True)
 class CasesReport:
     """counts: usable cases by task and category. duplicates: places (file:line) of cases that say the same, in groups.
-    overlap: cases that share words with a benchmark. problems: one message for each line, or file, that cannot be
+    overlap: cases that share words with a benchmark. problems: one message for each line or file that cannot be
     used."""
 
     counts: dict[tuple[Task, str], int]
@@ -36,7 +36,7 @@ class CasesReport:
 
     @property
     def passed(self) -> bool:
-        """Duplicates and overlap are worth a look, and no failure."""
+        """Duplicates and overlap are reported but do not fail the check."""
         return self.usable > 0 and not self.problems
 
 
@@ -45,8 +45,8 @@ def check_sources(
     against: Path | None = None,
     on_progress: Callable[[int], object] = lambda count: None,
 ) -> CasesReport:
-    """Reads every line, and every picture whole. Pictures out of archives are unpacked for as long as that takes.
-    seen: told how many entries were read.
+    """Reads every line, and every picture whole. Pictures in archives are unpacked into a temporary folder.
+    on_progress: called with the number of entries read.
 
     Raises:
         CaseError: `against` holds no prompts.
@@ -80,7 +80,8 @@ def _read(
 
 
 def _duplicates(cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
-    """Same words (whatever their case, width or spacing) about the same pictures (by content)."""
+    """Groups of cases with the same words (case, width and spacing aside) about the same pictures (compared by
+    content)."""
     places: dict[tuple[str, ...], list[str]] = {}
     for case in cases:
         prompt = " ".join(unicodedata.normalize("NFKC", case.prompt).casefold().split())

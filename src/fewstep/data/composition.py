@@ -1,4 +1,4 @@
-"""Who gives which share of each task's samples, over the run."""
+"""Which stream gives which share of each task's samples, over the run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Composition:
         return used_tasks(self.mixture)
 
     def cases(self) -> list[Case]:
-        """Every case that may come, once, in the order of tasks, phases and streams."""
+        """Every case that may come, each once, in the order of tasks, phases and streams."""
         every = (
             case
             for task in self.tasks

@@ -15,12 +15,12 @@ from fewstep.runtime.errors import CaseError
 
 
 def convert(source: str, to: Path, on_progress: Callable[[int], object] = lambda count: None) -> list[Case]:
-    """Writes `to`, whole or not at all. Pictures stay where they are, named relative to `to` where they lie beside or
-    below it; those out of archives, and the pocket world's, go into a folder beside it. seen: told how many entries
-    were read.
+    """Writes `to`, whole or not at all. Pictures stay where they are; their paths are relative to `to` if they lie
+    beside or below it. Pictures from archives and from the pocket world go into a folder beside `to`. on_progress:
+    called with the number of entries read.
 
     Raises:
-        CaseError: `to` is there already or is no .jsonl, or the source has bad lines (the first ones named).
+        CaseError: `to` exists already or is no .jsonl, or the source has bad lines (the first ones are named).
     """
     if to.suffix.lower() not in (".jsonl", ".ndjson"):
         raise CaseError(f"{to}: the canonical format is JSON Lines; name a file that ends in .jsonl")

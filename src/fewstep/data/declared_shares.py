@@ -1,4 +1,5 @@
-"""What a recipe declares of its first n iterations, as shares of the samples: to hold the realised counts against."""
+"""What a recipe declares for its first n iterations, as shares of the samples. The realised counts are compared with
+it."""
 
 from fractions import Fraction
 
@@ -12,7 +13,7 @@ from fewstep.runtime.task import TASKS, Task
 
 
 def declared_tasks(mixture: Phases[Ratio], iterations: int) -> dict[Task, Fraction]:
-    """Each task's share. What is realised differs by less than one batch a phase."""
+    """Each task's share. The realised counts differ from it by less than one batch per phase."""
     found = dict.fromkeys(TASKS, Fraction(0))
     for number, start, end in mixture.spans(iterations):
         ratio = mixture.values[number]
@@ -22,7 +23,7 @@ def declared_tasks(mixture: Phases[Ratio], iterations: int) -> dict[Task, Fracti
 
 
 def declared_categories(mixture: Phases[Ratio], data: DataPlan, task: Task, iterations: int) -> dict[str, Fraction]:
-    """Each category's share of the task's samples; empty where the sources' weights decide."""
+    """Each category's share of the task's samples; empty if the sources' weights decide."""
     turns = task_turns(iterations, mixture, task)
     shares = data.category_shares(task)
     found: dict[str, Fraction] = {}

@@ -1,4 +1,4 @@
-"""Which task, which category and which case come at position i: pure functions of i, without torch and without state.
+"""Which task, category and case come at position i: pure functions of i, without torch and without state.
 
 A run that resumes at iteration 700, or a second rank, computes what it needs from the number alone.
 """
@@ -16,19 +16,19 @@ from fewstep.runtime.task import TASKS, Task
 
 
 class StreamPosition(NamedTuple):
-    """Stream number `stream` has position i, as its own `rank`-th (from 0)."""
+    """The position belongs to stream number `stream` and is that stream's `rank`-th (from 0)."""
 
     stream: int
     rank: int
 
 
 def position_at(i: int, weights: Sequence[int]) -> StreamPosition:
-    """Whose turn position i is, when stream j has weights[j] of every sum(weights) positions.
+    """Which stream position i belongs to, when stream j has weights[j] of every sum(weights) positions.
 
-    Any sum(weights) consecutive positions hold stream j exactly weights[j] times, evenly spread: before any position
-    a stream is less than one turn per halving of the list away from its exact share. The list is halved until one
-    stream is left; of n positions with R for the right half, position i goes right when floor((i + 1) R / n) exceeds
-    floor(i R / n), which is also its rank there. Whole numbers only: exact at any i.
+    Any sum(weights) consecutive positions hold stream j exactly weights[j] times, evenly spread: before any position a
+    stream is less than one turn per halving of the list away from its exact share. The list is halved until one stream
+    is left. Of n positions with R for the right half, position i goes right if floor((i + 1) R / n) exceeds floor(i R /
+    n), and floor(i R / n) is also its rank there. All arithmetic is in whole numbers, so it is exact at any i.
     """
     assert i >= 0, i
     assert sum(weights) > 0, weights
@@ -45,7 +45,7 @@ def position_at(i: int, weights: Sequence[int]) -> StreamPosition:
 
 
 def turns(n: int, weights: Sequence[int], stream: int) -> int:
-    """How many of the positions 0 .. n - 1 belong to the stream; see `place_at`, whose halving this follows."""
+    """How many of the positions 0 .. n - 1 belong to the stream. Follows the halving of `position_at`."""
     first, last = 0, len(weights)
     while last - first > 1 and n:
         middle = (first + last) // 2
@@ -58,13 +58,13 @@ def turns(n: int, weights: Sequence[int], stream: int) -> int:
 
 
 def stream_at(i: int, weights: Sequence[int]) -> int:
-    """The number of the stream that position i belongs to; see `place_at`."""
+    """The number of the stream that position i belongs to; see `position_at`."""
     return position_at(i, weights).stream
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Batches of each task, as in 5:5. 5:5 and 1:1 are the same order."""
+    """Batches of each task, as in 5:5. 5:5 and 1:1 give the same order."""
 
     t2i: int
     edit: int
@@ -84,8 +84,8 @@ class Ratio:
 
 
 def task_turns(n: int, mixture: Phases[Ratio], task: Task) -> int:
-    """How many of the batches 0 .. n - 1 are the task's. Each phase begins its period anew, so that every period
-    within it is exact."""
+    """How many of the batches 0 .. n - 1 are the task's. Each phase begins its period anew, so every whole period
+    within a phase is exact."""
     number = TASKS.index(task)
     return sum(turns(span.end - span.start, mixture.values[span.number].weights, number) for span in mixture.spans(n))
 
@@ -103,15 +103,15 @@ def used_tasks(mixture: Phases[Ratio]) -> tuple[Task, ...]:
 
 
 def index_at(i: int, size: int, name: str, seed: int) -> int:
-    """Which of `size` cases position i of the stream `name` takes: every case once an epoch, each epoch in an order of
-    its own that depends on (seed, name, epoch) alone."""
+    """Which of `size` cases position i of the stream `name` takes. Every case comes once an epoch, and each epoch has
+    an order of its own that depends on (seed, name, epoch) alone."""
     epoch, rank = divmod(i, size)
     return _order(size, name, seed, epoch)[rank]
 
 
 @lru_cache(maxsize=64)
 def _order(size: int, name: str, seed: int, epoch: int) -> array:  # type: ignore[type-arg]
-    """0 .. size - 1 sorted by a keyed hash: a shuffle that no library version can change."""
+    """0 .. size - 1 sorted by a keyed hash: a shuffle that no version of a library can change."""
     key = hashlib.blake2b(repr((name, seed, epoch)).encode(), digest_size=32).digest()
 
     def place(index: int) -> bytes:

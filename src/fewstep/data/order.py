@@ -1,7 +1,7 @@
 """Which cases batch i holds: a pure function of i, for any number of ranks, over all phases of a run.
 
-Samples are counted through: where a phase begins, each stream goes on at the case after its last one. What came before
-is not walked through but counted, in closed form.
+Samples are counted through the whole run: where a phase begins, each stream goes on with the case after its last one.
+The earlier samples are not walked through but counted, in closed form.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ Kind = TypeVar("Kind", bound=Hashable)
 @dataclass(frozen=True)
 class _Leg(Generic[Kind]):
     """A stretch of one task's batches with the same streams. first: the number of the task's batches before it. drawn:
-    the samples that each (kind, stream's name) gave before it. The groups' batches take turns by their weights."""
+    the samples that each (kind, stream name) gave before it. The groups' batches take turns by their weights."""
 
     start: int
     first: int
@@ -52,7 +52,7 @@ class BatchOrder(Generic[Kind]):
     """The cases of every batch.
 
     Args:
-        kind: cases of one kind may share a batch. A kind's turn comes in proportion to its cases' shares.
+        kind: only cases of one kind may share a batch. A kind's turn comes in proportion to its cases' shares.
         batch: samples in a batch, over all ranks.
     """
 
@@ -72,8 +72,8 @@ class BatchOrder(Generic[Kind]):
         return task, tuple(self._case(leg, kind, streams, first + n) for n in range(self.batch))
 
     def drawn(self, task: Task, iterations: int) -> list[tuple[Stream, int]]:
-        """The task's streams, one for each kind of case, and how many samples each gives in so many iterations. Sample
-        n of a stream is its case `index_at(n, ...)`."""
+        """The task's streams, one for each kind of case, and how many samples each gives in this many iterations.
+        Sample n of a stream is its case `index_at(n, ...)`."""
         streams: dict[tuple[Kind, str], Stream] = {}
         counts: Counter[tuple[Kind, str]] = Counter()
         for leg in self._legs[task]:

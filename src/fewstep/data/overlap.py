@@ -1,4 +1,4 @@
-"""Prompts that training and a benchmark share: n words in a row, as contamination is usually measured."""
+"""Prompts that training and a benchmark share: a run of n equal words, the usual measure of contamination."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Overlap:
 
 
 def overlaps(cases: Iterable[Case], suite: Iterable[tuple[str, str]]) -> list[Overlap]:
-    """The cases that share a gram with a prompt of the suite (place, prompt), each with the first one it meets. A
-    prompt of fewer than N words is met only by one that is equal."""
+    """The cases that share an n-gram with a prompt of the suite (place, prompt), each with the first prompt that
+    matches. A prompt of fewer than N words matches only an equal one."""
     held: dict[tuple[str, ...], str] = {}
     for place, prompt in suite:
         for gram in ngrams(words_of(prompt)):
@@ -38,8 +38,8 @@ def overlaps(cases: Iterable[Case], suite: Iterable[tuple[str, str]]) -> list[Ov
 
 
 def suite_prompts(path: Path) -> list[tuple[str, str]]:
-    """(place, prompt) of a suite's folder (its cases.jsonl, or every file of prompts in it), or of one such file.
-    Lines without a prompt count as notes: a suite says more than prompts.
+    """(place, prompt) of a suite's folder (its cases.jsonl, or every file of prompts in it), or of one such file. Lines
+    without a prompt are skipped as notes.
 
     Raises:
         CaseError: nothing there, another format, or no prompt in it.

@@ -1,4 +1,5 @@
-"""A value that changes over a run: phases, each from an iteration up to the next phase's first."""
+"""A value that changes over a run, in phases. Each phase lasts from its first iteration up to the next phase's
+first."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Phases(Generic[Value]):
-    """values[p] holds before iteration ends[p], and from where the phase before it ends. The last has no end."""
+    """values[p] holds before iteration ends[p], and from the end of the phase before it. The last phase has no end."""
 
     values: tuple[Value, ...]
     ends: tuple[int, ...] = ()
@@ -31,11 +32,11 @@ class Phases(Generic[Value]):
         assert list(self.ends) == sorted({*self.ends} - {0}), self.ends
 
     def at(self, i: int) -> Value:
-        """What holds at iteration i."""
+        """The value at iteration i."""
         return self.values[bisect_right(self.ends, i)]
 
     def spans(self, until: int) -> Iterator[Span]:
-        """The phases that have begun before iteration `until`, the last one cut there."""
+        """The phases that begin before iteration `until`. The last one is cut there."""
         starts = (0, *self.ends)
         for number, (start, end) in enumerate(zip(starts, (*self.ends, until), strict=True)):
             if start < until:
@@ -43,18 +44,18 @@ class Phases(Generic[Value]):
 
 
 def constant(value: Value) -> Phases[Value]:
-    """The same all the time."""
+    """One phase: the same value at every iteration."""
     return Phases((value,))
 
 
 def zip_phases(one: Phases[Value], other: Phases[Other]) -> Phases[tuple[Value, Other]]:
-    """Pairs: a phase begins wherever one of the two begins one."""
+    """Pairs of values: a phase begins wherever one of the two begins one."""
     ends = sorted({*one.ends, *other.ends})
     return Phases(tuple((one.at(start), other.at(start)) for start in (0, *ends)), tuple(ends))
 
 
 def phases_of(values: Sequence[Value], untils: Sequence[int | None], where: str) -> Phases[Value]:
-    """The phases that a schedule declares: each entry but the last says until which iteration it holds.
+    """The phases that a schedule declares. Every entry but the last states the iteration until which it holds.
 
     Raises:
         RecipeError: an end is missing, or lies before the one above it; names the entry.
@@ -79,7 +80,7 @@ def phases_of(values: Sequence[Value], untils: Sequence[int | None], where: str)
 def refuse_beyond(phases: Phases[Value], iterations: int, where: str) -> None:
     """
     Raises:
-        RecipeError: a phase that a run of so many iterations never reaches.
+        RecipeError: a run of this many iterations never reaches one of the phases.
     """
     for number, end in enumerate(phases.ends):
         if end >= iterations:

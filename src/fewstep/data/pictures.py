@@ -1,4 +1,4 @@
-"""The border that a user's picture crosses: its header is checked before training, its pixels are read as diffusers'
+"""Where a user's picture enters: its header is checked before training, and its pixels are read as diffusers'
 `load_image` reads them, so training and inference see the same reference."""
 
 import functools
@@ -26,7 +26,7 @@ MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK",
 
 
 def verify_picture(path: Path, where: str, thorough: bool = False) -> tuple[int, int]:
-    """(height, width) of a picture that can be used, from its header; `thorough` reads all of it.
+    """(height, width) of a usable picture, from its header; `thorough` reads all of it.
 
     Raises:
         CaseError: missing, unreadable, too large, too elongated, or of more than 8 bits.
@@ -105,7 +105,7 @@ def _opened(path: Path, where: str) -> Image.Image:
         raise CaseError(f"{where}: {path} is a folder, not a picture")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is asked right after
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked right after
             return Image.open(path)
     except Image.DecompressionBombError as error:
         raise CaseError(f"{where}: {path} unpacks to far too many pixels; scale it down") from error

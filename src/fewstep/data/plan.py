@@ -1,4 +1,5 @@
-"""The sections `tasks` and `data` of a recipe. What may change over a run is either one value, or a list of phases."""
+"""The sections `tasks` and `data` of a recipe. A setting that may change over a run is either one value or a list of
+phases."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -35,7 +36,7 @@ def _branch(value: Any) -> str:
     return "schedule" if isinstance(value, list | tuple) else "one"
 
 
-ONE_OR_SCHEDULE = Discriminator(_branch)  # so that a slip in one form is not told as a slip in the other
+ONE_OR_SCHEDULE = Discriminator(_branch)  # so that a mistake in one form is not reported as one in the other
 
 
 class TasksPlan(Section):
@@ -80,7 +81,7 @@ def mixture_of(tasks: TasksPlan | tuple[TasksPhase, ...]) -> Phases[Ratio]:
     """The task ratio over the run.
 
     Raises:
-        RecipeError: a schedule that is none.
+        RecipeError: the schedule is malformed.
     """
     if isinstance(tasks, TasksPlan):
         return constant(tasks.ratio)
@@ -190,7 +191,7 @@ class DataPlan(Section):
         return found
 
     def category_shares(self, task: Task) -> Phases[dict[str, int]]:
-        """Categories and their shares; empty where the sources' weights decide."""
+        """Categories and their shares; empty if the sources' weights decide."""
         if task == "t2i" and self.preset:
             return constant(PRESETS[self.preset])
         return self.category_weights.of(task)
@@ -202,7 +203,7 @@ class DataPlan(Section):
     def refuse_beyond(self, iterations: int) -> None:
         """
         Raises:
-            RecipeError: a schedule that goes on after the run has ended.
+            RecipeError: a schedule goes on after the run has ended.
         """
         for task in TASKS:
             for number, source in enumerate(self.sources(task)):
@@ -228,7 +229,7 @@ class DataPlan(Section):
 
 
 def unknown_category(where: str, name: str, known: Sequence[str]) -> str:
-    """What is said about a category that no source has."""
+    """The message about a category that no source has."""
     place = f"{where} needs {name}" if where.startswith("data.preset") else f"{where}.{name}"
     return (
         f"{place}: no source has this category; they have {', '.join(sorted(known))}. "
@@ -246,7 +247,7 @@ def _refuse_weights(weights: Sequence[int], where: str) -> None:
 def refuse_unreachable(tasks: TasksPlan | tuple[TasksPhase, ...], data: DataPlan, iterations: int) -> None:
     """
     Raises:
-        RecipeError: a schedule that runs backwards or past the end, or a task without sources.
+        RecipeError: a schedule runs backwards or past the end, or a task has no sources.
     """
     mixture = mixture_of(tasks)
     refuse_beyond(mixture, iterations, "tasks")

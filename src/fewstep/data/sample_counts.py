@@ -30,8 +30,8 @@ class PhaseCounts:
 
 @dataclass(frozen=True)
 class SourceCounts:
-    """samples: how many the run takes from the source. held: cases of the source that may come. distinct: cases that
-    do come."""
+    """samples: how many the run takes from the source. held: cases of the source that may come. distinct: cases that do
+    come."""
 
     task: Task
     source: int
@@ -56,7 +56,7 @@ class SampleCounts:
 def count_samples(
     composition: Composition, iterations: int, batch: int, seed: int, kind: Callable[[Case], _Kind]
 ) -> SampleCounts:
-    """Everything that `iterations` batches hold, exact: `kind` tells cases apart that cannot share a batch."""
+    """Exact counts of everything in `iterations` batches. `kind` tells apart cases that cannot share a batch."""
     order = BatchOrder(composition, kind, batch, seed)
     drawn = [(task, stream, count) for task in composition.tasks for stream, count in order.drawn(task, iterations)]
     categories: Counter[tuple[Task, str]] = Counter()
@@ -76,7 +76,8 @@ def _stretches(composition: Composition, iterations: int) -> tuple[PhaseCounts, 
 
 
 def _categories(stream: Stream, count: int, seed: int) -> Counter[str]:
-    """Categories of a stream's first `count` samples: whole epochs hold every case once, the last is walked."""
+    """Categories of a stream's first `count` samples. Whole epochs hold every case once; the last, partial one is
+    walked."""
     epochs, rest = divmod(count, len(stream.cases))
     found: Counter[str] = Counter()
     for case in stream.cases:

@@ -34,7 +34,7 @@ from fewstep.runtime.errors import CaseError, RecipeError
 from fewstep.runtime.task import Task
 
 SHOWN = 5  # problems named in one message
-UNPACKED = 1  # raise when an archive would be unpacked otherwise than before
+UNPACKED = 1  # raise it when archives are unpacked differently than before
 METADATA = ("metadata.jsonl", "metadata.csv")  # what Hugging Face's image folders say about their pictures
 
 
@@ -59,7 +59,8 @@ def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator
     """All cases and errors of a source, of both tasks; `thorough` reads pictures whole.
 
     Raises:
-        CaseError: the source itself cannot be read. PluginError: as `read_source`.
+        CaseError: the source itself cannot be read.
+        PluginError: as `read_source`.
     """
     files = _files_of(source, None, unpack_to)
     return iter(distinct(_of_all(files, lambda path: entries(path, unpack_to, thorough))))
@@ -74,7 +75,8 @@ def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -
     """All cases and errors of a file or folder, in order. Archives need a folder to unpack their pictures to.
 
     Raises:
-        CaseError: the file itself cannot be read. PluginError: as `read_source`.
+        CaseError: the file itself cannot be read.
+        PluginError: as `read_source`.
     """
     if path.is_dir():
         stated = next((path / name for name in METADATA if (path / name).is_file()), None)
@@ -99,10 +101,10 @@ def _unreadable(path: Path) -> CaseError:
 
 
 def paths_of(source: str) -> list[Path]:
-    """The files that a source names: one, or all that fit a pattern such as shards/*.tar, in order.
+    """The files that a source names: one, or all that match a pattern such as shards/*.tar, in order.
 
     Raises:
-        CaseError: a pattern that nothing fits, or a scheme that nothing here reads.
+        CaseError: a pattern that matches nothing, or a scheme that no case source has.
     """
     if Path(source).exists():
         return [Path(source)]
@@ -119,8 +121,8 @@ def paths_of(source: str) -> list[Path]:
 
 
 def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[CaseOrError]]) -> Iterator[CaseOrError]:
-    """The entries of several files. Each counts its lines, or its members, from the beginning: so names that no line
-    states are led by the file's own, from where the paths part."""
+    """The entries of several files. Each file counts its lines or members from the beginning. So names made from the
+    place are prefixed with the file's own, from where the paths differ."""
     if len(paths) == 1:
         yield from read_one(paths[0])
         return
@@ -135,7 +137,7 @@ def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[CaseOrErr
 
 
 def _by_line(case: Case, path: Path) -> bool:
-    """Whether a case is called by its place: readers of lines name it after the file's stem and the line."""
+    """Whether a case is named by its place: readers of lines name it after the file's stem and the line."""
     return case.id.startswith(f"{path.stem}-") and _number(case.id, path).isdecimal()
 
 
@@ -147,7 +149,7 @@ def cases_of(found: Iterable[CaseOrError], source: str) -> list[Case]:
     """The entries, all of which have to be cases.
 
     Raises:
-        CaseError: names the first ones that are not, and how many more there are.
+        CaseError: names the first entries that are not, and how many more there are.
     """
     cases: list[Case] = []
     problems: list[str] = []
@@ -163,7 +165,7 @@ def cases_of(found: Iterable[CaseOrError], source: str) -> list[Case]:
 
 
 def _cached(path: Path, cache: Path) -> Iterator[CaseOrError]:
-    """As `entries`; an archive is unpacked once, and read from there as long as it does not change."""
+    """As `entries`, but an archive is unpacked once and read from there as long as it does not change."""
     if not path.is_file() or not isinstance(format_of(path), ArchiveFormat):
         return entries(path, cache)
     stat = path.stat()
@@ -176,8 +178,8 @@ def _cached(path: Path, cache: Path) -> Iterator[CaseOrError]:
 
 
 def build_composition(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Composition:
-    """The sources of every task that has batches, read and cut into streams. Pictures out of archives, and those of
-    the pocket world, go into `cache`.
+    """The sources of every task that has batches, read and cut into streams. Pictures from archives and from the pocket
+    world go into `cache`.
 
     Raises:
         CaseError: a source that cannot be used.
@@ -187,10 +189,10 @@ def build_composition(data: DataPlan, mixture: Phases[Ratio], cache: Path) -> Co
 
 
 def task_streams(data: DataPlan, task: Task, cache: Path) -> Phases[tuple[Stream, ...]]:
-    """What the `data` section gives one task.
+    """The streams that the `data` section gives one task.
 
     Raises:
-        CaseError, RecipeError: as `composed`.
+        CaseError, RecipeError: as `build_composition`.
     """
     plans = data.sources(task)
     if not plans:

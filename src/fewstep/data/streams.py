@@ -15,8 +15,8 @@ Group = TypeVar("Group", bound=Hashable)
 
 @dataclass(frozen=True)
 class Stream:
-    """Cases that take turns in a shuffled order. weight: its share beside its siblings. name: keys the shuffle.
-    source: the number of the source they come from."""
+    """Cases that take turns in a shuffled order. weight: its share beside the task's other streams. name: keys the
+    shuffle. source: the number of the source they come from."""
 
     name: str
     weight: int
@@ -29,7 +29,7 @@ class Stream:
 
 
 def by_source(task: str, sources: Sequence[Sequence[Case]], weights: Sequence[int]) -> list[Stream]:
-    """One stream a source, at the sources' own weights."""
+    """One stream per source, at the sources' own weights."""
     shares = smallest_integers([Fraction(weight) for weight in weights])
     numbered = enumerate(zip(shares, sources, strict=True))
     return [Stream(f"{task}/{n}", share, tuple(cases), n) for n, (share, cases) in numbered if share]
@@ -42,8 +42,8 @@ def by_category(
     categories: Mapping[str, int],
     where: str | None = None,
 ) -> list[Stream]:
-    """Streams such that each category has its share; sources that hold the same category split it by their weights.
-    A category that is not named, or weighs 0, is left out. where: the key of the recipe that names them.
+    """Streams in which each category has its share. Sources that hold the same category split it by their weights. A
+    category without a share, or with share 0, is left out. where: the key of the recipe that names them.
 
     Raises:
         RecipeError: a category that no source with a weight has.
@@ -64,8 +64,8 @@ def by_category(
 
 
 def split_by_group(streams: Sequence[Stream], group: Callable[[Case], Group]) -> dict[Group, list[Stream]]:
-    """The streams cut into groups of cases, such that drawing a group by its summed weight, and then a sample within
-    it, gives every case the chance it had before."""
+    """The streams cut into groups of cases. Drawing a group by its summed weight, and then a sample within it, gives
+    every case the same chance as before."""
     pieces: list[tuple[Group, Stream, Fraction]] = []
     for stream in streams:
         members: dict[Group, list[Case]] = {}

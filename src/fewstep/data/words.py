@@ -1,4 +1,4 @@
-"""The words of a prompt, and runs of them: what texts are compared by."""
+"""The words of a prompt, and runs of them: the units by which texts are compared."""
 
 import re
 import unicodedata
@@ -15,7 +15,7 @@ def words_of(prompt: str) -> list[str]:
 
 
 def ngrams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every N words in a row; of a shorter prompt, all of it."""
+    """Every N words in a row; all of a shorter prompt."""
     for start in range(max(1, len(words) - N + 1)):
         if words:
             yield tuple(words[start : start + N])

@@ -1,4 +1,5 @@
-"""Many questions at once, none begun before a worker is free: ten thousand pictures need not be in memory."""
+"""Concurrent work that starts an item only when a worker is free, so ten thousand pictures need not be in memory at
+once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,8 +9,8 @@ T = TypeVar("T")
 
 
 async def bounded_map(items: Iterable[T], work: Callable[[T], Awaitable[object]], workers: int) -> None:
-    """`work` for every item, `workers` at once. After the first error nothing new is begun; what is under way ends (it
-    is paid for), then that error is raised. Cancelling cancels all."""
+    """Runs `work` for every item, `workers` at once. After the first error no further item is started; calls in flight
+    end, because they are paid for, and then that error is raised. Cancelling cancels all."""
     waiting = iter(items)
     first: list[Exception] = []
 

@@ -1,10 +1,10 @@
-"""Questions to an endpoint: at a pace it bears, within a budget, until they are answered or their time is over.
+"""Requests to an endpoint: within its rate limit and a budget, until they are answered or their deadline has passed.
 
-    async with Client(load("judge.toml")) as client:
-        reply = await client.ask([text("system", "..."), ...], schema)
+    async with Client(load_endpoint(Path("judge.toml"))) as client:
+        reply = await client.ask([{"role": "user", "content": "..."}], schema)
 
-What concerns one question is a Reply with a status; what would end every further question the same way (a wrong key, an
-unknown model, a spent budget) is raised, and the client asks nothing after it.
+A problem of one request is a Reply with a status. A problem that every further request would have too (a wrong key, an
+unknown model, a spent budget) is raised, and the client sends nothing after it.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from fewstep.endpoint.spending import SpendingBudget
 from fewstep.runtime.errors import EndpointError, Unsent
 
 ChatMessage = Mapping[str, Any]
-LONGEST_PAUSE = 60.0  # s, ours: of the doubling; what a server asks for may be longer
-DEFAULT_OUTPUT_TOKENS = 1_000  # tokens, ours: of the estimate before the first answer, where no parameter limits them
+LONGEST_PAUSE = 60.0  # s, ours: limit of the doubling; a pause that the server asks for may be longer
+DEFAULT_OUTPUT_TOKENS = 1_000  # tokens, ours: for the estimate before the first answer, if no parameter limits them
 LIMITS = ("max_completion_tokens", "max_tokens")
 ABOUT_FORMAT = re.compile(r"response_format|json_schema|json_object|structured|schema|guided|grammar", re.IGNORECASE)
-# What may follow a model's name without making it another model: a date or a number of a version. Not a size: -4b.
+# A suffix that does not make a model's name another model: a date or a version number. Not a size, such as -4b.
 VERSION = re.compile(r"[-@:](\d{2,8}([.-]\d{1,8})*|v\d+|latest|preview[\d.-]*|exp[\d.-]*)")
 
 
@@ -67,11 +67,12 @@ class Client:
         await self._http.aclose()
 
     async def ask(self, messages: Sequence[ChatMessage], schema: Mapping[str, Any] | None = None) -> Reply:
-        """The reply to these chat messages; with a JSON Schema, JSON is asked for on the declared rung.
+        """The reply to these chat messages. With a JSON Schema, JSON is asked for in the current response format.
 
         Raises:
-            EndpointError: the server denies every such call (400, 401, 403, 404, ...), answers as another model or
-                in HTML, or too many calls failed in a row. BudgetSpent: as named.
+            EndpointError: the server denies every such call (400, 401, 403, 404, ...), answers as another model or in
+                HTML, or too many calls failed in a row.
+            BudgetSpent: the call may exceed the budget.
         """
         self._go_on()
         estimate = await self.spending.reserve(self.estimate(messages))
@@ -88,7 +89,7 @@ class Client:
         return reply
 
     def estimate(self, messages: Sequence[ChatMessage]) -> float:
-        """What these messages may cost before anything is known: 3 characters to a token, pictures as declared."""
+        """What these messages may cost before the first answer: 3 characters per token, pictures as declared."""
         if self.endpoint.price is None:
             return 0.0
         images, characters = _images(messages), sum(len(text) for text in _texts(messages))
@@ -208,7 +209,7 @@ class Client:
             raise error
 
     def _step_down_or_stop(self, denied: Rejected, schema: Mapping[str, Any] | None, format_index: int) -> None:
-        """The next way of asking for JSON where the server knows not this one; otherwise the end."""
+        """Goes on to the next response format if the server does not know this one; otherwise stops."""
         about = denied.status in (400, 422) and ABOUT_FORMAT.search(denied.words)
         if schema is not None and about and format_index + 1 < len(self.endpoint.structured):
             self._format_index = max(self._format_index, format_index + 1)
@@ -216,7 +217,8 @@ class Client:
         raise self._stop(f"{denied.words}\n{_remedy(denied.status, self.endpoint)}", denied.status)
 
     def _pause(self, outcome: Retry, tries: int) -> float:
-        """Seconds before another try: what the server asks for, or doubling, with jitter downwards by half."""
+        """Seconds before another try: what the server asks for, or a doubling pause with a jitter that shortens it by
+        up to half."""
         if outcome.after:
             return outcome.after
         longest = min(LONGEST_PAUSE, self.endpoint.backoff_s * 2.0 ** min(tries - 1, 30))
@@ -238,7 +240,7 @@ class Client:
         return self._stopped
 
     def _masked(self, words: str) -> str:
-        """Servers like to repeat the key that they refuse."""
+        """Servers tend to repeat the key that they refuse."""
         return words.replace(self._key, "(the key)") if self._key else words
 
 

@@ -1,6 +1,6 @@
 """An OpenAI-compatible chat endpoint, declared in a small TOML or YAML file.
 
-The key itself never stands in the file: `key_env` names the environment variable that holds it.
+The file never holds the key itself: `key_env` names the environment variable that does.
 """
 
 import json
@@ -32,7 +32,8 @@ OWN = {  # what the client itself puts into a request
 
 
 class Price(Section):
-    """Money in any currency, the one that `budget` is in. Without a key, that part costs nothing."""
+    """Money per million tokens, or per picture, in any currency; `budget` is in the same one. A part without a key
+    costs nothing."""
 
     input: float = Field(0.0, ge=0, description="per million input tokens")
     output: float = Field(0.0, ge=0, description="per million output tokens")
@@ -47,8 +48,8 @@ class Price(Section):
 
 
 class Endpoint(Section):
-    """One endpoint and how it may be used. No default is sent to the server: what `parameters` does not hold, the
-    server decides."""
+    """One endpoint and how it may be used. No defaults are sent: the server decides whatever `parameters` does not
+    set."""
 
     base_url: str = Field(description="address of the API without /chat/completions, such as http://127.0.0.1:8000/v1")
     model: str = Field(min_length=1, description="the model's name, as the server lists it")
@@ -139,7 +140,7 @@ class Endpoint(Section):
         """The key, from the environment.
 
         Raises:
-            EnvironmentRefused: the variable is not set, or holds what cannot be a key; names it.
+            EnvironmentRefused: the variable is not set, or its value cannot be a key; names the variable.
         """
         if self.key_env is None:
             return None
@@ -165,10 +166,10 @@ def load_endpoint(path: str | Path) -> Endpoint:
 
 
 def endpoint_of(raw: dict[str, Any], where: str) -> Endpoint:
-    """The endpoint that these keys give.
+    """The endpoint that these keys declare.
 
     Raises:
-        DeclarationError: as `load`.
+        DeclarationError: as `load_endpoint`.
     """
     try:
         return Endpoint.model_validate(raw)

@@ -1,5 +1,5 @@
-"""Chat messages with pictures, as the chat API of OpenAI words them. Pictures travel as PNG, lossless, in the request
-itself: no server has to reach this machine."""
+"""Chat messages with pictures, in the form of OpenAI's chat API. Pictures travel as lossless PNG in the request itself,
+so no server has to reach this machine."""
 
 import base64
 import hashlib
@@ -15,7 +15,8 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture as it is sent. width, height: of the original; sent_*: of what travels; hash: of the bytes of png."""
+    """A picture as it is sent. width, height: of the original; sent_*: of the picture sent, in px; hash: of the bytes
+    of `png`."""
 
     width: int
     height: int
@@ -35,7 +36,7 @@ class EncodedPicture:
 
 
 def encode_picture(picture: Image.Image, max_side: int | None = None) -> EncodedPicture:
-    """The picture as PNG; scaled down only where its longer side exceeds `max_side`. Transparency stays."""
+    """The picture as PNG, scaled down only if its longer side exceeds `max_side` (px). Transparency stays."""
     kept = picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")
     sent = kept
     if max_side is not None and max(kept.size) > max_side:

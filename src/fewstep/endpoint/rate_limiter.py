@@ -1,8 +1,8 @@
 """How many tries run at once, and when the next may begin.
 
-The server's "too many" (429) halves the number in flight, once for each burst; each answer gives back 1/limit, so the
-declared concurrency returns after about as many answers as were lost calls. A server that says when to come back
-(Retry-After) is not asked anything before.
+The server's "too many" (429) halves the number in flight, once for each burst. Each answer adds 1/limit, so the
+declared concurrency returns after about as many answers as calls were lost. If the server states a time (Retry-After),
+nothing is sent before it.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class RateLimiter:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[float]:
-        """Waits for a place, then gives the time at which the try begins (monotonic seconds)."""
+        """Waits for a free place and yields the start time of the try (monotonic seconds)."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._running < self.limit)
             self._running += 1
@@ -40,7 +40,7 @@ class RateLimiter:
                 self._changed.notify_all()
 
     def throttled(self, began: float, pause: float) -> None:
-        """A try that began then was told that there are too many; nothing begins for `pause` seconds."""
+        """The try that began then was refused with "too many"; nothing begins for `pause` seconds."""
         now = time.monotonic()
         self._open_at = max(self._open_at, now + pause)
         if began >= self._cut_at:
@@ -51,7 +51,7 @@ class RateLimiter:
         self._limit = min(self._most, self._limit + 1 / self._limit)
 
     async def _start(self) -> float:
-        """Between the last look at the clock and taking the start nothing else runs: two never share a gap."""
+        """Nothing else runs between the last look at the clock and the start, so two tries never share a gap."""
         while (now := time.monotonic()) < self._open_at:
             await asyncio.sleep(self._open_at - now)
         self._open_at = now + self._gap

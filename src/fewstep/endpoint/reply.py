@@ -1,4 +1,4 @@
-"""What a caller gets for a question."""
+"""What a caller gets for a request."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,11 +11,13 @@ ReplyStatus = Literal["ok", "refused", "truncated", "failed"]
 
 @dataclass(frozen=True)
 class Reply:
-    """One question's end. Only "ok" may be read as an answer: "refused" (the model or a filter declined), "truncated"
-    (the token limit cut it) and "failed" (no answer until the deadline, or one without content) say so in `why`.
+    """The outcome of one request. Only "ok" may be read as an answer. The others state their reason in `why`: "refused"
+    (the model or a filter declined), "truncated" (the token limit cut the answer) and "failed" (no answer before the
+    deadline, or one without content).
 
-    model: as the server named itself. seconds: of the last try. tries: HTTP requests made. rung: how JSON was asked
-    for, None where it was not. cost: None where the price or the tokens are unknown."""
+    model: as the server names itself. seconds: of the last try. tries: HTTP requests made. response_format: how JSON
+    was asked for; None if it was not. cost: None if the price or the tokens are unknown.
+    """
 
     status: ReplyStatus
     text: str

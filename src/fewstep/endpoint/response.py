@@ -1,6 +1,6 @@
 """What a server's HTTP answer means for a call: an answer, another try, or the end of the run.
 
-A function of status, headers and body alone, so that every oddity of a server can be shown to it.
+A function of status, headers and body alone, so every oddity of a server can be tested.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 FILTERS = {"content_filter", "content_policy_violation", "moderation_blocked"}  # codes of a refusal sent as an error
 REFUSING = {"content_filter", "safety", "prohibited_content", "blocklist", "recitation", "refusal"}  # finish reasons
-SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}  # 429s that no waiting mends
+SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}  # 429s that waiting does not cure
 AGAIN = {408, 409, 425, 429}
 SHOWN = 400  # characters of the server's words in a message
 
@@ -26,7 +26,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Completion:
-    """A model spoke. refusal: its words, or the filter's, where it declined."""
+    """The model answered. refusal: its words, or the filter's, if it declined."""
 
     text: str
     model: str | None = None
@@ -37,7 +37,8 @@ class Completion:
 
 @dataclass(frozen=True)
 class Retry:
-    """Another try may help. after: seconds that the server asks for; crowded: it said that there are too many."""
+    """Another try may help. after: seconds that the server asks for; crowded: it said that there are too many
+    requests."""
 
     why: str
     after: float | None = None
@@ -46,7 +47,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An answer of 200 that cannot be used, and another try would cost again."""
+    """A 200 answer that cannot be used, and another try would cost again."""
 
     why: str
 
@@ -116,7 +117,7 @@ def _spoken(content: dict[str, Any]) -> CallOutcome:
 
 
 def _streamed(body: bytes) -> CallOutcome:
-    """The pieces of a streamed answer as one. Without a finish reason and without [DONE] the stream broke off."""
+    """The pieces of a streamed answer joined. A stream without a finish reason and without [DONE] broke off."""
     whole = Completion("")
     refusal = ""
     for event in _events(body):

@@ -1,8 +1,8 @@
 """The budget, kept while calls run at once.
 
-A call begins only if what is spent, what the calls in flight may cost and what this one may cost fit the budget. What
-a call may cost is the dearest answer so far, also for calls that began before it came; before the first answer, an
-estimate.
+A call begins only if three sums together fit the budget: what is spent, what the calls in flight may cost, and what
+this one may cost. A call may cost as much as the dearest answer so far; this also holds for calls that began before
+that answer came. Before the first answer an estimate is used.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class SpendingBudget:
         self._changed = asyncio.Condition()
 
     async def reserve(self, estimate: float) -> float:
-        """Holds back what one call may cost, and gives its estimate for `settle`; waits for calls in flight where only
+        """Reserves what one call may cost, and returns that estimate for `settle`. Waits for calls in flight if only
         they stand in the way.
 
         Raises:
@@ -37,7 +37,7 @@ class SpendingBudget:
             return estimate
 
     async def settle(self, estimate: float, cost: float | None) -> None:
-        """Ends a call that was estimated so and cost so much (None: unknown, or nothing)."""
+        """Ends a call with this estimate and this cost (None: unknown, or nothing)."""
         async with self._changed:
             self._held.remove(estimate)
             self.spent += cost or 0.0

@@ -1,7 +1,7 @@
-"""Small drawings in SVG that follow the page's colours: lines over iterations, and an interval on a scale.
+"""Small SVG drawings in the page's colours: lines over iterations, and an interval on a scale.
 
-Written by hand rather than by a plotting library: strokes and text take their colour from the page, so one drawing
-serves light and dark, and a page stays one small file without a reference to anything outside it.
+They are written by hand rather than by a plotting library. Strokes and text take their colour from the page, so one
+drawing serves light and dark themes, and a page stays one small file without outside references.
 """
 
 import math
@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 520, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 30  # margins, in px of the drawing
-COLOURS = 6  # the page has so many classes c0, c1, ..
+COLOURS = 6  # the page has this many classes c0, c1, ...
 
 
 @dataclass(frozen=True)

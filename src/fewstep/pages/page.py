@@ -1,6 +1,7 @@
-"""A report as one static file: what it holds, and how it is written. Where the numbers come from is not known here.
+"""A report as one static file: its content, and how it is written. This module does not know where the numbers come
+from.
 
-No reference to anything outside the file, pictures are inlined, everything a run says is escaped.
+The file refers to nothing outside it: pictures are inlined, and everything that a run states is escaped.
 """
 
 import base64
@@ -22,7 +23,7 @@ from fewstep.runtime import durable
 
 @dataclass(frozen=True)
 class StatCard:
-    """One figure worth a large font. note says against what it is to be read."""
+    """One figure in a large font. note: what to compare it with."""
 
     value: str
     label: str
@@ -31,7 +32,8 @@ class StatCard:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A value and, small below it, its interval or n. ratio: drawn on the table's common scale, where 1 is equal."""
+    """A value with its interval or n in small print below. ratio: drawn on the table's common scale, where 1 means
+    equal."""
 
     text: str
     under: str = ""
@@ -72,7 +74,7 @@ class SheetPicture:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures that belong together, and the prompt they answer."""
+    """Pictures that belong together, with their prompt."""
 
     caption: str
     pictures: tuple[SheetPicture, ...]
@@ -95,7 +97,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often each thing was seen: name -> count."""
+    """How often each thing occurred: name -> count."""
 
     title: str
     counts: dict[str, int]
@@ -104,7 +106,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class ShareTable:
-    """What was declared and what came of it: (name, declared, realised) in words."""
+    """Declared and realised shares: (name, declared, realised) in words."""
 
     title: str
     rows: tuple[tuple[str, str, str], ...]
@@ -125,7 +127,7 @@ class ReportPage:
     facts: tuple[tuple[str, str], ...] = ()
     texts: tuple[tuple[str, str], ...] = field(default=())  # longer ones, folded: the recipe, the command
     warnings: tuple[str, ...] = ()
-    events: tuple[str, ...] = ()  # what a run's watch saw and answered, oldest first
+    events: tuple[str, ...] = ()  # what was noticed during a run and how it reacted, oldest first
 
 
 def page_html(page: ReportPage) -> str:

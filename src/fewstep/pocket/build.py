@@ -34,7 +34,7 @@ from transformers import (  # noqa: E402
     Qwen3VLVideoProcessor,
 )
 
-# diffusers and transformers show a type checker stand-ins of their lazy classes; these names say what is meant.
+# A type checker sees only stand-ins for the lazy classes of diffusers and transformers; these names are for readers.
 Pipeline = Any  # QwenImage21Pipeline
 Transformer = Any  # QwenImage21Transformer2DModel
 Vae = Any  # AutoencoderKLQwenImage21
@@ -54,14 +54,14 @@ CHAT_TEMPLATE = (
 
 
 def load_pocket_teacher(folder: Path = TEACHER, dtype: torch.dtype = torch.float32) -> Pipeline:
-    """The trained pocket teacher; the stock loader does the same with this folder."""
+    """The trained pocket teacher. The stock loader reads this folder in the same way."""
     pipeline: Pipeline = QwenImage21Pipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def build_pocket_pipeline(seed: int = 0) -> Pipeline:
-    """The whole pipeline with random weights; a pure function of the seed."""
+    """The whole pipeline with random weights, a pure function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline: Pipeline = QwenImage21Pipeline(
@@ -92,7 +92,7 @@ def build_transformer(layers: int = 6) -> Transformer:
 
 
 def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> Vae:
-    """One 16 x 16 px tile a latent token, RGBA; everything happens at tile resolution."""
+    """One 16 x 16 px tile per latent token, RGBA. The network works at tile resolution throughout."""
     vae: Vae = AutoencoderKLQwenImage21(
         base_dim=encoder_width,
         decoder_base_dim=decoder_width,

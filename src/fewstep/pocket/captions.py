@@ -1,7 +1,8 @@
-"""What is said about scenes and edits.
+"""Captions of scenes and instructions of edits.
 
-A caption is a chain of phrases, each naming one attribute with one value. The tokenizer (`vocabulary.py`) holds every
-phrase as one token, and every letter together with the quotation mark it touches, so reading is a matter of look-ups.
+A caption is a chain of phrases, each naming one attribute with one value. In the tokenizer (`vocabulary.py`) every
+phrase is one token, and so is every letter together with the quotation mark next to it. So reading is a matter of
+look-ups.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ def quoted_word(word: str) -> str:
     return f' "{word}"'
 
 
-OmittedNames = frozenset[str]  # names of attributes that a caption leaves out; `thing` takes colour and place along
+OmittedNames = frozenset[str]  # names of attributes that a caption leaves out; `thing` also leaves out colour and place
 
 
 def caption(scene: Scene, rng: random.Random, omitted: OmittedNames = frozenset()) -> str:
-    """One sentence that names every captioned attribute but those `unsaid`; its order and wording vary a little. What
-    is left out does not change how the rest is worded."""
+    """One sentence that names every captioned attribute except those in `omitted`. Its order and wording vary a little.
+    Omissions do not change how the rest is worded."""
     if isinstance(scene, Landscape):
         parts = landscape_parts(scene, rng)
     else:
@@ -152,7 +153,7 @@ def swap_body(old: str, new: str) -> tuple[str, ...]:
 
 
 def phrases() -> list[str]:
-    """Every phrase that is to be one token. A caption is a chain of these and of quoted letters."""
+    """Every phrase that is one token. A caption is a chain of these and of quoted letters."""
     tables = (SKY, GROUND, MOUNTAINS, BODY, PLACE, SKIN, LENGTH, HAIR, GLASSES, MOOD, SHIRT, WALL, SHAPE, BOARD, INK)
     found = [phrase for table in tables for phrase in table.values()]
     found += [thing(kind, colour) for kind, colours in OBJECT_COLOURS.items() for colour in colours]

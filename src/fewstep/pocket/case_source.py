@@ -1,4 +1,4 @@
-"""`pocket:TASK:N`: the first N training cases of the pocket world, drawn into files like anyone's."""
+"""`pocket:TASK:N`: the first N training cases of the pocket world, drawn into ordinary files."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def task_of(source: str) -> Task:
     """The task that a pocket source names.
 
     Raises:
-        CaseError: it is written otherwise.
+        CaseError: the text has another form.
     """
     parts = source.split(":")
     if len(parts) != 3 or parts[1] not in TASKS or not parts[2].isdecimal():
@@ -34,12 +34,12 @@ def task_of(source: str) -> Task:
 
 
 def pocket_file(source: str, task: Task | None, cache: Path) -> Path:
-    """The canonical file of a pocket source, drawn into `cache` where it is not there yet. References are PNG files;
-    the cases file is written last and makes the folder whole. The folder's name changes with the world, so that cases
-    of an older one are not taken for today's.
+    """The canonical file of a pocket source, drawn into `cache` if it does not exist yet. References are PNG files; the
+    cases file is written last and completes the folder. The folder's name changes with the world, so cases of an older
+    world are not reused.
 
     Raises:
-        CaseError: a text that makes no sense, or is of another task than the one it stands under.
+        CaseError: the text makes no sense, or names another task than the recipe lists it under.
     """
     task = task or task_of(source)
     count = _count(source, task)
@@ -71,7 +71,7 @@ def _count(source: str, task: Task) -> int:
 
 
 def _drawn(drawn: PocketCase, folder: Path, path: Path) -> Case:
-    """The case, its references on disk."""
+    """The case, with its references written to disk."""
     references = []
     for number, picture in enumerate(drawn.references):
         reference = folder / "references" / f"{drawn.id}-{number}.png"

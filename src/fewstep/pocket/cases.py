@@ -36,8 +36,9 @@ from fewstep.runtime.seeded import seeded_random
 class PocketCase:
     """One T2I prompt or one edit, with its answer.
 
-    `attributes` is what a probe should read in the answer; `changed` names those that an edit changes; `region` marks
-    the pixels an edit may change; `scene_category` is the kind of scene (an edit's `category` is its kind of edit).
+    `attributes` is what a probe should read in the answer. `changed` names those that an edit changes. `region` marks
+    the pixels that an edit may change. `scene_category` is the kind of scene (an edit's `category` is its kind of
+    edit).
     """
 
     id: str
@@ -59,7 +60,7 @@ def cycle(names: tuple[str, ...], index: int, wanted: str | None) -> str:
 
 
 def t2i_case(seed: int, index: int, split: Split = "heldout", category_: str | None = None) -> PocketCase:
-    """Case `index`; without a wanted category, the three take turns."""
+    """Case `index`. Without `category_`, the three categories take turns."""
     kind = cycle(CATEGORIES, index, category_)
     rng = seeded_random("t2i", split, kind, seed, index)
     scene = random_scene(kind, rng, split)
@@ -80,8 +81,8 @@ def t2i_case(seed: int, index: int, split: Split = "heldout", category_: str | N
 
 
 def propose(kind: str, seed: int, index: int, split: Split) -> tuple[Edit, str]:
-    """The edit and its instruction: the first one drawn that leads from a train scene to a scene of the split. Repairs
-    and styles keep the scene, so theirs is of the split from the start."""
+    """The edit and its instruction: the first draw that leads from a train scene to a scene of the split. Repairs and
+    styles keep the scene, so their scene belongs to the split from the start."""
     source: Split = split if kind in ("perceptual", "style") else "train"
     rng = seeded_random("edit", split, kind, seed, index)
     scenes = {"text": ("text",), "identity": ("portrait",)}.get(kind, CATEGORIES)
@@ -92,7 +93,7 @@ def propose(kind: str, seed: int, index: int, split: Split) -> tuple[Edit, str]:
 
 
 def edit_case(seed: int, index: int, split: Split = "heldout", kind: str | None = None) -> PocketCase:
-    """Edit `index`; without a wanted kind, the six take turns. Held-out edits lead to held-out scenes."""
+    """Edit `index`. Without `kind`, the six kinds take turns. Held-out edits lead to held-out scenes."""
     kind = cycle(EDITS, index, kind)
     edit, instruction = propose(kind, seed, index, split)
     source, target = edit_images(edit, (split, kind, seed, index))

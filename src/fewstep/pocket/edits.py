@@ -1,7 +1,7 @@
 """The six kinds of edit: an instruction and its one exact result.
 
-An edit is only proposed where its result is determined by the source picture and the instruction - nothing the source
-does not show (a hidden pose, say) may appear in the target.
+An edit is only proposed if the source picture and the instruction determine its result. The target may show nothing
+that the source does not (a hidden pose, for example).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SOURCE_CORRUPTIONS = ("blur", "noise", "dark")
 
 @dataclass(frozen=True)
 class Edit:
-    """source -> target. A harm spoils the source picture, a style transforms the target's."""
+    """source -> target. A corruption damages the source picture; a style transforms the target's."""
 
     source: Scene
     target: Scene
@@ -83,7 +83,7 @@ def object_edit(scene: Scene, rng: random.Random) -> Edit | None:
 
 
 def body_edit(scene: Landscape, rng: random.Random) -> Edit | None:
-    """Take the sun or moon away, or swap them; adding one would have to guess its side."""
+    """Remove the sun or moon, or swap them. To add one would require guessing its side."""
     if scene.body == "none":
         return None
     new = other(rng, BODIES, scene.body)

@@ -1,5 +1,5 @@
-"""How near a picture is to the exact answer. A caption leaves light and pose free, so a prompt has a few exact answers,
-and a good picture is one of them: a blend of two is near none."""
+"""How close a picture is to the exact answer. A caption leaves light and pose free, so a prompt has a few exact
+answers. A good picture is close to one of them; a blend of two is close to none."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +17,7 @@ RGBArray = NDArray[np.uint8]
 
 @lru_cache(maxsize=4096)
 def exact_answers(scene: Scene) -> tuple[RGBArray, ...]:
-    """The different exact pictures of what the caption says, by light and pose."""
+    """The different exact pictures of the caption, by light and pose."""
     found: dict[bytes, RGBArray] = {}
     for light in (0, 1):
         for pose in (0, 1):
@@ -27,7 +27,7 @@ def exact_answers(scene: Scene) -> tuple[RGBArray, ...]:
 
 
 def nearest_answer(picture: Image.Image, scene: Scene) -> tuple[float, int]:
-    """dB to the nearest exact answer, and which one that is."""
+    """dB to the nearest exact answer, and the index of that answer."""
     pixels = pixels_of([picture])[0]
     distances = [psnr_8bit(pixels, answer) for answer in exact_answers(scene)]
     best = int(np.argmax(distances))

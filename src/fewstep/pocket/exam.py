@@ -1,10 +1,10 @@
-"""The examination: the same held-out cases and seeds put to several systems, and what the probe reads in the answers.
+"""The examination: several systems answer the same held-out cases with the same seeds, and the probe reads the answers.
 
-A system is anything that draws cases. Typically three: the teacher at its full steps with guidance, the teacher at the
-student's few steps without, and the student. The first one named is the reference: the others are compared with it
-pair by pair. Pictures and records are files, and what is there is not drawn again.
+A system is anything that draws cases. Typically there are three: the teacher at its full steps with guidance, the
+teacher at the student's few steps without guidance, and the student. The first one named is the reference; the others
+are compared with it pair by pair. Pictures and records are files, and existing ones are not drawn again.
 
-What a folder holds then: sources/ (of the edits), figures.json, and for each system pictures/, manifest.jsonl and
+The folder then holds sources/ (of the edits), figures.json, and for each system pictures/, manifest.jsonl and
 records.jsonl.
 """
 
@@ -39,8 +39,8 @@ ProbeRecord = dict[str, Any]
 
 @dataclass(frozen=True)
 class ExaminedSystem:
-    """What is examined. facts (model, noise levels, guidance, network calls) are what a figure cannot be read without;
-    a gallery with other facts belongs to another system."""
+    """A system to examine. facts (model, noise levels, guidance, network calls): needed to interpret its figures; a
+    gallery with other facts belongs to another system."""
 
     sampler: Sampler
     facts: Mapping[str, Any]
@@ -48,8 +48,8 @@ class ExaminedSystem:
 
 @dataclass(frozen=True)
 class ExamSpec:
-    """What is asked. cases: held-out prompts of each category, and edits of each kind; diversity: prompts of each
-    category that are drawn with `seeds` seeds. Cases are pure functions of `seed`."""
+    """The questions of an examination. cases: held-out prompts of each category, and edits of each kind; diversity:
+    prompts of each category that are drawn with `seeds` seeds. Cases are pure functions of `seed`."""
 
     cases: int = 100
     diversity: int = 8
@@ -58,7 +58,7 @@ class ExamSpec:
     batch: int = 64
 
     def questions(self) -> list[tuple[PocketCase, int]]:
-        """Every case with its seed. The seeds of the diversity prompts begin with the one that they are examined at."""
+        """Every case with its seed. The first seed of a diversity prompt is the one that it is examined at."""
         t2i = [t2i_case(self.seed, i, category_=kind) for kind in CATEGORIES for i in range(self.cases)]
         edits = [edit_case(self.seed, i, kind=kind) for kind in EDITS for i in range(self.cases)]
         asked = [(case, 1000 + i) for i, case in enumerate([*t2i, *edits])]
@@ -71,7 +71,7 @@ class ExamSpec:
 
     @property
     def scored_count(self) -> int:
-        """The questions that figures are made of; those after them serve diversity alone."""
+        """The number of questions that are scored; the ones after them serve diversity alone."""
         return self.cases * (len(CATEGORIES) + len(EDITS))
 
 
@@ -82,13 +82,13 @@ def examine(
     to: Path,
     advance: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
-    """Figures of all systems, and how the others compare with the first; see `figures`.
+    """Figures of all systems, and how the others compare with the first; see `exam_figures`.
 
     Args:
-        advance: told the number of pictures just drawn, or found drawn already.
+        advance: called with the number of pictures just drawn, or found.
 
     Raises:
-        RunError: `to` holds pictures of another system or another paper.
+        RunError: `to` holds pictures of another system or another exam spec.
     """
     questions = spec.questions()
     records: dict[str, list[ProbeRecord]] = {}
@@ -122,11 +122,11 @@ def examine_system(
     scored_count: int | None = None,
     advance: Callable[[int], object] | None = None,
 ) -> tuple[list[Image.Image], list[ProbeRecord]]:
-    """One system's pictures of all questions, and the records of the first `examined` (all where None); both are kept
-    in `folder`, the records last, as a whole file.
+    """One system's pictures of all questions, and the records of the first `scored_count` (of all if it is None). Both
+    are written to `folder`, the records last, as a whole file.
 
     Raises:
-        RunError: `folder` holds pictures of another system or another paper.
+        RunError: `folder` holds pictures of another system or another exam spec.
     """
     gallery = _opened(folder, system, spec)
     _draw(gallery, system, questions, spec.batch, advance)
@@ -137,7 +137,7 @@ def examine_system(
 
 
 def keep_sources(folder: Path, questions: Sequence[tuple[PocketCase, int]]) -> None:
-    """The reference pictures of the edits, for who looks at the answers."""
+    """Writes the reference pictures of the edits, for people who look at the answers."""
     gallery = Gallery(folder)
     for case, _ in questions:
         if case.references and (case.id, 0) not in gallery:
@@ -145,7 +145,7 @@ def keep_sources(folder: Path, questions: Sequence[tuple[PocketCase, int]]) -> N
 
 
 def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], probe: Probe) -> dict[str, float]:
-    """A few means, kept nowhere: for looking at a student while it learns."""
+    """A few means that are not stored, for looking at a student while it trains."""
     cases, seeds = [case for case, _ in questions], [seed for _, seed in questions]
     records = _judged(probe, sampler(cases, seeds), questions)
     found: dict[str, float] = {}
@@ -224,8 +224,8 @@ def _exact(picture: Image.Image, case: PocketCase) -> float:
 
 @dataclass(frozen=True)
 class ExamFigure:
-    """One line of the table: a mean over the records it applies to. of: a record's value, None where it does not apply.
-    compared: as ratio, or as difference where a ratio has no meaning (dB)."""
+    """One line of the table: a mean over the records it applies to. of: a record's value, None if it does not apply.
+    compared: by a ratio, or by a difference if a ratio has no meaning (dB)."""
 
     key: str
     group: str
@@ -285,8 +285,8 @@ FIGURES = (
 
 def exam_figures(records: Mapping[str, Sequence[ProbeRecord]]) -> dict[str, Any]:
     """{"reference", "figures": [{key, group, label, better, unit, compared, values, against}]}. values: system ->
-    Estimate; against: every other system -> its ratio to (or difference from) the reference, records paired, cases
-    resampled whole."""
+    Estimate. against: every other system -> its ratio to (or difference from) the reference, with records paired and
+    whole cases resampled."""
     reference, *others = records
     lines = [_line(figure, records, reference, others) for figure in FIGURES]
     return {"reference": reference, "figures": [line for line in lines if line["values"][reference]["n"]]}
@@ -315,8 +315,8 @@ def _values(figure: ExamFigure, records: Sequence[ProbeRecord], applies: Sequenc
 def _frechet(
     features: Mapping[str, Floats], questions: Sequence[tuple[PocketCase, int]], spec: ExamSpec, probe: Probe
 ) -> dict[str, Any]:
-    """Distance of T2I pictures to renders of as many other held-out scenes. floor: the same for the renders of the
-    examined scenes themselves - a perfect system would be there, not at 0."""
+    """Frechet distance of T2I pictures to renders of equally many other held-out scenes. floor: the same for the
+    renders of the examined scenes themselves; a perfect system would reach this, not 0."""
     n = spec.cases * len(CATEGORIES)
     others = [t2i_case(spec.seed + 1, i, category_=kind).target for kind in CATEGORIES for i in range(spec.cases)]
     real = np.asarray(probe.features(others))
@@ -331,9 +331,9 @@ def _diversity(
     questions: Sequence[tuple[PocketCase, int]],
     spec: ExamSpec,
 ) -> dict[str, Any] | None:
-    """How far apart the pictures of one prompt are over its seeds, in the probe's features; None if not asked for. A
-    system that errs at random is far apart too: read it beside the attributes. answers: how many of a prompt's exact
-    answers (light and pose are free) some seed comes nearest to, as a share of those there are."""
+    """The mean distance of the pictures of one prompt over its seeds, in the probe's features; None if not asked for. A
+    system that errs at random has a large distance too, so read it beside the attributes. answers: the share of a
+    prompt's exact answers (light and pose are free) that are the nearest to the picture of some seed."""
     rows: dict[str, list[int]] = {}
     for i, (case, _) in enumerate(questions):
         if case.task == "t2i":

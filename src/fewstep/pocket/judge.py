@@ -1,5 +1,5 @@
-"""`fewstep pocket judge`: the probe as one more judge of a gallery, in every judge's record and on its scale of 1 to 5.
-What the score is made of: `score.py`."""
+"""`fewstep pocket judge`: the probe as another judge of a gallery, in every judge's record and on its scale of 1 to 5.
+The score is defined in `score.py`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,7 +62,7 @@ def judge(folder: Path, advance: Callable[[int], object] = lambda count: None) -
 
 
 def pocket_case(suite: Suite, question: Question) -> PocketCase:
-    """The case as the pocket world made it, from what the suite expects of an answer."""
+    """The case as the pocket world made it, rebuilt from the expectations of the suite."""
     case, expect = question.case, question.expect
     region = suite.region(question)
     scene = SCENES[expect["scene_category"]](**expect["scene"])
@@ -136,6 +136,6 @@ def _failures(case: PocketCase, record: _Row, found: Mapping[str, float]) -> tup
 
 
 def _key(gallery: Gallery, row: _Row, question: Question, model: str) -> str:
-    """Of pixels, words, protocol and weights; never of paths."""
+    """A hash of pixels, words, protocol and weights; never of paths."""
     paths = (gallery.path(str(row["case"]), int(row["seed"])), *question.case.references)
     return digest(part.encode() for part in (*map(file_hash, paths), question.case.prompt, PROTOCOL, model))

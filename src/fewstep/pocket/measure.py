@@ -13,8 +13,8 @@ from scipy import ndimage
 from fewstep.pocket.render import SIZE, render
 from fewstep.pocket.world import Scene
 
-WINDOW = 5  # px; a flat area's residual is the picture less its local mean
-FLAT = 0.6  # 8-bit levels: a render's residual below this, all over the window, is flat
+WINDOW = 5  # px; a flat area's residual is the picture minus its local mean
+FLAT = 0.6  # 8-bit levels: an area is flat if a render's residual is below this all over the window
 
 
 def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
@@ -24,20 +24,20 @@ def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
 
 
 def psnr_8bit(a: np.ndarray, b: np.ndarray) -> float:
-    """dB between 8-bit arrays; 60 at most, so that means stay meaningful."""
+    """10 log10(255^2 / MSE) in dB between 8-bit arrays; 60 at most, so that means stay meaningful."""
     gap = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
     return min(60.0, float(10 * np.log10(255.0**2 / max(gap, 1e-9))))
 
 
 def residual(picture: np.ndarray) -> np.ndarray:
-    """Picture less its local mean, zero on any linear gradient: (H, W, 3) in 8-bit levels."""
+    """The picture minus its local mean, zero on any linear gradient: (H, W, 3) in 8-bit levels."""
     values = picture.astype(np.float64)
     return values - ndimage.uniform_filter(values, size=(WINDOW, WINDOW, 1), mode="nearest")
 
 
 @lru_cache(maxsize=4096)
 def flat_mask(scene: Scene) -> np.ndarray:
-    """Pixels that are flat whichever light and pose the seed chose, borders of the picture aside."""
+    """Pixels that are flat for every light and pose that a seed may choose, without the borders of the picture."""
     flat = np.ones((SIZE, SIZE), bool)
     for light in (0, 1):
         for pose in (0, 1):
@@ -48,5 +48,5 @@ def flat_mask(scene: Scene) -> np.ndarray:
 
 
 def flat_noise_rms(picture: np.ndarray, flat: np.ndarray) -> float | None:
-    """RMS residual on flat areas, 8-bit levels; None where fewer than 100 pixels are flat."""
+    """RMS residual on flat areas, in 8-bit levels; None if fewer than 100 pixels are flat."""
     return float(np.sqrt((residual(picture)[flat] ** 2).mean())) if flat.sum() >= 100 else None

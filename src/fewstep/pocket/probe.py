@@ -1,7 +1,7 @@
-"""The pocket world's examiner: a small network that reads pictures, and a few measurements that need none.
+"""The pocket world's examiner: a small network that reads pictures, and a few measurements that need no network.
 
-It never sees the prompt; what it reads is compared with what the case says. Its own accuracy on real renders and on
-VAE reconstructions is kept beside its weights (`accuracy.json`): no figure of a model can mean more than that.
+It never sees the prompt; what it reads is compared with the case. Its own accuracy on real renders and on VAE
+reconstructions is stored beside its weights (`accuracy.json`). No figure of a model can be more accurate than that.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Probe:
 
     @torch.no_grad()
     def read(self, images: Sequence[Image.Image]) -> list[dict[str, str]]:
-        """Every question's likeliest answer, for each picture; `letters` joins the slots."""
+        """The most likely answer to every question, for each picture; `letters` joins the slots."""
         found: list[dict[str, str]] = [{} for _ in images]
         picked: dict[str, list[int]] = {name: [] for name in probe_questions()}
         for x in network_input(pixels_of(images)).split(256):
@@ -113,13 +113,14 @@ class Probe:
         return found
 
     def examine(self, images: Sequence[Image.Image], cases: Sequence[PocketCase]) -> list[dict[str, Any]]:
-        """One record per picture: see `judged`."""
+        """One record per picture: see `probe_record`."""
         return [probe_record(*each) for each in zip(pixels_of(images), self.read(images), cases, strict=True)]
 
 
 def probe_record(picture: np.ndarray, read: dict[str, str], case: PocketCase) -> dict[str, Any]:
-    """attributes: share read as the case says. letters_exact: the whole word. changed: share of an edit's changed
-    attributes that are right. preserved_psnr: dB against the target where nothing may change. None: does not apply."""
+    """attributes: share read as the case states. letters_exact: whether the whole word is right. changed: share of an
+    edit's changed attributes that are right. preserved_psnr: dB against the target where nothing may change. None: does
+    not apply."""
     right = {name: answer_to(name, read, case) == wanted for name, wanted in case.attributes.items()}
     letters = None if case.letters is None else read["letters"] == case.letters
     changed = [bool(letters) if name == "letters" else right[name] for name in case.changed]

@@ -1,7 +1,7 @@
 """Pictures of scenes: PIL at four times the size, softened, 64 x 64.
 
-Soft optics on purpose: no line is thinner than two pixels, so a 16-px latent tile holds little beyond the attributes.
-Letters stand exactly on the tile grid (row 16..32; columns 1, 2, 3), one tile a letter, never jittered.
+The pictures are soft on purpose: no line is thinner than two pixels, so a 16-px latent tile holds little beyond the
+attributes. Letters are exactly on the tile grid (row 16..32; columns 1, 2, 3), one tile per letter, never jittered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewstep.pocket.world import (
 
 SIZE = 64
 SCALE = 4  # supersampling
-SOFTNESS = 0.75  # px, sigma of the optics
+SOFTNESS = 0.75  # px, sigma of the blur
 
 Colour = tuple[int, int, int]
 SKY: dict[str, tuple[Colour, Colour]] = {
@@ -74,7 +74,7 @@ def colour_gradient(top: Colour, bottom: Colour, width: int, height: int, across
 
 
 class SceneCanvas:
-    """A big picture addressed in final pixels."""
+    """A large picture addressed in final pixels."""
 
     def __init__(self, image: Image.Image):
         self.image = image
@@ -138,7 +138,7 @@ def draw_landscape(scene: Landscape) -> Image.Image:
 
 
 def crescent(canvas: SceneCanvas, x: float) -> None:
-    """A moon: a disc less a shifted disc."""
+    """A moon: a disc minus a shifted disc."""
     disc, bite = Image.new("L", canvas.image.size), Image.new("L", canvas.image.size)
     ImageDraw.Draw(disc).ellipse(scaled(x - 7, 2.5, x + 7, 16.5), 255)
     ImageDraw.Draw(bite).ellipse(scaled(x - 2, 0.5, x + 10, 12.5), 255)

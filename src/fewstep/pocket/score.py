@@ -1,11 +1,11 @@
-"""The probe as a judge: its records on the paper's scale, and in the form that all judges' verdicts have.
+"""The probe as a judge: its records on the paper's scale, and in the form of every judge's verdicts.
 
     score = 1 + 4 x share, from 1 (nothing right) to 5 (everything)
 
-Text to image: share = things right / things asked; every captioned attribute is one thing, the whole word another.
-Edits: the smallest of the shares that apply - changes made, rest right, and, where the whole picture may change
-(repairs, styles), how much of the distance from the source to the one exact answer is gone. The smallest, because an
-edit that leaves its source as it was, or one that destroys it, has not been made: both score 1.
+Text to image: share = things right / things asked. Every captioned attribute is one thing, and so is the whole word.
+Edits: the smallest of the shares that apply. These are the changes made, the rest preserved, and, if the whole picture
+may change (repairs, styles), how much of the distance from the source to the one exact answer is closed. The smallest
+is taken because an edit that leaves its source unchanged, and one that destroys it, have both failed: both score 1.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ PROTOCOL = "probe-v1"  # raise when the score of a picture could change
 LOWEST, HIGHEST = 1.0, 5.0
 WHOLE = ("perceptual", "style")  # kinds of edit that change every pixel
 
-_Record = Mapping[str, Any]  # of pocket.probe.judged, with case, seed and task
+_Record = Mapping[str, Any]  # of pocket.probe.probe_record, with case, seed and task
 
 
 def score_of(share: float) -> float:
@@ -33,7 +33,7 @@ def score_of(share: float) -> float:
 
 
 def score_shares(picture: Image.Image, case: PocketCase, record: _Record) -> dict[str, float]:
-    """What the score is the smallest of, each in [0, 1]."""
+    """The shares, each in [0, 1]; the score is made of the smallest."""
     right = {name: bool(value) for name, value in record["right"].items()}
     if case.letters is not None:
         right["letters"] = bool(record["letters_exact"])
@@ -48,7 +48,7 @@ def score_shares(picture: Image.Image, case: PocketCase, record: _Record) -> dic
 
 
 def distance_closed(picture: Image.Image, case: PocketCase) -> float:
-    """How much of the distance (RMS over pixels) from source to exact answer is gone: 0 for the source itself."""
+    """The closed share of the distance (RMS over pixels) from source to exact answer: 0 for the source itself."""
     answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
     before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
     return 1.0 if before == 0 else max(0.0, 1.0 - after / before)
@@ -73,7 +73,7 @@ def verdict(picture: Image.Image, case: PocketCase, record: _Record, model: str)
 
 
 def _key(pictures: Sequence[Image.Image], prompt: str, model: str) -> str:
-    """Of all that the verdict depends on."""
+    """A hash of everything that the verdict depends on."""
     key = hashlib.blake2b(repr((prompt, PROTOCOL, model)).encode(), digest_size=16)
     for picture in pictures:
         key.update(picture.convert("RGB").tobytes())

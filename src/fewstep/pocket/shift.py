@@ -1,21 +1,22 @@
-"""How far an edit moved the picture as a whole: the commonest complaint about edits, in pixels.
+"""How far an edit moved the picture as a whole, in pixels: the most common complaint about edits.
 
-By phase correlation (scikit-image) between source and result, on the largest rectangle that the edit may not change: a
-mask's own outline would count as a feature that never moves. Flat rectangles say nothing and are passed over. The
-window that fades a rectangle's edges out stays in its place too, so shifts come out up to a tenth too short.
+By phase correlation (Kuglin and Hines 1975; scikit-image) between source and result, on the largest rectangle that the
+edit may not change. A mask's own outline would count as a feature that never moves. Flat rectangles contain no
+information and are skipped. The window that fades out a rectangle's edges does not move either, so shifts are measured
+up to a tenth too short.
 """
 
 import numpy as np
 from PIL import Image
 from skimage.registration import phase_cross_correlation
 
-MIN_SIDE = 24  # px, of a rectangle that is looked at
+MIN_SIDE = 24  # px, of a rectangle that is used
 MIN_SPREAD = 8.0  # levels: standard deviation below which a rectangle is flat
-FINENESS = 100  # steps in a pixel
+FINENESS = 100  # steps per pixel
 
 
 def shift(source: Image.Image, result: Image.Image, region: np.ndarray) -> float | None:
-    """Length in pixels of the shift from source to result where nothing may change; None where it cannot be told.
+    """Length in pixels of the shift from source to result where nothing may change; None if it cannot be measured.
 
     region: (H, W) bool, what the edit may change.
     """

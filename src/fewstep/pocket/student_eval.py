@@ -1,7 +1,7 @@
-"""The probe as a run's examiner: a few held-out cases drawn with the student, whenever the run asks.
+"""The probe as a run's examiner: a few held-out cases are drawn with the student whenever the run asks.
 
-Cases of the examination proper are others (another seed), so choosing a checkpoint by these figures does not flatter
-the figures that are reported.
+The examination proper uses other cases (another seed), so choosing a checkpoint by these figures does not flatter the
+reported figures.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,15 @@ from fewstep.roles.student_eval import StudentEval, StudentEvalBuilder
 from fewstep.runtime.device import autocast
 from fewstep.runtime.task import Task
 
-SEED = 9  # of the cases; the examination's is another
-CASES = 24  # ours: 72 prompts and 144 edits, some seconds; by half as many, the wrong checkpoint was the best one
+SEED = 9  # of the cases; the examination uses another one
+CASES = 24  # ours: 72 prompts and 144 edits, some seconds; half as many chose the wrong checkpoint as the best
 GUIDANCE: Mapping[Task, Guidance] = {"t2i": NO_GUIDANCE, "edit": NO_GUIDANCE}
 
 
 def probe_eval(backbone: Backbone) -> StudentEvalBuilder:
-    """Encodes the cases while `backbone` still can; then, handed the student's network, its grid and precision, the
-    examiner: mean figures of the student, and `score`, the mean of those in [0, 1], to choose the best by."""
+    """Encodes the cases while `backbone` still can, and returns the examiner. Given the student's network, its grid and
+    precision, the examiner returns mean figures of the student, and `score`, the mean of those in [0, 1], to choose the
+    best checkpoint by."""
     questions = ExamSpec(cases=CASES, diversity=0, seed=SEED).questions()
     encoded = ConditioningCache(backbone)
     for case, _ in questions:

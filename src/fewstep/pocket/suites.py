@@ -1,6 +1,6 @@
-"""The pocket world's suites: held-out cases by the hundred, each with its exact answer.
+"""The pocket world's suites: hundreds of held-out cases, each with its exact answer.
 
-Categories take turns, so that the first N cases are as mixed as all. No two cases of a suite are the same.
+Categories take turns, so the first N cases are as mixed as all of them. No two cases of a suite are the same.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ from fewstep.pocket.world import (
 from fewstep.runtime.seeded import seeded_random
 from fewstep.runtime.task import Task
 
-SEED = 7  # ours: cases of no other examination
+SEED = 7  # ours: no other examination uses these cases
 _Cases = Callable[[int], PocketCase]
 
 
@@ -48,8 +48,8 @@ def pocket_edits(per_kind: int) -> Iterator[DraftCase]:
 
 
 def pocket_flat_field() -> Iterator[DraftCase]:
-    """Landscapes with nothing in them: two gradients and an edge. What the world knows, and not held out: they ask
-    for clean surfaces, not for knowledge."""
+    """Landscapes with nothing in them: two gradients and an edge. They are known to the world and not held out: they
+    test clean surfaces, not knowledge."""
     for number, (sky, ground) in enumerate(product(SKIES, GROUNDS)):
         scene = Landscape(sky, ground, "none", "none", "none", "none", "none")
         prompt = caption(scene, seeded_random("flat field", number))
@@ -57,7 +57,7 @@ def pocket_flat_field() -> Iterator[DraftCase]:
 
 
 def pocket_tiny_text(cases: int) -> Iterator[DraftCase]:
-    """Words of three letters: a letter is 13 x 14 px there, the smallest that the world has."""
+    """Words of three letters: a letter is then 13 x 14 px, the smallest in the world."""
     return islice((draft for draft in _distinct(_of_category("text")) if len(draft.expect["letters"]) == 3), cases)
 
 
@@ -76,7 +76,7 @@ def _in_turn(streams: Sequence[Iterator[DraftCase]], each: int) -> Iterator[Draf
 
 
 def _distinct(cases: _Cases) -> Iterator[DraftCase]:
-    """No case that says the same about the same picture."""
+    """The cases without repetitions of the same words about the same picture."""
     seen: set[tuple[str, ...]] = set()
     for index in count():
         case = cases(index)
@@ -87,7 +87,7 @@ def _distinct(cases: _Cases) -> Iterator[DraftCase]:
 
 
 def _draft(case: PocketCase) -> DraftCase:
-    """A prompt has several exact answers (light and pose are free), an edit one."""
+    """A prompt has several exact answers (light and pose are free), an edit has one."""
     edit = case.task == "edit"
     return DraftCase(
         id=case.id,
@@ -104,7 +104,7 @@ def _draft(case: PocketCase) -> DraftCase:
 
 
 def _expected(scene: Scene) -> dict[str, Any]:
-    """What is to be seen, and the scene itself: a probe makes its exact pictures again."""
+    """The attributes to be seen, and the scene itself: from it a probe renders the exact pictures again."""
     word = letters(scene)
     found = {"attributes": attributes(scene), "scene_category": category(scene), "scene": asdict(scene)}
     return found | ({} if word is None else {"letters": word, "text": [word]})

@@ -1,4 +1,4 @@
-"""A model as a system to be examined: each case drawn from its own seed, as the stock pipeline would draw it alone."""
+"""A model as a system to examine: each case is drawn from its own seed, as the stock pipeline would draw it alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,14 +27,14 @@ from fewstep.sample.sampler import evaluations
 
 
 class ConditioningCache:
-    """The conditioning of cases, each encoded once, whoever asks: systems with one text encoder share it."""
+    """The conditioning of cases. Each case is encoded once; systems with the same text encoder share it."""
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self._held: dict[tuple[str, str | None], Conditioning] = {}
 
     def __call__(self, case: PocketCase, negative: str | None = None) -> Conditioning:
-        """Of its prompt, or of a negative prompt beside the same references."""
+        """The conditioning of the case's prompt, or of a negative prompt beside the same references."""
         key = (case.id, negative)
         if key not in self._held:
             prompt = case.prompt if negative is None else negative
@@ -50,8 +50,8 @@ def sampler_of(
     encoded: ConditioningCache | None = None,
     inside: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Sampler:
-    """Cases drawn on one grid, with the guidance of their task. inside: makes the context to draw in
-    (a role, a precision)."""
+    """A sampler of cases on one grid, with the guidance of their task. inside: makes the context to draw in (a role, a
+    precision)."""
     told = encoded or ConditioningCache(backbone)
 
     def sampler(cases: Sequence[PocketCase], seeds: Sequence[int]) -> list[Image.Image]:
@@ -73,7 +73,7 @@ def sampler_of(
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA over a model, off until it is asked for. name: what figures call it."""
+    """A LoRA over a model, off until it is switched on. name: used in figures."""
 
     name: str
     fingerprint: str
@@ -99,8 +99,8 @@ def system_of(
     encoded: ConditioningCache | None = None,
     adapter: Adapter | None = None,
 ) -> ExaminedSystem:
-    """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own where None), with an adapter
-    of it on."""
+    """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own if None), with one of its
+    adapters on if given."""
     grid, own = model.sampling(steps, size=(SIZE, SIZE))
     chosen: Mapping[Task, Guidance] = guidance or dict.fromkeys(TASKS, own)
     backbone = model.backbone

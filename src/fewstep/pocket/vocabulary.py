@@ -45,10 +45,10 @@ def split_words(phrase: str) -> list[str]:
 
 
 def merges() -> list[tuple[str, str]]:
-    """Ranks matter: words grow from their first character, then phrases from their last word.
+    """The order of merges matters: words grow from their first character, then phrases from their last word.
 
-    A word's merges all begin with its own prefix, so they cannot fire inside another word; role names, which begin
-    without space or capital, come last and find nothing left to disturb.
+    A word's merges all begin with its own prefix, so they cannot apply inside another word. Role names begin without
+    space or capital; they come last and cannot affect the others.
     """
     quote, open_quote = '"', SPACE + '"'
     found = [(SPACE, quote), *((open_quote, g) for g in GLYPHS), *((open_quote + g, quote) for g in GLYPHS)]

@@ -1,8 +1,8 @@
-"""The pocket world: what a scene is, and how scenes are drawn by lot.
+"""The pocket world: what a scene is, and how scenes are drawn at random.
 
-Three categories of picture - landscapes, portraits and signs with letters - each a frozen record of a few attributes.
-A caption names every attribute but `light` and `pose`, which are left free so that seeds differ. Everything is a pure
-function of (split, seed, index). Train and held-out scenes are told apart by a hash of the captioned attributes, so a
+There are three categories of picture: landscapes, portraits and signs with letters. Each is a frozen record of a few
+attributes. A caption names every attribute but `light` and `pose`, which are left free so that seeds differ. Everything
+is a pure function of (split, seed, index). A hash of the captioned attributes divides train and held-out scenes, so a
 held-out scene, or a held-out word of two or three letters, was never trained on.
 """
 
@@ -19,7 +19,7 @@ CATEGORIES = ("landscape", "portrait", "text")
 FREE = ("light", "pose")  # not captioned, left to the seed
 HELDOUT_PERIOD = 10  # ours: one scene in ten is held out
 
-GLYPHS = "ABCEHJKLMOPSTUWXYZ"  # 18 capitals that stay apart at 13 x 14 px
+GLYPHS = "ABCEHJKLMOPSTUWXYZ"  # 18 capitals that can be told apart at 13 x 14 px
 SKIES = ("day", "dawn", "sunset", "night")
 GROUNDS = ("grass", "sand", "snow", "sea")
 MOUNTAINS = ("purple", "grey", "none")
@@ -120,7 +120,7 @@ def category(scene: Scene) -> str:
 
 
 def attributes(scene: Scene) -> dict[str, str]:
-    """What a caption says of the scene and a probe should read, letters aside."""
+    """The attributes that a caption names and a probe should read, without letters."""
     names = [f.name for f in fields(scene) if f.name not in FREE and f.name != "letters"]
     return {name: getattr(scene, name) for name in names}
 
@@ -135,7 +135,7 @@ def heldout(*what: object) -> bool:
 
 
 def split_of(scene: Scene) -> Split:
-    """Held out by the captioned attributes; a sign by its word, one-letter signs by the whole."""
+    """Decided by the captioned attributes. For a sign by its word; for a one-letter sign by all attributes."""
     if isinstance(scene, Sign) and len(scene.letters) > 1:
         return "heldout" if heldout(scene.letters) else "train"
     return "heldout" if heldout(attributes(scene), letters(scene)) else "train"

@@ -1,4 +1,4 @@
-"""A study's folder is taken before its first run, once everything is there that its runs will want."""
+"""Claims a study's folder before its first run, once everything that its runs need is there."""
 
 from fewstep.backbones.families import adapter_path
 from fewstep.lora import file as lora_file
@@ -8,11 +8,12 @@ from fewstep.study.grid import StudyGrid
 
 
 def claim_folder(grid: StudyGrid, place: StudyFolder) -> None:
-    """Makes the folder this study's, once everything is there that its runs will want.
+    """Claims the folder for this study, once everything that its runs need is there.
 
     Raises:
-        StudyError: it is another study's, or files that it reads have changed. AdapterError, ModelError: a teacher's
-            LoRA that cannot be read. CaseError: cases that are not there.
+        StudyError: it is another study's, or files that it reads have changed.
+        AdapterError, ModelError: a teacher's LoRA that cannot be read.
+        CaseError: missing cases.
     """
     _refuse_missing_teachers(grid)
     definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
@@ -21,7 +22,7 @@ def claim_folder(grid: StudyGrid, place: StudyFolder) -> None:
 
 
 def _refuse_missing_teachers(grid: StudyGrid) -> None:
-    """Reads every LoRA that some run will want, which is quick, before the first run, which is not."""
+    """Reads every LoRA that some run needs. This is quick and happens before the first run, which is not."""
     named = {name: spec for run in grid.runs for name, spec in run.recipe.teachers.named.items()}
     for spec in named.values():
         if spec.adapter is not None:
@@ -29,7 +30,7 @@ def _refuse_missing_teachers(grid: StudyGrid) -> None:
 
 
 def covers(grid: StudyGrid) -> dict[str, dict[str, list[str] | None]]:
-    """What each examined specialised teacher teaches."""
+    """The tasks and categories that each examined specialised teacher teaches."""
     found: dict[str, dict[str, list[str] | None]] = {}
     for name in grid.teachers:
         spec = grid.teacher(name)

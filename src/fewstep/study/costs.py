@@ -1,5 +1,5 @@
-"""What a study cost, from its runs' records: minutes, rates, machines. Apart from the results, because no two runs of
-one study take the same time."""
+"""The cost of a study, from its runs' records: minutes, rates, machines. It is kept apart from the results, because no
+two runs of one study take the same time."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from fewstep.study.folder import StudyFolder, open_study
 
 
 def rates(folder: Path) -> dict[str, float]:
-    """Median seconds of an iteration by task, over all runs below `folder` that have any: a measured rate."""
+    """Median seconds per iteration by task, over all runs below `folder` that have any. This is a measured rate."""
     by_task: dict[str, list[float]] = {}
     for file in sorted(folder.glob("runs/*/metrics.jsonl")):
         for line in _trained(file):

@@ -1,7 +1,7 @@
 """One examination for a whole study: the same held-out cases and noise for every cell, seed, moment and teacher.
 
-Cases are encoded once a process, sources are drawn once a study, and so are the teachers' answers. Only pocket worlds
-can be examined here, by the probe; galleries of other models wait for their judges in the same folders.
+Cases are encoded once per process; edit sources and the teachers' pictures are drawn once per study. Only pocket worlds
+can be examined here, by the probe. Galleries of other models wait for their judges in the same folders.
 """
 
 import json
@@ -58,7 +58,7 @@ UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
 
 
 class Examination:
-    """Puts the questions of `grid`'s protocol, and keeps the answers in `place`."""
+    """Draws the questions of `grid`'s protocol and writes the answers below `place`."""
 
     def __init__(self, grid: StudyGrid, place: StudyFolder, reporter: Reporter):
         self.grid, self.place, self.reporter = grid, place, reporter
@@ -68,11 +68,11 @@ class Examination:
         self._encoded: ConditioningCache | None = None
 
     def has(self, folder: Path) -> bool:
-        """Whether the answers in `folder` are there, and judged."""
+        """Whether the answers in `folder` exist and are judged."""
         return (folder / VERDICTS).is_file()
 
     def student_eval(self, run: Run) -> StudentEvalSetup:
-        """The examiner of a run: looks at its student at the study's moments, and keeps what it finds."""
+        """The examiner of a run: examines its student at the study's moments and writes the results."""
 
         def with_backbone(backbone: Backbone) -> Callable[[Network, SigmaGrid, str], StudentEval]:
             encoded = self._encode(backbone)
@@ -94,7 +94,7 @@ class Examination:
         return with_backbone
 
     def teachers(self) -> None:
-        """Every teacher that the study names, at its full sampler and its own guidance; those that are there stay."""
+        """Every teacher that the study names, at its full sampler and its own guidance. Existing answers are kept."""
         missing = [name for name in self.grid.teachers if not self.has(self.place.teacher(name))]
         keep_sources(self.place.sources, self.questions)
         if not missing:
@@ -123,7 +123,7 @@ class Examination:
         return f"reader-{digest([(WEIGHTS / 'reader.safetensors').read_bytes()])}"
 
     def _encode(self, backbone: Backbone) -> ConditioningCache:
-        """All questions' conditionings, made by the first backbone that comes, while it still has its encoder."""
+        """The conditioning of all questions, made by the first backbone while it still has its encoder."""
         if self._encoded is None:
             self._encoded = ConditioningCache(backbone)
             with self.reporter.waiting("encoding the held-out cases"):
@@ -132,7 +132,7 @@ class Examination:
         return self._encoded
 
     def _examine(self, system: ExaminedSystem, folder: Path, advance: Callable[[int], object] | None = None) -> float:
-        """The system's answers and verdicts in `folder`, the verdicts last; its mean score."""
+        """Draws the system's answers and writes its verdicts to `folder`, the verdicts last. Returns its mean score."""
         with torch.no_grad():
             drawn, records = examine_system(
                 system, self.questions, self.exam_spec, self._probe, folder, advance=advance
@@ -171,7 +171,8 @@ def _system(
 
 
 def _teachers(grid: StudyGrid, backbone: Backbone) -> Mapping[str, Teacher]:
-    """The study's teachers over one backbone, each as a run would load it; whom it would teach does not matter here."""
+    """The study's teachers over one backbone, each as a run would load it. Which student they teach does not matter
+    here."""
     specs = {name: spec for name in grid.teachers if (spec := grid.teacher(name)) is not None}
     alone = {"anchor": False, "tasks": None, "categories": None}
     named = {name: spec.model_copy(update=alone) for name, spec in specs.items()}
@@ -179,7 +180,7 @@ def _teachers(grid: StudyGrid, backbone: Backbone) -> Mapping[str, Teacher]:
     everyone = TeachersSpec.model_validate(
         {
             "preset": "constant" if named else "base-only",
-            "lam_max": 0.5 / max(1, len(named)),  # any weight: a teacher without is not loaded
+            "lam_max": 0.5 / max(1, len(named)),  # any weight above 0: a teacher without one is not loaded
             "base": r.teachers.base,
             "named": named,
         }

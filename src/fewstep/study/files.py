@@ -1,6 +1,6 @@
-"""What a study reads besides its recipes: the cases and the LoRAs that they name, as digests.
+"""The files that a study reads besides its recipes: cases and LoRAs, as digests.
 
-A recipe names files, and a file can change between two cells. Then they would differ in more than the axis.
+A recipe names files, and a file can change between two cells. Then the cells would differ in more than the axis.
 """
 
 import hashlib
@@ -12,14 +12,15 @@ from fewstep.data.case_sources import names_case_source
 from fewstep.data.sources import paths_of
 from fewstep.run.recipe import Recipe
 
-WHOLE = 2**30  # bytes: larger files are told apart by size and time of change, for reading them takes minutes
+WHOLE = 2**30  # bytes: larger files are identified by size and time of change, because reading them takes minutes
 
 
 def digests(recipes: Iterable[Recipe]) -> Mapping[str, str]:
-    """By source, as the recipes name it. Cases of a source with a scheme follow from its text, and have none.
+    """By source, as the recipes name it. Cases of a source with a scheme follow from its text and have no digest.
 
     Raises:
-        CaseError: a pattern that no file fits. ModelError: no embedded LoRA of that name.
+        CaseError: a pattern that matches no file.
+        ModelError: no embedded LoRA of that name.
     """
     found: dict[str, str] = {}
     for recipe in recipes:
@@ -33,7 +34,8 @@ def digests(recipes: Iterable[Recipe]) -> Mapping[str, str]:
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    """Of what lies there. A folder's files count with their names; what is not there is refused by whoever reads it."""
+    """A digest of the files there. A folder's files count with their names. Missing files are refused by the code that
+    reads them."""
     h = hashlib.blake2b(digest_size=8)
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

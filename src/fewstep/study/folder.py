@@ -1,11 +1,9 @@
-"""A study's folder: where its parts lie, and whose it is. Files only; no model, no recipe.
+"""A study's folder: the paths of its parts, and the study it belongs to. Files only; no model, no recipe.
 
-study.json                   the study as it was begun: its plan, its cells' recipes, its seeds
-runs/CELL-seedN/             run folders; runs/store is the conditioning store they share
-examination/sources/         the pictures that edits begin from
-examination/teachers/NAME/   galleries with verdicts/, one for each teacher
-examination/CELL-seedN/NNNNNN/   the same of a run after so many iterations
-report/                      what `fewstep study report` writes
+study.json                   the study as it was started: its plan, its cells' recipes, its seeds runs/CELL-seedN/ run
+folders; runs/store is the conditioning store they share examination/sources/         the reference pictures of edits
+examination/teachers/NAME/   galleries with verdicts/, one for each teacher examination/CELL-seedN/NNNNNN/   the same
+for a run, after this many iterations report/                      what `fewstep study report` writes
 """
 
 import json
@@ -40,7 +38,7 @@ class StudyFolder:
         return self.folder / "examination" / "teachers" / name
 
     def student(self, run: str, iteration: int) -> Path:
-        """A run's gallery after so many iterations."""
+        """A run's gallery after this many iterations."""
         return self.folder / "examination" / run / f"{iteration:06d}"
 
     @property
@@ -50,7 +48,7 @@ class StudyFolder:
 
 @dataclass(frozen=True)
 class StudyManifest:
-    """What study.json says. described: name, world, protocol, teachers, and each cell's recipe by dotted key."""
+    """The content of study.json. described: name, world, protocol, teachers, and each cell's recipe by dotted key."""
 
     plan: StudyPlan
     world: str
@@ -75,10 +73,10 @@ def begin_study(
     seeds: tuple[int, ...],
     covers: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Makes the folder this study's, or goes on in it; seeds that are new join.
+    """Starts this study in the folder, or continues it; new seeds are added.
 
     Raises:
-        StudyError: it holds another study, or something else.
+        StudyError: the folder holds another study, or something else.
     """
     definition = json.loads(json.dumps(definition))
     known = seeds
@@ -101,7 +99,7 @@ def begin_study(
 
 
 def open_study(folder: Path) -> StudyManifest:
-    """A study that was begun.
+    """An existing study.
 
     Raises:
         StudyError: there is none, or it is of another version.

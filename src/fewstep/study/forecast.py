@@ -1,4 +1,4 @@
-"""`fewstep study plan`: what a study will do, before it does it."""
+"""`fewstep study plan`: the forecast of a study's work."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from fewstep.study.grid import Run, StudyGrid
 
 @dataclass(frozen=True)
 class NetworkCalls:
-    """Network evaluations of one sample in one update, forward passes only: the student's and the critic's last ones
-    are followed by backward passes. teachers: the mean over student steps, once the ramp is over, of the category with
-    the most teachers."""
+    """Network evaluations per sample and update, forward passes only. The last ones of the student and the critic are
+    followed by backward passes. teachers: the mean over student steps after the ramp, for the category with the most
+    teachers."""
 
     student: int
     critic: int
@@ -22,13 +22,13 @@ class NetworkCalls:
 
 
 def calls(recipe: Recipe) -> NetworkCalls:
-    """What an update costs, whatever the model."""
+    """The network calls of an update, whatever the model."""
     teachers = sum(_teachers(recipe, task) * share for task, share in shares(recipe).items())
     return NetworkCalls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
 
 
 def shares(recipe: Recipe) -> dict[Task, float]:
-    """The tasks that have batches, each with its share of them over the whole run."""
+    """The tasks that have batches, each with its share of the batches over the whole run."""
     iterations, found = recipe.run.iterations, dict[Task, float]()
     for number, start, end in recipe.mixture.spans(iterations):
         ratio = recipe.mixture.values[number].weights
@@ -38,7 +38,7 @@ def shares(recipe: Recipe) -> dict[Task, float]:
 
 
 def _teachers(recipe: Recipe, task: Task) -> float:
-    """Teacher calls of a sample, the mean over student steps; of the category with the most."""
+    """Teacher calls per sample, averaged over student steps, for the category with the most."""
     plan, steps = teacher_plan(recipe.teachers, recipe.student.steps), range(recipe.student.steps)
     branches = [_branches(recipe, name, task) for name in plan.names]
     named = {category for column in plan.schedules for category in column.categories or ()}
@@ -51,19 +51,19 @@ def _teachers(recipe: Recipe, task: Task) -> float:
 
 
 def _branches(recipe: Recipe, name: str, task: Task) -> int:
-    """2 where the recipe guides the teacher, 1 otherwise; a guidance that is left to the family counts as none."""
+    """2 if the recipe guides the teacher, else 1. Guidance that is left to the model family counts as none."""
     given = (recipe.teachers.base if name == BASE else recipe.teachers.named[name]).guidance or {}
     return 2 if task in given and given[task].guidance().active else 1
 
 
 def picture_count(grid: StudyGrid) -> int:
-    """Pictures of one examination."""
+    """The number of pictures of one examination."""
     kinds = {"t2i": len(CATEGORIES), "edit": len(EDITS)}
     return grid.plan.protocol.cases * sum(kinds[task] for task in grid.plan.protocol.tasks)
 
 
 def minutes(run: Run, rates: dict[str, float]) -> float | None:
-    """Training time at these seconds an iteration of each task; None where one was not measured."""
+    """Training time at these seconds per iteration of each task; None if one was not measured."""
     mixture = shares(run.recipe)
     if not set(mixture) <= set(rates):
         return None

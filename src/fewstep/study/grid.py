@@ -1,4 +1,4 @@
-"""From axes to runs: every cell's recipe, resolved, and proof that the cells differ in nothing but the axis."""
+"""From axes to runs: every cell's recipe, resolved, and the check that the cells differ only in the axis."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ from fewstep.study.plan import (
 
 DEFAULT_WORLD = "pocket"
 BUDGET = ("run.iterations", "run.batch")
-OWN = ("name", "store", "run.seed")  # what runs of one study differ in by their place in it
+OWN = ("name", "store", "run.seed")  # keys in which runs of one study differ by their place in it
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the study: a cell at a seed. number: its place in the plan, from 0."""
+    """One run of the study: a cell at a seed. number: its position in the plan, from 0."""
 
     number: int
     cell: str
@@ -34,14 +34,14 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder; the same whenever and wherever the study is run."""
+        """The name of its folder, the same whenever and wherever the study is run."""
         return f"{self.cell}-seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class StudyGrid:
-    """A study in one world: all its runs. recipe: what all cells have in common; of the first cell at the first seed
-    where they differ."""
+    """A study in one world, with all its runs. recipe: the settings that all cells share; where cells differ, the
+    values of the first cell at the first seed."""
 
     plan: StudyPlan
     world: str
@@ -66,8 +66,8 @@ class StudyGrid:
         return None if name == BASE else found[0]
 
     def definition(self) -> dict[str, Any]:
-        """All that makes this study what it is, as JSON: what a folder of another one differs in. Seeds may be added
-        to a study, so they are no part of it."""
+        """Everything that identifies this study, as JSON; another study differs in it. Seeds may be added to a study,
+        so they are no part of it."""
         first = {run.cell: run.recipe for run in reversed(self.runs)}
         return {
             "name": self.plan.name,
@@ -91,12 +91,12 @@ def resolve_grid(
 
     Args:
         beside: the study file's folder; recipes are looked for there.
-        seeds: how many; more than the study names go on counting.
-        cases: held-out cases a category, instead of the protocol's.
+        seeds: how many; seeds beyond those that the study names count on from its largest.
+        cases: held-out cases per category, instead of the protocol's.
         overrides: `key=value` for all cells alike.
 
     Raises:
-        StudyError: an unknown world, a cell that sets something off the axis, or cells that are the same recipe.
+        StudyError: an unknown world, a cell that sets something off the axis, or cells with the same recipe.
         RecipeError: a recipe that contradicts itself; names the cell.
     """
     chosen = _world(plan, world)
@@ -119,7 +119,7 @@ def _world(plan: StudyPlan, world: str | None) -> str:
 
 
 def _seeds(named: Sequence[int], wanted: int | None) -> list[int]:
-    """The first `wanted` of the study's seeds, and the whole numbers after its largest where those do not suffice."""
+    """The first `wanted` of the study's seeds. If there are not enough, the whole numbers after its largest follow."""
     if wanted is None:
         return list(named)
     if wanted < 1:
@@ -152,8 +152,8 @@ def _refuse_off_axis(plan: StudyPlan, world: str, overrides: Sequence[str]) -> N
 
 
 def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]) -> Recipe:
-    """A cell's recipe at no particular seed. Every run keeps no more on the way than the study needs: its last
-    checkpoint, and examinations at the protocol's moments, whose common divisor is the period."""
+    """A cell's recipe without a seed. A run keeps only what the study needs: its last checkpoint, and examinations at
+    the protocol's moments. The period is their common divisor."""
     told = plan.worlds[world]
     budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
     keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
@@ -181,13 +181,13 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
 
 
 def _without_own(recipe: Recipe) -> dict[str, Any]:
-    """The resolved recipe by dotted key, less what determines no weights."""
+    """The resolved recipe by dotted key, without the keys that do not influence the weights."""
     skip = (*OWN, *recipes.OPERATIONAL)
     return {key: value for key, value in flat_keys(recipe.resolved()).items() if key not in skip}
 
 
 def _refuse_unequal(plan: StudyPlan, by_cell: Mapping[str, Recipe]) -> None:
-    """Resolved recipes are compared, so that nothing a cell brings about by the way goes unseen."""
+    """Resolved recipes are compared, so indirect effects of a cell's settings are seen too."""
     first, *others = by_cell
     keys = {cell: _without_own(recipe) for cell, recipe in by_cell.items()}
     for other in others:

@@ -1,14 +1,14 @@
-"""A mean over runs and cases, with what it can be trusted for.
+"""A mean over runs and cases, with its uncertainty.
 
-A score varies for two reasons that have nothing to do with each other: which case was asked, and which run was made.
-Every run answers every case, so the two are crossed: records of one case share its difficulty, records of one run its
-luck. Intervals resample both, runs and cases, each whole and on its own (the bootstrap of crossed factors, Owen 2007,
-"The pigeonhole bootstrap"): a little too wide rather than too narrow. Comparisons subtract before they resample, same
-run seed and same case on both sides.
+A score varies for two independent reasons: which case was asked, and which run was made. Every run answers every case,
+so the two factors are crossed: records of one case share its difficulty, records of one run share its luck. Intervals
+resample whole runs and whole cases independently (the bootstrap of crossed factors: Owen 2007, "The pigeonhole
+bootstrap"). They are a little too wide rather than too narrow. Comparisons subtract before they resample, with the same
+run seed and the same case on both sides.
 
-With S runs the bootstrap sees (S - 1) / S of the variance between runs: half, when there are two. So deviations of a
-run from the mean of the runs are taken times sqrt(S / (S - 1)). That mends the variance, not the ignorance: two runs
-say little about a third, which is why a verdict also wants every run on its side.
+With S runs the bootstrap sees (S - 1) / S of the variance between runs: half of it with two runs. So the deviations of
+runs from their mean are multiplied by sqrt(S / (S - 1)). This corrects the variance but adds no information: two runs
+say little about a third. That is why a verdict also requires every run to agree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,9 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """value: the mean over groups of the mean over their runs and cases. low and high: None where fewer than two cases
-    a group leave nothing to resample. by_seed: the value of each run alone; one entry where runs do not come in."""
+    """value: the mean over groups of the mean over their runs and cases. low and high: None if a group has fewer than
+    two cases, so nothing can be resampled. by_seed: the value of each run alone; a single entry for systems without
+    runs."""
 
     value: float
     low: float | None
@@ -56,7 +57,7 @@ def crossed_interval(groups: Sequence[ScoreArray], seed: int = 0) -> Interval:
 
     Args:
         groups: one matrix each, runs down (the same runs in all of them), cases across.
-        seed: of the resampling; the same draws whenever it is asked again.
+        seed: of the resampling; the same seed gives the same draws.
     """
     assert groups, "nothing to average"
     runs = groups[0].shape[0]
@@ -83,7 +84,7 @@ def _spread(group: ScoreArray) -> ScoreArray:
 
 
 def _drawn(group: ScoreArray, run_counts: NDArray[np.int64], rng: np.random.Generator) -> ScoreArray:
-    """RESAMPLES means of the group: runs as counted in run_counts, cases drawn here."""
+    """RESAMPLES means of the group. run_counts: how often each run was drawn; cases are drawn here."""
     runs, cases = group.shape
     case_counts = rng.multinomial(cases, np.full(cases, 1 / cases), size=RESAMPLES)
     total: ScoreArray = ((run_counts @ group) * case_counts).sum(axis=1)

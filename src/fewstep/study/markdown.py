@@ -1,4 +1,4 @@
-"""A study's results as Markdown: reads as it is, and renders where code is hosted."""
+"""A study's results as Markdown: readable as plain text, and rendered by code hosts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from fewstep.study.plan import FigurePlan
 
 
 def study_markdown(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
-    """The whole page. figures: those drawn, each NAME.png beside the page."""
+    """The whole page. figures: those that were drawn, each NAME.png beside the page."""
     parts = [f"# {phrasing.heading(found)}", *_setting(found), *_takeaways(found)]
     parts += [part for table in found["tables"] for part in _table(table)]
     parts += [phrasing.INTERVALS]
@@ -83,7 +83,7 @@ def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Plain text in Markdown: what a study file says is no markup."""
+    """Plain text in Markdown: the text of a study file is not read as markup."""
     for mark in "\\`*[]<>|#":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""A study's results as one static HTML page, in the style of all our reports; pictures lie beside it."""
+"""A study's results as one static HTML page, in the style of all our reports, with its pictures beside it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from fewstep.study.plan import FigurePlan
 
 
 def study_html(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
-    """The page. figures: those drawn, each NAME.png beside it."""
+    """The page. figures: those that were drawn, each NAME.png beside it."""
     environment = Environment(
         loader=ChoiceLoader([PackageLoader("fewstep.study"), PackageLoader("fewstep.pages")]),
         autoescape=True,
@@ -29,7 +29,7 @@ def study_html(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
 
 
 def claim_chart(claim: Mapping[str, Any], takeaway: Mapping[str, Any]) -> Markup:
-    """A claim's interval against the line it has to be above, on the common scale of its takeaway."""
+    """A claim's interval against the threshold it has to exceed, on the common scale of its takeaway."""
     found = claim["found"]
     if found is None:
         return Markup("")
@@ -50,7 +50,7 @@ def _bar(claim: Mapping[str, Any]) -> float:
 
 
 def _span(takeaway: Mapping[str, Any]) -> tuple[float, float]:
-    """Every interval and every bar within, a little wider."""
+    """A range a little wider than every interval and every threshold."""
     ends = [_bar(claim) for claim in takeaway["claims"]] + [0.0]
     for claim in takeaway["claims"]:
         if claim["found"] is not None:

@@ -29,7 +29,7 @@ class PaperTable:
     misprints: tuple[Mapping[str, object], ...]  # printed averages that the cells do not give
 
     def score(self, row: str, categories: tuple[str, ...]) -> float:
-        """A row's mean over categories, and over the judges."""
+        """A row's mean over categories and over the judges."""
         places = [self.columns.index(category) for category in categories]
         return fmean(fmean(self.rows[row].cells[judge][i] for i in places) for judge in JUDGES)
 
@@ -52,7 +52,7 @@ def _table(number: int, told: Mapping[str, object]) -> PaperTable:
 
 
 def paper_ranks(averages: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
-    """row -> its rank, 1 the best, by the mean over judges of its averages (row -> judge -> average). Rows that are
-    equal share the better rank."""
+    """row -> its rank, 1 the best, by the mean over judges of its averages (row -> judge -> average). Equal rows share
+    the better rank."""
     overall = {row: fmean(by_judge.values()) for row, by_judge in averages.items()}
     return {row: 1 + sum(other > value for other in overall.values()) for row, value in overall.items()}

@@ -1,4 +1,4 @@
-"""What a study's results say in words and cells of tables; Markdown and HTML are made of these alone."""
+"""A study's results in words and table cells. Markdown and HTML are made of these alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class TextRow:
     """A table's row: ours, or (printed) the paper's below it."""
 
     name: str
-    cells: tuple[tuple[str, str], ...]  # text, and what stands below it
+    cells: tuple[tuple[str, str], ...]  # text, and the small text below it
     printed: bool = False
 
 
@@ -25,7 +25,7 @@ def heading(found: Mapping[str, Any]) -> str:
 
 
 def setting(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is to be known before any figure is read."""
+    """What a reader must know before the figures."""
     protocol = found["protocol"]
     return [
         ("Question", found["question"]),
@@ -61,7 +61,7 @@ def table_columns(table: Mapping[str, Any]) -> list[str]:
 
 
 def table_lines(table: Mapping[str, Any]) -> list[TextRow]:
-    """A line for each row and judge, each followed by the paper's where it has one."""
+    """A line for each row and judge, each followed by the paper's if it has one."""
     lines = []
     for row in table["rows"]:
         judges = row["judges"] or {"": {}}

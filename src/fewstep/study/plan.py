@@ -1,11 +1,9 @@
-"""A study, as it is written down: cells that differ along one axis, seeds, an equal budget, one examination for all.
+"""A study file: cells that differ along one axis, seeds, an equal budget, one examination for all.
 
-worlds      where it can be run: a base recipe each, and what it changes there for all cells alike
-axis        the recipe keys that cells may differ in; everything else is equal by refusal
-cells       name -> what it sets on the axis
-protocol    how every cell is examined
-tables      which of the paper's tables the rows answer to
-figures     which grids of pictures are made
+worlds      where it can be run: a base recipe each, and its changes for all cells alike axis        the recipe keys
+that cells may differ in; a difference in anything else is refused cells       name -> what it sets on the axis protocol
+how every cell is examined tables      which of the paper's tables the rows correspond to figures     which grids of
+pictures are made
 """
 
 import re
@@ -29,7 +27,7 @@ from fewstep.study import paper
 
 BASE = "base"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}"
-NO_AXIS = ("name", "store", "run", "model", "size")  # budget and base are what cells have in common
+NO_AXIS = ("name", "store", "run", "model", "size")  # budget and base are the same in all cells
 
 
 class BudgetPlan(Section):
@@ -74,7 +72,7 @@ class ProtocolPlan(Section):
         return moments
 
     def iterations_of(self, iterations: int) -> tuple[int, ...]:
-        """The iterations after which a cell is examined, the last among them. None below 1, none twice."""
+        """The iterations after which a cell is examined, with the last one. None is below 1, and none comes twice."""
         return tuple(sorted({max(1, round(share * iterations)) for share in (*self.moments, 1.0)}))
 
 
@@ -158,7 +156,7 @@ class StudyPlan(Section):
 
 
 def _refuse_unprinted(table: TablePlan) -> None:
-    """A counterpart that the paper does not have."""
+    """A table refers to a row or table that the paper does not have."""
     printed = paper.tables().get(table.paper) if table.paper is not None else None
     if table.paper is not None and (printed is None or printed.task != table.task):
         numbers = ", ".join(f"{number} ({t.task})" for number, t in paper.tables().items())
@@ -170,7 +168,7 @@ def _refuse_unprinted(table: TablePlan) -> None:
 
 
 def load_study(name: str) -> tuple[StudyPlan, Path | None]:
-    """A shipped study, or a file's; and the file's folder, beside which its recipes lie.
+    """A shipped study or a file's, and the file's folder, where its recipes are looked for.
 
     Raises:
         StudyError: one line for each thing that is wrong.
@@ -183,10 +181,10 @@ def load_study(name: str) -> tuple[StudyPlan, Path | None]:
 
 
 def validate_study(raw: dict[str, Any], where: str) -> StudyPlan:
-    """The study that these keys give.
+    """The study that these keys declare.
 
     Raises:
-        StudyError: as `load`.
+        StudyError: as `load_study`.
     """
     try:
         return StudyPlan.model_validate(raw)

@@ -1,4 +1,4 @@
-"""Seconds an iteration on this machine, from a few iterations of one of the study's runs."""
+"""Seconds per iteration on this machine, measured in a few iterations of one of the study's runs."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ MEASURED = 8  # iterations of a measurement; the median is taken
 
 
 def measure_rate(grid: StudyGrid, to: Path, reporter: Reporter) -> None:
-    """A few iterations of the cell with the evenest tasks, so that the rate is one of this machine. They stand in the
-    study's folder as a run called rate, and what they encode is the study's."""
+    """Runs a few iterations of the cell with the most even tasks, so the rate is one of this machine. They go into the
+    study's folder as a run called rate, and the study uses what they encode."""
 
     def unevenness(run: Run) -> float:
         return max(shares(run.recipe).values())

@@ -1,5 +1,5 @@
-"""`fewstep study report`: what a study found, as JSON, Markdown, HTML and pictures. Reads files only: no model and no
-torch, and the same files give the same bytes. What depends on the clock stands apart, in cost.md."""
+"""`fewstep study report`: a study's results as JSON, Markdown, HTML and pictures. It reads files only, without a model
+or torch, and the same files give the same bytes. Everything that depends on the clock is in cost.md."""
 
 import json
 from pathlib import Path

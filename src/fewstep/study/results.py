@@ -1,5 +1,5 @@
-"""Everything a study found, as one JSON value: from study.json, verdicts and records alone. No model, no clock: the
-same files give the same bytes."""
+"""All results of a study as one JSON value: from study.json, verdicts and records alone. There is no model and no
+clock, so the same files give the same bytes."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -42,10 +42,11 @@ EDIT_ORDER = ("scene", "perceptual", "object", "text", "identity", "style")  # a
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """What the study in `folder` found so far.
+    """The results so far of the study in `folder`.
 
     Raises:
-        StudyError: no study there. JudgeError: two judges under one name.
+        StudyError: no study there.
+        JudgeError: two judges under one name.
     """
     place, manifest = StudyFolder(folder), open_study(folder)
     galleries = sorted({file.parent.parent for file in place.folder.glob("examination/**/verdicts/*.jsonl")})
@@ -98,7 +99,7 @@ def row_label(manifest: StudyManifest, name: str) -> str:
 
 
 def _categories(examined: ExaminedRuns, task: str) -> tuple[str, ...]:
-    """A task's categories that anything has been asked about, in the paper's order, then by name."""
+    """A task's categories with any questions, in the paper's order, then by name."""
     rows = [row for name in row_names(examined.manifest) if (row := examined.row(name)) is not None]
     answers = [scores for row in rows for told in row.answers.values() for scores in told.values()]
     known = {category for scores in answers for t, category in scores if t == task}
@@ -116,7 +117,7 @@ def _common(manifest: StudyManifest, key: str) -> Any:
 
 
 def _axis(manifest: StudyManifest, cell: str) -> dict[str, Any]:
-    """What makes the cell differ: its values on the axis."""
+    """The cell's values on the axis."""
     held = manifest.definition["cells"][cell]
     on = [key for key in held if any(key == axis or key.startswith(f"{axis}.") for axis in manifest.plan.axis)]
     return {key: held[key] for key in on}
@@ -141,7 +142,7 @@ def _missing(examined: ExaminedRuns) -> list[str]:
 
 
 def _short(place: StudyFolder, gallery: Path) -> list[dict[str, Any]]:
-    """Judges of a gallery that are not believed, for what they have not scored."""
+    """Judges of a gallery that are not used, because of what they have not scored."""
     name = str(gallery.relative_to(place.folder / "examination"))
     return [
         {"gallery": name, "judge": j, "scored": n, "asked": of} for j, (n, of) in incomplete_judges(gallery).items()
@@ -209,7 +210,7 @@ def _interval_json(found: Interval | None) -> dict[str, Any] | None:
 
 
 def _moments(examined: ExaminedRuns, task: str, categories: Sequence[str]) -> dict[str, Any]:
-    """Every cell's mean score after so many iterations, by the first judge."""
+    """Every cell's mean score after each of these numbers of iterations, by the first judge."""
     curves = {}
     judges = _judges(examined)
     for cell in examined.manifest.plan.cells:
@@ -223,7 +224,7 @@ def _moments(examined: ExaminedRuns, task: str, categories: Sequence[str]) -> di
 
 
 def _measured(examined: ExaminedRuns, task: str) -> dict[str, Any]:
-    """Means of what the probe measures and does not score, over the categories it applies to."""
+    """Means of the probe's measurements that are no score, over the categories they apply to."""
     found: dict[str, dict[str, Any]] = {}
     for name in row_names(examined.manifest):
         row = examined.row(name)

@@ -1,5 +1,5 @@
-"""A study from its grid to its folder: the teachers examined once, then one run after another. The same call goes on
-where the last one stopped: what is done is skipped, what is torn is resumed."""
+"""Runs a study from its grid into its folder: the teachers are examined once, then one run follows another. The same
+call continues where the last one stopped: finished parts are skipped, interrupted ones are resumed."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from fewstep.study.grid import Run, StudyGrid
 
 
 def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None) -> StudyFolder:
-    """All that is left to do, or one part of it.
+    """Does everything that is left to do, or one part of it.
 
     Args:
-        only: the number of one run in the plan; the number after the last run stands for the teachers.
+        only: the number of one run in the plan; the number after the last run means the teachers.
 
     Raises:
         StudyError: the folder is another study's, or `only` is no number of the plan.
-        FewstepError: whatever a run refuses; before the first run where it can be known.
+        FewstepError: whatever a run refuses; before the first run if it can be known then.
     """
     place = StudyFolder(to)
     if only is not None and not 0 <= only <= len(grid.runs):
@@ -38,14 +38,14 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
 
 
 def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:
-    """Whether nothing is left of a run: its student is there, and every examination of it."""
+    """Whether a run is complete: its student and all its examinations exist."""
     student = place.run(run.name) / "student"
     trained = student.is_dir() and any(student.iterdir())
     return trained and not _unexamined(run, grid, place)
 
 
 def _unexamined(run: Run, grid: StudyGrid, place: StudyFolder) -> list[int]:
-    """The moments of a run without verdicts; none for models that nothing here can examine."""
+    """The moments of a run without verdicts; none for models that cannot be examined here."""
     if grid.recipe.model != POCKET:
         return []
     return [i for i in grid.moments if not (place.student(run.name, i) / VERDICTS).is_file()]

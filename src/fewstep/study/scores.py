@@ -1,7 +1,7 @@
-"""What verdicts and records say, as numbers that can be paired: files only.
+"""Verdicts and records as numbers that can be paired; reads files only.
 
-A row of a table is a cell (several runs), a teacher (no runs: its pictures are drawn once), or the specialised
-teachers together, each on what it teaches. How a row is named: CELL, CELL@SHARE (after that share of the iterations),
+A row of a table is a cell (several runs), a teacher (no runs: its pictures are drawn once), or the specialised teachers
+together, each on the categories that it teaches. Rows are named: CELL, CELL@SHARE (after that share of the iterations),
 teacher:NAME, teacher:specialised.
 """
 
@@ -24,7 +24,7 @@ from fewstep.study.intervals import (
 from fewstep.study.plan import BASE
 
 TEACHER, SPECIALISED = "teacher:", "specialised"
-ATTEMPTS = ".attempts.jsonl"  # what judges keep beside their verdicts
+ATTEMPTS = ".attempts.jsonl"  # the file of attempts beside a judge's verdicts
 NO_RUN = None  # in place of a run's seed
 
 Column = tuple[str, str]  # task, category
@@ -36,7 +36,7 @@ MEASURES = (EXACT, "preserved_psnr", "flat_noise")
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One row's answers: by run seed, or under NO_RUN alone."""
+    """One row's scores: by run seed, or under NO_RUN alone."""
 
     name: str
     answers: Mapping[int | None, JudgeScores]
@@ -46,21 +46,21 @@ class ScoreRow:
         return frozenset(seed for seed in self.answers if seed is not NO_RUN)
 
     def at(self, seed: int | None) -> JudgeScores:
-        """A run's answers; those of a teacher, whichever run it is compared with."""
+        """The scores of this seed's run; a teacher's scores are the same for every seed."""
         return self.answers[NO_RUN] if NO_RUN in self.answers else self.answers[seed]
 
 
 @dataclass(frozen=True)
 class ExaminedRuns:
-    """All rows of one study that have been examined. read: a gallery's folder -> its answers, none where there are
-    none."""
+    """All rows of one study that have been examined. read: a function from a gallery's folder to its scores; empty if
+    there are none."""
 
     place: StudyFolder
     manifest: StudyManifest
     read: Callable[[Path], JudgeScores]
 
     def row(self, name: str) -> ScoreRow | None:
-        """None where it has not been examined, or is no row of this study."""
+        """None if it has not been examined, or is no row of this study."""
         if name == f"{TEACHER}{SPECIALISED}":
             return self._specialised()
         if name.startswith(TEACHER):
@@ -111,8 +111,8 @@ def verdict_lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def verdicts(folder: Path) -> JudgeScores:
-    """The scores of a gallery's judges. What a judge refused, or what is out of range, has no score here; a judge that
-    scored too little of the gallery has none at all (`short_of`)."""
+    """The scores of a gallery's judges. A refused or out-of-range answer has no score here. A judge that scored too
+    little of the gallery has none at all (`incomplete_judges`)."""
     short = incomplete_judges(folder)
     return _by_judge(
         (judge, line, float(line["score"]))
@@ -124,8 +124,8 @@ def verdicts(folder: Path) -> JudgeScores:
 
 
 def incomplete_judges(folder: Path) -> dict[str, tuple[int, int]]:
-    """Judges that scored too little of a gallery to be believed, with how many pictures of how many: what a judge
-    refuses, or a pass that was stopped has not reached, may be the worst."""
+    """Judges that scored too little of a gallery to be trusted, with how many pictures of how many. The pictures that a
+    judge refused, or that a stopped pass has not reached, may be the worst."""
     drawn = {(line["case"], line["seed"]) for line in durable.read_jsonl(folder / "manifest.jsonl")}
     found = {}
     for judge, lines in verdict_lines(folder).items():
@@ -141,7 +141,7 @@ def _scored(line: Mapping[str, Any]) -> bool:
 
 
 def measures(folder: Path) -> JudgeScores:
-    """The probe's measurements that are no score: dB to the exact answer, and so on."""
+    """The probe's measurements that are no score, such as dB to the exact answer."""
     return _by_judge(
         (name, line, float(line[name]))
         for line in durable.read_jsonl(folder / "records.jsonl")
@@ -151,7 +151,7 @@ def measures(folder: Path) -> JudgeScores:
 
 
 def _by_judge(told: Iterable[tuple[str, Mapping[str, Any], float]]) -> JudgeScores:
-    """A case's several seeds and repeats are one number, their mean."""
+    """Several seeds and repeats of a case are replaced by their mean."""
     found: dict[str, dict[Column, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for judge, line, value in told:
         found[judge][line["task"], line["category"]][line["case"]].append(value)
@@ -171,15 +171,15 @@ def common_judges(rows: Sequence[ScoreRow]) -> list[str]:
 
 
 def level(row: ScoreRow, judge: str, task: str, categories: Sequence[str]) -> Interval | None:
-    """The row's mean score over categories; None where a category lacks scores."""
+    """The row's mean score over categories; None if a category has no scores."""
     return _estimate([row], lambda matrices: matrices[0], [judge], task, categories)
 
 
 def contrast(
     higher: Sequence[ScoreRow], lower: Sequence[ScoreRow], judges: Sequence[str], task: str, categories: Sequence[str]
 ) -> Interval | None:
-    """The mean of `higher` less the mean of `lower`, paired by run seed and case; a case's score is its mean over the
-    judges. None where they have no run seed, or in some category no case, in common."""
+    """The mean of `higher` minus the mean of `lower`, paired by run seed and case; a case's score is its mean over the
+    judges. None if they have no run seed in common, or no case in some category."""
 
     def apart(matrices: Sequence[ScoreArray]) -> ScoreArray:
         over, under = matrices[: len(higher)], matrices[len(higher) :]
@@ -208,7 +208,7 @@ def _estimate(
 def _matrices(
     rows: Sequence[ScoreRow], seeds: Sequence[int | None], judges: Sequence[str], column: Column
 ) -> list[ScoreArray] | None:
-    """A matrix for each row, runs down and cases across; the cases are those that everyone has from every judge."""
+    """A matrix for each row, runs down and cases across, with the cases that every row has from every judge."""
     told = [[[row.at(s).get(judge, {}).get(column, {}) for judge in judges] for s in seeds] for row in rows]
     everyone = [set(scores) for by_seed in told for by_judge in by_seed for scores in by_judge]
     cases = sorted(set.intersection(*everyone)) if everyone else []

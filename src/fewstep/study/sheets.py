@@ -40,7 +40,7 @@ def _save(sheet: Image.Image, path: Path) -> None:
 
 
 def _grid(figure: FigurePlan, place: StudyFolder, manifest: StudyManifest) -> Image.Image | None:
-    """Prompts down; source, base teacher and cells across, the cells at the first seed and at their end."""
+    """Prompts down; source, base teacher and cells across. The cells are at the first seed and at their end."""
     cells = figure.cells or tuple(manifest.plan.cells)
     folders = {"base teacher": place.teacher(BASE)} if BASE in manifest.definition["teachers"] else {}
     last = manifest.moments[-1]

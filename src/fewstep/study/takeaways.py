@@ -1,4 +1,4 @@
-"""The paper's six takeaways, as contrasts, and what a study says to each."""
+"""The paper's six takeaways, as contrasts, and a study's verdict on each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ TakeawayVerdict = Literal["reproduced", "not reproduced", "undecided"]
 REPRODUCED: TakeawayVerdict = "reproduced"
 NOT_REPRODUCED: TakeawayVerdict = "not reproduced"
 UNDECIDED: TakeawayVerdict = "undecided"
-FEWEST_CASES = 20  # ours: of a category
-CEILING = 4.9  # ours: where all rows are above it, the examination is too easy to tell by how much they differ
+FEWEST_CASES = 20  # ours: per category
+CEILING = 4.9  # ours: if all rows are above it, the examination is too easy to show by how much they differ
 TOO_EASY = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
 
 
@@ -55,11 +55,11 @@ class Takeaway(Section):
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """What a study says to a claim.
+    """A study's verdict on a claim.
 
-    found: None where its rows have not been examined. why: what kept it from being decided, other than the interval.
-    in_paper: the same difference in the paper's tables, where it prints both rows. in_db: that of the dB to the exact
-    answer, which has no ceiling; no verdict is made of it.
+    found: None if its rows have not been examined. why: the reason, other than the interval, why it was not decided.
+    in_paper: the same difference in the paper's tables, if they print both rows. in_db: the difference in dB to the
+    exact answer, which has no ceiling; it does not enter the verdict.
     """
 
     claim: Claim
@@ -79,15 +79,15 @@ def takeaways() -> tuple[Takeaway, ...]:
 
 
 def claim_verdict(claim: Claim, found: Interval | None, pressed: bool = False) -> TakeawayVerdict:
-    """The word that the interval allows.
+    """The verdict that the interval allows.
 
-    more: reproduced where the whole interval, and every run by itself, is above 0; not reproduced where the whole
-    interval is below the margin, so that whatever difference there is does not count; else undecided. not-less:
-    reproduced where the whole interval, and every run, is above -margin; not reproduced where it is all below.
+    more: reproduced if the whole interval, and every run by itself, is above 0; not reproduced if the whole interval is
+    below the margin, so any difference is too small to matter; else undecided. not-less: reproduced if the whole
+    interval, and every run, is above -margin; not reproduced if all of it is below.
 
     Args:
-        pressed: the examination's ceiling makes differences smaller than they are, and does not turn them round. So
-            nothing may follow from how small one is; what is beyond the bar all the same still counts.
+        pressed: all rows are near the ceiling, which makes differences smaller but does not reverse them. So nothing is
+            concluded from a small difference; one beyond the threshold still counts.
     """
     if found is None or found.low is None or found.high is None:
         return UNDECIDED
@@ -101,7 +101,7 @@ def claim_verdict(claim: Claim, found: Interval | None, pressed: bool = False) -
 
 
 def combined_verdict(verdicts: Sequence[TakeawayVerdict]) -> TakeawayVerdict:
-    """A takeaway stands with all its claims, and falls with any."""
+    """A takeaway is reproduced if all its claims are, and not reproduced if any is not."""
     if NOT_REPRODUCED in verdicts:
         return NOT_REPRODUCED
     return REPRODUCED if set(verdicts) == {REPRODUCED} else UNDECIDED
@@ -110,7 +110,7 @@ def combined_verdict(verdicts: Sequence[TakeawayVerdict]) -> TakeawayVerdict:
 def claim_result(
     claim: Claim, examined: ExaminedRuns, measured: ExaminedRuns, columns: Mapping[str, Sequence[str]]
 ) -> ClaimResult:
-    """sat: the rows' scores; measured: their measurements; columns: the categories of each task."""
+    """examined: the rows' scores; measured: their measurements; columns: the categories of each task."""
     categories = claim.categories or tuple(columns.get(claim.task, ()))
     printed = in_paper(claim, examined.manifest.plan)
     higher, lower = _sides(claim, examined)
@@ -129,7 +129,7 @@ def claim_result(
 
 
 def _sides(claim: Claim, examined: ExaminedRuns) -> tuple[list[ScoreRow], list[ScoreRow]]:
-    """The rows above and below; none on both sides where one of them has not been examined."""
+    """The rows of both sides; none on both if one row has not been examined."""
     higher, lower = ([examined.row(name) for name in names] for names in (claim.higher, claim.lower))
     if None in (*higher, *lower):
         return [], []
@@ -137,7 +137,7 @@ def _sides(claim: Claim, examined: ExaminedRuns) -> tuple[list[ScoreRow], list[S
 
 
 def _unfit(found: Interval, categories: Sequence[str]) -> str | None:
-    """Why nothing may be concluded from this examination, whatever the interval says; None where something may."""
+    """Why this examination allows no conclusion, whatever the interval; None if it does."""
     if found.cases < FEWEST_CASES * len(categories):
         return f"fewer than {FEWEST_CASES} cases a category: too few for an interval to mean what it says"
     if found.low == found.high:
@@ -146,7 +146,7 @@ def _unfit(found: Interval, categories: Sequence[str]) -> str | None:
 
 
 def in_paper(claim: Claim, plan: StudyPlan) -> float | None:
-    """The claim's difference by the paper's own numbers, judges averaged; None where some row is not printed."""
+    """The claim's difference in the paper's own numbers, averaged over judges; None if some row is not printed."""
     for table in plan.tables:
         if table.paper is None or table.task != claim.task:
             continue

@@ -1,4 +1,4 @@
-"""The metrics by their names. Others add theirs (docs/extending.md)."""
+"""The metrics by their names. Other packages can add theirs (docs/extending.md)."""
 
 from collections.abc import Sequence
 
@@ -54,18 +54,19 @@ def _metric(name: str) -> Metric:
 
 
 def values_of(metric: str) -> dict[str, ValueSpec]:
-    """What the values of a metric are, by name and in its order; none where this installation does not have it."""
+    """The specification of each of the metric's values, by name and in its order; none if this installation does not
+    have the metric."""
     found = METRICS.find(metric)
     return {} if found is None else dict(found.values)
 
 
 def value_of(metric: str, name: str) -> ValueSpec:
-    """What a value is: its unit, its better direction, and how systems are compared. A metric that is not known here
-    may be a model's."""
+    """The specification of one value: its unit, its better direction, and how systems are compared. A metric that is
+    not known here may be a model's."""
     return (values_of(metric) or model_metrics.VALUES).get(name, UNKNOWN)
 
 
 def mains_of(metric: str) -> tuple[str, ...]:
-    """The values that may stand for a metric, the best first."""
+    """The values that may represent a metric, the best first."""
     found = METRICS.find(metric)
     return model_metrics.MAIN if found is None else (found.main,)

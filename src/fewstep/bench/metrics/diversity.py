@@ -1,8 +1,8 @@
-"""How far apart the pictures of one prompt are over its seeds. Few-step students tend to draw one picture.
+"""How different the pictures of one prompt are over its seeds. Few-step students tend to draw one picture.
 
-Without a model of pictures this sees layout and colour alone: `layout` is the distance of thumbnails of 16 x 16 px in
-CIE Lab, `palette` that of their distributions of colour. A system that errs at random is diverse too: read it beside
-what is right. Distances on a model's features: `fewstep bench score` with a local model folder.
+Without a model of pictures this sees only layout and colour. `layout` is the distance of thumbnails of 16 x 16 px in
+CIE Lab, `palette` that of their colour distributions. A system that errs at random is diverse too, so read these values
+beside those of correctness. For distances on a model's features: `fewstep bench score` with a local model folder.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,8 @@ def measure(shot: GalleryPicture) -> Values | Skipped:
 
 
 def diversity(pixels: Pixels, others: Sequence[Pixels]) -> Values:
-    """Mean distances of one picture to the case's others. Their mean over a case is its mean distance of pairs."""
+    """Mean distances of one picture to the case's others. Averaged over a case, this is the mean distance of its
+    pairs."""
     layouts, palettes = ([of(each) for each in (pixels, *others)] for of in (layout_features, palette_features))
     return {"layout": mean_distance(layouts[0], layouts[1:]), "palette": mean_distance(palettes[0], palettes[1:])}
 
@@ -48,13 +49,14 @@ def mean_distance(features: _Floats, others: Sequence[_Floats]) -> float:
 
 
 def layout_features(pixels: Pixels) -> _Floats:
-    """Scaled so that a distance is the root mean square over the thumbnail, in Lab units."""
+    """Scaled so that a Euclidean distance is the root mean square over the thumbnail, in Lab units."""
     small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(skimage.color.rgb2lab(np.asarray(small))).ravel() / SIDE
 
 
 def palette_features(pixels: Pixels) -> _Floats:
-    """Roots of a distribution's shares: their distance is Hellinger's, times the root of two: 0 .. 1.41."""
+    """Square roots of a distribution's shares. Their Euclidean distance is the Hellinger distance times sqrt(2): 0 ..
+    1.41."""
     small = Image.fromarray(pixels).resize((4 * SIDE, 4 * SIDE), Image.Resampling.BOX)
     lab = skimage.color.rgb2lab(np.asarray(small)).reshape(-1, 3)
     inside = np.stack([np.clip(lab[:, i], low, high) for i, (low, high) in enumerate(RANGES)], axis=1)

@@ -1,15 +1,16 @@
-"""Noise left on flat areas, in 8-bit levels: what few-step students leave on white pages, skies and walls.
+"""Noise left on flat areas, in 8-bit levels: few-step students leave it on white pages, skies and walls.
 
-1. Flat: where the picture, smoothed by 2 px, is nearly level or slopes steadily, and the rest around it weak. Noise of
-   up to 8 levels passes; edges, text and texture do not, and neither does their neighbourhood.
-2. There, the picture less its mean at several scales gives the noise, whole and by band. Means are taken over flat
-   pixels alone, so that nothing of an edge leaks in.
-3. Next to black or white half of the noise is cut off. The share of clipped pixels around says how much, and the
-   residual is stretched by that.
-4. A pattern on the grid of the autoencoder (8 or 16 px) is what two interleaved halves of the tiles have in common.
+1. Flat areas: where the picture, smoothed by 2 px, is nearly level or slopes steadily, and the residual around is weak.
+   Noise of up to 8 levels passes. Edges, text and texture do not, and neither does their neighbourhood.
+2. There, the picture minus its mean at several scales gives the noise, as a whole and by band. Means are taken over
+   flat pixels alone, so nothing of an edge leaks in.
+3. Near black or white, half of the noise is cut off. The share of clipped pixels around tells how much, and the
+   residual is scaled up accordingly.
+4. A pattern on the grid of the autoencoder (8 or 16 px) is the part that two interleaved halves of the tiles have in
+   common.
 
-Weak texture that fills an area cannot be told from noise by anyone: compare with the teacher, or use a suite of flat
-fields.
+Weak texture that fills an area cannot be told from noise by any such measure: compare with the teacher, or use a suite
+of flat fields.
 """
 
 from dataclasses import dataclass
@@ -30,19 +31,20 @@ from fewstep.bench.metrics.metric import (
 
 Plane = NDArray[np.float32]  # (height, width) or (height, width, channels), in 8-bit levels
 
-SMOOTH = 2.0  # px; sigma of what decides on flatness
-GRADIENT, STEEP = 1.0, 4.0  # levels a px: flat below; an edge above. Between: an edge, but for specks and steady slopes
+SMOOTH = 2.0  # px; sigma of the smoothing that decides on flatness
+# Levels a px: flat below GRADIENT, an edge above STEEP. Between them an edge, except specks and steady slopes.
+GRADIENT, STEEP = 1.0, 4.0
 AROUND = 17  # px; the side of the window in which a slope is steady
 SPECK = 96  # px; noise of 8 levels makes specks of up to half of this
 CONTRAST = 12.0  # levels; a residual above this is texture
-MARGIN = 6  # px kept from everything that is not flat: three times SMOOTH
+MARGIN = 6  # px; distance kept from everything that is not flat: three times SMOOTH
 SCALES = (1, 2, 4, 8, 16)  # px; sigma of the means whose differences are the bands
-WHOLE = 4  # px; noise finer than this makes the headline
-REACH = 2  # sigmas from the border of a flat area where a mean of that scale still is one
+WHOLE = 4  # px; the main values take noise finer than this
+REACH = 2  # sigmas; a mean counts only where the border of the flat area is farther away than this
 COARSE = 4  # means of 8 and 16 px are made from blocks of this side
-FEWEST = 256  # flat px; fewer say nothing
-PERIODS = {8: 4, 16: 8}  # px of the lattice: scale of the mean that is taken off before
-FOLDS = 4  # times that each place of a tile is seen in either half
+FEWEST = 256  # flat px; with fewer there is no value
+PERIODS = {8: 4, 16: 8}  # px of the lattice: scale of the mean that is subtracted first
+FOLDS = 4  # times that each position of a tile occurs in either half, at least
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 CHROMA = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], dtype=np.float32)  # BT.601
 
@@ -89,7 +91,7 @@ def flat_areas(planes: Plane) -> Mask:
 
 
 def _uneven(rows: Plane, columns: Plane) -> Mask:
-    """Where a slope is neither small nor the slope of what lies around: a steady gradient is flat."""
+    """Where a slope is neither small nor equal to the slope around it. A steady gradient counts as flat."""
     sloping = np.hypot(rows, columns) > GRADIENT
     if not sloping.any():
         return sloping
@@ -111,18 +113,19 @@ def _contrast(residual: Plane) -> Plane:
 
 
 def _distance(mask: Mask) -> Plane:
-    """px to the nearest pixel outside the mask; the picture's border does not count."""
+    """px to the nearest pixel outside the mask; the picture's border does not count as outside."""
     if mask.all():
         return np.full(mask.shape, np.inf, dtype=np.float32)
     return scipy.ndimage.distance_transform_edt(mask).astype(np.float32)
 
 
-# ---- what is left on it
+# ---- the noise on it
 
 
 @dataclass(frozen=True)
 class _Residual:
-    """Of the pixels of one scale's support: luma (n,), chroma (n, 2), and where they are in the flattened picture."""
+    """For the pixels where one scale's mean is valid: luma (n,), chroma (n, 2), and their indices in the flattened
+    picture."""
 
     luma: Plane
     chroma: Plane
@@ -130,7 +133,8 @@ class _Residual:
 
 
 class _Inside:
-    """A picture within its flat areas: means over flat pixels alone, kept for the scales that several figures share."""
+    """A picture within its flat areas: means over flat pixels alone, cached for the scales that several figures
+    share."""
 
     def __init__(self, planes: Plane, flat: Mask):
         self.planes, self.flat = planes, flat
@@ -140,7 +144,7 @@ class _Inside:
         self._residuals: dict[int, _Residual | None] = {}
 
     def residual(self, scale: int) -> _Residual | None:
-        """The picture less its mean at this scale."""
+        """The picture minus its mean at this scale."""
         if scale not in self._residuals:
             self._residuals[scale] = self._between(0, scale)
         return self._residuals[scale]
@@ -183,7 +187,8 @@ class _Inside:
 
 
 def _masked_mean(planes: Plane, flat: Mask, scale: int) -> Plane:
-    """The Gaussian mean over flat pixels (normalised convolution). Wide ones on blocks: they hold nothing fine."""
+    """The Gaussian mean over flat pixels (normalised convolution, Knutsson and Westin 1993). Wide means are computed on
+    blocks: they hold no fine detail."""
     weight = flat.astype(np.float32)
     if scale > COARSE:
         small = _masked_mean_of(_blocks(planes * weight[..., None]), _blocks(weight), scale / COARSE)
@@ -192,8 +197,8 @@ def _masked_mean(planes: Plane, flat: Mask, scale: int) -> Plane:
 
 
 def _masked_mean_of(weighted: Plane, weight: Plane, sigma: float) -> Plane:
-    """On one side of a border there is less to take the mean of, and on a slope that shifts it: by the slope times the
-    distance to the middle of what there is. That is taken back."""
+    """Near a border the mean is taken over fewer pixels on one side, and on a slope this shifts it: by the slope times
+    the distance to the centre of those pixels. This shift is removed."""
     below = np.maximum(scipy.ndimage.gaussian_filter(weight, sigma, truncate=3.0), 1e-6)
     mean = scipy.ndimage.gaussian_filter(weighted, (sigma, sigma, 0), truncate=3.0) / below[..., None]
     if min(weight.shape) < 2:
@@ -207,7 +212,7 @@ def _masked_mean_of(weighted: Plane, weight: Plane, sigma: float) -> Plane:
 
 
 def _blocks(planes: Plane) -> Plane:
-    """Means of blocks of COARSE px; the last ones of a picture that does not divide are padded with its edge."""
+    """Means of blocks of COARSE px. A picture whose size is no multiple is padded with its edge."""
     pad = [(0, -side % COARSE) for side in planes.shape[:2]] + [(0, 0)] * (planes.ndim - 2)
     padded = np.pad(planes, pad, mode="edge")
     height, width = padded.shape[0] // COARSE, padded.shape[1] // COARSE
@@ -230,11 +235,13 @@ def _spread(small: Plane, shape: tuple[int, ...]) -> Plane:
 
 
 def _stretch(planes: Plane, flat: Mask) -> Plane | None:
-    """By what the noise of each channel shrank where it was cut off at 0 or 255, from the share of clipped pixels
-    around: the standard deviation of a normal variable cut off at its quantile p. None where nothing was.
+    """The factor that undoes the shrinking of each channel's noise by clipping at 0 or 255. It follows from the share p
+    of clipped pixels around, with the standard deviation of a normal variable that is cut off at its quantile p. None
+    if nothing was clipped.
 
-    A share above one half would mean that the noise lies about a level beyond the limit; rounding makes the same of
-    faint noise about the limit itself, which is by far the commoner. So half is the most that is mended."""
+    A share above one half would mean that the noise is centred about a level beyond the limit. Faint noise around the
+    limit itself, rounded, gives the same share and is far more common. So at most one half is corrected.
+    """
     weight = flat.astype(np.float32)
     clipped = ((planes == 0) | (planes == 255)).astype(np.float32)
     if not clipped[flat].any():
@@ -244,7 +251,7 @@ def _stretch(planes: Plane, flat: Mask) -> Plane | None:
 
 
 def _shrunk(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    z = scipy.special.ndtri(p)  # where the mean lies beyond the limit, in standard deviations
+    z = scipy.special.ndtri(p)  # how far the mean lies beyond the limit, in standard deviations
     density, below = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), 1 - p
     mean = z * below - density
     return np.sqrt((z**2 + 1) * below - z * density - mean**2)
@@ -258,9 +265,9 @@ _STRETCHES = 1 / _shrunk(np.minimum(_SHARES, 0.5).clip(1e-9))
 
 
 def lattice(luma: Plane, rows: NDArray[np.intp], columns: NDArray[np.intp], period: int) -> float | None:
-    """The root mean square of what repeats every `period` px, and not already every half of it where that is a lattice
-    too. Tiles are dealt to two halves like the squares of a chessboard; noise has nothing in common between them, a
-    pattern all. None where a half lacks a place of the tile."""
+    """The root mean square of the part that repeats every `period` px, without the part that already repeats every half
+    of it if that is a lattice too. Tiles are dealt to two halves like the squares of a chessboard: noise in the two
+    halves is independent, a pattern is the same. None if a half lacks a position of the tile."""
     chessboard = (rows // period + columns // period) % 2
     place = rows % period * period + columns % period
     folded = []
@@ -280,7 +287,7 @@ def _repeating(tile: NDArray[np.float64], period: int) -> NDArray[np.float64]:
 
 
 def _rms(values: Plane) -> float:
-    """Over channels too."""
+    """The root mean square, over channels too."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 

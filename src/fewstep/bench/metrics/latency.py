@@ -1,4 +1,4 @@
-"""What a picture cost, from the manifest: seconds, network evaluations, memory. Compare only within one machine."""
+"""The cost of a picture, from the manifest: seconds, network evaluations, memory. Compare only within one machine."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def measure(shot: GalleryPicture) -> Values | Skipped:
 
 
 def latency_summary(records: Sequence[Measurement]) -> dict[str, float]:
-    """median and p90 of the seconds a picture, and pictures a second at their mean; nothing where no time is known."""
+    """median and p90 of the seconds per picture, and pictures per second at their mean; empty if no time is known."""
     seconds = [record.values["seconds"] for record in records if "seconds" in record.values]
     if not seconds or not sum(seconds):
         return {}

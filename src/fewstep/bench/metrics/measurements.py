@@ -1,4 +1,4 @@
-"""What a metric says of one picture, as every reader of a gallery finds it: GALLERY/metrics/<metric>.jsonl."""
+"""A metric's values for one picture, as every reader of a gallery finds them: GALLERY/metrics/<metric>.jsonl."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ FOLDER = "metrics"
 @dataclass(frozen=True)
 class Measurement:
     """values: by name, in the units that the metric declares; a value that does not apply to this picture is absent.
-    skipped: why there is no value at all. key: a hash of everything the values depend on; a line of another key is out
-    of date."""
+    skipped: why there is no value at all. key: a hash of everything the values depend on; a line with another key is
+    out of date."""
 
     case: str
     seed: int
@@ -45,14 +45,14 @@ def append_measurement(gallery: Path, measured: Measurement) -> None:
 
 
 def write_measurements(gallery: Path, metric: str, records: Iterable[Measurement]) -> None:
-    """The metric's file, whole."""
+    """Writes the metric's file, whole."""
     durable.make_folder(gallery / FOLDER)
     lines = (json.dumps(asdict(record), ensure_ascii=False, allow_nan=False) + "\n" for record in records)
     durable.write_atomically(metric_path(gallery, metric), "".join(lines))
 
 
 def read_metrics(gallery: Path) -> dict[str, list[Measurement]]:
-    """Every metric's records on a gallery, by the metric's name; the last word on a case and seed.
+    """Every metric's records on a gallery, by the metric's name; the last line about a case and seed counts.
 
     Raises:
         GalleryError: a line that is no record of a metric.
@@ -62,7 +62,7 @@ def read_metrics(gallery: Path) -> dict[str, list[Measurement]]:
 
 
 def read_metric(gallery: Path, metric: str) -> dict[tuple[str, int], Measurement]:
-    """One metric's records by case and seed; nothing where it was not measured."""
+    """One metric's records by case and seed; empty if it was not measured."""
     path = metric_path(gallery, metric)
     found = [_measured(record, path) for record in durable.read_jsonl(path)]
     return {(each.case, each.seed): each for each in found}

@@ -1,4 +1,4 @@
-"""What a metric is, and what it is shown: a picture, the case it answers, and the case's other pictures."""
+"""What a metric is, and what it gets: a picture, the case it answers, and the case's other pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 Mask = NDArray[np.bool_]
 
 
-NO_PICTURE = "no picture: "  # how a reason begins that is the system's fault, and not a metric that does not apply
+NO_PICTURE = "no picture: "  # prefix of a reason that is the system's fault; otherwise the metric does not apply
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """The metric does not apply to this picture, or cannot be had here."""
+    """The metric does not apply to this picture, or cannot be computed here."""
 
     why: str
 
@@ -33,8 +33,8 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class ValueSpec:
-    """better: which direction; None where neither is (the teacher's own value is the aim). compared: how two systems
-    are: by a ratio of means where 0 is nothing at all, else by a difference."""
+    """better: the better direction; None if neither is better (the aim is the teacher's own value). compared: how two
+    systems are compared: by a ratio of means if 0 means none at all, else by a difference."""
 
     unit: str
     better: Literal["higher", "lower"] | None
@@ -42,13 +42,13 @@ class ValueSpec:
 
 
 def no_tools() -> str:
-    """Of a metric that depends on nothing but this package."""
+    """For a metric that depends on nothing but this package."""
     return ""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """version changes whenever values would. main: the value that stands for the metric. of_case: reads the case's
+    """version: must change whenever values would. main: the value that represents the metric. of_case: reads the case's
     other pictures too. tools: what else, installed here, the values depend on."""
 
     name: str
@@ -62,7 +62,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """One picture of a gallery and what it answers. Pixels are read when first asked for."""
+    """One picture of a gallery and the question it answers. Pixels are read on first use."""
 
     row: ManifestRow
     question: Question
@@ -84,7 +84,7 @@ class GalleryPicture:
 
     @property
     def size_asked(self) -> tuple[int, int] | None:
-        """(height, width) of the answer: the case's, else the suite's; None where it is the model's to choose."""
+        """(height, width) of the answer: the case's, else the suite's; None if the model chooses."""
         case = self.question.case
         if case.height is not None and case.width is not None:
             return case.height, case.width
@@ -101,13 +101,13 @@ class GalleryPicture:
 
     @cached_property
     def source(self) -> Image.Image | None:
-        """The picture that an edit begins with."""
+        """The reference picture of an edit."""
         references = self.question.case.references
         return open_picture(references[0], self.question.case.where).convert("RGB") if references else None
 
     @cached_property
     def target(self) -> Image.Image | None:
-        """The exact answer of an edit, where the suite has one."""
+        """The exact answer of an edit, if the suite has one."""
         path = self.question.case.target
         return None if path is None else open_picture(path, self.question.case.where).convert("RGB")
 

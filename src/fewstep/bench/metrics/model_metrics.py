@@ -1,9 +1,9 @@
-"""What models of pictures say (CLIP, SigLIP, PickScore, DINO, LPIPS): only the names and directions of their values.
-The models themselves are outside of `bench/`, which never loads one; their records are like any metric's."""
+"""Metrics that need a model of pictures (CLIP, SigLIP, PickScore, DINO, LPIPS): only the names and directions of their
+values. The models themselves are outside of `bench/`, which never loads one; their records are like any metric's."""
 
 from fewstep.bench.metrics.metric import ValueSpec
 
-# The first that a record has stands for the model.
+# The first one that a record has represents the model.
 MAIN = ("similarity", "spread", "to_source", "to_target", "far_from_target", "far_from_seeds", "far_from_source")
 VALUES = {
     "similarity": ValueSpec("cosine", "higher"),

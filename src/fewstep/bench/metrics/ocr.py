@@ -14,7 +14,7 @@ from fewstep.bench.metrics.metric import Pixels, Skipped
 
 PACKAGES = ("rapidocr", "onnxruntime")
 MISSING = "text needs the extra: pip install 'fewstep[ocr]'"
-LEAST_SIDE = 384  # px; smaller pictures are enlarged by a whole number: of 12 pocket signs at 64 px all are read then
+LEAST_SIDE = 384  # px; smaller pictures are enlarged by a whole number: then all of 12 pocket signs at 64 px are read
 SIDE_READ = 1536  # px; the longer side at which lines are looked for: 12 px glyphs of a 1,328 px picture survive
 
 
@@ -28,17 +28,17 @@ class TextLine:
 
 
 def tools() -> str:
-    """What reads here, for the key of a record: another version may read otherwise."""
+    """The versions of the reader, for the key of a record: another version may read differently."""
     if not _there():
         return "none"
     return " ".join(f"{name} {_version(name)}" for name in PACKAGES)
 
 
-_version = lru_cache(importlib.metadata.version)  # it searches the disk, and is asked for every picture
+_version = lru_cache(importlib.metadata.version)  # it searches the disk, and is called for every picture
 
 
 def read_text(pixels: Pixels) -> list[TextLine] | Skipped:
-    """Lines from top to bottom, and from left to right where they stand at one height."""
+    """Lines from top to bottom, and from left to right if they are at one height."""
     if not _there():
         return Skipped(MISSING)
     times = max(1, -(-LEAST_SIDE // min(pixels.shape[:2])))
@@ -59,8 +59,8 @@ def _there() -> bool:
 
 @lru_cache(maxsize=1)
 def _reader() -> Any:
-    """Loaded once. By name, since a package without its extra has nothing to import; one thread, so that figures of
-    several processes do not fight for cores."""
+    """Loaded once. Imported by name, because without the extra there is nothing to import. One thread, so several
+    processes do not compete for cores."""
     settings = {
         "Global.log_level": "critical",
         "Global.text_score": 0.5,
@@ -80,12 +80,12 @@ def _enlarged(pixels: Pixels, times: int) -> Image.Image:
 
 
 def _height(box: np.ndarray) -> float:
-    """Of a quadrilateral, clockwise from its upper left: the mean of its two upright sides."""
+    """The height of a quadrilateral, given clockwise from its upper left corner: the mean of its two upright sides."""
     return float((np.linalg.norm(box[3] - box[0]) + np.linalg.norm(box[2] - box[1])) / 2)
 
 
 def _in_order(lines: list[tuple[np.ndarray, TextLine]]) -> list[TextLine]:
-    """Boxes whose middles lie within half a height of a row's first one are of that row."""
+    """Boxes whose middles lie within half a height of a row's first one belong to that row."""
     rows: list[list[tuple[np.ndarray, TextLine]]] = []
     for each in sorted(lines, key=lambda pair: pair[0][:, 1].mean()):
         first = rows[-1][0] if rows else None

@@ -1,8 +1,8 @@
-"""Did an edit leave alone what it should? And did it do anything at all?
+"""Did an edit preserve what it should? And did it change anything at all?
 
-What must be kept is everything outside the case's region mask, less a margin: a soft edge belongs to the change.
-Nothing is ever filled in or cut to black - a hole of zeros makes structure of its own - but figures are made of whole
-pictures and averaged over what must be kept.
+What must be preserved is everything outside the case's region mask, minus a margin: a soft edge belongs to the change.
+Nothing is ever filled in or set to black, because a hole of zeros would add structure of its own. Instead, figures are
+computed on whole pictures and averaged over the preserved part.
 """
 
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ from fewstep.bench.metrics.registration import register
 Lab = NDArray[np.float64]
 
 MARGIN = 3  # px around the region, and 1 % of the shorter side where that is more
-WINDOW = 8  # px; the reach of SSIM's window of 11 x 11 px to its corners, which must not look into the region
-FEWEST = 64  # px to keep; fewer say nothing
+WINDOW = 8  # px; reach of SSIM's window of 11 x 11 px to its corners; the window must not extend into the region
+FEWEST = 64  # px to preserve; with fewer there is no value
 MOST_PSNR = 60.0  # dB; of an exact copy, so that means stay finite
-STRETCHED = 0.02  # relative difference of aspects; beyond it the picture is another crop
+STRETCHED = 0.02  # relative difference of aspect ratios; beyond it the picture is another crop
 BLUR = 1.5  # px; a change that this hides is noise
-NOTICED = 3.0  # Lab units at which a change counts as one, just above what eyes notice
-SAME_PLACE = 0.8  # correlation below which nothing of the source was found again, and a shift means nothing
+NOTICED = 3.0  # Lab units from which a change counts, just above what eyes notice
+SAME_PLACE = 0.8  # correlation; below it the source was not found again, and a shift means nothing
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Answer and source at the answer's size; keep: what must stay, None where the case does not say."""
+    """Answer and source at the answer's size; keep: what must be preserved, None if the case does not say."""
 
     picture: Pixels
     source: Pixels
@@ -57,7 +57,7 @@ def measure(shot: GalleryPicture) -> Values | Skipped:
 
 
 def pair_of(picture: Pixels, source: Image.Image, region: Image.Image | None) -> Pair | Skipped:
-    """The source and the mask brought to the answer's size."""
+    """The source and the mask scaled to the answer's size."""
     height, width = picture.shape[:2]
     aspect = (width / height) / (source.width / source.height)
     if abs(np.log(aspect)) > STRETCHED:
@@ -77,10 +77,10 @@ def pair_of(picture: Pixels, source: Image.Image, region: Image.Image | None) ->
 
 
 def preserve(pair: Pair) -> Values | Skipped:
-    """psnr, ssim, colour (mean CIEDE2000) and tint (of the mean colours, so that noise cancels) over what must be kept;
-    shift and zoom of it; change: the strongest change where one is allowed; no_op: 1 if that is none to speak of.
-    resampled_psnr: how close two resamplers come to each other, where the source had to be resampled: no copy can be
-    asked to be closer."""
+    """psnr, ssim, colour (mean CIEDE2000) and tint (CIEDE2000 of the mean colours, so noise cancels) over what must be
+    preserved; shift and zoom of it; change: the strongest change where one is allowed; no_op: 1 if there is no
+    noticeable change. resampled_psnr: if the source had to be resampled, the PSNR between two resamplers; no copy can
+    be expected to come closer."""
     lab, source_lab = skimage.color.rgb2lab(pair.picture), skimage.color.rgb2lab(pair.source)
     found = _changes(lab, source_lab, pair.keep) | _movement(pair)
     if pair.keep is None:
@@ -102,13 +102,14 @@ def preserve(pair: Pair) -> Values | Skipped:
 
 
 def psnr(a: Pixels, b: Pixels, where: Mask) -> float:
-    """dB over these pixels, MOST_PSNR at most."""
+    """10 log10(255^2 / MSE) in dB over these pixels, MOST_PSNR at most."""
     gap = float(np.mean((a[where].astype(np.float64) - b[where]) ** 2))
     return min(MOST_PSNR, float(10 * np.log10(255**2 / max(gap, 1e-12))))
 
 
 def ssim_map(a: Pixels, b: Pixels) -> NDArray[np.float64]:
-    """(height, width); Gaussian windows of 1.5 px, colours averaged."""
+    """SSIM (Wang et al. 2004) at every pixel, (height, width): Gaussian windows with sigma 1.5 px, averaged over
+    colours."""
     _, found = skimage.metrics.structural_similarity(
         a, b, channel_axis=-1, gaussian_weights=True, use_sample_covariance=False, full=True
     )
@@ -116,13 +117,13 @@ def ssim_map(a: Pixels, b: Pixels) -> NDArray[np.float64]:
 
 
 def eroded(keep: Mask, px: int) -> Mask:
-    """Less everything within px of the region; the picture's own border stays."""
+    """Without everything within px of the region; the picture's own border stays."""
     return np.asarray(scipy.ndimage.distance_transform_edt(keep) > px) if not keep.all() else keep
 
 
 def _changes(lab: Lab, source_lab: Lab, keep: Mask | None) -> Values:
-    """The 95th percentile of the blurred difference. Nothing was done where it stays under what eyes notice, or within
-    twice what happened to the rest (a shifted or recoloured copy is no edit either)."""
+    """The 95th percentile of the blurred difference. It counts as no edit if it is below what eyes notice, or within
+    twice the change of the rest (a shifted or recoloured copy is no edit either)."""
     blurred = scipy.ndimage.gaussian_filter(lab - source_lab, (BLUR, BLUR, 0))
     difference = np.linalg.norm(blurred, axis=-1)
     if keep is None:

@@ -1,8 +1,9 @@
-"""How far a picture lies from its source: shift and zoom, to a small part of a pixel, over the pixels that count.
+"""How far a picture is shifted and zoomed against its source, to a small fraction of a pixel, over the pixels that
+count.
 
-Coarse: phase correlation of the two, each less its mean and faded out towards the border and around what does not count
-(a hole cut to zero would be an edge of its own, and correlate with itself at no shift). Fine: Gauss-Newton on the
-pixels themselves, where any mask is exact.
+Coarse: phase correlation (Kuglin and Hines 1975). Both pictures are centred on their mean and faded out towards the
+border and around what does not count: a hole cut to zero would be an edge of its own, and would correlate with itself
+at shift zero. Fine: Gauss-Newton on the pixels themselves (Lucas and Kanade 1981), for which any mask is exact.
 """
 
 from dataclasses import dataclass, replace
@@ -14,16 +15,16 @@ from numpy.typing import NDArray
 _Plane = NDArray[np.float64]
 
 FADE = 8.0  # px over which weights rise from 0 to 1
-COARSEST, FINEST = 256, 640  # px; the longer side that the coarse and the fine step look at, at most
+COARSEST, FINEST = 256, 640  # px; largest longer side of the pictures in the coarse and the fine step
 ROUNDS = 12
 LEAST_STRUCTURE = 0.5  # mean squared slope, in levels a px, along each axis
-FURTHEST = 0.25  # of a side; beyond it nothing is the same place any more
+FURTHEST = 0.25  # of a side; beyond it, it is not the same place any more
 
 
 @dataclass(frozen=True)
 class Registration:
     """The picture's content lies (right, down) px from the source's, and is larger by zoom. correlation: of the two
-    once aligned, over what counts."""
+    once aligned, over the pixels that count."""
 
     right: float
     down: float
@@ -36,7 +37,7 @@ class Registration:
 
 
 def register(picture: _Plane, source: _Plane, keep: NDArray[np.bool_]) -> Registration | None:
-    """Of two grey pictures of one size. None where there is too little to hold on to: no structure under `keep`."""
+    """The registration of two grey pictures of one size. None if there is too little structure under `keep`."""
     step = -(-max(picture.shape) // FINEST)
     small = [scipy.ndimage.gaussian_filter(_thinned(x, step), 1.0) for x in (picture, source)]
     counts = keep[step // 2 :: step, step // 2 :: step]
@@ -73,13 +74,13 @@ def _weighted(x: _Plane, weight: _Plane) -> _Plane:
 
 
 def _faded(keep: NDArray[np.bool_]) -> _Plane:
-    """1 inside, falling to 0 at the border of the picture and of what counts."""
+    """1 inside, falling to 0 at the border of the picture and of the pixels that count."""
     distance = scipy.ndimage.distance_transform_edt(np.pad(keep, 1))[1:-1, 1:-1]
     return np.asarray(np.clip(distance / FADE, 0, 1))
 
 
 def _fine(picture: _Plane, source: _Plane, keep: NDArray[np.bool_], start: tuple[float, float]) -> Registration | None:
-    """Least squares in shift, zoom, gain and offset, so that a change of light is no movement."""
+    """Least squares in shift, zoom, gain and offset, so a change of light is not taken for a movement."""
     height, width = picture.shape
     y, x = np.mgrid[:height, :width].astype(np.float64)
     y0, x0 = (height - 1) / 2, (width - 1) / 2

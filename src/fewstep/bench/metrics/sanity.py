@@ -10,11 +10,11 @@ from fewstep.bench.metrics.metric import (
 )
 
 BLACK = 2  # of 255; at most this everywhere
-CONSTANT = 0.5  # 8-bit levels; a standard deviation below it in every channel
+CONSTANT = 0.5  # 8-bit levels; constant if the standard deviation of every channel is below it
 
 
 def measure(shot: GalleryPicture) -> Values:
-    """ok is 1 where none of the others is. black: what NaN becomes when it is written as 8 bits, too."""
+    """ok is 1 if none of the others is. black includes NaN, which becomes black when written as 8 bits."""
     found = dict.fromkeys(("failed", "unreadable", "black", "constant", "wrong_size"), 0.0)
     if not shot.drawn:
         found["failed"] = 1.0

@@ -1,6 +1,6 @@
-"""Is the text in the picture that was asked for? Read by OCR, compared word by word and letter by letter.
+"""Is the requested text in the picture? Read by OCR, compared word by word and letter by letter.
 
-Case and punctuation at the ends of words are left aside: readers confuse o and O, and nobody asked for a full stop.
+Case and punctuation at the ends of words are ignored: readers confuse o and O, and nobody asked for a full stop.
 """
 
 import unicodedata
@@ -22,7 +22,7 @@ from fewstep.bench.metrics.metric import (
 )
 from fewstep.bench.metrics.ocr import TextLine
 
-ALIKE = 0.5  # a read line that shares less with every expected line than this is not one of them
+ALIKE = 0.5  # a line that shares less than this with every expected line is none of them
 HEIGHTS = {"under_16px": (0, 16), "16_to_32px": (16, 32), "over_32px": (32, np.inf)}
 
 
@@ -37,7 +37,7 @@ def measure(shot: GalleryPicture) -> Values | Skipped:
 
 
 def expected_lines(expect: Mapping[str, Any]) -> list[str] | None:
-    """An empty list asks for a picture without text; None asks for nothing. In the pocket world a sign's letters."""
+    """An empty list asks for a picture without text; None asks for nothing. In the pocket world, a sign's letters."""
     lines = expect.get("text")
     if lines is None:
         return [str(expect["letters"])] if expect.get("letters") else None
@@ -50,9 +50,10 @@ def expected_lines(expect: Mapping[str, Any]) -> list[str] | None:
 
 
 def text_values(wanted: Sequence[str], found: Sequence[TextLine]) -> Values:
-    """word_precision, word_recall, word_f1: of words as a bag, whatever their order. order: how many of the words that
-    are right stand in the order asked. exact_lines: share of lines read exactly. cer: edits of all the text over its
-    length, 1 at most. extra_lines: lines that resemble nothing asked for. cer_<height>: by the height of the line."""
+    """word_precision, word_recall, word_f1: of words as a bag, in any order. order: share of the correct words that are
+    in the order asked. exact_lines: share of lines read exactly. cer: character error rate, the edit distance of all
+    the text over its length, 1 at most. extra_lines: lines that resemble nothing asked for. cer_<height>: by the height
+    of the line."""
     stray = {"extra_lines": float(len(found))}
     if not wanted:
         return {**stray, "extra_words": float(len(words_in(" ".join(line.text for line in found))))}
@@ -70,12 +71,12 @@ def text_values(wanted: Sequence[str], found: Sequence[TextLine]) -> Values:
 
 
 def normalised_line(line: str) -> str:
-    """Compatible forms made one, case folded, spaces single."""
+    """Compatibility forms unified (NFKC), case folded, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", line).casefold().split())
 
 
 def words_in(line: str) -> list[str]:
-    """Split at spaces, punctuation off their ends; each character of a script without spaces is a word."""
+    """Split at spaces, with punctuation at the ends removed; in a script without spaces each character is a word."""
     found: list[str] = []
     for part in normalised_line(line).split():
         word = part.strip("".join(c for c in set(part) if unicodedata.category(c)[0] in "PS"))
@@ -84,14 +85,14 @@ def words_in(line: str) -> list[str]:
 
 
 def error_rate(wanted: str, read: str) -> float:
-    """Letters to insert, delete or replace, over the letters wanted; 1 at most, so that one page of nonsense is not
-    worth ten pictures."""
+    """Letters to insert, delete or replace (Levenshtein 1966), over the letters wanted. At most 1, so one page of
+    nonsense does not outweigh ten pictures."""
     asked = normalised_line(wanted)
     return min(1.0, Levenshtein.distance(asked, normalised_line(read)) / len(asked))
 
 
 def matched_lines(wanted: Sequence[str], read: Sequence[str]) -> list[tuple[int, int]]:
-    """The likeliest pairing of lines, each used once."""
+    """The most similar pairing of lines, each used once."""
     if not read:
         return []
     alike = np.array(
@@ -112,7 +113,7 @@ def _of_words(asked: list[str], seen: list[str]) -> Values:
 
 
 def _by_height(wanted: Sequence[str], found: Sequence[TextLine], pairs: Sequence[tuple[int, int]]) -> Values:
-    """Of lines that were found at all: a line that is not there has no height."""
+    """Only of lines that were found: a line that is missing has no height."""
     classes: dict[str, list[float]] = {name: [] for name in HEIGHTS}
     for i, j in pairs:
         if _alike([wanted[i]], found[j].text) >= ALIKE:
@@ -123,7 +124,8 @@ def _by_height(wanted: Sequence[str], found: Sequence[TextLine], pairs: Sequence
 
 
 def _alike(wanted: Sequence[str], line: str) -> float:
-    """A line may have been read as a part of one, or as two in one: the shorter one's share in the longer counts."""
+    """A line may have been read as a part of one, or as two in one. So the share of the shorter one found in the longer
+    counts."""
     return max(_share(normalised_line(each), normalised_line(line)) for each in wanted)
 
 

@@ -1,5 +1,5 @@
-"""Saturation, contrast, brightness, clipping: the look of a picture. None of them is right or wrong alone; what tells
-is the distance from the teacher on the same case and seed (distillation by distribution matching over-saturates)."""
+"""Saturation, contrast, brightness, clipping: the look of a picture. None of them is right or wrong alone. What matters
+is the distance from the teacher on the same case and seed (distribution matching distillation over-saturates)."""
 
 import numpy as np
 import skimage  # its parts are imported when they are first used

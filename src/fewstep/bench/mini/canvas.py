@@ -1,4 +1,4 @@
-"""A big picture addressed in final pixels, that remembers where its parts are."""
+"""A large picture addressed in final pixels, which records where its parts are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Paint = str | tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A source. parts: where what an edit may speak of lies, its shadow included."""
+    """A source. parts: the places of the things that an edit may name, shadows included."""
 
     picture: Image.Image
     parts: dict[str, Box]
@@ -33,7 +33,7 @@ def darker(paint: Paint, share: float = 0.8) -> tuple[int, int, int]:
 
 
 def mix_colours(paint: Paint, other: Paint, share: float) -> tuple[int, int, int]:
-    """share of `other`, the rest of `paint`."""
+    """share of `other`, and 1 - share of `paint`."""
     red, green, blue = (round((1 - share) * a + share * b) for a, b in zip(rgb(paint), rgb(other), strict=True))
     return red, green, blue
 
@@ -59,7 +59,7 @@ class Canvas:
         return ImageDraw.Draw(self.image)
 
     def part(self, name: str, box: Box) -> None:
-        """`name` is here, and wherever it was said to be before."""
+        """Adds the box to the place of `name`."""
         old = self.parts.get(name, box)
         self.parts[name] = min(old[0], box[0]), min(old[1], box[1]), max(old[2], box[2]), max(old[3], box[3])
 
@@ -115,7 +115,7 @@ class Canvas:
         self.image.paste(rgb(paint), (left, top), mask.filter(ImageFilter.GaussianBlur(blur * SCALE)))
 
     def text(self, words: str, x: float, y: float, height: float, fill: Paint, weight: float = 0) -> Box:
-        """One line centred on (x, y); height of the typeface in px. Where it stands."""
+        """One line centred on (x, y); height of the typeface in px. Returns its box."""
         face, stroke = font(round(height * SCALE)), round(weight * SCALE)
         at = (x * SCALE, y * SCALE)
         self.pen.text(at, words, rgb(fill), face, anchor="mm", stroke_width=stroke, stroke_fill=rgb(fill))
@@ -123,7 +123,7 @@ class Canvas:
         return x0, y0, x1, y1
 
     def text_width(self, words: str, height: float) -> float:
-        """px."""
+        """In px."""
         return font(round(height * SCALE)).getlength(words) / SCALE
 
     def done(self) -> Drawing:
@@ -136,7 +136,7 @@ def _big(box: Box) -> tuple[float, float, float, float]:
 
 
 def mask_of(boxes: list[Box], margin: float = 10) -> Image.Image:
-    """White where an edit may change something: the boxes, a little wider."""
+    """White where an edit may change something: the boxes, enlarged a little."""
     mask = Image.new("L", (SIDE, SIDE))
     for x0, y0, x1, y1 in boxes:
         wider = (max(0, x0 - margin), max(0, y0 - margin), min(SIDE, x1 + margin) - 1, min(SIDE, y1 + margin) - 1)

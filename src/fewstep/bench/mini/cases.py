@@ -1,4 +1,4 @@
-"""The self-written suites: what the YAML files beside this module say, as cases with their pictures.
+"""The suites of this package: the contents of the YAML files beside this module, as cases with their pictures.
 
 Categories take turns. Prompts and expected words are frozen in the files; sources are drawn.
 """
@@ -32,7 +32,7 @@ def prompt_drafts(name: str) -> Iterator[DraftCase]:
 
 
 def edit_drafts() -> Iterator[DraftCase]:
-    """The six kinds of edit; a repair's exact answer is the picture before the harm."""
+    """The six kinds of edit. A repair's exact answer is the picture before the corruption."""
     for case, kind, entry in _in_turn("edit", "mini-edit"):
         assert isinstance(entry, Mapping), case
         drawn = _drawn(entry["draw"])

@@ -1,4 +1,4 @@
-"""What goes wrong with pictures: the sources of repairs. Draws depend on a name alone."""
+"""Typical faults of pictures: the sources of repairs. Random draws depend on a name alone."""
 
 import io
 from collections.abc import Callable

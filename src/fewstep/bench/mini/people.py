@@ -32,7 +32,7 @@ def portrait(
     old: bool = False,
     wide: float = 1.0,
 ) -> Drawing:
-    """cut: short, long, bun, curly or bald. wide: breadth of the face, 1 is usual."""
+    """cut: short, long, bun, curly or bald. wide: breadth of the face; 1 is average."""
     c = Canvas(*WALLS[wall])
     face, dye, half = SKIN[skin], HAIR[hair], 84 * wide
     _hair_behind(c, cut, dye, half)

@@ -235,7 +235,7 @@ def desk(lamp: Paint = "#d23c3c", screen: str = "mail", cup: bool = True) -> Dra
 
 
 def sun(c: Canvas, x: float, y: float, radius: float, sky: str) -> None:
-    """The sun; a moon at night, nothing behind closed clouds."""
+    """The sun; a moon at night, nothing if the sky is overcast."""
     if sky == "overcast":
         return
     paint = "#f3f1dc" if sky == "night" else "#ffd95a"

@@ -27,14 +27,14 @@ def build_report(
     keep: PictureMode = PictureMode.COPIED,
     margin: float = 0.0,
 ) -> Path:
-    """The report's page. The same command again goes on, or renews an earlier report.
+    """Writes the report and returns its page. The same command again continues it, or replaces an earlier report.
 
     Args:
-        margin: the difference of scores below which none matters.
+        margin: a difference of scores below it does not matter.
 
     Raises:
         GalleryError: galleries that cannot be read or compared, or a folder that holds something else.
-        JudgeError: verdicts that are none.
+        JudgeError: malformed verdicts.
     """
     _refuse_foreign(to)
     groups = group_galleries([open_system(folder) for folder in folders], reference)

@@ -1,4 +1,5 @@
-"""How an estimate is written in a cell: the value, its interval below, a whisker where it is held against something."""
+"""How an estimate is written in a cell: the value, its interval below, and a whisker if it is compared with
+something."""
 
 from math import isnan
 
@@ -20,7 +21,7 @@ def estimate_cell(estimate: Estimate, digits: int = 2, whisker: bool = False, at
 
 
 def difference_cell(estimate: Estimate | None, digits: int = 2, better: str | None = "higher", scale: str = "") -> Cell:
-    """A minus B, held against 0."""
+    """A minus B, compared with 0."""
     if estimate is None or estimate.value is None:
         return Cell("–")
     low, high = estimate.low, estimate.high
@@ -30,7 +31,7 @@ def difference_cell(estimate: Estimate | None, digits: int = 2, better: str | No
 
 
 def ratio_cell(estimate: Estimate, better: str | None, scale: str = "") -> Cell:
-    """A over B, held against 1."""
+    """A over B, compared with 1."""
     if estimate.value is None:
         return Cell("–")
     whisker = Whisker(estimate.value, estimate.low, estimate.high, 1.0, scale)
@@ -52,7 +53,7 @@ def _figure(value: float, digits: int) -> str:
 
 
 def _mark(estimate: Estimate, at: float, better: str | None) -> CellMark:
-    """Only where the whole interval lies on one side."""
+    """Only if the whole interval lies on one side."""
     if estimate.low is None or estimate.high is None or estimate.low <= at <= estimate.high:
         return ""
     if better is None:

@@ -1,4 +1,4 @@
-"""What a report says: its sections from the galleries of each suite, and its first sentence."""
+"""The content of a report: its sections, built from the galleries of each suite, and its first sentence."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ PHRASES: dict[Shade, str] = {
 
 @dataclass(frozen=True)
 class RankedSuite:
-    """One suite's ranks. found and gaps are empty where no judge has seen any picture."""
+    """One suite's ranks. found and gaps are empty if no judge has seen any picture."""
 
     group: GalleryGroup
     found: Sequence[LeaderboardEntry]
@@ -68,7 +68,7 @@ class RankedSuite:
 
 
 def page_of(groups: Sequence[GalleryGroup], margin: float) -> BenchReport:
-    """margin: the difference of scores below which none matters."""
+    """margin: a difference of scores below it does not matter."""
     judged = [RankedSuite.of(group, margin) for group in groups]
     failed, costs = failure_table(groups), tuple(t for t in (drawing_cost(groups), judging_cost(groups)) if t)
     duels = tuple(table for group in groups for table in duel_tables(group, _key("pairs", group, groups)))

@@ -1,4 +1,4 @@
-"""Pictures judged in pairs: who wins, by how much, and what being shown first is worth."""
+"""Pictures judged in pairs: who wins, by how much, and how much the first place helps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ HOW_DUELS = (
 
 
 def duel_tables(group: GalleryGroup, key: str) -> Iterator[Table]:
-    """One for each judge that was shown pairs of these galleries."""
+    """One table for each judge that compared pairs of these galleries."""
     for judge, verdicts in _by_judge(group).items():
         duels = [Duel(v.case, v.first, v.second, v.won) for v in verdicts if v.won is not None]  # type: ignore[arg-type]
         if duels:
@@ -43,7 +43,7 @@ def duel_tables(group: GalleryGroup, key: str) -> Iterator[Table]:
 def _by_judge(group: GalleryGroup) -> Mapping[str, list[PairVerdict]]:
     """Answers about two systems that are both in this report."""
     names = {system.name for system in group.systems}
-    called = {folder_name(name): name for name in names} | {name: name for name in names}  # as older records say
+    called = {folder_name(name): name for name in names} | {name: name for name in names}  # as in older records
     found: dict[str, list[PairVerdict]] = {}
     for system in group.systems:
         for file in _files(system.folder):

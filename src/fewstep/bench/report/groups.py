@@ -1,5 +1,5 @@
-"""Galleries of one suite: what may be compared, in which order, and what is missing. Refuses what cannot stand in one
-table."""
+"""Galleries of one suite: what may be compared, in which order, and what is missing. Galleries that cannot share a
+table are refused."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +19,8 @@ from fewstep.runtime.errors import FewstepError, GalleryError
 
 @dataclass(frozen=True)
 class GalleryGroup:
-    """Galleries of one suite; the reference first. suite is None where its folder is not there any more: the pictures
-    given with edits are not known then."""
+    """Galleries of one suite, the reference first. suite is None if its folder no longer exists; then the reference
+    pictures of edits are not known."""
 
     identity: SuiteIdentity
     systems: tuple[System, ...]
@@ -36,8 +36,8 @@ class GalleryGroup:
 
     @cached_property
     def keys(self) -> Mapping[PictureKey, Mapping[str, Any]]:
-        """Every picture that the suite asks for - where it is not there, that any gallery has a line for - with its
-        prompt, task and category."""
+        """Every picture that the suite asks for, with its prompt, task and category. Without the suite, every picture
+        that any gallery has a line for."""
         if self.suite is None:
             return {key: record for system in reversed(self.systems) for key, record in system.records.items()}
         asked = [(q, record_of(q.case, self.suite.folder)) for q in self.suite.questions]
@@ -45,7 +45,7 @@ class GalleryGroup:
 
     @cached_property
     def answered(self) -> list[PictureKey]:
-        """Those that a gallery has a line for, in the order of the suite."""
+        """The pictures that a gallery has a line for, in the order of the suite."""
         return [key for key in self.keys if any(key in system.records for system in self.systems)]
 
     @cached_property
@@ -67,7 +67,7 @@ class GalleryGroup:
 
 
 def group_galleries(systems: Sequence[System], reference: str | None) -> tuple[GalleryGroup, ...]:
-    """Systems by suite, the reference first in each; systems keep their order.
+    """Systems by suite, the reference first in each; otherwise in the given order.
 
     Raises:
         GalleryError: a suite in two forms, a system twice, an unknown reference, or nothing in common.
@@ -98,13 +98,13 @@ def _group(identity: SuiteIdentity, systems: Sequence[System]) -> GalleryGroup:
     for system in systems:
         try:
             return GalleryGroup(identity, tuple(systems), suite_of(system.folder))
-        except FewstepError:  # gone, or changed since: `missing` says so
+        except FewstepError:  # gone, or changed since: `missing_notes` says so
             continue
     return GalleryGroup(identity, tuple(systems), None)
 
 
 def _refuse_two_forms(systems: Sequence[System]) -> None:
-    """Pictures of different questions cannot be averaged, however alike the suites are called."""
+    """Pictures that answer different questions cannot be averaged, even if the suites have the same name."""
     seen: dict[str, System] = {}
     for system in systems:
         other = seen.setdefault(system.suite.name, system)
@@ -143,7 +143,7 @@ def names_of(groups: Sequence[GalleryGroup]) -> list[str]:
 
 
 def missing_notes(groups: Sequence[GalleryGroup]) -> Iterator[str]:
-    """What a reader must know is not there, in sentences."""
+    """Sentences about what is missing, for the reader."""
     names = names_of(groups)
     for judge, models in renamed_models(_judged([system for group in groups for system in group.systems])).items():
         yield f"Judge {judge} answered under several names of its server ({', '.join(models)}): it may have changed."

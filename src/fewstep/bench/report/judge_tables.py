@@ -1,4 +1,4 @@
-"""What became of the questions: failures by status with the server's words, cost, and who was asked how."""
+"""What became of the questions: failures by status with the server's words, cost, and how each judge was asked."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ from fewstep.bench.resampling import Scores
 from fewstep.bench.verdict import FOLDER as VERDICTS
 from fewstep.bench.verdict import Verdict
 
-WORDS = 3  # different words of the server shown for a status
-LONG = 160  # characters of them
+WORDS = 3  # different messages of the server shown for a status
+LONG = 160  # characters shown of each
 IN_LINES = ("versions", "device", "sigmas", "nfe")  # of a manifest
 UNSTATED = Cell("not stated")
 HOW_AGREED = (
@@ -31,7 +31,7 @@ HOW_AGREED = (
 
 
 def failure_table(groups: Sequence[GalleryGroup]) -> Table | None:
-    """Pictures that were not drawn and verdicts that are no score; None where all went well."""
+    """Pictures that were not drawn and verdicts without a score; None if there are none."""
     lines = [line for group in groups for system in group.systems for line in _failures_of(system, group, len(groups))]
     if not lines:
         return None
@@ -143,7 +143,7 @@ def _systems(groups: Sequence[GalleryGroup]) -> Iterator[FactSheet]:
 
 
 def _of_manifest(system: System) -> Iterator[tuple[str, str]]:
-    """What the lines say where the heading does not: with how many, if they do not all say the same."""
+    """Facts from the manifest's lines that the heading does not state; with a count if the lines do not all agree."""
     for name in IN_LINES:
         said = [_plain(row[name]) for row in system.records.values() if row.get(name) is not None]
         if said and system.model.get(name) is None:
@@ -174,6 +174,6 @@ def _judges(groups: Sequence[GalleryGroup]) -> Iterator[FactSheet]:
 
 
 def _counted(names: Iterator[str | None]) -> str:
-    """Each name; how often only where there are several, which is a warning in itself."""
+    """Each name, with its count if there are several: several are a warning in themselves."""
     counts = Counter(str(name or "unnamed") for name in names)
     return ", ".join(counts) if len(counts) == 1 else ", ".join(f"{name} ({n:,})" for name, n in counts.items())

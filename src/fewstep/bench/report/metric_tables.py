@@ -1,4 +1,4 @@
-"""The metrics of a suite: a mean for each system, and what is paired with the reference picture by picture."""
+"""The metrics of a suite: a mean for each system, and paired comparisons with the reference, picture by picture."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ HOW_MEASURED = (
 
 
 def _mains(pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """The value that stands for each metric."""
+    """The value that represents each metric."""
     for metric in dict.fromkeys(metric for metric, _ in pairs):
         there = [name for of, name in pairs if of == metric]
         yield metric, next((name for name in mains_of(metric) if name in there), there[0])
@@ -85,7 +85,7 @@ def _pairs(group: GalleryGroup) -> Iterator[tuple[str, str]]:
 
 
 def _line(group: GalleryGroup, metric: str, name: str, title: str, heading: str = "") -> ReportRow:
-    """A value of a metric, every system's mean and what is paired with the reference."""
+    """One value of a metric: every system's mean, and the paired comparison with the reference."""
     value = value_of(metric, name)
     values = [system.values.get(metric, {}).get(name, {}) for system in group.systems]
     digits = _digits([x for of in values for x in of.values()])
@@ -111,13 +111,13 @@ def _compared(
 
 
 def _digits(values: Sequence[float]) -> int:
-    """Decimals that leave three figures of a typical value."""
+    """The decimals that leave three significant figures of a typical value."""
     typical = sorted(abs(x) for x in values)[len(values) // 2] if values else 0.0
     return min(4, max(0, 2 - floor(log10(typical)))) if typical > 0 else 2
 
 
 def drawing_cost(groups: Sequence[GalleryGroup]) -> Table | None:
-    """What a picture took to draw; None where no gallery says."""
+    """The cost of drawing a picture; None if no gallery states it."""
     lines = tuple(
         ReportRow(system.name, tuple(_cost(found)), group=group.name if len(groups) > 1 else "")
         for group in groups

@@ -17,7 +17,7 @@ from fewstep.runtime import durable
 
 PAGE, DATA = "index.html", "data.js"
 SCRIPTS = ("report.js", "copy.js")
-OWN = {PAGE, DATA, *SCRIPTS, PICTURES, LIGHT}  # all that may lie in a report's folder
+OWN = {PAGE, DATA, *SCRIPTS, PICTURES, LIGHT}  # everything that a report's folder may hold
 
 
 @dataclass(frozen=True)

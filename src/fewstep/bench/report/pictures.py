@@ -1,4 +1,4 @@
-"""The pictures of a report: copied under the hash of their bytes, with a light one beside each large one."""
+"""The pictures of a report: copied under the hash of their bytes, with a small one beside each large one."""
 
 import hashlib
 import os
@@ -15,13 +15,13 @@ from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError
 
 PICTURES, LIGHT = "pictures", "light"
-SIDE = 320  # px: a picture up to this size is its own light one, every pixel kept
-_NAMED = re.compile(r"[0-9a-f]{20}\.\w+")  # what we name; nothing else is ever removed
-QUALITY = 82  # WebP; the light picture is for finding, the whole one for judging
+SIDE = 320  # px: a picture up to this size needs no small one, and keeps every pixel
+_NAMED = re.compile(r"[0-9a-f]{20}\.\w+")  # files that we name; nothing else is ever removed
+QUALITY = 82  # WebP; the small picture is for finding, the whole one for judging
 
 
 class PictureMode(StrEnum):
-    """What becomes of the pictures."""
+    """Where the report's pictures are."""
 
     COPIED = "copied"
     LINKED = "linked"  # stay in their galleries; the report finds them by relative paths
@@ -29,10 +29,10 @@ class PictureMode(StrEnum):
 
     @classmethod
     def of(cls, link: bool, none: bool) -> "PictureMode":
-        """What two options of the command line ask for.
+        """The mode that two options of the command line ask for.
 
         Raises:
-            GalleryError: both.
+            GalleryError: both are given.
         """
         if link and none:
             raise GalleryError("--link-pictures and --no-pictures exclude each other; give one of them")
@@ -41,8 +41,8 @@ class PictureMode(StrEnum):
 
 @dataclass
 class Album:
-    """The pictures of one report folder. `place` answers with what the page must load: the picture, and its light
-    form or 0 where it needs none."""
+    """The pictures of one report folder. `place` returns what the page must load: the picture, and its small form or 0
+    if it needs none."""
 
     folder: Path
     keep: PictureMode
@@ -50,7 +50,7 @@ class Album:
     _placed: dict[Path, tuple[str, str | int]] = field(default_factory=dict)
 
     def place(self, picture: Path) -> tuple[str, str | int] | None:
-        """None where no pictures are kept, or the file is not there or is no picture."""
+        """None if no pictures are kept, or the file is missing or is no picture."""
         if self.keep is PictureMode.NONE:
             return None
         if picture not in self._placed:
@@ -93,7 +93,7 @@ class Album:
             durable.make_folder(self.folder / name)
 
     def sweep(self) -> None:
-        """Removes what an earlier report in this folder kept and this one does not show."""
+        """Removes files of an earlier report in this folder that this one does not show."""
         for path in self._files():
             if _NAMED.fullmatch(path.name) and f"{path.parent.name}/{path.name}" not in self.used:
                 path.unlink()

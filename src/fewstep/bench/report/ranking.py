@@ -1,4 +1,4 @@
-"""Who is better: the rank table, what other rules would say, and the categories under each judge."""
+"""Who is better: the rank table, the ranks under other rules, and the categories under each judge."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
@@ -24,7 +24,7 @@ from fewstep.bench.statistics import Estimate
 
 
 def scores_of(group: GalleryGroup) -> Scores:
-    """A record for every picture asked for, under every judge that any system was shown to: None where no score is."""
+    """A record for every picture asked for, under every judge that scored any system; None if there is no score."""
     return {system.name: {judge: _cells(system, group, judge) for judge in group.judges} for system in group.systems}
 
 
@@ -62,7 +62,7 @@ def rank_table(
 def _rank_line(
     standing: LeaderboardEntry, group: GalleryGroup, gap: Comparison | None, judges: Sequence[str], mean: float | None
 ) -> ReportRow:
-    """mean: the reference's, which the whiskers are held against."""
+    """mean: the reference's, which the whiskers are compared with."""
     first = standing.p_rank[0] if standing.p_rank else None
     cells = [
         Cell("withheld" if standing.rank is None else str(standing.rank)),
@@ -77,19 +77,19 @@ def _rank_line(
 
 
 def _minus(gap: Comparison | None) -> Cell:
-    """Empty where too little is scored for a difference to mean anything."""
+    """Empty if too little is scored for a difference to mean anything."""
     return difference_cell(gap.overall if gap is not None and gap.enough else None)
 
 
 def _scored(coverage: Mapping[str, Coverage]) -> Cell:
-    """The least covered judge speaks for the system."""
+    """The coverage of the judge that scored the least."""
     least = min(coverage.values(), key=lambda each: each.share)
     whole = least.scored == least.asked or least.worst is None
     return Cell(f"{100 * least.share:.1f} %", "" if whole else f"{least.worst:.2f} to {least.best:.2f}")
 
 
 def how_ranked(found: Sequence[LeaderboardEntry]) -> str:
-    """How the tables below are to be read; empty where there is none."""
+    """How to read the tables below; empty if there is none."""
     if not found:
         return ""
     said = [
@@ -107,7 +107,7 @@ def how_ranked(found: Sequence[LeaderboardEntry]) -> str:
 
 
 def rules_table(found: Sequence[LeaderboardEntry], key: str) -> Table | None:
-    """Ranks under other rules; None where there is nothing to order."""
+    """Ranks under other rules; None if there is nothing to order."""
     ranked = [standing for standing in found if standing.rank is not None]
     if len(ranked) < 2:
         return None
@@ -118,7 +118,7 @@ def rules_table(found: Sequence[LeaderboardEntry], key: str) -> Table | None:
 
 
 def chances_table(found: Sequence[LeaderboardEntry], key: str) -> Table | None:
-    """P(rank) of each system; None where nothing could be drawn anew."""
+    """P(rank) of each system; None if nothing could be resampled."""
     ranked = [s for s in found if s.p_rank and not isnan(s.p_rank[0])]
     if len(ranked) < 2:
         return None

@@ -1,5 +1,5 @@
-"""What the browser of cases loads: every picture asked for, every system's answer, every judge's words. Compact, as
-arrays in a fixed order, because a report of thousands of cases opens from a file."""
+"""The data of the case browser: every picture asked for, every system's answer, every judge's words. They are compact,
+as arrays in a fixed order, because a report of thousands of cases is opened from a file."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ MEAN = "mean of the judges"
 
 
 class Names:
-    """Names by number, in the order of their first use: each is written once."""
+    """Names by number, in the order of their first use, so each is written once."""
 
     def __init__(self, first: Sequence[Hashable] = ()):
         self._at: dict[Any, int] = {}
@@ -32,7 +32,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that every answer may have. better: higher, lower, or empty where neither is."""
+    """A number that every answer may have. better: higher, lower, or empty if neither is."""
 
     name: str
     better: str
@@ -87,7 +87,7 @@ class Rows:
         return self._names.setdefault(kind, Names())(name)
 
     def _answer(self, system: System | None, key: PictureKey) -> list[Any] | int:
-        """[picture, values, verdicts, why there is none]; 0 where the system was not asked."""
+        """[picture, values, verdicts, why there is none]; 0 if the system was not asked."""
         record = system.records.get(key) if system else None
         if system is None or record is None:
             return 0
@@ -114,7 +114,7 @@ class Rows:
 
 
 def _short(value: float | None) -> float | None:
-    """Four figures: more would be read by nobody and kept by every report."""
+    """Four significant figures: nobody reads more, and every report would carry them."""
     return None if value is None else float(f"{value:.4g}")
 
 
@@ -143,8 +143,8 @@ def _score_of(judge: str) -> Callable[[System, PictureKey], float | None]:
 
 
 def _mean_of(judges: Sequence[str]) -> Callable[[System, PictureKey], float | None]:
-    """The mean over all judges; none where one of them gave no score, or two pictures would be told apart by who was
-    silent."""
+    """The mean over all judges. None if one of them gave no score: otherwise two pictures could differ only by which
+    judge gave none."""
 
     def mean(system: System, key: PictureKey) -> float | None:
         scores = [system.scores.get(judge, {}).get(key) for judge in judges]

@@ -18,7 +18,7 @@ from fewstep.runtime.errors import GalleryError
 
 @dataclass(frozen=True)
 class SuiteIdentity:
-    """What must be equal for pictures to be compared."""
+    """The facts that must be equal for pictures to be compared."""
 
     name: str
     version: str
@@ -43,12 +43,13 @@ class System:
 
     @cached_property
     def scores(self) -> Mapping[str, Mapping[PictureKey, float]]:
-        """judge -> picture -> score: the mean over its repeats that are scores. What is refused or torn has none."""
+        """judge -> picture -> score: the mean over the repeats that have a score. A refused or invalid answer has
+        none."""
         return {judge: scores_by_picture(verdicts) for judge, verdicts in self.verdicts.items()}
 
     @cached_property
     def values(self) -> Mapping[str, Mapping[str, Mapping[PictureKey, float]]]:
-        """metric -> name of a value -> picture -> value. What was skipped is absent."""
+        """metric -> name of a value -> picture -> value. Skipped values are absent."""
         found: dict[str, dict[str, dict[PictureKey, float]]] = {}
         for metric, lines in self.measured.items():
             of = found.setdefault(metric, {})
@@ -68,7 +69,7 @@ class System:
         return found
 
     def failed(self, key: PictureKey) -> str | None:
-        """Why there is no picture; None where there is one, or where none was asked for."""
+        """Why there is no picture; None if there is one, or none was asked for."""
         record = self.records.get(key)
         if record is None or record.get("status", "drawn") == "drawn":
             return None
@@ -79,8 +80,8 @@ def open_system(folder: Path) -> System:
     """The gallery in `folder`.
 
     Raises:
-        GalleryError: no gallery there, an empty one, or one that does not say of which suite it is.
-        JudgeError: verdicts that are none.
+        GalleryError: no gallery there, an empty one, or one that does not state its suite.
+        JudgeError: malformed verdicts.
     """
     gallery = open_gallery(folder)
     heading = gallery.heading

@@ -14,7 +14,7 @@ _LATEX = {
 
 
 def markdown(table: Table) -> str:
-    """A pipe table. What a system or a judge is called cannot break out of its cell."""
+    """A pipe table. The name of a system or judge cannot break out of its cell."""
     rows = [_row([table.first, *table.columns]), _row(["---", *["---:"] * len(table.columns)])]
     rows += [_row([_named(line), *(_whole(cell) for cell in line.cells)]) for line in table.lines]
     note = f"\n{table.note}\n" if table.note else ""

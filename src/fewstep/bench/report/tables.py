@@ -1,17 +1,16 @@
-"""What a report is made of: tables of cells. Where the numbers come from is not known here, and how they are drawn
-is the template's."""
+"""The parts of a report: tables of cells. This module does not know where the numbers come from; the template decides
+how they are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-CellMark = Literal["", "better", "worse", "apart"]  # apart: clear of equality, where neither direction is better
+CellMark = Literal["", "better", "worse", "apart"]  # apart: clearly different, with neither direction better
 
 
 @dataclass(frozen=True)
 class Whisker:
-    """A value with its interval, and what it is held against: drawn on the scale that the column's whiskers of one
-    `scale` share."""
+    """A value with its interval, and what it is compared with. Whiskers of one `scale` in a column share their axis."""
 
     value: float
     low: float | None
@@ -26,8 +25,7 @@ class Whisker:
 
 @dataclass(frozen=True)
 class Cell:
-    """text, and small below it what qualifies it. shade: 0 to 1, how strongly the cell is tinted. mark: the reader's
-    eye belongs here."""
+    """text, and a small note below it. shade: 0 to 1, how strongly the cell is tinted. mark: highlights the cell."""
 
     text: str
     under: str = ""
@@ -38,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One row. group: a heading above the first line of each group. band: lines of one number are marked alike."""
+    """One row. group: a heading above the first row of each group. band: rows with the same number are marked alike."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -50,7 +48,8 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class Table:
-    """key names it in the page and in what is copied. first: what the lines are. common: all columns share scales."""
+    """key names it in the page and in what is copied. first: the heading of the rows. common: all columns share
+    scales."""
 
     key: str
     title: str
@@ -63,7 +62,7 @@ class Table:
     common: bool = False
 
     def span(self, column: int, scale: str) -> tuple[float, float]:
-        """The scale of the column's whiskers of this name: intervals and what they are held against, and a margin."""
+        """The axis of the column's whiskers of this name: their intervals and references, with a margin."""
         cells = [cell for line in self.lines for i, cell in enumerate(line.cells) if self.common or i == column]
         whiskers = [cell.whisker for cell in cells if cell.whisker and cell.whisker.scale == scale]
         return padded([end for whisker in whiskers for end in whisker.ends])

@@ -1,7 +1,7 @@
-"""Which of torchrun's processes says why a command ended: the first that has something to say.
+"""Which of torchrun's processes reports why a command ended: the first that has an error.
 
-All of them meet the same refusal, and when one ends the others lose it in the middle of a sentence. torchrun's own
-process keeps a store that outlives its workers; whoever counts to one in it speaks.
+All of them meet the same refusal, and when one ends, the others are killed while writing. torchrun's own process keeps
+a store that outlives its workers. The worker that counts to one in it reports the error.
 """
 
 import os
@@ -11,8 +11,8 @@ from fewstep.runtime.torchrun import has_agent_store
 
 
 def reports_error(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is the one; True outside torchrun, and where its store cannot be asked. The others of a
-    torchrun are told no. To be asked once, at the end."""
+    """Whether this process reports the error. True outside torchrun, and if its store cannot be reached; False for the
+    other workers of a torchrun. To be called once, at the end."""
     if not has_agent_store(environment):
         return True
     from fewstep.runtime.parallel import agent_store  # torch comes with it

@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, i
 
 @contextmanager
 def _needs_checkout() -> Iterator[None]:
-    """Around an import of pocket_making, which lies beside fewstep in a checkout and is not installed with it."""
+    """Wraps an import of pocket_making, which lies beside fewstep in a checkout and is not installed with it."""
     try:
         yield
     except ModuleNotFoundError as error:

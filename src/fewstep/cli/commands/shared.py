@@ -1,4 +1,4 @@
-"""What all commands share: how they print, how they refuse, and the arguments that several take."""
+"""What all commands share: how they print, how they report errors, and the arguments that several take."""
 
 import inspect
 import signal
@@ -36,14 +36,14 @@ NO_ANSWER = 3
 
 
 def with_error_message(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A user's error is one clear message and exit code 2; a signal 128 + its number, 130 for Ctrl-C and 143 for
-    SIGTERM; `--debug` shows the traceback."""
+    """A user's error is one clear message and exit code 2. A signal gives 128 + its number: 130 for Ctrl-C and 143 for
+    SIGTERM. `--debug` shows the traceback."""
     return _guarded(command, code=2)
 
 
 def with_answer_exit_code(command: Callable[..., Any]) -> Callable[..., Any]:
-    """For commands whose exit code is their answer: whatever keeps them from one - a user's error, a crash - is
-    NO_ANSWER, which no answer has. Register them with `cls=Answer`, so that a misspelt option is too."""
+    """For commands whose exit code is their answer. Whatever prevents an answer, a user's error or a crash, exits with
+    NO_ANSWER, which no answer uses. Register them with `cls=AnswerCommand`, so a misspelt option exits with it too."""
     return _guarded(command, code=NO_ANSWER)
 
 
@@ -85,10 +85,10 @@ def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
         except Exception:
             if code != NO_ANSWER:
                 raise
-            err.print_exception()  # an exit code of 1 would be taken for an answer
+            err.print_exception()  # exit code 1 would be read as an answer
             raise typer.Exit(code) from None
 
-    # typer reads the signature: add the option that this wrapper answers.
+    # typer reads the signature: add the option that this wrapper handles.
     signature = inspect.signature(command)
     option = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Debug)
     wrapped.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]

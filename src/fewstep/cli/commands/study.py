@@ -129,5 +129,5 @@ def study_report(
 
 
 def _default_folder(name: str, world: str) -> Path:
-    """runs/studies/NAME; another world's has it in its name."""
+    """runs/studies/NAME; for another world, its name is part of it."""
     return Path("runs") / "studies" / (name if world == "pocket" else f"{name}-{world}")

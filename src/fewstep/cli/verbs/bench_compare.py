@@ -45,7 +45,7 @@ OUTCOME_PHRASES = {
 def measure_gallery(
     gallery: Path, against: Path | None, names: Sequence[str] | None, workers: int | None, console: Console
 ) -> None:
-    """Measures, writes, and prints every value's mean - and, against another gallery, what both have pair by pair."""
+    """Measures, writes, and prints the mean of every value; against another gallery also the paired comparison."""
     metrics = metrics_named(names)
     galleries = open_scored_galleries([gallery] if against is None else [gallery, against])
     found = [_measured(each, metrics, workers or _cores(), console) for each in galleries]
@@ -163,7 +163,7 @@ def compare_galleries(
 
 
 def _by_metric(ours: ScoredGallery, theirs: ScoredGallery, name: str, margin: float) -> Comparison:
-    """Of what the metric applies to in both."""
+    """The comparison over the pictures to which the metric applies in both."""
     metric_name, value_name, value = ours.value(name)
     if value.better is None:
         raise GalleryError(
@@ -223,7 +223,7 @@ def _print_comparison(
 def rank_galleries(
     folders: Sequence[Path], judges: Sequence[str] | None, report: Path | None, console: Console
 ) -> None:
-    """Prints the rank table, how judges agree, and what other rules would say."""
+    """Prints the rank table, the agreement of judges, and the ranks under other rules."""
     galleries = open_scored_galleries(folders)
     scores = shared_judges(galleries, judges)
     found, agreed = leaderboard(scores), judge_agreement(scores)
@@ -287,7 +287,7 @@ def _rank_table(found: Sequence[LeaderboardEntry], galleries: Sequence[ScoredGal
 
 
 def _shown(estimate: dict[str, Any], signed: bool = False) -> str:
-    """value (low .. high), to three figures at least."""
+    """value (low .. high), to at least three significant figures."""
     if estimate["value"] is None:
         return "-"
     form = "+.3f" if signed else ".3f"
@@ -297,7 +297,7 @@ def _shown(estimate: dict[str, Any], signed: bool = False) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """NaN is null: JSON has no other."""
+    """NaN becomes null: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ SHOWN = 50  # duplicates and overlaps that are named one by one
 
 
 def check_cases(sources: Sequence[str], against: Path | None, console: Console) -> bool:
-    """Prints counts, duplicates, overlap and every problem; whether a run could use these cases."""
+    """Prints counts, duplicates, overlap and every problem. Returns whether a run could use these cases."""
     with _counting("cases read", console) as seen:
         report = check_sources(sources, against, seen)
     table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
@@ -36,7 +36,7 @@ def check_cases(sources: Sequence[str], against: Path | None, console: Console) 
 
 
 def convert_cases(source: str, to: Path, console: Console) -> None:
-    """Writes the canonical file and says where it and its pictures are."""
+    """Writes the canonical file and prints where it and its pictures are."""
     with _counting("cases read", console) as seen:
         cases = convert(source, to, seen)
     kept = pictures_folder(to)

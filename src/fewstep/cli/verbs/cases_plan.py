@@ -1,4 +1,4 @@
-"""What `fewstep cases plan` prints: what a recipe's run will see of its cases."""
+"""What `fewstep cases plan` prints: which of its cases a recipe's run will see."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ LATENT_BYTES = {"bf16": 2, "fp32": 4}
 
 
 def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:
-    """Prints what the recipe's run will see, and how large its store will be. Archives are unpacked, and pocket cases
-    drawn, where the run will look for them; nothing is loaded or encoded."""
+    """Prints what the recipe's run will see, and the size of its store. Archives are unpacked and pocket cases drawn
+    where the run will look for them; nothing is loaded or encoded."""
     store_folder = recipe.store_folder(out)
     with console.status("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
@@ -60,7 +60,7 @@ def _categories(seen: SampleCounts) -> Table:
 
 def _sources(seen: SampleCounts, recipe: Recipe) -> Table:
     table = Table("task", "source", "samples", "cases", "seen", "epochs", title="samples, by source")
-    table.columns[1].overflow = "fold"  # the end of a path says more than its beginning
+    table.columns[1].overflow = "fold"  # the end of a path is more informative than its beginning
     for part in seen.sources:
         name = recipe.data.sources(part.task)[part.source].source
         counts = (f"{count:,}" for count in (part.samples, part.available, part.distinct))

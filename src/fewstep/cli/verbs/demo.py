@@ -42,7 +42,7 @@ STEPS = 4
 
 
 def run_demo(out: Path, console: Console | None = None) -> Path:
-    """Distil the pocket teacher, examine the student, write the page. Whatever is done already is not done again."""
+    """Distils the pocket teacher, examines the student, writes the page. Finished parts are not done again."""
     console, begun_s = console or Console(), time.perf_counter()
     launch.distill_recipe(recipes.load_recipe("pocket"), out, TerminalReporter(console))
     examination = out / "examination"
@@ -73,8 +73,8 @@ def overview(examination: Path) -> Image.Image:
 
 
 def compare_with_teacher(student_folder: Path, spec: ExamSpec, to: Path, console: Console) -> dict[str, Any]:
-    """Teacher at its full sampler, teacher at the student's few steps without guidance, and the student: the same
-    questions, examined by the probe."""
+    """Examines three systems on the same questions with the probe: the teacher at its full sampler, the teacher at the
+    student's few steps without guidance, and the student."""
     teacher, own = open_model(POCKET), open_model(student_folder)
     if not own.is_student:
         raise ModelError(f"{student_folder} is no student: its model_index.json has no sample_sigmas")
@@ -97,8 +97,8 @@ def examine_model(
     adapter: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """One model on held-out pocket cases, and beside it the same with `adapter` on (at the model's own guidance):
-    pictures, records and figures in `to`, the figures printed."""
+    """Examines one model on held-out pocket cases, and beside it the same with `adapter` on (at the model's own
+    guidance). Pictures, records and figures go to `to`; the figures are printed."""
     console = console or Console()
     model = open_model(source)
     encoded, chosen = ConditioningCache(model.backbone), _chosen_guidance(model, source, guidance)
@@ -112,7 +112,7 @@ def examine_model(
 
 
 def compare_and_show(student_folder: Path, spec: ExamSpec, to: Path, console: Console) -> dict[str, Any]:
-    """`compare`, printed."""
+    """Runs `compare_with_teacher` and prints the figures."""
     found = compare_with_teacher(student_folder, spec, to, console)
     console.print(_table(found, f"{student_folder} and its teacher on held-out pocket cases"))
     console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
@@ -120,7 +120,7 @@ def compare_and_show(student_folder: Path, spec: ExamSpec, to: Path, console: Co
 
 
 def _table(found: Mapping[str, Any], title: str) -> Table:
-    """Every figure of every system; and each but the first against the first, case by case."""
+    """Every figure of every system, and the comparison of each with the first, case by case."""
     first, *others = found["systems"]
     table = Table("figure", *(COLUMNS.get(name, name) for name in (first, *others)), "n", title=title)
     for line in found["figures"]:
@@ -147,7 +147,7 @@ def _against(value: Mapping[str, Any], compared: str) -> str:
 
 
 def teacher_guidance() -> Mapping[Task, Guidance]:
-    """What the pocket teacher is sampled with, as the shipped recipe distils it."""
+    """The guidance of the pocket teacher in the shipped recipe."""
     given = recipes.load_recipe(POCKET).teachers.base.guidance or {}
     return {task: given[task].guidance() if task in given else NO_GUIDANCE for task in TASKS}
 

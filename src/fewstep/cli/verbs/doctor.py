@@ -28,14 +28,15 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
 from fewstep.runtime.device import fast_bfloat16
 
-HEADROOM = 1.2  # ours: of the weights, for what a call holds beside them
+HEADROOM = 1.2  # ours: times the weights, to allow for the other memory of a call
 
 
 def diagnose(model: str | None, console: Console) -> None:
-    """The machine; and of a model: whether its folder is whole, its family, licence and sampler, and one network call.
+    """Prints facts about the machine. For a model also: whether its folder is complete, its family, licence and
+    sampler, and the result of one network call.
 
     Raises:
-        ModelError: what is wrong with the model, and how to mend it.
+        ModelError: what is wrong with the model, and how to fix it.
     """
     table = Table(show_header=False, title="this machine")
     facts = folder.environment()
@@ -55,7 +56,7 @@ def diagnose(model: str | None, console: Console) -> None:
 
 
 def _model(source: str, console: Console) -> None:
-    """First what the files say, which costs nothing; then one network call."""
+    """First the facts from the files, which cost nothing; then one network call."""
     folder = folder_of(pocket_folder() if source == POCKET else source)
     family = family_of(folder)
     index = family.inspect(folder)
@@ -85,7 +86,8 @@ def _scheduler(config: Mapping[str, Any]) -> str:
 
 
 def _called(source: str, folder: Path) -> str:
-    """One velocity at the smallest sensible size, in words. Not made where the weights would not fit."""
+    """The result of one velocity at the smallest sensible size, in words. It is not computed if the weights would not
+    fit."""
     needed = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))  # bf16 weights, as they are stored
     free = available_memory()
     if free is not None and needed * HEADROOM > free:
@@ -101,7 +103,7 @@ def _called(source: str, folder: Path) -> str:
 
 
 def available_memory() -> int | None:
-    """Bytes that this machine can give now; None where it does not say."""
+    """Bytes that this machine can allocate now; None if it does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

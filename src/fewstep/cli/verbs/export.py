@@ -1,4 +1,4 @@
-"""`fewstep export`: from a run folder to what is shipped."""
+"""`fewstep export`: from a run folder to a student that can be shipped."""
 
 from pathlib import Path
 
@@ -33,11 +33,12 @@ def export_run(
     check: bool,
     console: Console | None = None,
 ) -> None:
-    """The student of a run's checkpoint (`best`, `last`, or an iteration's number) in one of two forms. merged: a whole
-    pipeline folder, in bf16 unless another dtype is asked for; adapter: the LoRA alone, in fp32 unless.
+    """Writes the student of a run's checkpoint (`best`, `last`, or an iteration's number) in one of two forms. merged:
+    a whole pipeline folder, in bf16 unless another dtype is asked for. adapter: the LoRA alone, in fp32 unless another
+    is.
 
     Raises:
-        FewstepError: before anything is written; or, with `check`, what was written does not pass.
+        FewstepError: before anything is written; or, with `check`, if the written files do not pass.
     """
     console = console or Console()
     opened = RunDir.open(run)

@@ -32,8 +32,8 @@ def generate_for_suite(
     system: str | None,
     console: Console,
 ) -> bool:
-    """Draws what is missing, and says where; whether the command ends well: every picture drawn, or one of several
-    processes.
+    """Draws the missing pictures and prints where they are. Returns whether the command succeeds: every picture was
+    drawn, or this is one of several processes.
 
     Raises:
         SuiteError, ModelError, RecipeError, LayoutError: before anything is written.
@@ -69,10 +69,10 @@ def generate_for_suite(
 
 
 def _device(name: str, dtype: str | None) -> torch.device:
-    """The device as asked for.
+    """The requested device.
 
     Raises:
-        EnvironmentRefused: not to be had here, or a dtype of another name.
+        EnvironmentRefused: it is not available here, or the dtype is unknown.
     """
     if dtype is not None and dtype not in PRECISIONS:
         raise EnvironmentRefused(f"--dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")

@@ -1,4 +1,4 @@
-"""What the commands of `fewstep judge` that ask a judge do, and what they print on the way."""
+"""The commands of `fewstep judge` that ask a judge, and what they print on the way."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +36,8 @@ def run(gallery: Path, judge: Path, protocol_: str | None, limit: int | None, dr
     """Asks the judge about every picture that it was not asked about yet.
 
     Raises:
-        FewstepError: a bad declaration, gallery or protocol, before anything is asked; an endpoint that cannot be
-            used, or a spent budget, with all answers kept.
+        FewstepError: a bad declaration, gallery or protocol, before anything is asked; an unusable endpoint or a spent
+            budget, with all answers kept.
     """
     endpoint = load_endpoint(judge) if dry else _ready(judge)
     work = plan_judge_pass(gallery, endpoint, protocol_)
@@ -58,7 +58,7 @@ def run(gallery: Path, judge: Path, protocol_: str | None, limit: int | None, dr
 
 
 def retry(gallery: Path, judge: Path, protocol_: str | None, only: Sequence[str], console: Console) -> None:
-    """Asks again what has no good answer, and nothing else.
+    """Repeats only the questions without a good answer.
 
     Raises:
         FewstepError: as `run`.
@@ -76,7 +76,8 @@ def retry(gallery: Path, judge: Path, protocol_: str | None, only: Sequence[str]
 def pair(
     a: Path, b: Path, judge: Path, protocol_: str | None, limit: int | None, again: bool, dry: bool, console: Console
 ) -> None:
-    """Shows the judge both systems' pictures of every case, in both orders; with `again`, only what has no answer.
+    """Shows the judge both systems' pictures of every case, in both orders; with `again`, repeats only the questions
+    without a good answer.
 
     Raises:
         FewstepError: as `run`.
@@ -95,7 +96,7 @@ def pair(
 
 
 def check(judge: Path, to: Path | None, keep: bool, console: Console) -> JudgeCheck:
-    """Puts the canaries to a judge.
+    """Asks a judge about the canaries.
 
     Raises:
         FewstepError: as `run`; or a baseline of another judge.
@@ -114,7 +115,7 @@ def check(judge: Path, to: Path | None, keep: bool, console: Console) -> JudgeCh
 
 
 def _ready(judge: Path) -> Endpoint:
-    """The declared judge, its key looked up before pictures are read."""
+    """The declared judge. Its key is looked up before pictures are read."""
     endpoint = load_endpoint(judge)
     endpoint.key()
     return endpoint
@@ -128,7 +129,7 @@ def _put(
     give_up_after: int | None,
     console: Console,
 ) -> None:
-    """Asks, and writes the verdicts file whatever ends the asking."""
+    """Sends the questions, and writes the verdicts file however the pass ends."""
     console.print(f"answers go to {work.verdicts}", highlight=False, soft_wrap=True)
     try:
         _ask(waiting, endpoint, attempts, give_up_after, console)

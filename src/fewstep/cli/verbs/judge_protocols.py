@@ -16,7 +16,7 @@ def list_protocols(console: Console) -> None:
 
 
 def show_protocol(name: str, category: str | None, console: Console) -> None:
-    """Every word that is sent."""
+    """Prints every word that is sent."""
     for task in protocol.protocol_tasks(name):
         loaded = protocol.load_protocol(name, task)
         categories = [category] if category else list(loaded.rubrics) or [GENERAL]

@@ -1,4 +1,4 @@
-"""A model's look at a gallery, as records like any metric's: GALLERY/metrics/<name>.jsonl."""
+"""A model's measurements of a gallery, as records like any metric's: GALLERY/metrics/<name>.jsonl."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,12 +26,12 @@ VERSION = "1"
 def score_gallery(
     gallery: Path, scorer: Scorer | Lpips, name: str, advance: Callable[[int, int], object] = lambda done, of: None
 ) -> list[Measurement]:
-    """similarity and logit: of a picture and its prompt (two towers, text to image; an instruction describes no
-    picture). spread: mean distance to the case's other seeds. to_source, to_target: of an edit. LPIPS says the last
-    three as distances: far_from_seeds, far_from_source, far_from_target.
+    """similarity and logit: of a picture and its prompt (models with two towers, text to image only: an instruction
+    does not describe a picture). spread: mean distance to the case's other seeds. to_source, to_target: for an edit.
+    LPIPS gives the last three as distances: far_from_seeds, far_from_source, far_from_target.
 
     Raises:
-        GalleryError: no gallery, or a name that a metric has.
+        GalleryError: no gallery, or the name of an existing metric.
     """
     if name in METRICS.names():
         raise GalleryError(f"'{name}' is a metric of its own; give the model another --name")
@@ -40,7 +40,7 @@ def score_gallery(
 
 
 def scorer_metric(scorer: Scorer, name: str) -> Metric:
-    """The scorer as a metric. Features are kept: a picture is looked at once, however many siblings it has."""
+    """The scorer as a metric. Features are cached: a picture is encoded once, however many siblings it has."""
     kept: dict[str, Features] = {}
 
     def features(shot: GalleryPicture) -> Features | Skipped:
@@ -79,7 +79,7 @@ def _nearness(scorer: Scorer, shot: GalleryPicture, seen: Features) -> Values:
 
 
 def lpips_metric(lpips: Lpips, name: str) -> Metric:
-    """LPIPS as a metric."""
+    """LPIPS (Zhang et al. 2018) as a metric."""
 
     def measure(shot: GalleryPicture) -> Values | Skipped:
         pixels = shot.pixels

@@ -34,10 +34,10 @@ def print_plan(
     in_json: bool,
     console: Console,
 ) -> bool:
-    """Prints it; whether the run fits the declared GPU (True where none was).
+    """Prints the plan. Returns whether the run fits the declared GPU (True if none is declared).
 
     Raises:
-        ModelError, CaseError, RecipeError, RunError: as `budget_of` and `rate_of`.
+        ModelError, CaseError, RecipeError, RunError: see `fewstep.run.budget`.
     """
     on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_one(recipe)
     with console.status("rehearsing an iteration"):
@@ -79,7 +79,7 @@ def _memory(budget: GPUBudget) -> Table:
 
 
 def _share(budget: GPUBudget, purpose: str) -> list[str]:
-    """Of weights and their kin: whether each GPU has them whole."""
+    """Whether each GPU holds this kind of memory (weights and the like) whole."""
     if budget.gpus == 1:
         return []
     if not purpose.startswith(("weights", "optimiser", "gradients", "averaged")):

@@ -53,7 +53,8 @@ FIGURES: tuple[tuple[str, str, Callable[[PromptDiversity], str]], ...] = (
 
 @dataclass(frozen=True)
 class PromptSetSpec:
-    """A set that is wanted. source: the pictures of edits; worn: whether perceptual edits get worn copies."""
+    """The prompt set to write. source: the pictures of edits; degraded: whether perceptual edits get degraded
+    copies."""
 
     task: Task
     categories: tuple[str, ...]
@@ -67,7 +68,7 @@ class PromptSetSpec:
 
     @property
     def record(self) -> Path:
-        """Where an endpoint's answers are kept."""
+        """The file of an endpoint's answers."""
         return self.to.with_name(f"{self.to.stem}.answers.jsonl")
 
     @property
@@ -76,10 +77,10 @@ class PromptSetSpec:
 
 
 def build_prompts(spec: PromptSetSpec, console: Console) -> None:
-    """Writes a set out of the grammars, whole or not at all.
+    """Writes a set from the grammars, whole or not at all.
 
     Raises:
-        CaseError: a file is there already, the pictures do not do, or the grammar runs out.
+        CaseError: the file exists already, the pictures cannot be used, or the grammar has no new text left.
     """
     _refuse_taken(spec)
     shown, avoided = _material(spec)
@@ -93,10 +94,11 @@ def build_prompts(spec: PromptSetSpec, console: Console) -> None:
 
 
 def ask_prompts(spec: PromptSetSpec, declaration: Path, each: int, console: Console) -> None:
-    """Writes a set with the help of an endpoint. What it answered is kept as it comes; the same command goes on.
+    """Writes a set with an endpoint. Answers are stored as they come; the same command continues.
 
     Raises:
-        CaseError: as `build_prompts`, or the record is of another set. EndpointError, DeclarationError: as named.
+        CaseError: as `build_prompts`, or the record is of another set.
+        EndpointError, DeclarationError: the endpoint or its file cannot be used.
     """
     if not spec.record.exists():
         _refuse_taken(spec)
@@ -137,10 +139,10 @@ def report_prompts(source: str, console: Console) -> None:
 
 
 def selected_categories(task: Task, named: Sequence[str]) -> tuple[str, ...]:
-    """The categories meant; `all` is all of the task.
+    """The selected categories; `all` means all of the task.
 
     Raises:
-        CaseError: one is not known.
+        CaseError: one is unknown.
     """
     known = grammar_prompts.CATEGORIES if task == "t2i" else grammar_edits.CATEGORIES
     found = [SAME.get(name, name) for name in named]
@@ -192,8 +194,8 @@ def _refuse_taken(spec: PromptSetSpec) -> None:
 
 
 def _write(path: Path, cases: Sequence[Case]) -> None:
-    """The canonical file, whole or absent. What the text of a prompt says stands beside it as expect.text: a suite made
-    of such cases knows what should be readable."""
+    """Writes the canonical file, whole or not at all. Words that a prompt quotes are also written as expect.text, so a
+    suite made of such cases knows what should be readable."""
     durable.make_folder(path.parent)
     records = (record_of(case, path.parent) | _expected(case) for case in cases)
     durable.write_atomically(path, "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records))
@@ -221,7 +223,7 @@ def _counting(total: int, console: Console) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def _spending(total: int, console: Console) -> Iterator[Callable[[prompt_writer.WritingProgress], None]]:
-    """One line: how far, what it took, what it cost, and what the rest will cost at this rate."""
+    """One line: how many are done, the requests and cost so far, and the cost of the rest at this rate."""
     with _bar("{task.completed:,.0f} of {task.total:,.0f}  {task.description}", console) as progress:
         row = progress.add_task("", total=total)
         yield lambda tally: progress.update(row, completed=tally.kept, description=_line(tally))

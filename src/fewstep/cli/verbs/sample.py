@@ -35,10 +35,11 @@ def sample_to_files(
     device: str,
     to: Path,
 ) -> list[Path]:
-    """One picture for each prompt, and where they were written.
+    """Draws one picture for each prompt, and returns where they were written.
 
     Raises:
-        CaseError: a picture that cannot be read. LayoutError: a size that the model does not take.
+        CaseError: a picture that cannot be read.
+        LayoutError: a size that the model does not take.
         RunError: several pictures for one file name.
     """
     wanted = None if size is None else _size(size)

@@ -15,7 +15,7 @@ from fewstep.sample.server.app import Server
 from fewstep.sample.server.limits import Limits
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
-GRACE_SECONDS = 60  # that requests under way have to end in, once the server is told to stop
+GRACE_SECONDS = 60  # time for running requests to end once the server is stopped
 
 
 def serve_student(
@@ -29,10 +29,11 @@ def serve_student(
     name: str | None,
     console: Console,
 ) -> None:
-    """Serves until it is told to stop (Ctrl-C, SIGTERM); what is under way is answered first.
+    """Serves until it is stopped (Ctrl-C, SIGTERM); running requests are answered first.
 
     Raises:
-        ModelError: no student. EnvironmentRefused: the address is taken, or a device is not to be had.
+        ModelError: no student.
+        EnvironmentRefused: the address is taken, or a device is not available.
     """
     if dtype is not None and dtype not in PRECISIONS:
         raise EnvironmentRefused(f"--dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
@@ -58,7 +59,7 @@ def serve_student(
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """The address, taken before the model is loaded."""
+    """The address, bound before the model is loaded."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=256)

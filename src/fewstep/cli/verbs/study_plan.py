@@ -1,4 +1,4 @@
-"""`fewstep study plan`: what a study will do, before it does it."""
+"""`fewstep study plan`: the forecast of a study's work."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from fewstep.study.grid import StudyGrid
 
 
 def print_forecast(grid: StudyGrid, to: Path, console: Console) -> None:
-    """The runs by number, and what they cost."""
+    """Prints the runs by number, and their cost."""
     rates = costs.rates(to)
     table = Table("no.", "run", "updates", "batch", "calls", "minutes", title=f"{grid.plan.name}, {grid.world}")
     for column in table.columns[2:]:

@@ -33,7 +33,7 @@ def list_suites(console: Console) -> None:
 
 
 def check_suite(name: str, console: Console) -> bool:
-    """Prints what is in it and what is odd about it; whether it can be used."""
+    """Prints the content of a suite and its problems. Returns whether it can be used."""
     suite = open_suite(name)
     show_suite(suite, console)
     found = suite_problems(suite)
@@ -86,7 +86,7 @@ def adopt_folder(
 
 
 def show_scores(verdicts: Sequence[Verdict], gallery: Path, console: Console) -> None:
-    """Mean scores by category, with the interval that resamples whole cases."""
+    """Mean scores by category; the intervals resample whole cases."""
     table = Table("category", "score", "95 % interval", "pictures", title="the probe's scores, 1 to 5")
     for category in dict.fromkeys(verdict.category for verdict in verdicts):
         told = [verdict for verdict in verdicts if verdict.category == category and verdict.score is not None]

@@ -21,7 +21,8 @@ SEVERAL = "|"  # between the paths of one cell
 
 
 def csv_table(path: Path, thorough: bool) -> Iterator[CaseOrError]:
-    """A cell of references holds one path, several with | between, or a JSON list. Empty cells count as absent."""
+    """The cases of a table. A cell of references holds one path, several with | between, or a JSON list. Empty cells
+    count as absent."""
     rows = _rows(path)
     place, names = next(rows, (1, []))
     if isinstance(names, CaseError):
@@ -39,7 +40,7 @@ def csv_table(path: Path, thorough: bool) -> Iterator[CaseOrError]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str] | CaseError]]:
-    """Rows that are not blank, each with the number of its first line; an error ends them.
+    """The rows that are not blank, each with the number of its first line. An error ends the rows.
 
     Raises:
         CaseError: the file cannot be read, or is not UTF-8.
@@ -60,8 +61,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str] | CaseError]]:
 
 
 def _delimiter(path: Path, text: str) -> str:
-    """Tabs in .tsv; else commas, or semicolons (as spreadsheets write them in many countries) where the first line has
-    no comma."""
+    """Tabs in .tsv. Otherwise commas, or semicolons (as spreadsheets write them in many countries) if the first line
+    has no comma."""
     head = text.partition("\n")[0]
     if path.suffix.lower() == ".tsv":
         return "\t"
@@ -92,7 +93,7 @@ def _value(name: str, cell: str, where: str) -> Any:
 
 
 def _number(cell: str) -> int | float | str:
-    """As a number where it is one; otherwise the case's own check says what is wrong."""
+    """As a number if it is one; otherwise unchanged, and the case's own check reports what is wrong."""
     for kind in (int, float):
         try:
             return kind(cell)

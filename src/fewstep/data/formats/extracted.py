@@ -1,5 +1,5 @@
-"""Pictures out of archives, kept as files. A file's name follows from its content, never from what the archive calls
-it: nothing can be written elsewhere, nothing twice, and an unpacking that was stopped goes on."""
+"""Pictures from archives, written as files. A file's name follows from its content, never from its name in the archive.
+So nothing can be written elsewhere, nothing is written twice, and an unpacking that was stopped can go on."""
 
 import hashlib
 from pathlib import Path
@@ -22,8 +22,8 @@ def save_picture(data: bytes, folder: Path, where: str) -> Path:
     """The file in `folder` that holds this picture.
 
     Raises:
-        CaseError: no picture, or too many bytes.
-        EnvironmentRefused: it cannot be written.
+        CaseError: the bytes are no picture, or too many.
+        EnvironmentRefused: the file cannot be written.
     """
     if len(data) > MAX_BYTES:
         raise CaseError(f"{where}: holds a picture of {len(data):,} bytes, more than {MAX_BYTES:,}; scale it down")

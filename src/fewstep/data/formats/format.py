@@ -1,7 +1,7 @@
-"""What a format of case files is: a function from a path to entries, an entry being a case or the error in its place.
+"""What a format of case files is: a function from a path to entries. An entry is a case, or the error in its place.
 
 So one reader serves a run, which stops at errors, `cases check`, which counts them, and `cases convert`. `thorough`
-asks for every picture to be read whole. The whole file being unreadable is a CaseError.
+asks for every picture to be read whole. If the whole file is unreadable, a CaseError is raised.
 """
 
 from collections.abc import Callable, Iterator

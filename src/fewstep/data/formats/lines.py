@@ -14,7 +14,7 @@ from fewstep.data.cases import (
 from fewstep.runtime.errors import CaseError
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-MARK = b"\xef\xbb\xbf"  # that some editors put before UTF-8
+MARK = b"\xef\xbb\xbf"  # the byte order mark that some editors put before UTF-8
 
 
 def jsonl(path: Path, thorough: bool) -> Iterator[CaseOrError]:
@@ -41,7 +41,7 @@ def txt(path: Path, thorough: bool) -> Iterator[CaseOrError]:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str | CaseError]]:
-    """Numbered lines that are not blank; an error where one is not UTF-8.
+    """The lines that are not blank, with their numbers; an error in place of a line that is not UTF-8.
 
     Raises:
         CaseError: no such file, unreadable, or of another encoding as a whole.
@@ -60,7 +60,7 @@ def text_of(path: Path) -> str:
     """A whole file as text.
 
     Raises:
-        CaseError: as `lines`; the first line that is not UTF-8 is named.
+        CaseError: as `numbered_lines`; names the first line that is not UTF-8.
     """
     data = bytes_of(path)
     try:
@@ -72,7 +72,7 @@ def text_of(path: Path) -> str:
 
 
 def bytes_of(path: Path) -> bytes:
-    """The file's content, its byte order mark left out.
+    """The file's content without its byte order mark.
 
     Raises:
         CaseError: no such file, unreadable, or UTF-16.
@@ -93,10 +93,10 @@ def not_utf8(where: str, line: bytes, position: int) -> CaseError:
 
 
 def record_of_json(text: str, where: str) -> dict[str, Any]:
-    """One JSON object, without doubled keys or numbers that JSON does not have.
+    """One JSON object. Doubled keys and numbers that JSON does not have (NaN, Infinity) are refused.
 
     Raises:
-        CaseError: anything else; torn lines among it.
+        CaseError: anything else, torn lines among it.
     """
     try:
         record = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)

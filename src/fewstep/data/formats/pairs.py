@@ -1,5 +1,5 @@
-"""A folder of captions and pictures: x.txt is the prompt, x.png beside it the target, x.source.png what an edit
-starts from."""
+"""A folder of captions and pictures: x.txt is the prompt, x.png beside it the target, x.source.png the reference of an
+edit."""
 
 import re
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ _SOURCE = re.compile(r"(?P<key>.+)[._-](?:source|reference)[._-]?(?P<number>\d*)
 
 
 def pairs(folder: Path, thorough: bool) -> Iterator[CaseOrError]:
-    """One case for each .txt, sub-folders too; the first sub-folder's name is the category. A picture that belongs to
-    no caption is an error."""
+    """One case for each .txt, sub-folders included. The first sub-folder's name is the category. A picture without a
+    caption is an error."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     captions = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
     targets, sources, alone = _belonging([path for path in files if path.suffix.lower() in SUFFIXES], set(captions))
@@ -52,8 +52,8 @@ def _case(folder: Path, caption: Path, targets: list[Path], sources: list[Path],
 def _belonging(
     pictures: list[Path], captioned: set[Path]
 ) -> tuple[dict[Path, list[Path]], dict[Path, list[Path]], list[Path]]:
-    """Targets and (in order) sources by caption, and what belongs to none. A picture with a caption of its own name is
-    a target, whatever its name looks like."""
+    """Targets and (in order) sources by caption, and the pictures without a caption. A picture with a caption of its
+    own name is a target, whatever its name looks like."""
     targets: dict[Path, list[Path]] = {}
     sources: dict[Path, list[tuple[int, Path]]] = {}
     alone = []

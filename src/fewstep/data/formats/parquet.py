@@ -43,7 +43,7 @@ def parquet(path: Path, unpack_to: Path, thorough: bool) -> Iterator[CaseOrError
 
 
 def _pyarrow() -> Any:
-    """The package, loaded only where a Parquet file is read: most users have none."""
+    """The package, imported only when a Parquet file is read: most users do not have it."""
     try:
         return importlib.import_module("pyarrow")
     except ImportError as error:
@@ -64,7 +64,7 @@ def _entry(row: dict[str, Any], path: Path, number: int, unpack_to: Path, thorou
 
 
 def _paths(value: Any, unpack_to: Path, where: str) -> Any:
-    """Pictures as paths: those that are bytes are kept as files."""
+    """Pictures as paths. Those that are bytes are written as files."""
     if isinstance(value, list):
         return [_paths(item, unpack_to, where) for item in value]
     if isinstance(value, dict) and "bytes" in value:
@@ -73,5 +73,5 @@ def _paths(value: Any, unpack_to: Path, where: str) -> Any:
 
 
 def _present(value: Any) -> Any:
-    """NaN is how table tools write a missing number."""
+    """Whether there is a value. NaN is how table tools write a missing number."""
     return None if isinstance(value, float) and value != value else value

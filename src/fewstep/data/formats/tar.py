@@ -1,10 +1,10 @@
 """WebDataset: a tar in which members that share a name up to its first dot are one sample.
 
     x.txt (or x.caption, x.prompt)    the prompt            x.png         the target
-    x.json                            any keys of a case    x.source.png  what an edit starts from (x.source1.png, ...)
+    x.json                            any keys of a case    x.source.png  the reference of an edit (x.source1.png, ...)
 
-Read with tarfile, in order, one sample in memory at a time: what the webdataset package adds (shuffling, decoding)
-is not wanted here, and tarfile tells links and devices from files.
+Read with tarfile, in order, one sample in memory at a time. The shuffling and decoding of the webdataset package are
+not wanted here, and tarfile tells links and devices from files.
 """
 
 import lzma
@@ -67,7 +67,7 @@ class RefusedMember(NamedTuple):
 
 
 def _members(path: Path) -> Iterator[Member | RefusedMember]:
-    """The files in order, hidden ones and those that mean nothing here left out."""
+    """The files in order, without hidden ones and those that mean nothing here."""
     last = "its beginning"
     try:
         with tarfile.open(path, "r:*") as archive:
@@ -91,7 +91,7 @@ def _members(path: Path) -> Iterator[Member | RefusedMember]:
 
 
 def _refuse_torn(archive: tarfile.TarFile) -> None:
-    """tarfile takes half a header, or nothing, for the end. A whole archive marks its end by a block of zeros."""
+    """tarfile takes half a header, or nothing, for the end. A whole archive ends with a block of zeros."""
     stream = archive.fileobj
     assert stream is not None
     stream.seek(archive.offset)
@@ -113,7 +113,7 @@ def _is_picture(ending: str) -> bool:
 
 
 def _danger(info: tarfile.TarInfo) -> str | None:
-    """Why a member is not touched. Nothing is ever written under a member's own name; an archive that asks for it is
+    """Why a member is not extracted. Nothing is ever written under a member's own name; an archive with such members is
     no data set."""
     name = PurePosixPath(info.name)
     if name.is_absolute() or ".." in name.parts:
@@ -125,7 +125,7 @@ def _danger(info: tarfile.TarInfo) -> str | None:
 
 
 def _record(members: list[Member], unpack_to: Path, where: str) -> dict[str, Any]:
-    """The case's keys: those of the .json, the texts, and the pictures as paths of kept files."""
+    """The case's keys: those of the .json, the texts, and the pictures as paths of extracted files."""
     record: dict[str, Any] = {}
     kept = {member.ending: str(_kept(member, unpack_to, where)) for member in members if _is_picture(member.ending)}
     for member in members:
@@ -149,7 +149,7 @@ def _kept(member: Member, unpack_to: Path, where: str) -> Path:
 
 
 def _within(value: Any, name: str, kept: dict[str, str], where: str) -> Any:
-    """Pictures that a .json names are members of its sample: an archive does not point at files outside it."""
+    """Pictures that a .json names must be members of its sample: an archive may not point at files outside it."""
     if name not in (*ALIASES["references"], *ALIASES["target"]) or value in (None, "", []):
         return value
     if isinstance(value, list):

@@ -1,5 +1,5 @@
-"""The record of what an endpoint was asked and answered: one synced line for each request, beside the set that is being
-built. After a kill every answered request is there, and only the others are asked again."""
+"""The record of requests to an endpoint and its answers: one synced line per request, beside the set that is being
+built. After a kill every answered request is there, and only the others are sent again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,13 +9,13 @@ from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 
 FORMAT = 1
-UNANSWERED = "failed"  # no answer came: this request is asked again; any other status was answered, and paid for
+UNANSWERED = "failed"  # no answer came, so this request is sent again; any other status was answered, and paid for
 
 _Row = dict[str, Any]
 
 
 class AnswerLog:
-    """The record at `path`. heading: what makes it another set; one that differs is refused.
+    """The record at `path`. heading: identifies the set; a record with another heading is refused.
 
     Raises:
         CaseError: the record is of another set.

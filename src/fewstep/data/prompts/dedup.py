@@ -1,4 +1,4 @@
-"""What may enter a prompt set: nothing that it says already, or nearly, and nothing that a benchmark says."""
+"""What may enter a prompt set: nothing that it holds already, or nearly, and nothing that a benchmark holds."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,8 @@ DedupOutcome = Literal["kept", "said before", "nearly said before", "in the benc
 
 
 class PromptDedup:
-    """avoid: prompts of a benchmark; what shares eight words in a row with one is dropped. counts: by verdict."""
+    """avoid: prompts of a benchmark; a prompt that shares eight words in a row with one is dropped. counts: prompts by
+    verdict."""
 
     def __init__(self, avoid: Iterable[str] = ()):
         self.counts: Counter[DedupOutcome] = Counter()
@@ -29,8 +30,8 @@ class PromptDedup:
         return self.counts.total() - self.kept
 
     def admits(self, prompt: str, about: str = "") -> bool:
-        """Whether the prompt is new. `about`: what it speaks of (an edit's picture); the same words about something
-        else are new."""
+        """Whether the prompt is new. `about`: its subject (an edit's picture); the same words about something else are
+        new."""
         verdict = self._verdict(prompt, about)
         self.counts[verdict] += 1
         return verdict == "kept"

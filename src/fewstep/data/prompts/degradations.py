@@ -1,4 +1,4 @@
-"""Pictures made worse in one known way, so that asking to mend them means something: the edit's reference is the worn
+"""Pictures damaged in one known way, so that asking to mend them means something. The edit's reference is the degraded
 copy, its target the picture itself. Every kind is a function of the picture and a strength in 0..1."""
 
 import io
@@ -12,7 +12,7 @@ _Pixels = NDArray[np.float32]  # height x width x 3, 0..1
 
 
 def degrade(picture: Image.Image, kind: str, strength: float, seed: int) -> Image.Image:
-    """The picture, worn. strength: 0 is clearly visible, 1 heavy. The same arguments give the same pixels."""
+    """The degraded picture. strength: 0 is clearly visible, 1 heavy. The same arguments give the same pixels."""
     pixels = _as_floats(np.asarray(picture.convert("RGB")) / 255)
     worn = DEGRADATIONS[kind](pixels, strength, np.random.Generator(np.random.PCG64(seed)))
     return Image.fromarray((worn.clip(0, 1) * 255 + 0.5).astype(np.uint8))
@@ -28,7 +28,7 @@ def _bright(pixels: _Pixels, strength: float, rng: np.random.Generator) -> _Pixe
 
 
 def _haze(pixels: _Pixels, strength: float, rng: np.random.Generator) -> _Pixels:
-    """Thicker towards the top, as distance is."""
+    """Thicker towards the top, where the distance is."""
     height = np.linspace(1, 0.5, len(pixels), dtype=np.float32)[:, None, None]
     veil = (0.5 + 0.35 * strength) * height
     return _as_floats(pixels * (1 - veil) + 0.85 * veil)
@@ -39,7 +39,7 @@ def _noise(pixels: _Pixels, strength: float, rng: np.random.Generator) -> _Pixel
 
 
 def _blur(pixels: _Pixels, strength: float, rng: np.random.Generator) -> _Pixels:
-    """By a share of the shorter side, so that every size is blurred alike."""
+    """The radius is a share of the shorter side, so every size is blurred alike."""
     radius = min(pixels.shape[:2]) * (0.006 + 0.008 * strength)
     return _filtered(pixels, lambda image: image.filter(ImageFilter.GaussianBlur(radius)))
 
@@ -66,7 +66,7 @@ def _faded(pixels: _Pixels, strength: float, rng: np.random.Generator) -> _Pixel
 
 
 def _small(pixels: _Pixels, strength: float, rng: np.random.Generator) -> _Pixels:
-    """Down and up again."""
+    """Scaled down and up again."""
 
     def through(image: Image.Image) -> Image.Image:
         scale = 3 + 3 * strength

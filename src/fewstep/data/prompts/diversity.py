@@ -1,4 +1,4 @@
-"""How varied a set of prompts is, in figures that do not depend on the size of the set where that can be had."""
+"""How varied a set of prompts is, in figures that do not depend on the size of the set where such figures exist."""
 
 import random
 import statistics
@@ -19,11 +19,11 @@ SHARED_OPENING = 4  # words
 @dataclass(frozen=True)
 class PromptDiversity:
     """distinct: share of prompts that are different (case and spacing aside). near: share of these that nearly repeat
-    an earlier one (a likeness of .6). vocabulary: different words. type_token: vocabulary over all words - it falls
-    with the size of the set; type_token_500: the mean of it over windows of 500 words, which does not. distinct_3:
-    different runs of three words over all of them. overlap: mean likeness (Jaccard of runs of three words) of all pairs
-    of a sample; overlap_most: the largest. opening: share of the commonest first four words. words: least, median, nine
-    tenths, most words of a prompt."""
+    an earlier one (a similarity of at least 0.6). vocabulary: number of different words. type_token: vocabulary over
+    all words; it falls with the size of the set. type_token_500: its mean over windows of 500 words, which does not.
+    distinct_3: different runs of three words over all of them. overlap: mean similarity (Jaccard of runs of three
+    words) of all pairs of a sample; overlap_most: the largest. opening: share of the commonest first four words. words:
+    minimum, median, 90th percentile and maximum of words in a prompt."""
 
     prompts: int
     distinct: float
@@ -39,7 +39,7 @@ class PromptDiversity:
 
 
 def prompt_diversity(prompts: Sequence[str], seed: int = 0) -> PromptDiversity:
-    """The figures of a set of at least two prompts. `seed`: of the sample and of the windows' order."""
+    """The figures of a set of at least two prompts. `seed`: for the sample and the order of the windows."""
     assert len(prompts) > 1, "one prompt has no diversity"
     order = random.Random(seed).sample(range(len(prompts)), len(prompts))
     texts = [words_of(prompts[n]) for n in order]
@@ -64,14 +64,14 @@ def prompt_diversity(prompts: Sequence[str], seed: int = 0) -> PromptDiversity:
 
 
 def _overlap(sample: Sequence[str]) -> tuple[float, float]:
-    """Mean and largest likeness of all pairs."""
+    """Mean and largest similarity of all pairs."""
     found = [shingles(prompt, 3) for prompt in sample]
     likenesses = [len(a & b) / len(a | b) for a, b in combinations(found, 2)]
     return statistics.fmean(likenesses), max(likenesses)
 
 
 def _windowed(words: Sequence[str]) -> float:
-    """The mean type-token ratio over windows of WINDOW words, one after another; of the whole where it is shorter."""
+    """The mean type-token ratio over consecutive windows of WINDOW words; over the whole text if it is shorter."""
     edges = [*range(0, max(1, len(words) - WINDOW + 1), WINDOW)]
     windows = [words[start : start + WINDOW] for start in edges]
     return statistics.fmean(len(set(window)) / max(1, len(window)) for window in windows)

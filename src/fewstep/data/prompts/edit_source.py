@@ -1,4 +1,4 @@
-"""A picture that an edit is about, and what is known of it."""
+"""A picture to edit, and what is known of it."""
 
 from dataclasses import dataclass
 from functools import cached_property

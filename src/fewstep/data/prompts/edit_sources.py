@@ -1,5 +1,5 @@
-"""Where the pictures that edits are about are found: in a cases file with target pictures, a gallery, or a folder of
-pictures with or without captions."""
+"""Where the pictures to edit are found: in a cases file with target pictures, a gallery, or a folder of pictures with
+or without captions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,8 @@ MANIFESTS = "manifest*.jsonl"
 
 
 def read_edit_sources(source: Path, category: str | None = None) -> list[EditSource]:
-    """The pictures of `source`, each once, in order. `category`: what all of them show, where they do not say.
+    """The pictures of `source`, each once, in order. `category`: what the pictures show if they do not say so
+    themselves.
 
     Raises:
         CaseError: no picture, or one that cannot be used.
@@ -50,12 +51,13 @@ def _of_cases(source: Path) -> Iterator[EditSource]:
 
 
 def _known(case: Case) -> tuple[str | None, str | None]:
-    """Of an edit's target, the instruction tells only what was changed."""
+    """The prompt and category of a text-to-image case. An edit's instruction says only what was changed, not what its
+    target shows."""
     return (case.prompt, _category(case.category)) if case.task == "t2i" else (None, None)
 
 
 def _of_gallery(folder: Path) -> Iterator[EditSource]:
-    """Rows of pictures that were drawn; a text-to-image row's prompt is what its picture shows."""
+    """The rows whose picture exists. A text-to-image row's prompt says what its picture shows."""
     for manifest in sorted(folder.glob(MANIFESTS)):
         for row in durable.read_jsonl(manifest):
             if isinstance(row.get("file"), str) and row.get("status", "drawn") == "drawn":
@@ -65,7 +67,7 @@ def _of_gallery(folder: Path) -> Iterator[EditSource]:
 
 
 def _of_folder(folder: Path) -> Iterator[EditSource]:
-    """Sub-folders too; one that bears a category's name says what its pictures show."""
+    """Sub-folders too; one with a category's name says what its pictures show."""
     for path in sorted(folder.rglob("*")):
         inner = path.relative_to(folder)
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):

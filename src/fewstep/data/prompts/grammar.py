@@ -1,14 +1,15 @@
-"""Grammars that speak: a file of named rules, each a list of alternatives, and the drawing of one text from them.
+"""Grammars that generate text: a file of named rules, each a list of alternatives, from which one text is drawn.
 
-A rule begins at the margin with `name:`; its alternatives are indented, several on one line parted by `|`:
+A rule begins at the margin with `name:`. Its alternatives are indented; several on one line are separated by `|`:
 
     weather:
       thin fog | {thick} fog        @autumn,winter !arid >fog *2
 
-`{name}` speaks another rule, `{name:upper}` in another form, `{#1-99}` a number, `[a|b|]` one of its parts. What ends a
-line holds for all of it: `@a,b` only where tag a or b is set (several `@` must all hold), `!a,b` only where neither is,
-`>a` sets a tag once spoken, `*2` twice the share. Rules that `first:` names are spoken once, in that order, before the
-rest, and mean the same text wherever they are mentioned: so a prompt that begins at night stays there.
+`{name}` expands another rule, `{name:upper}` does so in another form, `{#1-99}` gives a number, `[a|b|]` one of its
+parts. The marks at the end of a line hold for all of it. `@a,b` allows it only if tag a or b is set (several `@` must
+all hold), `!a,b` only if neither is. `>a` sets a tag once the alternative is used. `*2` doubles its share. Rules that
+`first:` names are expanded once, in that order, before the rest. They give the same text wherever they are mentioned,
+so a prompt that begins at night stays there.
 """
 
 import bisect
@@ -21,7 +22,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "grammars"
 FIRST = "first"
-TRIES = 8  # redraws of an alternative that this text has said already
+TRIES = 8  # redraws of an alternative that this text has used already
 HEADER = re.compile(r"(\w+):\s*")
 MARKS = re.compile(r"(?:(?:^|\s+)(?:[@!>][\w,]+|\*[\d.]+))+\s*$")
 PIECE = re.compile(r"\{([^{}]*)\}|([\[\]|])|([^\[\]|{}]+)")
@@ -73,7 +74,7 @@ class Alternative:
         return not self.bars & tags and all(group & tags for group in self.needs)
 
 
-_Options = tuple[list[Alternative], list[float]]  # what fits some tags, and the running sum of weights
+_Options = tuple[list[Alternative], list[float]]  # the fitting alternatives, and the running sum of their weights
 
 
 @dataclass
@@ -84,7 +85,7 @@ class GrammarRule:
     _asks: frozenset[str] = frozenset()
 
     def menu(self, tags: set[str]) -> _Options:
-        """The alternatives that fit. Kept per tags that this rule asks about."""
+        """The alternatives that fit. Cached by the tags that this rule depends on."""
         if not self._options_by_tags:
             self._asks = frozenset().union(*(a.bars.union(*a.needs) for a in self.alternatives))
         asked = self._asks & tags
@@ -97,20 +98,20 @@ class GrammarRule:
 
 @dataclass(frozen=True)
 class Grammar:
-    """Rules by name, and the names of those spoken first."""
+    """Rules by name, and the names of the rules expanded first."""
 
     rules: dict[str, GrammarRule]
     first: tuple[str, ...]
 
     def expand(self, rule: str, rng: random.Random, tags: frozenset[str] = frozenset(), **said: str) -> "Expansion":
-        """The text of `rule`, as a speaker that has `.text` and the `.tags` set on the way. `said`: rules that are
-        already decided. Only `rng.random()` is used: the same texts on every Python."""
+        """The expansion of `rule`, with its `.text` and the `.tags` set on the way. `said`: rules that are already
+        decided. Only `rng.random()` is used, so the texts are the same on every Python."""
         return Expansion(self, rng, set(tags), dict(said)).begin(rule)
 
 
 @dataclass
 class Expansion:
-    """One text being drawn. tags only grow; an alternative is not said twice where others are left."""
+    """One text being drawn. tags only grow; an alternative is not used twice while others are left."""
 
     grammar: Grammar
     rng: random.Random
@@ -239,7 +240,7 @@ def _slot(text: str) -> Slot | Number:
 
 
 def _trimmed(parts: RuleParts) -> RuleParts:
-    """Without the spaces around the bars that part alternatives."""
+    """Without the spaces around the bars that separate alternatives."""
     if parts and isinstance(parts[0], str):
         parts = (parts[0].lstrip(), *parts[1:])
     if parts and isinstance(parts[-1], str):

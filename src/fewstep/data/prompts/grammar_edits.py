@@ -1,7 +1,8 @@
-"""Edit instructions from the shipped grammar, in the paper's six categories, about pictures that are at hand.
+"""Edit instructions from the shipped grammar, in the paper's six categories, for pictures at hand.
 
-What is known of a picture decides what may be asked of it: its text is rewritten, its boat removed, its sitter dressed.
-For perceptual edits the picture is worn first (`worn.py`): the worn copy is the reference, the picture the target.
+What is known of a picture decides which edits are possible: its text is rewritten, its boat removed, its sitter
+dressed. For perceptual edits the picture is degraded first (`degradations.py`): the degraded copy is the reference, the
+picture itself the target.
 """
 
 import hashlib
@@ -47,11 +48,11 @@ def edits_from_grammar(
     avoid: Sequence[str] = (),
     on_progress: Callable[[int], object] = lambda count: None,
 ) -> list[Case]:
-    """`count` edits of one category, spread evenly over the pictures that fit it. `worn`: the folder for worn copies;
-    None asks perceptual edits of the pictures as they are.
+    """`count` edits of one category, spread evenly over the pictures that fit it. `degraded_folder`: the folder for
+    degraded copies; with None, perceptual edits refer to the pictures as they are.
 
     Raises:
-        CaseError: no picture fits, or the pictures have nothing left to ask of them.
+        CaseError: no picture fits, or the pictures have no new edits left.
     """
     cases = []
     dedup = PromptDedup(avoid)
@@ -83,7 +84,7 @@ def in_drawn_order(category: str, pictures: Sequence[EditSource], seed: int) -> 
 
 
 def fitting_sources(category: str, pictures: Sequence[EditSource]) -> list[EditSource]:
-    """The pictures that a category can be asked of: people for identity; for text, those with text where there are any.
+    """The pictures that fit a category: people for identity; for text, those with text if there are any.
 
     Raises:
         CaseError: none fits.
@@ -103,7 +104,7 @@ def fitting_sources(category: str, pictures: Sequence[EditSource]) -> list[EditS
 def draw_edit(
     category: str, shown: EditSource, seed: int, index: int, attempt: int = 0, degradation: Degradation | None = None
 ) -> str:
-    """One instruction, by lot."""
+    """One instruction, drawn at random."""
     rng = seeded_random("edits", category, seed, index, attempt, shown.name)
     said, tags = shown.prompt_tags.draw_slots(rng)
     if category == "perceptual":
@@ -112,7 +113,7 @@ def draw_edit(
 
 
 def degradation_of(shown: EditSource, seed: int, index: int) -> Degradation:
-    """How this edit's picture is worn, by lot."""
+    """How this edit's picture is degraded, drawn at random."""
     rng = seeded_random("wear", seed, index, shown.name)
     kinds = list(DEGRADATIONS)
     return Degradation(kinds[int(rng.random() * len(kinds))], rng.random(), int(rng.random() * 2**31))
@@ -127,7 +128,7 @@ def make_edit_case(
     degradation: Degradation | None,
     folder: Path | None,
 ) -> Case:
-    """The edit; its worn copy is written where it is not there yet."""
+    """The edit. Its degraded copy is written if it does not exist yet."""
     if degradation is None or folder is None:
         return Case(name, "edit", prompt, category, (shown.path,), source=source)
     return Case(
@@ -136,7 +137,7 @@ def make_edit_case(
 
 
 def degraded_copy(shown: EditSource, degradation: Degradation, folder: Path) -> Path:
-    """The PNG file of the worn picture, whole or absent. Its name says picture, kind and strength."""
+    """The PNG file of the degraded picture, whole or absent. Its name states picture, kind and strength."""
     told = f"{shown.name} {degradation.kind} {degradation.strength} {degradation.seed}".encode()
     path = folder / f"{degradation.kind}-{hashlib.blake2b(told, digest_size=8).hexdigest()}.png"
     if not path.exists():

@@ -1,7 +1,7 @@
 """Prompts from the shipped grammars: landscapes, portraits, and pictures that carry text.
 
-What a prompt says is drawn by lot from (category, seed, index, try) alone. A draw that repeats an earlier prompt of its
-set, nearly repeats it, or is a benchmark's, is drawn again, so prompt i is the same for every count above i.
+A prompt is drawn at random from (category, seed, index, attempt) alone. A draw that repeats an earlier prompt of its
+set, nearly repeats one, or matches a benchmark's is drawn again. So prompt i is the same for every count above i.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from fewstep.runtime.task import PAPER_CATEGORIES
 
 CATEGORIES = PAPER_CATEGORIES["t2i"]
 SHARED = ("shared", "writing")
-TRIES = 200  # ours: the grammars have far more to say than anyone asks for, unless a benchmark forbids it
+TRIES = 200  # ours: the grammars hold far more prompts than anyone asks for, unless a benchmark excludes them
 
 
 def prompts_from_grammar(
@@ -31,7 +31,7 @@ def prompts_from_grammar(
     """The first `count` cases of this category and seed. `avoid`: prompts of a benchmark.
 
     Raises:
-        CaseError: the grammar has nothing left to say.
+        CaseError: the grammar has no new prompt left.
     """
     cases = []
     for index, prompt in enumerate(_prompts(category, count, seed, PromptDedup(avoid))):
@@ -42,7 +42,7 @@ def prompts_from_grammar(
 
 
 def draw_prompt(category: str, seed: int, index: int, attempt: int = 0) -> str:
-    """One prompt, by lot."""
+    """One prompt, drawn at random."""
     return finished_text(
         grammar_of(category).expand("prompt", seeded_random("prompts", category, seed, index, attempt)).text
     )
@@ -50,7 +50,7 @@ def draw_prompt(category: str, seed: int, index: int, attempt: int = 0) -> str:
 
 @cache
 def grammar_hash(category: str) -> str:
-    """A short hash of the grammar: prompts of one mark and seed are the same prompts."""
+    """A short hash of the grammar: the same hash and seed give the same prompts."""
     files = [(grammar.FOLDER / f"{name}.grammar").read_bytes() for name in (*SHARED, category)]
     return hashlib.blake2b(b"\0".join(files), digest_size=3).hexdigest()
 

@@ -1,8 +1,9 @@
 """Texts that are nearly the same, found without comparing each with each.
 
-Two texts are alike as far as their runs of three words overlap (Jaccard). MinHash: the smallest of the hashed runs
-under one random order is the same for two texts with just that probability. BANDS groups of ROWS such minima are kept;
-texts that share a group are compared in full. A pair with a likeness of .6 is missed once in 5,900, one of .8 never.
+The similarity of two texts is the Jaccard overlap of their runs of three words. MinHash (Broder 1997): the smallest
+hash of the runs under one random order is equal for two texts with exactly that probability. BANDS groups of ROWS such
+minima are kept, and texts that share a group are compared in full. A pair with similarity 0.6 is missed once in 5,900
+times; one with 0.8 practically never.
 """
 
 import hashlib
@@ -14,14 +15,15 @@ from fewstep.data.prompts.wording import shingles
 
 RUN = 3  # words
 BANDS, ROWS = 36, 3
-NEAR = 0.6  # ours: of 30 words one replaced leaves .81, three replaced apart from each other .51
-# Odd factors: a number times each, of which the high bits count, is a random order (multiply-shift hashing).
+NEAR = 0.6  # ours: of 30 words one replaced leaves 0.81, three replaced apart from each other 0.51
+# Odd factors. The high bits of a number times each give a random order (multiply-shift hashing, Dietzfelbinger et al.
+# 1997).
 FACTORS = np.random.Generator(np.random.PCG64(61)).integers(0, 1 << 63, BANDS * ROWS, dtype=np.uint64) * 2 + 1
 HIGH = np.uint64(32)
 
 
 class NearDuplicates:
-    """Texts, and whether a further one is nearly one of them."""
+    """A set of texts that refuses near duplicates."""
 
     def __init__(self, near: float = NEAR):
         self.near = near
@@ -32,7 +34,7 @@ class NearDuplicates:
         return len(self._runs)
 
     def add(self, text: str) -> bool:
-        """Takes the text in, unless one like it is there."""
+        """Adds the text and returns True, unless a similar one is there."""
         hashed = _hashed(text)
         keys = _keys(hashed)
         rivals = {n for key in keys for n in self._bands.get(key, ())}

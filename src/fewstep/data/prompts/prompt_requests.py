@@ -1,8 +1,8 @@
-"""What a language model is asked for, request by request, and what its answer says.
+"""The requests to a language model, and how its answers are read.
 
-A request is known by its number: what it asks follows from (category, seed, number) alone, so one that was answered
-need not be asked again. To keep a model from writing the same few prompts for ever, each request hands it ideas that
-the grammar draws, with lengths.
+A request is known by its number: its text follows from (category, seed, number) alone, so a request that was answered
+need not be sent again. To keep a model from writing the same few prompts again and again, each request contains ideas
+that the grammar draws, with lengths.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from fewstep.runtime.errors import CaseError
 from fewstep.runtime.seeded import seeded_random
 
 FOLDER = Path(__file__).parent / "questions"
-LENGTHS = ((8, 16), (25, 45), (60, 100))  # words, ours: short, middling and long prompts in equal parts
+LENGTHS = ((8, 16), (25, 45), (60, 100))  # words, ours: short, medium and long prompts in equal parts
 FEWEST, MOST = 3, 400  # words that count as a prompt
 THOUGHT = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL)  # of models that reason aloud, Qwen3 among them
 FENCED = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
@@ -45,7 +45,7 @@ _Message = Mapping[str, Any]
 
 
 class CategoryRequests(Protocol):
-    """A category that a model is asked for. name: the category; each: prompts wanted of one request."""
+    """A category that a model writes prompts for. name: the category; each: prompts wanted of one request."""
 
     @property
     def name(self) -> str: ...
@@ -74,7 +74,7 @@ class T2IRequests:
         ]
 
     def accepts(self, prompt: str) -> bool:
-        """Only text prompts ask for writing: in others it teaches stray letters (field)."""
+        """Only prompts of the text category may ask for writing: in the others it teaches stray letters (field)."""
         return bool(quoted(prompt)) == (self.name == "text")
 
     def about(self, number: int) -> str:
@@ -102,7 +102,8 @@ class T2IRequests:
 
 @dataclass(frozen=True)
 class EditRequests:
-    """Instructions of one edit category, about pictures in turn. worn: as in `edits.build`; max_side: px sent."""
+    """Instructions of one edit category, about the pictures in turn. degraded_folder: as in `edits_from_grammar`;
+    max_side: in px, of the picture that is sent."""
 
     name: str
     pictures: tuple[EditSource, ...]
@@ -162,7 +163,7 @@ def prompts_in(answer: str) -> list[str]:
     """The prompts that an answer holds, each on one line.
 
     Raises:
-        ValueError: no JSON of the form that was asked for. A model that rambles is not guessed at.
+        ValueError: no JSON of the form that was asked for. A rambling answer is not guessed at.
     """
     words = THOUGHT.sub("", answer).strip()
     fenced = FENCED.fullmatch(words)
@@ -174,7 +175,7 @@ def prompts_in(answer: str) -> list[str]:
 
 
 def usable(prompt: str, ask: CategoryRequests) -> bool:
-    """Whether a prompt has a sane length, can be written, and is of its category."""
+    """Whether a prompt has a sane length, can be written to a file, and is of its category."""
     try:
         return FEWEST <= len(prompt_of(prompt, "").split()) <= MOST and ask.accepts(prompt)
     except CaseError:

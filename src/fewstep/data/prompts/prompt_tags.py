@@ -1,7 +1,7 @@
-"""What a prompt tells of the picture it made: facts that decide which edits fit, and things that edits can name.
+"""What a prompt says about its picture: tags that decide which edits fit, and things that edits can name.
 
-Read by word lists (`things.grammar`), not understood: a thing counts only where it heads a phrase ("a red boat, ..."),
-so that "pine green" is no pine. A fact that is missed costs a choice; none is invented.
+Prompts are read by word lists (`things.grammar`), not understood. A thing counts only if it heads a phrase ("a red
+boat, ..."), so "pine green" is no pine. A fact that is missed costs a choice; none is invented.
 """
 
 import random
@@ -25,8 +25,8 @@ ENDS = (
 
 @dataclass(frozen=True)
 class PromptTags:
-    """tags: as the grammars ask for them. named: (kind, word) of things in the picture. texts: what is written in it.
-    whom: a noun for the person, empty where none is known to be shown."""
+    """tags: as the grammars use them. named: (kind, word) of things in the picture. texts: what is written in it. whom:
+    a noun for the person; empty if no person is known to be shown."""
 
     tags: frozenset[str] = frozenset({"unknown"})
     named: tuple[tuple[str, str], ...] = ()
@@ -34,7 +34,8 @@ class PromptTags:
     whom: str = ""
 
     def draw_slots(self, rng: random.Random) -> tuple[dict[str, str], frozenset[str]]:
-        """One thing, one text and whom an instruction may name, as rules that are decided; and all tags with it."""
+        """One thing, one text and one person that an instruction may name, as rules that are decided; and all tags with
+        them."""
         said: dict[str, str] = {}
         tags = set(self.tags)
         things = [pair for pair in self.named if pair[0] in THINGS]
@@ -55,7 +56,7 @@ class PromptTags:
 
 
 def tags_of(prompt: str | None, category: str | None) -> PromptTags:
-    """The facts of a picture of this prompt. `category`: landscape, portrait or text where that is known."""
+    """The tags of a picture with this prompt. `category`: landscape, portrait or text if known."""
     if not prompt:
         tags = {category} if category else {"unknown"}
         return PromptTags(frozenset(tags), whom="person" if category == "portrait" else "")
@@ -74,7 +75,7 @@ def tags_of(prompt: str | None, category: str | None) -> PromptTags:
 
 
 def _look(text: str) -> set[str]:
-    """What a text that takes its place should look like."""
+    """How a text that replaces this one should look."""
     letters = [character for character in text if character.isalpha()]
     if not letters:
         return {"number_text"}
@@ -100,7 +101,7 @@ def _whom(tags: set[str]) -> str:
 
 
 def _found(name: str, words: str) -> list[str]:
-    """The things of one kind that head a phrase; of two with the same head, the longer."""
+    """The things of one kind that head a phrase. Of two with the same head, the longer."""
     found = dict.fromkeys(match[1] for match in _patterns()[name].finditer(words))
     return [word for word in found if not any(word != other and other.endswith(f" {word}") for other in found)]
 

@@ -1,6 +1,7 @@
-"""A prompt set written by an endpoint: asked in blocks, many requests at once, until every category has its count.
+"""A prompt set written by an endpoint: requests are sent in blocks, many at once, until every category has its count.
 
-Answers are taken in the order of their requests, whatever order they came in: the set follows from the record alone.
+Answers are processed in the order of their requests, whatever order they came in. So the set follows from the record
+alone.
 """
 
 import asyncio
@@ -25,16 +26,16 @@ from fewstep.endpoint.declaration import Endpoint
 from fewstep.endpoint.reply import Reply
 from fewstep.runtime.errors import EndpointError
 
-BLOCK = 8  # requests of a block for each that runs at once, at most: the end of a block waits for its slowest
+BLOCK = 8  # most requests of a block per concurrent one: a block ends only when its slowest request does
 PATIENCE = 20  # requests in a row that may give (almost) nothing new
 HOPE = 4  # requests that an estimate of the yield counts as full ones
-BARREN = 0.02  # of the prompts asked for: less than this share is nothing
+BARREN = 0.02  # share of the prompts asked for; a smaller yield counts as nothing new
 
 
 @dataclass(frozen=True)
 class WritingProgress:
-    """Where the asking stands. kept: distinct prompts so far; dropped: repeated, nearly repeated, or in the benchmark;
-    spoilt: prompts and answers that could not be used; cost: None where the price is unknown."""
+    """How far the writing is. kept: distinct prompts so far; dropped: repeated, nearly repeated, or in the benchmark;
+    spoilt: prompts and answers that could not be used; cost: None if the price is unknown."""
 
     wanted: int
     kept: int
@@ -53,11 +54,12 @@ def write_prompts(
     avoid: Iterable[str] = (),
     on_progress: Callable[[WritingProgress], object] = lambda tally: None,
 ) -> list[Case]:
-    """`count` cases of each category. What was answered is in `record`; the same call goes on from there.
+    """`count` cases of each category. The answers so far are in `record`; the same call goes on from there.
 
     Raises:
         CaseError: `record` is of another set.
-        EndpointError: the endpoint cannot be used, or has nothing new to say. BudgetSpent: as named.
+        EndpointError: the endpoint cannot be used, or writes nothing new.
+        BudgetSpent: the next call may exceed the budget.
     """
     heading = {"model": endpoint.model, "asks": {ask.name: f"{ask.each} x {ask.fingerprint()}" for ask in asks}}
     return asyncio.run(
@@ -101,8 +103,8 @@ class _PromptWriter:
         return cases
 
     def _size(self, ask: CategoryRequests, have: int, gains: Sequence[int]) -> int:
-        """Requests of the next block: as many as should do, going by the last ones. Asking too few costs a moment, too
-        many costs money."""
+        """Requests of the next block: as many as should suffice at the recent yield. Too few cost a moment, too many
+        cost money."""
         recent = gains[-4 * PATIENCE :]
         rate = (sum(recent) + HOPE * ask.each) / (len(recent) + HOPE)
         return min(math.ceil((self._count - have) / rate), BLOCK * self._endpoint.concurrency)
@@ -146,7 +148,8 @@ class _PromptWriter:
 
 
 def _row(reply: Reply, ask: CategoryRequests) -> dict[str, Any]:
-    """What is kept of a reply. status: as the client's, or "invalid" where it holds no JSON as asked for."""
+    """The part of a reply that is recorded. status: as the client's, or "invalid" if it holds no JSON of the form asked
+    for."""
     status: str = reply.status
     why, prompts = reply.why, list[str]()
     if reply.status == "ok":

@@ -1,5 +1,5 @@
-"""English around the words: articles, capitals, spaces - and texts made comparable. What stands between straight
-quotation marks is meant letter by letter: only an `a/an` is decided there."""
+"""English around the words: articles, capitals, spaces; and texts made comparable. Text between straight quotation
+marks is literal: only an `a/an` is decided there."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ CONSONANT = re.compile(
     r"(?:eu|ew|uni(?!m|n)|us[aeu]|ut[ei]|ur[aiou]|ub[iu]|uk|uv\b|one\b|once\b|ouija|u-)", re.IGNORECASE
 )
 SILENT = re.compile(r"(?:hour|honest|honou?r|heir)", re.IGNORECASE)
-SPELT = re.compile(r"(?:[AEFHILMNORSX](?:-|\b)|LED\b|8|11\b|18\b)")  # said letter by letter, or as a number
+SPELT = re.compile(r"(?:[AEFHILMNORSX](?:-|\b)|LED\b|8|11\b|18\b)")  # spoken letter by letter, or as a number
 SENTENCE = re.compile(r"([.!?] +)(\w)")
 QUOTED = re.compile(r'"([^"]+)"')
 
@@ -33,28 +33,28 @@ def _in_order(text: str) -> str:
 
 
 def _article(found: re.Match[str]) -> str:
-    """A or an, in the capitals of the mark."""
+    """ "a" or "an", with the capitals of the mark."""
     return (found[1] + found[2][1:] if _vowel(found[3].lstrip('"')) else found[1]) + " "
 
 
 def _vowel(word: str) -> bool:
-    """Whether `word` begins with a vowel when said."""
+    """Whether `word` begins with a vowel sound."""
     if SPELT.match(word) or SILENT.match(word):
         return True
     return word[0].lower() in "aeiou" and not CONSONANT.match(word)
 
 
 def quoted(text: str) -> list[str]:
-    """What the text asks to be written in the picture, in order, each once."""
+    """The texts that the picture should carry, in order, each once."""
     return list(dict.fromkeys(QUOTED.findall(text)))
 
 
 def normalised_text(text: str) -> str:
-    """Texts that differ in case, width or spacing alone are the same text."""
+    """Texts that differ only in case, width or spacing become the same text."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def shingles(text: str, length: int) -> set[tuple[str, ...]]:
-    """Every `length` words in a row; the whole text where it is shorter."""
+    """Every `length` words in a row; the whole text if it is shorter."""
     words = words_of(text)
     return {tuple(words[n : n + length]) for n in range(max(1, len(words) - length + 1))}
