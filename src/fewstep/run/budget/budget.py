@@ -16,7 +16,7 @@ from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
-from fewstep.run.recipe import Recipe, parse_recipe
+from fewstep.run.recipe import Recipe
 from fewstep.runtime.durable import read_jsonl
 from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.parallel import Ranks
@@ -158,7 +158,7 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
         if budget.bytes <= card.bytes:
             break
         keys |= step
-        tried = recipe_with(recipe, keys)
+        tried = recipe.changed(keys)
         budget = _budget(tried, budget.size, budget.shapes, budget.ranks, budget.on_gpu, budget.notes)
         words = ", ".join(f"{key}: {value}" for key, value in step.items())
         parts = step.get("run.gradient_accumulation", 1)
@@ -206,18 +206,6 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     # A forward less is held at the price of its activations; parts and split weights do not go with it.
     plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
     return [*plain, *first, *later, *rounded, *single]
-
-
-def recipe_with(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
-    """The recipe with other values of these dotted keys."""
-    raw = recipe.resolved()
-    for key, value in keys.items():
-        *sections, leaf = key.split(".")
-        here = raw
-        for section in sections:
-            here = here[section]
-        here[leaf] = value
-    return parse_recipe(raw, recipe.name)
 
 
 # ---- time
