@@ -1,4 +1,4 @@
-"""`fewstep.examine_student`: pocket students and their teacher, asked the same held-out questions and read by the probe."""
+"""`fewstep.examine_student`: a pocket student beside its teacher, on the same held-out questions, read by the probe."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -51,9 +51,7 @@ def sample_images(
     """
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     refuse_long_prompts(asked)
-    references = [
-        image if isinstance(image, Image.Image) else open_picture(Path(image), f"reference {image}") for image in images
-    ]
+    references = [_reference(image) for image in images]
     opened = model if isinstance(model, Model) else _opened(model, device, dtype)
     chosen = None if guidance is None else replace(opened.guidance, scale=guidance)
     return generate_pictures(opened, asked, references, seed, steps, chosen, size)
@@ -67,6 +65,10 @@ def refuse_long_prompts(prompts: Sequence[str]) -> None:
     long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
     if long is not None:
         raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")
+
+
+def _reference(image: Image.Image | str | Path) -> Image.Image:
+    return image if isinstance(image, Image.Image) else open_picture(Path(image), f"reference {image}")
 
 
 def _opened(source: str | Path, device: str, dtype: str | None) -> Model:
