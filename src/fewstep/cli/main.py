@@ -151,7 +151,7 @@ def plan(
 
     chosen = load_recipe(recipe, overrides or [])
     from fewstep.cli.verbs.plan import print_needs
-    from fewstep.run.budget.plan import plan as needs_of
+    from fewstep.run.budget.budget import plan as needs_of
 
     with out.status("rehearsing an iteration"):
         needs = needs_of(

@@ -29,14 +29,11 @@ class Extensions:
     on_iteration: OnIteration | None = None
 
     def __post_init__(self) -> None:
-        for what, thing in (("examiner", self.examiner), ("on_iteration", self.on_iteration)):
+        given = {"examiner": self.examiner, "on_iteration": self.on_iteration}
+        given |= {f"extra_losses[{i}]": build for i, build in enumerate(self.extra_losses)}
+        for what, thing in given.items():
             if thing is not None and not callable(thing):
                 raise PluginError(f"{what} is {thing!r:.60}, which cannot be called; see docs/extending.md")
-        for number, build in enumerate(self.extra_losses):
-            if not callable(build):
-                raise PluginError(
-                    f"extra_losses[{number}] is {build!r:.60}, which cannot be called; see docs/extending.md"
-                )
 
     def names(self) -> list[str]:
         """What is added to the loss, as the environment record names it."""

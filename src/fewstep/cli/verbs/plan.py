@@ -8,8 +8,8 @@ from fewstep.run.budget.budget import (
     GPUBudget,
     GPUMemory,
     IterationTime,
+    RunNeeds,
 )
-from fewstep.run.budget.plan import RunNeeds
 
 GB = 1e9
 
