@@ -1,7 +1,6 @@
 """A recipe's needs on the GPUs it is meant for, and what to change where they do not suffice."""
 
 import json
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from fewstep.data.mixture import (
 )
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
+from fewstep.run.budget.measured import METRICS_FILE, measured_seconds
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.recipe import Recipe
-from fewstep.runtime.durable import read_jsonl
-from fewstep.runtime.errors import RecipeError, RunError
+from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
 
@@ -241,7 +240,7 @@ def iteration_time(
     if seconds is not None:
         return IterationTime(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
     if measured is not None:
-        return _measured(measured, tasks)
+        return IterationTime(measured_seconds(measured, tasks), f"medians of {measured / METRICS_FILE}")
     if tflops is not None:
         speed = tflops * 1e12 * UTILISATION
         by_task = {one.batch_shape.task: one.flops / speed for one in budget.tasks}
@@ -250,22 +249,6 @@ def iteration_time(
             f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
         )
     return None
-
-
-def _measured(run: Path, tasks: tuple[Task, ...]) -> IterationTime:
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        raise RunError(f"{path} is missing: --measured takes a run folder")
-    found: dict[str, list[float]] = {}
-    for line in read_jsonl(path):
-        if line["phase"] == "distil":
-            found.setdefault(line["task"], []).append(line["seconds"]["iteration"])
-    lacking = [task for task in tasks if task not in found]
-    if lacking:
-        raise RunError(
-            f"{path} has no iteration of the task {lacking[0]}; give a run that has all of the recipe's tasks"
-        )
-    return IterationTime({task: statistics.median(found[task]) for task in tasks}, f"medians of {path}")
 
 
 def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
