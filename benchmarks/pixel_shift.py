@@ -8,9 +8,9 @@ import argparse
 import numpy as np
 
 from fewstep.backbones.families import POCKET
-from fewstep.cli.verbs.demo import teacher_guidance
 from fewstep.pocket.cases import edit_case
 from fewstep.pocket.shift import shift
+from fewstep.run.pocket_exam import teacher_guidance
 from fewstep.sample.pictures import (
     Model,
     load_student,

@@ -13,7 +13,6 @@ from fewstep.run.budget.budget import (
     changes_to_fit,
     gpu_budget,
     iteration_time,
-    recipe_with,
 )
 from fewstep.run.recipe import parse_recipe
 from fewstep.runtime.errors import RecipeError, RunError
@@ -144,7 +143,7 @@ def test_weights_are_sharded_before_anything_is_given_up(without_weights: dict[s
 
     first = changes_to_fit(whole, Less(1))[0]
     assert (first.keys, first.fits) == ("run.sharding: full", True)
-    sharded = gpu_budget(recipe_with(plan, {"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
+    sharded = gpu_budget(plan.changed({"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
     assert sharded.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
     assert sharded.shard_count("weights of the base") == sharded.shard_count("gradients of the critic") == 2
     assert sharded.shard_count("activations") == 1
@@ -187,6 +186,6 @@ def test_an_unknown_model_is_refused_with_what_is_known() -> None:
 
 def test_a_changed_recipe_is_checked(without_weights: dict[str, Any]) -> None:
     plan = parse_recipe(without_weights, "tiny")
-    assert recipe_with(plan, {"run.batch": 1}).run.batch == 1
+    assert plan.changed({"run.batch": 1}).run.batch == 1
     with pytest.raises(RecipeError):
-        recipe_with(plan, {"run.batch": 0})
+        plan.changed({"run.batch": 0})

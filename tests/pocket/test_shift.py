@@ -6,9 +6,9 @@ from PIL import Image
 from scipy.ndimage import shift as moved
 
 from fewstep.backbones.families import POCKET
-from fewstep.cli.verbs.demo import teacher_guidance
 from fewstep.pocket.cases import PocketCase, edit_case
 from fewstep.pocket.shift import largest_rectangle, shift
+from fewstep.run.pocket_exam import teacher_guidance
 from fewstep.sample.pictures import generate_pictures, open_model
 
 KINDS = ("object", "text", "identity")  # edits that leave most of the picture alone

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewstep.backbones.conditioning_estimate import CONFIG, local_file
-from fewstep.backbones.families import FAMILIES
+from fewstep.backbones.families import FAMILIES, MODEL_FAMILIES
 from fewstep.backbones.folder import read_json
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.runtime.errors import ModelError
@@ -70,11 +70,12 @@ def size_of_model(model: str) -> ModelSize:
     index, config = local_file(model, "model_index.json"), local_file(model, CONFIG)
     if index is not None and config is not None:
         index_content = read_json(index)
-        if index_content.get("_class_name") not in FAMILIES:
-            known = ", ".join(sorted(FAMILIES))
+        family = MODEL_FAMILIES.find(str(index_content.get("_class_name")))
+        if family is None:
+            known = ", ".join(sorted(MODEL_FAMILIES.names()))
             raise ModelError(f"{index} names the class {index_content.get('_class_name')}; fewstep knows {known}")
         stated = {key: value for key, value in read_json(config).items() if not key.startswith("_")}
-        return ModelSize(FAMILIES[index_content["_class_name"]], index_content, stated, str(config))
+        return ModelSize(family, index_content, stated, str(config))
     for part, name, published in PUBLISHED:
         if part in model.lower():
             basis = f"the published size ({model} is not on this machine)"

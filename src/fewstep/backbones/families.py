@@ -1,4 +1,5 @@
-"""Which family a model belongs to, by the class its model_index.json names. A new family is an entry of KNOWN."""
+"""Which family a model belongs to, by the class its model_index.json names. A new family is an entry of KNOWN, or
+another package's (docs/extending.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +22,27 @@ from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
+from fewstep.runtime.plugins import ExtensionPoint
 
 KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
 POCKET = "pocket"
+
+
+def _problem(name: str, thing: object) -> str | None:
+    if not (isinstance(thing, type) and issubclass(thing, PipelineBackbone)):
+        return "is no subclass of PipelineBackbone"
+    if lacking := sorted(getattr(thing, "__abstractmethods__", ())):
+        return f"does not define {', '.join(lacking)}"
+    if name not in getattr(thing, "pipelines", {}):
+        return f"has no pipeline class {name!r} in its `pipelines`"
+    taken = next((own for own in KNOWN if own.family == getattr(thing, "family", None) and own is not thing), None)
+    return f"calls its family {taken.family!r}, as one of fewstep's own does" if taken else None
+
+
+MODEL_FAMILIES: ExtensionPoint[type[PipelineBackbone]] = ExtensionPoint(
+    "fewstep.families", "model family", _problem, FAMILIES
+)
 
 
 def pocket_folder() -> Path:
@@ -124,10 +142,11 @@ def family_of(folder: Path) -> type[PipelineBackbone]:
     """The family whose pipeline class the folder names.
 
     Raises:
-        ModelError: none of ours.
+        ModelError: none that is known here. PluginError: another package's, and it cannot be used.
     """
     name = str(read_json(folder / "model_index.json").get("_class_name"))
-    if name not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
+    found = MODEL_FAMILIES.find(name)
+    if found is None:
+        known = ", ".join(sorted(MODEL_FAMILIES.names()))
         raise ModelError(f"{folder} names the class {name}; the families that fewstep knows are: {known}")
-    return FAMILIES[name]
+    return found

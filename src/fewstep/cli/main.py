@@ -150,21 +150,21 @@ def plan(
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
-    from fewstep.cli.verbs import plan as planning
+    from fewstep.cli.verbs.plan import print_needs
+    from fewstep.run.budget.budget import plan as needs_of
 
-    store_folder = chosen.store_folder(to or Path("runs") / chosen.name)
-    fits = planning.print_plan(
-        *(chosen, store_folder),
-        gpu=gpu,
-        gpus=gpus,
-        per_machine=per_machine,
-        seconds=seconds,
-        measured=measured,
-        tflops=tflops,
-        in_json=in_json,
-        console=out,
-    )
-    if not fits:
+    with out.status("rehearsing an iteration"):
+        needs = needs_of(
+            *(chosen, to),
+            gpu=gpu,
+            gpus=gpus,
+            per_machine=per_machine,
+            seconds_per_iteration=seconds,
+            measured=measured,
+            tflops=tflops,
+        )
+    print_needs(needs, in_json, out)
+    if needs.fits is False:
         raise typer.Exit(2)
 
 
@@ -218,9 +218,10 @@ def export(
     verify: Annotated[bool, typer.Option("--verify", help="Open it with stock diffusers in a fresh process.")] = False,
 ) -> None:
     """Write a student that stock diffusers opens and samples right: a whole folder, or the LoRA alone."""
-    from fewstep.cli.verbs import export as exporting
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.run.exporting import export_run
 
-    exporting.export_run(
+    export_run(
         *(run, to),
         checkpoint=checkpoint,
         form=form,
@@ -228,8 +229,8 @@ def export(
         lora=lora,
         svd_rank=svd_rank,
         single_file=single_file,
-        check=verify,
-        console=out,
+        verify=verify,
+        reporter=TerminalReporter(out),
     )
 
 
@@ -303,9 +304,13 @@ def generate(
 
     Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
     """
-    from fewstep.cli.verbs import generate
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.cli.verbs.generate import print_generated
+    from fewstep.run.gallery import generate_gallery
+    from fewstep.runtime.rank_slice import RankSlice
 
-    whole = generate.generate_for_suite(
+    rank_slice = RankSlice.from_environment()
+    found = generate_gallery(
         *(model, suite, to),
         steps=steps,
         guidance=guidance,
@@ -314,9 +319,11 @@ def generate(
         batch=batch,
         limit=limit,
         system=system,
-        console=out,
+        rank_slice=rank_slice,
+        reporter=TerminalReporter(out),
     )
-    if not whole:
+    print_generated(found, out)
+    if found.failed and rank_slice.world == 1:  # torchrun would end the other processes with this one
         raise typer.Exit(1)
 
 

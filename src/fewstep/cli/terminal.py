@@ -18,8 +18,8 @@ class TerminalReporter:
     """Writes to a rich console. A console that is no terminal (a file, a pipe, a batch system) gets a line of progress
     from time to time, because a bar would leave nothing there."""
 
-    def __init__(self, console: Console, line_every_s: float = LINE_EVERY_S):
-        self.console, self.line_every_s = console, line_every_s
+    def __init__(self, console: Console | None = None, line_every_s: float = LINE_EVERY_S):
+        self.console, self.line_every_s = console or Console(), line_every_s
 
     def say(self, text: str, kind: Kind = "note") -> None:
         """One message, on as many lines as it needs. No part of it is read as markup."""

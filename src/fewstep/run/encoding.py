@@ -48,7 +48,7 @@ class EncodedRecipe:
 
 def encode_recipe(
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     reporter: Reporter = SILENT,
     rank_slice: RankSlice = FULL_SLICE,
     needed: Parts = "encoder",
@@ -57,13 +57,15 @@ def encode_recipe(
     Only what encodes is loaded, and only if something is missing.
 
     Args:
+        out: the run folder that the store stands beside (`store`, if the recipe names no other place).
+        rank_slice: this process's part, where several encode; all if not given.
         needed: of the model's folder, must be whole; more than "encoder" where more will be loaded later.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     device, size = device_of(recipe.run, recipe.model), recipe.size
-    store_folder = recipe.store_folder(out)
+    store_folder = recipe.store_folder(Path(out))
     with reporter.waiting("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
     cases = composition.cases()

@@ -7,6 +7,7 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.roles import Roles
 from fewstep.roles.student_eval import StudentEvalSetup
+from fewstep.runtime.errors import PluginError
 from fewstep.train.hooks import OnIteration
 from fewstep.train.loss_inputs import ExtraLoss
 
@@ -26,6 +27,13 @@ class Extensions:
     examiner: StudentEvalSetup | None = None
     extra_losses: tuple[ExtraLossBuilder, ...] = ()
     on_iteration: OnIteration | None = None
+
+    def __post_init__(self) -> None:
+        given = {"examiner": self.examiner, "on_iteration": self.on_iteration}
+        given |= {f"extra_losses[{i}]": build for i, build in enumerate(self.extra_losses)}
+        for what, thing in given.items():
+            if thing is not None and not callable(thing):
+                raise PluginError(f"{what} is {thing!r:.60}, which cannot be called; see docs/extending.md")
 
     def names(self) -> list[str]:
         """What is added to the loss, as the environment record names it."""

@@ -196,21 +196,36 @@ class Recipe(Section):
         """The text that `load` reads back to the same recipe."""
         return strict_yaml.dump_yaml(self.resolved())
 
+    def changed(self, changes: Mapping[str, Any]) -> "Recipe":
+        """A copy with other values of these dotted keys, checked as a file is: `{"run.iterations": 20}`. Entries of a
+        list are named by their numbers, as in `data.t2i.0.source`.
+
+        Raises:
+            RecipeError: one line for each thing that is wrong. This recipe stays as it is.
+        """
+        raw = self.resolved()
+        _apply(raw, changes)
+        return parse_recipe(raw, self.name)
+
     def fingerprint(self) -> str:
         """A short hash of all that determines the weights: every key but OPERATIONAL."""
         keys = {key: value for key, value in flat_keys(self.resolved()).items() if key not in OPERATIONAL}
         return hashlib.blake2b(json.dumps(keys, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe that a shipped name or a file gives, with `key=value` overrides on top.
+def load_recipe(name: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> Recipe:
+    """The recipe that a shipped name or a file gives, with overrides on top.
+
+    Args:
+        name: a shipped recipe (`shipped_recipes()`), or a YAML file.
+        overrides: values by dotted key, such as `{"run.iterations": 20}`; or `key=value` texts as `--set` takes them,
+            each value read as YAML.
 
     Raises:
         RecipeError: one line for each thing that is wrong.
     """
     raw = _with_base(str(name))
-    for override in overrides:
-        _override(raw, override)
+    _apply(raw, overrides)
     return parse_recipe(raw, str(name))
 
 
@@ -314,25 +329,46 @@ def _merged(base: Any, over: Any) -> Any:
     return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    """`a.b.c=value`, the value read as YAML; list entries by number, as in data.t2i.0.source."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise RecipeError(f"--set {override}: write key=value, such as --set run.iterations=300")
+def _apply(raw: dict[str, Any], overrides: Mapping[str, Any] | Sequence[str]) -> None:
+    if isinstance(overrides, str):
+        raise RecipeError(f"overrides {overrides!r:.60}: give a mapping, such as {{'run.iterations': 300}}, or a list")
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _set_key(raw, str(key), _plain(value), str(key))
+        return
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.strip().split(".")):
+            raise RecipeError(f"--set {override}: write key=value, such as --set run.iterations=300")
+        _set_key(raw, key.strip(), strict_yaml.load_yaml(text, f"--set {key}"), f"--set {override}")
+
+
+def _plain(value: Any) -> Any:
+    """As YAML would have it: paths are text, tuples lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _set_key(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+    """A value at a dotted key; list entries by number. said: how messages name the change."""
+    parts = key.split(".")
+    if not all(parts):
+        raise RecipeError(f"{said!r}: a key is names with points between, such as run.iterations")
     if parts[0] == "extends":
-        raise RecipeError(f"--set {override}: extends stands in a recipe file; name the recipe itself instead")
-    value = strict_yaml.load_yaml(text, f"--set {key}")
+        raise RecipeError(f"{said}: extends stands in a recipe file; name the recipe itself instead")
     here: Any = raw
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
         spot: Any = part
         if isinstance(here, list):
             if not part.isdecimal() or int(part) >= len(here):
-                raise RecipeError(f"--set {override}: {'.'.join(parts[:number])} has entries 0 to {len(here) - 1}")
+                raise RecipeError(f"{said}: {'.'.join(parts[:number])} has entries 0 to {len(here) - 1}")
             spot = int(part)
         elif not isinstance(here, dict):
-            raise RecipeError(f"--set {override}: {'.'.join(parts[:number])} holds no keys of its own")
+            raise RecipeError(f"{said}: {'.'.join(parts[:number])} holds no keys of its own")
         if last:
             here[spot] = value
         else:

@@ -29,11 +29,7 @@ from fewstep.pocket.exam import (
 )
 from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.render import SIZE
-from fewstep.pocket.systems import (
-    TASKS,
-    ConditioningCache,
-    sampler_of,
-)
+from fewstep.pocket.systems import ConditioningCache, sampler_of
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
@@ -47,7 +43,7 @@ from fewstep.runtime.device import (
     resolve_device,
 )
 from fewstep.runtime.reporter import Reporter
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.sampler import evaluations
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid

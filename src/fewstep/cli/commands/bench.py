@@ -165,7 +165,7 @@ def bench_measure(
     from fewstep.cli.verbs import bench_compare
 
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
-    bench_compare.measure_gallery(gallery, against, names, workers, out)
+    bench_compare.measure_and_print(gallery, against, names, workers, out)
 
 
 @app.command("score")
@@ -207,7 +207,7 @@ def bench_compare(
     """
     from fewstep.cli.verbs import bench_compare
 
-    found = bench_compare.compare_galleries(a, b, margin, judge, metric, json_file, out)
+    found = bench_compare.compare_and_print(a, b, margin, judge, metric, json_file, out)
     passed = found.not_inferior if non_inferior else found.outcome == "better"
     raise typer.Exit(0 if passed else bench_compare.OUTCOMES[found.outcome])
 
@@ -222,7 +222,7 @@ def bench_rank(
     """Rank systems by their judges' scores, with intervals and with bands of those that cannot be told apart."""
     from fewstep.cli.verbs import bench_compare
 
-    bench_compare.rank_galleries(galleries, judge, json_file, out)
+    bench_compare.rank_and_print(galleries, judge, json_file, out)
 
 
 # ---- report

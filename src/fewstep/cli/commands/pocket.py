@@ -74,11 +74,11 @@ def pocket_examine(
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
 ) -> None:
     """Examine a model on held-out pocket cases with the probe."""
-    from fewstep.cli.verbs.demo import examine_model
+    from fewstep.cli.verbs.demo import examine_and_show
     from fewstep.pocket.exam import ExamSpec
 
     spec = ExamSpec(cases=cases, diversity=diversity)
-    examine_model(model, spec=spec, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
+    examine_and_show(model, spec=spec, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
 
 
 @app.command("compare")

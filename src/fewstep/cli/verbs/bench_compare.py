@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep.bench import measuring, statistics
-from fewstep.bench.agreement import judge_agreement
-from fewstep.bench.comparison import Comparison, compare
-from fewstep.bench.coverage import ENOUGH
-from fewstep.bench.leaderboard import LeaderboardEntry, leaderboard
+from fewstep.bench.comparison import Comparison
+from fewstep.bench.leaderboard import LeaderboardEntry
 from fewstep.bench.metrics import latency
-from fewstep.bench.metrics.by_name import metrics_named
 from fewstep.bench.metrics.measurements import FOLDER, Measurement
 from fewstep.bench.metrics.metric import Metric
-from fewstep.bench.scores import (
-    ScoredGallery,
-    open_scored_galleries,
-    shared_judges,
+from fewstep.bench.scores import ScoredGallery
+from fewstep.bench.side_by_side import (
+    compare_galleries,
+    measure_gallery,
+    rank_galleries,
 )
 from fewstep.runtime import durable
-from fewstep.runtime.errors import GalleryError
 
 OUTCOMES = {"better": 0, "not": 1, "worse": 2}  # exit codes of compare; 3 is no answer
 OUTCOME_PHRASES = {
@@ -42,36 +38,29 @@ OUTCOME_PHRASES = {
 # ---- measure
 
 
-def measure_gallery(
+def measure_and_print(
     gallery: Path, against: Path | None, names: Sequence[str] | None, workers: int | None, console: Console
 ) -> None:
-    """Measures, writes, and prints the mean of every value; against another gallery also the paired comparison."""
-    metrics = metrics_named(names)
-    galleries = open_scored_galleries([gallery] if against is None else [gallery, against])
-    found = [_measured(each, metrics, workers or _cores(), console) for each in galleries]
-    summary = {metric.name: _summary(metric, *(each[metric.name] for each in found)) for metric in metrics}
-    named = f"against-{galleries[1].system}" if against else "summary"
-    place = gallery / FOLDER / f"{_safe(named)}.json"
-    told = {"system": galleries[0].system, "against": galleries[1].system if against else None, "metrics": summary}
-    durable.write_atomically(place, json.dumps(told, indent=1, allow_nan=False) + "\n")
-    console.print(_table_of_metrics(metrics, summary, [each.system for each in galleries]))
-    for metric in metrics:
-        for why, count in _reasons(found[0][metric.name]).items():
-            console.print(f"[dim]{metric.name} skipped {count:,}:[/] {why}", highlight=False, soft_wrap=True)
-    for name, value in latency.latency_summary(found[0].get("latency", [])).items():
-        console.print(f"[dim]latency[/] {name} {value:.3g}", highlight=False)
-    console.print(f"Records and means: {gallery / FOLDER}", highlight=False, soft_wrap=True)
-
-
-def _measured(
-    each: ScoredGallery, metrics: Sequence[Metric], workers: int, console: Console
-) -> dict[str, list[Measurement]]:
+    """Measures, writes, and prints every value's mean - and, against another gallery, what both have pair by pair."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(f"measuring {each.system}", total=None)
-        return measuring.run_metrics(
-            each.folder, metrics, workers, lambda done, of: progress.update(task, completed=done, total=of)
-        )
+
+        def bar(system: str) -> Callable[[int, int], object]:
+            task = progress.add_task(f"measuring {system}", total=None)
+            return lambda done, of: progress.update(task, completed=done, total=of)
+
+        measured = measure_gallery(gallery, against, names, workers or _cores(), bar)
+    system, other = measured.gallery.system, measured.against.system if measured.against else None
+    place = gallery / FOLDER / f"{_safe(f'against-{other}' if other else 'summary')}.json"
+    told = {"system": system, "against": other, "metrics": measured.means}
+    durable.write_atomically(place, json.dumps(told, indent=1, allow_nan=False) + "\n")
+    console.print(_table_of_metrics(measured.metrics, measured.means, [system, *([other] if other else [])]))
+    for metric in measured.metrics:
+        for why, count in _reasons(measured.records[metric.name]).items():
+            console.print(f"[dim]{metric.name} skipped {count:,}:[/] {why}", highlight=False, soft_wrap=True)
+    for name, value in latency.latency_summary(measured.records.get("latency", [])).items():
+        console.print(f"[dim]latency[/] {name} {value:.3g}", highlight=False)
+    console.print(f"Records and means: {gallery / FOLDER}", highlight=False, soft_wrap=True)
 
 
 def _safe(name: str) -> str:
@@ -82,27 +71,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _summary(
-    metric: Metric, ours: Sequence[Measurement], theirs: Sequence[Measurement] | None = None
-) -> dict[str, Any]:
-    """By value: its mean; against another gallery also the ratio or difference of the pairs that both have."""
-    found: dict[str, Any] = {}
-    for name, value in metric.values.items():
-        known = {(each.case, each.seed): each.values[name] for each in ours if name in each.values}
-        if not known:
-            continue
-        mean = statistics.mean(list(known.values()), [case for case, _ in known])
-        found[name] = {"unit": value.unit, "better": value.better, "mean": mean.as_dict()}
-        if theirs is not None:
-            other = {(each.case, each.seed): each.values[name] for each in theirs if name in each.values}
-            pairs = [key for key in known if key in other]
-            with_them = statistics.paired_ratio if value.compared == "ratio" else statistics.paired_difference
-            against = with_them([known[p] for p in pairs], [other[p] for p in pairs], [case for case, _ in pairs])
-            found[name] |= {"compared": value.compared, "against": against.as_dict()}
-    return found
-
-
-def _table_of_metrics(metrics: Sequence[Metric], summary: dict[str, Any], systems: Sequence[str]) -> Table:
+def _table_of_metrics(metrics: Sequence[Metric], summary: Mapping[str, Any], systems: Sequence[str]) -> Table:
     table = Table("metric", "unit", systems[0], "n", *(f"against {name}" for name in systems[1:]))
     for metric in metrics:
         for name, found in summary[metric.name].items():
@@ -129,7 +98,7 @@ def _reasons(records: Sequence[Measurement]) -> dict[str, int]:
 # ---- compare
 
 
-def compare_galleries(
+def compare_and_print(
     a: Path,
     b: Path,
     margin: float,
@@ -138,56 +107,18 @@ def compare_galleries(
     report: Path | None,
     console: Console,
 ) -> Comparison:
-    """Prints A minus B; see `compare`.
+    """Prints A minus B; see `compare_galleries`.
 
     Raises:
         GalleryError: different suites, nothing to compare, or too little of it.
     """
-    if margin < 0:
-        raise GalleryError(f"a margin of {margin:g} is below 0; it is the difference below which none matters")
-    ours, theirs = open_scored_galleries([a, b])
-    if metric is None:
-        scores = shared_judges([ours, theirs], judges)
-        found = compare(scores[ours.system], scores[theirs.system], margin)
-        what = "judges " + ", ".join(scores[ours.system])
-    elif judges:
-        raise GalleryError("compare by --judge or by --metric, not by both")
-    else:
-        what, found = metric, _by_metric(ours, theirs, metric, margin)
-    _refuse_gaps(found, ours, theirs)
-    _print_comparison(found, ours, theirs, what, console)
+    compared = compare_galleries(a, b, margin=margin, judges=judges, metric=metric)
+    ours, theirs, found = compared.a, compared.b, compared.found
+    _print_comparison(found, ours, theirs, compared.by, console)
     if report is not None:
-        told = {"a": ours.system, "b": theirs.system, "by": what, "suite": ours.suite.identity, **found.as_dict()}
-        durable.write_atomically(report, json.dumps(told, indent=1, allow_nan=False) + "\n")
+        told = {"a": ours.system, "b": theirs.system, "by": compared.by, "suite": ours.suite.identity}
+        durable.write_atomically(report, json.dumps(told | found.as_dict(), indent=1, allow_nan=False) + "\n")
     return found
-
-
-def _by_metric(ours: ScoredGallery, theirs: ScoredGallery, name: str, margin: float) -> Comparison:
-    """The comparison over the pictures to which the metric applies in both."""
-    metric_name, value_name, value = ours.value(name)
-    if value.better is None:
-        raise GalleryError(
-            f"{name} is neither better high nor low: `fewstep bench measure A --against B` shows its distance"
-        )
-    a, b = (each.metric(metric_name, value_name) for each in (ours, theirs))
-    skipped = a.skipped | b.skipped
-    cells = [{name: each.without(skipped)} for each in (a, b)]
-    return compare(cells[0], cells[1], margin, lower_is_better=value.better == "lower")
-
-
-def _refuse_gaps(found: Comparison, ours: ScoredGallery, theirs: ScoredGallery) -> None:
-    if not found.asked:
-        raise GalleryError(f"nothing that {ours.folder} and {theirs.folder} both have applies: no answer")
-    if found.empty:
-        raise GalleryError(
-            f"{', '.join(found.empty)}: no pair has both scores under every judge, and an average without a category "
-            "would be another one: no answer. Judge or measure the rest, or leave a judge out with --judge"
-        )
-    if not found.enough:
-        raise GalleryError(
-            f"{found.pairs:,} of {found.asked:,} pairs have both scores ({100 * found.coverage:.1f} %, needed "
-            f"{100 * ENOUGH:g} %): what is missing may be the worst. Draw, judge or measure the rest, and compare again"
-        )
 
 
 def _print_comparison(
@@ -220,15 +151,14 @@ def _print_comparison(
 # ---- rank
 
 
-def rank_galleries(
+def rank_and_print(
     folders: Sequence[Path], judges: Sequence[str] | None, report: Path | None, console: Console
 ) -> None:
-    """Prints the rank table, the agreement of judges, and the ranks under other rules."""
-    galleries = open_scored_galleries(folders)
-    scores = shared_judges(galleries, judges)
-    found, agreed = leaderboard(scores), judge_agreement(scores)
+    """Prints the rank table, how judges agree, and what other rules would say."""
+    ranking = rank_galleries(folders, judges=judges)
+    galleries, found, agreed = ranking.galleries, ranking.entries, ranking.agreement
     console.print(_rank_table(found, galleries))
-    for name in _left_out(galleries, scores) if judges is None else ():
+    for name in ranking.left_out:
         console.print(
             f"[yellow]Left out: judge {name}, which has not seen every gallery.[/] Let it judge them all to rank by it "
             "too; the report ranks by every judge, and withholds the rank of what one has not seen",
@@ -259,12 +189,6 @@ def rank_galleries(
             "agreement": agreed,
         }
         durable.write_atomically(report, json.dumps(told_all, indent=1, allow_nan=False) + "\n")
-
-
-def _left_out(galleries: Sequence[ScoredGallery], scores: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """The judges that some gallery has and another lacks."""
-    used = {judge for by_judge in scores.values() for judge in by_judge}
-    return sorted({judge for each in galleries for judge in each.judges()} - used)
 
 
 def _rank_table(found: Sequence[LeaderboardEntry], galleries: Sequence[ScoredGallery]) -> Table:

@@ -5,40 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep.backbones.families import POCKET
 from fewstep.bench.gallery import Gallery
 from fewstep.cli.terminal import TerminalReporter
-from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pages import page
-from fewstep.pocket import exam
-from fewstep.pocket.exam import ExaminedSystem, ExamSpec
-from fewstep.pocket.probe import Probe
-from fewstep.pocket.systems import (
-    TASKS,
-    ConditioningCache,
-    adapter_over,
-    system_of,
-)
+from fewstep.pocket.exam import ExamSpec
 from fewstep.run import launch, report_page
 from fewstep.run import recipe as recipes
 from fewstep.run.examination import ExaminationResult
 from fewstep.run.folder import RunDir
+from fewstep.run.pocket_exam import (
+    COLUMNS,
+    TEACHER,
+    compare_with_teacher,
+    examine_model,
+)
 from fewstep.runtime import durable
-from fewstep.runtime.errors import ModelError
-from fewstep.runtime.task import Task
-from fewstep.sample.pictures import Model, open_model
 from fewstep.sample.sheet import contact_sheet
 
-TEACHER, TEACHER_FEW, STUDENT = "teacher", "teacher-4", "student"
-COLUMNS = {TEACHER: "Teacher, 40 steps", TEACHER_FEW: "Teacher, 4 steps", STUDENT: "Student, 4 steps"}
 DEMO_EXAM = ExamSpec(cases=20, diversity=2, seeds=8)  # ours: 180 pictures a system, about a minute
-STEPS = 4
 
 
 def run_demo(out: Path, console: Console | None = None) -> Path:
@@ -46,7 +34,7 @@ def run_demo(out: Path, console: Console | None = None) -> Path:
     console, begun_s = console or Console(), time.perf_counter()
     launch.distill_recipe(recipes.load_recipe("pocket"), out, TerminalReporter(console))
     examination = out / "examination"
-    compare_with_teacher(out / "student", DEMO_EXAM, examination, console)
+    compare_with_teacher(out / "student", DEMO_EXAM, examination, TerminalReporter(console))
     with RunDir.open(out) as run:
         told = report_page.student_page(run, ExaminationResult.of(examination, COLUMNS), command="fewstep demo")
     written = page.write_html(told, out / "report.html")
@@ -72,48 +60,27 @@ def overview(examination: Path) -> Image.Image:
     return contact_sheet(rows, ("source", *COLUMNS.values()))
 
 
-def compare_with_teacher(student_folder: Path, spec: ExamSpec, to: Path, console: Console) -> dict[str, Any]:
-    """Examines three systems on the same questions with the probe: the teacher at its full sampler, the teacher at the
-    student's few steps without guidance, and the student."""
-    teacher, own = open_model(POCKET), open_model(student_folder)
-    if not own.is_student:
-        raise ModelError(f"{student_folder} is no student: its model_index.json has no sample_sigmas")
-    encoded = ConditioningCache(teacher.backbone)  # the student carries the same text encoder and VAE
-    systems = {
-        TEACHER: system_of(teacher, guidance=teacher_guidance(), encoded=encoded),
-        TEACHER_FEW: system_of(teacher, steps=STEPS, guidance=dict.fromkeys(TASKS, NO_GUIDANCE), encoded=encoded),
-        STUDENT: system_of(own, encoded=encoded),
-    }
-    return _examined(systems, spec, to, console)
-
-
-def examine_model(
+def examine_and_show(
     source: str,
     *,
     spec: ExamSpec,
     steps: int | None,
     guidance: float | None,
     to: Path,
-    adapter: str | None = None,
-    console: Console | None = None,
+    adapter: str | None,
+    console: Console,
 ) -> dict[str, Any]:
-    """Examines one model on held-out pocket cases, and beside it the same with `adapter` on (at the model's own
-    guidance). Pictures, records and figures go to `to`; the figures are printed."""
-    console = console or Console()
-    model = open_model(source)
-    encoded, chosen = ConditioningCache(model.backbone), _chosen_guidance(model, source, guidance)
-    systems = {"model": system_of(model, steps, chosen, encoded)}
-    if adapter is not None:
-        systems["with adapter"] = system_of(model, steps, chosen, encoded, adapter_over(model, adapter))
-    found = _examined(systems, spec, to, console)
+    """`examine_model`, printed."""
+    reporter = TerminalReporter(console)
+    found = examine_model(source, spec=spec, steps=steps, guidance=guidance, to=to, adapter=adapter, reporter=reporter)
     console.print(_table(found, f"{source} on held-out pocket cases"))
     console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
     return found
 
 
 def compare_and_show(student_folder: Path, spec: ExamSpec, to: Path, console: Console) -> dict[str, Any]:
-    """Runs `compare_with_teacher` and prints the figures."""
-    found = compare_with_teacher(student_folder, spec, to, console)
+    """`compare_with_teacher`, printed."""
+    found = compare_with_teacher(student_folder, spec, to, TerminalReporter(console))
     console.print(_table(found, f"{student_folder} and its teacher on held-out pocket cases"))
     console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
     return found
@@ -144,24 +111,3 @@ def _estimate(value: Mapping[str, Any]) -> str:
 
 def _against(value: Mapping[str, Any], compared: str) -> str:
     return ("x " if compared == "ratio" else "+ ") + _estimate(value) if value["value"] is not None else "-"
-
-
-def teacher_guidance() -> Mapping[Task, Guidance]:
-    """The guidance of the pocket teacher in the shipped recipe."""
-    given = recipes.load_recipe(POCKET).teachers.base.guidance or {}
-    return {task: given[task].guidance() if task in given else NO_GUIDANCE for task in TASKS}
-
-
-def _chosen_guidance(model: Model, source: str, scale: float | None) -> Mapping[Task, Guidance]:
-    if scale is not None:
-        return dict.fromkeys(TASKS, Guidance(scale))
-    if source == POCKET:
-        return teacher_guidance()
-    return dict.fromkeys(TASKS, model.guidance)
-
-
-def _examined(systems: Mapping[str, ExaminedSystem], spec: ExamSpec, to: Path, console: Console) -> dict[str, Any]:
-    columns = (TextColumn("examining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress, torch.no_grad():
-        bar = progress.add_task("", total=len(spec.questions()) * len(systems))
-        return exam.examine(systems, spec, Probe.load(), to, lambda count: progress.advance(bar, count))

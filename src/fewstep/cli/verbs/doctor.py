@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fewstep.backbones.conditioning import stack
 from fewstep.backbones.families import (
-    FAMILIES,
+    MODEL_FAMILIES,
     POCKET,
     family_of,
     load_backbone,
@@ -62,7 +62,9 @@ def _model(source: str, console: Console) -> None:
     index = family.inspect(folder)
     table = Table(show_header=False, title=source)
     table.add_row("folder", f"{folder}: complete")
-    table.add_row("family", f"{family.family} ({index['_class_name']}; known: {', '.join(sorted(FAMILIES))})")
+    table.add_row(
+        "family", f"{family.family} ({index['_class_name']}; known: {', '.join(sorted(MODEL_FAMILIES.names()))})"
+    )
     table.add_row("tasks", ", ".join(family.task_pipelines(index["_class_name"])))
     licence = licence_of(folder)
     table.add_row("licence", licence.words if licence.id else f"not stated here; {family.default_licence}")

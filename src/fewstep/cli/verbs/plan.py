@@ -1,8 +1,5 @@
 """What `fewstep plan` prints."""
 
-from pathlib import Path
-
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -11,54 +8,22 @@ from fewstep.run.budget.budget import (
     GPUBudget,
     GPUMemory,
     IterationTime,
-    as_json,
-    changes_to_fit,
-    gpu_budget,
-    iteration_time,
+    RunNeeds,
 )
-from fewstep.run.recipe import Recipe
 
 GB = 1e9
 
 
-def print_plan(
-    recipe: Recipe,
-    place: Path,
-    *,
-    gpu: int | None,
-    gpus: int,
-    per_machine: int | None,
-    seconds: float | None,
-    measured: Path | None,
-    tflops: float | None,
-    in_json: bool,
-    console: Console,
-) -> bool:
-    """Prints the plan. Returns whether the run fits the declared GPU (True if none is declared).
-
-    Raises:
-        ModelError, CaseError, RecipeError, RunError: see `fewstep.run.budget`.
-    """
-    on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_one(recipe)
-    with console.status("rehearsing an iteration"):
-        budget = gpu_budget(recipe, place, gpus, on_gpu, per_machine)
-        card = None if gpu is None else GPUMemory(gpu)
-        fits = card is None or budget.bytes <= card.bytes
-        made = changes_to_fit(budget, card) if card is not None and not fits else []
-    rate = iteration_time(budget, seconds, measured, tflops)
+def print_needs(needs: RunNeeds, in_json: bool, console: Console) -> None:
+    """In tables and lines, or for other programs."""
     if in_json:
-        console.print(as_json(budget, card, made, rate), highlight=False, markup=False, soft_wrap=True)
-        return fits
-    console.print(_memory(budget), _work(budget))
-    for line in _lines(budget, rate):
+        console.print(needs.as_json(), highlight=False, markup=False, soft_wrap=True)
+        return
+    console.print(_memory(needs.budget), _work(needs.budget))
+    for line in _lines(needs.budget, needs.time):
         console.print(line, highlight=False, soft_wrap=True)
-    if card is not None:
-        console.print(_verdict(budget, card, made), highlight=False, soft_wrap=True)
-    return fits
-
-
-def _finds_one(recipe: Recipe) -> bool:
-    return recipe.run.device == "auto" and torch.cuda.is_available()
+    if needs.card is not None:
+        console.print(_verdict(needs.budget, needs.card, list(needs.changes)), highlight=False, soft_wrap=True)
 
 
 def _memory(budget: GPUBudget) -> Table:

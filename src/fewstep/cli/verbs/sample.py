@@ -2,24 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 
-from fewstep.data.pictures import open_picture
-from fewstep.flow.guidance import Guidance
 from fewstep.runtime import durable
-from fewstep.runtime.device import resolve_device
 from fewstep.runtime.errors import LayoutError, RunError
-from fewstep.sample.pictures import (
-    Model,
-    generate_pictures,
-    open_model,
-)
+from fewstep.sample.images import refuse_long_prompts, sample_images
 
-MAX_PROMPT = 10_000  # characters
 MAX_SIDE = 4096  # px
 
 
@@ -43,22 +33,12 @@ def sample_to_files(
         RunError: several pictures for one file name.
     """
     wanted = None if size is None else _size(size)
-    long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
-    if long is not None:
-        raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")
+    refuse_long_prompts(prompts)
     files = _files(to, len(prompts), seed)
-    references = [open_picture(path, f"--image {path}") for path in images]
-    where = resolve_device(device)
-    dtype = torch.bfloat16 if where.type == "cuda" else torch.float32
-    model = open_model(source, dtype=dtype, device=where)
-    made = generate_pictures(model, prompts, references, seed, steps, _guidance(model, guidance), wanted)
+    made = sample_images(source, prompts, images, seed=seed, steps=steps, guidance=guidance, size=wanted, device=device)
     for path, picture in zip(files, made, strict=True):
         _write(path, picture)
     return files
-
-
-def _guidance(model: Model, scale: float | None) -> Guidance | None:
-    return None if scale is None else replace(model.guidance, scale=scale)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 """A recipe's needs on the GPUs it is meant for, and what to change where they do not suffice."""
 
 import json
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.data.batch_slice import refuse_few_samples
@@ -14,11 +15,11 @@ from fewstep.data.mixture import (
 )
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
+from fewstep.run.budget.measured import METRICS_FILE, measured_seconds
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
-from fewstep.run.recipe import Recipe, parse_recipe
-from fewstep.runtime.durable import read_jsonl
-from fewstep.runtime.errors import RecipeError, RunError
+from fewstep.run.recipe import Recipe
+from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
 
@@ -158,7 +159,7 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
         if budget.bytes <= card.bytes:
             break
         keys |= step
-        tried = recipe_with(recipe, keys)
+        tried = recipe.changed(keys)
         budget = _budget(tried, budget.size, budget.shapes, budget.ranks, budget.on_gpu, budget.notes)
         words = ", ".join(f"{key}: {value}" for key, value in step.items())
         parts = step.get("run.gradient_accumulation", 1)
@@ -208,18 +209,6 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     return [*plain, *first, *later, *rounded, *single]
 
 
-def recipe_with(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
-    """The recipe with other values of these dotted keys."""
-    raw = recipe.resolved()
-    for key, value in keys.items():
-        *sections, leaf = key.split(".")
-        here = raw
-        for section in sections:
-            here = here[section]
-        here[leaf] = value
-    return parse_recipe(raw, recipe.name)
-
-
 # ---- time
 
 
@@ -251,7 +240,7 @@ def iteration_time(
     if seconds is not None:
         return IterationTime(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
     if measured is not None:
-        return _measured(measured, tasks)
+        return IterationTime(measured_seconds(measured, tasks), f"medians of {measured / METRICS_FILE}")
     if tflops is not None:
         speed = tflops * 1e12 * UTILISATION
         by_task = {one.batch_shape.task: one.flops / speed for one in budget.tasks}
@@ -260,22 +249,6 @@ def iteration_time(
             f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
         )
     return None
-
-
-def _measured(run: Path, tasks: tuple[Task, ...]) -> IterationTime:
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        raise RunError(f"{path} is missing: --measured takes a run folder")
-    found: dict[str, list[float]] = {}
-    for line in read_jsonl(path):
-        if line["phase"] == "distil":
-            found.setdefault(line["task"], []).append(line["seconds"]["iteration"])
-    lacking = [task for task in tasks if task not in found]
-    if lacking:
-        raise RunError(
-            f"{path} has no iteration of the task {lacking[0]}; give a run that has all of the recipe's tasks"
-        )
-    return IterationTime({task: statistics.median(found[task]) for task in tasks}, f"medians of {path}")
 
 
 def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
@@ -316,3 +289,106 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
         },
         indent=1,
     )
+
+
+# ---- all of it, as a value
+
+
+@dataclass(frozen=True)
+class RunNeeds:
+    """What a run needs on each GPU it is meant for.
+
+    Args:
+        budget: memory and work, task by task, as they were counted in a rehearsed iteration.
+        card: the GPU it is to fit; None where none was named.
+        changes: what to change in the recipe, one after another, where it does not fit.
+        time: seconds of an iteration; None where no rate was given.
+    """
+
+    budget: GPUBudget
+    card: GPUMemory | None
+    changes: tuple[Change, ...]
+    time: IterationTime | None
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, at the fullest moment of any task."""
+        return self.budget.bytes
+
+    @property
+    def memory(self) -> Mapping[Task, Mapping[str, int]]:
+        """Bytes by task and by what they are for, at that task's fullest moment."""
+        return {task: dict(peak.peak) for task, peak in self.budget.peaks.items()}
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits the GPU that was named."""
+        return None if self.card is None else self.budget.bytes <= self.card.bytes
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the mean iteration, on all GPUs together."""
+        return self.budget.flops
+
+    @property
+    def hours(self) -> float | None:
+        """Of the whole run."""
+        return None if self.time is None else self.time.hours(self.budget)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint on disk."""
+        return self.budget.checkpoint
+
+    @property
+    def store_bytes(self) -> int | None:
+        """Of the conditioning store, about; None where the cases are not on this machine."""
+        return None if self.budget.store is None else self.budget.store.bytes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed."""
+        return self.budget.notes
+
+    def as_json(self) -> str:
+        """The same as `fewstep plan --json`."""
+        return as_json(self.budget, self.card, list(self.changes), self.time)
+
+
+def plan(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    gpu: int | None = None,
+    gpus: int = 1,
+    per_machine: int | None = None,
+    seconds_per_iteration: float | None = None,
+    measured: str | Path | None = None,
+    tflops: float | None = None,
+) -> RunNeeds:
+    """Memory, work, disk and hours of a run, before anything is loaded. Needs no weights and no GPU: an iteration is
+    rehearsed on tensors that hold nothing.
+
+    Args:
+        out: the run folder that it would have; `runs/NAME` if not given.
+        gpu: memory of the GPU that it is to fit, in GB of 10^9 bytes: 24, 48, 80, 141.
+        gpus: how many share each batch, and weights as `run.sharding` says.
+        per_machine: how many of them a machine has; 8 if not given.
+        seconds_per_iteration, measured, tflops: at most one, and `hours` follows: seconds; a run folder whose metrics
+            tell them; the GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.
+
+    Raises:
+        RecipeError: fewer samples than GPUs, or two rates. ModelError: a model of unknown size. CaseError: cases that
+            are here and cannot be used. RunError: `measured` is no run.
+    """
+    on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_gpu(recipe)
+    store = recipe.store_folder(Path(out) if out is not None else Path("runs") / recipe.name)
+    budget = gpu_budget(recipe, store, gpus, on_gpu, per_machine)
+    card = None if gpu is None else GPUMemory(gpu)
+    changes = changes_to_fit(budget, card) if card is not None and budget.bytes > card.bytes else []
+    time = iteration_time(budget, seconds_per_iteration, None if measured is None else Path(measured), tflops)
+    return RunNeeds(budget, card, tuple(changes), time)
+
+
+def _finds_gpu(recipe: Recipe) -> bool:
+    return recipe.run.device == "auto" and torch.cuda.is_available()

@@ -1,0 +1,79 @@
+"""`fewstep.sample_images`: pictures of a student or a teacher, from a few prompts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fewstep.data.pictures import open_picture
+from fewstep.runtime.device import PRECISIONS, resolve_device
+from fewstep.runtime.errors import EnvironmentRefused, LayoutError
+from fewstep.sample.pictures import Model, generate_pictures, open_model
+
+MAX_PROMPT = 10_000  # characters
+
+
+def sample_images(
+    model: str | Path | Model,
+    prompts: str | Sequence[str],
+    images: Sequence[Image.Image | str | Path] = (),
+    *,
+    seed: int | Sequence[int] = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    size: tuple[int, int] | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
+) -> list[Image.Image]:
+    """One picture for each prompt: a student's at its own noise levels, a teacher's at the steps and guidance asked
+    for. Each equals what the stock pipeline draws for that prompt and seed alone.
+
+    Args:
+        model: a student folder, a teacher's folder or hub id, "pocket"; or one that `fewstep.open_model` has loaded,
+            for several calls.
+        prompts: what to draw, or how to edit.
+        images: reference pictures, the same for each prompt; with any, it is an edit.
+        seed: the noise of the first picture, and each further prompt takes the next; or a seed for each prompt.
+        steps, guidance: of a teacher; a student has its own steps, and needs no guidance. 1 is no guidance.
+        size: (height, width) in pixels; the model's own if not given, and for edits the shape of the last reference.
+        device: auto, cpu or cuda. dtype: bf16 or fp32; bf16 on a GPU and fp32 on a CPU if not given. Both are those of
+            a model that is loaded already.
+
+    Returns:
+        Pictures in the order of the prompts, RGB or, of models that draw transparency, RGBA.
+
+    Raises:
+        ModelError: no such model. LayoutError: a size that it does not take, too many references, a prompt that is too
+            long, or seeds that do not fit the prompts. RecipeError: steps or guidance of a student. CaseError: a
+            reference that cannot be read. EnvironmentRefused: no such device or dtype here.
+    """
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    refuse_long_prompts(asked)
+    references = [_reference(image) for image in images]
+    opened = model if isinstance(model, Model) else _opened(model, device, dtype)
+    chosen = None if guidance is None else replace(opened.guidance, scale=guidance)
+    return generate_pictures(opened, asked, references, seed, steps, chosen, size)
+
+
+def refuse_long_prompts(prompts: Sequence[str]) -> None:
+    """
+    Raises:
+        LayoutError: a prompt is longer than MAX_PROMPT.
+    """
+    long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
+    if long is not None:
+        raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")
+
+
+def _reference(image: Image.Image | str | Path) -> Image.Image:
+    return image if isinstance(image, Image.Image) else open_picture(Path(image), f"reference {image}")
+
+
+def _opened(source: str | Path, device: str, dtype: str | None) -> Model:
+    if dtype is not None and dtype not in PRECISIONS:
+        raise EnvironmentRefused(f"dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
+    where = resolve_device(device, dtype or "fp32")
+    default = torch.bfloat16 if where.type == "cuda" else torch.float32
+    return open_model(source, dtype=PRECISIONS[dtype] if dtype else default, device=where)
