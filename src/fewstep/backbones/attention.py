@@ -1,10 +1,10 @@
 """Attention over short sequences in bf16 on a CPU, as two products and a softmax.
 
-torch's fused kernel is made for sequences whose scores do not fit the cache. On a CPU, in bf16 and at the pocket's 40
-tokens, it takes four times as long with its backward as plain products do, at 170 still twice as long
-(docs/performance.md). Elsewhere - on a GPU, in fp32, at longer sequences - the stock kernel stays what it was.
+torch's fused kernel is made for sequences whose scores do not fit the cache. On a CPU in bf16, with the 40 tokens of
+the pocket model, forward and backward take four times as long as with plain products; with 170 tokens twice as long
+(docs/performance.md). On a GPU, in fp32 and for longer sequences the stock kernel is used.
 
-The stock processors reach torch's kernel through one table of diffusers, by name; this puts ours before it.
+The stock processors find torch's kernel by name in a table of diffusers. This module replaces the entry.
 """
 
 from collections.abc import Iterator
@@ -17,25 +17,35 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName
 
-MAX_KEYS = 256  # keys; beyond it the scores that are kept for the backward outweigh what else a block keeps
+MAX_KEYS = 256  # beyond so many keys, the scores kept for the backward pass take more memory than all else in a block
 
 stock = ATTENTION_BACKENDS[AttentionBackendName.NATIVE]
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Tensor:
-    """As the stock "native" backend: query (B, Q, heads, D); key, value (B, K, heads, D); returns (B, Q, heads, D).
+    """Attention with the signature of the stock "native" backend.
 
-    attn_mask: bool (True is seen) or added to the scores; (B, K), or anything that spreads to (B, heads, Q, K). A query
-    that sees nothing gets the mean of all values, where torch answers 0: a padded position, which nobody reads.
+    A query that may attend to no key gets the mean of all values; torch returns 0 there. Only padded positions are such
+    queries, and nobody uses their result.
+
+    Args:
+        query: (B, Q, heads, D).
+        key, value: (B, K, heads, D).
+        attn_mask: bool (True means attend), or floats that are added to the scores. (B, K), or broadcastable to
+            (B, heads, Q, K).
+
+    Returns:
+        (B, Q, heads, D).
     """
-    if not query.shape[1]:  # of a prefix alone, whose target is empty: no kernel has to bear that
+    # softmax(q k^T / sqrt(D) + mask) v    [scaled dot-product attention, arXiv 1706.03762, eq. 1]
+    if not query.shape[1]:  # a forward for the prefix alone has an empty target: kernels need not support that
         kind = query.device.type
         return query.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else query
     if not _applies(query, key, options):
         return stock(query=query, key=key, value=value, attn_mask=attn_mask, **options)
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     with torch.autocast("cpu", enabled=False):
-        # Scores and softmax in fp32, as inside torch's kernel: rounded to bf16 they would double its error.
+        # Scores and softmax are fp32, as inside torch's kernel. Rounded to bf16 they would double its error.
         scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().mT
         seen = _masked(scores, attn_mask).softmax(-1)
         answer = seen.bfloat16() @ v.bfloat16()
@@ -43,7 +53,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
 
 
 def _applies(query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
-    """Not for fake tensors: what they stand for runs on a GPU."""
+    """Whether plain products are used. Not for fake tensors, which stand for a run on a GPU."""
     if query.device.type != "cpu" or key.shape[1] > MAX_KEYS or isinstance(query, FakeTensor):
         return False
     cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
@@ -63,13 +73,13 @@ def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def install() -> None:
-    """For all stock models of this process. Twice is once."""
+    """Replaces the kernel for all stock models of this process. A second call changes nothing."""
     ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = attention
 
 
 @contextmanager
 def only_stock() -> Iterator[None]:
-    """torch's kernel at every length inside: what ours is compared with, and what others have."""
+    """Inside, torch's kernel is used at every length, as without fewstep. Tests compare the two."""
     ATTENTION_BACKENDS[AttentionBackendName.NATIVE] = stock
     try:
         yield

@@ -1,8 +1,8 @@
-"""The contract of a model family. A family answers "velocity"; it does not know what for.
+"""The interface of a model family. A family computes velocities; it does not know what they are used for.
 
-Shapes: B batch, N latent tokens of the target, D latent channels. Latents travel packed as tokens (BND), in the
-normalised space the transformer sees. The module is an argument of `velocity`, so several networks of one family
-(base, full copies) and several adapters over one base go through the same code.
+Shapes: B batch, N latent tokens of the target, D latent channels. Latents are packed as tokens (BND) everywhere, in the
+normalised space of the transformer. The transformer is an argument of `velocity`. So several networks of one family
+(the base, full copies) and several adapters over one base use the same code.
 """
 
 import copy
@@ -30,16 +30,19 @@ from fewstep.runtime.errors import LayoutError
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of all tokens that do not depend on t (text and references), one pair per block. Valid for the
-    weights and the conditioning it was made from, at every t."""
+    """Keys and values of all tokens that do not depend on t (text and references), one pair for each block.
+
+    It is valid at every t, for the weights and the conditioning from which it was computed. After an update of the
+    weights it must be computed again.
+    """
 
     cache: Any
 
 
 class Backbone(ABC):
-    """One loaded model: a transformer, and what is needed to encode into it and decode from it.
+    """One loaded model: a transformer, and what is needed to encode its inputs and decode its latents.
 
-    Any of these parts may be absent, the transformer too: whatever needs one that was not loaded raises ModelError.
+    Any of these parts may be absent, the transformer too. What needs a part that was not loaded raises ModelError.
     """
 
     family: ClassVar[str]
@@ -59,19 +62,22 @@ class Backbone(ABC):
     def velocity(
         self, transformer: nn.Module, z_BND: Tensor, t_B: Tensor, cond: Conditioning, prefix: Prefix | None = None
     ) -> Tensor:
-        """v(z, t | cond), shape BND, in z's dtype. With `prefix`, only the target's tokens are computed."""
+        """v(z, t | cond), shape BND, in the dtype of z_BND. With `prefix`, only the target's tokens are computed."""
 
     @abstractmethod
     def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
-        """The prefix of `cond` under `transformer`; None where the family has none. Under grad mode the gradient
-        flows through it, under no_grad it is constant."""
+        """The prefix of `cond` under `transformer`; None if the family has none.
+
+        With gradients enabled, the gradient of a later `velocity` flows through it into the weights that made it.
+        Computed under no_grad it is a constant: that part of the gradient is then missing.
+        """
 
     @abstractmethod
     def encode(
         self, prompts: Sequence[str], references: Sequence[Image.Image] | None, size: tuple[int, int]
     ) -> list[Conditioning]:
-        """One Conditioning (batch of 1) for each prompt, all with the same references, through the pipeline's own
-        code. size: (height, width) of the target in pixels."""
+        """One Conditioning (batch of 1) for each prompt, all with the same references. The pipeline's own code does the
+        work. size: height and width of the target in px."""
 
     @abstractmethod
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
@@ -82,27 +88,31 @@ class Backbone(ABC):
         """Pictures of packed clean latents."""
 
     def pixels(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
-        """The same as numbers: (B, H, W, channels), float32 in [0, 1]. A family that decodes to floats gives them
-        unrounded; here they have the 8 bits of `decode`."""
+        """The same pictures as floats: (B, H, W, channels), float32 in [0, 1].
+
+        Here they have the 8 bits of `decode`. A family that decodes to floats returns them without rounding.
+        """
         return torch.from_numpy(np.stack([np.array(picture) for picture in self.decode(x0_BND, target)])) / 255
 
     @contextmanager
     def vae_on_device(self) -> Iterator[None]:
-        """What `decode` needs is on the transformer's device inside, and where it was afterwards."""
+        """Inside, the parts that `decode` needs are on the transformer's device. Afterwards they are where they were
+        before."""
         yield
 
     @abstractmethod
     def release_encoder(self) -> None:
-        """Drop what only `encode` needs, and move what only `decode` needs to the CPU: training holds neither on its
-        device. `encode` raises ModelError from then on."""
+        """Drops the parts that only `encode` needs, and moves those that only `decode` needs to the CPU. Training needs
+        neither on its device. `encode` raises ModelError from then on."""
 
     @abstractmethod
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
-        """The grid on which the model's own pipeline samples `steps` steps at this size."""
+        """The grid on which the model's own pipeline samples with `steps` steps at this size."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short hash of what determines conditioning (text encoder, processor, VAE, template): keys the store."""
+        """A short hash of what determines conditionings (text encoder, processor, VAE, template). Stores are keyed by
+        it."""
 
     def layout_grid(self, size: tuple[int, int]) -> TokenGrid:
         """Rows and columns of latent tokens for a size in pixels (height, width).
@@ -118,29 +128,34 @@ class Backbone(ABC):
         return size[0] // self.pixels_per_token, size[1] // self.pixels_per_token
 
     def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """(height, width) in pixels of an edit of these where no size is asked for: what the stock pipeline makes of
-        them. The grid is that of the reference which it follows, or the edit would shift against it. area: of the
-        model's own size, in pixels; not every family asks."""
+        """(height, width) in px of an edit of these references when no size is given, as the stock pipeline chooses it.
+
+        The grid must be that of the reference that the edit follows. With another grid the edit would be shifted
+        against it.
+
+        area: that of the model's default size, in px. Not every family uses it.
+        """
         image, step = references[-1], self.size_multiple
         width = math.sqrt(area * image.width / image.height)
         return max(step, round(area / width / step) * step), max(step, round(width / step) * step)
 
     def refuse_references(self, count: int) -> None:
-        """
+        """Refuses more references than the model accepts.
+
         Raises:
-            LayoutError: so many references are more than the model takes.
+            LayoutError: `count` is too many.
         """
         if count > self.max_references:
             raise LayoutError(f"{self.family} takes at most {self.max_references} references, not {count}")
 
     def meta_copy(self) -> Self:
-        """The same without weights (`bare.hollowed`), and without what encodes and decodes."""
+        """The same model with its parameters on the meta device (`meta_copy`), and without encoder and decoder."""
         twin = copy.copy(self)
         twin.replace_transformer(meta_copy(self.transformer))
         return twin
 
     def replace_transformer(self, transformer: nn.Module) -> None:
-        """This one instead of its own, of which nothing is kept."""
+        """Uses this transformer from now on. The one before is not kept."""
         self.transformer = transformer
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""What a model is told: text embeddings, reference latents, and the layout they share with the target.
+"""The conditioning of a model: text embeddings, reference latents, and their layout together with the target.
 
 Shapes: B batch, L text positions, C text channels, R reference tokens (all references, one after another), D latent
-channels. Only text positions are held: a model that keeps image slots among its text rebuilds them from the layout.
+channels. Only text positions are stored. A model with image slots among its text rebuilds them from the layout.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,23 @@ from fewstep.runtime.errors import LayoutError
 
 @dataclass(frozen=True)
 class Conditioning:
-    """text_BLC right-padded, mask_BL True at valid positions, references_BRD packed clean latents or None."""
+    """The conditioning of a batch.
+
+    Args:
+        text_BLC: text embeddings, padded on the right.
+        mask_BL: True at valid text positions.
+        layout: the layout of every sample.
+        references_BRD: packed clean latents of the references; None without references.
+
+    Raises:
+        LayoutError: shapes that do not fit each other or the layout.
+    """
 
     text_BLC: Tensor
     mask_BL: Tensor
     layout: Layout
     references_BRD: Tensor | None = None
-    _lengths_B: tuple[int, ...] | None = field(default=None, repr=False)  # of the texts, once they have been asked for
+    _lengths_B: tuple[int, ...] | None = field(default=None, repr=False)  # of the texts, once read from the mask
 
     def __post_init__(self) -> None:
         if self.text_BLC.shape[:2] != self.mask_BL.shape:
@@ -37,8 +47,11 @@ class Conditioning:
 
     @property
     def lengths_B(self) -> tuple[int, ...]:
-        """Valid text positions of each sample, on the host. Asking a mask on a device waits for all work before it, so
-        the answer is kept, and taken along by `to` and `rows`."""
+        """The number of valid text positions of each sample, on the host.
+
+        Reading a mask on a GPU makes the host wait for all work queued before. So the lengths are read once and kept,
+        and `to` and `rows` pass them on.
+        """
         if self._lengths_B is None:
             object.__setattr__(self, "_lengths_B", tuple(self.mask_BL.sum(dim=1).tolist()))
         assert self._lengths_B is not None
@@ -50,7 +63,7 @@ class Conditioning:
         return min(self.lengths_B) < self.mask_BL.shape[1]
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
-        """On another device, and with another dtype of embeddings and latents (the mask stays bool)."""
+        """The same on another device, or with another dtype of embeddings and latents. The mask stays bool."""
         refs = self.references_BRD
         return replace(
             self,
@@ -61,8 +74,8 @@ class Conditioning:
         )
 
     def rows(self, index: Sequence[int] | Tensor | slice) -> "Conditioning":
-        """Some samples of the batch, by number. The padding stays: the target's rotary position follows the padded
-        length."""
+        """Some samples of the batch, by index. The padding stays, because the target's rotary positions depend on the
+        padded length."""
         if isinstance(index, Tensor):
             index = index.tolist()
         numbers = range(len(self))[index] if isinstance(index, slice) else index
@@ -80,7 +93,7 @@ class Conditioning:
 
 
 def stack(conditions: Sequence[Conditioning]) -> Conditioning:
-    """One batch of several, padded on the right to the longest text.
+    """Joins several conditionings into one batch, padded on the right to the longest text.
 
     Raises:
         LayoutError: the samples do not share one layout.

@@ -1,7 +1,7 @@
-"""What can be said of a family's conditionings before any weight is loaded: from configs, and without torch.
+"""Estimates the sizes of a family's conditionings from configs, before any weight is loaded and without torch.
 
-An outline is an estimate, and says what it rests on; a family's `encode` is what really happens. Each family has a rule
-of its own for the length of a text and for the size of a reference.
+An estimate says what it is based on (`basis`). The real sizes are those that the family's `encode` returns. Each family
+has its own rule for the length of a text and for the size of a reference.
 """
 
 import math
@@ -27,15 +27,21 @@ TEXT = "<|im_start|>user\n{references}{prompt}<|im_end|>\n<|im_start|>assistant\
 REFERENCE = "<image{number}><|vision_start|><|vision_end|>"  # without its image slots
 TEMPLATE_TOKENS, REFERENCE_TOKENS = 8, 6  # of the two under Qwen's tokenizer
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"  # what Qwen-Image 20 B keeps of its template behind a prompt
-TAIL_TOKENS, SEEN_TOKENS = 5, 188  # of it; of a reference at 384 x 384 px before the text encoder's eye
+TAIL_TOKENS, SEEN_TOKENS = 5, 188  # of it; of a reference of 384 x 384 px in the text encoder
 KLEIN_TOKENS = 512  # whatever the prompt
 CONFIG, TOKENIZERS = "transformer/config.json", ("processor/tokenizer.json", "tokenizer/tokenizer.json")
 
 
 @dataclass(frozen=True)
 class ConditioningEstimate:
-    """Of Qwen-Image 2.1, and what the others share. text_width: channels of a text position. latent_width: channels of
-    a reference's token. basis: what the numbers were taken from, in words."""
+    """The estimate for Qwen-Image 2.1, and what the other families share.
+
+    Args:
+        text_width: channels of a text position.
+        latent_width: channels of a reference token.
+        tokens: counts the tokens of a text; None if the tokenizer is not on this machine.
+        basis: what the numbers were taken from, for messages.
+    """
 
     text_width: int
     latent_width: int
@@ -43,15 +49,17 @@ class ConditioningEstimate:
     basis: str
 
     def text_length(self, prompt: str, references: int) -> int:
-        """Text positions of a prompt about so many pictures, the template's among them."""
+        """The number of text positions of a prompt with so many references, those of the template included."""
         if self.tokens is None:
             return TEMPLATE_TOKENS + REFERENCE_TOKENS * references + _tokens_by_length(prompt)
         pictures = " ".join(REFERENCE.format(number=n + 1) for n in range(references))
         return self.tokens(TEXT.format(references=pictures, prompt=prompt or " "))
 
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
-        """Latent tokens of a picture of (height, width) px about a target of `size`: the picture's shape at the
-        target's area, in steps of 32 px."""
+        """Rows and columns of latent tokens of a reference. It has its shape at the target's area, in steps of 32 px.
+
+        picture, size: height and width in px of the reference and of the target.
+        """
         ratio = picture[1] / picture[0]
         width = math.sqrt(round(math.sqrt(size[0] * size[1])) ** 2 * ratio)
         rows, columns = (round(side / STEP) * STEP // PIXELS_PER_TOKEN for side in (width / ratio, width))
@@ -59,7 +67,8 @@ class ConditioningEstimate:
 
 
 class ConditioningEstimate20B(ConditioningEstimate):
-    """Of Qwen-Image 20 B: the text encoder's image positions are stored, and references have an area of their own."""
+    """The estimate for Qwen-Image 20 B. The image positions of the text encoder are stored as well, and references have
+    a fixed area."""
 
     def text_length(self, prompt: str, references: int) -> int:
         pictures = "".join(f"Picture {n + 1}: <|vision_start|><|vision_end|>" for n in range(references))
@@ -72,7 +81,7 @@ class ConditioningEstimate20B(ConditioningEstimate):
 
 
 class ConditioningEstimateKlein(ConditioningEstimate):
-    """Of FLUX.2 klein: texts of one length; references as they are, cropped to the grid."""
+    """The estimate for FLUX.2 klein. All texts have one length; references keep their size, cropped to the grid."""
 
     def text_length(self, prompt: str, references: int) -> int:
         return KLEIN_TOKENS
@@ -83,8 +92,8 @@ class ConditioningEstimateKlein(ConditioningEstimate):
 
 
 def _kind(model: str) -> tuple[type[ConditioningEstimate], tuple[int, int]]:
-    """The outline of the model's family and its published widths: by its pipeline class where its index is here, else
-    by its name."""
+    """The estimate of the model's family, and its published widths. The family is known by the pipeline class if the
+    model's index is on this machine, or else by the model's name."""
     index = local_file(model, "model_index.json")
     name = str(read_json(index).get("_class_name")) if index is not None else model.lower()
     if name == "Flux2KleinPipeline" or "klein" in name:
@@ -96,8 +105,8 @@ def _kind(model: str) -> tuple[type[ConditioningEstimate], tuple[int, int]]:
 
 
 def estimate_conditioning(model: str) -> ConditioningEstimate:
-    """The outline of `pocket`, a folder, or a hub id. A hub id that is not on this machine is taken for the published
-    model: nothing is fetched for an estimate.
+    """The estimate for `pocket`, a folder, or a hub id. Nothing is downloaded for it: a hub id that is not on this
+    machine is taken for the published model.
 
     Raises:
         ModelError: a folder whose transformer/config.json cannot be read.
@@ -122,13 +131,13 @@ def estimate_conditioning(model: str) -> ConditioningEstimate:
 
 
 def local_file(model: str, name: str) -> Path | None:
-    """A file of a model that is on this machine; nothing is fetched."""
+    """A file of a model, if it is on this machine. Nothing is downloaded."""
     folder = Path(fewstep.__file__).parent / "pocket" / "teacher" if model == "pocket" else Path(model).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     try:
         found = try_to_load_from_cache(model, name)
-    except ValueError:  # no hub id either: loading the model will say so
+    except ValueError:  # not a hub id either: loading the model will report that
         return None
     return Path(found) if isinstance(found, str) else None
 

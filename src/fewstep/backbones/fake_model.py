@@ -1,8 +1,9 @@
-"""Models without their weights: the real transformer class at its real size, every tensor fake (a shape and a dtype).
+"""Models of fake tensors: the real transformer class at its real size, where every tensor has a shape and a dtype but
+no data.
 
-A forward through one runs every operation of the stock code on nothing, so that what it would allocate and compute can
-be counted on any machine. The size comes from the model's config; of a published model that is not on this machine,
-from what is published.
+A forward through such a model runs every operation of the stock code without computing values. So what it would
+allocate and compute can be counted on any machine. The size comes from the model's config. For a published model that
+is not on this machine it comes from the table below.
 """
 
 import warnings
@@ -23,7 +24,7 @@ from fewstep.backbones.folder import read_json
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.runtime.errors import ModelError
 
-KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class is of another size unless told
+KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size by default
     "num_layers": 5,
     "num_single_layers": 20,
     "num_attention_heads": 24,
@@ -43,7 +44,7 @@ PUBLISHED: tuple[tuple[str, str, Mapping[str, Any]], ...] = (  # part of a name,
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What decides memory and work of a model's transformer. basis: where it was read, in words."""
+    """What determines memory and work of a model's transformer. basis: where it was read, for messages."""
 
     family: type[PipelineBackbone]
     index: Mapping[str, Any]  # of model_index.json
@@ -52,7 +53,7 @@ class ModelSize:
 
     @property
     def depths(self) -> dict[str, int]:
-        """Number of blocks by the config's key for each kind."""
+        """The number of blocks of each kind, by its key in the config."""
         whole = fake_model(self).transformer.config
         return {key: int(whole[key]) for key in ("num_layers", "num_single_layers") if key in whole}
 
@@ -62,7 +63,7 @@ class ModelSize:
 
 
 def size_of_model(model: str) -> ModelSize:
-    """Of `pocket`, a folder or a hub id; no weight is read and nothing is fetched.
+    """The size of `pocket`, a folder or a hub id. No weight is read and nothing is downloaded.
 
     Raises:
         ModelError: neither on this machine nor a published model whose size is known.
@@ -92,8 +93,12 @@ def fake_model(
     dtype: torch.dtype = torch.bfloat16,
     fake: FakeTensorMode | None = None,
 ) -> Any:
-    """The family's backbone around a fake transformer; real tensors may be given to it. depths: other numbers of
-    blocks than the model's. fake: of another hollow one that it is to run beside."""
+    """The family's backbone around a fake transformer. It accepts real tensors as inputs.
+
+    Args:
+        depths: numbers of blocks that differ from the model's.
+        fake: the mode of another fake model, if both are used together: tensors of two modes cannot be mixed.
+    """
     with fake or FakeTensorMode(allow_non_fake_inputs=True):
         made = size.family.random({**size.config, **(depths or {})}, dtype=dtype)
     made._index = size.index
@@ -103,14 +108,14 @@ def fake_model(
 
 @contextmanager
 def fake_deepcopy_allowed() -> Iterator[None]:
-    """Hollow modules may be deep-copied inside: torch warns that fake tensors point nowhere, which is the point."""
+    """Inside, fake modules can be deep-copied without torch's warning that their data pointers are invalid."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         yield
 
 
 def make_parameters_fake(transformer: nn.Module, fake: FakeTensorMode) -> None:
-    """Parameters that were put into a hollow transformer become fake as well."""
+    """Makes real parameters of a fake transformer fake, such as those of adapters that were added to it."""
     for module in transformer.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not isinstance(parameter, FakeTensor | DTensor):
@@ -119,13 +124,14 @@ def make_parameters_fake(transformer: nn.Module, fake: FakeTensorMode) -> None:
 
 
 def fake_mode(transformer: nn.Module) -> FakeTensorMode | None:
-    """Of a hollow transformer; None of a real one."""
+    """The mode of a fake transformer; None for a real one."""
     held = (p._local_tensor if isinstance(p, DTensor) else p for p in transformer.parameters())
     return next((tensor.fake_mode for tensor in held if isinstance(tensor, FakeTensor)), None)
 
 
 class RealMaskIndexing(TorchDispatchMode):
-    """Fake values picked by a real mask: where the mask is true is known, so their number is."""
+    """Allows fake tensors to be indexed by a real boolean mask. How many elements that selects is known from the mask;
+    fake tensors alone would not know the result's shape."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.index.Tensor and isinstance(args[0], FakeTensor):
@@ -138,8 +144,11 @@ class RealMaskIndexing(TorchDispatchMode):
 
 
 def mimic_gpu_autocast(transformer: nn.Module) -> None:
-    """Autocast of a CUDA device on a machine without one: norms take and give float32 there, and bfloat16 on a CPU.
-    Powers, sums and the like differ too; these transformers take them in float32 by themselves."""
+    """Makes norms behave as under CUDA's autocast, on a machine without CUDA. There they take and return float32, under
+    the CPU's autocast bfloat16.
+
+    Powers and sums differ as well, but these transformers compute them in float32 anyway.
+    """
     for module in transformer.modules():
         if isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
             module.register_forward_pre_hook(_in_float32)

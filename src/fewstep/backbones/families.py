@@ -52,20 +52,20 @@ def pocket_folder() -> Path:
 
 @dataclass(frozen=True)
 class ModelShapes:
-    """A model as its files' headers tell it: its family, and the shape of every tensor of its transformer."""
+    """What the headers of a model's files tell: its family, and the shape of every tensor of its transformer."""
 
     family: str
     shapes: Mapping[str, tuple[int, ...]]
 
     @property
     def linear_shapes(self) -> dict[str, tuple[int, ...]]:
-        """(out, in) by module, of every module with a matrix of weights."""
+        """(out, in) of every module whose weight is a matrix, by module name."""
         matrices = {name: shape for name, shape in self.shapes.items() if len(shape) == 2}
         return {n.removesuffix(".weight"): shape for n, shape in matrices.items() if n.endswith(".weight")}
 
 
 def model_shapes(source: str | Path) -> ModelShapes:
-    """Of a folder, a hub id, or "pocket"; no weight is read.
+    """The shapes of a folder, a hub id, or "pocket". No weight is read.
 
     Raises:
         ModelError: as `load_backbone`.
@@ -79,15 +79,19 @@ def model_shapes(source: str | Path) -> ModelShapes:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What a model's files tell of conditioning, no weight loaded. fingerprint: keys the store. guidance: what its
-    makers sample with."""
+    """What a model's files tell about conditioning, without loading a weight.
+
+    Args:
+        fingerprint: keys the conditioning store.
+        guidance: the guidance that its makers sample with.
+    """
 
     fingerprint: str
     guidance: Guidance
 
 
 def model_summary(source: str | Path) -> ModelSummary:
-    """Of a folder, a hub id, or "pocket": the same as of its backbone.
+    """The summary of a folder, a hub id, or "pocket". The loaded backbone would give the same values.
 
     Raises:
         ModelError: as `load_backbone`.
@@ -100,7 +104,7 @@ def model_summary(source: str | Path) -> ModelSummary:
 
 
 def adapter_path(source: str) -> Path:
-    """Where a teacher's LoRA lies: pocket:NAME is one of the embedded ones, anything else a path.
+    """The path of a teacher's LoRA. pocket:NAME is one of the embedded ones; anything else is a path.
 
     Raises:
         ModelError: no embedded one of that name.
@@ -123,11 +127,15 @@ def load_backbone(
     parts: Parts = "all",
     int8: bool = False,
 ) -> Backbone:
-    """The model of a folder, a hub id, or "pocket" (the embedded one). int8: its blocks are held in a byte a weight.
+    """The model of a folder, a hub id, or "pocket" (the embedded one).
+
+    Args:
+        parts: which parts to load (`pipeline_backbone.LOADED`).
+        int8: store the weights of its blocks as int8.
 
     Raises:
         ModelError: not found, of an unknown family, incomplete, or pickled.
-        EnvironmentRefused: the device or the dtype is not to be had here.
+        EnvironmentRefused: the device or the dtype is not available here.
     """
     check_device(dtype, device)
     if source == POCKET and not pocket_folder().is_dir():

@@ -1,9 +1,9 @@
 """FLUX.2 klein: text to image and edits by one transformer of 4 B, small enough for a 24 GB card.
 
-Every prompt fills 512 text positions, padding included, and the transformer attends to all of them: that is how it was
-trained, so there is no mask. References keep their own size up to 1024 x 1024 px and are cropped, not resized, to the
-16 px grid. Latents are normalised by the VAE's running statistics. Source of all conventions: Flux2KleinPipeline of
-diffusers 0.42; the contract tests hold us to its own call.
+Every prompt fills 512 text positions, padding included. The transformer attends to all of them, as in its training, so
+there is no mask. References keep their own size up to 1024 x 1024 px, and are cropped (not resized) to the grid of 16
+px. Latents are normalised by the VAE's running statistics. All conventions are those of Flux2KleinPipeline in diffusers
+0.42, and contract tests compare the results with its own call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,8 @@ REFERENCE_STEP = 10  # of the time axis of positions, from one reference to the 
 
 
 class Flux2Klein(PipelineBackbone):
-    """The family. A model that its makers distilled already (`is_distilled`) is sampled without guidance."""
+    """The family FLUX.2 klein. A model that its makers already distilled (`is_distilled`) is sampled without
+    guidance."""
 
     family: ClassVar[str] = "flux2-klein"
     pipelines: ClassVar[Mapping[str, Any]] = {"Flux2KleinPipeline": Flux2KleinPipeline}
@@ -61,7 +62,7 @@ class Flux2Klein(PipelineBackbone):
 
     @classmethod
     def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
-        """Without the student's `is_distilled`, the stock call guides unless it is told not to."""
+        """The base lacks the student's `is_distilled`, so the stock call must be told not to use guidance."""
         return super().lora_call(grid, size) | {"guidance_scale": 1.0}
 
     @classmethod
@@ -95,7 +96,8 @@ class Flux2Klein(PipelineBackbone):
         return None
 
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
-        """Even steps through the scheduler's shift; a dynamic one follows the pipeline's own fit of size and steps."""
+        """Even steps, moved by the scheduler's shift. A dynamic shift follows the pipeline's own fit by size and number
+        of steps."""
         tokens = target[0] * target[1]
         return SigmaGrid.of_scheduler(self._scheduler, steps, tokens, compute_empirical_mu(tokens, steps))
 
@@ -122,7 +124,7 @@ class Flux2Klein(PipelineBackbone):
         return [Conditioning(text_LC[None], mask_1L, layout, latents) for text_LC in embeds_BLC]
 
     def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """The first reference's own, which is at most a megapixel."""
+        """The size of the first reference, which is at most a megapixel."""
         return _own_size(self._require_pipeline("edit pictures"), references[0])[1]
 
     @torch.no_grad()
@@ -135,7 +137,7 @@ class Flux2Klein(PipelineBackbone):
 
     @torch.no_grad()
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
-        """The VAE's answer (B, 3, H, W) in [-1, 1]."""
+        """The VAE's output (B, 3, H, W) in [-1, 1]."""
         pipeline = self._require_pipeline("decode latents")
         vae = pipeline.vae
         latents = x0_BND.transpose(1, 2).unflatten(2, target).to(vae.device, vae.dtype)
@@ -144,7 +146,8 @@ class Flux2Klein(PipelineBackbone):
         return vae.decode(pipeline._unpatchify_latents(latents * std + mean), return_dict=False)[0]
 
     def _latents(self, pixels: Tensor) -> Tensor:
-        """The mode of the VAE's posterior, in patches of 2 x 2, normalised and packed, (1, N, D)."""
+        """Clean latents (1, N, D) of a picture: the mode of the VAE's posterior, in patches of 2 x 2, normalised and
+        packed."""
         pipeline = self._require_pipeline("encode pictures")
         vae = pipeline.vae
         return pipeline._pack_latents(pipeline._encode_vae_image(pixels.to(vae.device, vae.dtype), None))
@@ -169,20 +172,21 @@ def _prepared(pipeline: Any, image: Image.Image) -> Tensor:
 
 
 def _own_size(pipeline: Any, image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
-    """A reference of at most a megapixel, and what is taken of it: (height, width) in whole tokens."""
+    """A reference, reduced to at most a megapixel; and the (height, width) in px of what is used of it, in whole
+    tokens."""
     image, step = pipeline.image_processor._resize_if_exceeds_area(image, MAX_AREA), pipeline.vae_scale_factor * 2
     return image, (image.height // step * step, image.width // step * step)
 
 
 def _text_positions(length: int, device: torch.device) -> Tensor:
-    """(L, 4): time, row and column 0, place in the text."""
+    """Positions (L, 4) of text: time, row and column are 0, the last is the place in the text."""
     ids_L4 = torch.zeros(length, 4, dtype=torch.long, device=device)
     ids_L4[:, 3] = torch.arange(length, device=device)
     return ids_L4
 
 
 def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
-    """(N + R, 4) of the target, then of each reference: time 0, 10, 20, ..; row; column; 0."""
+    """Positions (N + R, 4) of the target, then of each reference: time (0, 10, 20, ..), row, column, 0."""
     axes = [
         [torch.tensor([REFERENCE_STEP * number]), torch.arange(rows), torch.arange(columns), torch.arange(1)]
         for number, (rows, columns) in enumerate((layout.target, *layout.references))
@@ -191,8 +195,8 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
 
 
 def _lora_targets(single_blocks: int) -> tuple[str, ...]:
-    """Suffixes that reach every linear layer of a block. `to_out` is a list in double blocks and a layer in single
-    ones, so these are named one by one."""
+    """Suffixes of the names of all linear layers in blocks. `to_out` is a list in double blocks but a layer in single
+    blocks, so those of single blocks are named one by one."""
     return (
         *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out", "to_qkv_mlp_proj"),

@@ -1,7 +1,7 @@
-"""Model folders on disk: found, and found whole, before anything heavy is loaded.
+"""Finds model folders on disk, and checks that they are complete before anything heavy is loaded.
 
-A folder is in the diffusers layout: model_index.json, and one subfolder for each part. Weights are safetensors;
-pickled ones run code when they are opened, so they are refused.
+A folder has the diffusers layout: model_index.json, and one subfolder for each part. Weights are safetensors. Pickled
+weights can run code when they are opened, so they are refused.
 """
 
 import json
@@ -22,10 +22,10 @@ _FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "README.m
 
 
 def folder_of(source: str | Path) -> Path:
-    """The folder that `source` names; a hub id is fetched into (or found in) the Hugging Face cache.
+    """The folder that `source` names. A hub id is downloaded into the Hugging Face cache, or found there.
 
     Raises:
-        ModelError: neither a folder nor a hub id, or a hub id that cannot be fetched.
+        ModelError: neither a folder nor a hub id, or a hub id that cannot be downloaded.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -57,10 +57,10 @@ def _first_line(error: Exception) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """The JSON object in a file.
 
     Raises:
-        ModelError: missing, or not one.
+        ModelError: the file is missing, or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -74,11 +74,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sample_sigmas(folder: Path) -> tuple[float, ...] | None:
-    """The noise levels that make a folder a student: in its model_index.json where the stock class reads them there,
-    else in a file of their own. None: a teacher.
+    """The noise levels of a student's folder; None for a teacher.
+
+    They are in its model_index.json if the stock class reads them there, or else in a file of their own.
 
     Raises:
-        ModelError: no model_index.json, or a list that is none.
+        ModelError: there is no model_index.json, or the levels are not a list of numbers.
     """
     sigmas = read_json(folder / "model_index.json").get("sample_sigmas")
     beside = folder / SIGMAS_FILE
@@ -91,10 +92,10 @@ def sample_sigmas(folder: Path) -> tuple[float, ...] | None:
 
 
 def weight_files(part: Path, stem: str) -> list[Path]:
-    """The safetensors files of one part, all present and of the length that their headers say.
+    """The safetensors files of one part, after checking that all are there and have the length that their headers say.
 
     Raises:
-        ModelError: names the missing, torn or pickled file.
+        ModelError: a file is missing, incomplete or pickled. The message names it.
     """
     single, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -123,10 +124,10 @@ def _without_weights(part: Path, expected: Path) -> ModelError:
 
 
 def header_of(file: Path) -> dict[str, Mapping[str, Any]]:
-    """Name -> dtype, shape and offsets of every tensor in a safetensors file, once the file is known to be whole.
+    """Name -> dtype, shape and offsets of every tensor in a safetensors file, after checking that the file is complete.
 
     Raises:
-        ModelError: a torn download, a Git LFS pointer, or another format.
+        ModelError: an incomplete download, a Git LFS pointer, or another format.
     """
     size = file.stat().st_size
     with file.open("rb") as stream:

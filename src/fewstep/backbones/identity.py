@@ -1,8 +1,8 @@
 """Short hashes of what determines a conditioning: text encoder, processor and VAE.
 
-Read from the folder, so they cost no loading and do not depend on dtype or device. Weights are named by their header
-and by samples of their bytes, which tells any two trainings apart in milliseconds. How weights are cut into shards
-does not matter, nor do the fields of a config that only record who wrote it.
+They are read from the folder. So no model is loaded, and they do not depend on dtype or device. Weights are identified
+by their headers and by samples of their bytes, which distinguishes any two trainings in milliseconds. The hash does not
+depend on how weights are divided into files, or on config fields that only record who wrote them.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _CLERICAL = ("transformers_version", "torch_dtype", "dtype")
 
 
 def digest(pieces: Iterable[bytes]) -> str:
-    """16 hexadecimal digits of pieces, each taken with its length."""
+    """A hash of the pieces, as 16 hexadecimal digits. The length of each piece is part of it."""
     h = hashlib.blake2b(digest_size=8)
     for piece in pieces:
         h.update(len(piece).to_bytes(8, "little") + piece)
@@ -33,7 +33,7 @@ def digest(pieces: Iterable[bytes]) -> str:
 
 
 def config_identity(config: Mapping[str, Any]) -> bytes:
-    """A config without the fields that only record who wrote it, in one spelling."""
+    """A config in a canonical spelling, without the fields that only record who wrote it."""
     return json.dumps(_plain(config), sort_keys=True, default=str).encode()
 
 
@@ -44,7 +44,8 @@ def _plain(value: Any) -> Any:
 
 
 def part_identity(part: Path, stem: str) -> list[bytes]:
-    """A part with weights: its config, the names, dtypes and shapes of all tensors, samples of some."""
+    """The identity of a part with weights: its config, the names, dtypes and shapes of all tensors, and samples of
+    some."""
     tensors = {name: (file, entry) for file in weight_files(part, stem) for name, entry in header_of(file).items()}
     names = sorted(tensors)
     outline = [(name, tensors[name][1]["dtype"], tensors[name][1]["shape"]) for name in names]
@@ -69,13 +70,13 @@ def _sample(file: Path, entry: Mapping[str, Any]) -> bytes:
 
 
 def files_identity(part: Path) -> list[bytes]:
-    """A part without weights (processor, tokenizer): every file, by name and content."""
+    """The identity of a part without weights (processor, tokenizer): the names and contents of its files."""
     files = sorted(file for file in part.rglob("*") if file.is_file() and not file.name.startswith("."))
     return [piece for file in files for piece in (file.name.encode(), file.read_bytes())]
 
 
 def module_identity(module: nn.Module) -> list[bytes]:
-    """A module in memory: names and shapes of all tensors, samples of some."""
+    """The identity of a module in memory: the names and shapes of all tensors, and samples of some."""
     state = module.state_dict()
     outline = [(name, list(state[name].shape)) for name in sorted(state)]
     samples = [state[name].flatten()[:BYTES].to("cpu", torch.float32) for name in _spread(sorted(state))]
@@ -83,7 +84,8 @@ def module_identity(module: nn.Module) -> list[bytes]:
 
 
 def tokenizer_identity(tokenizer: Any) -> bytes:
-    """A fast tokenizer in memory, and its chat template. Padding and truncation are of its last call, not its own."""
+    """The identity of a fast tokenizer in memory, with its chat template. Padding and truncation are left out, because
+    they are those of its last call."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     kept = {key: value for key, value in content.items() if key not in ("padding", "truncation")}
     return json.dumps([kept, tokenizer.chat_template], sort_keys=True).encode()

@@ -1,8 +1,9 @@
-"""A frozen transformer in a byte a weight: the linear layers of its blocks as whole numbers with a scale.
+"""int8 weights for a frozen transformer: one byte for each weight in the linear layers of its blocks.
 
-For each output, W ~ scale w with w in -127 .. 127 and scale = max |W| / 127, so an element is off by at most scale / 2.
-A product takes W back to the dtype of its input; nothing learns here, the gradient goes through to the input.
-Embeddings, norms and what stands outside the blocks stay as they are: little memory, and every block's input.
+For each output row, W is about scale w, with w an integer in -127 .. 127 and scale = max |W| / 127. So an element is
+off by at most scale / 2. A product converts W back to the dtype of its input. The weights do not learn; the gradient
+flows through to the input. Embeddings, norms and layers outside the blocks stay as they are: they take little memory,
+and all blocks depend on them.
 """
 
 from typing import Any
@@ -17,13 +18,15 @@ LEVELS = 127
 
 
 class Int8Linear(nn.Linear):
-    """A frozen linear layer; still an nn.Linear, so that adapters find and wrap it. weight: int8 (out, in); scale:
-    (out,) in the dtype that the weight had."""
+    """A frozen linear layer with int8 weights. It is still an nn.Linear, so that adapters find and wrap it.
+
+    weight is int8, (out, in). scale is (out,), in the dtype that the weight had.
+    """
 
     scale: Tensor
 
     def __init__(self, linear: nn.Linear):
-        nn.Module.__init__(self)  # nn.Linear's own would make the weights once more
+        nn.Module.__init__(self)  # nn.Linear's __init__ would allocate the weights again
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight, scale = quantize(linear.weight.detach())
         self.weight = nn.Parameter(weight, requires_grad=False)
@@ -39,8 +42,12 @@ class Int8Linear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + bias. Keeps the bytes for backward and takes them back a second time there: autograd's own product would
-    keep the weights of every layer in full until then."""
+    """x W^T + bias, with a backward pass that keeps int8 weights.
+
+    The gradient in x is g W, so the backward pass needs W again. If autograd recorded the product of converted weights,
+    it would keep W in bf16 for every layer until then, and nothing would be saved. So only int8 weights and scale are
+    kept, and W is converted a second time. There is no gradient in W, scale and bias, because they are frozen.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
@@ -50,24 +57,29 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         weight, scale = ctx.saved_tensors
+        # dL/dx = dL/dy W
         return grads[0] @ dequantize(weight, scale, grads[0].dtype), None, None, None
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 (out, in) and the scale (out,) in the weight's dtype. Numbers are taken by the scale that is kept, so that
-    its own rounding adds no error."""
+    """int8 weights (out, in), and the scale (out,) in the weight's dtype.
+
+    The scale is rounded to its dtype before weights are divided by it. So its rounding adds no error.
+    """
+    # scale = max |W| / 127 for each row, w = round(W / scale)
     least = torch.finfo(weight.dtype).tiny  # a row of zeros
     scale = (weight.abs().amax(dim=1).float() / LEVELS).to(weight.dtype).clamp_min(least)
     return (weight.float() / scale.float()[:, None]).round().to(torch.int8), scale
 
 
 def dequantize(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """(out, in). Whole numbers up to 127 are exact in bfloat16, so an element is rounded once."""
+    """scale w, (out, in), in `dtype`. Integers up to 127 are exact in bfloat16, so each element is rounded once."""
     return weight.to(dtype).mul_(scale.to(dtype)[:, None])
 
 
 def to_int8(transformer: nn.Module) -> None:
-    """Every linear layer of the blocks, in place, one after another: never two copies of more than one."""
+    """Replaces every linear layer of the blocks by its int8 form, in place. This is done one layer after another, so
+    that only one exists twice at a time."""
     for block in blocks(transformer):
         for path, layer in list(block.named_modules()):
             if type(layer) is nn.Linear:

@@ -1,9 +1,10 @@
-"""Where image slots stand in the sequence of the text encoder.
+"""The positions of image slots in the sequence of the text encoder.
 
-A Qwen3-VL sequence holds one slot for each 2 x 2 group of a reference's latent tokens. The transformer overwrites what
-stands there with the latents themselves, so only text is worth keeping; the layout says where the slots were.
+A Qwen3-VL sequence holds one slot for each 2 x 2 group of a reference's latent tokens. The transformer replaces the
+embeddings at slots by the latents themselves. So only text positions are stored, and the layout says where the slots
+were.
 
-Shapes: S positions, text and slots.
+Shapes: S positions, both text and slots.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ TOKENS_PER_SLOT = 4  # latent tokens of an image slot
 
 
 def slot_count(grid: TokenGrid) -> int:
-    """Image slots that a picture of rows x columns latent tokens takes; both are even."""
+    """The number of image slots of a picture of rows x columns latent tokens. Both must be even."""
     rows, columns = grid
     assert rows % 2 == columns % 2 == 0, grid
     return rows * columns // TOKENS_PER_SLOT

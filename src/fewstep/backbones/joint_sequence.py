@@ -1,11 +1,13 @@
-"""The forward of Qwen-Image 2.1 for a sequence that is known on the host.
+"""The forward of Qwen-Image 2.1 for a sequence whose layout is known on the host.
 
-The stock forward reads the layout of its sequence off a mask on the device, which waits for all work before it several
-times in each call: `repeat_interleave`, indexing by masks, a sum as a number, a list for the segments. Our layouts are
-values on the host, so here the sequence is put together from its pieces, and what depends on the layout alone - rotary
-positions, segments, which tokens are the target's - is made once for each layout and kept. With a cached prefix only
-the target is taken in. The stock blocks do the work, under the stock module's own call, so hooks on it still run; the
-contract tests hold this to the stock forward.
+The stock forward reads the layout of its sequence from a mask on the device. For that the host waits for the device
+several times in each call (`repeat_interleave`, indexing by masks, a sum as a Python number, the list of segments). A
+GPU then runs out of queued work. Our layouts are values on the host already. So here the sequence is assembled from its
+pieces. What depends on the layout alone is computed once for each layout and kept: rotary positions, segments, and
+which tokens are the target's. With a cached prefix only the target's tokens are computed.
+
+The stock blocks are used, and they run under the stock module's own call, so hooks on it still run. Contract tests
+compare the results with those of the stock forward.
 
 Shapes: B batch, L text positions, C text channels, S tokens of the joint sequence, D latent channels.
 """
@@ -33,8 +35,18 @@ Segment = tuple[int, int, bool]  # first token, end, whether it is text
 
 @dataclass(frozen=True)
 class JointSequence:
-    """One sequence. cuts: text positions between which the references stand, one more than there are references, with 0
-    before; segments: runs of text, and references, up to the target; rotary_SE complex."""
+    """What depends on the layout of a sequence alone.
+
+    The sequence is text with the references in their slots, then the target.
+
+    Args:
+        cuts: the text positions at which references are inserted, with 0 in front and the text's length at the end.
+            Between two neighbours is a piece of text.
+        segments: the pieces of text and the references, up to the target.
+        prefix_tokens: the number of tokens in front of the target.
+        is_target_S: True at the target's tokens.
+        rotary_SE: the rotary embedding of each token, complex.
+    """
 
     cuts: tuple[int, ...]
     segments: tuple[Segment, ...]
@@ -47,9 +59,11 @@ class JointSequence:
 def build_joint_sequence(
     layout: Layout, texts: int, target: TokenGrid, theta: int, axes: tuple[int, ...], device: torch.device
 ) -> JointSequence:
-    """The sequence of `texts` text positions, the layout's references and a target, which may be (0, 0): none.
+    """The sequence of `texts` text positions, the references of the layout, and a target.
 
-    theta, axes: of the rotary embedding.
+    Args:
+        target: rows and columns of its tokens; (0, 0) means that there is none, to compute the prefix alone.
+        theta, axes: the parameters of the rotary embedding.
     """
     assert len(layout.slots) == len(layout.references), "a layout with references says where their slots are"
     cuts = (0, *layout.slots, texts)
@@ -93,9 +107,13 @@ def forward_joint(
     cache: QwenImage21KVCache | None = None,
     mode: Literal["extract", "cached"] | None = None,
 ) -> Tensor:
-    """The transformer's answer at the target's tokens, (B, N, D); N may be 0 where only the cache is wanted.
+    """The transformer's output at the target's tokens, (B, N, D). N is 0 if only the cache is wanted.
 
-    mask_BL: None where no text is padded.
+    Args:
+        mask_BL: True at valid text positions; None if no text is padded.
+        layout: the references, and where their slots are.
+        target: rows and columns of the target's tokens.
+        cache, mode: "extract" writes keys and values of text and references into the cache; "cached" reads them.
     """
     rope = transformer.pos_embed
     joint = build_joint_sequence(layout, text_BLC.shape[1], target, rope.theta, tuple(rope.axes_dim), target_BND.device)
@@ -114,13 +132,13 @@ def forward_joint(
 
 
 def _install(transformer: Any) -> None:
-    """Give this module a forward that knows both kinds of call; deep copies of it get their own."""
+    """Gives this module a forward that accepts both kinds of call. A deep copy of the module gets its own."""
     if "forward" not in vars(transformer):
         transformer.forward = MethodType(_dispatch, transformer)
 
 
 def _dispatch(self: Any, *given: Any, joint: JointSequence | None = None, **named: Any) -> Any:
-    """The stock forward for stock arguments."""
+    """Calls the stock forward for stock arguments, and ours if a joint sequence is given."""
     return type(self).forward(self, *given, **named) if joint is None else _forward(self, joint, **named)
 
 
@@ -135,14 +153,14 @@ def _forward(
     kv_cache: QwenImage21KVCache | None,
     kv_cache_mode: str | None,
 ) -> Tensor:
-    """As the stock forward, without its questions to the device."""
+    """The same computation as the stock forward, without making the host wait for the device."""
     cached, causal = kv_cache_mode == "cached", self.config.causal_condition
     if cached:
         x_BSD, first = self.img_in(hidden_states), joint.prefix_tokens
     else:
         x_BSD, first = _together(self, joint, hidden_states, references_BRD, encoder_hidden_states), 0
     t = timestep.to(x_BSD.dtype)
-    if causal:  # one row more, t = 0, which text and references are modulated from
+    if causal:  # one more row with t = 0: text and references are modulated by it, so they do not depend on t
         t = torch.cat([t, t.new_zeros(1)])
     temb = self.time_text_embed(t, x_BSD)
     modulation, is_target_S = self.modulation(temb), joint.is_target_S[first:] if causal else None
@@ -153,7 +171,7 @@ def _forward(
         valid_BS[:, None, None, :] if cached and valid_BS is not None else None,
         is_target_S,
     )
-    written = slice(None) if kv_cache_mode == "extract" else None  # a number in it would be one compiled block each
+    written = slice(None) if kv_cache_mode == "extract" else None  # with a number in it, each would be compiled anew
     segments = None if cached else list(joint.segments)
     for number, block in enumerate(self.transformer_blocks):
         layer = None if kv_cache is None else kv_cache.get_layer(number)
@@ -171,7 +189,7 @@ def _forward(
 def _together(
     self: Any, joint: JointSequence, target_BND: Tensor, references_BRD: Tensor | None, text_BLC: Tensor
 ) -> Tensor:
-    """Text with the references where their slots are, then the target: (B, S, width)."""
+    """The embedded sequence: text with the references in their slots, then the target. (B, S, width)."""
     text = self.txt_in(text_BLC)
     if references_BRD is None:
         return torch.cat([text, self.img_in(target_BND)], dim=1)
@@ -180,8 +198,8 @@ def _together(
 
 
 def _alternating(joint: JointSequence, text: Tensor, images: Tensor) -> list[Tensor]:
-    """Pieces along the second axis: text up to a cut, the reference that stands there, ..; what is left of `images` is
-    the target."""
+    """The pieces of the sequence, cut along the second axis: text up to a cut, the reference inserted there, and so on.
+    The last piece is the rest of `images`, which is the target."""
     references = [end - start for start, end, is_text in joint.segments if not is_text]
     pieces, done = [], 0
     for number, (start, end) in enumerate(pairwise(joint.cuts)):
@@ -192,6 +210,6 @@ def _alternating(joint: JointSequence, text: Tensor, images: Tensor) -> list[Ten
 
 
 def _valid(joint: JointSequence, mask_BL: Tensor) -> Tensor:
-    """Which keys of the joint sequence count, (B, S): all but padded text."""
+    """Which keys of the sequence are valid, (B, S): all except padded text."""
     images = mask_BL.new_ones(len(mask_BL), len(joint.is_target_S) - mask_BL.shape[1])
     return torch.cat(_alternating(joint, mask_BL, images), dim=1)

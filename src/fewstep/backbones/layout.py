@@ -1,4 +1,4 @@
-"""The shape of a sample's sequence, as numbers: without torch, so that what only plans can know it."""
+"""The layout of a sample's sequence, as Python numbers: without torch, so that code that only plans can use it."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,19 @@ TokenGrid = tuple[int, int]  # rows, columns of latent tokens
 
 @dataclass(frozen=True)
 class Layout:
-    """The shape of one sample's sequence. A batch has one layout: these models read it from their first row only,
-    and silently accept a batch of mixed ones."""
+    """The layout of one sample's sequence.
+
+    All samples of a batch have one layout. These models read it from their first row only, and would accept a mixed
+    batch without any error.
+
+    Args:
+        target: rows and columns of the target's latent tokens.
+        references: the same of each reference.
+        slots: for each reference, the number of text positions before its image slots.
+
+    Raises:
+        LayoutError: references in a text-to-image sample, or slots that do not fit the references.
+    """
 
     task: Task
     target: TokenGrid

@@ -1,10 +1,10 @@
-"""LPIPS (Zhang et al., arXiv 1801.03924): how far apart two pictures look, on the features of an AlexNet.
+"""LPIPS (Zhang et al., arXiv 1801.03924): a perceptual distance of two pictures, on the features of an AlexNet.
 
-    d(x, y) = sum over layers l of mean over places of w_l . (fx_l / |fx_l| - fy_l / |fy_l|)^2
+    d(x, y) = sum over layers l of mean over places of w_l . (fx_l / |fx_l| - fy_l / |fy_l|)^2    [eq. 1]
 
-fx_l are the outputs of the five rectified convolutions, made unit length over channels at every place, and w_l >= 0 the
-published weights. The folder holds config.json {"model_type": "lpips"} and model.safetensors: AlexNet's convolutions by
-torchvision's names (features.0.weight ...), and the published layers (lin0.model.1.weight ...).
+fx_l are the outputs of the five rectified convolutions, with unit length over channels at every place. w_l >= 0 are the
+published weights. The folder holds config.json {"model_type": "lpips"} and model.safetensors. The latter has AlexNet's
+convolutions by torchvision's names (features.0.weight ...), and the published layers (lin0.model.1.weight ...).
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ SMALLEST = 63  # px: a smaller picture has nothing left at the last layer
 
 
 class Lpips:
-    """Distances of pictures; 0 between equal ones."""
+    """Computes distances of pictures. The distance of equal pictures is 0."""
 
     def __init__(self, folder: Path, device: torch.device):
         """
@@ -51,7 +51,8 @@ class Lpips:
 
     @torch.no_grad()
     def distance(self, a: Image.Image, b: Image.Image) -> float:
-        """Symmetric. `b` is resampled to the size of `a` where they differ; both up to 63 px where they are smaller."""
+        """The distance of two pictures. If their sizes differ, `b` is resampled to the size of `a`. Sides below 63 px
+        are enlarged to 63 px. For pictures of one size it is symmetric."""
         size = (max(SMALLEST, a.width), max(SMALLEST, a.height))
         pairs = zip(self._features(a, size), self._features(b, size), strict=True)
         return float(sum((((x - y) ** 2) * self._lin(layer)).sum(1).mean() for layer, (x, y) in enumerate(pairs)))
@@ -60,7 +61,7 @@ class Lpips:
         return self._weights[f"lin{layer}.model.1.weight"]
 
     def _features(self, image: Image.Image, size: tuple[int, int]) -> list[Tensor]:
-        """Of the five layers, (1, C, H, W), unit length over C."""
+        """The features of the five layers, each (1, C, H, W), with unit length over C."""
         rgb = image.convert("RGB")
         rgb = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BICUBIC)
         x = torch.from_numpy(np.asarray(rgb).astype(np.float32)).permute(2, 0, 1)[None].to(self.device) / 127.5 - 1
@@ -75,7 +76,7 @@ class Lpips:
 
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Every tensor's name and shape."""
+    """The name and shape of every tensor that the folder must have."""
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, (name, before, after, kernel, *_) in enumerate(LAYERS):
         shapes[f"features.{name}.weight"] = (after, before, kernel, kernel)

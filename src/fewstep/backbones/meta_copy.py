@@ -1,4 +1,4 @@
-"""A module without its weights: what a process is given that holds only a part of them, or takes them from another."""
+"""Copies of modules without weights, for processes that hold only a shard of them, or get them from another process."""
 
 import copy
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def meta_copy(transformer: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """The same module with its parameters on the meta device, and its buffers as they are. dtype: of both."""
+    """A copy of the module with parameters on the meta device, and with real buffers. dtype: of both, if given."""
     empty: dict[int, object] = {
         id(p): nn.Parameter(torch.empty_like(p, dtype=dtype, device="meta"), p.requires_grad)
         for p in transformer.parameters()
@@ -16,7 +16,7 @@ def meta_copy(transformer: nn.Module, dtype: torch.dtype | None = None) -> nn.Mo
 
 
 def materialise(module: nn.Module, device: torch.device) -> None:
-    """Memory for its parameters, whose values are then anything; buffers keep theirs."""
+    """Allocates the module's parameters on a device. Their values are arbitrary. Buffers keep their values."""
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     module.to_empty(device=device)
     for name, buffer in module.named_buffers():
@@ -24,10 +24,10 @@ def materialise(module: nn.Module, device: torch.device) -> None:
 
 
 def buffer_copies(transformer: nn.Module, dtype: torch.dtype | None) -> dict[int, object]:
-    """A deep copy's memory of buffers: copies, in `dtype` where they are numbers with a point."""
+    """Copies of all buffers by id, as `copy.deepcopy` takes them. Floats are converted to `dtype` if it is given."""
     return {id(b): cast_copy(b, dtype or b.dtype) for b in transformer.buffers()}
 
 
 def cast_copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """In `dtype`, whole numbers as they are."""
+    """A copy in `dtype`; integers keep theirs."""
     return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)

@@ -1,7 +1,7 @@
-"""What families of stock diffusers pipelines have in common: found whole, loaded, put away, named for the store.
+"""What all families of stock diffusers pipelines share: checking folders, loading, releasing parts, fingerprints.
 
-A family adds what is its own: the forward, the layout of a sequence, how pictures become references. Source of every
-convention is the stock pipeline itself; the contract tests hold each family to its pipeline's own call.
+A family adds what is specific to it: the forward, the layout of a sequence, how pictures become references. All
+conventions are those of the stock pipeline, and contract tests compare each family with its pipeline's own call.
 """
 
 import copy
@@ -55,8 +55,11 @@ attention.install()
 
 
 class PipelineBackbone(Backbone):
-    """`pipeline` is None where only the transformer was loaded, `folder` where it was made in memory. Every module
-    arrives frozen and in eval mode; who trains one opens what it trains."""
+    """A family whose work is done by stock diffusers classes.
+
+    `pipeline` is None if only the transformer was loaded. `folder` is None if the model was made in memory. All modules
+    are frozen and in eval mode. Whoever trains a module sets requires_grad on what it trains.
+    """
 
     pipelines: ClassVar[Mapping[str, Any]]  # stock class by the name that a model_index.json gives it
     transformer_class: ClassVar[Any]
@@ -78,8 +81,12 @@ class PipelineBackbone(Backbone):
         source: str = "memory",
         folder: Path | None = None,
     ):
-        """transformer: None for a model that encodes and decodes only; `folder` then tells its config. index: the
-        content of model_index.json."""
+        """
+        Args:
+            transformer: None for a model that only encodes and decodes. Its config is then read from `folder`.
+            scheduler: the config of the stock scheduler.
+            index: the content of model_index.json.
+        """
         self._transformer = transformer
         if transformer is not None:
             self._config: Mapping[str, Any] = transformer.config
@@ -108,15 +115,15 @@ class PipelineBackbone(Backbone):
         parts: Parts = "all",
         int8: bool = False,
     ) -> Self:
-        """From a folder or a hub id, safetensors only.
+        """Loads a model from a folder or a hub id. Weights must be safetensors.
 
         Args:
-            parts: all; the encoder: text encoder, processor and VAE; the decoder: transformer and VAE; the transformer.
-            int8: the transformer's blocks in a byte a weight, made so before anything is on the device.
+            parts: all; encoder: text encoder, processor and VAE; decoder: transformer and VAE; transformer.
+            int8: convert the transformer's blocks to int8 weights before anything is moved to the device.
 
         Raises:
-            ModelError: the folder is incomplete or its weights are pickled. Checked before any weight is read.
-            EnvironmentRefused: the device or the dtype is not to be had here.
+            ModelError: the folder is incomplete or its weights are pickled. This is checked before any weight is read.
+            EnvironmentRefused: the device or the dtype is not available here.
         """
         device = check_device(dtype, device)
         folder = folder_of(source)
@@ -137,10 +144,10 @@ class PipelineBackbone(Backbone):
 
     @classmethod
     def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
-        """The folder's model_index.json, once every file that loading needs is known to be there and whole.
+        """The folder's model_index.json, after checking that every file needed for loading is there and complete.
 
         Raises:
-            ModelError: another family, or names the file that is missing, torn or pickled.
+            ModelError: another family, or a file is missing, incomplete or pickled. The message names it.
         """
         index = read_json(folder / "model_index.json")
         name = str(index.get("_class_name"))
@@ -158,17 +165,17 @@ class PipelineBackbone(Backbone):
 
     @classmethod
     def _config_in(cls, folder: Path) -> dict[str, Any]:
-        """The transformer's config in a model folder; what the file does not say has the stock class's default.
+        """The transformer's config in a model folder, with the stock class's defaults for what the file leaves out.
 
         Raises:
-            ModelError: it is missing or torn.
+            ModelError: it is missing or cannot be read.
         """
         defaults = signature(cls.transformer_class.__init__).parameters.items()
         return {name: p.default for name, p in defaults} | read_json(folder / "transformer" / "config.json")
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, source: str = "memory", folder: Path | None = None) -> Self:
-        """Around a stock pipeline, whose modules are used as they are."""
+        """A model around a stock pipeline, whose modules are used without copying."""
         pipeline.set_progress_bar_config(disable=True)
         index = dict(pipeline.config) | {"_class_name": type(pipeline).__name__}
         return cls(pipeline.transformer, pipeline.scheduler.config, index, pipeline, source, folder)
@@ -181,10 +188,10 @@ class PipelineBackbone(Backbone):
         dtype: torch.dtype = torch.bfloat16,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """The transformer of a config ({} is the stock class's own) with random weights: to measure memory and speed
-        with."""
+        """A model with random weights, to measure memory and speed. config: of its transformer; {} means the defaults
+        of the stock class."""
         defaults = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)  # made in its dtype: in float32 first it would need twice the memory
+        torch.set_default_dtype(dtype)  # made in its dtype at once: float32 first would take twice the memory
         try:
             with check_device(dtype, device):
                 transformer = cls.transformer_class.from_config(dict(config))
@@ -192,38 +199,43 @@ class PipelineBackbone(Backbone):
             torch.set_default_dtype(defaults)
         return cls(transformer, scheduler or {}, source="random")
 
-    # ---- what its stock pipeline is to be asked
+    # ---- how its stock pipeline is called
 
     @classmethod
     def default_sampling(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
-        """Guidance and steps that the makers sample with, by the model_index.json."""
+        """The guidance and the number of steps that the makers sample with. index: the model_index.json."""
         return cls.default_guidance, cls.default_steps
 
     @classmethod
     def max_references_of(cls, index: Mapping[str, Any]) -> int:
-        """How many references an edit may have, by the model_index.json; 0: the model draws from text alone."""
+        """How many references an edit may have; 0 if the model cannot edit. index: the model_index.json."""
         return cls.max_references
 
     @classmethod
     def task_pipelines(cls, pipeline: str) -> dict[Task, str]:
-        """The stock class that answers each task of a model of this pipeline class."""
+        """The stock class to call for each task of a model of this pipeline class."""
         return {"t2i": pipeline, "edit": pipeline}
 
     @classmethod
     def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
-        """What the stock call of a student must be told beside prompt, pictures and size (height, width)."""
+        """The arguments that the stock call of a student needs beside prompt, pictures and size.
+
+        size: height and width in px.
+        """
         return {"num_inference_steps": steps}
 
     @classmethod
     def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
-        """The same of a base with a student's LoRA and scheduler on it, whose folder does not say that it is one."""
+        """The same for a base with a student's LoRA and scheduler. Its folder does not contain the grid, so the call
+        must."""
         return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
 
     # ---- its parts
 
     @property
     def transformer(self) -> Any:  # type: ignore[override]  # of the contract it is an attribute; nobody sets this one
-        """
+        """The transformer.
+
         Raises:
             ModelError: it was not loaded.
         """
@@ -234,7 +246,7 @@ class PipelineBackbone(Backbone):
         return self._transformer
 
     def decode(self, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
-        """Pictures of packed clean latents, with the channels that the pipeline gives them."""
+        """Pictures of packed clean latents, with the channels of the pipeline's output."""
         processor = self._require_pipeline("decode latents").image_processor
         return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
 
@@ -244,7 +256,7 @@ class PipelineBackbone(Backbone):
 
     @abstractmethod
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
-        """The VAE's answer (B, channels, H, W) in [-1, 1]."""
+        """The VAE's output (B, channels, H, W) in [-1, 1]."""
 
     @contextmanager
     def vae_on_device(self) -> Iterator[None]:
@@ -260,7 +272,7 @@ class PipelineBackbone(Backbone):
             vae.to(home)
 
     def release_encoder(self) -> None:
-        """The text encoder goes, the VAE moves to the CPU; a fingerprint taken from modules is remembered."""
+        """Drops the text encoder and moves the VAE to the CPU. The fingerprint is kept, as it may need the encoder."""
         if self.pipeline is None:
             return
         self._fingerprint = self.fingerprint()
@@ -302,8 +314,11 @@ class PipelineBackbone(Backbone):
         return pipeline
 
     def fingerprint(self) -> str:
-        """Of text encoder, processor and VAE: from the folder where there is one, so that a run that loads only the
-        transformer finds its store; else from the modules."""
+        """The fingerprint of text encoder, processor and VAE.
+
+        It is read from the folder if there is one. So a run that loads only the transformer finds its store as well.
+        A model without a folder is identified by its modules.
+        """
         if self._fingerprint is not None:
             return self._fingerprint
         if self.folder is not None:
@@ -315,10 +330,10 @@ class PipelineBackbone(Backbone):
 
     @classmethod
     def fingerprint_in(cls, folder: Path) -> str:
-        """That of a folder's model, no weight loaded.
+        """The fingerprint of the model in a folder, without loading a weight.
 
         Raises:
-            ModelError: a file of text encoder, processor or VAE is missing or torn.
+            ModelError: a file of text encoder, processor or VAE is missing or incomplete.
         """
         parts = part_identity(folder / "text_encoder", TRANSFORMERS) + part_identity(folder / "vae", DIFFUSERS)
         for part in preprocessors(cls.pipelines[read_json(folder / "model_index.json")["_class_name"]]):
@@ -331,19 +346,20 @@ class PipelineBackbone(Backbone):
 
     @abstractmethod
     def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
-        """What a pipeline in memory splits text and prepares pictures with."""
+        """The identity of what a pipeline in memory tokenises text and prepares pictures with."""
 
 
 def preprocessors(pipeline_class: Any) -> tuple[str, ...]:
-    """The parts without weights that a stock pipeline is made of."""
+    """The parts without weights that a stock pipeline needs."""
     asked = signature(pipeline_class.__init__).parameters
     return tuple(part for part in PREPROCESSORS if part in asked)
 
 
 def _check_preprocessor(part: Path) -> None:
-    """
+    """Checks that the files of a tokenizer or processor are there.
+
     Raises:
-        ModelError: names the file that is missing.
+        ModelError: one is missing. The message names it.
     """
     read_json(part / "tokenizer_config.json")
     if (part / "tokenizer.json").is_file():
@@ -356,5 +372,5 @@ def _check_preprocessor(part: Path) -> None:
 
 
 def untyped(transformer: nn.Module) -> Any:
-    """The same module, for attributes that the type nn.Module does not know."""
+    """The same module, typed as Any, for attributes that the type nn.Module does not have."""
     return transformer

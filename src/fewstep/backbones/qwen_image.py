@@ -1,11 +1,13 @@
 """Qwen-Image, 20 B: text to image and edits with 1 to 3 references by one transformer.
 
-A folder of Qwen-Image or -2512 (QwenImagePipeline) draws from text; one of Qwen-Image-Edit-2509 or -2511
-(QwenImageEditPlusPipeline) edits, and draws from text as well: the sequence of a text-to-image sample is that of an
-edit without references. Each task's prompts are encoded by its own pipeline's template; in edits the text encoder sees
-the references, so its image positions are text positions here, and are stored. Attention is not causal: there is no
-prefix.
-Source of all conventions: the two pipelines of diffusers 0.42; the contract tests hold us to their own calls.
+A folder of Qwen-Image or -2512 (QwenImagePipeline) does text to image. One of Qwen-Image-Edit-2509 or -2511
+(QwenImageEditPlusPipeline) edits, and does text to image as well: the sequence of a text-to-image sample is that of an
+edit without references. The prompts of each task are encoded with the template of its own pipeline. In edits the text
+encoder sees the references, so its image positions count as text positions here, and are stored. Attention is not
+causal, so there is no prefix.
+
+All conventions are those of the two pipelines in diffusers 0.42, and contract tests compare the results with their own
+calls.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +41,7 @@ MAX_TEXT = 512  # positions of a prompt that the text-to-image pipeline's call k
 
 
 class QwenImage(PipelineBackbone):
-    """The family."""
+    """The family Qwen-Image, 20 B."""
 
     family: ClassVar[str] = "qwen-image"
     pipelines: ClassVar[Mapping[str, Any]] = {DRAWS: QwenImagePipeline, EDITS: QwenImageEditPlusPipeline}
@@ -99,7 +101,7 @@ class QwenImage(PipelineBackbone):
         return None
 
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
-        """Even steps through the scheduler's shift, dynamic in the teachers."""
+        """Even steps, moved by the scheduler's shift. Teachers have a dynamic shift."""
         return SigmaGrid.of_scheduler(self._scheduler, steps, target[0] * target[1])
 
     # ---- encoding and decoding
@@ -126,7 +128,7 @@ class QwenImage(PipelineBackbone):
         return [Conditioning(*encoded, layout, latents) for encoded in texts]
 
     def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """In steps of 32 px, as references are."""
+        """The shape of the last reference at this area, in steps of 32 px, as for references."""
         return _at_area(references[-1], area)
 
     @torch.no_grad()
@@ -137,7 +139,7 @@ class QwenImage(PipelineBackbone):
 
     @torch.no_grad()
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
-        """The VAE's answer (B, 3, H, W) in [-1, 1]."""
+        """The VAE's output (B, 3, H, W) in [-1, 1]."""
         pipeline = self._require_pipeline("decode latents")
         vae, (rows, columns) = pipeline.vae, target
         side = self.pixels_per_token
@@ -147,7 +149,7 @@ class QwenImage(PipelineBackbone):
         return vae.decode(latents, return_dict=False)[0][:, :, 0]
 
     def _prompts(self, pipeline: Any, prompts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
-        """Text (1, L, C) and mask (1, L) of each prompt in the text-to-image template."""
+        """Text (1, L, C) and mask (1, L) of each prompt, with the text-to-image template."""
         device = pipeline.text_encoder.device
         embeds_BLC, mask_BL = _drawing(pipeline).encode_prompt(list(prompts), device, max_sequence_length=MAX_TEXT)
         mask_BL = embeds_BLC.new_ones(embeds_BLC.shape[:2]) if mask_BL is None else mask_BL
@@ -156,19 +158,21 @@ class QwenImage(PipelineBackbone):
     def _instructions(
         self, pipeline: Any, prompts: Sequence[str], images: Sequence[Image.Image]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Text (1, L, C), image positions among it, and mask (1, L) of each prompt in the edit template. The pipeline
-        takes one prompt at a time."""
+        """Text (1, L, C) with its image positions, and mask (1, L), of each prompt, with the edit template.
+
+        The pipeline accepts one prompt at a time.
+        """
         device = pipeline.text_encoder.device
         seen = [self._seen(pipeline, image) for image in images]
         return [_whole(pipeline.encode_prompt([prompt], seen, device)[0]) for prompt in prompts]
 
     def _seen(self, pipeline: Any, image: Image.Image) -> Image.Image:
-        """What the text encoder sees of a reference."""
+        """A reference as the text encoder sees it."""
         height, width = _at_area(image, pipeline_qwenimage_edit_plus.CONDITION_IMAGE_SIZE)
         return pipeline.image_processor.resize(image.convert("RGB"), height, width)
 
     def _latents(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        """The mode of the VAE's posterior, normalised and packed, (1, N, D)."""
+        """Clean latents (1, N, D) of a picture: the mode of the VAE's posterior, normalised and packed."""
         pipeline, (height, width) = self._require_pipeline("encode pictures"), size
         vae = pipeline.vae
         pixels = pipeline.image_processor.preprocess(image, height, width)[:, :, None]
@@ -197,8 +201,10 @@ class QwenImage(PipelineBackbone):
 
 
 def reference_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of a reference: its own shape at 1024 x 1024 px, in steps of 32 px, whatever the target's size
-    is. An edit whose target has another area than that changes scale against its reference."""
+    """(height, width) in px of a reference: its own shape at an area of 1024 x 1024 px, in steps of 32 px.
+
+    The target's size has no influence. If the target has another area, an edit changes its scale against the reference.
+    """
     return _at_area(image, pipeline_qwenimage_edit_plus.VAE_IMAGE_SIZE)
 
 
@@ -208,7 +214,7 @@ def _at_area(image: Image.Image, area: int) -> tuple[int, int]:
 
 
 def _drawing(pipeline: Any) -> Any:
-    """The text-to-image pipeline over the same parts: its template is another than the edit pipeline's."""
+    """The text-to-image pipeline over the same parts. Its prompt template differs from that of the edit pipeline."""
     if isinstance(pipeline, QwenImagePipeline):
         return pipeline
     names = ("scheduler", "vae", "text_encoder", "tokenizer", "transformer")
@@ -216,5 +222,5 @@ def _drawing(pipeline: Any) -> Any:
 
 
 def _whole(text_1LC: Tensor) -> tuple[Tensor, Tensor]:
-    """A text with the mask of nothing padded."""
+    """A text, and a mask that is True everywhere: nothing is padded."""
     return text_1LC, text_1LC.new_ones(text_1LC.shape[:2], dtype=torch.bool)

@@ -1,8 +1,9 @@
 """Qwen-Image 2.1: text to image and edits with 1 to 10 references in one block-causal transformer.
 
-The stock diffusers classes do the work; this file speaks the contract of `backbone.py` to them. Text and reference
-tokens are modulated from t = 0 and never attend to the target (`causal_condition`), so their keys and values serve
-every t. Source of all conventions: QwenImage21Pipeline of diffusers 0.42; the contract tests hold us to its own call.
+The stock diffusers classes do the work; this file adapts them to the interface in `backbones/backbone.py`. Text and
+reference tokens are modulated with t = 0 and never attend to the target (`causal_condition`). So their keys and values
+are the same at every t, and can be computed once (`Prefix`). All conventions are those of QwenImage21Pipeline in
+diffusers 0.42, and contract tests compare the results with its own call.
 """
 
 import math
@@ -41,16 +42,18 @@ SETTLED = 8  # rounds; two do for every shape that was tried
 
 
 def reference_resolution(size: tuple[int, int]) -> int:
-    """The pipeline's `output_resolution` that resizes references to the target's area, size being (height, width).
+    """The value of the pipeline's `output_resolution` that resizes references to the target's area.
 
-    A reference of the target's shape then gets exactly the target's size; with any other value the two grids differ
-    and edits shift. Pass the same number to a stock pipeline when sampling at sizes that are not square.
+    A reference of the target's shape then gets exactly the target's size. With any other value the two grids differ,
+    and edits are shifted. Pass the same value to a stock pipeline when sampling at sizes that are not square.
+
+    size: height and width of the target in px.
     """
     return round(math.sqrt(size[0] * size[1]))
 
 
 class QwenImage21(PipelineBackbone):
-    """The family."""
+    """The family Qwen-Image 2.1."""
 
     family: ClassVar[str] = "qwen-image-2.1"
     pipelines: ClassVar[Mapping[str, Any]] = {"QwenImage21Pipeline": QwenImage21Pipeline}
@@ -70,7 +73,7 @@ class QwenImage21(PipelineBackbone):
 
     @classmethod
     def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
-        """References at the target's area; the folder itself says the steps."""
+        """References are resized to the target's area. The number of steps is in the folder itself."""
         return {"output_resolution": reference_resolution(size)}
 
     @classmethod
@@ -93,7 +96,7 @@ class QwenImage21(PipelineBackbone):
     def prefix(self, transformer: nn.Module, cond: Conditioning) -> Prefix | None:
         """Keys and values of text and references; None for a model without `causal_condition`.
 
-        They see neither the target nor t, so they are extracted without one.
+        They depend neither on the target nor on t, so they are computed with an empty target.
         """
         if not untyped(transformer).config.causal_condition:
             return None
@@ -128,8 +131,8 @@ class QwenImage21(PipelineBackbone):
         )
 
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
-        """The pipeline's own grid: its `sample_sigmas` where there are so many, else even steps; either goes through
-        the scheduler's shift."""
+        """The pipeline's own grid: its `sample_sigmas` if there are as many as `steps`, or else even steps. The
+        scheduler's shift is applied to either."""
         tokens = target[0] * target[1]
         sample_sigmas = self._index.get("sample_sigmas")
         if sample_sigmas is None or len(sample_sigmas) != steps:
@@ -173,8 +176,11 @@ class QwenImage21(PipelineBackbone):
         return [Conditioning(text, text.new_ones(text.shape[:2], dtype=torch.bool), layout, latents) for text in texts]
 
     def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """The size at which the reference gets the same one: it is brought to the target's area, which rounding to 32
-        px has moved, and so may be rounded otherwise."""
+        """A size at which the last reference gets exactly the size of the target.
+
+        The reference is resized to the target's area. But the target's sides were rounded to 32 px, which changes that
+        area, so the reference may be rounded to other sides. Repeating this settles after two rounds.
+        """
         width, height, _ = calculate_dimensions(area, references[-1].width / references[-1].height)
         size = height, width
         for _ in range(SETTLED):
@@ -198,14 +204,14 @@ class QwenImage21(PipelineBackbone):
 
     @torch.no_grad()
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
-        """The VAE's answer (B, 4, H, W) in [-1, 1]."""
+        """The VAE's output (B, 4, H, W) in [-1, 1]."""
         vae = self._require_pipeline("decode latents").vae
         mean, std = self._statistics(vae.device, vae.dtype)
         latents = x0_BND.transpose(1, 2).unflatten(2, target)[:, :, None].to(vae.device, vae.dtype)
         return vae.decode(latents * std + mean, return_dict=False)[0][:, :, 0]
 
     def _reference_size(self, image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of a reference: its own shape at the target's area, in steps of 32 px."""
+        """(height, width) in px of a reference: its own shape at the target's area, in steps of 32 px."""
         width, height, _ = calculate_dimensions(reference_resolution(size) ** 2, image.width / image.height)
         return height, width
 
@@ -213,12 +219,12 @@ class QwenImage21(PipelineBackbone):
         return self.layout_grid(self._reference_size(image, size))
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """What the text encoder sees of a reference."""
+        """A reference as the text encoder sees it."""
         height, width = self._reference_size(image, size)
         return self._require_pipeline("encode pictures").image_processor.resize(image.convert("RGBA"), height, width)
 
     def _latents(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        """What the transformer sees of a reference: the mode of the VAE's posterior, normalised, (1, N, D)."""
+        """Clean latents (1, N, D) of a reference: the mode of the VAE's posterior, normalised."""
         pipeline = self._require_pipeline("encode pictures")
         height, width = self._reference_size(image, size)
         pixels = pipeline.image_processor.preprocess(image.convert("RGBA"), height, width)[:, :, None]
@@ -237,8 +243,11 @@ class QwenImage21(PipelineBackbone):
 
 
 def _filled(prefix: Prefix) -> QwenImage21KVCache:
-    """A fresh stock cache for one forward. A recomputation under gradient checkpointing writes into the cache that it
-    was extracted into; nothing reads that one again."""
+    """A fresh stock cache with the prefix's keys and values, for one forward.
+
+    It must be fresh. The recomputation of gradient checkpointing writes into the cache into which the prefix was
+    extracted. Forwards must not read that one.
+    """
     cache = QwenImage21KVCache(len(prefix.cache))
     for layer, (keys, values) in zip(cache.layer_caches, prefix.cache, strict=True):
         layer.store(keys, values)

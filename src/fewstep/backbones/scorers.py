@@ -1,7 +1,7 @@
-"""Models that look at pictures - CLIP, SigLIP, PickScore and their like, DINO - from local folders, for examinations.
+"""Models that score pictures for examinations, from local folders: CLIP, SigLIP, PickScore and similar ones, DINO.
 
-Two towers (text and picture) score how well a picture fits its prompt; any of them gives features, on which pictures
-are near or far.
+Models with two towers (text and picture) score how well a picture fits its prompt. All of them give features by which
+pictures can be compared.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,8 @@ Features = NDArray[np.float32]  # one unit-length row each
 
 
 class Scorer:
-    """A model with its own preparation of pictures and words. Features have unit length: products are cosines."""
+    """A model with its own preprocessing of pictures and text. Features have unit length, so their products are
+    cosines."""
 
     def __init__(self, folder: Path, device: torch.device):
         """
@@ -59,7 +60,7 @@ class Scorer:
 
     @torch.no_grad()
     def text_features(self, prompts: Sequence[str]) -> Features:
-        """Prompts longer than the model reads are cut where it stops reading, as its makers do."""
+        """Features of prompts. Prompts that are too long for the model are truncated, as its makers do."""
         assert self._words is not None, "one tower has no words"
         longest = self._model.config.text_config.max_position_embeddings
         tokenized = self._words(
@@ -71,7 +72,7 @@ class Scorer:
         return _unit(_tensor(self._model.get_text_features(**known)))
 
     def logit(self, cosine: float) -> float:
-        """On the model's own scale: PickScore's number, or what SigLIP puts through its sigmoid."""
+        """A cosine on the model's own scale: PickScore's score, or the input of SigLIP's sigmoid."""
         bias = getattr(self._model, "logit_bias", None)
         scaled = cosine * float(self._model.logit_scale.exp())
         return scaled if bias is None else scaled + float(bias)
@@ -88,7 +89,7 @@ def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
 
 
 def _tensor(found: Any) -> Tensor:
-    """Newer versions hand the projection in an output object."""
+    """The features as a tensor. Newer versions of transformers return them in an output object."""
     tensor = found if isinstance(found, Tensor) else found.pooler_output
     assert isinstance(tensor, Tensor)
     return tensor

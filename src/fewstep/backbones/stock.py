@@ -1,6 +1,6 @@
-"""The stock classes, imported once, after torchvision has been made importable.
+"""The stock classes of diffusers and transformers, imported after torchvision was made importable.
 
-Everything that fewstep takes from diffusers and transformers to run a model comes through here.
+All that fewstep uses of the two to run a model is imported from here.
 """
 
 from fewstep.runtime import torchvision_pair
@@ -52,10 +52,10 @@ from transformers import (  # noqa: E402
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
-# The functions by which stock transformers attend, by name. Private, and there is no public door to put one in.
+# The attention functions of stock transformers, by name. The table is private, and there is no public way to add one.
 ATTENTION_BACKENDS = _AttentionBackendRegistry._backends
 
-# Their bars would tear ours.
+# Their progress bars would disturb ours.
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 

@@ -1,14 +1,17 @@
-"""What a user's own process does with a student folder: open it with stock diffusers and call it. Nothing else of
-fewstep takes part (the torchvision remedy aside), so that `fewstep export --verify` tests the folder and not us. A LoRA
-in ComfyUI's keys is the exception: our own reader, which takes fused layers apart, puts it onto the stock weights.
+"""Opens a student folder with stock diffusers and calls it, as a user's own process would.
+
+Apart from the torchvision remedy, no other part of fewstep is used. So `fewstep export --verify` tests the folder, not
+our code. A LoRA with ComfyUI's keys is the exception: our own reader, which splits fused layers, adds it to the stock
+weights.
 
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
 REQUEST: {"folder", "dtype", "device", "lora"?, "comfyui_lora"?, "scheduler"?, "single_file"?,
-          "calls": [{"class", "prompt", "seed", "options", "image"?}]};
-lora, scheduler: folders whose LoRA and scheduler are put onto the pipeline; comfyui_lora: a file, likewise;
-single_file: a transformer in ComfyUI's layout, which must be the folder's; class: of the pipeline that answers, the
-folder's own or one over the same parts.
+          "calls": [{"class", "prompt", "seed", "options", "image"?}]}
+    lora, scheduler: folders whose LoRA and scheduler are loaded into the pipeline.
+    comfyui_lora: a LoRA file with ComfyUI's keys.
+    single_file: a transformer in ComfyUI's layout. Its weights must be those of the folder.
+    class: of the pipeline to call, the folder's own or another one over the same parts.
 ANSWER: for call i the tensors i.latents (1, N, D), i.pixels (H, W, channels; float32 in [0, 1]) and i.times (t of each
 network call).
 """
@@ -55,7 +58,7 @@ def run_request(request: Path, answer: Path) -> None:
 
 
 def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
-    """The pipeline; with a LoRA on it, as the card of a LoRA says."""
+    """The pipeline, with the LoRA and the scheduler of the request, loaded as the model card of a LoRA says."""
     pipe = DiffusionPipeline.from_pretrained(asked["folder"], dtype=dtype, local_files_only=True)
     if asked.get("scheduler"):
         pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
@@ -70,7 +73,7 @@ def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
 
 @torch.no_grad()
 def add_lora(transformer: Any, file: str) -> None:
-    """The updates of a file added to the weights, layers that ComfyUI fuses taken apart."""
+    """Adds the updates of a LoRA file to the weights. Layers that ComfyUI fuses are split."""
     shapes = {n: tuple(m.weight.shape) for n, m in transformer.named_modules() if isinstance(m, torch.nn.Linear)}
     for module, update in to_diffusers_names(read_lora(Path(file)), shapes, file).items():
         weight = transformer.get_parameter(f"{module}.weight")
@@ -78,7 +81,7 @@ def add_lora(transformer: Any, file: str) -> None:
 
 
 def refuse_other_weights(transformer: Any, file: str, folder: str) -> None:
-    """Ends the process where diffusers' own reader of ComfyUI's files finds other weights in `file`."""
+    """Ends the process if diffusers' own reader of ComfyUI's files finds other weights in `file`."""
     read = type(transformer).from_single_file(
         file, config=folder, subfolder="transformer", dtype=transformer.dtype, local_files_only=True
     )
@@ -98,7 +101,7 @@ def _answering(pipe: Any, name: str, dtype: torch.dtype) -> Any:
 
 
 def _drawn(pipe: Any, call: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last latents and the pixels of one call, told its options and nothing else."""
+    """The last latents and the pixels of one call, which gets the options of the request and no others."""
     last: list[torch.Tensor] = []
 
     def keep(pipe: Any, step: int, t: torch.Tensor, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""What one iteration is given: samples of one task and one layout, with their conditioning."""
+"""The batch of one iteration: samples of one task and one layout, with their conditioning."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,10 +10,13 @@ from fewstep.runtime.task import Task
 
 @dataclass(frozen=True)
 class Batch:
-    """One task, one layout.
+    """Samples of one task and one layout.
 
-    negatives: negative prompt -> the unconditional branch, about the same references. samples: global numbers, unique
-    over the run, the same on any number of ranks. share: this rank's samples over those of the whole batch.
+    Args:
+        index: the number of the batch in the run.
+        negatives: the unconditional branch of each negative prompt, with the same references.
+        samples: global numbers of the samples. They are unique in the run, and the same on any number of ranks.
+        share: the number of samples here over the number in the whole batch, on all ranks.
     """
 
     index: int
@@ -26,7 +29,7 @@ class Batch:
     share: float = 1.0
 
     def micro_batches(self, number: int) -> tuple["Batch", ...]:
-        """The batch in so many parts, by samples and in order. They differ by at most one sample.
+        """The batch in `number` parts, in the order of samples. Their sizes differ by at most one sample.
 
         Raises:
             RecipeError: fewer samples than parts.

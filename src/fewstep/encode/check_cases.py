@@ -1,4 +1,4 @@
-"""What a model's files say it can take, held against the cases before any weight is loaded."""
+"""Checks the cases against what a model accepts, by the model's files, before any weight is loaded."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,16 @@ from fewstep.runtime.errors import CaseError, RecipeError
 
 
 def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int], parts: Parts) -> None:
-    """
+    """Refuses cases that the model does not accept.
+
     Args:
-        parts: what will be loaded of the model, in the end.
+        size: height and width in px of cases that state none.
+        parts: the parts of the model that will be loaded later; their files must be complete.
 
     Raises:
-        ModelError: the model's folder lacks something of them, or is of an unknown family.
-        RecipeError: a `size` off the family's grid. CaseError: a case of such a size, or of too many references.
+        ModelError: the model's folder lacks some of these files, or is of an unknown family.
+        RecipeError: `size` is not on the family's grid.
+        CaseError: a case has such a size, or too many references.
     """
     folder = folder_of(pocket_folder() if model == POCKET else model)
     family = family_of(folder)

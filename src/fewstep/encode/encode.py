@@ -1,4 +1,4 @@
-"""Cases -> conditioning store. Only what is missing is encoded: stop it at any time, and call it again."""
+"""Encodes cases into a conditioning store. Only what is missing is encoded, so it can be stopped and called again."""
 
 import shutil
 import time
@@ -31,7 +31,7 @@ HEADROOM = 1.05  # ours: index and file headers
 
 @dataclass
 class EncodeCall:
-    """One call of the backbone: prompts about the same pictures (none for t2i), for one size."""
+    """One call of the backbone: prompts with the same reference pictures (none for t2i) and one size."""
 
     references: tuple[Path, ...]
     size: tuple[int, int]
@@ -40,13 +40,13 @@ class EncodeCall:
 
     @property
     def kind(self) -> tuple[int, tuple[int, int]]:
-        """Calls of one kind make conditionings of about the same size."""
+        """Number of references and size. Calls of one kind make conditionings of about the same size in bytes."""
         return len(self.references), self.size
 
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """What a call of `encode_cases` did. new, held: conditionings that were encoded, and that were there already."""
+    """What a call of `encode_cases` did. new: conditionings that were encoded. held: those that were already there."""
 
     new: int
     held: int
@@ -54,7 +54,7 @@ class EncodeResult:
 
 
 def store_key(case: Case, prompt: str, store: ConditioningStore, size: tuple[int, int]) -> StoreKey:
-    """The key of a prompt - the case's own, or a negative one - about the case's pictures at the case's size."""
+    """The key of a prompt (the case's own, or a negative one) with the case's pictures, at the case's size."""
     return store.key(prompt, [file_digest(path) for path in case.references], case.size(size))
 
 
@@ -85,17 +85,25 @@ def encode_cases(
     reporter: Reporter = SILENT,
     rank_slice: RankSlice = FULL_SLICE,
 ) -> EncodeResult:
-    """Encodes the cases' prompts, and the negative prompts of their task: once for t2i, once for each set of pictures
-    for edits. Several processes share the calls and the store's folder.
+    """Encodes the prompts of cases, and the negative prompts of their task. A negative prompt is encoded once for t2i,
+    and once for each set of pictures for edits.
+
+    Several processes can share the work, and write into one store.
+
+    Args:
+        size: height and width in px of cases that state none.
+        negatives: the negative prompts of each task.
+        rank_slice: this process's part of the work.
 
     Raises:
-        CaseError: a picture that cannot be read, or a size or number of pictures that the model does not take.
-        EnvironmentRefused: the disk cannot hold the rest; said after the first call of each kind.
+        CaseError: a picture that cannot be read, or a size or number of pictures that the model does not accept.
+        EnvironmentRefused: the disk cannot hold the rest. This is known after the first call of each kind.
     """
     begun_s = time.perf_counter()
     backbone.layout_grid(size)
     _refuse_too_many_references(backbone, cases)
-    # Shared first and sifted then: what another process has stored meanwhile must not shift anybody's share.
+    # The work is divided before what is already stored is left out. In the other order, what another process stores
+    # meanwhile would change the parts of all processes.
     mine = rank_slice.of(_calls(cases, store, size, negatives or {}))
     asked = sum(len(call.prompts) for call in mine)
     calls = _first_kinds([left for call in mine if (left := _left_of(call, store)).prompts])
@@ -125,7 +133,7 @@ def _refuse_too_many_references(backbone: Backbone, cases: Sequence[Case]) -> No
 def _calls(
     cases: Sequence[Case], store: ConditioningStore, size: tuple[int, int], negatives: Mapping[Task, Sequence[str]]
 ) -> list[EncodeCall]:
-    """All calls that the cases make on an empty store, each prompt about the same pictures once."""
+    """All calls that the cases need with an empty store. A prompt with the same pictures is in them once."""
     calls: list[EncodeCall] = []
     seen: set[StoreKey] = set()
     filling: dict[tuple[tuple[Path, ...], tuple[int, int]], EncodeCall] = {}
@@ -145,18 +153,18 @@ def _calls(
 
 
 def _left_of(call: EncodeCall, store: ConditioningStore) -> EncodeCall:
-    """The call without the prompts that are in the store."""
+    """The call without the prompts that are already in the store."""
     return replace(call, prompts={key: prompt for key, prompt in call.prompts.items() if not store.has(key)})
 
 
 def _first_kinds(calls: Sequence[EncodeCall]) -> list[EncodeCall]:
-    """The same calls, one of each kind in front: they show how much space the others need."""
+    """The same calls, with one of each kind first: these show how much space the others need."""
     first = {id(call) for call in {call.kind: call for call in reversed(calls)}.values()}
     return sorted(calls, key=lambda call: id(call) not in first)
 
 
 def _encode(backbone: Backbone, call: EncodeCall, store: ConditioningStore) -> int:
-    """The bytes that the call's conditionings have."""
+    """Encodes and stores the prompts of a call. Returns the bytes of its conditionings."""
     pictures = [open_picture(path, call.where) for path in call.references]
     try:
         conds = backbone.encode(list(call.prompts.values()), pictures or None, call.size)

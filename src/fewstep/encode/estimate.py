@@ -1,4 +1,4 @@
-"""How large a conditioning store will be, told before anything is encoded. Without torch."""
+"""Estimates how large a conditioning store will be, before anything is encoded. Without torch."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +18,12 @@ SAME_SHAPE = 1.05  # ours: ratios of sides nearer than this are rounded to the s
 
 @dataclass(frozen=True)
 class StoreSize:
-    """conditionings: prompts, negative ones too, each about its pictures. references: sets of pictures, kept once for
-    all prompts about them."""
+    """The size of a store.
+
+    Args:
+        conditionings: the number of prompts, negative ones too, each with its pictures.
+        references: the number of sets of pictures. Each is stored once for all prompts with it.
+    """
 
     conditionings: int
     references: int
@@ -34,15 +38,19 @@ class StoreSize:
 def kind_of(
     case: Case, outline: ConditioningEstimate, size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[TokenGrid, ...]]:
-    """What decides the case's layout: the target's size, and the grids of its references."""
+    """What determines the case's layout: the target's size in px, and the token grids of its references."""
     target = case.size(size)
     pictures = (upright_size(path, case.where) for path in case.references)
     return target, tuple(outline.reference_grid(picture, target) for picture in pictures)
 
 
 def shape_mismatch(cases: Iterable[Case], size: tuple[int, int]) -> str | None:
-    """In words: how many edits state no size of their own although their last reference, whose shape pipelines give an
-    edit, is of another shape than `size`. None if there is none."""
+    """A message about edits without a size of their own whose last reference has another shape than `size`. None if
+    there are none.
+
+    Pipelines give an edit the shape of its last reference. So such edits would be trained at another shape than they
+    are sampled at.
+    """
     found = [case for case in cases if case.task == "edit" and case.height is None and _of_other_shape(case, size)]
     if not found:
         return None
@@ -67,8 +75,10 @@ def store_size(
     negatives: Mapping[Task, Sequence[str]],
     latent_bytes: int,
 ) -> StoreSize:
-    """latent_bytes: of one number as the VAE gives it, 2 in bf16 and 4 in fp32. What a store holds already counts
-    too.
+    """The size of the store that these cases need. What a store already holds is included.
+
+    Args:
+        latent_bytes: the bytes of one element as the VAE returns it, 2 in bf16 and 4 in fp32.
 
     Raises:
         CaseError: a picture that cannot be read.

@@ -1,4 +1,4 @@
-"""Batches as pure functions of their number: task, layout, categories, cases, then their conditionings."""
+"""The batches of a run. Batch i depends on i alone: its task, layout, categories, cases, and their conditionings."""
 
 import hashlib
 from collections import Counter, OrderedDict
@@ -32,9 +32,11 @@ class Loader:
     """The batches of a run.
 
     Args:
-        composition: the task ratio, and what each task draws from.
+        composition: the task ratio, and the cases of each task.
         batch: samples in a batch, over all ranks.
-        negatives: the negative prompts whose unconditional branch a task's batches bring along.
+        size: height and width in px of cases that state none.
+        negatives: by task, the negative prompts whose unconditional branches are part of its batches.
+        cache_bytes: how much of the store is kept in memory.
 
     Raises:
         StoreError: cases, or negative prompts about them, that the store lacks.
@@ -67,7 +69,7 @@ class Loader:
         self.order: BatchOrder[Layout] = BatchOrder(composition, self._layout, batch, seed)
 
     def batch(self, i: int) -> Batch:
-        """Batch i, this rank's part of it."""
+        """This rank's part of batch i."""
         task, cases = self.order.cases(i)
         mine = cases[self.mine]
         first = i * self.batch_size
@@ -83,8 +85,10 @@ class Loader:
         )
 
     def identity(self) -> str:
-        """A hash of the cases and of where each is in the store: ranks must see the same. Runs hold it in cases.json,
-        so how a key is written here may not change."""
+        """A hash of the cases and of their keys in the store. It must be the same on all ranks.
+
+        Runs record it in cases.json, so the spelling of a key here must never change.
+        """
         told = sorted(
             f"{case.id} {prompt} Key(text={key.text!r}, latents={key.latents!r})"
             for (case, prompt), key in self._keys.items()
@@ -92,11 +96,11 @@ class Loader:
         return hashlib.blake2b("\n".join(told).encode(), digest_size=16).hexdigest()
 
     def counts(self) -> dict[str, int]:
-        """Cases of each task."""
+        """The number of cases of each task."""
         return dict(Counter(case.task for case, prompt in self._keys if prompt == case.prompt))
 
     def first_cases(self, task: Task, count: int) -> list[Case]:
-        """Cases to look at: in the order of the stream, every category once before any comes twice."""
+        """The first cases of a task, for previews. Every category comes once before any comes twice."""
         by_category: dict[str, list[Case]] = {}
         for case, prompt in self._keys:
             if case.task == task and prompt == case.prompt:
@@ -105,15 +109,17 @@ class Loader:
         return [case for turn in turns for case in turn if case is not None][:count]
 
     def conditioning(self, case: Case, negative: str | None = None) -> Conditioning:
-        """What one case, or a negative prompt about its pictures, tells the model (batch of 1)."""
+        """The conditioning of one case, or of a negative prompt with its pictures (batch of 1)."""
         return self._loaded(self._keys[case, case.prompt if negative is None else negative])
 
     def _layout(self, case: Case) -> Layout:
         return self.store.layout(self._keys[case, case.prompt])
 
     def _stacked(self, cases: Sequence[Case], negative: str | None) -> Conditioning:
-        """This rank's samples, padded to the longest text on any rank: the padding moves the target's rotary position,
-        so it must not depend on the number of ranks."""
+        """This rank's samples, padded to the longest text on any rank.
+
+        The padding shifts the target's rotary positions. If it depended on the number of ranks, so would the results.
+        """
         keys = [self._keys[case, case.prompt if negative is None else negative] for case in cases]
         mine = keys[self.mine]
         longest = max(keys, key=self.store.length)

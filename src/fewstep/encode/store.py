@@ -1,12 +1,12 @@
-"""The conditioning store: what a model is told, encoded once and kept.
+"""The conditioning store: text embeddings and reference latents, encoded once and kept on disk.
 
     store.json              the backbone's fingerprint; a store serves one text encoder and one VAE
-    index.jsonl             one line a shard: its file, its size, and what is in it
+    index.jsonl             one line for each shard: its file, its size, and what is in it
     shard-*.safetensors     text embeddings, bf16, text positions only; reference latents as they came from the VAE
 
-Reference latents are kept once for each (pictures, size): a caption and its unconditional branch share them. A shard is
-written whole, synced, renamed, and only then named in the index: whatever is torn is not in the index, or does not
-fit its line, and is passed over, so that its cases count as not encoded.
+Reference latents are stored once for each (pictures, size): a caption and its unconditional branch share them. A shard
+is written completely, synced and renamed before its line is added to the index. So an incomplete shard is not in the
+index, or does not have the size that its line says. It is skipped, and its cases count as not encoded.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ OPEN_SHARDS = 16
 
 
 class StoreKey(NamedTuple):
-    """A conditioning's name, and that of its reference latents."""
+    """The names of a conditioning's text and of its reference latents. latents is None without references."""
 
     text: str
     latents: str | None
@@ -45,7 +45,7 @@ class StoreKey(NamedTuple):
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """Where one conditioning's text lies, and what can be known of it without reading it. length: text positions."""
+    """The shard of one conditioning's text, and what is known of it without reading. length: its text positions."""
 
     shard: str
     layout: Layout
@@ -54,11 +54,11 @@ class StoreEntry:
 
 
 class ConditioningStore:
-    """A folder of conditionings, each under a key made from all that determines it.
+    """A folder of conditionings. The key of each is made from all that determines it.
 
     Args:
-        folder: made if it is not there.
-        fingerprint: of the backbone that encodes; another one's store is refused.
+        folder: created if it does not exist.
+        fingerprint: of the backbone that encodes. The store of another backbone is refused.
 
     Raises:
         StoreError: the folder holds another backbone's store, another format, or something else.
@@ -77,8 +77,14 @@ class ConditioningStore:
         self._read_index()
 
     def key(self, prompt: str, references: Sequence[str], size: tuple[int, int]) -> StoreKey:
-        """The key of a prompt about pictures (their digests, in order) for a target of `size` (height, width) px. All
-        prompts about the same pictures share the latents' part."""
+        """The key of a prompt.
+
+        All prompts with the same pictures and size share the latents' part of it.
+
+        Args:
+            references: the digests of the pictures, in order.
+            size: height and width of the target in px.
+        """
         about = tuple(references), tuple(size)
         return StoreKey(self._hashed("text", prompt, *about), self._hashed("latents", *about) if references else None)
 
@@ -86,7 +92,7 @@ class ConditioningStore:
         return key.text in self._entries or key in self._pending
 
     def layout(self, key: StoreKey) -> Layout:
-        """Without reading any tensor."""
+        """The layout of a conditioning, without reading any tensor."""
         held = self._pending.get(key)
         return held.layout if held is not None else self._entry(key).layout
 
@@ -107,7 +113,7 @@ class ConditioningStore:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was added since the last one. After it returns nothing of that can be lost.
+        """Writes what was added since the last flush. Once it returns, none of that can be lost.
 
         Raises:
             EnvironmentRefused: no space, or no permission. The store is as it was before.
@@ -177,12 +183,12 @@ class ConditioningStore:
                 else:
                     self.torn_shards.append(str(line["shard"]))
             except (KeyError, TypeError, ValueError):
-                continue  # a line of another make: what it names counts as not encoded
+                continue  # a line of another version: what it names counts as not encoded
         whole = {None, *self._latents}
         self._entries = {text: entry for text, entry in self._entries.items() if entry.latents in whole}
 
     def _take(self, line: dict[str, Any]) -> None:
-        """What an index line names counts as encoded."""
+        """Adds what an index line names to what counts as encoded."""
         shard = str(line["shard"])
         texts = {key: _entry_of(shard, note) for key, note in line["texts"].items()}
         self._latents |= dict.fromkeys(line["latents"], shard)
@@ -226,12 +232,12 @@ class ConditioningStore:
 
 
 def tensor_bytes(cond: Conditioning) -> int:
-    """Bytes of its tensors."""
+    """The bytes of the tensors of a conditioning."""
     return sum(x.nbytes for x in (cond.text_BLC, cond.references_BRD) if x is not None)
 
 
 def _kept(cond: Conditioning) -> Conditioning:
-    """Valid text positions only, bf16, on the CPU."""
+    """The conditioning as it is stored: valid text positions only, bf16, on the CPU."""
     length = int(cond.mask_BL.sum())
     assert bool(cond.mask_BL[0, :length].all()), "text is padded on the right"
     references = cond.references_BRD

@@ -1,4 +1,4 @@
-"""The model card: what a user must know to run a student, and to be allowed to."""
+"""The model card: what a user must know to run a student, and under which licence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ FAILINGS = (
 
 @dataclass(frozen=True)
 class Licence:
-    """What the base's own card says: the SPDX-like id, and the name and link that go with `other`. None: it does not
-    say."""
+    """The licence in the base's own card: an SPDX-like id, and for `other` a name and a link. None means that the card
+    does not say."""
 
     id: str | None = None
     name: str | None = None
@@ -38,9 +38,15 @@ class Licence:
 
 @dataclass(frozen=True)
 class StudentInfo:
-    """What only the one who trained it knows. measured: figure -> value in words, for the card's table. size: height
-    and width it was trained for, in pixels. base_name: a hub id, where the base has one. learned_from: what it began as
-    and was taught by, beside the base."""
+    """What only the one who trained the student knows.
+
+    Args:
+        tasks: the number of training samples of each task.
+        measured: figure -> value as text, for the card's table.
+        size: height and width in px that it was trained for.
+        base_name: the hub id of the base, if it has one.
+        learned_from: what it was initialised from and was taught by, beside the base.
+    """
 
     name: str
     size: tuple[int, int]
@@ -54,8 +60,14 @@ class StudentInfo:
 
 @dataclass(frozen=True)
 class Usage:
-    """How stock diffusers is asked. classes: the stock class of each task. call: arguments of a call beside prompt,
-    pictures and size; lora_call: the same for a LoRA on the base. shift: of the folder's scheduler."""
+    """How stock diffusers is called.
+
+    Args:
+        classes: the stock class of each task.
+        call: the arguments of a call, beside prompt, pictures and size.
+        lora_call: the same for the base with a LoRA.
+        shift: that of the folder's scheduler.
+    """
 
     pipeline: str
     classes: Mapping[Task, str]
@@ -65,17 +77,17 @@ class Usage:
 
     @property
     def options(self) -> str:
-        """The call's arguments as Python writes them."""
+        """The arguments of a call as Python code."""
         return _arguments(self.call)
 
     @property
     def lora_options(self) -> str:
-        """Those of a LoRA's call."""
+        """The arguments of a call with a LoRA as Python code."""
         return _arguments(self.lora_call)
 
     @property
     def needs_step_count(self) -> bool:
-        """Whether a call says the number of steps, because the stock class does not read the grid."""
+        """Whether a call must give the number of steps, because the stock class does not read the grid."""
         return "num_inference_steps" in self.call
 
     @property
@@ -84,7 +96,7 @@ class Usage:
 
     @property
     def separate_t2i_class(self) -> bool:
-        """Whether text to image is answered by another class than the folder's own."""
+        """Whether text to image needs another class than the folder's own."""
         return self.classes["t2i"] != self.pipeline
 
 
@@ -94,8 +106,12 @@ def _arguments(call: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """How the weights were written. rounding: what storing a merged update cost, relative to its length. single_file:
-    whether ComfyUI's file of the whole transformer is there too."""
+    """How the weights were written.
+
+    Args:
+        rounding: the rounding error of storing a merged update, relative to the update's norm.
+        single_file: whether ComfyUI's file of the whole transformer was written too.
+    """
 
     dtype: str
     rounding: float = 0.0
@@ -104,7 +120,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """What the export itself knows. base: the base's name where it has no hub id."""
+    """What the export itself knows. base: the name of a base without a hub id."""
 
     base: str
     usage: Usage
@@ -116,7 +132,7 @@ class ExportInfo:
 
     @property
     def sigmas(self) -> str:
-        """As ComfyUI's ManualSigmas reads them."""
+        """The noise levels as ComfyUI's ManualSigmas reads them."""
         return comfyui.manual_sigmas(self.grid.sigmas)
 
     @property
@@ -125,7 +141,7 @@ class ExportInfo:
 
     @property
     def ranks(self) -> str:
-        """The LoRA's rank, and what cutting it down to that cost."""
+        """The LoRA's rank, and what was lost if it was cut down to that."""
         assert self.lora is not None
         ranks_text, cut = ", ".join(map(str, self.lora.ranks)), self.lora.cut
         return ranks_text if cut is None else f"{ranks_text} (cut down to {cut.words()})"

@@ -1,9 +1,8 @@
-"""What a student needs in ComfyUI besides its weights: the noise levels as ComfyUI reads them, and graphs that use
-them.
+"""What a student needs in ComfyUI besides its weights: its noise levels in ComfyUI's form, and graphs that use them.
 
-ComfyUI has no `sample_sigmas`: a student that is sampled by its usual scheduler nodes gets other noise levels than it
-was trained on. The graphs give them by ManualSigmas, step by plain Euler, and guide nothing. They are in the API
-format, which the server takes as a prompt and the page opens as a workflow.
+ComfyUI has no `sample_sigmas`. Its default scheduler nodes would give a student other noise levels than those it was
+trained on. The graphs set them with ManualSigmas, take plain Euler steps, and use no guidance. They are in the API
+format, which the server takes as a prompt and the web page opens as a workflow.
 """
 
 import json
@@ -22,15 +21,16 @@ from fewstep.runtime.errors import ExportError
 from fewstep.runtime.task import Task
 
 FOLDER = "comfyui"
-LORA_FILE = "{name}-lora.safetensors"  # of what the student is called: models/loras/ holds many
+LORA_FILE = "{name}-lora.safetensors"  # with the student's name, because models/loras/ holds many
 MODEL_FILE = "{name}.safetensors"
 SIGMAS = "sigmas.txt"
 
 
 def refuse_unknown(modules: Iterable[str], family: str) -> None:
-    """
+    """Refuses a model whose layout in ComfyUI is not known here.
+
     Raises:
-        ExportError: how ComfyUI names and fuses the layers of these is not known here.
+        ExportError: how ComfyUI names and fuses the layers of these modules is not known.
     """
     if comfyui_layout_of(modules) is None:
         known = ", ".join(layout.family for layout in LAYOUTS)
@@ -41,8 +41,8 @@ def refuse_unknown(modules: Iterable[str], family: str) -> None:
 
 
 def manual_sigmas(grid: Sequence[float]) -> str:
-    """The grid and its closing 0, for ManualSigmas. It reads digits and points alone: an exponent would become a level
-    of its own."""
+    """The grid with its closing 0, as text for ManualSigmas. That node reads only digits and points: an exponent would
+    be read as another level."""
     return ", ".join([*(_decimal(sigma) for sigma in grid), "0"])
 
 
@@ -64,7 +64,8 @@ def write_workflows(
     lora: str | None = None,
     unet: str | None = None,
 ) -> None:
-    """sigmas.txt and one graph for each task, with a LoRA on the base, or with the student's own file (see `graph`)."""
+    """Writes sigmas.txt, and one graph for each task: with a LoRA on the base, or with the student's own file (see
+    `graph`)."""
     folder.mkdir(parents=True, exist_ok=True)
     sigmas = manual_sigmas(grid)
     (folder / SIGMAS).write_text(sigmas + "\n")
@@ -74,7 +75,7 @@ def write_workflows(
 
 
 def numbered(nodes: Graph) -> Graph:
-    """Nodes by number, as ComfyUI names them; what they are here becomes their title."""
+    """The same graph with numbers as names of nodes, as ComfyUI has them. Their names here become their titles."""
     numbers = {name: str(number) for number, name in enumerate(nodes, 1)}
 
     def linked(value: Any) -> Any:

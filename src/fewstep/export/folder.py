@@ -1,6 +1,6 @@
-"""From trained weights to a student folder that the stock class opens and samples right by default.
+"""Writes a student folder that the stock class opens, and samples by default on the grid the student was trained on.
 
-"Right" is the grid the student was trained on (`grids.py`): the base's own scheduler would walk another one.
+The base's own scheduler would sample on another grid (`export/grids.py`).
 """
 
 import json
@@ -65,9 +65,10 @@ class StudentWeights:
 class ExportOptions:
     """
     Args:
-        dtype: of the stored weights, "bf16" or "fp32"; None: bf16 for a whole student, fp32 for a LoRA.
-        files: of the adapter; None: one for diffusers. Where it is cut down, the merged weights have the same update.
-        single_file: whether the transformer is written once more, as the one file that ComfyUI loads.
+        dtype: of the stored weights, "bf16" or "fp32". None means bf16 for a whole student and fp32 for a LoRA.
+        files: the LoRA files to write; None means one for diffusers. If the LoRA is cut down, the merged weights
+            contain the same update.
+        single_file: whether the transformer is also written as the one file that ComfyUI loads.
     """
 
     dtype: str | None = None
@@ -87,7 +88,7 @@ def export_student(
     about: card.StudentInfo,
     options: ExportOptions = DEFAULT_OPTIONS,
 ) -> Path:
-    """The student folder: the base pipeline with the student's transformer, its grid, a model card and the recipe.
+    """Writes a student folder: the base pipeline with the student's transformer, its grid, a model card and the recipe.
 
     Args:
         base: the base pipeline's folder (stock diffusers layout, safetensors) or hub id, or "pocket".
@@ -136,11 +137,11 @@ def export_student(
 
 
 def refuse_grid(base: str | Path, grid: SigmaGrid) -> None:
-    """Asked before a student is trained that could not be shipped.
+    """Refuses a grid before a student is trained that could not be exported with it.
 
     Raises:
-        ExportError: a student of `base` cannot carry `grid`.
-        ModelError: the base is not there, or of no family of ours.
+        ExportError: the stock pipeline of `base` cannot sample on `grid`.
+        ModelError: the base does not exist, or is of an unknown family.
     """
     grid_settings(family_of(folder_of(pocket_folder() if base == POCKET else base)), grid)
 
@@ -154,8 +155,9 @@ def export_lora(
     about: card.StudentInfo,
     options: ExportOptions = DEFAULT_OPTIONS,
 ) -> Path:
-    """Only the adapter: a small folder with the LoRA, the scheduler and the grid it needs, card and recipe. It is
-    run on the base with `load_lora_weights`, and what the card says at every call.
+    """Writes the adapter only: a small folder with the LoRA, the scheduler and the grid it needs, card and recipe.
+
+    It is used on the base with `load_lora_weights`, and with the arguments that the card lists at every call.
 
     Raises:
         ExportError, AdapterError, ModelError: as `export_student`.
@@ -178,7 +180,7 @@ def export_lora(
 
 @dataclass(frozen=True)
 class _Source:
-    """What a student is made of and for: the base's folder and name, the grid, and what its trainer says of it."""
+    """What a student is made from: the base's folder and name, the grid, and what its trainer knows about it."""
 
     folder: Path
     name: str
@@ -200,7 +202,7 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
     """model_index.json of a pipeline folder.
 
     Raises:
-        ModelError: missing, or of no family of ours.
+        ModelError: it is missing, or of an unknown family.
     """
     family_of(folder)
     return read_json(folder / "model_index.json")
@@ -231,7 +233,8 @@ def _adapter(weights: StudentWeights, files: LoraFiles, base: Path) -> Lora:
 def _write_adapter(
     lora: Lora, source: _Source, files: LoraFiles, folder: Path, place: str, dtype: torch.dtype = torch.float32
 ) -> None:
-    """The LoRA for each program: diffusers' in `place`, ComfyUI's in a folder with its noise levels and its graphs."""
+    """Writes the LoRA for each program: that of diffusers into `place`, that of ComfyUI into a folder with its noise
+    levels and graphs."""
     shapes = model_shapes(source.folder).linear_shapes
     to_diffusers_names(lora.updates, shapes, "the adapter")  # refuses what the base does not have
     if "diffusers" in files.programs:
@@ -243,7 +246,7 @@ def _write_adapter(
 
 
 def _write_workflows(source: _Source, folder: Path, **weights: str) -> None:
-    """weights: `lora` or `unet`, by the name of its file."""
+    """Writes ComfyUI's graphs. weights: the file name of `lora` or `unet`."""
     base, size = source.folder, source.about.size
     pipeline = pipeline_index(base)["_class_name"]
     settings = ComfyUIBase(pipeline, bool(read_json(base / "transformer" / "config.json").get("zero_cond_t")))
@@ -253,7 +256,7 @@ def _write_workflows(source: _Source, folder: Path, **weights: str) -> None:
 
 @contextmanager
 def _new_folder(to: Path) -> Iterator[Path]:
-    """A folder that is written beside `to` and renamed onto it: there is a whole student or none."""
+    """A temporary folder that is renamed to `to` at the end. So there is a complete student or none."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"{to} is not an empty folder, and nothing is overwritten; give another place")
     beside = to.with_name(f".{to.name}.{os.getpid()}.tmp")
@@ -271,7 +274,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
 
 
 def _copy_base(base: Path, folder: Path) -> None:
-    """Everything that distillation leaves as it is: VAE, text encoder, processor, licence, the transformer's config."""
+    """Copies what distillation does not change: VAE, text encoder, processor, licence, the transformer's config."""
     skip = shutil.ignore_patterns(".git", ".cache", "*.tmp", "*.bin", "*.ckpt", "__pycache__")
     for part in sorted(base.iterdir()):
         if part.name in _NOT_CARRIED or part.name.startswith("."):

@@ -1,8 +1,8 @@
-"""ComfyUI's graph of each base: its files, its nodes for a prompt, for a picture to edit, for an empty latent.
+"""ComfyUI's graph for each base: its files, and its nodes for a prompt, for a picture to edit, and for an empty latent.
 
-Nodes, their inputs and the names of files are those of ComfyUI's own published templates and node pages;
-`tests/export/test_comfyui_published.py` holds the graphs against both. What is ours is the sampling: the student's
-noise levels, plain Euler, no guidance.
+Nodes, their inputs and the names of files are those of ComfyUI's own published templates and node pages.
+`tests/export/test_comfyui_published.py` compares the graphs with both. Only the sampling is ours: the student's noise
+levels, plain Euler, no guidance.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ VAE = ["vae", 0]
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """The published files of a base; who has others chooses them in the loaders. encoder_type: of the CLIPLoader."""
+    """The published files of a base. Users with other files choose them in the loader nodes. encoder_type: the type of
+    the CLIPLoader."""
 
     unet: str
     text_encoder: str
@@ -45,7 +46,8 @@ FILES = {  # by the stock class of the base
 
 @dataclass(frozen=True)
 class ComfyUIBase:
-    """pipeline: its stock class. zero_cond_t: whether its references are told t = 0 (Qwen-Image-Edit-2511)."""
+    """A base. pipeline: its stock class. zero_cond_t: whether references are modulated with t = 0 (as in
+    Qwen-Image-Edit-2511)."""
 
     pipeline: str
     zero_cond_t: bool = False
@@ -54,12 +56,12 @@ class ComfyUIBase:
 def graph(
     base: ComfyUIBase, task: Task, sigmas: str, size: Size, *, lora: str | None = None, unet: str | None = None
 ) -> Graph:
-    """The graph of one task, nodes by what they are. A list of a name and a number is a link to that output.
+    """The graph of one task, nodes by name. A list of a node's name and a number is a link to that output.
 
     Args:
         sigmas: as ManualSigmas reads them.
         lora: the student's LoRA in models/loras/, on the base's file.
-        unet: the student's own file in models/diffusion_models/ instead.
+        unet: the student's own file in models/diffusion_models/, in place of a LoRA.
     """
     files = FILES[base.pipeline]
     own = _edit(base, size) if task == "edit" else _t2i(base, size)
@@ -104,7 +106,7 @@ def _t2i(base: ComfyUIBase, size: Size) -> Graph:
 
 
 def _edit(base: ComfyUIBase, size: Size) -> Graph:
-    """The latent has the shape of the reference as the model sees it: any other would shift the picture."""
+    """The latent has the shape of the reference as the model sees it. Any other shape would shift the picture."""
     own = {
         "QwenImage21Pipeline": lambda: _edit_21(size),
         "QwenImageEditPlusPipeline": lambda: _edit_20b(base.zero_cond_t),
@@ -114,7 +116,7 @@ def _edit(base: ComfyUIBase, size: Size) -> Graph:
 
 
 def _edit_21(size: Size) -> Graph:
-    """The prompt's node makes the latent too: its third output."""
+    """The node for the prompt makes the latent too, as its third output."""
     return {"prompt": _prompt_21(INSTRUCTION, size, {"vae": VAE, "images.image_1": ["picture", 0]})}
 
 
@@ -134,7 +136,7 @@ def _edit_20b(zero_cond_t: bool) -> Graph:
 
 
 def _edit_klein(size: Size) -> Graph:
-    """References are cut to a grid of 16 px by the model: scaled onto it here, nothing is cut off."""
+    """The model crops references to a grid of 16 px. Here they are scaled to that grid, so nothing is cut off."""
     area = {"upscale_method": "lanczos", "megapixels": round(size[0] * size[1] / 2**20, 2), "resolution_steps": 16}
     return {
         "scaled": node("ImageScaleToTotalPixels", image=["picture", 0], **area),

@@ -1,8 +1,8 @@
-"""How a student's noise levels travel with its folder, so that the stock class samples at them.
+"""How a student's noise levels are stored in its folder, so that the stock class samples at them.
 
-A class that reads `sample_sigmas` gets the list, and a scheduler that leaves it alone. Every other one makes even steps
-1, 1 - 1/n, .., 1/n itself when it is called with `num_inference_steps=n`, and its scheduler shifts them: a static shift
-carries exactly the grids that are even steps shifted once, such as 1, .9, .75, .5.
+A class that reads `sample_sigmas` gets the list, and a scheduler that does not change it. Every other class makes even
+steps 1, 1 - 1/n, .., 1/n when it is called with `num_inference_steps=n`, and its scheduler shifts them. So a static
+shift can express exactly those grids that are even steps shifted once, such as 1, 0.9, 0.75, 0.5.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SCHEDULER = {
 
 @dataclass(frozen=True)
 class GridSettings:
-    """index: what model_index.json says beside the base's. files: further JSON files by name."""
+    """index: what is added to the base's model_index.json. files: further JSON files by name."""
 
     scheduler: dict[str, Any]
     index: dict[str, Any]
@@ -33,10 +33,10 @@ class GridSettings:
 
 
 def grid_settings(family: type[PipelineBackbone], grid: SigmaGrid) -> GridSettings:
-    """How a student of `family` carries `grid`.
+    """How the folder of a student of `family` stores `grid`.
 
     Raises:
-        ExportError: its stock class cannot be made to sample at it.
+        ExportError: the stock class cannot be made to sample on it.
     """
     index = dict(family.student_index)
     if family.reads_sample_sigmas:
@@ -52,7 +52,7 @@ def grid_settings(family: type[PipelineBackbone], grid: SigmaGrid) -> GridSettin
 
 
 def static_shift(grid: SigmaGrid) -> float | None:
-    """The shift that makes `grid` of even steps, to 1e-6; None where no shift does."""
+    """The shift a that turns even steps into `grid`, to 1e-6; None if there is none."""
     steps = len(grid)
     if steps == 1:
         return 1.0 if grid[0] == 1 else None

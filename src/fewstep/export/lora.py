@@ -1,6 +1,6 @@
-"""A student's low-rank update: from the naming peft gives it in training, to LoRA files.
+"""Writes a student's low-rank update as LoRA files, from the names that peft gives it in training.
 
-alpha is always written: a file without it is loaded with alpha = rank, which is another model.
+alpha is always written. A file without it is loaded with alpha = rank, which would scale the update wrongly.
 """
 
 import json
@@ -35,17 +35,17 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
 
 @dataclass(frozen=True)
 class LoraFiles:
-    """What is wanted of a student's LoRA. programs: whose keys; svd_rank: the rank it is cut down to."""
+    """Which LoRA files to write. programs: for which programs. svd_rank: the rank to cut it down to; None: its own."""
 
     programs: tuple[Program, ...] = PROGRAMS["diffusers"]
     svd_rank: int | None = None
 
     @classmethod
     def from_options(cls, programs: str | None, svd_rank: int | None) -> "LoraFiles | None":
-        """As the command line says it: diffusers, comfyui or both; None where nothing was said.
+        """From the options of the command line (diffusers, comfyui or both); None if neither was given.
 
         Raises:
-            AdapterError: another name.
+            AdapterError: another program.
         """
         if programs is None and svd_rank is None:
             return None
@@ -56,17 +56,17 @@ class LoraFiles:
 
 @dataclass(frozen=True)
 class Lora:
-    """The updates by module name, as the transformer names its modules. cut: what was left out of what was trained."""
+    """The updates by module, as the transformer names its modules. cut: what was left out of the trained update."""
 
     updates: Mapping[str, Factors]
     cut: TruncatedFactors | None = None
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], alpha: float) -> "Lora":
-        """The adapter of a peft state dict, with or without an adapter's name and the usual prefixes in its keys.
+        """The adapter in a peft state dict. Its keys may contain an adapter's name and peft's prefixes.
 
         Raises:
-            AdapterError: keys that are no LoRA factors, a factor without its partner, ranks that do not fit,
+            AdapterError: keys that are not LoRA factors, a factor without its partner, ranks that do not fit, or
                 values that are not finite.
         """
         if not (math.isfinite(alpha) and alpha > 0):
@@ -90,7 +90,7 @@ class Lora:
         """The nearest update of at most this rank.
 
         Raises:
-            AdapterError: it is of no higher rank.
+            AdapterError: the update has no higher rank than that.
         """
         cut = truncate(self.updates, rank)
         return Lora(cut.updates, cut)
@@ -101,8 +101,8 @@ class Lora:
 
 
 def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
-    """The file that pipe.load_lora_weights(folder) opens: factors of `dtype`, keys transformer.<module>.lora_A.weight,
-    rank and alpha in the metadata, where diffusers reads them."""
+    """Writes the file that pipe.load_lora_weights(folder) opens: factors in `dtype`, keys
+    transformer.<module>.lora_A.weight, and rank and alpha in the metadata, where diffusers reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(lora), sort_keys=True)}
     save_file(_sides(lora.updates, "diffusers", dtype), folder / WEIGHT_FILE, metadata=metadata)
@@ -110,8 +110,8 @@ def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> 
 
 
 def write_comfyui_lora(lora: Lora, file: Path, shapes: Shapes, dtype: torch.dtype = torch.float32) -> None:
-    """The file that ComfyUI's LoRA loaders open: keys diffusion_model.<module>.lora_A.weight, alpha beside each, the
-    layers that ComfyUI fuses in block form. shapes: the base's linear layers."""
+    """Writes the file that ComfyUI's LoRA loaders open: keys diffusion_model.<module>.lora_A.weight with an alpha for
+    each module, and fused layers in block form. shapes: the base's linear layers."""
     updates = to_comfyui_names(lora.updates, shapes)
     alphas = {lora_key(m, "alpha", "comfyui"): torch.tensor(float(update.alpha)) for m, update in updates.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,8 +128,8 @@ def _sides(updates: Mapping[str, Factors], program: Program, dtype: torch.dtype)
 
 
 def _config(lora: Lora) -> dict[str, object]:
-    """The arguments of peft's LoraConfig, prefixed as diffusers expects them. The patterns name modules from the start,
-    so that one module's rank is not given to another whose name ends alike."""
+    """The arguments of peft's LoraConfig, with the prefix that diffusers expects. Patterns match names from the start,
+    so that a module does not get the rank of another one whose name has the same end."""
     ranks = {module: update.rank for module, update in lora.updates.items()}
     alphas = {module: update.alpha for module, update in lora.updates.items()}
     rank = max(ranks.values(), key=list(ranks.values()).count)

@@ -1,4 +1,4 @@
-"""The student as its run holds it: over the base, nothing merged, nothing rounded. Exports are held against it."""
+"""The student as its run holds it: over the base, without merging and rounding. Exports are compared with it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ _NAME = "student"
 
 @dataclass(frozen=True)
 class RunStudent:
-    """An adapter, or (lora None) the transformer's whole state."""
+    """The weights of a student: those of an adapter, or if `lora` is None the whole state of the transformer."""
 
     state: Mapping[str, Tensor]
     lora: Lora | None
 
     @contextmanager
     def on(self, backbone: Backbone) -> Iterator[nn.Module]:
-        """The base's transformer as the student, inside. `backbone` is changed: load it for this alone."""
+        """The transformer of the student, inside the context. `backbone` is changed, so load it for this alone."""
         transformer = backbone.transformer
         if self.lora is None:
             transformer.load_state_dict(dict(self.state))

@@ -1,7 +1,7 @@
-"""A student's whole transformer as one file, under ComfyUI's names: what goes into its models/diffusion_models/.
+"""Writes a student's whole transformer as one file with ComfyUI's names, for its models/diffusion_models/.
 
-Made of the files that the student folder holds, so that both are the same weights, bit for bit. One tensor is in memory
-at a time: the file may be larger than what a machine can hold.
+It is made from the files of the student folder, so both have the same weights, bit for bit. One tensor is in memory at
+a time, so the file may be larger than the machine's memory.
 """
 
 import json
@@ -27,13 +27,13 @@ from fewstep.export.weights import STEM
 from fewstep.lora.comfyui_layout import comfyui_modules, modules_of
 
 BYTES = {"F32": 4, "BF16": 2, "F16": 2}
-# An empty tensor by which ComfyUI knows the models whose references are told t = 0 (Qwen-Image-Edit-2511).
+# An empty tensor by which ComfyUI knows models whose references are modulated with t = 0 (Qwen-Image-Edit-2511).
 MARKERS = {"zero_cond_t": "__index_timestep_zero__"}
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A tensor of the new file. parts: those of the old ones whose rows it holds; swapped: its halves change places."""
+    """A tensor of the new file. parts: the old tensors whose rows it holds. swapped: its two halves are exchanged."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,12 +42,13 @@ class TensorEntry:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return BYTES[self.dtype] * prod(self.shape)
 
 
 def write_single_file(transformer: Path, to: Path) -> Path:
-    """transformer: a folder with config.json and weights, whose layout is known (`comfyui.refuse_unknown`)."""
+    """Writes the file. transformer: a folder with config.json and weights, of a known layout
+    (`comfyui.refuse_unknown`)."""
     files = weight_files(transformer, STEM)
     held = {name: (file, entry) for file in files for name, entry in header_of(file).items()}
     entries = _entries({name: entry for name, (_, entry) in held.items()})
@@ -64,7 +65,7 @@ def write_single_file(transformer: Path, to: Path) -> Path:
 
 
 def single_file_of(student: Path) -> Path | None:
-    """The file in a student folder's comfyui/, where there is one beside the LoRA."""
+    """The single file in a student folder's comfyui/; None if there is none."""
     found = (student / comfyui.FOLDER).glob(comfyui.MODEL_FILE.format(name="*"))
     return next((file for file in found if not file.match(comfyui.LORA_FILE.format(name="*"))), None)
 
@@ -87,7 +88,7 @@ def _ordered(parts: list[Tensor], swapped: bool) -> Iterator[Tensor]:
 
 
 def _head(entries: Mapping[str, TensorEntry]) -> bytes:
-    """The header of a safetensors file (its length, then JSON), padded to 8 bytes as the format asks."""
+    """The header of a safetensors file (its length, then JSON), padded to 8 bytes as the format requires."""
     head_json: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, entry in entries.items():

@@ -1,6 +1,6 @@
-"""A user's own process: stock diffusers in a fresh Python, without network, asked for a few pictures.
+"""Runs stock diffusers in a fresh Python process, without network, for a few pictures, as a user's own process would.
 
-What is asked and answered is told in `backbones/stock_run.py`, the program that runs there.
+The program that runs there is `backbones/stock_run.py`; its docstring describes requests and answers.
 """
 
 import json
@@ -29,9 +29,14 @@ _PROGRAM = "fewstep.backbones.stock_run"
 
 @dataclass(frozen=True)
 class StockRequest:
-    """A folder to open, and what is put onto it. lora: a folder with a LoRA file; comfyui_lora: a file in ComfyUI's
-    keys; scheduler: the folder above scheduler/. Without them the folder is called as it is. single_file: ComfyUI's,
-    which must hold the same weights."""
+    """A folder to open, and what is loaded into its pipeline. Without the latter the folder is called as it is.
+
+    Args:
+        lora: a folder with a LoRA file.
+        comfyui_lora: a LoRA file with ComfyUI's keys.
+        scheduler: a folder with a scheduler/ in it.
+        single_file: ComfyUI's file of the transformer, which must hold the same weights.
+    """
 
     folder: str
     dtype: str
@@ -44,8 +49,14 @@ class StockRequest:
 
 @dataclass(frozen=True)
 class StockCall:
-    """One picture. pipeline: the stock class that answers; `image` makes it an edit. size: height and width in px.
-    options: what the call is told beside prompt, picture and size."""
+    """The call for one picture.
+
+    Args:
+        pipeline: the stock class to call.
+        image: the picture to edit; None for text to image.
+        size: height and width in px.
+        options: the arguments of the call beside prompt, picture and size.
+    """
 
     pipeline: str
     prompt: str
@@ -57,7 +68,8 @@ class StockCall:
 
 @dataclass(frozen=True)
 class StockResult:
-    """times: t at each network call; latents (1, N, D); pixels (H, W, channels), float32 in [0, 1]."""
+    """The result of one call. times: t at each network call. latents: (1, N, D). pixels: (H, W, channels), float32 in
+    [0, 1]."""
 
     times: tuple[float, ...]
     latents: Tensor
@@ -67,7 +79,8 @@ class StockResult:
 def probe_calls(
     classes: Mapping[Task, str], options: Mapping[str, Any], size: tuple[int, int], seed: int
 ) -> list[StockCall]:
-    """A picture, and an edit of a colour ramp where the model edits. classes: the stock class of each task."""
+    """Calls for one picture, and for one edit of a colour ramp if the model edits. classes: the stock class of each
+    task."""
     ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
     asked: dict[Task, tuple[str, Image.Image | None]] = {
         "t2i": (PROMPT, None),
@@ -81,7 +94,8 @@ def probe_calls(
 
 
 def run_stock_calls(request: StockRequest, calls: Sequence[StockCall], timeout_seconds: float) -> list[StockResult]:
-    """
+    """Runs the calls in a fresh process.
+
     Raises:
         ExportError: the process failed, or took too long.
     """
@@ -128,5 +142,5 @@ def _run(command: Sequence[str], request: StockRequest, timeout_seconds: float) 
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """As torch calls it: float32."""
+    """The name of a dtype in torch, such as float32."""
     return str(dtype).removeprefix("torch.")

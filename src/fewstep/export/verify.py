@@ -1,6 +1,8 @@
-"""Does a stranger get the student's pictures? What was exported is opened by stock diffusers in a fresh process; its
-network calls, latents and pictures are held against our own sampler's - on what was exported, and on the student as its
-run holds it."""
+"""Checks that stock diffusers makes the student's pictures from what was exported.
+
+Stock diffusers opens the export in a fresh process. Its network calls, latents and pictures are compared with those of
+our own sampler: on the export, and on the student as its run holds it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -48,9 +50,15 @@ PIXEL_TOLERANCE = 1e-3  # ours; of float32 pixels in [0, 1], where nothing was r
 
 @dataclass(frozen=True)
 class Check:
-    """One call of the stock pipeline. task: with the LoRA's file, where it is ComfyUI's. times: t at each network call.
-    Largest differences: latent_error and pixel_error (float32, of 1) to our sampler on what was exported, levels (of
-    255) the same after rounding; run_error: pixel_error to the run's own sampler, None where it was not asked."""
+    """The comparison of one call of the stock pipeline.
+
+    Args:
+        task: with the name of the LoRA file, if that is ComfyUI's.
+        times: t at each network call.
+        latent_error, pixel_error: the largest differences to our sampler on the export. Pixels are float32 in [0, 1].
+        levels: the largest difference of pixels after rounding, of 255.
+        run_error: the largest difference of pixels to the run's own student; None if it was not compared.
+    """
 
     task: str
     times: tuple[float, ...]
@@ -69,17 +77,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """exact: nothing that was exported is rounded, so the run's own pictures must come out."""
+    """The comparisons of an export. exact: nothing in it is rounded, so it must make the run's own pictures."""
 
     folder: Path
     sigmas: tuple[float, ...]
     dtype: str
     checks: tuple[Check, ...]
     exact: bool = False
-    single_file: Path | None = None  # held against transformer/ too
+    single_file: Path | None = None  # compared with transformer/ too
 
     def words(self) -> str:
-        """One line for each call, and for ComfyUI's file."""
+        """One line for each call, and one for ComfyUI's single file."""
         lines = [check.words() for check in self.checks]
         if self.single_file is not None:
             lines.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
@@ -96,12 +104,15 @@ def verify(
     timeout_seconds: float = 3600,
     run: tuple[str, RunStudent] | None = None,
 ) -> Verification:
-    """Draws one picture, and one edit where the model edits, with a student folder in both ways. run: base and student
-    of the run it is from, to be held against too.
+    """Renders one picture, and one edit if the model edits, with a student folder in both ways.
+
+    Args:
+        size: height and width in px.
+        run: the base and the student of the run that it was exported from, to compare with these too.
 
     Raises:
         ExportError: stock diffusers does not open the folder, calls the network at other times than `sample_sigmas`, or
-            arrives elsewhere than our sampler; ComfyUI's single file holds other weights than the folder.
+            gets another result than our sampler; or ComfyUI's single file holds other weights than the folder.
     """
     folder = folder_of(folder)
     sigmas = sample_sigmas(folder)
@@ -121,7 +132,7 @@ def verify(
     stored = {
         entry["dtype"] for file in weight_files(folder / "transformer", STEM) for entry in header_of(file).values()
     }
-    del model  # the run's own is another whole model
+    del model  # the run's own student is another whole model
     if run is not None:
         errors = _run_errors(*run, SigmaGrid.of(sigmas), dtype, device, calls, found)
         checks = [replace(check, run_error=error) for check, error in zip(checks, errors, strict=True)]
@@ -143,8 +154,8 @@ def verify_lora(
     seed: int = 0,
     timeout_seconds: float = 3600,
 ) -> Verification:
-    """Draws one picture, and one edit where the model edits, with the base and each exported LoRA on it, and with the
-    run's own student. A LoRA in ComfyUI's keys is put onto the stock class by our own reader.
+    """Renders one picture, and one edit if the model edits: with the base and each exported LoRA, and with the run's
+    own student. A LoRA with ComfyUI's keys is added to the stock class by our own reader.
 
     Raises:
         ExportError: as `verify`.
@@ -172,7 +183,7 @@ def verify_lora(
 
 
 def _loras(folder: Path) -> list[tuple[str, str, Path]]:
-    """The LoRA files of an exported folder: what is said of each, whose it is, and where."""
+    """The LoRA files of an exported folder: a label, the field of StockRequest, and the path of each."""
     found = [("", "lora", folder)] if (folder / WEIGHT_FILE).is_file() else []
     theirs = sorted((folder / comfyui.FOLDER).glob(comfyui.LORA_FILE.format(name="*")))
     return found + [(f", {file.name}", "comfyui_lora", file) for file in theirs]
@@ -201,7 +212,7 @@ def _run_errors(
 
 
 def _compared(call: StockCall, answer: StockResult, drawn: tuple[Tensor, Tensor]) -> Check:
-    """A call of the stock pipeline against what our sampler drew."""
+    """Compares a call of the stock pipeline with the latents and pixels of our sampler."""
     latents, pixels = drawn
     levels = (255 * pixels).round() - (255 * answer.pixels).round()
     return Check(
@@ -226,7 +237,11 @@ def _drawn(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: St
 
 
 def refuse_differences(report: Verification) -> None:
-    """Raises ExportError where stock diffusers walks another grid than the folder says, or ends elsewhere."""
+    """Refuses an export that is not sampled as the student was trained.
+
+    Raises:
+        ExportError: stock diffusers samples on another grid than that of the folder, or gets another result.
+    """
     dtype = getattr(torch, report.dtype)
     for check in report.checks:
         expected = torch.tensor(report.sigmas, dtype=dtype).double()

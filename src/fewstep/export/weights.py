@@ -1,6 +1,6 @@
-"""The transformer's weight files: read from a base folder shard by shard, written whole.
+"""Writes the transformer's weight files of a student, from those of the base, one file at a time.
 
-One shard is in memory at a time, so a student of a large base is exported on a machine that could not run it.
+Only one file is in memory. So a student of a large base can be exported on a machine that could not run it.
 """
 
 import json
@@ -22,14 +22,14 @@ STEM = "diffusion_pytorch_model"
 
 @dataclass(frozen=True)
 class Rounding:
-    """What storing the merged weights cost: |stored - exact| / |update|, Frobenius norms over all merged modules.
-    0 in float32. Above 1, more was lost than learned: ship the LoRA."""
+    """The rounding error of the stored merged weights: |stored - exact| / |update|, Frobenius norms over all merged
+    modules. It is 0 in float32. Above 1, more was lost than learned, and the LoRA should be shipped instead."""
 
     relative: float
 
 
 def write_merged(base: Path, to: Path, lora: Lora, dtype: torch.dtype) -> Rounding:
-    """The base's weights with the update merged in float32, then stored as `dtype`.
+    """Writes the base's weights with the update merged in float32, and then stored as `dtype`.
 
     Raises:
         AdapterError: the update names a module that the base does not have.
@@ -59,10 +59,10 @@ def write_merged(base: Path, to: Path, lora: Lora, dtype: torch.dtype) -> Roundi
 
 
 def write_full(base: Path, to: Path, state: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """A whole state dict, in the base's own split into files.
+    """Writes a whole state dict, divided into files as the base's is.
 
     Raises:
-        ExportError: names or shapes differ from the base's, or values are not finite.
+        ExportError: names or shapes differ from those of the base, or values are not finite.
     """
     names = _names(base)
     if set(state) != names:

@@ -1,7 +1,8 @@
 """Classifier-free guidance as a property of a teacher.
 
-Two conventions exist; ours is v = v_u + s (v_c - v_u), in which s = 1 is none. These are the numbers alone, without
-torch: recipes hold them. `guided_velocity.py` applies them.
+Two conventions exist. Ours is v = v_u + s (v_c - v_u), where s = 1 means no guidance. The paper of classifier-free
+guidance (arXiv 2207.12598) writes (1 + w) v_c - w v_u, so s = 1 + w. This module holds the numbers alone, without
+torch, because recipes hold them. `flow/guided_velocity.py` applies them.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,18 @@ from fewstep.runtime.errors import RecipeError
 
 @dataclass(frozen=True)
 class Guidance:
-    """scale: 1 is none. keep_norm: rescale each token of the guided velocity to the conditional one's length, as
-    QwenImagePipeline does. negative: the prompt of the unconditional branch (never zeros)."""
+    """The guidance of one teacher at one task.
+
+    Args:
+        scale: s in v = v_u + s (v_c - v_u). 1 means no guidance.
+        keep_norm: rescale each token of the guided velocity to the length of the conditional one, as QwenImagePipeline
+            does.
+        negative: the prompt of the unconditional branch. It is encoded like any prompt: zeros in place of an embedding
+            give saturated, white pictures.
+
+    Raises:
+        RecipeError: a negative scale.
+    """
 
     scale: float = 1.0
     keep_norm: bool = False
@@ -24,7 +35,7 @@ class Guidance:
 
     @property
     def active(self) -> bool:
-        """Whether the unconditional branch is evaluated at all: guidance costs a second evaluation per step."""
+        """Whether the unconditional branch is evaluated. Guidance costs a second evaluation at each step."""
         return self.scale != 1.0
 
 

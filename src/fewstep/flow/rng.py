@@ -1,8 +1,8 @@
-"""Every random draw by name and counter.
+"""Random draws, each made from a seed, a name and counters.
 
-Randomness here has no history: a generator is made from (seed, name, counters). A resumed run draws what the unbroken
-one would have drawn, and sample number 7 gets the same noise whichever rank works on it. Draws are made on the CPU, so
-they do not depend on the device either.
+A draw does not depend on the draws before it: its generator is made from (seed, name, counters) alone. So a resumed run
+draws what the unbroken run would have drawn, and sample number 7 gets the same noise whichever rank works on it. Draws
+are made on the CPU, so they do not depend on the device either.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ class NamedRNG:
         self.seed = seed
 
     def generator(self, name: str, *counters: int) -> torch.Generator:
+        """A CPU generator that depends on the seed, the name and the counters alone."""
         key = repr((self.seed, name, counters)).encode()
         digest = hashlib.blake2b(key, digest_size=8).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
@@ -32,7 +33,10 @@ class NamedRNG:
         return torch.rand(tuple(shape), generator=self.generator(name, *counters))
 
     def normal_per_sample(self, samples: Sequence[int], shape: Sequence[int], name: str, *counters: int) -> Tensor:
-        """Row i is the noise of global sample `samples[i]`: the same on any rank and in any batch."""
+        """Row i is the noise of global sample `samples[i]`, the same on any rank and in any batch.
+
+        Returns float32 values on the CPU, of shape (len(samples), *shape).
+        """
         return torch.stack([self.normal(shape, name, *counters, sample) for sample in samples])
 
     def uniform_per_sample(self, samples: Sequence[int], name: str, *counters: int) -> Tensor:

@@ -1,8 +1,9 @@
 """SigmaGrid: the ONE grid of rollout, sampler and export.
 
-A grid holds the noise levels at which a network is evaluated, strictly decreasing; the closing 0 is implied.
-Three ways to make one: steps and a static shift, an explicit list, or the settings of a pipeline's own scheduler at
-a resolution. The arithmetic follows diffusers' FlowMatchEulerDiscreteScheduler; tests hold it to that.
+A grid holds the noise levels at which a network is evaluated. They decrease strictly; the closing 0 is implied.
+There are three ways to make one: a number of steps and a static shift, an explicit list, or the settings of a
+pipeline's own scheduler at a resolution. The arithmetic follows diffusers' FlowMatchEulerDiscreteScheduler, and tests
+compare the two.
 """
 
 import math
@@ -14,12 +15,17 @@ from fewstep.runtime.errors import RecipeError
 
 
 def shifted(sigma: float, shift: float) -> float:
-    """s' = a s / (1 + (a - 1) s): the timestep shift of SD3 (arXiv 2403.03206, eq. 23); a = 1 leaves s as it is."""
+    """The noise level s moved towards noise by the shift a > 0. a = 1 leaves it as it is."""
+    # s' = a s / (1 + (a - 1) s)    [timestep shift of SD3, arXiv 2403.03206, eq. 23]
     return shift * sigma / (1 - sigma + shift * sigma)  # in this form sigma 1 stays 1 to the last bit
 
 
 def dynamic_shift(tokens: int, config: Mapping[str, Any]) -> float:
-    """e^mu with mu linear in the number of latent tokens of the target, as the Qwen-Image pipelines compute it."""
+    """The shift e^mu of a target of so many latent tokens, as the Qwen-Image pipelines compute it (`calculate_shift`).
+
+    config: the scheduler's configuration. What it leaves out has diffusers' default.
+    """
+    # mu = base + (tokens - base_length) (top - base) / (max_length - base_length), linear in the tokens
     base_length, max_length = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     base, top = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (top - base) / (max_length - base_length)
@@ -28,7 +34,11 @@ def dynamic_shift(tokens: int, config: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class SigmaGrid:
-    """Noise levels, strictly decreasing in (0, 1]. `grid[k]` is that of student step k; k = 0 is the noisiest."""
+    """Noise levels, strictly decreasing in (0, 1]. `grid[k]` is that of student step k; k = 0 is the noisiest.
+
+    Raises:
+        RecipeError: no level at all, a level outside (0, 1], or levels that do not decrease.
+    """
 
     sigmas: tuple[float, ...]
 
@@ -47,7 +57,7 @@ class SigmaGrid:
 
     @classmethod
     def static(cls, steps: int, shift: float = 1.0) -> "SigmaGrid":
-        """1, 1 - 1/n, .., 1/n, each shifted. Four steps and shift 3: 1, .9, .75, .5 (Qwen-Image-Lightning)."""
+        """1, 1 - 1/n, .., 1/n, each shifted. Four steps and shift 3 give 1, 0.9, 0.75, 0.5 (Qwen-Image-Lightning)."""
         if steps < 1:
             raise RecipeError(f"a sampler takes at least one step, not {steps}")
         if not (math.isfinite(shift) and shift > 0):
@@ -56,8 +66,15 @@ class SigmaGrid:
 
     @classmethod
     def of_scheduler(cls, config: Mapping[str, Any], steps: int, tokens: int, mu: float | None = None) -> "SigmaGrid":
-        """What FlowMatchEulerDiscreteScheduler with `config` makes of `steps` steps for `tokens` latent tokens. mu: of
-        pipelines that do not take the scheduler's own rule for its dynamic shift."""
+        """The grid that FlowMatchEulerDiscreteScheduler with `config` makes for `steps` steps and `tokens` latent
+        tokens.
+
+        Args:
+            mu: the logarithm of the dynamic shift, for pipelines that do not follow the scheduler's own rule for it.
+
+        Raises:
+            RecipeError: a scheduler with settings that are not supported here.
+        """
         for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
             if config.get(key):
                 raise RecipeError(f"schedulers with {key} are not supported; give the grid as a list of sigmas")
@@ -80,13 +97,14 @@ class SigmaGrid:
         return self.sigmas[k]
 
     def after(self, k: int) -> float:
-        """The noise level that step k leads to; 0 after the last."""
+        """The noise level that step k leads to. It is 0 for the last step."""
         return self.sigmas[k + 1] if k + 1 < len(self.sigmas) else 0.0
 
 
 def _stretched(sigmas: Sequence[float], terminal: float) -> tuple[float, ...]:
-    """1 - sigma scaled so that the last sigma becomes `terminal` (the scheduler's `shift_terminal`)."""
+    """The levels stretched so that the last one becomes `terminal` (the scheduler's `shift_terminal`)."""
     if 1 - sigmas[-1] <= 0:
         raise RecipeError("shift_terminal has no meaning for a grid of one step; give the grid as a list of sigmas")
+    # s' = 1 - (1 - s) (1 - terminal) / (1 - s_last)    [diffusers, FlowMatchEulerDiscreteScheduler]
     scale = (1 - sigmas[-1]) / (1 - terminal)
     return tuple(1 - (1 - s) / scale for s in sigmas)

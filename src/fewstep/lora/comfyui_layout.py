@@ -1,4 +1,4 @@
-"""How ComfyUI names what diffusers names, family by family: which modules it renames, which it keeps in one matrix.
+"""ComfyUI's names for diffusers' modules, family by family: which it renames, and which it fuses into one matrix.
 
 | family | ComfyUI's modules |
 |---|---|
@@ -17,9 +17,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ComfyUIModule:
-    """One of ComfyUI's modules. parts: diffusers' modules whose rows it holds, in that order; one where it only has
-    another name. swapped: its halves of rows stand the other way round (diffusers has scale before shift). weight: what
-    its tensor is called there."""
+    """One of ComfyUI's modules.
+
+    Args:
+        parts: diffusers' modules whose rows it holds, in that order. A module that is only renamed has one part.
+        swapped: the two halves of its rows are exchanged (diffusers has scale before shift).
+        weight: the name of its tensor.
+    """
 
     parts: tuple[str, ...]
     swapped: bool = False
@@ -28,7 +32,8 @@ class ComfyUIModule:
 
 @dataclass(frozen=True)
 class RenameRule:
-    """A module as ComfyUI has it, and what it is for diffusers. "*" stands for the same in all names."""
+    """A module of ComfyUI, and the modules of diffusers that it consists of. "*" stands for the same text in all
+    names. The fields are those of `ComfyUIModule`."""
 
     name: str
     parts: tuple[str, ...]
@@ -38,7 +43,12 @@ class RenameRule:
 
 @dataclass(frozen=True)
 class ComfyUILayout:
-    """family: in words. mark: the end of a module's name that only this family has."""
+    """The rules of one family.
+
+    Args:
+        family: its name in messages.
+        mark: the end of a module's name that only this family has.
+    """
 
     family: str
     mark: str
@@ -95,13 +105,14 @@ LAYOUTS = (
 
 
 def comfyui_layout_of(modules: Iterable[str]) -> ComfyUILayout | None:
-    """By a module that only one family has; None where ComfyUI's names for these are not known here."""
+    """The layout of the family that these modules belong to; None if ComfyUI's names for it are not known here."""
     names = tuple(modules)
     return next((known for known in LAYOUTS if any(name.endswith(known.mark) for name in names)), None)
 
 
 def comfyui_modules(modules: Iterable[str]) -> dict[str, ComfyUIModule]:
-    """ComfyUI's modules by name, for diffusers' of one transformer. What no rule names keeps its name."""
+    """ComfyUI's modules by name, for the diffusers modules of one transformer. A module without a rule keeps its
+    name."""
     names = list(modules)
     layout = comfyui_layout_of(names)
     if layout is None:
@@ -119,7 +130,7 @@ def comfyui_modules(modules: Iterable[str]) -> dict[str, ComfyUIModule]:
 
 
 def _rule(name: str, rules: Iterable[RenameRule]) -> tuple[RenameRule | None, str]:
-    """The rule whose first part is called so, and what its "*" stands for."""
+    """The rule whose first part has this name, and what its "*" stands for."""
     for rule in rules:
         star = _star(name, rule.parts[0])
         if star is not None:

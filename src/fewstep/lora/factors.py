@@ -1,4 +1,7 @@
-"""One module's low-rank update: W' = W + (alpha / rank) B A with A (rank, in) and B (out, rank)."""
+"""The low-rank update of one module: W' = W + (alpha / rank) B A with A (rank, in) and B (out, rank).
+
+Source: LoRA (arXiv 2106.09685), eq. 3 and sec. 4.1.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +31,8 @@ class Factors:
         return self.b.shape[0], self.a.shape[1]
 
     def delta(self) -> Tensor:
-        """(alpha / rank) B A in float32."""
+        """The update of W, (out, in), float32."""
+        # W' - W = (alpha / rank) B A    [LoRA, arXiv 2106.09685, sec. 4.1]
         return self.scale * (self.b.float() @ self.a.float())
 
     @property
@@ -36,36 +40,41 @@ class Factors:
         return self.alpha / self.rank
 
     def rows(self, first: int, last: int) -> "Factors":
-        """The update of some rows of W alone, in the same scale; of a block form without the other parts' ranks."""
+        """The update of rows `first` to `last` of W alone, with the same scale.
+
+        Ranks that change none of these rows are dropped. So a part of a block-diagonal update (`stacked`) loses the
+        ranks of the other parts.
+        """
         b = self.b[first:last]
         used = b.any(0)
         if used.all():
             return Factors(self.a, b, self.alpha)
-        used[0] |= not used.any()  # rank 0 is no LoRA
+        used[0] |= not used.any()  # a LoRA has at least rank 1
         return Factors(self.a[used], b[:, used], self.scale * int(used.sum()))
 
 
 def stacked(parts: Sequence[Factors]) -> Factors:
-    """The update of a layer that holds the rows of several: A stacked, B block-diagonal, in the order of `parts`.
+    """The update of a layer that holds the rows of several layers, in the order of `parts`.
 
-    Ranks add up, and so do the alphas of parts of one scale: alpha / rank stays what it was. A part of another scale
-    than the first has the ratio of the two in its B.
+    Ranks add up, and alpha is chosen so that alpha / rank is that of the first part. A part with another scale has the
+    ratio of the two scales multiplied into its B.
     """
+    # [W1; W2] + s blockdiag(B1, B2) [A1; A2]
     scale = parts[0].scale
     b = torch.block_diag(*(part.b if part.scale == scale else part.b * (part.scale / scale) for part in parts))
     return Factors(torch.cat([part.a for part in parts]), b, scale * sum(part.rank for part in parts))
 
 
 def swap_halves(factors: Factors) -> Factors:
-    """The update of a layer that holds the same rows, the two halves the other way round."""
+    """The update of a layer that holds the same rows, with their two halves exchanged."""
     return Factors(factors.a, torch.cat(factors.b.chunk(2)[::-1]), factors.alpha)
 
 
 def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: str = "") -> Factors:
-    """The update from its two sides, "A" and "B". `where` is put before what is said.
+    """The update from its two sides, "A" and "B". `where` is put in front of error messages.
 
     Raises:
-        AdapterError: one side alone, sides of different ranks, values that are not finite.
+        AdapterError: one side is missing, the sides have different ranks, or values are not finite.
     """
     if set(sides) != {"A", "B"}:
         raise AdapterError(f"{where}{module} has lora_{next(iter(sides))} but not its partner; the file is incomplete")
@@ -81,7 +90,11 @@ def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: st
 
 
 def merged(weight: Tensor, factors: Factors, module: str) -> Tensor:
-    """W + (alpha / rank) B A in float32, whatever the dtype of W: in bfloat16 the sum would lose most of the update."""
+    """W + (alpha / rank) B A in float32, whatever the dtype of W. In bfloat16 the sum would lose most of the update.
+
+    Raises:
+        AdapterError: the update has another shape than the weight.
+    """
     if factors.shape != tuple(weight.shape):
         raise AdapterError(f"{module}: the update {factors.shape} does not fit the base {tuple(weight.shape)}")
     return weight.float() + factors.delta().to(weight.device)

@@ -1,4 +1,4 @@
-"""LoRA files as people have them: what diffusers, peft, ComfyUI and kohya write, alpha wherever they keep it."""
+"""Reads LoRA files as diffusers, peft, ComfyUI and kohya write them, with alpha wherever they store it."""
 
 import json
 import math
@@ -21,12 +21,13 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # torch's zip, and b
 
 
 def read_lora(path: Path) -> dict[str, Factors]:
-    """The factors by module of a file, or of a folder that holds one; modules as the file names them (`keys.fitted`
-    finds them in a base).
+    """The factors of a LoRA file by module, or of a folder that holds one file.
+
+    Modules have the names of the file. `lora.keys.to_diffusers_names` finds them in a base.
 
     Raises:
-        AdapterError: nothing to read, pickled, half a download, keys that are no LoRA, a factor without its partner,
-            ranks that contradict each other, values not finite.
+        AdapterError: there is no file, it is pickled or incomplete, its keys are not those of a LoRA, a factor lacks
+            its partner, ranks contradict each other, or values are not finite.
     """
     file = _file(path)
     _refuse_pickles(file)
@@ -103,7 +104,8 @@ def _sorted(file: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[P
 def _refuse_missing_alphas(
     file: Path, sides: Mapping[str, Any], alphas: Mapping[str, float], config: Mapping[str, Any]
 ) -> None:
-    """Without any alpha every program takes alpha = rank; with some, the others were lost, and so was their scale."""
+    """Refuses a file with alpha for some modules only. Without any alpha all programs take alpha = rank. If there are
+    some, the others were lost, and with them their scale."""
     missing = sorted(set(sides) - set(alphas))
     if alphas and missing and not config:
         raise AdapterError(
@@ -113,7 +115,8 @@ def _refuse_missing_alphas(
 
 
 def _config(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """peft's LoraConfig, from diffusers' metadata or from the file that peft writes beside the weights."""
+    """The arguments of peft's LoraConfig, from diffusers' metadata or from the file that peft writes beside the
+    weights. Empty if there are none."""
     beside = file.with_name("adapter_config.json")
     try:
         if "lora_adapter_metadata" in metadata:
@@ -143,7 +146,8 @@ def _factors(
 
 
 def _declared_alpha(module: str, rank: int, config: Mapping[str, Any]) -> float:
-    """rsLoRA scales by alpha / sqrt(rank), which is alpha sqrt(rank) / rank."""
+    """The alpha of a module by the configuration; its rank if there is none."""
+    # rsLoRA scales by alpha / sqrt(rank) = (alpha sqrt(rank)) / rank    [rsLoRA, arXiv 2312.03732]
     if not config:
         return float(rank)
     alpha = float(_of_pattern("alpha_pattern", module, config, config.get("lora_alpha", PEFT_ALPHA)))
@@ -151,7 +155,7 @@ def _declared_alpha(module: str, rank: int, config: Mapping[str, Any]) -> float:
 
 
 def _of_pattern(name: str, module: str, config: Mapping[str, Any], default: Any) -> Any:
-    """peft's reading: a pattern that ends in the module's name goes before the one value for all."""
+    """A value by pattern, as peft reads it: a pattern that matches the end of the module's name beats the default."""
     for pattern, value in (config.get(name) or {}).items():
         if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
             return value

@@ -1,4 +1,4 @@
-"""The names that LoRA tensors have in files, read and written: no other module knows a format.
+"""The names of LoRA tensors in files, for reading and writing. No other module knows these formats.
 
 | program | key of one side | alpha | where no alpha is found |
 |---|---|---|---|
@@ -7,9 +7,9 @@
 | ComfyUI | diffusion_model.<module>.lora_A.weight (or lora_down) | diffusion_model.<module>.alpha | alpha = rank |
 | kohya | lora_unet_<module, "_" for ".">.lora_down.weight | lora_unet_<module>.alpha | alpha = rank; 0 counts as none |
 
-ComfyUI (and programs that train on its files) renames and fuses modules: `layout.py` says which. kohya's names cannot
-be taken apart by themselves - "_" also stands within names - so they are looked up among the base's own, and ComfyUI's.
-Also read: `model.diffusion_model.`, as whole checkpoints have it, and LyCORIS' `lycoris_` where it wrote plain LoRA.
+ComfyUI, and programs that train on its files, rename and fuse modules (`lora/comfyui_layout.py`). A name of kohya's
+cannot be split by itself, because "_" also occurs within names. So it is looked up among the names of the base, and of
+ComfyUI. Also read are `model.diffusion_model.`, as in whole checkpoints, and `lycoris_`, if LyCORIS wrote plain LoRA.
 """
 
 import re
@@ -40,7 +40,7 @@ _KOHYA = re.compile(rf"^(?:lora_unet|lora_transformer|lycoris)_(?P<module>[^.]+)
 
 @dataclass(frozen=True)
 class LoraKey:
-    """What one tensor of a file is. module: as it is written there without its prefix; kohya's without dots."""
+    """What one tensor of a file is. module: its name in the file without the prefix; kohya's has no dots."""
 
     module: str
     part: Part
@@ -48,7 +48,7 @@ class LoraKey:
 
 
 def parse_key(key: str) -> LoraKey | None:
-    """None for what is no side and no alpha of a LoRA on the transformer."""
+    """What a key stands for; None if it is neither a side nor the alpha of a LoRA on the transformer."""
     kohya = _KOHYA.match(key)
     match = kohya or (None if key.startswith("lora_te") else _DOTTED.match(key))
     if match is None:
@@ -58,15 +58,16 @@ def parse_key(key: str) -> LoraKey | None:
 
 
 def lora_key(module: str, part: Part, program: Program = "diffusers") -> str:
-    """The key that a program (and everything that reads its files) gives a side, or alpha."""
+    """The key of a side, or of alpha, in files of a program."""
     prefix = "transformer" if program == "diffusers" else "diffusion_model"
     return f"{prefix}.{module}.alpha" if part == "alpha" else f"{prefix}.{module}.lora_{part}.weight"
 
 
 def to_comfyui_names(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:
-    """The updates under ComfyUI's module names: what it fuses is put together in block form (`fitted` takes it apart).
+    """The updates under ComfyUI's module names. Modules that ComfyUI fuses are joined in block form; the reverse is
+    `to_diffusers_names`.
 
-    A part that the update leaves alone is a block of zeros of rank 1, for its rows are there all the same.
+    A part without an update becomes a block of zeros of rank 1, because the fused module has its rows as well.
 
     Args:
         factors: by the base's own module names.
@@ -87,16 +88,16 @@ def to_comfyui_names(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str
 
 
 def _nothing(like: Factors, shape: tuple[int, ...]) -> Factors:
-    """An update of rank 1 that changes nothing, in the scale of another."""
+    """An update of rank 1 that changes nothing, with the scale of `like`."""
     rows, columns = shape
     return Factors(like.a.new_zeros(1, columns), like.a.new_zeros(rows, 1), like.scale)
 
 
 def to_diffusers_names(factors: Mapping[str, Factors], shapes: Shapes, origin: str) -> dict[str, Factors]:
-    """The updates under the base's own module names, fused ones taken apart.
+    """The updates under the base's own module names. Those of fused modules are split.
 
     Args:
-        factors: by names as `parsed` gives them.
+        factors: by module, as `parse_key` names them.
         shapes: the base's linear layers.
         origin: the file, named in errors.
 
@@ -125,14 +126,14 @@ def to_diffusers_names(factors: Mapping[str, Factors], shapes: Shapes, origin: s
 def _place(
     name: str, shapes: Shapes, theirs: Mapping[str, ComfyUIModule], flat: Mapping[str, str]
 ) -> ComfyUIModule | None:
-    """The base's modules that `name` stands for: one, those that ComfyUI fuses under it, or none."""
+    """The modules of the base that `name` stands for: one, or those that ComfyUI fuses. None if there are none."""
     if "." not in name:
         name = flat.get(name, name)
     return ComfyUIModule((name,)) if name in shapes else theirs.get(name)
 
 
 def _flat_names(modules: Iterable[str]) -> dict[str, str]:
-    """kohya's spelling -> the module's. Spellings that two modules share are left out."""
+    """kohya's spelling -> the module's name. Spellings that two modules share are left out."""
     flat: dict[str, str] = {}
     twice: set[str] = set()
     for module in dict.fromkeys(modules):
@@ -144,7 +145,7 @@ def _flat_names(modules: Iterable[str]) -> dict[str, str]:
 
 
 def _split(factors: Factors, place: ComfyUIModule, shapes: Shapes) -> list[Factors]:
-    """The rows of each module, in the order in which they are fused."""
+    """The update of each module that `place` consists of, in the order in which they are fused."""
     if place.swapped and factors.shape[0] % 2 == 0:
         factors = swap_halves(factors)
     if len(place.parts) == 1:

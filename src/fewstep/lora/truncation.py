@@ -1,7 +1,8 @@
-"""Low-rank updates of lower rank: the nearest there are, in the sum of squares over a module's weights.
+"""Cuts a low-rank update down to a lower rank. The result is the nearest one in the Frobenius norm.
 
-B A is never formed: with the QR decompositions B = Qb Rb and A^T = Qa Ra, the singular values of B A are those of the
-small square Rb Ra^T, and cutting them off is the truncated SVD (Eckart, Young 1936) of the whole.
+The product B A is never formed. With the QR decompositions B = Qb Rb and A^T = Qa Ra, the singular values of B A are
+those of the small matrix Rb Ra^T. Dropping the smallest of them gives the truncated SVD of B A, which is the nearest
+matrix of that rank (Eckart and Young, 1936).
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,12 @@ from fewstep.runtime.errors import AdapterError
 
 @dataclass(frozen=True)
 class TruncatedFactors:
-    """relative: |left out| / |update|, Frobenius norms over all modules together. worst: that of one module alone."""
+    """Updates after the cut, and what was lost.
+
+    Args:
+        relative: |left out| / |update|, Frobenius norms over all modules together.
+        worst: the largest such ratio of a single module, `worst_module`.
+    """
 
     updates: Mapping[str, Factors]
     rank: int
@@ -32,10 +38,10 @@ class TruncatedFactors:
 
 
 def truncate(updates: Mapping[str, Factors], rank: int) -> TruncatedFactors:
-    """Every update of a higher rank cut down to `rank`; the others as they are. Computed in float64.
+    """Cuts every update of a higher rank down to `rank`, in float64. The others stay as they are.
 
     Raises:
-        AdapterError: a rank below 1, or one that no update is above.
+        AdapterError: a rank below 1, or not below the highest rank of the updates.
     """
     highest = max(update.rank for update in updates.values())
     if not 1 <= rank < highest:
@@ -54,8 +60,11 @@ def truncate(updates: Mapping[str, Factors], rank: int) -> TruncatedFactors:
 
 
 def _cut(update: Factors, rank: int) -> tuple[Factors, tuple[float, float]]:
-    """The update of at most `rank` singular values, and the squares of those left out and of all. Each side takes the
-    root of a singular value, and alpha is their number: a scale of 1."""
+    """The update with at most `rank` singular values; and the sums of squares of those left out, and of all.
+
+    Each side is multiplied by the square root of the singular values. alpha is their number, so the scale is 1.
+    """
+    # (alpha / r) B A = Qb (U S V^T) Qa^T, with U S V^T the SVD of (alpha / r) Rb Ra^T    [Eckart and Young, 1936]
     left_QR = torch.linalg.qr(update.b.double())
     right_QR = torch.linalg.qr(update.a.double().T)
     u, s, v = torch.linalg.svd(update.scale * left_QR.R @ right_QR.R.T)
@@ -71,5 +80,5 @@ def _cut(update: Factors, rank: int) -> tuple[Factors, tuple[float, float]]:
 
 
 def _as(value: Tensor, like: Tensor) -> Tensor:
-    """float32 at least: what was cut down in float64 is not rounded more than it must be."""
+    """In float32, or float64 if `like` is: what was computed in float64 is not rounded to bf16."""
     return value.to(like.dtype if like.dtype == torch.float64 else torch.float32)

@@ -9,7 +9,7 @@ from fewstep.runtime.task import Task
 
 
 class FirstStepAnchorPlan(Section):
-    """Regression of the student's first step on the teacher's walk, instead of matching there."""
+    """Regression of the student's first step on the teacher's trajectory, in place of distribution matching."""
 
     weight: float = Field(0.05, gt=0, description="of its loss beside matching (field: DP-DMD)")
     teacher_steps: int = Field(
@@ -35,7 +35,7 @@ class SegmentGuidancePlan(Section):
 
 
 class ObjectivePlan(Section):
-    """Distribution matching: which times it looks at, and how its gradient is scaled."""
+    """Distribution matching: at which times it compares, and how its gradient is scaled."""
 
     normaliser_floor: float = Field(
         0.05,
@@ -69,7 +69,7 @@ class ObjectivePlan(Section):
         return self.first_step_anchor is not None and task in self.first_step_anchor.tasks
 
     def first_matched_step(self, task: Task) -> int:
-        """The first student step that matching improves at a task."""
+        """The first student step that learns by distribution matching at a task: 1 behind a detached anchor, else 0."""
         return int(self.anchored(task) and self.first_step_anchor is not None and self.first_step_anchor.detach)
 
     @model_validator(mode="after")

@@ -7,11 +7,12 @@ from fewstep.objective.plan import ObjectivePlan
 
 
 def times(u_B: Tensor, plan: ObjectivePlan) -> Tensor:
-    """t_B in (0, 1) for u_B uniform on [0, 1), float32: one uniform value a sample, whatever the distribution.
+    """t_B in (0, 1), float32, for u_B uniform on [0, 1). Each sample uses one uniform value, whatever the distribution.
 
-    uniform: t uniform on [low, high]. logit-normal: logit(t) standard normal, cut to [low, high] by its quantiles.
-    The shift a t / (1 + (a - 1) t) comes after either.
+    uniform: t is uniform on [low, high]. logit-normal: logit(t) is standard normal, cut to [low, high].
+    The shift a follows in both cases.
     """
+    # p(t) is DMD's t ~ U(0.02, 0.98) (arXiv 2311.18828), or SD3's logit-normal (arXiv 2403.03206, sec. 3.1)
     u = u_B.double()
     if plan.time_distribution == "uniform":
         t = plan.time_low + (plan.time_high - plan.time_low) * u
@@ -19,5 +20,6 @@ def times(u_B: Tensor, plan: ObjectivePlan) -> Tensor:
         bounds = torch.tensor([plan.time_low, plan.time_high], dtype=u.dtype, device=u.device)
         low, high = torch.special.ndtr(torch.logit(bounds))
         t = torch.sigmoid(torch.special.ndtri(low + (high - low) * u))
+    # t' = a t / (1 + (a - 1) t)    [timestep shift of SD3, arXiv 2403.03206, eq. 23]
     a = plan.time_shift
     return (a * t / (1 + (a - 1) * t)).float()

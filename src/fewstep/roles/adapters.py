@@ -1,8 +1,8 @@
-"""Several LoRA adapters over one frozen base, one of them on at a time, or none.
+"""Several LoRA adapters over one frozen base. At most one of them is on at a time.
 
-peft's own switch walks all modules and sets requires_grad as it goes: too slow for a dozen switches an iteration, and
-wrong for us, since student and critic both learn. Here all LoRA layers share ONE list of active names, so a switch is a
-change of that list, and requires_grad is settled once.
+peft's own switch (`set_adapter`) visits all modules and sets requires_grad on the way. That is too slow for a dozen
+switches in each iteration. It is also wrong here, since student and critic both learn. So all LoRA layers share ONE
+list of active names. A switch changes that list in place, and requires_grad is set once, after an adapter was added.
 """
 
 import math
@@ -27,19 +27,26 @@ from peft.tuners.lora import LoraLayer  # noqa: E402
 
 
 class Adapters:
-    """The adapters of one transformer. The base is frozen, adapters are fp32 whatever the base is stored in."""
+    """The adapters of one transformer. The base is frozen. Adapters are fp32, whatever dtype the base is stored in."""
 
     def __init__(self, transformer: nn.Module, autocast: bool = False):
-        """autocast: forwards run under it, so that layers need not take their inputs up to fp32 on their own."""
+        """autocast: whether forwards run under autocast. If so, layers need not cast their inputs to fp32 themselves.
+
+        The base's parameters lose requires_grad.
+        """
         self.transformer, self._autocast = transformer.requires_grad_(False), autocast
         self._layers: dict[str, LoraLayer] = {}
         self._on: list[str] = []  # the list that all layers share
         self._learning: set[str] = set()
 
     def add(self, name: str, plan: AdapterPlan, targets: Sequence[str], rng: NamedRNG) -> None:
-        """A new adapter that learns. A is uniform in +-1 / sqrt(inputs) as peft's, but drawn by module name; B is zero,
-        so it starts as the base exactly."""
-        alpha: Any = plan.alpha  # declared int in peft, used as a number
+        """Adds an adapter that learns, on the modules that `targets` name.
+
+        A is uniform in +-1 / sqrt(inputs), as in peft, but drawn by module name: so it does not depend on the order of
+        modules. B is zero, so the adapter starts as the base exactly.
+        """
+        # h = W x + (alpha / rank) B A x, B = 0 at the start    [LoRA, arXiv 2106.09685, eq. 3 and sec. 4.1]
+        alpha: Any = plan.alpha  # declared int in peft, used as a float
         self._learning.add(name)
         self._inject(name, LoraConfig(r=plan.rank, lora_alpha=alpha, target_modules=list(targets)))
         with torch.no_grad():
@@ -51,10 +58,14 @@ class Adapters:
                     weight.zero_()
 
     def load(self, name: str, factors: Mapping[str, Factors], origin: str) -> None:
-        """A given adapter, frozen; modules as its file names them. `origin` is named in errors.
+        """Adds a given adapter, frozen.
+
+        Args:
+            factors: by module, as the adapter's file names them.
+            origin: the file, named in errors.
 
         Raises:
-            AdapterError: it changes modules that this base lacks, or of other sizes.
+            AdapterError: it changes modules that this base lacks, or modules of other sizes.
         """
         factors = to_diffusers_names(factors, linear_shapes(self.transformer), origin)
         ranks = {f"^{module}": f.rank for module, f in factors.items()}
@@ -68,10 +79,12 @@ class Adapters:
                 own[f"{module}.lora_B.weight"].copy_(f.b)
 
     def start_from(self, name: str, factors: Mapping[str, Factors]) -> None:
-        """A learning adapter, just added, becomes this update exactly. Factors of a lower rank fill its first rows;
-        the others keep their drawn A and zero B, so they change nothing yet and can learn.
+        """Sets a learning adapter, just added, to a given update exactly.
 
-        factors: by the base's module names, each of a module that the adapter is on, of at most its rank.
+        Factors of a lower rank fill its first rows. The other rows keep their drawn A and their zero B: they change
+        nothing yet, and can learn.
+
+        factors: by the base's module names. Each is of a module that the adapter is on, and of at most its rank.
         """
         own = self.parameters(name)
         with torch.no_grad():
@@ -82,7 +95,12 @@ class Adapters:
 
     @contextmanager
     def active(self, name: str | None) -> Iterator[None]:
-        """Adapter `name` on and all others off; None: the bare base. What was on comes back at the end."""
+        """Adapter `name` is on inside, and all others are off; None means the base alone. At the end the adapter that
+        was on before is on again.
+
+        Nothing of autograd's graph remembers which adapter was on. A backward that recomputes activations runs with the
+        adapter that is on then, so hold this context until that backward is over.
+        """
         before = self._on[:]
         self._switch([] if name is None else [name])
         try:
@@ -96,7 +114,7 @@ class Adapters:
         return self._on[0] if self._on else None
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """<module>.lora_A.weight and <module>.lora_B.weight of one adapter."""
+        """<module>.lora_A.weight (rank, in) and <module>.lora_B.weight (out, rank) of one adapter, by these names."""
         return {
             f"{module}.lora_{side}.weight": half[name].get_parameter("weight")
             for module, layer in self._layers.items()
@@ -105,7 +123,8 @@ class Adapters:
         }
 
     def _switch(self, on: list[str]) -> None:
-        # A foreign set_adapter gives layers lists of their own: the roles would silently stop switching.
+        # Whoever calls peft's own set_adapter gives each layer a list of its own. From then on a change of the shared
+        # list would reach no layer: all roles would silently run with the same adapter. Fail instead.
         first = next(iter(self._layers.values()), None)
         assert first is None or first._active_adapter is self._on, "an adapter was switched from outside"
         self._on[:] = on
@@ -120,8 +139,11 @@ class Adapters:
         self._settle()
 
     def _settle(self) -> None:
-        """After peft has been at the modules: all adapters fp32, those that learn with requires_grad, all else without,
-        and every layer on the shared list."""
+        """Restores what holds here after peft has changed the modules.
+
+        All adapters are fp32. Those that learn have requires_grad, and nothing else has. Every layer uses the shared
+        list: peft's own list would be set per layer, and a switch would have to visit all of them.
+        """
         self._layers = {n: m for n, m in self.transformer.named_modules() if isinstance(m, LoraLayer)}
         self.transformer.requires_grad_(False)
         for layer in self._layers.values():
@@ -134,7 +156,7 @@ class Adapters:
 
 
 def linear_shapes(transformer: nn.Module) -> dict[str, tuple[int, ...]]:
-    """(out, in) of everything that an adapter can change."""
+    """(out, in) of every linear layer that an adapter can change, by module name."""
     inner = (".base_layer", ".lora_")  # of layers that carry adapters already
     plain = {name: _plain(m) for name, m in transformer.named_modules() if not any(part in name for part in inner)}
     return {name: tuple(m.weight.shape) for name, m in plain.items() if isinstance(m, nn.Linear)}

@@ -30,7 +30,8 @@ from fewstep.runtime.task import TASKS, Task
 
 @dataclass(frozen=True)
 class RolesSpec:
-    """What the recipe says of the networks. iterations: of the run; the teachers' ramps are shares of it."""
+    """The recipe's sections on the networks. iterations: of the run; the ramp of the teachers' weights is a fraction of
+    them."""
 
     student: StudentPlan
     critic: CriticPlan
@@ -40,8 +41,12 @@ class RolesSpec:
 
 @dataclass(frozen=True)
 class TeacherLoaders:
-    """Where specialised teachers come from. adapter(source): a LoRA's factors. model(source, dtype, device): the
-    transformer of a further model."""
+    """How specialised teachers are loaded.
+
+    Args:
+        adapter: adapter(source) gives the factors of a LoRA.
+        model: model(source, dtype, device) gives the transformer of a further model.
+    """
 
     adapter: Callable[[str], Mapping[str, Factors]]
     model: Callable[[str, torch.dtype, torch.device], nn.Module]
@@ -61,10 +66,15 @@ def build_roles(
     execution: Execution | None = None,
     loaders: TeacherLoaders = FILE_LOADERS,
 ) -> Roles:
-    """The roles over `backbone`, whose transformer becomes the frozen base (adapters change it in place).
+    """The roles over `backbone`. Its transformer becomes the frozen base, and adapters are added to it in place.
+
+    Args:
+        rng: draws the first weights of adapters, by name.
+        execution: precision, recomputation, compilation and placement of weights; default if not given.
 
     Raises:
-        RecipeError: a teacher plan that contradicts itself. AdapterError, ModelError: a teacher that does not fit.
+        RecipeError: a teacher plan that contradicts itself.
+        AdapterError, ModelError: a teacher that does not fit the base.
     """
     plan = teacher_plan(spec.teachers, spec.student.steps)
     networks = _NetworkBuilder(backbone, spec, rng, execution or Execution(), loaders)
@@ -80,7 +90,7 @@ def build_roles(
 
 
 class _NetworkBuilder:
-    """The base, the adapters over it, and the networks that are made of both."""
+    """Makes the base, the adapters over it, and the networks that consist of both."""
 
     def __init__(
         self, backbone: Backbone, spec: RolesSpec, rng: NamedRNG, execution: Execution, loaders: TeacherLoaders
@@ -90,7 +100,7 @@ class _NetworkBuilder:
         init_from = initial_update(spec.student, linear_shapes(given)) if spec.student.init_from else {}
         self.starts: dict[str, Mapping[str, Factors]] = {"student": init_from, "critic": {}}
         trained: tuple[tuple[str, RolePlan], ...] = (("student", spec.student), ("critic", spec.critic))
-        # Copies are made before any adapter is put into the base.
+        # Full copies are made first: later the base contains adapters, and a copy would contain them too.
         self.copies = {name: placement.masters(given, self.starts[name]) for name, p in trained if p.mode == "full"}
         self.bare = placement.bare(given)
         self.base = placement.frozen(given)

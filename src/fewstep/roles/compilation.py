@@ -1,14 +1,18 @@
-"""Transformer blocks compiled by torch: what lies between their products is fused, the products stay what they are.
+"""Compilation of transformer blocks by torch: operations between matrix products are fused; the products stay as they
+are.
 
-Blocks are compiled one by one, their forward alone: hooks on a block (those that gather split weights, say) run outside
-of it, and modules and parameters keep their names. Blocks of one class share what was compiled for one of them. torch
-guards each compiled forward by what it read: which adapters are on (the one list that all LoRA layers share), whether
-gradients are recorded, the precision, which prefix is given, how many references there are. So each role gets code of
-its own at its first forward, and a switch of roles finds it. Sizes that are met a second time with another value become
-dynamic; a run over many lengths of text compiles twice, not once for each.
+Blocks are compiled one by one, and of each block the forward alone. So hooks on a block (such as those that gather
+sharded weights) run outside of the compiled code, and modules and parameters keep their names. Blocks of one class
+share what was compiled for one of them.
 
-Recomputation of whole blocks stays outside: a compiled forward runs a second time. The selective one chooses single
-operations, which a compiled block no longer has; it keeps its products and computes the cheap rest again anyway.
+torch guards each compiled forward by what it read: which adapters are on (the one list that all LoRA layers share),
+whether gradients are recorded, the precision, which prefix is given, how many references there are. So each role gets
+code of its own at its first forward, and a later switch of roles finds that code again. A size that is met a second
+time with another value becomes dynamic. A run over many lengths of text therefore compiles twice, not once for each.
+
+Recomputation of whole blocks stays outside: the compiled forward runs a second time. Selective recomputation chooses
+single operations, which a compiled block no longer has. A compiled block keeps its products and computes the cheap rest
+again anyway.
 """
 
 import os
@@ -29,20 +33,21 @@ from fewstep.runtime.errors import EnvironmentRefused
 
 Backend = Callable[..., Any]
 
-# Of one block: roles, with and without gradient, kinds of prefix, numbers of references. Past it torch raises.
+# Variants of one block: roles, with and without gradient, kinds of prefix, numbers of references. torch raises beyond.
 VARIANTS = 256
 
 
 def compile_blocks(transformer: nn.Module, backend: str | Backend = "inductor") -> None:
-    """From now on its blocks run compiled; each variant is compiled when it is first met. Twice is once.
+    """From now on the transformer's blocks run compiled. Each variant is compiled when it is first met. A second call
+    changes nothing.
 
-    backend: torch's; others than the usual one trace and guard alike, and make no code.
+    backend: a backend of torch.compile. Tests use one that traces and guards in the same way, and generates no code.
     """
     # Rotary positions are complex numbers, which inductor leaves to torch's own kernels.
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
-    # The tracer looks at a block's inputs, which are no leaves where weights are split.
+    # The tracer reads .grad of a block's inputs. With sharded weights these are not leaves.
     warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
-    # It makes one of each autograd function that it traces (int8 weights have one), which torch itself discourages.
+    # The tracer makes an instance of each autograd function (int8 weights have one), which torch itself discourages.
     warnings.filterwarnings("ignore", message=".*should not be instantiated")
     torch._dynamo.config.recompile_limit = VARIANTS
     for block in blocks(transformer):

@@ -1,4 +1,4 @@
-"""How the networks of a run are executed: nothing here changes what they learn, beyond rounding."""
+"""How the networks of a run are executed. Nothing here changes what they learn, apart from rounding."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ from fewstep.roles.sharding import REPLICATED, Placement
 class Execution:
     """
     Args:
-        precision: of products: fp32, or bf16 by autocast over fp32 masters.
-        gradient_checkpointing: which activations are computed again in backward.
-        compile: whether blocks are compiled.
-        placement: how the weights of base, copies and resident teachers lie on the ranks. Adapters are whole on each.
+        precision: of matrix products: fp32, or bf16 by autocast over fp32 master weights.
+        gradient_checkpointing: which activations are computed again in the backward pass.
+        compile: whether transformer blocks are compiled.
+        placement: how the weights of the base, of full copies and of resident teachers are placed on the ranks.
+            Adapters are always replicated.
     """
 
     precision: str = "fp32"

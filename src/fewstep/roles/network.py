@@ -17,8 +17,11 @@ from fewstep.runtime.parallel import local_shard, local_shard_of
 
 
 class Network:
-    """Student, critic or teacher. Either a transformer of its own (`adapters` is None), or a role over a shared one:
-    one adapter on, or, with adapter None, all of them off."""
+    """The network of a student, a critic or a teacher.
+
+    It is either a transformer of its own (`adapters` is None), or a role over a shared transformer: then one adapter is
+    on, or none of them if `adapter` is None.
+    """
 
     def __init__(
         self,
@@ -32,13 +35,17 @@ class Network:
         assert adapters is None or adapters.transformer is transformer
         self.name, self.backbone, self.transformer = name, backbone, transformer
         self.adapters, self.adapter, self.precision = adapters, adapter, precision
-        # Whether weights that it runs on lie in parts on the ranks: then all of them must run it together.
+        # Whether any weight that it runs on is sharded. Then all ranks must run it together.
         self.is_sharded = any(isinstance(weight, DTensor) for weight in transformer.parameters())
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """This role is on inside, and what was on before is back on after. Hold it from a forward with gradient through
-        its backward: recomputed activations (gradient checkpointing) run under the role that is on then."""
+        """This role is on inside; the role that was on before is on again after.
+
+        Hold it during the backward pass as well. Gradient checkpointing runs forwards again inside the backward pass,
+        under the role that is on then. Under another role the recomputed activations would be those of another adapter,
+        and the gradients would be wrong without any error.
+        """
         if self.adapters is None:
             yield
         else:
@@ -46,18 +53,25 @@ class Network:
                 yield
 
     def velocity(self, z_BND: Tensor, t_B: Tensor, cond: Conditioning, prefix: Prefix | None = None) -> Tensor:
-        """v(z, t | cond) in z's dtype, under this role whichever is on outside."""
+        """v(z, t | cond) in the shape and dtype of z_BND, under this role, whichever role is on outside.
+
+        prefix: what `prefix` returned for the same conditioning; None computes it in this forward.
+        """
         with self.active(), autocast(z_BND.device, self.precision):
             return self.backbone.velocity(self.transformer, z_BND, t_B, cond, prefix)
 
     def prefix(self, cond: Conditioning) -> Prefix | None:
-        """What does not depend on t, under this role's weights as they are now."""
+        """The part of a forward that does not depend on t (keys and values of text and references), under this role's
+        present weights. None if the family has no such part."""
         with self.active(), autocast(cond.text_BLC.device, self.precision):
             return self.backbone.prefix(self.transformer, cond)
 
     def bind(self, cond: Conditioning, prefix: Prefix | None = None, *, constant_prefix: bool = False) -> Velocity:
-        """The velocity with its conditioning bound, as the objective takes it. constant_prefix: its prefix is made
-        here, under the weights as they are, and gets no gradient."""
+        """The velocity with its conditioning bound, as the objective takes it.
+
+        constant_prefix: the prefix is computed here, under the present weights and without gradient. It then counts as
+        a constant: the gradient of a loss lacks the part that flows through text and references.
+        """
         if constant_prefix:
             with torch.no_grad():
                 prefix = self.prefix(cond)
@@ -69,11 +83,12 @@ class Network:
 
     @property
     def has_sharded_parameters(self) -> bool:
-        """Whether the weights that this role learns lie in parts."""
+        """Whether any weight that this role learns is sharded."""
         return any(isinstance(weight, DTensor) for weight in self.parameters())
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        """What this role alone learns, by name without the adapter's; nothing for a teacher."""
+        """The weights that this role alone learns. The adapter's name is not part of their names. Empty for a
+        teacher."""
         if self.adapters is None:
             own = dict(self.transformer.named_parameters())
         else:
@@ -84,19 +99,21 @@ class Network:
         return list(self.named_parameters().values())
 
     def state(self) -> dict[str, Tensor]:
-        """The learnt weights by name, not copied; split ones as they lie on the ranks."""
+        """The learnt weights by name, not copied. Sharded ones are DTensors."""
         return {name: parameter.detach() for name, parameter in self.named_parameters().items()}
 
     def local_shards(self) -> dict[str, Tensor]:
-        """What this rank holds of the learnt weights, not copied."""
+        """This rank's shard of each learnt weight, not copied."""
         return {name: local_shard(weight) for name, weight in self.state().items()}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned here, or whole weights.
+        """Copies weights into this role's parameters.
+
+        state: what `state` returned here, or tensors that are whole on every rank.
 
         Raises:
-            RunError: other names or shapes: the weights are of another recipe.
+            RunError: other names or shapes, so the weights belong to another recipe.
         """
         own = self.named_parameters()
         wrong = sorted(

@@ -1,4 +1,4 @@
-"""A teacher whose weights wait on the CPU, and visit the device for its forwards alone."""
+"""A teacher whose weights stay on the CPU, and are copied to the device for its forwards only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,11 @@ from fewstep.roles.network import Network
 
 
 class OffloadedNetwork(Network):
-    """Weights are frozen, so leaving costs nothing: the copy on the device is dropped, the CPU's is used again. They
-    are pinned where the device is a GPU, so that a copy does not wait for the work queued before it."""
+    """A frozen network that is on the device only while it is active.
+
+    Its weights never change, so nothing is copied back: the copy on the device is dropped. If the device is a GPU, the
+    CPU's weights are in pinned memory, so that copying does not wait for the work queued before it.
+    """
 
     def __init__(self, name: str, backbone: Backbone, transformer: nn.Module, precision: str, device: torch.device):
         super().__init__(name, backbone, transformer.requires_grad_(False), precision=precision)
@@ -24,7 +27,7 @@ class OffloadedNetwork(Network):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """On the device inside; of nested uses the outermost moves."""
+        """The weights are on the device inside. When uses are nested, only the outermost one copies."""
         self._depth += 1
         try:
             if self._depth == 1:

@@ -26,14 +26,14 @@ _PREFIX_GRADIENT = (
 
 
 class AdapterPlan(Section):
-    """A LoRA: W x + (alpha / rank) B A x."""
+    """A LoRA (arXiv 2106.09685): W x + (alpha / rank) B A x."""
 
     rank: int = Field(32, gt=0, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)")
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
 
 
 class RolePlan(Section):
-    """How one network learns: AdamW on fp32 masters."""
+    """How one network learns: AdamW (arXiv 1711.05101) on fp32 master weights."""
 
     mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
     adapter: AdapterPlan = Field(default=AdapterPlan(rank=32, alpha=32.0), description="the LoRA of mode adapter")
@@ -122,7 +122,7 @@ class CriticPlan(RolePlan):
 
 
 class GuidancePlan(Section):
-    """v_u + s (v_c - v_u): classifier-free guidance as a property of a teacher."""
+    """Classifier-free guidance of one teacher at one task: v_u + s (v_c - v_u)."""
 
     scale: float = Field(1.0, ge=0, description="1 is none, and costs no second evaluation")
     keep_norm: bool = Field(False, description="rescale each token to the conditional velocity's length")
@@ -169,8 +169,11 @@ class TeacherSpec(Section):
 
 
 class AdaptivePlan(Section):
-    """Preset adaptive: each specialised teacher's lam_max as a trust region. trust is the share of lam_max that it has
-    now; pull is how strongly it pulls, in units of what the base pulls back: 1 where the two balance."""
+    """Preset adaptive: the lam_max of each specialised teacher is adapted like a trust region.
+
+    trust is the share of lam_max that a teacher has now. pull is how strongly it pulls, in units of what the base pulls
+    back; it is 1 where the two balance (`objective/mismatch.py`).
+    """
 
     bound: float = Field(
         1.5, gt=0, description="pull up to which trust is raised, and above which it is lowered (ours)"
@@ -190,7 +193,7 @@ class AdaptivePlan(Section):
 
 
 class WatchPlan(Section):
-    """What is measured of the specialised teachers while a run goes on, and what is answered."""
+    """What is measured of the specialised teachers during a run, and what happens when one pulls too hard."""
 
     bound: float = Field(4.0, gt=0, description="largest pull of a specialised teacher that goes unanswered (ours)")
     patience: int = Field(10, gt=0, description="measurements above the bound in a row that make an event (ours)")
@@ -241,7 +244,7 @@ class TeachersSpec(Section):
     @field_validator("named", mode="before")
     @classmethod
     def _taken_out(cls, named: Any) -> Any:
-        """A name set to null is no teacher: so a recipe can leave out one of the recipe that it extends."""
+        """Drops names set to null. So a recipe can leave out a teacher of the recipe that it extends."""
         return {k: v for k, v in named.items() if v is not None} if isinstance(named, Mapping) else named
 
     @field_validator("named")

@@ -1,13 +1,15 @@
-"""What a block keeps of its forward for its backward, and what it computes again.
+"""Which activations a block keeps for its backward pass, and which it computes again (gradient checkpointing, arXiv
+1604.06174).
 
     off        everything is kept
     selective  results of large products and of attention are kept; norms, modulation, rotations, activation functions
                and the low-rank half of adapters are computed again from them
-    full       a block's inputs alone are kept; its forward runs a second time
+    full       only a block's inputs are kept; its forward runs a second time
 
-Blocks are wrapped by what diffusers offers (`enable_gradient_checkpointing`). Recomputation runs inside backward, so it
-must find the role of its forward still on: `Learner.add` holds it. These transformers drop nothing at random, so no
-random state is kept either.
+diffusers wraps the blocks (`enable_gradient_checkpointing`). Recomputation runs inside the backward pass, and uses the
+role that is on then. That must be the role of the forward: `RoleOptimizer.backward` holds it. Otherwise the activations
+of another adapter would be recomputed, and gradients would be wrong without any error. These transformers have no
+dropout, so no random state is kept either.
 """
 
 from typing import Any, Literal
@@ -18,9 +20,9 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 Recomputation = Literal["off", "selective", "full"]
 
-NARROW = 8  # ours: an inner width below 1 / 8 of the result's makes a product cheap to repeat and dear to keep
+NARROW = 8  # ours: a product whose inner width is below 1 / 8 of its result's width is cheap to repeat, costly to keep
 _ATEN = torch.ops.aten
-_PRODUCTS = {_ATEN.mm.default: (0, 1), _ATEN.addmm.default: (1, 2), _ATEN.bmm.default: (0, 1)}  # places of the factors
+_PRODUCTS = {_ATEN.mm.default: (0, 1), _ATEN.addmm.default: (1, 2), _ATEN.bmm.default: (0, 1)}  # indices of the factors
 _ATTENTION = {
     _ATEN._scaled_dot_product_flash_attention.default,
     _ATEN._scaled_dot_product_flash_attention_for_cpu.default,
@@ -30,7 +32,7 @@ _ATTENTION = {
 
 
 def recompute(transformer: nn.Module, how: Recomputation) -> None:
-    """From now on, in forwards with gradient. Velocities and gradients stay what they are."""
+    """From now on forwards with gradient recompute as `how` says. Velocities and gradients keep their values."""
     if how != "off":
         block = _selective if how == "selective" else _full
         transformer.enable_gradient_checkpointing(gradient_checkpointing_func=block)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Who takes part in a run: the student, the critic that follows it, and the teachers that both are compared with."""
+"""The networks of a run: the student, the critic that learns its distribution, and the teachers."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,11 @@ from fewstep.roles.teachers import Teachers
 
 @dataclass(frozen=True)
 class Roles:
-    """The networks of a run. Student and critic begin as the base exactly: an adapter with B = 0, or a copy. The
-    student of a recipe with `init_from` begins as the base with that LoRA."""
+    """The networks of a run.
+
+    Student and critic begin as the base exactly: with an adapter whose B is 0, or as a copy. With `student.init_from`
+    in the recipe the student begins as the base with that LoRA.
+    """
 
     student: Network
     critic: Network
@@ -17,10 +20,11 @@ class Roles:
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """All of them, teachers last."""
+        """All networks, teachers last."""
         return self.student, self.critic, *(teacher.network for teacher in self.teachers.teachers.values())
 
     @property
     def is_sharded(self) -> bool:
-        """Whether all ranks must run together whatever one of them looks at."""
+        """Whether some network is sharded. Then all ranks must run a network together, even where only one needs the
+        result."""
         return any(network.is_sharded for network in self.networks)

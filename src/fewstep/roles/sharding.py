@@ -1,8 +1,11 @@
-"""Weights split over the ranks: each holds its part of every block, and gathers a block whole only while it runs.
+"""How weights are placed on the ranks: replicated, or sharded.
 
-PyTorch's FSDP2 does the work (`fully_shard`, block by block). What is ours is how a model comes to lie like that: the
-first rank alone has its weights, one after another goes out to all. Splitting changes where a weight lies, never its
-value; gradients arrive as sums over ranks, which is what `Learner` takes them for.
+Sharded means that each rank holds a shard of every block, and gathers a block only while the block runs. PyTorch's
+FSDP2 does this (`fully_shard`, block by block). This module adds how a model gets there: only the first rank has the
+weights, and broadcasts them one after another, so no other rank ever holds the whole model.
+
+Sharding changes where a weight is, never its value. Gradients arrive as sums over ranks, not as means, and
+`RoleOptimizer` relies on that.
 """
 
 import copy
@@ -35,36 +38,36 @@ from fewstep.runtime.parallel import (
 Sharding = Literal["off", "full", "hybrid"]
 
 SHARD_AXIS = (
-    "fsdp"  # the axis of a mesh that splits. peft takes weights split along any other name for tensor parallel ones
+    "fsdp"  # the mesh axis that shards. peft takes weights sharded along any other name for tensor parallel ones
 )
 
 
 class Placement(Protocol):
-    """How the weights of a run lie on its ranks."""
+    """How the weights of a run are placed on its ranks."""
 
     def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
-        """The model that is distilled, as `frozen` takes its transformer, from a loader that is told where to."""
+        """The model that is distilled, ready for `frozen`. load: loads it onto a given device."""
         ...
 
     def frozen(self, transformer: nn.Module) -> nn.Module:
-        """A model that nobody trains."""
+        """A transformer that is not trained, placed on the ranks."""
         ...
 
     def masters(self, transformer: nn.Module, updates: Mapping[str, Factors]) -> nn.Module:
-        """A copy in fp32, with these updates merged: steps of 1e-6 are lost in bf16 weights."""
+        """A copy in fp32 to be trained, with these updates merged. In bf16 weights, steps of 1e-6 would be lost."""
         ...
 
     def bare(self, transformer: nn.Module) -> nn.Module:
-        """What further models of this shape are, on ranks that load none."""
+        """A model of this shape for ranks that do not load further models themselves (`loaded`)."""
         ...
 
     def loaded(self, load: Callable[[torch.device], nn.Module], bare: nn.Module, device: torch.device) -> nn.Module:
-        """A further model as `frozen` takes it, from a loader that is told where to."""
+        """A further model, ready for `frozen`. load: loads it onto a given device. bare: what `bare` returned."""
         ...
 
 
 class Replicated:
-    """Everything on every rank."""
+    """Every rank holds all weights."""
 
     def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
         return load(device)
@@ -73,7 +76,7 @@ class Replicated:
         return transformer.requires_grad_(False)
 
     def masters(self, transformer: nn.Module, updates: Mapping[str, Factors]) -> nn.Module:
-        """Tensor by tensor, without a bf16 copy on the way."""
+        """Copies tensor by tensor, without an intermediate bf16 copy."""
         masters: dict[int, object] = {
             id(p): nn.Parameter(cast_copy(p, torch.float32)) for p in transformer.parameters()
         }
@@ -96,10 +99,12 @@ REPLICATED = Replicated()
 
 @dataclass(frozen=True)
 class Sharded:
-    """Over `mesh`: its last axis splits, a first of two copies (HSDP). Of the models it is given only the first rank's
-    must hold weights; other ranks' may be hollow (parameters on the meta device).
+    """Weights are sharded over `mesh`. Of the models that are given, only the first rank's needs to hold weights; on
+    other ranks parameters may be on the meta device.
 
-    compute: dtype that weights which learn are gathered in; None is their own.
+    Args:
+        mesh: its last axis shards. A mesh of two axes has copies along the first one (HSDP).
+        compute: the dtype in which trained weights are gathered; None means their own.
     """
 
     mesh: DeviceMesh
@@ -108,8 +113,8 @@ class Sharded:
     compute: torch.dtype | None = None
 
     def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
-        """The first rank alone opens the folder, in CPU memory. Others get the model without weights, and without what
-        decodes; a refusal of the first is every rank's."""
+        """Only the first rank opens the folder, in CPU memory. The others get the model without weights and without a
+        decoder. If the first rank fails, all ranks raise the same error."""
         made: list[Backbone] = []
 
         def without_weights() -> Backbone:
@@ -120,7 +125,7 @@ class Sharded:
         return made[0] if self.ranks.first else others
 
     def frozen(self, transformer: nn.Module) -> nn.Module:
-        # Without gradients copies have nothing to tell each other: each is split on its own.
+        # Copies of frozen weights exchange no gradients, so each copy is sharded on its own.
         mesh = self.mesh[SHARD_AXIS]
         return self._spread(meta_copy(transformer), _values(transformer), mesh, None).requires_grad_(False)
 
@@ -138,7 +143,7 @@ class Sharded:
         return meta_copy(transformer)
 
     def loaded(self, load: Callable[[torch.device], nn.Module], bare: nn.Module, device: torch.device) -> nn.Module:
-        """The first rank alone opens the model, in CPU memory; if it refuses, all ranks do."""
+        """Only the first rank opens the model, in CPU memory. If it fails, all ranks raise the same error."""
         made: list[nn.Module] = []
         self.ranks.from_first(lambda: made.append(load(torch.device("cpu"))))
         return made[0] if self.ranks.first else copy.deepcopy(bare)
@@ -146,14 +151,16 @@ class Sharded:
     def _spread(
         self, hollow: nn.Module, value: Callable[[str], Tensor], mesh: DeviceMesh, compute: torch.dtype | None
     ) -> nn.Module:
-        # Inputs are left alone: times and rotary tables stay fp32, and autocast decides as it does elsewhere.
+        # Inputs are not cast: times and rotary tables stay fp32, and autocast decides as it does without sharding.
         policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for module in (*blocks(hollow), hollow):
-            # The root too gives its weights back after each forward. It would keep them until a backward pass, and a
-            # rollout has none: what was gathered for it would outlive the update that follows.
+            # The root module, too, frees its gathered weights after each forward. By default it keeps them until a
+            # backward pass. A rollout has none, so after the next update it would run on the weights of before.
             fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
             assert isinstance(module, FSDPModule)
-            module.set_gradient_divide_factor(1.0)  # losses are weighted by samples already: sums, not means
+            # FSDP's default is the mean over ranks. Losses here are weighted by samples already, and ranks may hold
+            # unequal numbers of samples, so gradients must be summed. A mean would be too small by the number of ranks.
+            module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
         materialise(hollow, self.device)
         with torch.no_grad():
@@ -167,9 +174,10 @@ class Sharded:
 
 
 def placement_for(sharding: Sharding, ranks: Ranks, device: torch.device, precision: str) -> Placement:
-    """
+    """The placement that `run.sharding` asks for. One rank alone always replicates.
+
     Raises:
-        RecipeError: machines with other numbers of ranks.
+        RecipeError: hybrid sharding on machines with unequal numbers of ranks.
     """
     if sharding == "off" or ranks.world == 1:
         return REPLICATED

@@ -1,11 +1,12 @@
-"""Where a run stands when a teacher is asked."""
+"""The iteration and the student step for which a teacher is evaluated."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class StepIndex:
-    """Student step k (0 is the noisiest) of iteration `iteration`: what lambda_{k,m}(c) and its ramp depend on."""
+    """Student step k (0 is the noisiest) of iteration `iteration`. lambda_{k,m}(c) depends on k, its ramp on the
+    iteration."""
 
     iteration: int
     k: int

@@ -1,4 +1,4 @@
-"""What examines a run's student on the way: three callables, each made by the one before."""
+"""The types of what examines a student during a run: three callables, each made by the next one below."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,8 +7,9 @@ from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.network import Network
 
 StudentEval = Callable[[int], Mapping[str, float]]
-"""Figures of the student after so many iterations."""
+"""Returns figures of the student, by name, after so many iterations."""
 StudentEvalBuilder = Callable[[Network, SigmaGrid, str], StudentEval]
-"""For a student, the grid that it is sampled on, and the precision."""
+"""Makes a StudentEval from a student, the grid that it is sampled on, and the precision."""
 StudentEvalSetup = Callable[[Backbone], StudentEvalBuilder]
-"""For a model that still has its encoder, so that prompts of the examiner's own can be encoded."""
+"""Makes a StudentEvalBuilder from a model that still has its encoder, so that the examiner can encode its own
+prompts."""

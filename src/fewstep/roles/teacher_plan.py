@@ -1,5 +1,5 @@
-"""The teacher plan lambda_{k,m}(c), as numbers of Python, without torch: recipes are checked with it.
-`teacher_weights.py` makes tensors of them.
+"""The teacher plan lambda_{k,m}(c), as Python floats. It does without torch, because recipes are checked with it.
+`roles/teacher_weights.py` makes tensors of it.
 
 Shapes: B batch, M teachers (0 is the base), K student steps (0 is the noisiest).
 s_real^(k)(z, t, c) = sum_m lambda_{k,m}(c) s_m(z, t, c) with lambda in [0, 1] and sum_m lambda_{k,m}(c) = 1 (arXiv
@@ -22,7 +22,8 @@ _ValueT = TypeVar("_ValueT", float, tuple[float, ...])
 
 
 def preset_rows(preset: Preset, steps: int) -> tuple[float, ...]:
-    """The specialised teachers' row of a preset, before lam_max and ramp: one number in [0, 1] a student step."""
+    """The row of a preset for specialised teachers, before lam_max and ramp: a number in [0, 1] for each student
+    step."""
     if preset == "base-only":
         return (0.0,) * steps
     if preset in ("constant", "specialised-alone"):
@@ -31,14 +32,19 @@ def preset_rows(preset: Preset, steps: int) -> tuple[float, ...]:
         return (0.0,) * (steps - 1) + (1.0,)
     half = (
         steps / 2 - 1
-    )  # step-wise, adaptive: nothing on the noisy half, then evenly up to 1; 0, 0, .5, 1 for four steps
+    )  # step-wise, adaptive: 0 on the noisy half, then rising evenly to 1; 0, 0, 0.5, 1 for four steps (ours)
     return tuple(max(0.0, (k - half) / (steps - 1 - half)) for k in range(steps))
 
 
 @dataclass(frozen=True)
 class TeacherSchedule:
-    """One specialised teacher in the plan. weights_K: lambda at each student step once the ramp is over; None for an
-    anchor, which takes what the weighted teachers leave, in the base's place."""
+    """One specialised teacher in the plan.
+
+    Args:
+        weights_K: lambda at each student step once the ramp is over. None for an anchor, which replaces the base: it
+            gets the weight that the weighted teachers leave.
+        tasks, categories: what it teaches; None means all.
+    """
 
     name: str
     weights_K: tuple[float, ...] | None
@@ -51,11 +57,16 @@ class TeacherSchedule:
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """lambda_{k,m}(c) as numbers. Rows sum to 1 by construction: the base, or an anchor in its place, takes the rest.
+    """lambda_{k,m}(c) as floats. Rows sum to 1 by construction: the base, or an anchor in its place, gets the rest.
+
+    Args:
+        schedules: the specialised teachers.
+        ramp: fraction of the iterations over which the weights rise from 0.
+        alone: specialised teachers may take all weight at the noisiest student step.
 
     Raises:
-        RecipeError: weights over 1 together, two anchors for one sample, or nothing left for the base at the noisiest
-            student step unless the plan is `alone` by name.
+        RecipeError: weights that sum to more than 1, two anchors for one sample, or nothing left for the base at the
+            noisiest student step although the plan is not `alone`.
     """
 
     schedules: tuple[TeacherSchedule, ...] = ()
@@ -82,14 +93,18 @@ class TeacherPlan:
         return tuple(c.name for c in self.schedules if c.weights_K is not None and any(c.weights_K))
 
     def strength(self, iteration: int, iterations: int) -> float:
-        """The ramp's height, 0 at iteration 0 and 1 from `ramp` x iterations on."""
+        """The height of the ramp: it rises from 0 at iteration 0 to 1 at iteration `ramp` x iterations, and stays 1."""
         rise = self.ramp * iterations
         return 1.0 if iteration >= rise else iteration / rise
 
     def row(
         self, k: int, strength: float, task: Task, category: str | None, trust: Mapping[str, float] = FULL_TRUST
     ) -> tuple[float, ...]:
-        """lambda_{k,m} of one sample for all m. trust: the share of its weights that a teacher has; unnamed: all."""
+        """lambda_{k,m}(c) of one sample for all m, in the order of `names`.
+
+        trust: the share of its planned weights that a teacher has now; 1 for a teacher that is not named.
+        """
+        # lambda_{k,m}(c) >= 0, sum_m lambda_{k,m}(c) = 1    [the paper, arXiv 2606.03746, step-wise multi-teacher]
         here = [schedule.teaches(task, category) for schedule in self.schedules]
         lam = [
             strength * trust.get(schedule.name, 1.0) * schedule.weights_K[k]
@@ -107,8 +122,10 @@ class TeacherPlan:
     def may_teach(
         self, k: int, iteration: int, iterations: int, task: Task, trust: Mapping[str, float] = FULL_TRUST
     ) -> tuple[bool, ...]:
-        """Of each teacher in the order of `names`, whether some sample of this task could give it weight now, whatever
-        its category: a fact that all ranks agree on."""
+        """For each teacher, in the order of `names`, whether a sample of this task could give it weight now.
+
+        All categories count, not only those of a rank's own samples. So all ranks get the same answer.
+        """
         strength = self.strength(iteration, iterations)
         rows = [self.row(k, strength, task, category, trust) for t, category in self._conditions() if t == task]
         return tuple(any(weight > 0 for weight in of_teacher) for of_teacher in zip(*rows, strict=True))

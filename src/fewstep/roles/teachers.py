@@ -1,7 +1,9 @@
-"""The teachers that a plan weighs, and the velocity they give together.
+"""The teachers of a plan, and the velocity that their mixture gives.
 
-Shapes: B batch, R some of its samples, N latent tokens, D latent channels, M teachers (0 is the base). The score is
-affine in v on this path, so velocities are mixed: v_real = sum_m lambda_{k,m}(c) v_m, each v_m guided by itself first.
+Shapes: B batch, R some of its samples, N latent tokens, D latent channels, M teachers (0 is the base). The paper mixes
+scores: s_real = sum_m lambda_{k,m}(c) s_m (arXiv 2606.03746, step-wise multi-teacher guidance). On this path the score
+is affine in v and the weights sum to 1, so velocities are mixed in place of scores. Classifier-free guidance is applied
+to each v_m first.
 """
 
 from collections import Counter
@@ -29,8 +31,11 @@ from fewstep.runtime.task import Task
 
 
 class TeacherBatch(Protocol):
-    """What a batch tells the teachers: one task, the conditioning, the unconditional branch of each negative prompt
-    (same references), and each sample's category."""
+    """What the teachers need of a batch.
+
+    That is its task, its conditioning, the unconditional branch of each negative prompt (with the same references), and
+    the category of each sample.
+    """
 
     @property
     def task(self) -> Task: ...
@@ -44,7 +49,7 @@ class TeacherBatch(Protocol):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen network and how it is guided at each task."""
+    """A frozen network, and its guidance at each task."""
 
     network: Network
     guidance: Mapping[Task, Guidance]
@@ -52,8 +57,14 @@ class Teacher:
 
 @dataclass(frozen=True)
 class TeacherPrediction:
-    """One teacher's velocities for the samples that it was asked about, fp32; lam_R are its weights on them, on the
-    CPU. v_cond_RND: before guidance."""
+    """The velocities of one teacher, fp32, for the samples that it was evaluated on.
+
+    Args:
+        rows: the indices of these samples in the batch.
+        lam_R: the teacher's weights on them, on the CPU.
+        v_RND: with guidance.
+        v_cond_RND: before guidance.
+    """
 
     rows: tuple[int, ...]
     lam_R: Tensor
@@ -61,19 +72,19 @@ class TeacherPrediction:
     v_cond_RND: Tensor
 
     def velocities(self, rows: Sequence[int]) -> Tensor:
-        """Its velocities of these samples, which it was asked about."""
+        """The velocities for `rows`, which must be among the samples that it was evaluated on."""
         return _select(self.v_RND, [self.rows.index(row) for row in rows], len(self.rows))
 
 
 @dataclass(frozen=True)
 class MixedPrediction:
-    """v_real, and what each teacher that was run said to it."""
+    """v_real, and the prediction of each teacher that was evaluated for it."""
 
     v_real_BND: Tensor
     by_teacher: Mapping[str, TeacherPrediction]
 
     def common_rows(self, name: str) -> list[int]:
-        """The samples about which both the base and teacher `name` said something."""
+        """The samples on which both the base and teacher `name` were evaluated."""
         if BASE not in self.by_teacher or name not in self.by_teacher:
             return []
         base = set(self.by_teacher[BASE].rows)
@@ -81,12 +92,15 @@ class MixedPrediction:
 
 
 Prefixes = dict[tuple[object, ...], Prefix | None]
-"""Prefixes of teachers by teacher, samples and branch; of one batch. Teachers are frozen, so whoever asks them several
-times about one batch may keep what does not depend on t."""
+"""The prefixes of teachers on one batch, by teacher, samples and branch. Teachers are frozen. So whoever evaluates them
+several times on one batch can keep what does not depend on t."""
 
 
 class Teachers:
-    """v_real: every teacher guided by itself, then mixed - guidance and its kept norm are not linear."""
+    """The teachers of a run, and their mixture v_real.
+
+    Guidance with a kept norm is not linear. So each teacher is guided first, and then the velocities are mixed.
+    """
 
     def __init__(
         self,
@@ -101,10 +115,10 @@ class Teachers:
         self.iterations = iterations
         self.trust = trust or TeacherWeightControl(plan.weighted)
         self.forwards: Counter[str] = Counter()  # evaluations by teacher since the start of this process
-        self.batched_cfg = True  # both branches of guidance in one forward, where their texts are of one length
+        self.batched_cfg = True  # both branches of guidance in one forward, if their texts have the same length
 
     def of_task(self, task: Task) -> Teacher:
-        """Who teaches a whole task: an anchor that stands in for the base on all of it, else the base."""
+        """The teacher of a whole task: an anchor that replaces the base on all of the task, or else the base."""
         for schedule in self.plan.schedules:
             if schedule.weights_K is None and schedule.categories is None and schedule.teaches(task, None):
                 return self.teachers[schedule.name]
@@ -113,8 +127,8 @@ class Teachers:
     def velocity(
         self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, at: StepIndex, prefixes: Prefixes | None = None
     ) -> Tensor:
-        """v_real = sum_m lambda_{k,m}(c) guided(teacher_m)(z, t, c), fp32 (arXiv 2606.03746, step-wise multi-teacher
-        guidance, in velocities)."""
+        """v_real at (z_BND, t_B), fp32, shape BND: `prediction` without its parts."""
+        # v_real = sum_m lambda_{k,m}(c) guided(v_m)(z, t, c)    [the paper, step-wise multi-teacher, in velocities]
         return self.prediction(z_BND, t_B, batch, at, prefixes=prefixes).v_real_BND
 
     @torch.no_grad()
@@ -129,12 +143,13 @@ class Teachers:
         include_base: bool = False,
         prefixes: Prefixes | None = None,
     ) -> MixedPrediction:
-        """v_real and its parts. A teacher runs for the samples it has weight on.
+        """v_real and its parts. Each teacher is evaluated only on the samples on which it has weight.
 
         Args:
-            unguided: leave guidance out; it has a term of its own.
-            include_base: run the base for every sample that a specialised teacher has weight on, to compare them.
-            prefixes: what to keep and to use of this batch; None where it is asked about once.
+            unguided: leave guidance out, because decoupled guidance gives it a term of its own.
+            include_base: also evaluate the base on every sample on which a specialised teacher has weight, to compare
+                the two.
+            prefixes: prefixes of this batch to reuse and to add to; None keeps nothing.
         """
         lam_MB = self._weights(batch, at)
         asked_MB = lam_MB > 0
@@ -157,8 +172,12 @@ class Teachers:
     def guidance_term(
         self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, at: StepIndex, prefixes: Prefixes | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What guidance adds, sum_m lambda_m (guided_m - v_m), and the velocity it adds to: the mean of the guided
-        teachers' v_m by the same weights. Both are 0 for samples without a guided teacher; unguided ones do not run."""
+        """What guidance adds to v_real, and the velocity that it is added to, both fp32 of shape BND.
+
+        The second is the mean of v_m over the guided teachers, with the same weights. Both are 0 on samples without a
+        guided teacher. Teachers without guidance are not evaluated.
+        """
+        # sum_m lambda_m (guided(v_m) - v_m), and sum_m lambda_m v_m / sum_m lambda_m over guided teachers m
         term_BND, v_cond_BND = (torch.zeros_like(z_BND, dtype=torch.float32) for _ in range(2))
         lam_MB = self._weights(batch, at)
         active_M = torch.tensor([self._guidance(name, batch).active for name in self.plan.names])
@@ -176,19 +195,23 @@ class Teachers:
         return term_BND, v_cond_BND
 
     def _weights(self, batch: TeacherBatch, at: StepIndex) -> Tensor:
-        """lambda_{k,m}(c) of each sample: (M, B)."""
+        """lambda_{k,m}(c) of each sample, shape (M, B)."""
         tasks = [batch.task] * len(batch.categories)
         return teacher_weights(
             self.plan, at.k, at.iteration, self.iterations, tasks, batch.categories, self.trust.shares
         )
 
     def _may_teach(self, batch: TeacherBatch, at: StepIndex) -> Tensor:
-        """Whether some rank's samples could ask a teacher, whatever their categories: (M,)."""
+        """Whether the samples of some rank could need a teacher, whatever their categories. Shape (M,)."""
         return torch.tensor(self.plan.may_teach(at.k, at.iteration, self.iterations, batch.task, self.trust.shares))
 
     def _must_join(self, name: str, together: Tensor) -> bool:
-        """A network whose weights lie in parts is run by all ranks or by none: each block is gathered from all of them.
-        Which teachers a rank's own samples ask follows from their categories, and those differ from rank to rank."""
+        """Whether this rank must run a teacher even if none of its own samples needs it.
+
+        All ranks run a sharded network, or none does: each block is gathered from all of them, and a rank that stays
+        away leaves the others waiting forever. The categories of the samples decide which teachers a rank needs, and
+        they differ from rank to rank. So the decision is made by what any rank could need.
+        """
         return bool(together) and name in self.teachers and self.teachers[name].network.is_sharded
 
     def _guidance(self, name: str, batch: TeacherBatch) -> Guidance:
@@ -197,8 +220,11 @@ class Teachers:
     def _predict_one(
         self, query: "_Query", z_BND: Tensor, t_B: Tensor, asked_B: Tensor, lam_B: Tensor
     ) -> TeacherPrediction | None:
-        """One teacher's answer for the samples that ask it. None where none does: then it runs on the first sample all
-        the same, because the other ranks run it and its weights are gathered from all."""
+        """The prediction of one teacher for the samples that need it.
+
+        If no sample of this rank needs it, it still runs on the first sample, because the other ranks need this rank's
+        shards of its weights. The result is None then.
+        """
         asking = asked_B.nonzero().flatten().tolist()
         rows = asking or [0]
         guidance, batch = self._guidance(query.name, query.batch), query.batch
@@ -208,7 +234,7 @@ class Teachers:
             z_BND, t_B = (_select(value, rows, len(asked_B)) for value in (z_BND, t_B))
             cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)
         request = _TeacherRequest(query.name, tuple(rows), query.prefixes)
-        with self.teachers[query.name].network.active():  # held over both branches: weights may come and go with it
+        with self.teachers[query.name].network.active():  # over both branches: an offloaded teacher is copied once
             v_cond, v_uncond = self._branches(request, z_BND, t_B, cond, uncond)
         if not asking:
             return None
@@ -221,7 +247,7 @@ class Teachers:
         if uncond is None:
             return self._forward(asked, "cond", z_BND, t_B, cond), None
         if self.batched_cfg and cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
-            # Of one length only: padding the shorter one would move the target's rotary positions.
+            # Only if both texts have the same length: padding the shorter one would shift the target's rotary position.
             both = self._forward(asked, "both", z_BND.repeat(2, 1, 1), t_B.repeat(2), stack([cond, uncond]))
             v_cond_BND, v_uncond_BND = both.chunk(2)
             return v_cond_BND, v_uncond_BND
@@ -235,7 +261,7 @@ class Teachers:
 
 @dataclass(frozen=True)
 class _Query:
-    """Which teacher is asked about which batch. unguided: guidance is left out. prefixes: what is kept of the batch."""
+    """Which teacher is evaluated on which batch. unguided: guidance is left out. prefixes: those kept of the batch."""
 
     name: str
     batch: TeacherBatch
@@ -245,15 +271,18 @@ class _Query:
 
 @dataclass(frozen=True)
 class _TeacherRequest:
-    """Which teacher is asked about which samples, and what is kept of it."""
+    """Which teacher is evaluated on which samples, and the prefixes that are kept."""
 
     name: str
     rows: tuple[int, ...]
     prefixes: Prefixes | None
 
     def prefix(self, network: Network, branch: str, cond: Conditioning) -> Prefix | None:
-        """Of split weights none is kept: whether it is there already follows from a rank's own rows, and making it is a
-        forward that all ranks make or none."""
+        """The kept prefix of this branch, computed if it is not there yet. None means that none is kept.
+
+        For a sharded network none is kept. Whether a prefix is there already depends on a rank's own samples, but
+        computing one is a forward, which all ranks must run together.
+        """
         if self.prefixes is None or network.is_sharded:
             return None
         key = (self.name, self.rows, branch)
@@ -263,7 +292,8 @@ class _TeacherRequest:
 
 
 def _add(to_BND: Tensor, rows: Sequence[int], lam_R: Tensor, v_RND: Tensor) -> None:
-    """to[rows] += lam v. One weight for all is a number, which needs no copy to the device."""
+    """to[rows] += lam v. A weight that is the same for all samples is used as a float: that needs no copy to the
+    device."""
     alike = bool((lam_R == lam_R[0]).all())
     weighted = (float(lam_R[0]) if alike else to_device(lam_R, to_BND.device)[:, None, None]) * v_RND
     if len(rows) == len(to_BND):

@@ -1,6 +1,7 @@
-"""Teachers, and the student's start, looked at before anything is loaded: files whole, keys and shapes the base's.
+"""Checks of the teachers, and of the LoRA that the student starts from, before anything is loaded.
 
-Adapters are read (they are small); of models only the headers of their weight files are.
+Files must be complete, and keys and shapes must be those of the base. Adapters are read whole, because they are small.
+Of models only the headers of the weight files are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,10 +22,11 @@ from fewstep.runtime.errors import AdapterError, ModelError
 
 
 def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
-    """Every specialised teacher that the plan ever gives weight, against the model `base`.
+    """Checks every specialised teacher that the plan ever gives weight against the model `base`.
 
     Raises:
-        AdapterError, ModelError: name the teacher's key in the recipe, the file, and what does not fit.
+        AdapterError, ModelError: a teacher that does not fit. The message names its key in the recipe, the file, and
+            what does not fit.
     """
     used = {name: spec.named[name] for name in teacher_plan(spec, steps).used[1:]}
     adapters = {name: one.adapter for name, one in used.items() if one.adapter is not None}
@@ -45,8 +47,9 @@ def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
 
 
 def validate_init_from(student: StudentPlan, base: str) -> TruncatedFactors | None:
-    """The LoRA that the student starts from, where it has one, against the model `base`. What of it is cut off, where
-    the student's adapter is too narrow for it.
+    """Checks the LoRA that the student starts from, if there is one, against the model `base`.
+
+    Returns what is cut off of it if the student's adapter has a lower rank; None if nothing is.
 
     Raises:
         AdapterError: it cannot be read, or does not fit the base.
@@ -58,11 +61,12 @@ def validate_init_from(student: StudentPlan, base: str) -> TruncatedFactors | No
 
 
 def initial_update(student: StudentPlan, shapes: Shapes) -> Mapping[str, Factors]:
-    """The update that the student starts with, by the base's module names; nothing where none is given. Of a higher
-    rank than the student's adapter, it is the nearest of that rank.
+    """The update that the student starts with, by the base's module names; empty if none is given.
+
+    If its rank is higher than that of the student's adapter, the result is the nearest update of the adapter's rank.
 
     Raises:
-        AdapterError: as `vet_start`.
+        AdapterError: as `validate_init_from`.
     """
     return {} if student.init_from is None else truncated_lora(student.init_from, shapes, _room(student))[0]
 
@@ -70,7 +74,7 @@ def initial_update(student: StudentPlan, shapes: Shapes) -> Mapping[str, Factors
 def truncated_lora(
     source: str, shapes: Shapes, rank: int | None
 ) -> tuple[Mapping[str, Factors], TruncatedFactors | None]:
-    """A LoRA for a base of these shapes, cut down to `rank` where it is wider, and then what the cut left out.
+    """A LoRA for a base of these shapes, cut down to `rank` if its rank is higher; and what the cut left out, if any.
 
     Raises:
         AdapterError: it cannot be read, or does not fit.
@@ -83,12 +87,13 @@ def truncated_lora(
 
 
 def _room(student: StudentPlan) -> int | None:
-    """The rank that the student can hold; a whole copy holds any."""
+    """The highest rank that the student can hold; None for a full copy, which holds any."""
     return student.adapter.rank if student.mode == "adapter" else None
 
 
 def refuse_other_model(theirs: ModelShapes, ours: ModelShapes, origin: str, base: str) -> None:
-    """
+    """Checks that a teacher has the family and the weights' shapes of the base.
+
     Raises:
         ModelError: another family, or other weights.
     """
@@ -107,7 +112,7 @@ def refuse_other_model(theirs: ModelShapes, ours: ModelShapes, origin: str, base
 
 @contextmanager
 def _named(key: str, part: str = "") -> Iterator[None]:
-    """Errors inside begin with the recipe's key, and end with how to do without it."""
+    """Errors inside get the recipe's key in front, and at the end how to leave the key out."""
     where = f"{key}.{part}" if part else key
     try:
         yield

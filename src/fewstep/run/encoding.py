@@ -26,7 +26,7 @@ from fewstep.runtime.task import Task
 
 @dataclass(frozen=True)
 class EncodedRecipe:
-    """What training starts from: every case encoded. No part of the model is in memory."""
+    """A recipe whose cases are all encoded. No part of the model is in memory."""
 
     recipe: Recipe
     store: ConditioningStore
@@ -34,7 +34,7 @@ class EncodedRecipe:
     negatives: Mapping[Task, tuple[str, ...]]
 
     def loader(self, rank_slice: RankSlice = FULL_SLICE) -> Loader:
-        """The run's batches, this rank's samples of each."""
+        """The batches of the run, with this rank's samples of each."""
         return Loader(
             self.store,
             self.composition,
@@ -53,8 +53,9 @@ def encode_recipe(
     rank_slice: RankSlice = FULL_SLICE,
     needed: Parts = "encoder",
 ) -> EncodedRecipe:
-    """The recipe's cases read and encoded into its store, or this process's part of them; what is there already stays.
-    Only what encodes is loaded, and only if something is missing.
+    """Reads the recipe's cases and encodes them into its store, or this process's part of them.
+
+    What is in the store already is not encoded again. Only the encoder is loaded, and only if something is missing.
 
     Args:
         out: the run folder that the store stands beside (`store`, if the recipe names no other place).

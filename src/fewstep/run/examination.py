@@ -1,6 +1,6 @@
-"""What an examination says, as the parts of a page: cards, a table, rows of pictures.
+"""The results of an examination as parts of a page: cards, a table, rows of pictures.
 
-Reads files only: figures.json, the galleries and the sources that pocket/exam.py leaves in one folder.
+It reads files only: figures.json, the galleries and the sources that `pocket/exam.py` writes into one folder.
 """
 
 import json
@@ -34,7 +34,7 @@ ROWS = 4  # of each category and kind
 
 @dataclass(frozen=True)
 class ExaminationResult:
-    """An examination on disk. columns: system -> heading; the reference first, the student last."""
+    """An examination on disk. columns: system -> heading, with the reference first and the student last."""
 
     found: Mapping[str, Any]
     folder: Path
@@ -42,7 +42,7 @@ class ExaminationResult:
 
     @classmethod
     def of(cls, folder: Path, columns: Mapping[str, str]) -> "ExaminationResult | None":
-        """The examination in `folder`; None where there is none that was finished with these systems."""
+        """The examination in `folder`; None if there is no finished one with these systems."""
         file = folder / "figures.json"
         found = json.loads(file.read_text()) if file.is_file() else {"systems": {}}
         return cls(found, folder, columns) if set(columns) <= set(found["systems"]) else None
@@ -57,13 +57,13 @@ class ExaminationResult:
 
     @property
     def attributes_ratio(self) -> Mapping[str, Any]:
-        """The student's share of the reference's attributes, text to image."""
+        """The student's correct attributes as a share of the reference's, for text to image."""
         ratio: Mapping[str, Any] = self.line("t2i.attributes")["against"][self.student]
         return ratio
 
     @property
     def calls(self) -> tuple[int, int]:
-        """Network calls of a T2I picture: the reference's and the student's."""
+        """Network calls for a text-to-image picture, of the reference and of the student."""
         told = [self.found["systems"][name]["network_calls"]["t2i"] for name in (self.reference, self.student)]
         return int(told[0]), int(told[1])
 

@@ -1,4 +1,4 @@
-"""What a Python caller may add to a run beside its recipe."""
+"""What a Python caller can add to a run beside its recipe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Extensions:
     """
     Args:
         examiner: makes the run's examiner, in place of the pocket's probe.
-        extra_losses: each makes one further term of the student's loss, from the run's networks, its grid and its
-            named draws. They are written into the run's environment record by name.
-        on_iteration: sees each iteration's figures, and may stop the run.
+        extra_losses: each makes one more term of the student's loss, from the run's roles, its grid and its named
+            random draws. Their names are written into the run's environment record.
+        on_iteration: gets the figures of each iteration, and may stop the run.
     """
 
     examiner: StudentEvalSetup | None = None
@@ -36,7 +36,7 @@ class Extensions:
                 raise PluginError(f"{what} is {thing!r:.60}, which cannot be called; see docs/extending.md")
 
     def names(self) -> list[str]:
-        """What is added to the loss, as the environment record names it."""
+        """The names of the added terms of the loss, as in the environment record."""
         named = [build if hasattr(build, "__qualname__") else type(build) for build in self.extra_losses]
         return [f"{each.__module__}.{each.__qualname__}" for each in named]
 

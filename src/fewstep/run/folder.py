@@ -2,12 +2,12 @@
 
     recipe.yaml        the resolved recipe; its presence makes the folder a run
     environment.json   where each start of the run took place
-    metrics.jsonl      one line an iteration
-    fork.json          of a fork: from where, and what was changed
+    metrics.jsonl      one line for each iteration
+    fork.json          in a fork: where it came from, and what was changed
     checkpoints/ samples/ student/
     lock               held by the process that works here
 
-The lock is the kernel's (flock): it ends with its process, so what a dead process leaves behind is taken over.
+The lock is one of the kernel (flock). It ends with its process, so the folder of a dead process can be locked again.
 """
 
 import errno
@@ -37,8 +37,8 @@ RUN_ENTRIES = {"lock", *FOLDERS}  # what an interrupted start may have left
 
 
 class RunDir:
-    """A run's folder. From `open_or_create` it is locked until `close`, or the end of a `with` block; from `open` it is
-    for reading."""
+    """The folder of a run. `open_or_create` locks it until `close`, or until the end of a `with` block. `open` opens it
+    for reading only."""
 
     def __init__(self, folder: Path, chosen: Recipe, lock: int | None = None):
         self.folder = folder
@@ -47,11 +47,11 @@ class RunDir:
 
     @classmethod
     def open_or_create(cls, folder: Path, chosen: Recipe, facts: Mapping[str, Any] | None = None) -> Self:
-        """The folder, locked, new or continued. `facts` (device, threads, ...) join environment.json.
+        """The folder, locked, new or of a run to resume. facts: device, threads, ..., added to environment.json.
 
         Raises:
             RunError: the folder belongs to another recipe, holds something else, or another process works in it.
-            EnvironmentRefused: it cannot be written. A folder that was not there before is not there after.
+            EnvironmentRefused: it cannot be written. A folder that did not exist before is removed again.
         """
         was_there = folder.exists()
         _refuse_foreign(folder)
@@ -75,10 +75,10 @@ class RunDir:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """A run that is there, for reading.
+        """An existing run, for reading.
 
         Raises:
-            RunError: no run, or its recipe cannot be read.
+            RunError: it is not a run, or its recipe cannot be read.
         """
         _refuse_model(folder)
         if not (folder / "recipe.yaml").is_file():
@@ -86,10 +86,10 @@ class RunDir:
         return cls(folder, _recipe_of(folder))
 
     def pin_cases(self, identity: str, counts: Mapping[str, int]) -> None:
-        """What this run learns from, held from its first start on: order and epochs follow from it.
+        """Records the cases of this run at its first start. Order and epochs depend on them, so they must not change.
 
         Raises:
-            RunError: a run that has begun has other cases now.
+            RunError: the run began with other cases.
         """
         path, told = self.folder / CASES, {"identity": identity, "cases": dict(sorted(counts.items()))}
         if path.is_file() and self.metrics_path.exists():
@@ -118,11 +118,11 @@ class RunDir:
         return self.folder / "metrics.jsonl"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines; a torn one is passed over."""
+        """All complete lines."""
         return list(durable.read_jsonl(self.metrics_path))
 
     def environment(self) -> list[dict[str, Any]]:
-        """One record for each start of the run, oldest first; none where the file is torn."""
+        """One record for each start of the run, oldest first. Empty if the file is damaged."""
         path = self.folder / "environment.json"
         if not path.exists():
             return []
@@ -131,7 +131,7 @@ class RunDir:
         return []
 
     def close(self) -> None:
-        """Gives the lock back; the lock file goes with it."""
+        """Releases the lock, and removes the lock file."""
         if self._lock is not None:
             with suppress(OSError):
                 (self.folder / "lock").unlink()
@@ -150,7 +150,7 @@ class RunDir:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, as far as they can be known without asking a device."""
+    """Versions and machine, as far as they are known without using a device."""
     versions = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -166,7 +166,7 @@ def environment() -> dict[str, Any]:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """A folder with something else in it is not written into."""
+    """Refuses a folder that holds something else than a run."""
     _refuse_model(folder)
     if not folder.exists() or (folder / "recipe.yaml").exists():
         return
@@ -184,7 +184,8 @@ def _counted(cases: Mapping[str, int]) -> str:
 
 
 def _refuse_model(folder: Path) -> None:
-    """A student carries its recipe, as a run does. A run that has begun is one, whatever was put beside it."""
+    """Refuses a model or a student, which contains its recipe as a run does. A folder with records of a run is a run,
+    whatever else is in it."""
     if (folder / "metrics.jsonl").exists():
         return
     weights = [*folder.glob("*.safetensors"), *(folder / name for name in MODEL_FILES)]
@@ -193,7 +194,7 @@ def _refuse_model(folder: Path) -> None:
 
 
 def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:
-    """As long as nothing was made, a recipe may still be mended."""
+    """Refuses another recipe. As long as the run has made nothing, its recipe may still change."""
     made = [folder / "metrics.jsonl", *(path for name in FOLDERS for path in (folder / name).glob("*"))]
     if not (folder / "recipe.yaml").exists() or not any(path.exists() for path in made):
         return
@@ -218,7 +219,8 @@ def _recipe_of(folder: Path) -> Recipe:
 
 
 def _lock(path: Path) -> int:
-    """An open, locked file. It is removed on closing, so the file that was locked must still be the one at `path`."""
+    """Opens and locks a file. Another process removes it when it closes, so the locked file must still be the one at
+    `path`."""
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -242,7 +244,7 @@ def _lock(path: Path) -> int:
 
 
 def _remove_start(folder: Path) -> None:
-    """Takes back a folder that this process made and could not finish."""
+    """Removes what this process created in a folder and could not finish."""
     with suppress(OSError):
         for name in FOLDERS:
             with suppress(FileNotFoundError):

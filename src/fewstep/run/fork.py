@@ -1,8 +1,8 @@
-"""A new run that goes on from another run's checkpoint, under a changed recipe.
+"""A fork: a new run that continues from another run's checkpoint, with a changed recipe.
 
 The new folder gets the checkpoint (and those that its ranking names), the records up to it, and fork.json, which says
-where they came from and what was changed. From there it is a run like any other: iterations are counted on, a draw
-follows from its number as before, and a fork that changes nothing ends as the unbroken run, to the last bit.
+where they came from and what was changed. Then it is a run like any other. Iterations are counted on, and random draws
+follow from their numbers as before. So a fork that changes nothing ends like the uninterrupted run, to the last bit.
 """
 
 import json
@@ -38,8 +38,8 @@ FIXED_KEYS = (
 
 @dataclass(frozen=True)
 class Origin:
-    """What a fork begins from. which: as it was asked for. changed: `key: old -> new`, of all that determines the
-    weights."""
+    """What a fork starts from. which: the checkpoint as the user named it. changed: `key: old -> new` for every changed
+    key that determines the weights."""
 
     run: RunDir
     which: str
@@ -53,9 +53,13 @@ class Origin:
 
 
 def fork_origin(asked: str, chosen: Recipe, out: Path) -> Origin | None:
-    """`asked` is a run folder, or RUN@WHICH with an iteration, `last` or `best`. Refused before anything is made.
-    None where `out` is that fork already and has a checkpoint of its own: it goes on as any run, and needs the old one
-    no more.
+    """The origin of a fork. Everything that can be refused is refused before anything is created.
+
+    None if `out` is that fork already and has a checkpoint of its own. It is then resumed like any run, and does not
+    need the old one any more.
+
+    Args:
+        asked: a run folder, or RUN@WHICH with an iteration, `last` or `best`.
 
     Raises:
         RunError: no such run or checkpoint, a change that its tensors cannot follow, nothing left to do, or an `out`
@@ -95,11 +99,11 @@ def fork_origin(asked: str, chosen: Recipe, out: Path) -> Origin | None:
 
 
 def begin_fork(run: RunDir, start: Origin, say: Callable[[str], None]) -> None:
-    """The fork's checkpoints and records put into a new run's folder. Its record says so last: what was interrupted is
-    begun again.
+    """Copies checkpoints and records into the folder of the new run. Its fork.json is completed last, so what was
+    interrupted is started again.
 
     Raises:
-        RunError: the checkpoint was dropped by its run meanwhile.
+        RunError: the other run deleted the checkpoint meanwhile.
         EnvironmentRefused: no space, or no permission.
     """
     _write_record(run.folder, start, whole=False)
@@ -113,10 +117,10 @@ def begin_fork(run: RunDir, start: Origin, say: Callable[[str], None]) -> None:
 
 
 def refuse_interrupted_fork(run: RunDir) -> None:
-    """A fork that was interrupted before it had its checkpoints would begin as another run, or from nothing.
+    """Refuses a fork that was interrupted before it had its checkpoints. It would otherwise start from nothing.
 
     Raises:
-        RunError: says how it goes on.
+        RunError: the message says how to continue.
     """
     record = _record(run.folder)
     if record is not None and not _begun(run.folder, record):
@@ -134,7 +138,7 @@ def _write_record(folder: Path, start: Origin, whole: bool) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """What a fork's folder says of its origin; None where the run is none."""
+    """The record of a fork's origin; None if the run is not a fork."""
     path = folder / RECORD
     return dict(json.loads(path.read_text())) if path.exists() else None
 
@@ -164,7 +168,8 @@ def _state(place: Path) -> dict[str, Any]:
 
 
 def _take(place: Path, to: Path) -> None:
-    """Whole or absent. Files of a checkpoint are never changed, so they are shared where the disk can."""
+    """Takes over a checkpoint, completely or not at all. Its files never change, so they are hard-linked if the disk
+    supports it."""
     beside = to.with_name(f"{to.name}.tmp")
     try:
         shutil.rmtree(beside, ignore_errors=True)

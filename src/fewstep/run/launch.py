@@ -46,16 +46,17 @@ def distill_recipe(
     extensions: Extensions = NO_EXTENSIONS,
     fork: str | None = None,
 ) -> Outcome:
-    """One run, from the recipe to its student folder. The same call goes on with a run that was stopped. A student of
-    the pocket teacher is examined by the probe on the way; for other models nothing here can judge pictures.
+    """Runs a recipe, from its cases to its student folder. The same call resumes a run that was stopped.
 
-    Under torchrun the ranks share each batch; the first one writes, examines, exports and speaks.
+    A student of the pocket teacher is examined by the probe during the run. For other models there is no built-in
+    examiner. Under torchrun the ranks share each batch, and the first one writes, examines, exports and reports.
 
     Args:
-        fork: another run's folder, or RUN@WHICH: go on from its checkpoint.
+        out: the run's folder.
+        fork: another run's folder, or RUN@WHICH, to continue from its checkpoint.
 
     Raises:
-        FewstepError: everything that can be refused is refused before the first long step.
+        FewstepError: whatever can be refused is refused before the first long step.
         RankLost: another rank has ended.
     """
     try:
@@ -117,8 +118,11 @@ class _Launch:
         return build_dmd_step(roles, settings, self.rng, self.ranks, extra_losses=further)
 
     def _load_model(self, device: torch.device, placement: Placement) -> tuple[Backbone, StudentEvalBuilder | None]:
-        """The model without its text encoder, and what examines its student. An examiner encodes prompts of its own and
-        decodes, so for it the pocket model, which is tiny, is loaded whole by every rank."""
+        """The model without its text encoder, and what examines its student.
+
+        An examiner encodes its own prompts, and decodes. So for the examiner every rank loads the whole pocket model,
+        which is tiny.
+        """
         model, run = self.recipe.model, self.recipe.run
         setup: StudentEvalSetup | None = self.extensions.examiner or (probe_eval if model == POCKET else None)
         dtype, int8 = PRECISIONS[run.precision], run.base_weights == "int8"
@@ -133,7 +137,7 @@ class _Launch:
         return backbone, examiner
 
     def _open_run(self, fork: str | None, device: torch.device) -> RunDir:
-        """The first rank makes and locks the run folder for all, and begins a fork."""
+        """The first rank creates and locks the run folder for all ranks, and starts a fork."""
         if not self.ranks.first:
             self.ranks.wait()
             return RunDir(self.out, self.recipe)
@@ -153,11 +157,11 @@ class _Launch:
         return run
 
     def _finish(self, run: RunDir, outcome: Outcome) -> None:
-        """The student folder of the best checkpoint, once; none of a run that a hook ended early."""
+        """Exports the student of the best checkpoint, once. Not if a hook ended the run early."""
         if outcome.stopped:
             self.reporter.say(f"stopped after {outcome.iterations} iterations; the same call goes on", "result")
             return
-        for left in run.folder.glob(f".{run.student.name}.*.tmp"):  # by a kill; the run is locked: nobody writes there
+        for left in run.folder.glob(f".{run.student.name}.*.tmp"):  # by a kill: the run is locked by us
             shutil.rmtree(left, ignore_errors=True)
         if not any(run.student.iterdir()):
             with self.reporter.waiting("writing the student folder"):

@@ -1,4 +1,4 @@
-"""What can be refused, or has to be said, before the first long step of a run."""
+"""Checks and warnings before the first long step of a run."""
 
 import torch
 
@@ -16,11 +16,11 @@ from fewstep.train.plan import RunPlan
 
 
 def device_of(run: RunPlan, model: str) -> torch.device:
-    """As the recipe asks for it. The pocket model is small enough for bf16 in software, and its recipe is the same on
-    every laptop.
+    """The device that the recipe asks for. The pocket model is small enough for bf16 in software, so for it that is not
+    refused: its recipe is the same on every laptop.
 
     Raises:
-        EnvironmentRefused: the device, or the precision on it, is not to be had here.
+        EnvironmentRefused: the device, or the precision on it, is not available here.
     """
     device = resolve_device(run.device, run.precision)
     if model != POCKET:
@@ -29,12 +29,13 @@ def device_of(run: RunPlan, model: str) -> torch.device:
 
 
 def preflight(recipe: Recipe, world: int, reporter: Reporter) -> torch.device:
-    """The run's device, once nothing speaks against the run. world: the number of ranks.
+    """The run's device, after all checks have passed. world: the number of ranks.
 
     Raises:
-        EnvironmentRefused: the device, the precision or the compiler is not to be had here. RecipeError: fewer samples
-            than ranks and parts. AdapterError, ModelError: a teacher, or the student's start, that cannot be read or
-            does not fit. ExportError: a student that could not be shipped.
+        EnvironmentRefused: the device, the precision or the compiler is not available here.
+        RecipeError: fewer samples than ranks and parts.
+        AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
+        ExportError: the student could not be exported.
     """
     run, model = recipe.run, recipe.model
     device = device_of(run, model)
@@ -53,7 +54,8 @@ def _look_at_networks(student: StudentPlan, teachers: TeachersSpec, model: str, 
 
 
 def _warn_of_unused_teachers(teachers: TeachersSpec, steps: int, reporter: Reporter) -> None:
-    """A declared teacher without weight is no error - a study's cell may leave it out - but is rarely meant."""
+    """Warns of a declared teacher without weight. It is no error, because a study's cell may leave it out, but it is
+    rarely intended."""
     used = teacher_plan(teachers, steps).used
     for name in [name for name in teachers.named if name not in used]:
         reporter.say(
@@ -64,7 +66,8 @@ def _warn_of_unused_teachers(teachers: TeachersSpec, steps: int, reporter: Repor
 
 
 def _warn_of_truncated_lora(student: StudentPlan, model: str, reporter: Reporter) -> None:
-    """A narrow student cannot hold all of a wide LoRA: no error, but nothing to keep silent about."""
+    """Warns if the student's adapter has a lower rank than the LoRA it starts from. It is no error, but some of the
+    LoRA is lost."""
     cut = validate_init_from(student, model)
     if cut is not None:
         reporter.say(

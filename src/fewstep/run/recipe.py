@@ -1,5 +1,7 @@
-"""One run, whole, frozen, checked. Composed of the plans each stage owns; this file knows how they are written down,
-combined, and refused."""
+"""The recipe of one run: complete, frozen and checked.
+
+It is composed of the sections that each room owns. This file reads, combines and checks them.
+"""
 
 import hashlib
 import json
@@ -45,7 +47,7 @@ from fewstep.runtime.task import Task
 from fewstep.train.plan import RunPlan
 
 MAX_SIDE = 16_384  # px, ours
-# These change where and how a run works, not which weights it makes; a run may go on with others.
+# These keys change where and how a run works, not which weights it makes. A run may be resumed with other values.
 OPERATIONAL = (
     "name",
     "store",
@@ -165,8 +167,8 @@ class Recipe(Section):
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Where the student begins and who teaches it, beside the base: hub ids, and names of files and folders without
-        their place on this machine."""
+        """What the student was initialised from and who teaches it, beside the base: hub ids, and names of files and
+        folders without their paths on this machine."""
         used = teacher_plan(self.teachers, self.student.steps).used[1:]
         named = [self.teachers.named[name] for name in used]
         local = [self.student.init_from, *(spec.adapter for spec in named)]
@@ -174,11 +176,11 @@ class Recipe(Section):
         return tuple(dict.fromkeys([*(Path(file).name for file in local if file), *models]))
 
     def store_folder(self, out: Path) -> Path:
-        """The folder that holds conditioning stores and drawn or unpacked cases, for a run folder `out`."""
+        """The folder of conditioning stores and of generated or unpacked cases, for a run folder `out`."""
         return Path(self.store) if self.store else out.parent / "store"
 
     def negatives(self, tasks: Sequence[Task], default: Guidance) -> dict[Task, tuple[str, ...]]:
-        """The negative prompts that some teacher's guidance asks for, by task. default: the family's guidance."""
+        """The negative prompts that the guidance of any teacher needs, by task. default: the family's guidance."""
         by_teacher = [self.teachers.base.guidance, *(spec.guidance for spec in self.teachers.named.values())]
         found: dict[Task, set[str]] = {task: set() for task in tasks}
         for given in by_teacher:
@@ -193,7 +195,7 @@ class Recipe(Section):
         return self.model_dump(mode="json")
 
     def resolved_yaml(self) -> str:
-        """The text that `load` reads back to the same recipe."""
+        """The text from which `load_recipe` reads the same recipe."""
         return strict_yaml.dump_yaml(self.resolved())
 
     def changed(self, changes: Mapping[str, Any]) -> "Recipe":
@@ -208,7 +210,7 @@ class Recipe(Section):
         return parse_recipe(raw, self.name)
 
     def fingerprint(self) -> str:
-        """A short hash of all that determines the weights: every key but OPERATIONAL."""
+        """A short hash of all that determines the weights: every key except those in OPERATIONAL."""
         keys = {key: value for key, value in flat_keys(self.resolved()).items() if key not in OPERATIONAL}
         return hashlib.blake2b(json.dumps(keys, sort_keys=True).encode(), digest_size=8).hexdigest()
 
@@ -222,7 +224,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | Sequence[str] =
             each value read as YAML.
 
     Raises:
-        RecipeError: one line for each thing that is wrong.
+        RecipeError: one line for each error.
     """
     raw = _with_base(str(name))
     _apply(raw, overrides)
@@ -230,10 +232,10 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | Sequence[str] =
 
 
 def parse_recipe(raw: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe that these keys give.
+    """The recipe with these keys. where: named in errors.
 
     Raises:
-        RecipeError: as `load`.
+        RecipeError: as `load_recipe`.
     """
     try:
         return Recipe.model_validate(dict(raw))
@@ -261,12 +263,12 @@ def recipe_diff(a: Recipe, b: Recipe) -> list[str]:
 
 
 def weight_changes(held: Recipe, chosen: Recipe) -> list[str]:
-    """`difference`, of what determines the weights alone."""
+    """`recipe_diff`, but only of keys that determine the weights."""
     return [line for line in recipe_diff(held, chosen) if line.partition(":")[0] not in OPERATIONAL]
 
 
 def flat_keys(value: Any, key: str = "") -> dict[str, Any]:
-    """Dotted keys and their values; lists count as one value."""
+    """Dotted keys and their values. A list is one value."""
     if not isinstance(value, dict) or not value:
         return {key: value}
     prefix = f"{key}." if key else ""
@@ -323,7 +325,7 @@ def _base_of(name: str, base: object) -> str:
 
 
 def _merged(base: Any, over: Any) -> Any:
-    """Mappings are merged key by key; anything else, lists too, is replaced."""
+    """Mappings are merged key by key. Everything else is replaced, lists too."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}

@@ -1,6 +1,7 @@
-"""The report of one student: a run folder and its examination, told on one page.
+"""The report of one student: a run and its examination on one page.
 
-Reads files only: the run's metrics, samples, recipe and environment, and the examination. What is not there stays out.
+It reads files only: the run's metrics, samples, recipe and environment, and the examination. What is missing is left
+out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,13 +36,13 @@ CHARTS = (
     ("Saturation", ("saturation", "saturation_teachers"), "Share of latent values beyond three standard deviations."),
     ("Spread of the latents", ("latent_spread",), "Student's over teachers', as clean estimates; healthy near 1."),
 )
-EVENTS = 20  # of the watch; more are counted
+EVENTS = 20  # of teachers that pulled too hard; of further ones only the number is shown
 
 
 def student_page(
     run: RunDir, examination: ExaminationResult | None, *, command: str, minutes: float | None = None, machine: str = ""
 ) -> ReportPage:
-    """The page of a run, with its examination where there is one."""
+    """The page of a run, with its examination if there is one."""
     metrics = run.metrics()
     trained = [m for m in metrics if m["phase"] == "distil"]
     spent = minutes if minutes is not None else _minutes(metrics)
@@ -62,7 +63,7 @@ def student_page(
     )
 
 
-# ---- in short
+# ---- summary
 
 
 def _title(run: RunDir, examination: ExaminationResult | None) -> str:
@@ -88,7 +89,7 @@ def _summary(run: RunDir, examination: ExaminationResult | None, minutes: float)
 
 
 def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
-    """The run's own fixed cases: teacher, then the student at up to `most` moments."""
+    """The run's sample previews: the student at up to `most` moments, then the teacher."""
     folder = run.samples / "pictures"
     cases = sorted(path.stem.removeprefix("teacher-") for path in folder.glob("teacher-*.png"))
     moments = sorted({path.stem.split("-")[1] for path in folder.glob("student-*-*.png")})
@@ -103,7 +104,7 @@ def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
 
 
 def _spread(moments: Sequence[str], most: int) -> list[str]:
-    """First, last, and what lies evenly between."""
+    """The first moment, the last, and evenly spaced ones between."""
     if len(moments) <= most:
         return list(moments)
     return [moments[round(i * (len(moments) - 1) / (most - 1))] for i in range(most)]
@@ -124,7 +125,7 @@ def _charts(metrics: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
 
 
 def _pulls(trained: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
-    """For each specialised teacher, one line a student step."""
+    """A chart for each specialised teacher, with one line for each student step."""
     names = sorted({key.removeprefix("pull/") for m in trained for key in m if key.startswith("pull/")})
     note = "How hard the teacher pulls, against the base: 1 where the two balance."
     charts = []
@@ -173,7 +174,7 @@ def _counts(trained: Sequence[Mapping[str, Any]]) -> tuple[Counts, ...]:
 
 
 def _shares(run: RunDir, trained: Sequence[Mapping[str, Any]]) -> tuple[ShareTable, ...]:
-    """Declared and realised shares, of tasks and of the categories that the recipe gives shares to."""
+    """Declared and realised shares of tasks, and of categories that have a share in the recipe."""
     if not trained:
         return ()
     r, last = run.recipe, trained[-1]

@@ -1,4 +1,4 @@
-"""From a run folder to its student: which checkpoint, in which form."""
+"""Exports the student of a run: from which checkpoint, and in which form."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from fewstep.train.checkpoint import (
 def export_from_run(
     run: RunDir, to: Path, which: str, form: str = "merged", options: ExportOptions = DEFAULT_OPTIONS
 ) -> RunStudent:
-    """Writes it, and returns the student as the run holds it (cut down where that was asked for).
+    """Writes the student, and returns it as the run holds it (cut down to a lower rank if the options say so).
 
     Args:
         which: a checkpoint, as `checkpoint_of` names it.
@@ -46,12 +46,12 @@ def export_from_run(
 
 
 def _base_name(model: str) -> str | None:
-    """The hub id, where the model has one."""
+    """The model's hub id, if it has one."""
     return None if model == POCKET or Path(model).is_dir() else model
 
 
 def checkpoint_of(run: RunDir, which: str) -> Path:
-    """A whole checkpoint by name: `last`, `best` (the last where no figure decided), or an iteration.
+    """A complete checkpoint by name: `last`, `best` (the last if no figure decided), or an iteration.
 
     Raises:
         RunError: there is none of that name.

@@ -1,8 +1,8 @@
-"""Memory that is freed on the CPU stays with the process.
+"""Keeps freed CPU memory in the process.
 
-glibc gives every large block back to the kernel when it is freed, and torch on a CPU frees its activations each
-iteration: the kernel then zeroes the same pages again and again. Three switches of malloc end that. Nothing to do
-where the C library is another one.
+glibc gives every large block back to the kernel when it is freed. On a CPU, torch frees its activations in each
+iteration, so the kernel zeroes the same pages again and again. Three switches of malloc end that. With another C
+library nothing is done.
 """
 
 import ctypes
@@ -16,7 +16,8 @@ _KEEP = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc so, for this process; whether it listened. A user's own GLIBC_TUNABLES are left alone."""
+    """Sets these switches for this process. Returns whether glibc accepted them. If the user has set GLIBC_TUNABLES,
+    nothing is changed."""
     if not sys.platform.startswith("linux") or "GLIBC_TUNABLES" in os.environ:
         return False
     try:

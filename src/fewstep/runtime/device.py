@@ -1,4 +1,4 @@
-"""Which device and which precision a run gets. Nothing falls back in silence: it is there as asked, or refused."""
+"""The device and the precision of a run. There is no silent fallback: what is asked for is used, or refused."""
 
 import gc
 import os
@@ -13,11 +13,12 @@ LOADED = (torch.float32, torch.bfloat16, torch.float16)  # what models are loade
 
 
 def resolve_device(name: str, precision: str = "fp32") -> torch.device:
-    """`auto` takes the GPU where there is one; `cpu`, `cuda` and `cuda:1` are taken at their word. Under torchrun
-    `cuda` is the GPU of the process's local rank.
+    """The device that `name` stands for: `auto`, `cpu`, `cuda` or `cuda:1`.
+
+    `auto` is the GPU if there is one. Under torchrun `cuda` is the GPU of the process's local rank.
 
     Raises:
-        EnvironmentRefused: the device, or the precision on it, is not to be had here.
+        EnvironmentRefused: the device, or the precision on it, is not available here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,10 +29,10 @@ def resolve_device(name: str, precision: str = "fp32") -> torch.device:
 
 
 def check_device(dtype: torch.dtype, device: torch.device | str) -> torch.device:
-    """The device, once it is known to exist and to know the dtype.
+    """The device, after checking that it exists and supports the dtype.
 
     Raises:
-        EnvironmentRefused: it does not; there is no silent fallback to another.
+        EnvironmentRefused: it does not.
     """
     if dtype not in LOADED:
         raise EnvironmentRefused(f"models are loaded as float32, bfloat16 or float16, not {dtype}")
@@ -62,14 +63,15 @@ def _check_cuda(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def fast_bfloat16() -> bool:
-    """Whether this CPU computes bfloat16 itself. torch does it in software elsewhere."""
+    """Whether this CPU computes bfloat16 in hardware. Otherwise torch emulates it in software."""
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def refuse_software_bfloat16(device: torch.device, precision: str) -> None:
-    """
+    """Refuses a precision that this CPU would emulate in software.
+
     Raises:
-        EnvironmentRefused: bf16 on a CPU that does not know it.
+        EnvironmentRefused: bf16 on a CPU without it.
     """
     if device.type == "cpu" and precision == "bf16" and not fast_bfloat16():
         raise EnvironmentRefused(
@@ -79,24 +81,25 @@ def refuse_software_bfloat16(device: torch.device, precision: str) -> None:
 
 
 def free_unused(device: torch.device) -> None:
-    """What no variable holds any more goes back: modules sit in circles of references, and CUDA's allocator keeps what
-    it once had."""
+    """Frees memory that no variable holds any more. Modules form reference cycles, which only the garbage collector
+    frees, and CUDA's allocator caches what it once had."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The precision of forwards. Weights that learn stay fp32 masters.
+    """The context of forwards in a precision. Trained weights stay fp32 masters; autocast makes copies in bf16.
 
-    The cache of casts is off: a cast made under no_grad would be reused by the forward with gradient, which then
-    carries none to the weights.
+    Autocast's cache of these copies is off. It keeps the copy of a leaf weight until the outermost context ends. A copy
+    made under no_grad has no gradient. If a later forward with gradient reused it, that forward would give the weight
+    no gradient, without any error: the student would not learn. Here forwards of both kinds alternate.
     """
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False)
 
 
 def to_device(made: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """What was made on the CPU, where it is needed. Pinned on its way to a GPU: a copy from pageable memory would wait
-    for all work before it."""
+    """A CPU tensor, moved to a device. On its way to a GPU it is pinned: a copy from pageable memory would make the
+    host wait for all work queued before it."""
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

@@ -1,7 +1,8 @@
-"""Files that are whole or absent.
+"""Files that are either complete or absent.
 
-A file is written beside its place, synced, and renamed onto it: after a kill or a full disk there is the old file,
-the new one, or none - never half of one. Lines are appended by one write, synced; a torn line is passed over when read.
+A file is written under a temporary name, synced, and renamed. After a kill or on a full disk there is the old file, the
+new one, or none, but never half of one. A line is appended by a single write, and synced. An incomplete line is skipped
+when the file is read.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def refusal(path: Path, error: Exception) -> EnvironmentRefused:
-    """What the user is told when `path` cannot be written."""
+    """The error to raise when `path` cannot be written."""
     error = system_error(error)
     if error.errno in _FULL:
         return EnvironmentRefused(
@@ -33,8 +34,8 @@ def refusal(path: Path, error: Exception) -> EnvironmentRefused:
 
 
 def system_error(error: Exception) -> OSError:
-    """The system's error that a library reports in words of its own, as safetensors ("... (os error 28)") and shutil
-    ("[Errno 28] ...") do."""
+    """The system's error behind a library's own message, such as those of safetensors ("... (os error 28)") and shutil
+    ("[Errno 28] ...")."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     told = re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", str(error))
@@ -43,10 +44,10 @@ def system_error(error: Exception) -> OSError:
 
 
 def make_folder(folder: Path) -> None:
-    """The folder and its parents.
+    """Creates the folder and its parents, if they do not exist.
 
     Raises:
-        EnvironmentRefused: it cannot be made, or a file stands in its place.
+        EnvironmentRefused: it cannot be created, or there is a file of that name.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,8 +56,11 @@ def make_folder(folder: Path) -> None:
 
 
 def replace_atomically(path: Path, write: Callable[[Path], None], *, synced: bool = True) -> None:
-    """`path` as `write` makes it. `write` is handed a name in the same folder that ends in .tmp. Not synced, a power
-    cut may tear it (a kill does not): for many files that a hash is checked against.
+    """Replaces `path` by what `write` writes.
+
+    Args:
+        write: gets a temporary path in the same folder, which ends in .tmp.
+        synced: without it a power cut (not a kill) may leave an incomplete file. For many files whose hash is checked.
 
     Raises:
         EnvironmentRefused: no space, or no permission. Nothing of the new file is left.
@@ -77,16 +81,16 @@ def replace_atomically(path: Path, write: Callable[[Path], None], *, synced: boo
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """`path` with exactly this content; see `replace_by`."""
+    """Replaces `path` by exactly this content; see `replace_atomically`."""
     data = content.encode() if isinstance(content, str) else content
     replace_atomically(path, lambda beside: _written(beside, data))
 
 
 def append_jsonl(path: Path, record: dict[str, Any]) -> None:
-    """One JSON record at the end of `path`, synced before this returns.
+    """Appends one JSON record to `path`, and syncs it before returning.
 
-    A number that is not finite becomes null: JSON has no other. After a torn line it begins a new one. One write in
-    append mode: several processes may share the file.
+    A number that is not finite becomes null, since JSON has none. After an incomplete line a new line is begun. It is
+    one write in append mode, so several processes can share the file.
 
     Raises:
         EnvironmentRefused: no space, or no permission.
@@ -109,13 +113,13 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON records of `path`, torn and empty lines passed over; nothing where there is no file."""
+    """The JSON records of `path`, without incomplete and empty lines. No records if there is no file."""
     if not path.exists():
         return
     for line in path.read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-        except ValueError:  # also UnicodeDecodeError: a line torn within a character
+        except ValueError:  # also UnicodeDecodeError: a line cut within a character
             continue
         if isinstance(record, dict):
             yield record

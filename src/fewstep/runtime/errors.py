@@ -1,9 +1,12 @@
-"""Every refusal, one tree. A message says what is wrong, where, and how to mend it; the command line prints it and
-exits with 2, without a traceback (`--debug` shows it)."""
+"""All errors that users can correct, as one tree of exceptions.
+
+A message says what is wrong, where, and how to correct it. The command line prints it and exits with 2, without a
+traceback (`--debug` shows it).
+"""
 
 
 class FewstepError(Exception):
-    """Anything the user can mend. Never raised for our own mistakes: those are assertions."""
+    """Any error that the user can correct. Mistakes in fewstep itself are assertions instead."""
 
 
 class RecipeError(FewstepError, ValueError):
@@ -27,7 +30,7 @@ class LayoutError(FewstepError, ValueError):
 
 
 class StoreError(FewstepError):
-    """A conditioning store that is torn, foreign or incomplete."""
+    """A conditioning store that is damaged, of another model, or incomplete."""
 
 
 class RunError(FewstepError):
@@ -39,7 +42,8 @@ class RankLost(RunError):
 
 
 class StudyError(FewstepError, ValueError):
-    """A study whose file contradicts itself, whose cells differ off its axis, or whose folder is another study's."""
+    """A study whose file contradicts itself, whose cells differ in more than its axis, or whose folder is of another
+    study."""
 
 
 class TrainingStopped(FewstepError):
@@ -47,7 +51,7 @@ class TrainingStopped(FewstepError):
 
 
 class Interrupted(TrainingStopped):
-    """Training ended by a signal, and saved; the same command goes on. number: the signal's."""
+    """Training was ended by a signal, and saved. The same command resumes it. number: that of the signal."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
@@ -59,7 +63,7 @@ class ExportError(FewstepError):
 
 
 class SuiteError(FewstepError, ValueError):
-    """A suite that is not there, torn, of another hash, or cannot be made from what was given."""
+    """A suite that does not exist, is damaged, has another hash, or cannot be made from what was given."""
 
 
 class GalleryError(FewstepError):
@@ -71,7 +75,7 @@ class EnvironmentRefused(FewstepError, RuntimeError):
 
 
 class PluginError(FewstepError, RuntimeError):
-    """A plug-in that cannot be loaded or is not what it is offered as, or two of one name. Names the distribution."""
+    """A plug-in that cannot be loaded or is not of the right kind, or two of one name. Names the distribution."""
 
 
 class DeclarationError(FewstepError, ValueError):
@@ -79,18 +83,18 @@ class DeclarationError(FewstepError, ValueError):
 
 
 class EndpointError(FewstepError):
-    """An endpoint that cannot be used at all: every further call would end the same way. cost: of the answer that
-    showed it, where it had one."""
+    """An endpoint that cannot be used at all: every further call would fail in the same way. cost: of the answer that
+    showed it, if there was one."""
 
     cost: float | None = None
 
 
 class Unsent(EndpointError):
-    """Nothing was sent: an earlier call had shown that the endpoint cannot be used."""
+    """Nothing was sent, because an earlier call showed that the endpoint cannot be used."""
 
 
 class BudgetSpent(Unsent):
-    """The next call might cost more than is left of the declared budget."""
+    """The next call could cost more than is left of the declared budget."""
 
 
 class JudgeError(FewstepError, ValueError):

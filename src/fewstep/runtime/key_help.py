@@ -1,4 +1,4 @@
-"""What the keys of a recipe are, and what is said to someone who gets one wrong."""
+"""The keys of a recipe, and the error messages for wrong ones."""
 
 import types
 import typing
@@ -24,7 +24,8 @@ WORDED |= {"int_from_float": "should be a whole number", "string_type": "should 
 
 @dataclass(frozen=True)
 class KeyNote:
-    """One key: dotted name (one of the user's own in angle brackets, list entries as []), type, default, meaning."""
+    """One key: its dotted name (names that users choose are in angle brackets, list entries are []), type, default and
+    meaning."""
 
     key: str
     type: str
@@ -33,7 +34,7 @@ class KeyNote:
 
 
 def key_notes(plan: type[Section], prefix: str = "") -> list[KeyNote]:
-    """Every key below this section, in order."""
+    """All keys below a section, in order."""
     notes: list[KeyNote] = []
     for name, field in plan.model_fields.items():
         key = f"{prefix}{name}"
@@ -48,7 +49,7 @@ def key_notes(plan: type[Section], prefix: str = "") -> list[KeyNote]:
 def refusals(
     error: ValidationError, raw: Mapping[str, Any], notes: Sequence[KeyNote], whole: str = "a recipe"
 ) -> list[str]:
-    """One line for each key that is wrong, in the order of the file; `whole` says what the keys make up."""
+    """One message for each wrong key, in the order of the file. `whole` names what the keys belong to."""
     faults: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
         key = _dotted(fault["loc"], raw, fault["type"] == "missing")
@@ -76,7 +77,7 @@ def _sentence(fault: Any, notes: Sequence[KeyNote], key: str, whole: str) -> str
 
 
 def nearest_key(key: str, notes: Sequence[KeyNote]) -> str | None:
-    """The known key that `key` was probably meant to be: in its own section first, then anywhere."""
+    """The known key that was probably meant by `key`, searched in its own section first, then everywhere."""
     section, _, leaf = key.rpartition(".")
     leaf = SHORT.get(leaf, leaf)
     general = _general(section, notes)
@@ -93,7 +94,7 @@ def nearest_key(key: str, notes: Sequence[KeyNote]) -> str | None:
 
 
 def _sections(key: str) -> list[str]:
-    """The key and every section it stands in."""
+    """The key, and every section that it is in."""
     parts = key.split(".")
     return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
@@ -111,7 +112,7 @@ def _general(key: str, notes: Sequence[KeyNote]) -> str:
 
 
 def _dotted(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
-    """The path as the user wrote it: pydantic puts the branches of its unions in between."""
+    """The path as the user wrote it, without the branches of unions that pydantic inserts."""
     parts: list[str] = []
     here = raw
     for number, part in enumerate(location):
@@ -124,8 +125,8 @@ def _dotted(location: tuple[int | str, ...], raw: Any, missing: bool) -> str:
 
 
 def _inners(annotation: Any) -> list[tuple[type[Section], str]]:
-    """The sections that a key may hold, and what stands between: nothing, a name of the user's, a task, or list
-    entries."""
+    """The sections that a key may hold, and what comes between in their dotted names: nothing, a name that the user
+    chooses, a task, or a list entry."""
     found: list[tuple[type[Section], str]] = []
     for option in _options(annotation):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
@@ -140,7 +141,7 @@ def _inners(annotation: Any) -> list[tuple[type[Section], str]]:
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """The branches of a union, without what is only said about them."""
+    """The branches of a union, without their annotations."""
     union = typing.get_origin(annotation) in (Union, types.UnionType)
     return tuple(map(_bare, typing.get_args(annotation))) if union else (_bare(annotation),)
 

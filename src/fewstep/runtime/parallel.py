@@ -1,7 +1,7 @@
-"""The ranks of a run: which of them this process is, and what they say to each other.
+"""The ranks of a run: which one this process is, and how they communicate.
 
-torchrun starts one process a device; its environment says who each is. Without it a run is one rank, and nothing here
-communicates. Weights are whole on every rank, or lie in parts on all of them (`roles/sharding.py`).
+torchrun starts one process for each device, and its environment variables give each its rank. Without torchrun a run is
+one rank, and nothing here communicates. Weights are either replicated or sharded over the ranks (`roles/sharding.py`).
 """
 
 import os
@@ -33,7 +33,7 @@ PATIENCE = timedelta(hours=2)  # ours: the others wait while the first rank enco
 
 @dataclass(frozen=True)
 class Ranks:
-    """`rank` of `world`. per_machine: ranks of this machine."""
+    """This process is rank `rank` of `world`. per_machine: the number of ranks on this machine."""
 
     rank: int = 0
     world: int = 1
@@ -41,7 +41,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """The rank that writes and speaks."""
+        """Whether this is rank 0, the only one that writes files and messages."""
         return self.rank == 0
 
     @property
@@ -50,7 +50,7 @@ class Ranks:
         return RankSlice(self.rank, self.world)
 
     def gather(self, fact: FactT) -> list[FactT]:
-        """What every rank holds, in the order of ranks. All ranks must ask."""
+        """The values that all ranks pass, in the order of ranks. All ranks must call it."""
         if self.world == 1:
             return [fact]
         facts: list[FactT | None] = [None] * self.world
@@ -58,7 +58,7 @@ class Ranks:
         return facts  # type: ignore[return-value]
 
     def from_first(self, make: Callable[[], FactT]) -> FactT:
-        """What the first rank makes, on every rank; where it refuses, its refusal."""
+        """What `make` returns on the first rank, on all ranks. A FewstepError that it raises is raised on all ranks."""
         if self.world == 1:
             return make()
         made: list[FactT | FewstepError | None] = [None]
@@ -73,13 +73,14 @@ class Ranks:
         return made[0]  # type: ignore[return-value]
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Waits until every rank calls it."""
         self.gather(None)
 
     def agree(self, what: str, seen: str) -> None:
-        """
+        """Checks that all ranks have the same value `seen`. what: names it in the error.
+
         Raises:
-            RunError: on every rank, where some see another `what` than the first.
+            RunError: on all ranks, if any has another value than the first.
         """
         everyone = self.gather(seen)
         others = [rank for rank, theirs in enumerate(everyone) if theirs != everyone[0]]
@@ -91,7 +92,7 @@ class Ranks:
 
     @torch.no_grad()
     def sum(self, value: Tensor) -> Tensor:
-        """Of all ranks."""
+        """The sum of a tensor over all ranks."""
         total = value.clone()
         if self.world > 1:
             dist.all_reduce(total)
@@ -99,7 +100,10 @@ class Ranks:
 
     @torch.no_grad()
     def sum_gradients(self, gradients: Sequence[Tensor], loss: Tensor) -> Tensor:
-        """Each gradient becomes its sum over ranks, in place; returns the loss's sum. One transfer for all."""
+        """Replaces each gradient by its sum over ranks, in place. Returns the sum of the loss.
+
+        All of them are sent in one transfer. They are sums, not means: losses are weighted by samples already.
+        """
         if self.world == 1:
             return loss
         flat = torch.cat([loss.reshape(1).float(), *(gradient.flatten() for gradient in gradients)])
@@ -115,19 +119,20 @@ SINGLE_RANK = Ranks()
 
 @torch.no_grad()
 def local_shard(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor: the same memory, all of it where the tensor is not split."""
+    """This rank's shard of a tensor, without copying. A tensor that is not sharded is returned as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def local_shard_of(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of a value that is whole, or lies as `layout` does."""
+    """This rank's shard of a value, sharded as `like` is. The value is whole on every rank, or sharded like that
+    already."""
     if isinstance(like, DTensor) and not isinstance(value, DTensor):
         value = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
     return local_shard(value)
 
 
 def dtensor_like(like: Tensor, own: Tensor) -> Tensor:
-    """The tensor that `own` is this rank's part of, lying as `layout` does; `own` itself where that is not split."""
+    """The DTensor of which `own` is this rank's shard, sharded as `like` is. If `like` is not sharded, `own` itself."""
     if not isinstance(like, DTensor):
         return own
     return DTensor.from_local(
@@ -137,7 +142,15 @@ def dtensor_like(like: Tensor, own: Tensor) -> Tensor:
 
 @torch.no_grad()
 def global_norm(likes: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
-    """Of all `parts` together with those of the other ranks, each lying as its layout."""
+    """The norm of all gradients, those shards included that other ranks hold.
+
+    Copies (HSDP) hold the same gradients, so only the axis that shards is summed over.
+
+    Args:
+        likes: the parameters, which say how their gradients are sharded.
+        parts: this rank's shards of their gradients.
+    """
+    # |g| = sqrt(sum over ranks of |g_rank|^2)
     total = torch.nn.utils.get_total_norm(parts)
     split = next((tensor for tensor in likes if isinstance(tensor, DTensor)), None)
     if split is None:
@@ -151,15 +164,15 @@ def global_norm(likes: Sequence[Tensor], parts: Sequence[Tensor]) -> Tensor:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Ranks]:
-    """The ranks that torchrun started, gloo on the CPU and nccl on GPUs; ALONE without torchrun.
+    """The ranks that torchrun started, with gloo on CPUs and nccl on GPUs. SINGLE_RANK without torchrun.
 
     Args:
         device: the recipe's. Under torchrun `cuda` is the GPU of the local rank.
 
     Raises:
-        EnvironmentRefused: torchrun's environment is not whole.
-        RecipeError: one GPU named for several ranks.
-        RankLost: inside, another rank has ended.
+        EnvironmentRefused: some of torchrun's environment variables are missing.
+        RecipeError: the recipe names one GPU for several ranks.
+        RankLost: another rank has ended while the context was open.
     """
     rank_slice = RankSlice.from_environment()
     if rank_slice.world == 1:
@@ -187,7 +200,7 @@ def process_group(device: str) -> Iterator[Ranks]:
 
 
 def agent_store(environment: Mapping[str, str] = os.environ) -> Any:
-    """The store of torchrun's own process, kept apart for each life of its workers; None outside torchrun.
+    """The store of torchrun's own process, with separate keys after each restart of its workers. None outside torchrun.
 
     Raises:
         RuntimeError: it cannot be reached.
@@ -199,13 +212,16 @@ def agent_store(environment: Mapping[str, str] = os.environ) -> Any:
 
 
 def _this_restart(rank_slice: RankSlice) -> dict[str, Any]:
-    """torchrun starts ranks again when one was lost, and may keep its store: what the dead left there is not for us."""
+    """Arguments for the process group of this restart.
+
+    torchrun restarts ranks when one was lost, and may keep its store. What earlier ranks left there must not be read.
+    """
     store = agent_store()
     return {} if store is None else {"store": store, "rank": rank_slice.rank, "world_size": rank_slice.world}
 
 
 def _is_connection_error(error: Exception) -> bool:
-    """Whether the line between ranks broke. gloo reports that as a plain RuntimeError."""
+    """Whether the connection between ranks broke. gloo reports that as a plain RuntimeError."""
     if isinstance(error, FewstepError):
         return False
     return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "onnection closed by peer"))

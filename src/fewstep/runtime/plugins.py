@@ -1,7 +1,7 @@
-"""Extension points: what other packages and programs add to this one, each thing found by its name.
+"""Extension points: what other packages and programs add to fewstep, found by name.
 
-A package offers a thing by an entry point, a program registers one (docs/extending.md). Nothing is imported before it
-is asked for by name. What cannot be used is refused in one line that names the distribution.
+A package offers a plug-in by an entry point; a program registers one (docs/extending.md). A plug-in is imported only
+when it is looked up by name. One that cannot be used is refused in one line that names its distribution.
 """
 
 import tomllib
@@ -20,12 +20,13 @@ PROJECT = Path(__file__).parents[3] / "pyproject.toml"  # there in a checkout al
 
 
 class ExtensionPoint(Generic[T]):
-    """Things of one kind by their names: the package's own, those registered in this process, and those that installed
-    packages offer.
+    """Plug-ins of one kind by name: fewstep's own, those registered in this process, and those of installed packages.
 
     Args:
-        group: of the entry points. kind: what messages call one. problem: why something is none of this kind, in
-            words; None where it is one. own: the package's own.
+        group: the group of entry points.
+        kind: what messages call such a plug-in.
+        problem: problem(name, thing) says why a thing is not of this kind; None if it is.
+        own: fewstep's own.
     """
 
     def __init__(
@@ -41,25 +42,25 @@ class ExtensionPoint(Generic[T]):
         self._registered: dict[str, T] = {}
 
     def register(self, name: str, thing: T) -> None:
-        """Adds one for this process. Said at the top level of a program's main module it holds in worker processes
-        too, since they import that module again.
+        """Adds one for this process. Called at the top level of a program's main module, it works in worker processes
+        too, because they import that module again.
 
         Raises:
-            PluginError: it is none of this kind, or the name is taken.
+            PluginError: it is not of this kind, or the name is taken.
         """
         if name in self.names():
             raise PluginError(f"{self.kind} '{name}' cannot be registered: there is one of this name; choose another")
         self._registered[name] = self._checked(name, thing, "registered by this program")
 
     def names(self) -> tuple[str, ...]:
-        """All of them, the package's own first; nothing is loaded."""
+        """All names, fewstep's own first. Nothing is loaded."""
         return tuple(dict.fromkeys((*self._own, *self._registered, *_offers(self.group))))
 
     def find(self, name: str) -> T | None:
-        """What the name stands for; None where nothing does.
+        """The plug-in of a name; None if there is none.
 
         Raises:
-            PluginError: two of one name, or one that cannot be loaded or is none of this kind.
+            PluginError: there are two of that name, or it cannot be loaded or is not of this kind.
         """
         offered = _offers(self.group).get(name, ())
         origins = [PACKAGE] * (name in self._own) + ["this program"] * (name in self._registered)
@@ -91,7 +92,7 @@ class ExtensionPoint(Generic[T]):
 
 @dataclass(frozen=True)
 class _Offer:
-    """An entry point, and the distribution that it is of."""
+    """An entry point, and the distribution that it belongs to."""
 
     entry: metadata.EntryPoint
     origin: str
@@ -99,8 +100,8 @@ class _Offer:
 
 @cache
 def _offers(group: str) -> Mapping[str, tuple[_Offer, ...]]:
-    """By name, in the order of the declarations. Read once. Of a checkout its pyproject.toml counts: what an editable
-    install says of it is as old as the install."""
+    """Entry points by name, in the order of declaration, read once. In a checkout those of pyproject.toml are used,
+    because the metadata of an editable install is as old as the install."""
     own = _of_checkout(PROJECT)
     found: dict[str, tuple[_Offer, ...]] = {}
     for name, value in own.get(group, {}).items():
@@ -113,6 +114,6 @@ def _offers(group: str) -> Mapping[str, tuple[_Offer, ...]]:
 
 
 def _of_checkout(file: Path) -> Mapping[str, Mapping[str, str]]:
-    """group -> name -> value; nothing where this is no checkout of the package."""
+    """group -> name -> value; empty if this is not a checkout of the package."""
     project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}) if file.is_file() else {}
     return project.get("entry-points", {}) if project.get("name") == PACKAGE else {}

@@ -1,5 +1,8 @@
-"""Which part of the cases a process works on. `encode` and `generate` ask nothing of each other's processes: torchrun's
-environment tells each who it is, and the folder they share tells what is done."""
+"""Which part of the cases a process works on.
+
+The processes of `encode` and `generate` do not communicate. torchrun's environment gives each its rank, and the shared
+folder shows what is already done.
+"""
 
 import os
 from collections.abc import Sequence
@@ -13,17 +16,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class RankSlice:
-    """Every `world`-th from `rank`."""
+    """Every `world`-th element, from element `rank` on."""
 
     rank: int = 0
     world: int = 1
 
     @classmethod
     def from_environment(cls) -> "RankSlice":
-        """What torchrun says; all of it where nobody says anything.
+        """The slice by torchrun's environment variables RANK and WORLD_SIZE; everything if they are not set.
 
         Raises:
-            EnvironmentRefused: RANK and WORLD_SIZE that do not fit.
+            EnvironmentRefused: RANK and WORLD_SIZE do not fit each other.
         """
         told = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         if not all(number.isdecimal() for number in told) or not int(told[0]) < int(told[1]):
@@ -31,12 +34,12 @@ class RankSlice:
         return cls(int(told[0]), int(told[1]))
 
     def of(self, whole: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of what every process lists in the same order."""
+        """This process's part of a list that is the same in every process."""
         return whole[self.rank :: self.world]
 
     @property
     def manifest(self) -> int | None:
-        """The number of this process's own manifest; None where it is alone."""
+        """The number of this process's own manifest; None if it is the only process."""
         return None if self.world == 1 else self.rank
 
 

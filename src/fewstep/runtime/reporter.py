@@ -1,4 +1,4 @@
-"""What long work tells whoever watches it. Rooms speak through this; only the command line knows a terminal."""
+"""Messages and progress of long work. Rooms report through this; only the command line knows a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,24 +6,24 @@ from typing import Literal, Protocol
 
 Kind = Literal["note", "result", "warning"]
 Advance = Callable[..., None]
-"""advance(count=1, details=""): so many more are done; details say how it stands."""
+"""advance(count=1, details=""): so many more parts are done. details: the present state, for display."""
 
 
 class Reporter(Protocol):
-    """Where messages and progress go."""
+    """Takes messages and progress."""
 
     def say(self, text: str, kind: Kind = "note") -> None:
-        """One message. A warning is something that is rarely meant; a result names what was made."""
+        """Takes one message. A warning is about something that is rarely intended. A result names what was made."""
 
     def progress(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
-        """Work of known length. Inside, what it gives is called as parts are done."""
+        """A context around work of known length. Call what it yields whenever parts are done."""
 
     def waiting(self, label: str) -> AbstractContextManager[None]:
-        """Work of unknown length, as long as the context is open."""
+        """A context around work of unknown length."""
 
 
 class Silent:
-    """Nobody watches."""
+    """Discards everything."""
 
     def say(self, text: str, kind: Kind = "note") -> None:
         pass

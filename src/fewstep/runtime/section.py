@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """One section of a recipe. Unknown keys are refused here; recipe.py turns that into a message with the nearest
+    """One section of a recipe. Unknown keys are refused here; `runtime/key_help.py` makes a message with the nearest
     known key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

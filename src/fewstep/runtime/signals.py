@@ -1,7 +1,7 @@
-"""SIGTERM ends a command as Ctrl-C does: what it holds is written, and it says how to go on.
+"""SIGTERM ends a command as Ctrl-C does: its work is saved, and a message says how to resume.
 
-Exit codes are the shell's: 128 + the signal's number, so 130 after SIGINT and 143 after SIGTERM. A scheduler that
-preempts a job can tell that from 2, which means that something has to be mended first.
+Exit codes are those of a shell: 128 + the signal's number, so 130 after SIGINT and 143 after SIGTERM. A scheduler that
+preempts a job can distinguish that from 2, which means that the user has to correct something first.
 """
 
 import signal
@@ -12,7 +12,7 @@ from types import FrameType
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where nothing was waiting for it."""
+    """Raised by SIGTERM where nothing else handles it."""
 
 
 def exit_code(number: int) -> int:
@@ -21,7 +21,7 @@ def exit_code(number: int) -> int:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises `Terminated` inside. Python allows handlers in the main thread only; elsewhere nothing changes."""
+    """Inside, SIGTERM raises `Terminated`. Only the main thread may set handlers; in others nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""YAML without its surprises: `no` is a word, 1e-3 a number, 010 ten, 12:30 text, and a key stands once.
+"""YAML without its surprises: `no` is text, 1e-3 a number, 010 is ten, 12:30 text, and a key occurs once.
 
 PyYAML reads YAML 1.1, where `category: no` is false and `learning_rate: 1e-3` is text. Booleans and numbers follow
 YAML 1.2 here, and nothing is a date.
@@ -37,7 +37,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would take for something else than text."""
+    """Quotes text that either version of YAML would read as something else."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - a class attribute of PyYAML
         first: list(resolvers) for first, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
@@ -57,10 +57,10 @@ for _tag, _pattern, _first in (
 
 
 def load_yaml(text: str, where: str) -> Any:
-    """What the text says.
+    """The value of a YAML text.
 
     Raises:
-        RecipeError: no YAML; names the line.
+        RecipeError: it is not YAML. The message names `where` and the line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -69,12 +69,12 @@ def load_yaml(text: str, where: str) -> Any:
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error)
         raise RecipeError(f"{where}{line}: no YAML ({problem}); mend it there") from error
-    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
+    except (ValueError, RecursionError) as error:  # an impossible date, too many nested brackets
         raise RecipeError(f"{where}: no YAML ({error})") from error
 
 
 def dump_yaml(value: Any) -> str:
-    """Block style, keys in their order, short lists on one line."""
+    """A value as YAML: block style, keys in their order, short lists on one line."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -88,13 +88,13 @@ def _float(dumper: yaml.SafeDumper, value: float) -> yaml.Node:
 
 
 def _float_text(value: float) -> str:
-    """With a point, so that every YAML reader takes it for a number: 1.0e-05."""
+    """A float with a decimal point, so that every YAML reader takes it for a number: 1.0e-05."""
     text = repr(value)
     return text if "." in text or "e" not in text else text.replace("e", ".0e")
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    """The line breaks of Unicode are escaped: as they are, they would come back as spaces."""
+    """Line breaks of Unicode are escaped. Unescaped they would be read back as spaces."""
     style = '"' if any(mark in value for mark in "\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 

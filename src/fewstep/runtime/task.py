@@ -1,4 +1,4 @@
-"""The two things that one student does."""
+"""The two tasks of a student."""
 
 from collections.abc import Mapping
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What torchrun tells its workers by their environment; read without torch."""
+"""What torchrun's environment variables tell its workers, read without torch."""
 
 import os
 from collections.abc import Mapping

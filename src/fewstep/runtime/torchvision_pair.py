@@ -18,7 +18,11 @@ _library = None  # the declarations live as long as this object
 
 
 def ensure() -> None:
-    """Make `import torchvision` work, or say what is missing. Idempotent and cheap once torchvision is imported."""
+    """Makes `import torchvision` work. Further calls are cheap and change nothing.
+
+    Raises:
+        EnvironmentRefused: torchvision is not installed.
+    """
     if "torchvision" in sys.modules:
         return
     _forget_half_imported()  # by an attempt before this one
@@ -47,6 +51,6 @@ def _declare_operators() -> None:
 
 
 def _forget_half_imported() -> None:
-    """A failed import leaves submodules behind, on which the next import of the package stumbles."""
+    """Removes the submodules that a failed import leaves behind, and that would break the next import."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]

@@ -1,4 +1,4 @@
-"""What a picture really cost: forward calls as they happen, seconds by stage, peak memory."""
+"""Measures what a picture costs: forward calls as they happen, seconds by stage, peak memory."""
 
 import resource
 import time
@@ -19,10 +19,11 @@ Purpose = Literal["prefix", "evaluation"]
 
 
 class CallCounter:
-    """A family whose network's forward calls are counted by a hook on the network, told apart by what they are for.
+    """Wraps a family and counts the forward calls of its network, by a hook on the network, separately by purpose.
 
-    calls counts samples, not batches: a forward over B rows is B calls. The prefix (text and references, once a
-    branch) is no network evaluation of its own; it is counted beside them."""
+    Samples are counted, not batches: a forward over B rows is B calls. The prefix (text and references, once for each
+    branch) is not a network evaluation of its own, and is counted separately.
+    """
 
     def __init__(self, backbone: Backbone):
         self.backbone = backbone
@@ -31,7 +32,7 @@ class CallCounter:
 
     @contextmanager
     def counting(self, transformer: nn.Module) -> Iterator["CallCounter"]:
-        """From zero, until the block ends."""
+        """Counts from zero until the context ends."""
         self.calls = {"prefix": 0, "evaluation": 0}
         hook = transformer.register_forward_pre_hook(self._note, with_kwargs=True)
         try:
@@ -60,7 +61,7 @@ class CallCounter:
 
 
 def device_time_s(device: torch.device) -> float:
-    """The clock, once the device has done what it was told to."""
+    """The time in seconds, after the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -72,8 +73,8 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_mb(device: torch.device) -> float:
-    """MiB: what torch had allocated at most on a GPU since `forget_peak`; on a CPU what the process has ever held, the
-    model and its libraries included."""
+    """Peak memory in MiB. On a GPU, what torch had allocated since `reset_peak_memory`. On a CPU, what the process has
+    ever held, model and libraries included."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # kilobytes on Linux

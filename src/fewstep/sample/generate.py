@@ -1,7 +1,8 @@
-"""A gallery from a model: every case of a suite at every seed, resumable, in shares.
+"""Renders a gallery with a model: every case of a suite at every seed. It can be resumed, and shared by processes.
 
-Each picture is the one that the stock pipeline draws for its case and seed alone (see pictures.py), so neither the
-batch, nor the number of processes, nor an interruption can change it. What fails is a row, and the rest goes on.
+Each picture is the one that the stock pipeline makes for its case and seed alone (`sample/pictures.py`). So neither the
+batch, nor the number of processes, nor an interruption can change it. A failure is recorded as a row, and the rest goes
+on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,7 @@ ProgressCallback = Callable[[int, int], object]  # pictures drawn, pictures fail
 
 @dataclass(frozen=True)
 class PictureJob:
-    """One picture to draw: the k-th seed of a question."""
+    """One picture to render: the k-th seed of a question."""
 
     question: Question
     k: int
@@ -67,7 +68,7 @@ class PictureJob:
 
 @dataclass(frozen=True)
 class EncodedJob:
-    """An ask with its conditioning. encode_s: seconds that it took, once for all seeds of the case."""
+    """A job with its conditioning. encode_s: the seconds of encoding, once for all seeds of the case."""
 
     job: PictureJob
     cond: Conditioning
@@ -77,7 +78,7 @@ class EncodedJob:
 
 
 class GalleryRenderer:
-    """One model at one sampler, answering a suite into a gallery."""
+    """Renders a suite into a gallery, with one model and one sampler."""
 
     def __init__(self, model: Model, suite: Suite, steps: int | None, guidance: Guidance | None, batch: int):
         self.model, self.suite, self.steps, self.batch = model, suite, steps, batch
@@ -98,10 +99,10 @@ class GalleryRenderer:
         self._in_a_row = 0
 
     def render(self, jobs: Sequence[PictureJob], gallery: Gallery, on_progress: ProgressCallback) -> None:
-        """All of them; a failure is a row.
+        """Renders all jobs. A failure is recorded as a row.
 
         Raises:
-            GalleryError: so many failures in a row that the cases cannot be their reason.
+            GalleryError: so many failures in a row that the cases can hardly be the reason.
         """
         for start in range(0, len(jobs), AHEAD * self.batch):
             ready = list(self._encoded(jobs[start : start + AHEAD * self.batch], gallery, on_progress))
@@ -122,7 +123,7 @@ class GalleryRenderer:
             try:
                 known = self._encode(job)
                 yield known
-            except Exception as error:  # whatever a library raises for this case: the others can still be drawn
+            except Exception as error:  # whatever a library raises for this case: the others can still be rendered
                 self._failed(job, error, gallery, on_progress)
 
     @torch.no_grad()
@@ -136,13 +137,13 @@ class GalleryRenderer:
         return EncodedJob(job, cond, negative, size, device_time_s(backbone.device) - begun_s)
 
     def _size(self, question: Question, references: Sequence[Image.Image] | None) -> tuple[int, int]:
-        """The case's, the suite's, or the model's own area in the shape of the last reference."""
+        """The size in px: the case's, the suite's, or the model's default area in the last reference's shape."""
         if question.case.height or self.suite.size:
             return question.case.size(self.suite.size or self.model.size)
         return self.model.default_size(references or ())
 
     def _batch(self, ready: Sequence[EncodedJob], gallery: Gallery, on_progress: ProgressCallback) -> None:
-        """Drawn together; after an error one by one, so that it costs only who it belongs to."""
+        """Renders jobs together. After an error they are rendered one by one, so that only those at fault fail."""
         try:
             self._draw(ready, gallery, on_progress)
             return
@@ -235,11 +236,12 @@ def fill_gallery(
     limit: int | None,
     on_progress: ProgressCallback,
 ) -> tuple[Gallery, list[PictureJob]]:
-    """The share's part of the suite's first `limit` cases, and what was asked for. What is there is not drawn again;
-    what failed is tried again.
+    """Renders this process's part of the suite's first `limit` cases. Returns the gallery and the jobs.
+
+    Pictures that are already there are not rendered again. Those that failed are tried again.
 
     Raises:
-        GalleryError: `to` belongs to another model, sampler or suite; or failures in a row.
+        GalleryError: `to` belongs to another model, sampler or suite; or too many failures in a row.
     """
     suite = renderer.suite
     gallery = begin_gallery(to, system, suite.identity, renderer.facts, "generated", rank_slice.manifest)

@@ -1,7 +1,7 @@
-"""From prompts to pictures, with any model: a student at its own grid, a teacher at the steps and guidance asked for.
+"""From prompts to pictures, with any model: a student on its own grid, a teacher with any steps and guidance.
 
-A picture depends on its prompt, references, seed, size and grid - not on what else is drawn beside it: only samples of
-one layout and one text length share a batch, because padding would shift the target's rotary position.
+A picture depends on its prompt, references, seed, size and grid, and not on what else is in its batch. For that, only
+samples of one layout and one text length share a batch: padding would shift the target's rotary positions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,8 +43,11 @@ POCKET_SIZE = (64, 64)
 
 @dataclass(frozen=True)
 class Model:
-    """A model that draws. own_steps: a student's, whose noise levels its folder carries; None for a teacher. size:
-    height and width in pixels where none is asked for."""
+    """A model that makes pictures.
+
+    own_steps: the number of steps of a student, whose folder contains its noise levels; None for a teacher. size: the
+    default height and width in px.
+    """
 
     backbone: Backbone
     own_steps: int | None
@@ -56,16 +59,16 @@ class Model:
         return self.own_steps is not None
 
     def default_size(self, references: Sequence[Image.Image] = ()) -> tuple[int, int]:
-        """Height and width where none is asked for: of an edit, as its references have it at the model's own area."""
+        """The default height and width. An edit gets the shape of its references at the model's default area."""
         return self.backbone.edit_size(references, self.size[0] * self.size[1]) if references else self.size
 
     def sampling(
         self, steps: int | None = None, guidance: Guidance | None = None, size: tuple[int, int] | None = None
     ) -> tuple[SigmaGrid, Guidance]:
-        """The grid and the guidance of a call that asks for these, or for nothing.
+        """The grid and the guidance of a call with these options; None means the default.
 
         Raises:
-            RecipeError: a student at other steps than its own, or guided.
+            RecipeError: a student with another number of steps than its own, or with guidance.
         """
         target = self.backbone.layout_grid(size or self.size)
         own = self.own_steps or self.backbone.default_steps
@@ -83,8 +86,8 @@ class Model:
 
 
 def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Model:
-    """A student folder, a teacher's folder or hub id, or "pocket". A folder that carries its noise
-    levels is a student.
+    """Opens a student folder, a teacher's folder or hub id, or "pocket". A folder that contains noise levels is a
+    student.
 
     Raises:
         ModelError: not found, incomplete, or of an unknown family.
@@ -100,10 +103,10 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
 def load_student(
     folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Model:
-    """A student folder, and nothing else.
+    """Opens a student folder.
 
     Raises:
-        ModelError: the folder carries no `sample_sigmas`.
+        ModelError: the folder contains no `sample_sigmas`.
     """
     model = open_model(folder, dtype=dtype, device=device)
     if not model.is_student:
@@ -120,14 +123,16 @@ def generate_pictures(
     guidance: Guidance | None = None,
     size: tuple[int, int] | None = None,
 ) -> list[Image.Image]:
-    """One picture for each prompt, all with the same reference images (none: text to image).
+    """One picture for each prompt, all with the same reference images. Without images it is text to image.
 
-    Picture i has seed + i, or seed[i] of a list; it equals what the stock pipeline draws for that prompt alone with
+    Picture i has seed + i, or seed[i] of a list. It equals what the stock pipeline makes for that prompt alone with
     `generator=torch.Generator().manual_seed(seed + i)`, the same size and, for edits, `output_resolution` = the
-    square root of the area. Without a size, an edit has its last reference's shape at the model's own area.
+    square root of the area. Without a size, an edit gets the shape of its last reference at the model's default area.
 
     Raises:
-        LayoutError: a size off the model's grid, too many references, or seeds that do not fit the prompts.
+        LayoutError: a size that is not on the model's grid, too many references, or another number of seeds than of
+            prompts.
+        RecipeError: a student with another number of steps than its own, or with guidance.
     """
     seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     if len(seeds) != len(prompts):
@@ -152,7 +157,7 @@ def sample_pictures(
     negatives: Sequence[Conditioning] | None = None,
     batch: int = BATCH,
 ) -> list[Image.Image]:
-    """One picture for each single conditioning and seed, in order. Any mixture of layouts; batches are made here."""
+    """One picture for each conditioning (batch of 1) and seed, in order. Layouts may differ; batches are made here."""
     found: dict[int, Image.Image] = {}
     for members, x0_BND in sample_latents(backbone, transformer, conds, seeds, grid, guidance, negatives, batch):
         found |= dict(zip(members, decode_chunked(backbone, x0_BND, conds[members[0]].layout.target), strict=True))
@@ -160,8 +165,8 @@ def sample_pictures(
 
 
 def decode_chunked(backbone: Backbone, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
-    """Pictures of a batch of latents, a megapixel at a time: a VAE's convolutions take a gigabyte for it, and a
-    transformer's batch says nothing of what they can hold."""
+    """Pictures of a batch of latents, decoded a megapixel at a time. For a megapixel a VAE's convolutions need about a
+    gigabyte, so a batch that fits the transformer may be too large for the VAE."""
     at_once = max(1, MEGAPIXEL // (target[0] * target[1] * backbone.pixels_per_token**2))
     return [picture for part in x0_BND.split(at_once) for picture in backbone.decode(part, target)]
 
@@ -176,7 +181,7 @@ def sample_latents(
     negatives: Sequence[Conditioning] | None = None,
     batch: int = BATCH,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """The clean latents that `draw` decodes, batch by batch: the members' places, and x0_BND."""
+    """The clean latents that `sample_pictures` decodes, batch by batch: the indices of its samples, and x0_BND."""
     assert len(conds) == len(seeds), (len(conds), len(seeds))
     for part in compatible_batches(conds, negatives, batch):
         layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
@@ -190,7 +195,7 @@ def sample_latents(
 def compatible_batches(
     conds: Sequence[Conditioning], negatives: Sequence[Conditioning] | None, batch: int = BATCH
 ) -> list[list[int]]:
-    """Places of samples that may share a batch: of one layout, and of one text length on either branch."""
+    """Indices of samples that may share a batch: of one layout, and of one text length on both branches."""
     together: dict[tuple[Layout, int, int], list[int]] = {}
     for i, cond in enumerate(conds):
         unconditional = negatives[i].text_BLC.shape[1] if negatives else 0
@@ -199,7 +204,7 @@ def compatible_batches(
 
 
 def trained_size(folder: Path) -> tuple[int, int]:
-    """The size in the recipe that a student folder carries."""
+    """The size (height, width) in the recipe of a student folder."""
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
         return DEFAULT_SIZE

@@ -1,4 +1,4 @@
-"""From noise to clean latents: the walk that the stock pipeline takes, on any grid.
+"""From noise to clean latents: the sampler of the stock pipeline, on any grid.
 
 Shapes: B batch, N latent tokens of the target, D latent channels.
 """
@@ -22,7 +22,7 @@ from fewstep.runtime.errors import LayoutError
 
 
 class SamplerBackbone(Protocol):
-    """What the walk needs of a family: a Backbone, or one whose calls are watched."""
+    """What the sampler needs of a family: a Backbone, or one whose calls are counted."""
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]: ...
 
@@ -45,8 +45,8 @@ def sample(
 ) -> Tensor:
     """Clean latents x0_BND after `evaluations(grid, guidance)` network evaluations of each sample.
 
-    States have the noise's dtype from step to step, as in the stock pipeline. With `use_prefix`, text and references
-    are computed once for each branch and reused at every step: exact, because they do not depend on t.
+    States have the dtype of the noise at every step, as in the stock pipeline. With `use_prefix`, text and references
+    are computed once for each branch and reused at every step. This is exact, because they do not depend on t.
 
     Raises:
         LayoutError: guidance without a negative branch, or noise of another shape than the layout's target.
@@ -68,7 +68,7 @@ def sample(
 
 
 def evaluations(grid: SigmaGrid, guidance: Guidance = NO_GUIDANCE) -> int:
-    """NFE: network evaluations for one picture, both branches counted. The prefix is a part of the first."""
+    """NFE: the number of network evaluations for one picture, on both branches. The prefix is part of the first one."""
     return len(grid) * (2 if guidance.active else 1)
 
 
@@ -77,9 +77,10 @@ def seeded_noise(
 ) -> Tensor:
     """Row i is the packed noise (1, N, D) that the stock pipeline draws with torch.Generator().manual_seed(seeds[i]).
 
-    The pipeline draws (1, 1, D / patch^2, patch rows, patch columns) on the CPU in the dtype of its embeddings, and
-    packs it as tokens, each of `patch` x `patch` places (`Backbone.noise_patch`). A bfloat16 draw is another draw, not
-    a rounded float32 one, hence `dtype`."""
+    The pipeline draws (1, 1, D / patch^2, patch rows, patch columns) on the CPU in the dtype of its embeddings. It
+    packs that as tokens, each of `patch` x `patch` places (`Backbone.noise_patch`). `dtype` matters: with one seed, a
+    bfloat16 draw is not the rounded float32 draw.
+    """
     rows, columns = target
     shape = (1, channels // patch**2, rows, patch, columns, patch)
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in seeds]

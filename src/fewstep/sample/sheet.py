@@ -13,7 +13,8 @@ SheetRow = tuple[str, Sequence[Image.Image | None]]
 
 
 def contact_sheet(rows: Sequence[SheetRow], headings: Sequence[str]) -> Image.Image:
-    """Captions on the left, one column for each heading; None leaves a cell empty. Columns without any picture go."""
+    """The sheet: captions on the left, one column for each heading. None leaves a cell empty. Columns without any
+    picture are left out."""
     used = [c for c in range(len(headings)) if any(pictures[c] is not None for _, pictures in rows)]
     step = CELL + MARGIN
     sheet = Image.new("RGB", (TEXT_WIDTH + MARGIN + step * len(used), 40 + step * len(rows)), "white")

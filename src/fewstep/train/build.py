@@ -25,11 +25,11 @@ def build_dmd_step(
     timer: StepTimer | None = None,
     extra_losses: tuple[ExtraLoss, ...] = (),
 ) -> DMDStep:
-    """The step over these networks, with fresh optimizers and an average that begins at the student.
+    """The step over these networks, with fresh optimizers and a moving average that begins at the student.
 
     Args:
-        rng: names every random draw of the run.
-        timer: what counts seconds by part; one of the student's device if not given.
+        rng: makes every random draw of the run.
+        timer: counts seconds by part of an iteration; by default one for the student's device.
         extra_losses: further terms of the student's loss, beside those that the objective switches on.
     """
     backbone, grid = roles.student.backbone, settings.student.grid

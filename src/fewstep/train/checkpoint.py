@@ -1,10 +1,11 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints that are either complete or not there.
 
-A checkpoint is a folder of safetensors and one state.json. It is written beside its place and synced; the marker that
-lists every file with its size comes last; then the folder is renamed. Whatever a kill leaves is passed over.
+A checkpoint is a folder of safetensors files and one state.json. It is written into a temporary folder and synced to
+the disk. The marker, which lists every file with its size, is written last. Then the folder is renamed. If a run is
+killed meanwhile, what it leaves has no valid marker, and is skipped.
 
-Weights that are whole on every rank are written by the first one, a file for each kind of them, which any program can
-open. Of weights split over the ranks (`ShardedCheckpoints`) every rank writes its part, into `shards/`.
+Replicated weights are written by the first rank, one file for each kind of tensors, which any program can open. Sharded
+weights are written by every rank into `shards/` (`ShardedCheckpoints`).
 """
 
 import json
@@ -38,7 +39,7 @@ Tensors = Mapping[str, Mapping[str, Tensor]]  # file stem -> tensors by name
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """How far a run has come: iterations done, and critic-only warm-up iterations done before the first."""
+    """The iterations that a run has done, and the critic-only warm-up iterations that it did before the first one."""
 
     iteration: int = 0
     warm_up: int = 0
@@ -49,7 +50,12 @@ class Position:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder`. `say` is told, in a sentence, what is passed over."""
+    """The checkpoints of one run, in `folder`.
+
+    Args:
+        keep: how many of the newest are kept.
+        say: takes a message about each checkpoint that is skipped because it is incomplete.
+    """
 
     def __init__(
         self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None, ranks: Ranks = SINGLE_RANK
@@ -57,7 +63,13 @@ class Checkpoints:
         self.folder, self.keep, self.say, self.ranks = folder, keep, say, ranks
 
     def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
-        """Write one, then drop what is neither among the newest `keep` nor of the best iterations. All ranks call it.
+        """Writes one. Then deletes those that are neither among the newest `keep` nor of the best iterations. All ranks
+        call it.
+
+        Args:
+            tensors: by file stem and name.
+            state: what else is needed to resume, as JSON.
+            best: the iterations whose checkpoints are kept as the best.
 
         Raises:
             EnvironmentRefused: no space, or no permission. The earlier checkpoints are untouched.
@@ -66,10 +78,10 @@ class Checkpoints:
         return self.folder / position.name
 
     def poll(self) -> None:
-        """Between iterations: what can be finished without waiting for it. All ranks call it."""
+        """Called between iterations: finishes what can be finished without waiting. All ranks call it."""
 
     def finish(self) -> None:
-        """Wait for what is being written. All ranks call it."""
+        """Waits until everything is written. All ranks call it."""
 
     def _write(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int]) -> None:
         beside = self._begun(position)
@@ -79,7 +91,7 @@ class Checkpoints:
         self._seal(position, state_text(state), best)
 
     def _begun(self, position: Position) -> Path:
-        """An empty folder beside the checkpoint's place."""
+        """Makes the empty temporary folder of a checkpoint."""
         beside = self._beside(position)
         with self._refusing(position):
             make_folder(self.folder)
@@ -88,7 +100,7 @@ class Checkpoints:
         return beside
 
     def _seal(self, position: Position, state: str, best: Collection[int]) -> None:
-        """What was written beside becomes the checkpoint. state: as `as_text` gives it."""
+        """Turns the temporary folder into the checkpoint. state: as `state_text` returns it."""
         beside, place = self._beside(position), self.folder / position.name
         with self._refusing(position):
             (beside / STATE).write_text(state)
@@ -116,7 +128,7 @@ class Checkpoints:
             raise refusal(self.folder / position.name, error) from error
 
     def latest(self) -> Path | None:
-        """The newest whole checkpoint."""
+        """The newest complete checkpoint; None if there is none."""
         for place in reversed(self._places()):
             fault = checkpoint_fault(place)
             if fault is None:
@@ -125,12 +137,12 @@ class Checkpoints:
         return None
 
     def complete_iterations(self) -> set[int]:
-        """The iterations of whole checkpoints."""
+        """The iterations of complete checkpoints."""
         named = [(match, place) for place in self._places() if (match := _NAME.fullmatch(place.name))]
         return {int(m["number"]) for m, place in named if m["phase"] == "iteration" and checkpoint_fault(place) is None}
 
     def _places(self) -> list[Path]:
-        """Whole or torn, oldest first: warm-up before iterations."""
+        """All checkpoint folders, complete or not, oldest first: those of the warm-up come before the others."""
         found = [
             (match["phase"] == "iteration", int(match["number"]), place)
             for place in self._entries()
@@ -144,7 +156,7 @@ class Checkpoints:
     def _retain(self, best: Collection[int]) -> None:
         spared = {Position(iteration).name for iteration in best}
         for name in expired([place.name for place in self._places()], self.keep, spared):
-            shutil.rmtree(self.folder / name, ignore_errors=True)  # half gone is torn: the marker lists all files
+            shutil.rmtree(self.folder / name, ignore_errors=True)  # safe if interrupted: the marker lists all files
         for left in self.folder.glob("*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -154,7 +166,7 @@ def state_text(state: Mapping[str, Any]) -> str:
 
 
 def checkpoint_fault(place: Path) -> str | None:
-    """What is wrong with a checkpoint's folder; None when it is whole."""
+    """What is wrong with a checkpoint's folder; None if it is complete."""
     try:
         sizes = json.loads((place / MARKER).read_text())
     except FileNotFoundError:
@@ -173,11 +185,13 @@ def load_checkpoint(
     template: shards.TemplateLookup = lambda stem, name: None,
     stems: Collection[str] | None = None,
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by file stem, and the state, of a whole checkpoint, whichever number of ranks wrote it.
+    """The tensors of a complete checkpoint, by file stem and name, and its state. Any number of ranks may have written
+    it.
 
     Args:
-        layout: how tensors that were written in parts are wanted here: left out, whole.
-        stems: which files' to read; None: all.
+        template: for tensors that were written as shards, a tensor placed as this one is wanted here (for example a
+            sharded parameter); None means whole.
+        stems: the file stems to read; None means all.
 
     Raises:
         RunError: a file is damaged.

@@ -1,7 +1,8 @@
-"""How the guidance does: figures of one iteration, as scalars on the device. What is answered is watch.py's.
+"""Figures that show how well the teachers' guidance works, of one iteration, as scalars on the device.
 
-Named <figure>/<teacher>. Free of extra forwards: specialised teachers are measured where they and the base have weight
-anyway, or at the iterations for which `base_every` declares one more forward of the base.
+Their names are <figure>/<teacher>. They cost no extra forward: specialised teachers are measured where both they and
+the base have weight anyway. The exception are iterations in which `base_every` asks for one more forward of the base.
+`train/monitor.py` reacts to them.
 """
 
 from dataclasses import dataclass
@@ -16,23 +17,23 @@ from fewstep.roles.teacher_plan import BASE
 from fewstep.roles.teachers import MixedPrediction
 from fewstep.runtime.device import to_device
 
-SATURATION_LIMIT = 3.0  # ours; latents are normalised to unit variance, so .3 % of a Gaussian's values lie beyond
+SATURATION_LIMIT = 3.0  # ours; latents are normalised to unit variance, so 0.3 % of a Gaussian's values lie beyond
 
 
 @dataclass(frozen=True)
 class TeacherDiagnostics:
-    """What a run records of its guidance."""
+    """What a run records about the guidance of its teachers."""
 
     plan: WatchPlan
 
     def include_base(self, i: int) -> bool:
-        """Whether iteration i runs the base only to measure."""
+        """Whether iteration i evaluates the base on all samples in order to measure, even where it has no weight."""
         return self.plan.base_every > 0 and i % self.plan.base_every == 0
 
     def metrics(
         self, prediction: MixedPrediction, x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_fake_BND: Tensor
     ) -> dict[str, Tensor]:
-        """The figures of one iteration; x0_BND is the student's clean estimate, z_BND the same noised to t_B."""
+        """The figures of one iteration. x0_BND is the student's clean estimate; z_BND is it with noise at t_B."""
         found = {
             f"{figure}/{name}": value
             for name in prediction.by_teacher
@@ -44,7 +45,10 @@ class TeacherDiagnostics:
 
 
 def pull_metrics(prediction: MixedPrediction, name: str, v_fake_BND: Tensor) -> list[tuple[str, Tensor]]:
-    """cosine, ratio and pull of one specialised teacher, over the samples that the base also answered; else nothing."""
+    """cosine, ratio and pull of one specialised teacher, over the samples on which the base was evaluated as well.
+
+    Empty if there are none.
+    """
     rows = prediction.common_rows(name) if name != BASE else []
     if not rows:
         return []
@@ -59,12 +63,17 @@ def pull_metrics(prediction: MixedPrediction, name: str, v_fake_BND: Tensor) -> 
 def latent_metrics(
     x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_real_BND: Tensor, v_fake_BND: Tensor
 ) -> dict[str, Tensor]:
-    """The student's latents against the teachers'.
+    """The student's latents, compared with the teachers'.
 
-    saturation: share of the student's clean values beyond SATURATION_LIMIT; saturation_teachers: the same of the
-    teachers' clean estimate at the same z. latent_mean: mean of the critic's clean estimate less that of the teachers',
-    in standard deviations of the latter; latent_spread: ratio of their standard deviations. Estimate is held against
-    estimate, since an estimate is narrower than what it estimates: where critic and teachers agree, 0 and 1.
+    Returns:
+        saturation: the share of the student's clean values beyond SATURATION_LIMIT.
+        saturation_teachers: the same of the teachers' clean estimate at the same z.
+        latent_mean: the mean of the critic's clean estimate minus that of the teachers', in standard deviations of the
+            latter. 0 where critic and teachers agree.
+        latent_spread: the ratio of the two standard deviations. 1 where they agree.
+
+    The critic's estimate stands in for the student's sample here, because an estimate has a smaller spread than what it
+    estimates: only estimates can be compared with estimates.
     """
     real, fake = (path.clean(z_BND.float(), v.float(), t_B) for v in (v_real_BND, v_fake_BND))
     spread = real.std().clamp_min(1e-12)

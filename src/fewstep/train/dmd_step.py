@@ -41,22 +41,26 @@ class DMDStep:
     extra_losses: tuple[ExtraLoss, ...] = ()
 
     def iterate(self, i: int, k: int, *parts: Batch) -> StepMetrics:
-        """Iteration i, exit step k. parts: the batch, in as many as memory asks for; networks run on one at a time."""
-        # 1. The student walks the grid that is shipped, without gradient; one rollout serves the whole iteration:
+        """Iteration i, which improves student step k (the exit step).
+
+        parts: the batch, cut into as many parts as memory requires. Networks run on one part at a time.
+        """
+        # 1. The student samples on the grid that is shipped, without gradient. One rollout serves the whole iteration:
         #    z_{k+1} = z_k + (t_{k+1} - t_k) v_theta(z_k, t_k, c), z_0 ~ N(0, 1)    [DMD2 sec. 4.5, backward simulation]
         with self.timer.part("rollout"):
             states = [self.student.roll_out(part, "rollout", i, k, keep=len(parts) == 1) for part in parts]
-        # 2. The critic follows the student.     3. The student follows the teachers, at step k.
+        # 2. The critic learns the student's distribution.     3. The student is matched to the teachers, at step k.
         return self.update_critic(states, k, "critic", i) | self.update_student(states, k, i)
 
     def warm_up(self, w: int, *parts: Batch) -> StepMetrics:
-        """A critic-only iteration, before the first: the critic has to know the student before it is believed."""
+        """A critic-only iteration, before the first one. The critic must know the student's distribution before its
+        gradient is used."""
         with self.timer.part("rollout"):
             states = [self.student.roll_out(part, "warm-up rollout", w, None) for part in parts]
         return self.update_critic(states, None, "warm-up critic", w)
 
     def update_critic(self, states: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
-        """Several updates of psi to one of theta (DMD2 sec. 4.2, two time scales), on one rollout (ours)."""
+        """Several updates of psi for one of theta (DMD2 sec. 4.2, two time-scale updates), on one rollout (ours)."""
         updates: list[StepMetrics] = []
         for j in range(self.settings.critic.updates):
             with self.timer.part("critic"):
@@ -66,7 +70,7 @@ class DMDStep:
         return prefixed("critic", means | {"skipped": means["skipped"] * len(updates)})
 
     def update_student(self, states: Sequence[RolloutState], k: int, i: int) -> StepMetrics:
-        """The one update of theta, and of the average of theta that is shipped."""
+        """The one update of theta, and of its moving average, which is shipped."""
         parts = [(state.batch.share, self.student_backward(state, k, i)) for state in states]
         with self.timer.part("student"):
             metrics = merge_metrics(parts) | prefixed("student", self.optimizers.student.step())
@@ -74,7 +78,7 @@ class DMDStep:
         return metrics
 
     def critic_backward(self, state: RolloutState, k: int | None, name: str, i: int, j: int) -> StepMetrics:
-        """Update j's gradient of psi on one part: v_fake is the velocity of the student's own distribution."""
+        """The gradient of psi in update j, on one part: psi learns the velocity of the student's distribution."""
         batch, draws = state.batch, self.student.draws
         # x0 = z_k - t_k v_theta(z_k, t_k, c): at the exit step, or at steps drawn anew for each sample and update.
         step = k if self.settings.critic.exit_step == "same" else None
@@ -87,7 +91,7 @@ class DMDStep:
         return {"loss": loss.detach(), **figures}
 
     def student_backward(self, state: RolloutState, k: int, i: int) -> StepMetrics:
-        """The gradient of theta on one part: where teachers and critic differ on the student's estimate."""
+        """The gradient of theta on one part: the difference between teachers and critic at the student's estimate."""
         batch, at, prefixes = state.batch, StepIndex(i, k), Prefixes()
         # x0 = z_k - t_k v_theta(z_k, t_k, c), the one forward with a gradient     [Qwen-Image-2.0 report, sec. 4.3]
         with self.timer.part("student"):

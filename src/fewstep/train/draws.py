@@ -1,4 +1,4 @@
-"""The random draws of an iteration: each by name and number, each sample's its own."""
+"""The random draws of an iteration. Each is made from a name and counters, and separately for each sample."""
 
 from dataclasses import dataclass
 
@@ -15,33 +15,37 @@ from fewstep.runtime.task import Task
 
 @dataclass(frozen=True)
 class Draws:
-    """A resumed run and another number of ranks draw the same, because nothing depends on what was drawn before."""
+    """The draws of a run. No draw depends on the draws before it. So a resumed run, and a run on another number of
+    ranks, draws the same values."""
 
     rng: NamedRNG
     objective: ObjectivePlan
     backbone: Backbone
 
     def noise(self, batch: Batch, name: str, *counters: int) -> Tensor:
-        """eps_BND, standard normal in the target's shape."""
+        """eps_BND, standard normal, in the shape of the target's latents, on the batch's device."""
         shape = self.backbone.noise_shape(batch.cond.layout)
         return _on_device_of(batch, self.rng.normal_per_sample(batch.samples, shape, name, *counters))
 
     def times(self, batch: Batch, name: str, *counters: int) -> Tensor:
-        """t_B ~ p(t)."""
+        """t_B ~ p(t), one time for each sample, on the batch's device (`objective/times.py`)."""
         u_B = self.rng.uniform_per_sample(batch.samples, name, *counters)
         return _on_device_of(batch, times(u_B, self.objective))
 
     def student_steps(self, batch: Batch, steps: range, name: str, *counters: int) -> Tensor:
-        """For each sample one of these student steps, all alike probable: (B,)."""
+        """One of these student steps for each sample, all equally probable. Shape (B,)."""
         drawn_B = self.rng.uniform_per_sample(batch.samples, name, *counters) * len(steps)
         return _on_device_of(batch, steps.start + drawn_B.long())
 
     def exit_step(self, task: Task, turn: int, steps: int) -> int:
-        """The student step that the turn-th batch of a task improves; the same on every rank.
+        """k in [0, steps): the student step that the turn-th batch of a task improves.
 
-        Any `steps` batches of a task, from a multiple of `steps` on, improve each step once, so that every row of the
-        teacher plan counts alike. Their order is drawn: in a fixed one (iteration mod steps, say) tasks or categories
-        that come round with the same period would only ever meet some of the steps.
+        It is one step for the whole batch, and the same on every rank. A step drawn per rank would make ranks run
+        different numbers of forwards, and with sharded weights they would wait for each other forever.
+
+        Turns are grouped by `steps`, and each group improves every step once. So all rows of the teacher plan count
+        equally. The order within a group is drawn. In a fixed order (k = iteration mod steps) a category that returns
+        with the same period would meet only some of the steps.
         """
         order = self.rng.uniform((steps,), f"exit steps {task}", turn // steps).argsort()
         return int(order[turn % steps])

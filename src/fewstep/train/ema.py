@@ -12,8 +12,11 @@ from fewstep.runtime.parallel import dtensor_like, local_shard_of
 
 
 class EMA:
-    """mean <- decay mean + (1 - decay) weights after every update, from the first weights on. Decay 0 is no average.
-    `mean` is this rank's part of it."""
+    """The moving average of a network's weights, starting at the weights of the moment. Decay 0 means no averaging.
+
+    `mean` holds this rank's shards of it, by name, in fp32. The average works element by element, so each rank averages
+    its own shards and nothing is exchanged. After n updates decay^n of the untrained start is still in it.
+    """
 
     def __init__(self, network: Network, decay: float):
         self.network, self.decay = network, decay
@@ -21,11 +24,13 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Takes one step towards the present weights. Call it after every update of the network."""
+        # mean <- decay mean + (1 - decay) theta    [exponential moving average]
         torch._foreach_lerp_(list(self.mean.values()), list(self.network.local_shards().values()), 1 - self.decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network has the averaged weights inside, and its own again after."""
+        """The network has the averaged weights inside, and its own weights again after."""
         own = {name: weight.clone() for name, weight in self.network.state().items()}
         self.network.load_state(self.state())
         try:
@@ -34,11 +39,16 @@ class EMA:
             self.network.load_state(own)
 
     def state(self) -> dict[str, Tensor]:
-        """The mean by name, not copied; a split one as it lies on the ranks."""
+        """The mean by name, not copied. Where the network's weights are sharded, DTensors placed as those are."""
         return {name: dtensor_like(weight, self.mean[name]) for name, weight in self.network.state().items()}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` returned, or whole tensors.
+
+        Raises:
+            RunError: it is of other weights.
+        """
         if state.keys() != self.mean.keys():
             raise RunError("the averaged student is of another recipe. Start a new run folder")
         for name, weight in self.network.state().items():

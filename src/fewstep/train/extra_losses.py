@@ -1,4 +1,4 @@
-"""Optional terms of the student's loss, each handed what its objective needs. None unless the recipe asks for it."""
+"""Optional terms of the student's loss. A term is used only if the recipe switches it on."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,10 @@ def build_extra_losses(objective: ObjectivePlan, roles: Roles, grid: SigmaGrid, 
 
 @dataclass(frozen=True)
 class FirstStepAnchor:
-    """On every iteration of its tasks, whichever step it improves: a student forward more, and K of the teachers."""
+    """The first-step anchor (DP-DMD, arXiv 2602.03139), in every iteration of its tasks, whichever step is improved.
+
+    It costs one more forward of the student, and K of the teachers.
+    """
 
     plan: FirstStepAnchorPlan
     roles: Roles
@@ -57,7 +60,7 @@ class FirstStepAnchor:
 
 @dataclass(frozen=True)
 class SegmentGuidance:
-    """At the step that is improved: its student forward is there already."""
+    """Intra-segment guidance at the step that is improved. The student's forward there is already computed."""
 
     plan: SegmentGuidancePlan
     teachers: Teachers
@@ -71,7 +74,7 @@ class SegmentGuidance:
 
 @dataclass(frozen=True)
 class DecoupledGuidance:
-    """With noise and a time of its own, each sample's by name."""
+    """Decoupled guidance (Decoupled DMD, arXiv 2511.22677), at noise and times of its own."""
 
     floor: float
     teachers: Teachers
@@ -91,7 +94,7 @@ class DecoupledGuidance:
 
 
 def _bound(teachers: Teachers, given: LossInputs, k: int) -> Velocity:
-    """The teachers as the plan mixes them at student step k."""
+    """The velocity of the teachers, mixed as the plan does at student step k."""
 
     @torch.no_grad()
     def velocity(z_BND: Tensor, t_B: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run after the iteration at hand, not in the middle of one."""
+"""Ctrl-C and SIGTERM end a run after the present iteration, not in the middle of it."""
 
 import signal
 import threading
@@ -6,7 +6,8 @@ from types import FrameType
 
 
 class GracefulStop:
-    """A context in which the first SIGINT or SIGTERM is noted in `asked`; a second one acts as it would outside."""
+    """A context in which the first SIGINT or SIGTERM is only recorded in `asked`. A second one acts as it does
+    outside."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

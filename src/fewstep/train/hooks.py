@@ -1,4 +1,4 @@
-"""What a run calls while it goes."""
+"""The callbacks of a run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import Any, Literal
 from fewstep.runtime.reporter import SILENT, Reporter
 
 OnIteration = Callable[[int, Mapping[str, Any]], Literal["stop"] | None]
-"""on_iteration(i, line): what iteration i wrote into metrics.jsonl. "stop" saves and ends the run after it; the same
-call goes on from there."""
+"""on_iteration(i, line): line is what iteration i wrote into metrics.jsonl. "stop" saves and ends the run. The same
+call resumes it."""
 
 
 @dataclass(frozen=True)
 class RunHooks:
     """
     Args:
-        examine: figures of the student after so many iterations; its averaged weights are in place meanwhile.
-        render: draws fixed prompts from fixed noise after so many iterations, likewise.
-        on_iteration: sees each iteration, and may stop the run. On several ranks the first one's is asked.
-        reporter: where messages and progress go.
+        examine: returns figures of the student after so many iterations. The student has its averaged weights then.
+        render: renders fixed prompts from fixed noise after so many iterations, with the averaged weights as well.
+        on_iteration: is called after each iteration, and may stop the run. On several ranks only the first calls it.
+        reporter: takes messages and progress.
     """
 
     examine: Callable[[int], Mapping[str, float]] | None = None

@@ -1,4 +1,4 @@
-"""What a further term of the student's loss is given, and what it answers."""
+"""The inputs and outputs of an extra term of the student's loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,12 @@ from fewstep.roles.teachers import Prefixes
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What an iteration has at hand when the student's loss is formed.
+    """What an iteration has computed when the student's loss is formed.
 
-    v_BND, x0_BND: the student's velocity and clean estimate at step at.k, with gradient. prefix: what they were made
-    from, where that was made apart. prefixes: what the teachers keep of this batch.
+    Args:
+        v_BND, x0_BND: the student's velocity and clean estimate at step at.k, with gradient.
+        prefix: the student's prefix from which they were computed; None if it was not computed separately.
+        prefixes: the prefixes that teachers keep of this batch.
     """
 
     at: StepIndex
@@ -30,4 +32,4 @@ class LossInputs:
 
 
 ExtraLoss = Callable[[LossInputs], tuple[Tensor, dict[str, Tensor]]]
-"""The term, with its weight in it, and figures for the record. It touches no optimizer, no device and no log."""
+"""Returns the term, multiplied by its weight, and figures to record. It has no side effects."""

@@ -1,7 +1,7 @@
-"""metrics.jsonl: one line an iteration, in order, none twice.
+"""metrics.jsonl: one line for each iteration, in order, each once.
 
 phase warm-up or distil: `iteration` counts from 0. phase examine: `iteration` is the number of iterations done. phase
-event: what the watch answered to iteration `iteration`, after its line.
+event: a teacher pulled too hard in iteration `iteration`, and how the run reacted; it follows that iteration's line.
 """
 
 import json
@@ -25,7 +25,7 @@ class MetricsLog:
         append_jsonl(self.path, {"phase": phase, "iteration": iteration, **figures})
 
     def truncate_after(self, position: Position) -> None:
-        """Drop the lines past `position`: a run that goes on from there writes them again."""
+        """Deletes the lines after `position`. A run that resumes there writes them again."""
         make_folder(self.path.parent)
         kept = [line for line in read_jsonl(self.path) if _before(line, position)]
         write_atomically(

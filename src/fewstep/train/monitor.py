@@ -1,7 +1,7 @@
-"""The health of a run: what is recorded at each iteration, and what is answered.
+"""What is recorded of each iteration, and how a run reacts to it.
 
-cosine and gap compare critic and teachers (healthy: cosine about .98, gap small and steady); norms are those before
-clipping; an update whose loss or norm is not finite is skipped, and too many of them stop the run.
+cosine and gap compare critic and teachers (healthy: cosine about 0.98, gap small and steady). Gradient norms are those
+before clipping. An update whose loss or norm is not finite is skipped, and too many skipped updates stop the run.
 """
 
 import math
@@ -19,13 +19,14 @@ from torch import Tensor
 from fewstep.roles.plan import WatchPlan
 from fewstep.runtime.errors import TrainingStopped
 
-COUNT_METRIC = "left_out"  # the one figure that counts samples
+COUNT_METRIC = "left_out"  # the only figure that counts samples: parts are added, not averaged
 
 MetricT = TypeVar("MetricT", float, Tensor)
 
 
 class StepTimer:
-    """Seconds by part of an iteration. On a GPU by events in its stream, so that measuring waits for nothing."""
+    """Seconds spent in each part of an iteration. On a GPU they are measured by events in its stream, so measuring does
+    not make the host wait."""
 
     def __init__(self, device: torch.device):
         self._on_gpu = device.type == "cuda"
@@ -46,7 +47,8 @@ class StepTimer:
             self._seconds[name] += time.perf_counter() - start_s
 
     def seconds(self) -> dict[str, float]:
-        """By part, since last asked. Ask once the iteration's figures have been read: events are complete then."""
+        """Seconds by part since the last call. Call it after the iteration's figures were read: all events are complete
+        then."""
         for name, start, end in self._events:
             self._seconds[name] += start.elapsed_time(end) / 1000
         taken = {name: round(seconds, 4) for name, seconds in self._seconds.items()}
@@ -56,16 +58,21 @@ class StepTimer:
 
 
 def to_host(metrics: Mapping[str, Tensor]) -> dict[str, float | None]:
-    """The figures of an iteration on the host, in one transfer: the one place where the loop waits for the device.
-    None stands for what is not finite, which JSON cannot say."""
+    """The figures of an iteration on the host, in one transfer. Only here the loop waits for the device.
+
+    None stands for a figure that is not finite, since JSON has no such numbers.
+    """
     values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
     return {name: value if math.isfinite(value) else None for name, value in zip(metrics, values, strict=True)}
 
 
 def merge_metrics(parts: Sequence[tuple[float, Mapping[str, MetricT]]]) -> dict[str, MetricT]:
-    """Figures of a whole, from each part's share and figures: the mean weighted by samples, of the parts that have the
-    figure (teachers that a part's categories do not ask measure nothing there); counts add up. For figures that are no
-    means of samples (rms, ratios) it is the mean of the parts' own."""
+    """The figures of a whole batch, from (share, figures) of each part.
+
+    Each is the mean over the parts that have it, weighted by their samples. A part lacks the figures of teachers that
+    none of its samples needs. Counts are added. For figures that are not means over samples (root mean squares, ratios)
+    the result is the mean of the parts' values, not the value of the whole.
+    """
     if len(parts) == 1:
         return dict(parts[0][1])
     metrics: dict[str, MetricT] = {}
@@ -77,13 +84,13 @@ def merge_metrics(parts: Sequence[tuple[float, Mapping[str, MetricT]]]) -> dict[
 
 
 def prefixed(role: str, metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each figure under its role: loss becomes critic_loss."""
+    """Each figure with its role in front: loss becomes critic_loss."""
     return {f"{role}_{name}": value for name, value in metrics.items()}
 
 
 def merge_over_ranks(parts: Sequence[tuple[float, Mapping[str, float | None]]]) -> dict[str, float | None]:
-    """One iteration's figures of the whole batch, from those of each rank; one that is not finite on some rank is None
-    for all."""
+    """The figures of the whole batch, from (share, figures) of each rank. One that is not finite on any rank becomes
+    None."""
     metrics = merge_metrics(
         [(share, {n: math.nan if v is None else v for n, v in figures.items()}) for share, figures in parts]
     )
@@ -98,10 +105,10 @@ class NonFiniteCounter:
         self.counts = {"student": 0, "critic": 0}
 
     def add(self, figures: Mapping[str, float | None], when: str) -> None:
-        """Count this iteration's.
+        """Counts the skipped updates of one iteration. when: names it in the error.
 
         Raises:
-            TrainingStopped: more than the declared number in all.
+            TrainingStopped: more than `most` in total.
         """
         for role in self.counts:
             self.counts[role] += round(figures.get(f"{role}_skipped") or 0)
@@ -115,15 +122,15 @@ class NonFiniteCounter:
 
 
 class PullMonitor:
-    """The specialised teachers' pulls, held against the declared bound."""
+    """Counts how often in a row the pull of a specialised teacher is above the bound of the recipe."""
 
     def __init__(self, plan: WatchPlan):
         self.plan = plan
         self.over: Counter[str] = Counter()  # measurements above the bound in a row, by teacher
 
     def add(self, pulls: Mapping[str, float]) -> list[str]:
-        """Count one iteration's measurements. The teachers that have now passed the bound as often in a row as
-        `patience` says; their count begins anew."""
+        """Counts the measurements of one iteration. Returns the teachers that have now been above the bound `patience`
+        times in a row; their count starts again at 0."""
         for name, pull in pulls.items():
             self.over[name] = self.over[name] + 1 if pull > self.plan.bound else 0
         passed = [name for name in pulls if self.over[name] >= self.plan.patience]
@@ -133,6 +140,7 @@ class PullMonitor:
 
 
 def pulls_of(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """The pulls that an iteration measured, by teacher. One that is not finite is left out: its update was too."""
+    """The pulls that an iteration measured, by teacher. Those that are not finite are left out, as such an update is
+    skipped anyway."""
     named = {key.removeprefix("pull/"): value for key, value in figures.items() if key.startswith("pull/")}
     return {name: value for name, value in named.items() if value is not None}

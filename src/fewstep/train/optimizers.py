@@ -1,4 +1,4 @@
-"""What an iteration updates: the two learning roles, and the average that is shipped."""
+"""What an iteration updates: student, critic, and the student's moving average, which is shipped."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from fewstep.train.role_optimizer import RoleOptimizer
 
 @dataclass(frozen=True)
 class Optimizers:
-    """ema is of the student's weights."""
+    """The optimizers of both learning roles, and the moving average of the student's weights."""
 
     student: RoleOptimizer
     critic: RoleOptimizer

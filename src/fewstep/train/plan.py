@@ -9,7 +9,7 @@ from fewstep.runtime.section import Section
 
 
 class RunPlan(Section):
-    """How long, on what, and what is kept on the way."""
+    """How long a run takes, on which hardware, and what it keeps."""
 
     iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 192)")
     seed: int = Field(0, description="of every random draw")
@@ -60,7 +60,7 @@ class RunPlan(Section):
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
     def _yes_or_no(cls, given: Any) -> Any:
-        """What recipes said before there was a choice."""
+        """Accepts true and false, which recipes used before there were more choices."""
         return {True: "full", False: "off"}[given] if isinstance(given, bool) else given
 
     @model_validator(mode="after")

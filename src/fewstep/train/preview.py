@@ -1,7 +1,7 @@
-"""What a run shows of itself: the same cases from the same noise, after so many iterations, beside the teacher.
+"""The sample previews of a run: the same cases from the same noise at intervals, beside the teacher.
 
-Rows are cases; columns are the source (edits), the teacher at its full sampler, and the student as it is then. One
-contact sheet a time, `samples/iteration-000025.png`; the single pictures lie in `samples/pictures/`.
+Rows are cases. Columns are the source (for edits), the teacher with its full sampler, and the present student. Each
+preview is a contact sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,14 @@ SEED = 0
 
 @dataclass(frozen=True)
 class PreviewCase:
-    """One fixed case: what it is told, what guides the teacher away, and the words under its row."""
+    """One fixed case of the previews.
+
+    Args:
+        cond: its conditioning, a batch of 1.
+        negative: the unconditional branch of the teacher's guidance; None without guidance.
+        caption: the text under its row.
+        source: the picture that is edited; None for text to image.
+    """
 
     cond: Conditioning
     negative: Conditioning | None
@@ -42,8 +49,11 @@ class PreviewCase:
 
 
 class SamplePreview:
-    """Draws the fixed cases with the student, whenever it is asked to. Where the cast's weights lie in parts all ranks
-    are asked: they run the networks together, and the first one decodes and writes."""
+    """Renders the fixed cases with the student.
+
+    If weights are sharded, all ranks must call `render`: they run the networks together, and the first rank decodes and
+    writes.
+    """
 
     def __init__(
         self,
@@ -61,7 +71,8 @@ class SamplePreview:
     def from_loader(
         cls, roles: Roles, loader: Loader, grid: SigmaGrid, precision: str, folder: Path, ranks: Ranks = SINGLE_RANK
     ) -> "SamplePreview":
-        """The first cases of each task that the loader's batches hold, one of each category first."""
+        """The preview of the first cases of each task in the loader's data. Every category comes once before any comes
+        twice."""
         cases = []
         for task in loader.tasks:
             guidance = roles.teachers.of_task(task).guidance[task]
@@ -79,7 +90,7 @@ class SamplePreview:
         return cls(roles, cases, grid, precision, folder, ranks)
 
     def render(self, done: int) -> None:
-        """The sheet after `done` iterations. The teacher is drawn once a run."""
+        """Writes the sheet after `done` iterations. The teacher's pictures are rendered once in a run, and kept."""
         everyone = range(len(self.cases))
         names = [f"teacher-{i:02d}" for i in everyone]
         if self.ranks.from_first(lambda: any(self._kept(name) is None for name in names)):
@@ -100,8 +111,8 @@ class SamplePreview:
         )
 
     def _teachers(self) -> dict[int, Image.Image]:
-        """Each case by its task's teacher, at the family's own number of steps and with its guidance for the task; none
-        on a rank that only lends its weights."""
+        """The picture of each case by its task's teacher, with the family's default steps and the teacher's guidance.
+        Empty on a rank that only runs the networks along with the first."""
         by_layout: dict[Layout, list[int]] = {}
         for i, case in enumerate(self.cases):
             by_layout.setdefault(case.cond.layout, []).append(i)
@@ -126,10 +137,10 @@ class SamplePreview:
         )
         with network.active(), autocast(network.backbone.device, self.precision):
             if self.ranks.first:
-                # While training the VAE is on the CPU, where one thread takes minutes for a megapixel.
+                # During training the VAE is on the CPU, where decoding a megapixel takes minutes on one thread.
                 with network.backbone.vae_on_device():
                     return sample_pictures(*asked)
-            for _ in sample_latents(*asked):  # the other ranks lend their parts of the weights
+            for _ in sample_latents(*asked):  # the other ranks run along: their shards are needed
                 pass
             return []
 

@@ -1,7 +1,7 @@
-"""Which checkpoints outlive newer ones.
+"""Which checkpoints are kept.
 
-The rule, whole: the newest `run.keep_checkpoints`, and the `run.keep_best` best by the examiner's figure `run.best_by`.
-Of equal figures the earlier iteration is the better one; a figure that is not finite is never among the best.
+The whole rule: the newest `run.keep_checkpoints`, and the `run.keep_best` best by the examiner's figure `run.best_by`.
+Of two equal figures that of the earlier iteration is better. A figure that is not finite is never among the best.
 """
 
 import math
@@ -21,14 +21,14 @@ class Best:
 
 
 class Ranking:
-    """The best few students so far, best first."""
+    """The best `run.keep_best` students so far, best first."""
 
     def __init__(self, run: RunPlan):
         self.by, self.highest, self.places = run.best_by, run.best_is == "highest", run.keep_best
         self.ranked: list[Best] = []
 
     def enter(self, iteration: int, value: float) -> bool:
-        """Whether this student is one of the best few now."""
+        """Adds a student. Returns whether it is one of the best now."""
         if not math.isfinite(value):
             return False
         entered = Best(iteration, value)
@@ -45,12 +45,14 @@ class Ranking:
         return [one.iteration for one in self.ranked]
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """What a checkpoint stores of the ranking."""
         return {"by": self.by, "highest": self.highest, "ranked": [asdict(one) for one in self.ranked]}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """From a checkpoint's state; an older one knows the best alone. Places of another figure, or of the other
-        direction, are worth nothing: then it stays empty."""
+        """Takes over the ranking of a checkpoint's state. Older checkpoints hold only the best one.
+
+        A ranking by another figure, or in the other direction, cannot be compared with this one and is ignored.
+        """
         older = {"by": self.by, "highest": self.highest, "ranked": [one for one in [state["best"]] if one]}
         held = state.get("ranking", older)
         if (held["by"], held["highest"]) == (self.by, self.highest):
@@ -58,7 +60,7 @@ class Ranking:
             self.ranked = found[: self.places]
 
     def keep(self, iterations: Collection[int]) -> None:
-        """Only students whose checkpoints are still there: a fork begins without what its origin had dropped."""
+        """Drops students whose checkpoints are gone. A fork starts with only those that its origin still had."""
         self.ranked = [one for one in self.ranked if one.iteration in iterations]
 
     def _order(self, one: Best) -> tuple[float, int]:
@@ -66,5 +68,5 @@ class Ranking:
 
 
 def expired(oldest_first: Sequence[str], newest: int, spared: Collection[str]) -> list[str]:
-    """The checkpoints that go: neither among the newest nor spared."""
+    """The checkpoints to delete: those that are neither among the newest nor in `spared`."""
     return [name for name in oldest_first[:-newest] if name not in spared]

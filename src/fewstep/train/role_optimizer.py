@@ -1,4 +1,4 @@
-"""One network and the optimiser that owns its parameters, and no others."""
+"""The optimizer of one role. It owns the parameters of that role's network, and no others."""
 
 from collections.abc import Mapping
 
@@ -23,9 +23,10 @@ _MOMENTS = (_COUNT, "exp_avg", "exp_avg_sq")
 
 
 class RoleOptimizer:
-    """AdamW on one role's fp32 masters, with its gradient clipped and updates that are not finite skipped.
+    """AdamW (arXiv 1711.05101) on the fp32 master weights of one role. Gradients are clipped, and updates that are not
+    finite are skipped.
 
-    Whether to skip is decided on the device, by the fused kernel's own switch: the loop waits for nothing.
+    Whether to skip is decided on the device, by a switch of the fused kernel. So the loop does not wait for the device.
     """
 
     def __init__(self, network: Network, plan: RolePlan, ranks: Ranks = SINGLE_RANK):
@@ -33,7 +34,7 @@ class RoleOptimizer:
         self.named = network.named_parameters()
         assert self.named, f"the {network.name} has nothing to learn"
         assert all(p.dtype == torch.float32 for p in self.named.values()), "masters are fp32"
-        # AdamW works number by number, so this rank steps its parts of split weights as if they were all there is.
+        # AdamW works element by element. So each rank updates its own shards as if there were no others.
         self.local_shards = {name: local_shard(weight) for name, weight in self.named.items()}
         self.is_sharded = any(isinstance(weight, DTensor) for weight in self.named.values())
         self.optimizer = torch.optim.AdamW(
@@ -46,17 +47,25 @@ class RoleOptimizer:
         self._loss: Tensor | None = None  # of what was added since the last step
 
     def set_lr(self, i: int, iterations: int) -> None:
-        """Sets the step size of iteration i of so many: a function of the number alone, so a resumed run has it."""
+        """Sets the learning rate of iteration i. It depends on i alone, so a resumed run has the same.
+
+        It is constant, and falls linearly to 0 over the last `cooldown` share of the iterations.
+        """
         left = 1 - i / iterations
         factor = min(1.0, left / self.plan.cooldown) if self.plan.cooldown else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * factor
 
     def backward(self, loss: Tensor, share: float = 1.0) -> None:
-        """Backward under this role (activations may be recomputed). Gradients add up until the next step.
+        """Backpropagates a loss of one part of the batch. Gradients add up until the next step.
 
-        share: the samples of this loss over those of the whole batch. A loss is a mean over samples, so the batch's is
-        the sum of share x loss over parts and ranks.
+        The role is held on meanwhile: with gradient checkpointing the backward pass runs forwards again, and under
+        another role they would use another adapter.
+
+        Args:
+            loss: a mean over the samples of the part.
+            share: the number of those samples over the number in the whole batch, on all ranks. The loss of the whole
+                batch is the sum of share x loss over parts and ranks, also when parts are of unequal size.
         """
         loss = share * loss
         with self.network.active():
@@ -64,12 +73,15 @@ class RoleOptimizer:
         self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
 
     def step(self) -> dict[str, Tensor]:
-        """One step down what was added. Returns the norm before clipping and whether the step was skipped; both follow
-        from the sum over ranks and are the same on every one."""
+        """One step along the gradients added so far, which are cleared.
+
+        Returns the gradient norm before clipping, and whether the step was skipped (1.0 or 0.0). Both are computed from
+        sums over ranks, so they are the same on every rank: no rank skips an update that another one takes.
+        """
         assert self._loss is not None, "nothing was added"
         loss, norm = self._summed(self._loss)
         skipped = (~(norm.isfinite() & loss.isfinite())).float()
-        # Read by the fused kernel (a gradient scaler's way to talk to it): 1 leaves weights and moments as they are.
+        # The fused kernel reads this attribute, which gradient scalers use: 1 leaves weights and moments unchanged.
         self.optimizer.found_inf = skipped  # type: ignore[attr-defined]
         self.optimizer.step()
         for weight in (*self.named.values(), *self.local_shards.values()):
@@ -78,8 +90,12 @@ class RoleOptimizer:
         return {"norm": norm, "skipped": skipped}
 
     def _summed(self, loss: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss over all ranks, and the gradient's norm; the gradient is summed and clipped in place. Gradients of
-        split weights are sums already, each rank's of its parts."""
+        """The loss of the whole batch and the norm of its gradient. Gradients are summed over ranks and clipped in
+        place.
+
+        Gradients of sharded weights are already sums: FSDP's reduce-scatter adds them, and each rank holds the sum for
+        its shards (`roles/sharding.py`). Only their norm still needs all ranks.
+        """
         if not self.is_sharded:
             gradients = [p.grad for p in self.named.values() if p.grad is not None]
             loss = self.ranks.sum_gradients(gradients, loss)
@@ -94,8 +110,8 @@ class RoleOptimizer:
         return self.ranks.sum(loss), total
 
     def state(self) -> dict[str, Tensor]:
-        """The moments as <parameter>/<moment>, of what has had a gradient; empty before the first update. Of split
-        weights they lie as these do."""
+        """The moments by <parameter>/<moment>, of parameters that have had a gradient. Empty before the first update.
+        Moments of sharded weights are DTensors placed as those are."""
         held = self.optimizer.state
         return {
             f"{n}/{m}": held[p][m] if m == _COUNT else dtensor_like(self.named[n], held[p][m])
@@ -105,12 +121,12 @@ class RoleOptimizer:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned.
+        """Takes over what `state` returned.
 
         Raises:
             RunError: moments of other parameters.
         """
-        # Not all need have had a gradient: with a stopped prefix, say, the text's projections never do.
+        # Some parameters may never have had a gradient, such as the text's projections with a stopped prefix.
         moved = {key.rsplit("/", 1)[0] for key in state}
         if not moved <= self.named.keys() or state.keys() != {f"{name}/{m}" for name in moved for m in _MOMENTS}:
             raise RunError(

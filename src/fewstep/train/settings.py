@@ -10,7 +10,7 @@ DEFAULT_WATCH = WatchPlan.model_validate({})
 
 @dataclass(frozen=True)
 class DMDSettings:
-    """How student and critic learn, by which loss, and what is measured of the teachers."""
+    """How student and critic learn, the loss, and what is measured of the teachers."""
 
     student: StudentPlan
     critic: CriticPlan

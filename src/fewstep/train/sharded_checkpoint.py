@@ -1,4 +1,4 @@
-"""Checkpoints of a run whose weights lie in parts on its ranks: every rank writes its own, while training goes on."""
+"""Checkpoints of a run with sharded weights: every rank writes its own shards while training goes on."""
 
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
@@ -22,21 +22,26 @@ from fewstep.train.checkpoint import (
 
 @dataclass(frozen=True)
 class _Pending:
-    """A checkpoint whose files are being written."""
+    """A checkpoint whose files are still being written."""
 
     position: Position
-    state: str  # as it was then: its counters go on counting
+    state: str  # as text, because the counters in it change while training goes on
     best: tuple[int, ...]
     written: Future[Any]
 
 
 class ShardedCheckpoints(Checkpoints):
-    """`save` returns when all tensors are copied to the CPU; a thread of each rank writes the copies. The first rank
-    seals a checkpoint once all have ended, so one that a kill interrupts is not there, and the one before it is."""
+    """Checkpoints that are written in the background.
+
+    `save` returns as soon as all tensors are copied to the CPU. On each rank a thread writes the copies. The first rank
+    completes the checkpoint once all threads have ended. If the run is killed before, the checkpoint before is the
+    newest complete one.
+    """
 
     def __init__(self, folder: Path, keep: int, say: Callable[[str], None], ranks: Ranks):
         super().__init__(folder, keep, say, ranks)
-        # The threads have a line of their own: on the training's they would take each other's messages.
+        # The threads communicate in a process group of their own. In the group of the training, their messages and
+        # those of the training would be taken for each other.
         self._group = dist.new_group(backend="gloo")
         self._pending: _Pending | None = None
 
@@ -52,9 +57,10 @@ class ShardedCheckpoints(Checkpoints):
             self.finish()
 
     def finish(self) -> None:
-        """
+        """Waits for the checkpoint that is being written, and completes it.
+
         Raises:
-            EnvironmentRefused: on all ranks, where one could not write.
+            EnvironmentRefused: on all ranks, if any of them could not write.
         """
         if self._pending is None:
             return
@@ -66,8 +72,8 @@ class ShardedCheckpoints(Checkpoints):
 
 
 def _fault(written: Future[Any]) -> str | None:
-    """Waits for its end."""
+    """What went wrong while writing; None if nothing did. Waits until writing has ended."""
     error = written.exception()
-    if isinstance(error, CheckpointException):  # one rank's fault reaches all, by rank
+    if isinstance(error, CheckpointException):  # all ranks get the fault of one, by rank
         error = next(iter(error.failures.values()))[0] if error.failures else error
     return None if error is None else str(error)

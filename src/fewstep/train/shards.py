@@ -1,7 +1,7 @@
-"""Tensors that lie on many ranks, as files: every rank writes and reads its own parts (torch.distributed.checkpoint).
+"""Files of sharded tensors: every rank writes and reads its own shards (torch.distributed.checkpoint).
 
-The files are safetensors, whose headers say which part of a tensor they hold; there is no pickle among them. Any number
-of ranks reads what any other number wrote, each only what it needs.
+The files are safetensors, without any pickle. Their headers tell which part of a tensor they hold. Any number of ranks
+can read what another number of ranks wrote, and each reads only what it needs.
 """
 
 import warnings
@@ -20,13 +20,21 @@ FOLDER = "shards"  # in a checkpoint
 
 TensorsByStem = dict[str, dict[str, Tensor]]
 TemplateLookup = Callable[[str, str], Tensor | None]
-"""Of a stem and a name: a tensor that lies as this one is wanted; None: whole."""
+"""For a stem and a name, a tensor placed on the ranks as this one is wanted; None means whole."""
 
 
 def write_shards(place: Path, tensors: Mapping[str, Mapping[str, Tensor]], group: ProcessGroup) -> Future[Any]:
-    """Begins to write: tensors are copied before this returns and may change then. All ranks call it, with a group of
-    their own for it; tensors that are whole on all ranks are written by one. The future is done when this rank's files
-    are there."""
+    """Starts to write. All ranks call it.
+
+    Tensors are copied before it returns, so they may change afterwards. Replicated tensors are written by one rank.
+
+    Args:
+        tensors: by file stem and name.
+        group: a process group that is used for nothing else.
+
+    Returns:
+        A future that is done when this rank's files are written.
+    """
     flat = {f"{stem}/{name}": tensor.detach() for stem, named in tensors.items() for name, tensor in named.items()}
     writer = HuggingFaceStorageWriter(str(place / FOLDER), save_distributed=True)
     begun = dcp.async_save(flat, storage_writer=writer, process_group=group)
@@ -37,9 +45,11 @@ def write_shards(place: Path, tensors: Mapping[str, Mapping[str, Tensor]], group
 def read_shards(
     place: Path, device: torch.device | str, template: TemplateLookup, stems: Collection[str] | None
 ) -> TensorsByStem:
-    """
+    """Tensors by file stem and name.
+
     Args:
-        stems: which to read; None: all.
+        template: how each tensor is to be placed on the ranks.
+        stems: the file stems to read; None means all.
     """
     reader = HuggingFaceStorageReader(str(place / FOLDER))
     wanted: dict[str, Tensor] = {}
@@ -52,7 +62,7 @@ def read_shards(
                 torch.empty(size, dtype=dtype, device=device) if like is None else torch.empty_like(like, dtype=dtype)
             )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # reading takes no agreement
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # ranks read independently
         dcp.load(wanted, storage_reader=reader, no_dist=True)
     found: TensorsByStem = {}
     for key, value in wanted.items():

@@ -1,12 +1,12 @@
-"""One iteration in one line, for whoever watches a run."""
+"""A summary of one iteration in one line, for progress displays."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def summary(line: Mapping[str, Any]) -> str:
-    """Task, student step, losses, gradient norms and seconds by part, of a line of metrics.jsonl. What the line lacks
-    is left out; what was not finite is said to be so."""
+    """Task, student step, losses, gradient norms and seconds by part, from a line of metrics.jsonl. What the line lacks
+    is left out."""
     parts = [str(line["task"])]
     if "student_step" in line:
         parts.append(f"step {line['student_step']}")

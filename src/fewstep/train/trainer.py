@@ -1,4 +1,4 @@
-"""The loop around the iteration: order, records, checkpoints, and ending well."""
+"""The training loop: the order of iterations, records, checkpoints, and the end of a run."""
 
 import time
 from collections import Counter
@@ -45,8 +45,8 @@ FORMAT = 1  # of a checkpoint's state; raise when an older one could not be cont
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: its last checkpoint and, where an examiner decided, its best. stopped: a hook ended it early;
-    the same call goes on."""
+    """How a run ended: its last checkpoint and, if an examiner ranked them, its best one. stopped: a hook ended the run
+    early, and the same call resumes it."""
 
     iterations: int
     last: Path
@@ -55,14 +55,17 @@ class Outcome:
 
 
 class Trainer:
-    """One run in `folder` (metrics.jsonl and checkpoints/ are its own there). `train` begins it or goes on with it.
+    """One run in `folder`, where it owns metrics.jsonl and checkpoints/. `train` starts it or resumes it.
+
+    Resuming takes no more than a checkpoint, because nothing else carries state: batches and random draws are functions
+    of the iteration's number, and exit steps of the number of batches a task has had (`turns`).
 
     Args:
-        batch: the data, a pure function of the number.
-        run: how long, and what is saved and looked at when.
-        hooks: what the run calls on its way.
-        ranks: who shares the work. The first alone writes and speaks; where weights lie in parts all have to run what
-            it looks at.
+        batch: batch(i) is the data of iteration i, always the same for the same i.
+        run: how long the run is, and when it saves and examines.
+        hooks: the callbacks of the run.
+        ranks: the processes that share the work. Only the first writes files and messages. With sharded weights all
+            ranks take part when the first one renders or examines.
     """
 
     def __init__(
@@ -89,11 +92,13 @@ class Trainer:
         self.categories: Counter[str] = Counter()  # samples by task and category, as t2i/portrait
 
     def train(self) -> Outcome:
-        """All that is left to do.
+        """Runs all iterations that are left.
 
         Raises:
-            TrainingStopped: too many updates were not finite.
-            Interrupted: a signal asked to end. After both, the same command goes on.
+            RecipeError: checkpoints are to be ranked by an examiner, and there is none.
+            RunError: the newest checkpoint belongs to another seed, version or recipe.
+            TrainingStopped: too many updates were not finite, or a teacher pulled too hard and the recipe says stop.
+            Interrupted: a signal asked to end. The run is saved, and the same command resumes it.
         """
         examined = self.hooks.examine is not None and self.run.examine_every_iterations
         if self.run.best_by and not examined:
@@ -109,7 +114,7 @@ class Trainer:
         return Outcome(self.position.iteration, last, self.ranking.first, stopped)
 
     def _run_loop(self) -> bool:
-        """Whether a hook ended the run early."""
+        """Runs warm-up and iterations. Returns whether a hook ended the run early."""
         warmup, total = self.step.settings.critic.warmup_iterations, self.run.iterations
         done = self.position.iteration + self.position.warm_up
         with GracefulStop() as graceful_stop, self.reporter.progress("distilling", total + warmup, done) as advance:
@@ -132,13 +137,13 @@ class Trainer:
         return False
 
     def _wants_to_stop(self, i: int, line: MetricsLine) -> bool:
-        """Whether the hook that sees each iteration ends the run; the first rank's answer is everybody's."""
+        """Whether `on_iteration` asks to end the run. The answer of the first rank counts for all."""
         if self.hooks.on_iteration is None:
             return False
         answer = self.hooks.on_iteration(i, line) if self.ranks.first else None
         return self.ranks.gather(answer)[0] == "stop"
 
-    # ---- one turn of the loop
+    # ---- one iteration
 
     def _iterate(self, i: int) -> MetricsLine:
         batch, begun_s = self._batch(i), time.perf_counter()
@@ -164,8 +169,10 @@ class Trainer:
         return self._record("distil", i, metrics, line, begun_s, batch.share)
 
     def _respond_to_pulls(self, i: int, line: MetricsLine) -> TrainingStopped | None:
-        """To what iteration i measured of its teachers: the weight they get from now on, and the declared answer. What
-        ends the run, once it has been looked at and saved."""
+        """Reacts to the pulls that iteration i measured: adapts the teachers' weights, and records events.
+
+        Returns the error that ends the run, to be raised after it was examined and saved; None to go on.
+        """
         pulls = pulls_of(line)
         for name in pulls.keys() & self.roles.teachers.trust.shares.keys():
             self.roles.teachers.trust.adapt(name, pulls[name])
@@ -173,8 +180,8 @@ class Trainer:
         return next((stop for stop in stops if stop is not None), None)
 
     def _pull_event(self, i: int, name: str, line: MetricsLine) -> TrainingStopped | None:
-        """A teacher has pulled too hard for too long. An anchor has all of the weight there is: nothing of it can be
-        halved."""
+        """Reacts to a teacher that has pulled too hard for too long, as the recipe says. An anchor has no weight of its
+        own to halve, so for an anchor the reaction is a warning."""
         trust, plan = self.roles.teachers.trust, self.pulls.plan
         weighted = name in trust.shares
         answer = plan.answer if weighted or plan.answer != "halve" else "warn"
@@ -219,10 +226,10 @@ class Trainer:
             negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
             return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
 
-    # ---- looking at the student
+    # ---- examining the student
 
     def _evaluate(self, done: int) -> bool:
-        """Render and examine the averaged student where due. Whether it is one of the best so far."""
+        """Renders and examines the averaged student if it is time to. Returns whether it is one of the best so far."""
         rendering = self.hooks.render if _due(done, self.run.sample_every_iterations) else None
         examining = self.hooks.examine if _due(done, self.run.examine_every_iterations) else None
         if rendering is None and examining is None:
@@ -251,10 +258,13 @@ class Trainer:
             return False
         return self.ranking.enter(done, figures[name])
 
-    # ---- keeping
+    # ---- saving and resuming
 
     def _save_if_due(self, graceful_stop: GracefulStop, done: int, now: bool = False) -> None:
-        """Save where due, and end the run where a signal asked for it."""
+        """Saves if it is time to, and ends the run if a signal asked for it.
+
+        Ranks share what signals they got, so that all save and end after the same iteration.
+        """
         asked = next((signal for signal in self.ranks.gather(graceful_stop.asked) if signal), None)
         if now or asked or _due(done, self.run.save_every_iterations):
             self._save()
@@ -292,8 +302,11 @@ class Trainer:
         self.checkpoints.save(self.position, tensors, state, self.ranking.iterations)
 
     def _load_trust(self, state: Mapping[str, Any]) -> None:
-        """Of a checkpoint that has some, under the same rule: shares that were adapted are no start for constant ones,
-        nor constant ones for such as are to be earned."""
+        """Takes over the teachers' trust from a checkpoint if it followed the same rule.
+
+        Shares that were adapted are not a start for constant ones. Constant ones are not a start for shares that must
+        grow by the pulls that are measured.
+        """
         trust = self.roles.teachers.trust
         adapts = trust.adaptive is not None
         if not trust.shares or not state.get("trust"):
@@ -304,6 +317,11 @@ class Trainer:
             self.reporter.say("the teachers' trust begins anew: the checkpoint's followed another rule")
 
     def _resume(self) -> None:
+        """Takes over the newest complete checkpoint, if there is one.
+
+        The first rank chooses it: ranks that look at a shared file system at different moments could see different
+        ones. Lines of metrics.jsonl past the checkpoint are deleted, because those iterations run again.
+        """
         place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
         if place is not None:
             tensors, state = load_checkpoint(place, self.device, self._template)
@@ -329,7 +347,7 @@ class Trainer:
             self.metrics.truncate_after(self.position)
 
     def _template(self, stem: str, name: str) -> Tensor | None:
-        """The weight that this tensor of a checkpoint lies as; None for counts, which are whole."""
+        """The parameter that a tensor of a checkpoint is placed like; None for step counts, which are not sharded."""
         network = self.roles.critic if stem.startswith("critic") else self.roles.student
         named = network.named_parameters()
         return (

@@ -25,7 +25,7 @@ from fewstep.backbones.testing.tiny_qwen_image_21 import CHAT_TEMPLATE, byte_tok
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 32  # of the text encoder
-PATCH = 14  # of the text encoder's eye, in pixels
+PATCH = 14  # of the text encoder's vision part, in pixels
 SCHEDULER = {  # of Qwen/Qwen-Image
     "base_image_seq_len": 256,
     "max_image_seq_len": 8192,
@@ -44,7 +44,7 @@ def qwen_image_pipeline(seed: int = 0) -> QwenImagePipeline:
 
 
 def qwen_image_edit_pipeline(seed: int = 0) -> QwenImageEditPlusPipeline:
-    """As Qwen/Qwen-Image-Edit-2511; draws from text too."""
+    """As Qwen/Qwen-Image-Edit-2511, which does text to image too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = _parts(zero_cond_t=True)

@@ -1,7 +1,7 @@
 """A complete QwenImage21Pipeline of stock classes that fits into a test: random weights, no file, no network.
 
 It has everything the 7 B model has - Qwen3-VL with vision, a processor, a 16x RGBA VAE, block-causal attention, text
-to image and edits - at about 0.45 M parameters. It draws nothing sensible; it is there to hold code to the stock
+to image and edits - at about 0.45 M parameters. Its pictures make no sense. It is there to compare code with the stock
 pipeline.
 """
 

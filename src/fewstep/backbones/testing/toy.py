@@ -1,6 +1,6 @@
-"""Gaussian worlds: pictures whose law is known, so that every velocity, score and sampler has a closed form.
+"""Gaussian worlds: pictures with a known distribution, so that every velocity, score and sampler has a closed form.
 
-x0 ~ N(mean, var), each coordinate on its own. On the path z_t = (1 - t) x0 + t eps the law of z_t is
+x0 ~ N(mean, var), each coordinate on its own. On the path z_t = (1 - t) x0 + t eps the distribution of z_t is
 N((1 - t) mean, (1 - t)^2 var + t^2), and conditional means of jointly normal values are linear:
   E[x0 | z] = mean + (1 - t) var / var_t (z - mean_t),   E[eps | z] = t / var_t (z - mean_t),
 hence v = E[eps - x0 | z] = -mean + (t - (1 - t) var) / var_t (z - mean_t), and the score is -(z - mean_t) / var_t.
@@ -40,7 +40,7 @@ class GaussianWorld:
         return (1 - t) * self.mean_ND, (1 - t) ** 2 * self.var_ND + t**2
 
     def velocity(self, z_BND: Tensor, t_B: Tensor, /) -> Tensor:
-        """E[eps - x0 | z_t = z]: what a perfectly trained network answers."""
+        """E[eps - x0 | z_t = z]: the output of a perfectly trained network."""
         mean, var = self.at(t_B)
         return -self.mean_ND + gain(self.var_ND, var, t_B) * (z_BND - mean)
 
@@ -64,7 +64,7 @@ def gain(var_ND: Tensor, var_t_BND: Tensor, t_B: Tensor) -> Tensor:
 
 
 def euler_law(world: GaussianWorld, grid: SigmaGrid) -> list[GaussianWorld]:
-    """The exact law of each state of the Euler sampler on `grid`, noise first: every step is affine in z."""
+    """The exact distribution of each state of the Euler sampler on `grid`, noise first. Every step is affine in z."""
     law = GaussianWorld(torch.zeros_like(world.mean_ND), torch.ones_like(world.var_ND))
     laws = [law]
     for k, sigma in enumerate(grid):
@@ -129,7 +129,7 @@ def interpolation_weights(t_B: Tensor, knots_K: Tensor) -> Tensor:
 
 
 class ToyBackbone(Backbone):
-    """A Gaussian world behind the contract of a model family: roles, training and sampling run on it in milliseconds.
+    """A Gaussian world with the interface of a model family. Roles, training and sampling run on it in milliseconds.
 
     A latent token is the colour of a 16 px tile, in [-1, 1]. A prompt's words and the references' mean colour move
     the world's mean, so conditioning matters and the law under it stays known (`world_of`). No adapters attach to it:

@@ -1,4 +1,4 @@
-"""A recipe's needs on the GPUs it is meant for, and what to change where they do not suffice."""
+"""What a recipe needs on the GPUs it is meant for, and what to change if they do not suffice."""
 
 import json
 from collections.abc import Mapping
@@ -25,13 +25,16 @@ from fewstep.runtime.task import Task
 
 UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
 ROLES = ("student", "critic")
-PER_MACHINE = 8  # GPUs of a machine where nothing else is said
+PER_MACHINE = 8  # GPUs of a machine, by default
 
 
 @dataclass(frozen=True)
 class GPUMemory:
-    """gigabytes: as cards are sold. A run may take 10^9 bytes of each; what such a card has beyond that (7 % of 2^30)
-    is left to the CUDA context, to libraries and to what the allocator cannot fill. Declared, not measured."""
+    """The memory of a GPU. gigabytes: as cards are sold.
+
+    A run may use 10^9 bytes of each gigabyte. What the card has beyond that (7 % of 2^30) is left to the CUDA context,
+    to libraries, and to gaps that the allocator cannot fill. This is declared, not measured.
+    """
 
     gigabytes: int
 
@@ -42,7 +45,7 @@ class GPUMemory:
 
 @dataclass(frozen=True)
 class Change:
-    """Keys that make a run smaller, together with those before it, and the bytes that it then takes."""
+    """Keys that make a run smaller, together with the changes before, and the bytes that it then needs."""
 
     keys: str
     bytes: int
@@ -51,8 +54,11 @@ class Change:
 
 @dataclass(frozen=True)
 class GPUBudget:
-    """peaks: of each task, the moment at which one GPU holds most. checkpoint: bytes of one on disk, of all GPUs
-    together. ranks: the first of its GPUs. notes: what was assumed."""
+    """What a recipe needs on its GPUs.
+
+    peaks: for each task, the phase in which one GPU holds most. checkpoint: the bytes of a checkpoint on disk, of all
+    GPUs together. ranks: those of its GPUs, seen from the first. notes: what was assumed.
+    """
 
     recipe: Recipe
     size: ModelSize
@@ -76,7 +82,7 @@ class GPUBudget:
         return max(peak.bytes for peak in self.peaks.values())
 
     def shard_count(self, purpose: str) -> int:
-        """The GPUs over which what is for this purpose is split; 1 where each has it whole."""
+        """The number of GPUs over which what has this purpose is sharded; 1 if each GPU holds all of it."""
         sharding = self.recipe.run.sharding
         over = {"off": 1, "full": self.gpus, "hybrid": self.ranks.per_machine}[sharding]
         what, _, owner = purpose.rpartition(" ")
@@ -89,7 +95,8 @@ class GPUBudget:
 
     @property
     def checkpoint(self) -> int:
-        """Weights of student and critic are half as many as their moments, which have no tables among them."""
+        """The bytes of a checkpoint. The weights of student and critic are counted as half of their moments, since
+        moments contain no rotary tables."""
         peak = self.tasks[0].peak.peak
         moments = [f"optimiser of the {role}" for role in ROLES]
         learnt = sum(self.shard_count(name) * peak[name] for name in moments)
@@ -98,7 +105,7 @@ class GPUBudget:
 
     @property
     def fixed_bytes(self) -> int:
-        """Bytes that do not follow the number of samples: weights, moments, the average."""
+        """Bytes that do not depend on the number of samples: weights, moments, the moving average."""
         peak = self.tasks[0].peak.peak
         return sum(n for name, n in peak.items() if name.startswith(("weights", "optimiser", "averaged")))
 
@@ -108,7 +115,7 @@ class GPUBudget:
 
     @property
     def flops(self) -> float:
-        """Of the mean iteration, on all GPUs together."""
+        """Floating-point operations of the mean iteration, on all GPUs together."""
         total = sum(self.iterations[task.batch_shape.task] * task.flops for task in self.tasks)
         return self.gpus * total / max(1, sum(self.iterations.values()))
 
@@ -116,7 +123,7 @@ class GPUBudget:
 def gpu_budget(
     recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True, per_machine: int | None = None
 ) -> GPUBudget:
-    """per_machine: GPUs of each machine, PER_MACHINE or all there are if not said.
+    """What a recipe needs. per_machine: GPUs of each machine; by default PER_MACHINE, or all if there are fewer.
 
     Raises:
         RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
@@ -152,7 +159,8 @@ def _budget(
 
 
 def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
-    """What makes it fit, each on top of those before it, until it does; every one is forecast, not guessed."""
+    """Changes that make the run fit, each on top of those before, until it fits. The effect of each is forecast, not
+    guessed."""
     made: list[Change] = []
     recipe, gpus, keys = budget.recipe, budget.gpus, dict[str, Any]()
     for step in _steps(budget, card):
@@ -170,13 +178,13 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
 
 
 def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
-    """Those that cost least quality and time first. A batch counts over all GPUs."""
+    """The changes to try, those that cost least quality and time first."""
     recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
     how, parts = recipe.run.gradient_checkpointing, recipe.run.gradient_accumulation
     sharded: list[dict[str, Any]] = (
         [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
     )
-    # On several GPUs a split teacher takes less than one that visits each whole.
+    # On several GPUs a sharded teacher takes less than an offloaded one, which is whole on each GPU while it runs.
     offloaded = [
         {f"teachers.named.{name}.place": "offloaded"}
         for name, teacher in recipe.teachers.named.items()
@@ -192,19 +200,19 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
         parts = min(2 * parts, least)
         accumulated.append({"run.gradient_accumulation": parts})
     modes = [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
-    # Fewer samples at once, and recomputation, are no help where weights and moments are too much by themselves.
+    # Fewer samples at once, and recomputation, do not help if weights and moments alone are too much.
     if budget.fixed_bytes > card.bytes:
         first, later = [*sharded, *offloaded, *recomputed], [*modes, *accumulated]
     else:
         first, later = [*offloaded, *recomputed, *sharded], [*accumulated, *modes]
-    # Without parts, gradients are there only as the activations go.
+    # Without parts, gradients are allocated only while the activations are freed.
     single: list[dict[str, Any]] = (
         [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
     )
-    # A byte a weight is for a base that lies whole, and for adapters alone: after the modes.
+    # int8 is for a replicated base that only adapters use, so it comes after the modes.
     whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights != "int8"
     rounded: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
-    # A forward less is held at the price of its activations; parts and split weights do not go with it.
+    # forward_once saves a forward and keeps its activations longer. It excludes parts and sharded weights.
     plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
     return [*plain, *first, *later, *rounded, *single]
 
@@ -214,13 +222,13 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class IterationTime:
-    """seconds: of an iteration, by task. basis: where they come from, in words."""
+    """The time of an iteration. seconds: by task. basis: where they come from, for messages."""
 
     seconds: Mapping[Task, float]
     basis: str
 
     def hours(self, budget: GPUBudget) -> float:
-        """Of the whole run. A warm-up iteration is taken for a whole one."""
+        """Hours of the whole run. A warm-up iteration is counted as a whole one."""
         distil = sum(self.seconds[task] * n for task, n in budget.iterations.items())
         warm_up = budget.recipe.critic.warmup_iterations * max(self.seconds.values())
         return (distil + warm_up) / 3600
@@ -229,10 +237,11 @@ class IterationTime:
 def iteration_time(
     budget: GPUBudget, seconds: float | None, measured: Path | None, tflops: float | None
 ) -> IterationTime | None:
-    """Of what was declared or measured; None where nothing was.
+    """The time of an iteration, from what was declared or measured; None if nothing was.
 
     Raises:
-        RecipeError: two rates at once. RunError: a run without iterations.
+        RecipeError: more than one of the three was given.
+        RunError: the measured run has no iterations.
     """
     if sum(value is not None for value in (seconds, measured, tflops)) > 1:
         raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
@@ -252,7 +261,7 @@ def iteration_time(
 
 
 def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
-    """Bytes and operations as whole numbers, for other programs."""
+    """The budget as JSON for other programs. Bytes and operations are integers."""
     tasks = {
         one.batch_shape.task: {
             "tokens": one.batch_shape.tokens,

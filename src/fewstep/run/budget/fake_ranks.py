@@ -1,7 +1,7 @@
-"""The other ranks of a run, imagined: this process is the first of them, and whatever it tells them goes nowhere.
+"""Fake ranks: this process is the first rank of a run, and what it sends to the others goes nowhere.
 
-torch's "fake" backend does that for its own tools. FSDP2 over it splits, gathers and gives back as over real ranks, so
-that an iteration whose weights lie in parts can be rehearsed by one process on tensors that hold nothing.
+torch's "fake" backend does that. Over it, FSDP2 shards, gathers and frees weights as over real ranks. So one process
+can rehearse an iteration with sharded weights, on fake tensors.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _Fact = TypeVar("_Fact")
 
 
 class FakeRanks(Ranks):
-    """Ranks of which each holds what this one does."""
+    """Ranks of which each passes the same value as this one."""
 
     def gather(self, fact: _Fact) -> list[_Fact]:
         return [fact] * self.world
@@ -29,7 +29,7 @@ class FakeRanks(Ranks):
 
 @contextmanager
 def fake_ranks(ranks: Ranks) -> Iterator[Ranks]:
-    """The first of so many, with the others imagined."""
+    """The first of so many ranks; the others are fake."""
     if ranks.world == 1:
         yield ranks
         return
@@ -38,11 +38,12 @@ def fake_ranks(ranks: Ranks) -> Iterator[Ranks]:
         yield FakeRanks(0, ranks.world, ranks.per_machine)
     finally:
         dist.destroy_process_group()
-        _clear_sharding_prop_cache()  # sizes of the first rank's parts, which a process forked later would believe
+        _clear_sharding_prop_cache()  # it holds shard sizes that a process forked later must not reuse
 
 
 class FakeEmptyMode(TorchDispatchMode):
-    """Memory that is asked for and not filled holds nothing either: FSDP2's buffers, beside weights that do not."""
+    """Makes tensors of `torch.empty` fake as well. FSDP2 allocates its buffers in this way, and they must be fake if
+    weights are."""
 
     def __init__(self, fake: FakeTensorMode):
         super().__init__()

@@ -1,8 +1,8 @@
-"""What a run will need, told before it runs: memory by purpose, operations, disk.
+"""Forecasts what a run will need before it runs: memory by purpose, operations, disk.
 
-An iteration is rehearsed on hollow models of few blocks. Blocks are alike, so every figure of a phase is an affine
-function of their number: it is counted at two depths and led on to the model's own. A model of few blocks is rehearsed
-whole.
+An iteration is rehearsed on fake models of few blocks. All blocks are alike, so every figure of a phase is an affine
+function of their number. It is counted at two depths and extrapolated to the depth of the model. A model of few blocks
+is rehearsed with all of them.
 """
 
 from collections import Counter
@@ -40,17 +40,23 @@ from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.task import Task
 
-PARTS = 2  # of a batch that are rehearsed: the second is run through beside the gradients of the first, as all later
+PARTS = 2  # of a batch that are rehearsed: the second runs beside the gradients of the first, as all later ones do
 SHALLOW, STEP = 2, 2  # blocks of each kind, and how many more the second rehearsal has
-SHARDED_SHALLOW = 4  # where weights are split: a block in the middle has neighbours that are gathered beside it
+SHARDED_SHALLOW = 4  # with sharded weights: a block in the middle has neighbours that are gathered at the same time
 WHOLE = 6  # up to so many blocks of a kind a model is rehearsed as it is
 
 
 @dataclass(frozen=True)
 class TaskForecast:
-    """One iteration of a task on one GPU, at the student's last step. parts: that the samples are run through in.
-    phases: of the rehearsal, with all that is held for all parts. rehearsed: its samples. unrun: steps of the rollout
-    that are not run in the mean over the steps that are improved. calls: forwards of each role, in that mean."""
+    """One iteration of a task on one GPU, at the student's last step.
+
+    Args:
+        parts: the number of parts into which the samples are cut.
+        rehearsed: the number of samples in the rehearsal.
+        phases: those of the rehearsal, with what is held for all parts.
+        calls: forwards of each role, in the mean over exit steps.
+        skipped_steps: steps of the rollout that are not run, in the mean over exit steps.
+    """
 
     batch_shape: BatchShape
     samples: int
@@ -72,7 +78,8 @@ class TaskForecast:
 
     @property
     def flops(self) -> int:
-        """Of the mean iteration. The critic's update is rehearsed once; all steps of a rollout are alike."""
+        """Floating-point operations of the mean iteration. Only one update of the critic is rehearsed, and all steps of
+        a rollout are alike."""
         once = next(phase.flops for phase in self.phases if phase.name == "critic")
         step = sum(phase.last_call for phase in self.phases if phase.name == "rollout")
         every = sum(phase.flops for phase in self.phases) + (self.updates - 1) * once - self.skipped_steps * step
@@ -88,8 +95,14 @@ def forecast(
     whole: int = WHOLE,
     ranks: Ranks = SINGLE_RANK,
 ) -> TaskForecast:
-    """samples: of a batch on one GPU. on_gpu: as a CUDA device rounds, which takes more than a CPU. whole: up to so
-    many blocks of a kind are rehearsed as they are. ranks: the first of so many."""
+    """Forecasts one iteration.
+
+    Args:
+        samples: the samples of a batch on one GPU.
+        on_gpu: with the dtypes of autocast on a CUDA device, which take more memory than those on a CPU.
+        whole: a model with at most so many blocks of a kind is rehearsed with all of them.
+        ranks: the ranks of the run, of which the first is rehearsed.
+    """
     parts = recipe.run.gradient_accumulation
     some = min(parts, PARTS)
     rehearsed = some * -(-samples // parts)
@@ -114,7 +127,7 @@ def forecast(
 
 
 def _skipped_steps(recipe: Recipe, task: Task) -> float:
-    """Steps of the rollout that are not run, in the mean over exit steps: those after the one that is improved."""
+    """Steps of the rollout that are not run, in the mean over exit steps: those after the exit step."""
     last, first = recipe.student.steps - 1, recipe.objective.first_matched_step(task)
     return (last - first) / 2 if recipe.critic.exit_step == "same" else 0.0
 
@@ -140,13 +153,13 @@ def _rehearsed(
 
 
 def default_lora_shapes(backbone: Any) -> dict[str, tuple[int, ...]]:
-    """(out, in) of the linear layers that a LoRA of this family usually changes, by name."""
+    """(out, in) of the linear layers that a LoRA of this family changes by default, by name."""
     shapes, targets = linear_shapes(backbone.transformer), tuple(backbone.lora_targets)
     return {name: shape for name, shape in shapes.items() if name.endswith(targets)}
 
 
 def _sources(recipe: Recipe, backbone: Any, size: ModelSize, depths: Mapping[str, int], on_gpu: bool) -> TeacherLoaders:
-    """Specialised teachers that are not there either; LoRAs of the student's rank."""
+    """Loaders of fake specialised teachers. LoRAs get the student's rank."""
     shapes, rank = default_lora_shapes(backbone), recipe.student.adapter.rank
 
     def adapter(source: str) -> dict[str, Factors]:
@@ -177,13 +190,13 @@ def _extrapolated(number: int, base: RehearsalResult, slopes: list[tuple[Rehears
 
 
 def _holding(phase: Phase, batches: float) -> Phase:
-    """With what is held of all samples, of which `batches` times as many were rehearsed."""
+    """The phase with what is held for all samples, which are `batches` times the rehearsed ones."""
     held = {purpose: round(phase.peak[purpose] * batches) for purpose in (CONDITIONING, ROLLOUT)}
     return replace(phase, peak=+Counter({**phase.peak, **held}))
 
 
 def _calls(base: RehearsalResult, updates: int, skipped_steps: float, parts: int, rehearsed: int) -> dict[str, float]:
-    """Forwards of an iteration by role; of the critic's, one is to ask it, the others are updates."""
+    """Forwards of an iteration by role. One of the critic's gives the fake score; the others are updates."""
     calls: dict[str, float] = {role: n * parts / rehearsed for role, n in base.calls.items()}
     calls["student"] -= skipped_steps * parts
     calls["critic"] += (updates - 1) * parts

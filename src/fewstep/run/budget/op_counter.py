@@ -1,7 +1,7 @@
-"""Bytes that are alive, by what they are for, and floating-point operations: counted at every operation of torch.
+"""Counts allocated bytes by purpose, and floating-point operations, at every operation of torch.
 
-Storages count, not tensors: a view costs nothing. A storage counts from the operation that made it to the moment it is
-freed. What a kernel takes and gives back inside is not seen, nor what an allocator rounds up.
+Storages are counted, not tensors: a view costs nothing. A storage counts from the operation that made it until it is
+freed. What a kernel allocates and frees internally is not seen, nor what an allocator rounds up.
 """
 
 import weakref
@@ -20,8 +20,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 
 CONDITIONING = "conditioning"
 ROLLOUT = "rollout states, prefix"
-GATHERED = "gathered weights"  # of split ones, what is whole at the moment, and the buffers of their traffic
-ACTIVATIONS = "activations"  # whatever is for nothing else: what backward needs, and what an operation is making
+GATHERED = "gathered weights"  # of sharded weights: what is gathered at the moment, and communication buffers
+ACTIVATIONS = "activations"  # what has no other purpose: what backward needs, and results of operations
 _ATEN = torch.ops.aten
 
 
@@ -42,8 +42,13 @@ _MORE: dict[Any, Callable[..., int]] = {
 
 @dataclass
 class Phase:
-    """A part of an iteration. peak: bytes alive by purpose at the moment when most were. flops: of its operations;
-    last_call: of those since a network was last called."""
+    """A part of an iteration.
+
+    Args:
+        peak: allocated bytes by purpose at the moment when their sum is largest.
+        flops: floating-point operations of the phase.
+        last_call: those of them since a network was last called.
+    """
 
     name: str
     peak: Counter[str] = field(default_factory=Counter)
@@ -56,7 +61,7 @@ class Phase:
 
 
 class OpCounter(TorchDispatchMode):
-    """Counts while it is entered, and takes a `train.watch.Clock`'s place: `part` begins a phase."""
+    """Counts while it is entered. It is used in place of a `train.monitor.StepTimer`: `part` begins a phase."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,24 +71,24 @@ class OpCounter(TorchDispatchMode):
         self._total = self._most = 0
 
     def note(self, tensors: Iterable[Tensor], purpose: str) -> None:
-        """These are alive already, or are for something else than thought."""
+        """Counts tensors that are already allocated, or changes the purpose of counted ones."""
         for tensor in tensors:
             self._hold(tensor, purpose)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """A phase. What the rollout leaves alive is its states, and the prefix that they share."""
+        """Begins a phase. What the rollout leaves allocated are its states, and the prefix that they share."""
         before = set(self._live)
         self.phases.append(Phase(name, +self._now))
         self._most = self._total
         yield
         if name == "rollout":
             for key in self._live.keys() - before:
-                if self._live[key][1] == ACTIVATIONS:  # not the buffers that split weights are gathered in from now on
+                if self._live[key][1] == ACTIVATIONS:  # but not the buffers into which weights are gathered
                     self._rename(key, ROLLOUT)
 
     def call(self) -> None:
-        """A network is called now."""
+        """Call it whenever a network is called."""
         if self.phases:
             self.phases[-1].last_call = 0
 
@@ -104,7 +109,8 @@ class OpCounter(TorchDispatchMode):
         return made
 
     def __enter__(self) -> Any:
-        """FSDP2 gives a gathered weight's memory back, and asks for it again, by its storage alone: no operation."""
+        """Also counts storages that are resized. FSDP2 frees and allocates gathered weights in this way, which is not
+        an operation of torch."""
         self._resize, on_resize = torch.UntypedStorage.resize_, self._resized
 
         def resize_(storage: Any, size: int) -> Any:
@@ -171,5 +177,5 @@ class OpCounter(TorchDispatchMode):
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """What this rank holds of it."""
+    """This rank's shard of a tensor."""
     return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

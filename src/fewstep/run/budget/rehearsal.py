@@ -1,7 +1,7 @@
-"""One iteration of a recipe, run to be counted: the real roles, the real objective and the real blocks.
+"""Runs one iteration of a recipe in order to count it: with the real roles, the real objective and the real blocks.
 
-On a fake backbone (`backbones/fake_model.py`) no number is computed; on a real one the same is measured. AdamW's
-moments are there from the beginning, as they are from the second iteration on.
+On a fake backbone (`backbones/fake_model.py`) no values are computed; on a real one the same is measured. AdamW's
+moments are allocated from the beginning, as they are in every iteration after the first.
 """
 
 from collections import Counter
@@ -53,8 +53,13 @@ from fewstep.train.settings import DMDSettings
 
 @dataclass(frozen=True)
 class BatchShape:
-    """What a batch is told, in numbers. text: positions of its longest prompt. references: grids of latent tokens.
-    padded: whether prompts are of unequal length, which takes a mask."""
+    """The shapes of a batch.
+
+    Args:
+        text: the number of text positions of its longest prompt.
+        references: the token grids of its references.
+        padded: whether prompts have unequal lengths, which requires a mask.
+    """
 
     task: Task
     target: tuple[int, int]
@@ -68,7 +73,8 @@ class BatchShape:
         return self.text + sum(rows * columns for rows, columns in (self.target, *self.references))
 
     def batch(self, samples: int, channels: int, negatives: tuple[str, ...], dtype: torch.dtype) -> Batch:
-        """Zeros in these shapes. Unconditional branches are as long: a negative prompt is shorter as a rule."""
+        """A batch of zeros with these shapes. Unconditional branches get the same length, although negative prompts are
+        usually shorter."""
         cond = self._conditioning(samples, channels, dtype)
         names = ("case",) * samples
         return Batch(
@@ -90,7 +96,7 @@ class BatchShape:
 
 @dataclass(frozen=True)
 class RehearsalResult:
-    """calls: forwards by role, both guidance branches of a batch as one where they are one."""
+    """What a rehearsal counted. calls: forwards by role; both branches of guidance count as one if run in one."""
 
     phases: tuple[Phase, ...]
     calls: Mapping[str, int]
@@ -104,8 +110,16 @@ def rehearse(
     parts: int = 1,
     ranks: Ranks = SINGLE_RANK,
 ) -> RehearsalResult:
-    """One iteration at the student's last step, where specialised teachers weigh most, after all ramps. parts: of the
-    batch, one after another."""
+    """Rehearses one iteration, at the student's last step and after all ramps: specialised teachers have most weight
+    there.
+
+    It is the code of a real iteration. On a fake backbone its tensors have shapes and no data, so the model can be
+    larger than this machine.
+
+    Args:
+        parts: the number of parts that the batch is cut into.
+        ranks: the ranks of the run, of which only the first is rehearsed.
+    """
     placement = placement_for(recipe.run.sharding, ranks, batch.cond.text_BLC.device, recipe.run.precision)
     roles = rehearsal_roles(backbone, recipe, loaders, placement)
     op_counter, rng = OpCounter(), NamedRNG(recipe.run.seed)
@@ -123,7 +137,7 @@ def rehearse(
 
 
 def _counting(roles: Roles, op_counter: OpCounter) -> Counter[str]:
-    """Filled as the cast's transformers are called."""
+    """Counts the forwards of each role while its transformer is called."""
     calls: Counter[str] = Counter()
     hooked: set[int] = set()
     for network in roles.networks:
@@ -143,7 +157,7 @@ def _counting(roles: Roles, op_counter: OpCounter) -> Counter[str]:
 def rehearsal_roles(
     backbone: Backbone, recipe: Recipe, loaders: TeacherLoaders, placement: Placement = REPLICATED
 ) -> Roles:
-    """The cast of a run over a backbone in the run's precision."""
+    """The roles of a run over a backbone, in the run's precision."""
     if recipe.run.base_weights == "int8":
         to_int8(backbone.transformer)
     fake, run = fake_mode(backbone.transformer), recipe.run
@@ -163,7 +177,7 @@ def rehearsal_roles(
 
 
 def _once(critic: Any) -> Any:
-    """One update is like the next."""
+    """The critic's section with a single update. All updates are alike."""
     return critic.model_copy(update={"updates": 1})
 
 
@@ -179,7 +193,7 @@ def _prime(role_optimizer: RoleOptimizer) -> None:
 def _note(
     op_counter: OpCounter, roles: Roles, role_optimizers: tuple[RoleOptimizer, RoleOptimizer], ema: EMA, batch: Batch
 ) -> None:
-    """Who owns what is there before the iteration, and whose the gradients will be."""
+    """Names the purpose of all that is allocated before the iteration, and of the gradients to come."""
     for name, teacher in roles.teachers.teachers.items():
         network = teacher.network
         if isinstance(network, OffloadedNetwork):
@@ -209,7 +223,7 @@ def _note(
 
 
 def _visiting(op_counter: OpCounter, network: OffloadedNetwork, purpose: str) -> None:
-    """Its home is the CPU's memory, which is not told; its visits are."""
+    """Counts the weights of an offloaded teacher while they are on the device. CPU memory is not counted."""
     visit = network.active
 
     @contextmanager

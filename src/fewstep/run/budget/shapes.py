@@ -1,4 +1,4 @@
-"""What a recipe's batches are told, in numbers: from its cases where they are here, else assumed and said so."""
+"""The shapes of a recipe's batches: from its cases if they are here, or else assumed, with a note."""
 
 import glob
 from collections.abc import Sequence
@@ -28,8 +28,13 @@ LATENT_BYTES = {"bf16": 2, "fp32": 4}
 
 @dataclass(frozen=True)
 class BatchShapes:
-    """by_task: of each task, the longest sequence that its cases make. store: None where no case was read. notes: what
-    was assumed."""
+    """The shapes of a recipe's batches.
+
+    Args:
+        by_task: for each task, the longest sequence of its cases.
+        store: the size of the conditioning store; None if no case was read.
+        notes: what was assumed.
+    """
 
     by_task: tuple[BatchShape, ...]
     store: StoreSize | None
@@ -37,10 +42,11 @@ class BatchShapes:
 
 
 def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
-    """`place`: where drawn and unpacked cases are, or will be.
+    """The shapes of a recipe's batches. place: the folder of generated and unpacked cases, now or later.
 
     Raises:
-        CaseError: cases that are here and cannot be read. LayoutError: a size off the model's grid.
+        CaseError: cases are here and cannot be read.
+        LayoutError: a size is not on the model's grid.
     """
     conditioning_estimate, tasks = estimate_conditioning(recipe.model), used_tasks(recipe.mixture)
     missing = [source for task in tasks for source in _missing(recipe, task)]

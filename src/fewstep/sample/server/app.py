@@ -1,5 +1,7 @@
-"""The HTTP side: an API that clients of OpenAI's images API can call. Pictures go out as base64 PNG, nothing comes in
-but words and uploaded pictures, nothing is written."""
+"""The HTTP API, which clients of OpenAI's images API can call.
+
+Pictures are returned as base64 PNG. Requests contain only text and uploaded pictures. Nothing is written to disk.
+"""
 
 import asyncio
 import base64
@@ -32,8 +34,8 @@ from fewstep.sample.server.image_request import (
 from fewstep.sample.server.limits import Limits, RequestRefused
 from fewstep.sample.server.worker import Worker
 
-UNHEALTHY_AFTER = 3  # pictures in a row that failed for no fault of their own
-RETRY_SECONDS = 2  # what a client is told that comes while the queue is full
+UNHEALTHY_AFTER = 3  # pictures in a row that failed although their requests were valid
+RETRY_SECONDS = 2  # after which a client should try again if the queue is full
 
 
 class Server:
@@ -67,7 +69,7 @@ class Server:
     # ---- routes
 
     async def health(self, request: Request) -> Response:
-        """200 as long as pictures can be drawn: a GPU that has failed once may fail from then on, for everybody."""
+        """200 as long as pictures can be made. A GPU that has failed once may fail for all later requests too."""
         failed = self.worker.failed_in_a_row
         status = "the worker has stopped" if not self.worker.alive else "ok"
         if failed >= UNHEALTHY_AFTER:
@@ -91,10 +93,10 @@ class Server:
         fields, pictures = await form_fields(request, self.limits, self.served.max_references)
         return await self._drawn(request, parse_request(fields, pictures, self.served, self.limits))
 
-    # ---- between
+    # ---- between routes and worker
 
     def _admitted(self, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Counted before anything of the body is read, so that what waits is bounded in bytes too."""
+        """Counts a request before its body is read, so that the bytes of waiting requests are bounded too."""
 
         async def admitted(request: Request) -> Response:
             if self._taken >= self.limits.queue:
@@ -119,13 +121,14 @@ class Server:
 
 
 async def _unless_gone(request: Request, answers: "list[Future[Image.Image]]") -> list[Image.Image]:
-    """The pictures; a client that went away gets none drawn.
+    """The pictures, unless the client disconnects: then those not begun are cancelled.
 
     Raises:
-        Refused: a picture failed. ClientDisconnect: nobody waits any more.
+        RequestRefused: a picture failed.
+        ClientDisconnect: the client has gone.
     """
     drawing = asyncio.gather(*(asyncio.wrap_future(answer) for answer in answers))
-    drawing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to hear of it
+    drawing.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio logs it as lost
     leaving = asyncio.ensure_future(_left(request))
     either: list[asyncio.Future[Any]] = [drawing, leaving]
     try:
@@ -145,7 +148,7 @@ async def _left(request: Request) -> None:
 
 
 def _base64(picture: Image.Image) -> str:
-    """PNG; without its alpha channel where all of it is opaque."""
+    """The picture as base64 PNG, without its alpha channel if all of it is opaque."""
     opaque = picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] == 255
     file = io.BytesIO()
     (picture.convert("RGB") if opaque else picture).save(file, format="PNG")
@@ -160,7 +163,7 @@ async def _refused(request: Request, error: RequestRefused) -> Response:
 
 
 async def _not_served(request: Request, error: HTTPException) -> Response:
-    """No such route, or not by this method."""
+    """The response for an unknown route or method."""
     known = "GET /health, GET /v1/models, POST /v1/images/generations, POST /v1/images/edits"
     refusal = RequestRefused(
         error.status_code, f"{request.method} {request.url.path:.100} is not served; there are {known}"

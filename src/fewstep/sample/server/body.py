@@ -1,4 +1,4 @@
-"""A request's body, read within limits: JSON, or a form with pictures. No more bytes are read than may be there."""
+"""Reads the body of a request within limits: JSON, or a form with pictures. No more bytes are read than are allowed."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -22,7 +22,7 @@ async def json_fields(request: Request, limits: Limits) -> dict[str, Any]:
     """The fields of a JSON request.
 
     Raises:
-        Refused: 415 another content type, 413 too long, 408 too slow, 400 no JSON object.
+        RequestRefused: 415 another content type, 413 too long, 408 too slow, 400 not a JSON object.
     """
     await _refuse_type(request, "application/json")
     with _in_time():
@@ -42,7 +42,8 @@ async def form_fields(
     """The fields and the reference pictures of a form.
 
     Raises:
-        Refused: as `json_fields`; 400 for a form that is torn or has no picture, 413 for pictures too large.
+        RequestRefused: as `json_fields`; 400 for a form that is incomplete or has no picture, 413 for pictures that are
+            too large.
     """
     await _refuse_type(request, "multipart/form-data")
     body = _limited(request, limits.max_upload)
@@ -65,7 +66,7 @@ async def form_fields(
     except KeyError as error:
         raise RequestRefused(400, "the form cannot be read: its content type names no boundary") from error
     finally:
-        for file in parser._files_to_close_on_error:  # of a form cut short nobody else knows them
+        for file in parser._files_to_close_on_error:  # of an incomplete form nobody else knows them
             file.close()
 
 
@@ -89,8 +90,8 @@ async def _sorted(items: list[tuple[str, Any]], limits: Limits) -> tuple[dict[st
 
 
 async def drain(parts: AsyncGenerator[bytes, None]) -> None:
-    """Reads what is still to come of a body that is refused, and keeps nothing of it: a client whose socket is closed
-    while it is sending hears "connection reset", and not why. Within bounds, for nobody is owed that much."""
+    """Reads and discards the rest of a body that is refused, within bounds. A client whose socket is closed while it is
+    still sending gets "connection reset" and not the reason."""
     got = 0
     with anyio.move_on_after(DROP_SECONDS):
         async for part in parts:
@@ -107,7 +108,7 @@ async def _refuse_type(request: Request, wanted: str) -> None:
 
 
 async def _limited(request: Request, most: int) -> AsyncGenerator[bytes, None]:
-    """The body's parts, until there are more than `most` bytes."""
+    """The parts of the body. Refuses it as soon as there are more than `most` bytes."""
     declared, parts = request.headers.get("content-length", "0"), request.stream()
     got = 0
     if declared.isdecimal() and int(declared) > most:
@@ -128,7 +129,7 @@ def _too_long(most: int) -> RequestRefused:
 
 
 class _in_time:
-    """A body that does not come is 408."""
+    """Turns a timeout inside into a 408."""
 
     def __enter__(self) -> None:
         self._scope = anyio.fail_after(READ_SECONDS)

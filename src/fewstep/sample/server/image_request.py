@@ -1,5 +1,7 @@
-"""What a request asks for, checked: every field is known, every value within the limits, or the request is refused with
-the field's name. Nothing in it is ever taken for a path or an address."""
+"""Checks a request. A field that is unknown, or a value outside the limits, is refused with the field's name.
+
+Nothing in a request is ever used as a path or an address.
+"""
 
 import io
 import re
@@ -14,9 +16,9 @@ from PIL import Image, ImageOps
 from fewstep.data.pictures import MAX_ASPECT, MODES
 from fewstep.sample.server.limits import Limits, RequestRefused
 
-FORMATS = ("PNG", "JPEG", "WEBP")  # decoders that strangers' bytes are given to
+FORMATS = ("PNG", "JPEG", "WEBP")  # the only decoders that uploaded bytes are given to
 MAX_SEED = 2**63 - 1
-# Fields of the OpenAI API that ask for nothing special when they have these values; None: never read.
+# Fields of the OpenAI API that are accepted with these values only, which change nothing. None: any value, ignored.
 DEFAULT_ONLY: dict[str, tuple[str, ...] | None] = {
     "response_format": ("b64_json",),
     "output_format": ("png",),
@@ -31,7 +33,7 @@ FILES = ("image", "image[]")
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What the model that is served can do. size: height and width of its own; multiple: sides are multiples of it."""
+    """What the served model can do. size: its default height and width. multiple: sides are multiples of it."""
 
     name: str
     steps: int
@@ -42,7 +44,8 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """size None: the model's own, in the shape of the last reference. Picture i has the seed + i."""
+    """A checked request. size None means the model's default area in the shape of the last reference. Picture i has the
+    seed + i."""
 
     prompt: str
     count: int
@@ -54,9 +57,10 @@ class ImageRequest:
 def parse_request(
     fields: Mapping[str, Any], references: Sequence[Image.Image], served: ServedModel, limits: Limits
 ) -> ImageRequest:
-    """
+    """The request that these fields and pictures make.
+
     Raises:
-        Refused: 400, or 404 for another model's name.
+        RequestRefused: 400, or 404 for the name of another model.
     """
     for name, value in fields.items():
         _refuse_strange(name, value)
@@ -96,7 +100,7 @@ def _refuse_strange(name: str, value: Any) -> None:
 
 
 def _whole(fields: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
-    """A whole number; forms send text."""
+    """An integer within bounds. Forms send it as text."""
     value = fields.get(name)
     if value is None:
         return default
@@ -108,7 +112,7 @@ def _whole(fields: Mapping[str, Any], name: str, default: int, low: int, high: i
 
 
 def _size(value: Any, served: ServedModel, limits: Limits) -> tuple[int, int] | None:
-    """(height, width) of OpenAI's WIDTHxHEIGHT; None for auto."""
+    """(height, width) from OpenAI's WIDTHxHEIGHT; None for auto."""
     if value in (None, "auto"):
         return None
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", value) if isinstance(value, str) else None
@@ -128,14 +132,14 @@ def _size(value: Any, served: ServedModel, limits: Limits) -> tuple[int, int] | 
 
 
 def reference_picture(data: bytes, left: int) -> Image.Image:
-    """An uploaded picture, upright, in RGB or RGBA. left: pixels that the request may still bring.
+    """An uploaded picture, upright, in RGB or RGBA. left: how many more pixels the request may contain.
 
     Raises:
-        Refused: 400 no picture that can be read; 413 too many pixels, seen before any is unpacked.
+        RequestRefused: 400 for a picture that cannot be read; 413 for too many pixels, before any is decoded.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is asked right after
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked right after
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(left) from error

@@ -1,14 +1,14 @@
-"""How much a request may ask for, and how it is told that it asked for too much."""
+"""The limits of a request, and the error that refuses one."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and how many wait. Memory is bounded by them: a waiting request holds its body and
-    its decoded references, and no more than `queue` are read at a time."""
+    """How much one request may ask for, and how many requests may wait. They bound memory: a waiting request holds its
+    body and its decoded references, and at most `queue` requests are read at a time."""
 
-    queue: int = 32  # requests taken in and not yet answered; the next is told to come back
+    queue: int = 32  # accepted requests without a response yet; further ones get a 429
     batch: int = 8  # pictures drawn together
     max_pixels: int = 2048 * 2048  # of a picture asked for
     max_reference_pixels: int = 16_000_000  # of all reference pictures of a request together
@@ -19,13 +19,13 @@ class Limits:
 
 
 class RequestRefused(Exception):
-    """A request that is not answered with pictures. status: the HTTP status; param: the field it is about."""
+    """A request that is refused. status: the HTTP status. param: the field that is the reason, if any."""
 
     def __init__(self, status: int, message: str, param: str | None = None):
         super().__init__(message)
         self.status, self.message, self.param = status, message, param
 
     def body(self) -> dict[str, object]:
-        """As OpenAI words errors."""
+        """The JSON body, in OpenAI's form of errors."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.status}}

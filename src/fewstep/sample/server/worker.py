@@ -1,7 +1,8 @@
-"""One thread that draws. What waits is drawn in the order it came, and what is alike goes along in the same batch.
+"""One thread that makes all pictures, in the order in which they were requested.
 
-A batch has one layout and one text length (`sample/pictures.py`), so a picture is the same whoever it was drawn with.
-Nobody waits for a batch to fill: while one is drawn, the next gathers.
+Waiting pictures that fit go along in the same batch. A batch has one layout and one text length (`sample/pictures.py`),
+so a picture does not depend on the others in its batch. No picture waits for a batch to fill: while one batch is made,
+the next one gathers.
 """
 
 import logging
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class QueuedPicture:
-    """One picture that is waited for. cond: once it is encoded."""
+    """One requested picture. cond: its conditioning, once it is encoded."""
 
     image_request: ImageRequest
     seed: int
@@ -42,14 +43,14 @@ class QueuedPicture:
 
 
 class Worker:
-    """The model's one user. `submit` from any thread."""
+    """The only user of the model. `submit` can be called from any thread."""
 
     def __init__(self, model: Model, limits: Limits):
         self._model, self._limits = model, limits
         self._waiting: deque[QueuedPicture] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self.failed_in_a_row = 0  # pictures, since the last one that was drawn, for no fault of their own
+        self.failed_in_a_row = 0  # pictures since the last success, not counting invalid requests
         self._thread = threading.Thread(target=self._work, name="fewstep-worker", daemon=True)
 
     def start(self) -> None:
@@ -61,14 +62,14 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Pictures that nobody has begun."""
+        """The number of pictures that are not begun yet."""
         return len(self._waiting)
 
     def submit(self, image_request: ImageRequest) -> "list[Future[Image.Image]]":
-        """A future for each picture. Cancelled before its turn, it costs nothing.
+        """A future for each picture. One that is cancelled before its turn costs nothing.
 
         Raises:
-            Refused: 503 after `close`; 400 for a size that the model does not take.
+            RequestRefused: 503 after `close`; 400 for a size that the model does not accept.
         """
         size = image_request.size or self._model.default_size(image_request.references)
         self._refuse_size(size)
@@ -83,13 +84,13 @@ class Worker:
         return [picture.answer for picture in asked]
 
     def _forget(self, picture: QueuedPicture, answer: "Future[Image.Image]") -> None:
-        """Whoever wanted it has gone: what it holds, uploads of megabytes, does not wait for its turn."""
+        """Drops a picture whose client has gone. Its uploads can be megabytes, so they are freed at once."""
         if answer.cancelled():
-            with self._changed, suppress(ValueError):  # it is being drawn, or was not put back yet
+            with self._changed, suppress(ValueError):  # it is being made, or was not put back yet
                 self._waiting.remove(picture)
 
     def close(self) -> None:
-        """What waits is still drawn; returns when it is."""
+        """Makes what is still waiting, and returns when that is done."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -109,7 +110,7 @@ class Worker:
                 self._one_by_one(batch)
 
     def _next(self) -> list[QueuedPicture]:
-        """The picture that waits longest, and those that can share its batch; nothing when all is done."""
+        """The picture that has waited longest, and those that can share its batch. Empty when all is done."""
         while True:
             with self._changed:
                 while not self._waiting and not self._closing:
@@ -128,12 +129,13 @@ class Worker:
             return chosen
 
     def _put_back(self, rest: Sequence[QueuedPicture]) -> None:
-        """To the front, in order."""
+        """Puts pictures back at the front of the queue, in order."""
         with self._changed:
             self._waiting.extendleft(reversed(rest))
 
     def _encoded(self, pictures: Sequence[QueuedPicture]) -> list[QueuedPicture]:
-        """Those that could be encoded. Prompts without pictures are encoded together, a request's pictures once."""
+        """Encodes pictures, and returns those that could be encoded. Prompts without references are encoded together;
+        the references of a request are encoded once."""
         known: dict[int, Conditioning] = {id(p.image_request): p.cond for p in pictures if p.cond is not None}
         new = {id(p.image_request): p for p in pictures if id(p.image_request) not in known}
         together: dict[object, list[QueuedPicture]] = {}
@@ -143,7 +145,7 @@ class Worker:
             try:
                 known |= self._encode(group)
                 continue
-            except Exception:  # one by one, so that it costs only who it belongs to
+            except Exception:  # then one by one, so that only the request that caused it fails
                 log.debug("a group could not be encoded", exc_info=True)
             free_unused(self._model.backbone.device)  # here, where nothing holds the failed attempt's tensors any more
             for picture in group:
@@ -155,7 +157,7 @@ class Worker:
 
     @torch.no_grad()
     def _encode(self, pictures: Sequence[QueuedPicture]) -> dict[int, Conditioning]:
-        """By wish; several only where none has references."""
+        """Conditionings by request. Several requests only if none of them has references."""
         first = pictures[0]
         prompts, references = (
             [picture.image_request.prompt for picture in pictures],
@@ -166,7 +168,7 @@ class Worker:
 
     @contextmanager
     def _failing(self, pictures: Sequence[QueuedPicture], image_request: ImageRequest) -> Iterator[None]:
-        """An error inside is the answer to all pictures of this wish."""
+        """An error inside becomes the result of all pictures of this request."""
         try:
             yield
         except Exception as error:
@@ -185,18 +187,21 @@ class Worker:
                 picture.answer.set_result(image)
 
     def _answered(self, batch: Sequence[QueuedPicture]) -> bool:
-        """Whether all were drawn. An error of a single picture is its answer; that of several is left behind here, with
-        all the tensors that its frames hold: what did not fit together may fit one by one."""
+        """Makes a batch. Returns whether that is settled.
+
+        The error of a single picture becomes its result. The error of a batch of several is dropped here, with all
+        tensors that its frames hold: what did not fit into memory together may fit one by one.
+        """
         try:
             self._answer(batch)
-        except Exception as error:  # whatever a library raises: the others' pictures must still be drawn
+        except Exception as error:  # whatever a library raises: the other pictures must still be made
             if len(batch) == 1:
                 self._fail(batch[0], error)
             return False
         return True
 
     def _one_by_one(self, batch: Sequence[QueuedPicture]) -> None:
-        """After an error one by one, so that it costs only who it belongs to."""
+        """Makes pictures one by one after an error, so that only the one that caused it fails."""
         free_unused(self._model.backbone.device)
         for picture in batch if len(batch) > 1 else ():
             self._answered([picture])
