@@ -33,11 +33,11 @@ from fewstep.run.recipe import load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import autocast
 from fewstep.train.dmd_step import DMDStep, StepMetrics
-from fewstep.train.student_rollout import RolloutState
 from fewstep.train.ema import EMA
 from fewstep.train.extra_losses import build_extra_losses
 from fewstep.train.monitor import StepTimer
 from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.student_rollout import RolloutState
 
 PROMPTS = {
     "t2i": 'A sign shaped as a board painted red with white letters reading "HEY" before a teal wall.',

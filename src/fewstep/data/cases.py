@@ -38,8 +38,8 @@ UNCATEGORISED = "uncategorised"
 @dataclass(frozen=True)
 class Case:
     """references is empty exactly for t2i. height, width: the target's size in pixels, both or neither; without them
-    the recipe's size holds. target is not needed to distil; it is kept for examinations. where: file:line. ignored: the keys of
-    its record that mean nothing here."""
+    the recipe's size holds. target is not needed to distil; it is kept for examinations. where: file:line.
+    ignored: the keys of its record that mean nothing here."""
 
     id: str
     task: Task

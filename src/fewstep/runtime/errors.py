@@ -5,6 +5,10 @@ exits with 2, without a traceback (`--debug` shows it)."""
 class FewstepError(Exception):
     """Anything the user can mend. Never raised for our own mistakes: those are assertions."""
 
+    def __str__(self) -> str:
+        """Printable everywhere: half characters, as in names of files that are not UTF-8, are written as escapes."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class RecipeError(FewstepError, ValueError):
     """A recipe with unknown, missing or contradictory keys."""

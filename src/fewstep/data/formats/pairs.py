@@ -55,7 +55,9 @@ def _case(folder: Path, caption: Path, held: Belonging, thorough: bool) -> CaseO
         if picture.suffix.lower() in UNREAD_SUFFIXES:
             raise CaseError(f"{where}: {picture} is a picture of a kind that is not read in folders; save it as PNG")
     if len(held.targets) > 1:
-        raise CaseError(f"{where}: {held.targets[0].name} and {held.targets[1].name} both stand beside it; take one away")
+        raise CaseError(
+            f"{where}: {held.targets[0].name} and {held.targets[1].name} both stand beside it; take one away"
+        )
     name = caption.relative_to(folder).with_suffix("")
     above = [part for part in name.parts[:-1] if not (held.in_folders and _role_of_folder(part) == "target")]
     record = {
