@@ -47,12 +47,12 @@ class Pictures:
 def record(rng: random.Random, folder: Path, pictures: Pictures) -> dict[str, Any]:
     made: dict[str, Any] = {"prompt": "make it night"} if rng.random() < 0.8 else {}
     for key in rng.sample(PICTURE_KEYS, rng.randrange(4)):
-        names = [f"p{len(pictures.bytes)}.png" for _ in range(1)]
-        for name in names:
-            write(folder / name, pictures.new(name))
-        made[key] = names if rng.random() < 0.2 else names[0]
+        name = f"p{len(pictures.bytes)}.png"
+        write(folder / name, pictures.new(name))
+        made[key] = [name] if rng.random() < 0.2 else name
     if rng.random() < 0.4:
-        made[rng.choice(KEYS)] = rng.choice(DEBRIS)
+        key = rng.choice(KEYS)
+        made[key] = made[key] if key in made and key in PICTURE_KEYS else rng.choice(DEBRIS)
     return made
 
 

@@ -186,7 +186,7 @@ def test_members_by_their_names(
         ({"a.png": png(), "a.gif": b"GIF89a"}, "'a.gif': a picture of a kind that is not read in archives"),
         ({"a.source.png": png(), "a.b.png": png("red"), "a.json": b'{"control": "b.png"}'}, "which is no member"),
         ({"a.source.png": png(), "a.b.png": png("red"), "a.json": b'{"control": "a.b.png"}'}, "disagree"),
-        ({"a.png": png(), "a.b.png": png("red"), "a.json": b'{"image": "a.b.png"}'}, "target_image and image disagree"),
+        ({"a.png": png(), "a.b.png": png("red"), "a.json": b'{"image": "a.b.png"}'}, "image and target_image disagree"),
     ],
 )
 def test_samples_with_pictures_too_many(tmp_path: Path, members: dict[str, bytes], expected: str) -> None:
@@ -250,7 +250,7 @@ def test_a_strange_orientation_is_named(folder: Path, kind: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     whole = exif.tobytes()
-    torn = whole.replace(b"\x12\x01\x03\0", b"\x12\x01" + bytes([kind, 0]))
+    torn = whole.replace(b"\x01\x12\0\x03", b"\x01\x12\0" + bytes([kind]))
     assert torn != whole
     path = picture(folder / "odd.jpg", exif=torn)
     for read in (upright_size, open_picture):

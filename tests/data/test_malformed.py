@@ -32,7 +32,7 @@ def told_and_used(path: Path, folder: Path) -> tuple[str, set[bytes], bool]:
 def place_of(name: str, path: Path) -> list[str]:
     """Words one of which names the picture: itself, or the line, row or sample that is refused with it."""
     if path.suffix == ".tar":
-        return [f"{path}:a"]
+        return [f"{path}:a", f"{path}:'a."]
     if path.is_dir():
         return [name, f"{path / name.partition('.')[0]}.txt", f"{path / Path(name).name[0]}.txt"]
     text = path.read_bytes().decode("utf-8", "replace").split("\n")
