@@ -15,13 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fewstep.data.cases import (
-    ALIASES,
-    KNOWN,
-    Case,
-    record_of,
-    write_jsonl,
-)
+from fewstep.data.cases import KNOWN, Case, record_of, write_jsonl
+from fewstep.data.key_roles import ALIASES
 from fewstep.data.pictures import open_picture
 from fewstep.data.plan import DataPlan
 from fewstep.data.sources import (

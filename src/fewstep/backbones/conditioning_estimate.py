@@ -5,7 +5,7 @@ has its own rule for the length of a text and for the size of a reference.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ TEMPLATE_TOKENS, REFERENCE_TOKENS = 8, 6  # of the two under Qwen's tokenizer
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"  # what Qwen-Image 20 B keeps of its template behind a prompt
 TAIL_TOKENS, SEEN_TOKENS = 5, 188  # of it; of a reference of 384 x 384 px in the text encoder
 KLEIN_TOKENS = 512  # whatever the prompt
+KLEIN_TEXT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+POSITIONS, POSITIONS_20B = 8192, 4096  # of the transformers' rotary tables
+TEXT_20B = 512  # positions of a prompt alone that the text-to-image pipeline keeps
 CONFIG, TOKENIZERS = "transformer/config.json", ("processor/tokenizer.json", "tokenizer/tokenizer.json")
 
 
@@ -55,6 +58,14 @@ class ConditioningEstimate:
         pictures = " ".join(REFERENCE.format(number=n + 1) for n in range(references))
         return self.tokens(TEXT.format(references=pictures, prompt=prompt or " "))
 
+    def needed_text(self, prompt: str, references: int) -> int | None:
+        """Text positions that the whole prompt needs; None where the tokenizer is not on this machine."""
+        return None if self.tokens is None else self.text_length(prompt, references)
+
+    def most_text(self, target: TokenGrid, references: Sequence[TokenGrid]) -> int:
+        """Text positions that the family takes: beyond them it cuts the prompt, or has no positions left."""
+        return POSITIONS - 1 - sum(map(max, references))
+
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
         """Rows and columns of latent tokens of a reference. It has its shape at the target's area, in steps of 32 px.
 
@@ -76,6 +87,11 @@ class ConditioningEstimate20B(ConditioningEstimate):
             return TAIL_TOKENS + (REFERENCE_TOKENS + SEEN_TOKENS) * references + _tokens_by_length(prompt)
         return self.tokens(pictures + prompt + TAIL) + SEEN_TOKENS * references
 
+    def most_text(self, target: TokenGrid, references: Sequence[TokenGrid]) -> int:
+        if not references:
+            return TEXT_20B
+        return POSITIONS_20B - max(side // 2 for grid in (target, *references) for side in grid)
+
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
         return super().reference_grid(picture, (1024, 1024))
 
@@ -84,6 +100,12 @@ class ConditioningEstimateKlein(ConditioningEstimate):
     """The estimate for FLUX.2 klein. All texts have one length; references keep their size, cropped to the grid."""
 
     def text_length(self, prompt: str, references: int) -> int:
+        return KLEIN_TOKENS
+
+    def needed_text(self, prompt: str, references: int) -> int | None:
+        return None if self.tokens is None else self.tokens(KLEIN_TEXT.format(prompt=prompt))
+
+    def most_text(self, target: TokenGrid, references: Sequence[TokenGrid]) -> int:
         return KLEIN_TOKENS
 
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:

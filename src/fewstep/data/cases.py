@@ -1,30 +1,33 @@
 """One training example: a text-to-image prompt, or one edit (reference pictures and an instruction).
 
-The canonical file is JSON Lines. Keys of other tools are read too: `ALIASES` lists them.
+The canonical file is JSON Lines. What others write is read too: `key_roles` says under which names.
 """
 
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rapidfuzz import fuzz, process
 
+from fewstep.data.key_roles import (
+    ALIASES,
+    ALSO_WORDS,
+    Role,
+    picture_role,
+    picture_values,
+    role_of,
+    without_role,
+)
+from fewstep.data.picture_values import pictures_in
 from fewstep.data.pictures import verify_picture
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.task import TASKS, Task
 
-ALIASES: dict[str, tuple[str, ...]] = {  # first the canonical name
-    "prompt": ("prompt", "text", "caption", "instruction"),
-    "target": ("target_image", "target", "image", "edited_image", "file_name"),
-    "references": (
-        *("reference_images", "references", "edit_image", "edit_images"),
-        *("source_image", "source_images", "input_image", "control"),
-    ),
-}
 MAX_WORDS = 2_000  # ours: beyond what any of the text encoders was trained to read
 MAX_CHARACTERS = 16_000  # ours; for scripts without spaces
 MAX_SIDE = 16_384  # px, ours
@@ -35,7 +38,8 @@ UNCATEGORISED = "uncategorised"
 @dataclass(frozen=True)
 class Case:
     """references is empty exactly for t2i. height, width: the target's size in pixels, both or neither; without them
-    the recipe's size holds. target is not needed to distil; it is kept for examinations. where: file:line."""
+    the recipe's size holds. target is not needed to distil; it is kept for examinations. where: file:line.
+    ignored: the keys of its record that mean nothing here."""
 
     id: str
     task: Task
@@ -49,6 +53,7 @@ class Case:
     source: str | None = None
     license: str | None = None
     where: str = ""
+    ignored: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         assert (self.task == "edit") == bool(self.references), self
@@ -59,37 +64,46 @@ class Case:
 
 
 CaseOrError = Case | CaseError  # what a line holds: a case, or the reason why it is none
-KNOWN = {f.name for f in fields(Case)} - {"where"} | {name for names in ALIASES.values() for name in names}
+STATED = frozenset(f.name for f in fields(Case)) - {"where", "ignored", "references", "target"}  # keys by these names
+SLIPLESS = ALSO_WORDS - STATED  # too common for a key near them to be a slip
+KNOWN = STATED | {name for names in ALIASES.values() for name in names}
 
 
 def case_of(record: Mapping[str, Any], folder: Path, where: str, name: str, thorough: bool = False) -> Case:
-    """The case that one record states, called `name` if it has no id of its own. Paths of pictures are relative to
-    `folder`, and the files must exist; `thorough` reads them whole. Unknown keys are ignored, unless one looks like a
-    misspelt known key.
+    """The case that one record states, called `name` if it has no id of its own. Pictures are relative to `folder` and
+    must be there; `thorough` reads them whole. Keys that mean nothing here are left alone, unless they hold a picture
+    or look like a slip for one that does.
 
     Raises:
         CaseError: with `where` and the remedy.
     """
     refuse_slips(record, where)
-    references = tuple(_picture(folder, text, where, thorough) for text in _texts(record, "references", where))
-    task = _task(record, bool(references), where)
+    roles = {key: picture_role(record, key, folder) for key in record}
+    references = _paths(record, "references", folder, where)
+    targets = _paths(record, "target", folder, where)
+    if len(targets) > 1:
+        raise CaseError(f"{where}: {len(targets)} targets; a case has one picture under 'target_image'")
+    ignored = tuple(key for key, role in roles.items() if role is None and _means_nothing(key))
+    _refuse_without_role(record, ignored, [*references, *targets], folder, where)
+    if roles.get("source") is not None:
+        record = {**record, "source": None}
     height, width = _side(record, "height", where), _side(record, "width", where)
     if (height is None) != (width is None):
         raise CaseError(f"{where}: height and width come together, or not at all")
-    target = _aliased(record, "target", where)
     return Case(
-        id=_id(record, where) or name,
-        task=task,
-        prompt=prompt_of(_aliased(record, "prompt", where), where),
+        id=_id(record, where) or _writable(name, "the name", where),
+        task=_task(record, bool(references), where),
+        prompt=prompt_of(_prompt(record, where), where),
         category=_string(record, "category", where) or UNCATEGORISED,
-        references=references,
-        target=_picture(folder, _path_text(target, "target_image", where), where, thorough) if target else None,
+        references=tuple(_picture(folder, text, where, thorough) for text in references),
+        target=_picture(folder, targets[0], where, thorough) if targets else None,
         height=height,
         width=width,
         seed=_seed(record, where),
         source=_string(record, "source", where),
         license=_string(record, "license", where),
         where=where,
+        ignored=ignored,
     )
 
 
@@ -124,8 +138,7 @@ def prompt_of(value: object, where: str) -> str:
         raise CaseError(f"{where}: the prompt has {words:,} words, more than {MAX_WORDS:,}; shorten it")
     if len(prompt) > MAX_CHARACTERS:
         raise CaseError(f"{where}: the prompt has {len(prompt):,} characters, more than {MAX_CHARACTERS:,}; shorten it")
-    _refuse_unwritable(prompt, "prompt", where)
-    return prompt
+    return _writable(prompt, "prompt", where)
 
 
 def refuse_columns(names: Collection[str], where: str) -> None:
@@ -171,9 +184,9 @@ def _task(record: Mapping[str, Any], has_references: bool, where: str) -> Task:
     return "edit" if stated == "edit" else "t2i"
 
 
-def _aliased(record: Mapping[str, Any], field: str, where: str) -> Any:
-    """The value under the canonical name, or else under an alias. Two names with different values are refused."""
-    canonical, *others = ALIASES[field]
+def _prompt(record: Mapping[str, Any], where: str) -> Any:
+    """The value under the canonical name, or else under an alias; two aliases that disagree are refused."""
+    canonical, *others = ALIASES["prompt"]
     if record.get(canonical) not in (None, "", []):
         return record[canonical]
     given = {name: record[name] for name in others if record.get(name) not in (None, "", [])}
@@ -183,12 +196,24 @@ def _aliased(record: Mapping[str, Any], field: str, where: str) -> Any:
     return values[0] if values else record.get(canonical)
 
 
-def _texts(record: Mapping[str, Any], field: str, where: str) -> list[str]:
-    """One path or a list of paths."""
-    value = _aliased(record, field, where)
-    if value is None:
-        return []
-    return [_path_text(item, ALIASES[field][0], where) for item in (value if isinstance(value, list) else [value])]
+def _paths(record: Mapping[str, Any], role: Role, folder: Path, where: str) -> list[str]:
+    return [_path_text(item, ALIASES[role][0], where) for item in picture_values(record, role, folder, where)]
+
+
+def _means_nothing(key: str) -> bool:
+    found = role_of(key)
+    return key not in STATED and (found is None or found.stem in ALSO_WORDS)
+
+
+def _refuse_without_role(
+    record: Mapping[str, Any], ignored: Collection[str], used: Collection[str], folder: Path, where: str
+) -> None:
+    """A key that names a picture of the case once more is left alone."""
+    known = {os.path.normpath(folder / text) for text in used}
+    for key in ignored:
+        for picture in pictures_in(record[key]):
+            if os.path.normpath(folder / picture) not in known:
+                raise without_role(key, picture, where)
 
 
 def _path_text(value: object, name: str, where: str) -> str:
@@ -196,7 +221,7 @@ def _path_text(value: object, name: str, where: str) -> str:
         raise CaseError(f"{where}: {name} holds {value!r:.60}; give paths of pictures as text")
     if "://" in value:
         raise CaseError(f"{where}: {value:.80} is an address; download the picture and give its path")
-    return value
+    return _writable(value, name, where)
 
 
 def _picture(folder: Path, text: str, where: str, thorough: bool) -> Path:
@@ -219,8 +244,7 @@ def _string(record: Mapping[str, Any], name: str, where: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise CaseError(f"{where}: {name} is {value!r:.60}; give it as text")
-    _refuse_unwritable(value, name, where)
-    return value.strip() or None
+    return _writable(value, name, where).strip() or None
 
 
 def _whole(record: Mapping[str, Any], name: str, where: str) -> int | None:
@@ -248,10 +272,12 @@ def _seed(record: Mapping[str, Any], where: str) -> int | None:
     return value
 
 
-def _refuse_unwritable(text: str, name: str, where: str) -> None:
-    """Lone surrogates (broken JSON escapes) and NUL would cause errors far from here."""
+def _writable(text: str, name: str, where: str) -> str:
+    """Lone surrogates (broken JSON escapes, names of files that are not UTF-8) and NUL end up as errors far from
+    here."""
     if "\0" in text or any(0xD800 <= ord(character) <= 0xDFFF for character in text):
         raise CaseError(f"{where}: {name} holds half a character or a NUL; write the file again as UTF-8")
+    return text
 
 
 def refuse_slips(names: Collection[str], where: str) -> None:
@@ -269,14 +295,14 @@ def refuse_slips(names: Collection[str], where: str) -> None:
 @cache
 def _meant(key: str) -> str | None:
     """The known key that an unknown one is close to."""
-    if key in KNOWN:
+    if key in KNOWN or role_of(key) is not None:
         return None
-    close = process.extractOne(key.lower(), sorted(KNOWN), scorer=fuzz.ratio, score_cutoff=NEAR)
+    close = process.extractOne(key.lower(), sorted(KNOWN - SLIPLESS), scorer=fuzz.ratio, score_cutoff=NEAR)
     return None if close is None else close[0]
 
 
 def _names_of(name: str) -> tuple[str, ...]:
-    return next((names for names in ALIASES.values() if name in names), (name,))
+    return next((names for names in ALIASES.values() if name in names and name not in ALSO_WORDS), (name,))
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -3,7 +3,7 @@
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,18 @@ from fewstep.runtime.task import Task
 @dataclass(frozen=True)
 class CasesReport:
     """counts: usable cases by task and category. duplicates: places (file:line) of cases that say the same, in groups.
-    overlap: cases that share words with a benchmark. problems: one message for each line or file that cannot be
-    used."""
+    overlap: cases that share words with a benchmark. problems_of: by file or folder, one message for each line that
+    cannot be used. ignored: keys that mean nothing here, and in how many cases they stand."""
 
     counts: dict[tuple[Task, str], int]
     duplicates: tuple[tuple[str, ...], ...]
     overlap: tuple[Overlap, ...]
-    problems: tuple[str, ...]
+    problems_of: Mapping[str, tuple[str, ...]]
+    ignored: Mapping[str, int]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(problem for problems in self.problems_of.values() for problem in problems)
 
     @property
     def usable(self) -> int:
@@ -36,8 +41,8 @@ class CasesReport:
 
     @property
     def passed(self) -> bool:
-        """Duplicates and overlap are reported but do not fail the check."""
-        return self.usable > 0 and not self.problems
+        """Duplicates and overlap are worth a look, and no failure."""
+        return self.usable > 0 and not self.problems_of
 
 
 def check_sources(
@@ -56,26 +61,36 @@ def check_sources(
         cases, problems = _read(sources, Path(folder), on_progress)
         duplicates = _duplicates(cases)
     if not cases and not problems:
-        problems.append(f"{', '.join(map(str, sources))}: no case in it; write one a line")
+        named = ", ".join(map(str, sources))
+        problems[named] = [f"{named}: no case in it; write one a line"]
     counts = Counter((case.task, case.category) for case in cases)
-    return CasesReport(dict(sorted(counts.items())), duplicates, tuple(overlaps(cases, suite)), tuple(problems))
+    return CasesReport(
+        counts=dict(sorted(counts.items())),
+        duplicates=duplicates,
+        overlap=tuple(overlaps(cases, suite)),
+        problems_of={file: tuple(told) for file, told in problems.items()},
+        ignored=dict(Counter(key for case in cases for key in case.ignored)),
+    )
 
 
 def _read(
     sources: Sequence[str | Path], folder: Path, on_progress: Callable[[int], object]
-) -> tuple[list[Case], list[str]]:
+) -> tuple[list[Case], dict[str, list[str]]]:
+    """Cases, and problems by file or folder."""
     cases: list[Case] = []
-    problems: list[str] = []
+    problems: dict[str, list[str]] = {}
+    count = 0
     for source in sources:
+        files = [str(source)]  # the last one is being read
         try:
-            for entry in entries_of(str(source), folder, thorough=True):
+            for entry in entries_of(str(source), folder, True, lambda path, files=files: files.append(str(path))):  # type: ignore[misc]
                 if isinstance(entry, Case):
                     cases.append(entry)
                 else:
-                    problems.append(str(entry))
-                on_progress(len(cases) + len(problems))
+                    problems.setdefault(files[-1], []).append(str(entry))
+                on_progress(count := count + 1)
         except CaseError as error:
-            problems.append(str(error))
+            problems.setdefault(files[-1], []).append(str(error))
     return cases, problems
 
 

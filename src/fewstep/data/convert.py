@@ -24,7 +24,7 @@ def convert(source: str, to: Path, on_progress: Callable[[int], object] = lambda
     """
     if to.suffix.lower() not in (".jsonl", ".ndjson"):
         raise CaseError(f"{to}: the canonical format is JSON Lines; name a file that ends in .jsonl")
-    if to.exists():
+    if _is_there(to):
         raise CaseError(f"{to}: is there already; choose another name, or remove it first")
     to = to.absolute()
     pictures = pictures_folder(to)
@@ -40,6 +40,16 @@ def convert(source: str, to: Path, on_progress: Callable[[int], object] = lambda
     durable.make_folder(to.parent)
     write_jsonl(to, cases)
     return cases
+
+
+def _is_there(to: Path) -> bool:
+    try:
+        str(to).encode()
+        return to.exists()
+    except UnicodeEncodeError as error:
+        raise CaseError(f"{to}: the name is not UTF-8; choose another") from error
+    except OSError as error:  # a name too long for a file system
+        raise CaseError(f"{to!s:.80}: cannot be written ({error.strerror}); choose another name") from error
 
 
 def pictures_folder(to: Path) -> Path:

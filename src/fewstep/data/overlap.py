@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep.data.cases import ALIASES, Case
+from fewstep.data.cases import Case
 from fewstep.data.formats.lines import numbered_lines, record_of_json
+from fewstep.data.key_roles import ALIASES
 from fewstep.data.words import ngrams, words_of
 from fewstep.runtime.errors import CaseError
 

@@ -3,6 +3,7 @@
 
 import functools
 import hashlib
+import struct
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fewstep.runtime.errors import CaseError
 
 MAX_PIXELS = 100_000_000  # ours: far above any camera a reference comes from
 ORIENTATION = 0x0112  # the EXIF tag
+TURNED = (5, 6, 7, 8)  # its values that turn by a quarter
 MAX_ASPECT = 16  # ours; the text encoder's own limit is 200
 SUFFIXES = (
     ".png",
@@ -22,6 +24,17 @@ SUFFIXES = (
     ".tif",
     ".tiff",
 )  # of files taken for pictures in folders and tars
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+)
 MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"}  # 8 bit or less
 
 
@@ -39,9 +52,10 @@ def verify_picture(path: Path, where: str, thorough: bool = False) -> tuple[int,
                 raise CaseError(f"{where}: {path} has {image.mode} pixels; save it with 8 bits per channel")
             if thorough:
                 image.load()
+                _orientation(image, path, where)
     except CaseError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, where, error) from error
     return height, width
 
@@ -53,8 +67,11 @@ def upright_size(path: Path, where: str) -> tuple[int, int]:
         CaseError: as `verify_picture`.
     """
     height, width = verify_picture(path, where)
-    with _opened(path, where) as image:
-        turned = image.getexif().get(ORIENTATION, 1) >= 5  # by a quarter
+    try:
+        with _opened(path, where) as image:
+            turned = _orientation(image, path, where) in TURNED
+    except UNREADABLE as error:
+        raise _unreadable(path, where, error) from error
     return (width, height) if turned else (height, width)
 
 
@@ -67,12 +84,13 @@ def open_picture(path: Path, where: str) -> Image.Image:
     verify_picture(path, where)
     try:
         with _opened(path, where) as image:
+            _orientation(image, path, where)
             upright = ImageOps.exif_transpose(image)
             transparent = "A" in upright.getbands() or "transparency" in upright.info
             return upright.convert("RGBA" if transparent else "RGB")
     except CaseError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, where, error) from error
 
 
@@ -92,6 +110,14 @@ def file_digest(path: Path) -> str:
 @functools.lru_cache(maxsize=1_000_000)
 def _digest(path: Path, size: int, time_ns: int) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def _orientation(image: Image.Image, path: Path, where: str) -> int:
+    """What EXIF says of how the picture is turned; 1 where it says nothing."""
+    stated = image.getexif().get(ORIENTATION, 1)
+    if not isinstance(stated, int):
+        raise CaseError(f"{where}: {path} has the EXIF orientation {stated!r:.40}, which is no number; save it again")
+    return stated
 
 
 def _opened(path: Path, where: str) -> Image.Image:

@@ -55,15 +55,22 @@ def read_source(source: str, task: Task, cache: Path) -> list[Case]:
     return cases
 
 
-def entries_of(source: str, unpack_to: Path, thorough: bool = False) -> Iterator[CaseOrError]:
-    """All cases and errors of a source, of both tasks; `thorough` reads pictures whole.
+def entries_of(
+    source: str, unpack_to: Path, thorough: bool = False, on_file: Callable[[Path], object] = lambda path: None
+) -> Iterator[CaseOrError]:
+    """All cases and errors of a source, of both tasks; `thorough` reads pictures whole. on_file: told of each file or
+    folder before its first entry.
 
     Raises:
         CaseError: the source itself cannot be read.
         PluginError: as `read_source`.
     """
-    files = _files_of(source, None, unpack_to)
-    return iter(distinct(_of_all(files, lambda path: entries(path, unpack_to, thorough))))
+
+    def read_one(path: Path) -> Iterator[CaseOrError]:
+        on_file(path)
+        return entries(path, unpack_to, thorough)
+
+    return iter(distinct(_of_all(_files_of(source, None, unpack_to), read_one)))
 
 
 def _files_of(source: str, task: Task | None, cache: Path) -> list[Path]:
@@ -106,9 +113,14 @@ def paths_of(source: str) -> list[Path]:
     Raises:
         CaseError: a pattern that matches nothing, or a scheme that no case source has.
     """
-    if Path(source).exists():
-        return [Path(source)]
-    found = sorted(map(Path, glob.glob(source, recursive=True))) if glob.has_magic(source) else []
+    try:
+        there = Path(source).exists()
+    except OSError as error:  # a name too long for a file system
+        raise CaseError(f"{source:.80}: cannot be read ({error.strerror}); name a file that is there") from error
+    if there:
+        return [_named_in_utf8(Path(source))]
+    fitting = glob.glob(source, recursive=True) if glob.has_magic(source) else []
+    found = sorted(_named_in_utf8(Path(name)) for name in fitting)
     if not found and scheme_of(source):
         raise CaseError(
             f"{source}: there is no such file, and no case source '{scheme_of(source)}' in this installation, which "
@@ -118,6 +130,15 @@ def paths_of(source: str) -> list[Path]:
     if not found and glob.has_magic(source):
         raise CaseError(f"{source}: no file fits this pattern; name files that are there")
     return found or [Path(source)]
+
+
+def _named_in_utf8(path: Path) -> Path:
+    """The path: cases are written down with it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise CaseError(f"{path}: the name is not UTF-8; rename the file or its folder") from error
+    return path
 
 
 def _of_all(paths: Sequence[Path], read_one: Callable[[Path], Iterable[CaseOrError]]) -> Iterator[CaseOrError]:

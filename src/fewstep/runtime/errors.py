@@ -8,6 +8,10 @@ traceback (`--debug` shows it).
 class FewstepError(Exception):
     """Any error that the user can correct. Mistakes in fewstep itself are assertions instead."""
 
+    def __str__(self) -> str:
+        """Printable everywhere: half characters, as in names of files that are not UTF-8, are written as escapes."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class RecipeError(FewstepError, ValueError):
     """A recipe with unknown, missing or contradictory keys."""

@@ -12,6 +12,7 @@ import yaml
 from fewstep.runtime.errors import RecipeError
 
 _CHANGED = {f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int", "timestamp")}
+_PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 _BOOL = r"true|True|TRUE|false|False|FALSE"
 _INT = r"[-+]?(0|[1-9][0-9]*)"
 _FLOAT = (
@@ -25,6 +26,12 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _CHANGED]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag not in _PLAIN:
+            told = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise yaml.constructor.ConstructorError(None, None, f"the tag {told!r:.60} is not read", node.start_mark)
+        return super().construct_object(node, deep)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: list[Any] = []
@@ -69,7 +76,7 @@ def load_yaml(text: str, where: str) -> Any:
         line = f":{mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error)
         raise RecipeError(f"{where}{line}: no YAML ({problem}); mend it there") from error
-    except (ValueError, RecursionError) as error:  # an impossible date, too many nested brackets
+    except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # `!!bool maybe`, brackets without end
         raise RecipeError(f"{where}: no YAML ({error})") from error
 
 

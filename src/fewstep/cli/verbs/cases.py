@@ -13,6 +13,7 @@ from fewstep.data.check import CasesReport, check_sources
 from fewstep.data.convert import convert, pictures_folder
 
 SHOWN = 50  # duplicates and overlaps that are named one by one
+PROBLEMS = 20  # of each file
 
 
 def check_cases(sources: Sequence[str], against: Path | None, console: Console) -> bool:
@@ -30,8 +31,10 @@ def check_cases(sources: Sequence[str], against: Path | None, console: Console) 
             f"{len(report.overlap):,} cases share words with {escape(str(against))}", highlight=False, soft_wrap=True
         )
     _remarks(_overlaps(report), console)
-    for problem in report.problems:
-        console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
+    if report.ignored:
+        told = ", ".join(f"{key!r:.60} ({count:,})" for key, count in report.ignored.items())
+        console.print(f"keys that are ignored, and their cases: {escape(told)}", highlight=False, soft_wrap=True)
+    _problems(report, console)
     return report.passed
 
 
@@ -46,6 +49,15 @@ def convert_cases(source: str, to: Path, console: Console) -> None:
 
 def _overlaps(report: CasesReport) -> list[str]:
     return [f"{found.where} shares with {found.suite}: {found.words}" for found in report.overlap]
+
+
+def _problems(report: CasesReport, console: Console) -> None:
+    for file, problems in report.problems_of.items():
+        for problem in problems[:PROBLEMS]:
+            console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
+        if len(problems) > PROBLEMS:
+            more = f"{file}: ... and {len(problems) - PROBLEMS:,} more"
+            console.print(f"[red]{escape(more)}[/]", highlight=False, soft_wrap=True)
 
 
 def _remarks(remarks: Sequence[str], console: Console) -> None:

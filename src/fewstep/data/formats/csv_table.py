@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.data.cases import (
-    ALIASES,
     CaseOrError,
     case_of,
     refuse_columns,
 )
 from fewstep.data.formats.lines import text_of
+from fewstep.data.key_roles import ALSO_WORDS, role_of
+from fewstep.data.picture_values import pictures_in
 from fewstep.runtime.errors import CaseError
 
 NUMBERS = ("height", "width", "seed")
@@ -82,12 +83,15 @@ def _record(names: list[str], cells: list[str] | CaseError, where: str) -> dict[
 def _value(name: str, cell: str, where: str) -> Any:
     if name in NUMBERS:
         return _number(cell)
-    if name not in ALIASES["references"]:
+    role = role_of(name)
+    if role is None or role.role != "references":
+        return cell
+    if role.stem in ALSO_WORDS and not pictures_in(cell.strip("[]\"' ").split(SEVERAL)):
         return cell
     if cell.startswith("["):
         try:
             return json.loads(cell)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CaseError(f"{where}: {name} holds {cell:.60}, no JSON list; write paths with | between") from error
     return [part.strip() for part in cell.split(SEVERAL)] if SEVERAL in cell else cell
 

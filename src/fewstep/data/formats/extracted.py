@@ -4,18 +4,11 @@ So nothing can be written elsewhere, nothing is written twice, and an unpacking 
 import hashlib
 from pathlib import Path
 
+from fewstep.data.picture_values import BEGINNINGS
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 
 MAX_BYTES = 256 * 2**20  # ours; of one picture
-_BEGINNINGS = {
-    b"\x89PNG\r\n\x1a\n": ".png",
-    b"\xff\xd8\xff": ".jpg",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-    b"RIFF": ".webp",
-}
 
 
 def save_picture(data: bytes, folder: Path, where: str) -> Path:
@@ -27,7 +20,7 @@ def save_picture(data: bytes, folder: Path, where: str) -> Path:
     """
     if len(data) > MAX_BYTES:
         raise CaseError(f"{where}: holds a picture of {len(data):,} bytes, more than {MAX_BYTES:,}; scale it down")
-    suffix = next((ending for beginning, ending in _BEGINNINGS.items() if data.startswith(beginning)), None)
+    suffix = next((ending for beginning, ending in BEGINNINGS.items() if data.startswith(beginning)), None)
     if suffix is None:
         raise CaseError(f"{where}: holds bytes that are no picture; write PNG, JPEG, WebP, BMP or TIFF")
     name = hashlib.blake2b(data, digest_size=16).hexdigest()

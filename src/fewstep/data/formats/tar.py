@@ -3,33 +3,31 @@
     x.txt (or x.caption, x.prompt)    the prompt            x.png         the target
     x.json                            any keys of a case    x.source.png  the reference of an edit (x.source1.png, ...)
 
-Read with tarfile, in order, one sample in memory at a time. The shuffling and decoding of the webdataset package are
-not wanted here, and tarfile tells links and devices from files.
+Between the first dot and the last stands a name of `key_roles`: x.input.png and x.output.png are an edit.
+
+Read with tarfile, in order, one sample in memory at a time: what the webdataset package adds (shuffling, decoding)
+is not wanted here, and tarfile tells links and devices from files.
 """
 
 import lzma
-import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from fewstep.data.cases import (
-    ALIASES,
-    CaseOrError,
-    case_of,
-)
+from fewstep.data.cases import STATED, CaseOrError, case_of
 from fewstep.data.formats.extracted import MAX_BYTES, save_picture
 from fewstep.data.formats.lines import record_of_json
+from fewstep.data.key_roles import ALIASES, ALSO_WORDS, NOTHING, in_order, is_picture_name, role_of, without_role
+from fewstep.data.picture_values import UNREAD_SUFFIXES, pictures_in
 from fewstep.data.pictures import SUFFIXES
 from fewstep.runtime.errors import CaseError
 
 TORN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
 TEXTS = {"txt": "text", **{name: name for name in ALIASES["prompt"]}}
 MAX_TEXT = 2**20  # bytes, ours
-_SOURCE = re.compile(rf"(?:source|reference|{'|'.join(ALIASES['references'])})[._-]?(?P<number>\d*)")
 
 
 class Member(NamedTuple):
@@ -105,11 +103,15 @@ def _split(name: PurePosixPath) -> tuple[str, str]:
 
 
 def _wanted(ending: str) -> bool:
-    return ending in TEXTS or ending == "json" or _is_picture(ending)
+    return ending in TEXTS or ending == "json" or _is_picture(ending) or _is_unread(ending)
 
 
 def _is_picture(ending: str) -> bool:
     return f".{ending.rpartition('.')[2]}" in SUFFIXES
+
+
+def _is_unread(ending: str) -> bool:
+    return f".{ending.rpartition('.')[2]}" in UNREAD_SUFFIXES
 
 
 def _danger(info: tarfile.TarInfo) -> str | None:
@@ -120,12 +122,15 @@ def _danger(info: tarfile.TarInfo) -> str | None:
         return "a member that leads out of the archive's folder; make the tar again with plain names"
     if not info.isfile():
         return "a link or a device, not a file; make the tar again with files only (tar --dereference)"
+    if _is_unread(name.name.lower()):
+        return f"a picture of a kind that is not read in archives; write {', '.join(SUFFIXES)}"
     most = MAX_BYTES if _is_picture(name.name.lower()) else MAX_TEXT
     return f"{info.size:,} bytes, more than {most:,}; make it smaller" if info.size > most else None
 
 
 def _record(members: list[Member], unpack_to: Path, where: str) -> dict[str, Any]:
-    """The case's keys: those of the .json, the texts, and the pictures as paths of extracted files."""
+    """The case's keys: those of the .json, the texts, and the pictures as paths of kept files."""
+    _refuse_doubled(members, where)
     record: dict[str, Any] = {}
     kept = {member.ending: str(_kept(member, unpack_to, where)) for member in members if _is_picture(member.ending)}
     for member in members:
@@ -134,30 +139,68 @@ def _record(members: list[Member], unpack_to: Path, where: str) -> dict[str, Any
             record |= {name: _within(value, name, kept, where) for name, value in stated.items()}
         elif member.ending in TEXTS:
             record[TEXTS[member.ending]] = _text(member, where).strip()
-    sources: list[tuple[int, str]] = []
+    return _with_pictures(record, kept, where)
+
+
+def _refuse_doubled(members: list[Member], where: str) -> None:
+    endings = [member.ending for member in members]
+    for ending in endings:
+        if endings.count(ending) > 1:
+            raise CaseError(f"{where}: .{ending} stands there twice; take one out")
+
+
+def _with_pictures(record: dict[str, Any], kept: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The record with the pictures that members bring by their names. Each picture of the sample has a role."""
+    targets, numbers = [], {}
+    for ending in kept:
+        name = ending.rpartition(".")[0]
+        role = role_of(name)
+        if name == "" or (role is not None and role.role == "target"):
+            targets.append(ending)
+        elif role is not None and role.role == "references":
+            numbers[ending] = role.number
+    if len(targets) > 1:
+        raise CaseError(f"{where}: .{targets[0]} and .{targets[1]} are both the target; take one out")
+    sources = [kept[ending] for ending in in_order(numbers, where)]
+    _refuse_unused(record, kept, {*targets, *numbers}, where)
+    found = {ALIASES["references"][0]: sources, ALIASES["target"][0]: [kept[ending] for ending in targets]}
+    for name, pictures in found.items():
+        if pictures and record.get(name) not in NOTHING and _listed(record[name]) != pictures:
+            raise CaseError(f"{where}: its .json and its members disagree about {name}; say it in one place")
+    return record | {name: pictures for name, pictures in found.items() if pictures}
+
+
+def _refuse_unused(record: Mapping[str, Any], kept: Mapping[str, str], used: Collection[str], where: str) -> None:
+    stated = [path for name, value in record.items() if is_picture_name(name) for path in _listed(value)]
     for ending, path in kept.items():
-        role = ending.rpartition(".")[0]
-        if source := _SOURCE.fullmatch(role):
-            sources.append((int(source["number"] or 0), path))
-        elif role == "" or role in ALIASES["target"]:
-            record["target_image"] = path
-    return record | ({"reference_images": [path for _, path in sorted(sources)]} if sources else {})
+        if ending not in used and path not in stated:
+            raise without_role(ending.rpartition(".")[0], f".{ending}", where)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _kept(member: Member, unpack_to: Path, where: str) -> Path:
     return save_picture(member.data, unpack_to, f"{where}.{member.ending}").absolute()
 
 
-def _within(value: Any, name: str, kept: dict[str, str], where: str) -> Any:
-    """Pictures that a .json names must be members of its sample: an archive may not point at files outside it."""
-    if name not in (*ALIASES["references"], *ALIASES["target"]) or value in (None, "", []):
+def _within(value: Any, name: str, kept: Mapping[str, str], where: str) -> Any:
+    """Pictures that a .json names are members of its sample: an archive does not point at files outside it. So a name
+    of a file under a key that means nothing is no picture."""
+    role = role_of(name)
+    if role is None:
+        return value if name in STATED else None
+    if role.role == "prompt" or value in NOTHING:
         return value
     if isinstance(value, list):
         return [_within(item, name, kept, where) for item in value]
     ending = PurePosixPath(str(value)).name.partition(".")[2].lower()
-    if ending not in kept:
-        raise CaseError(f"{where}: {name} names {value!r:.80}, which is no member of this sample; put it into the tar")
-    return kept[ending]
+    if ending in kept:
+        return kept[ending]
+    if role.stem in ALSO_WORDS and not pictures_in(value):
+        return value
+    raise CaseError(f"{where}: {name} names {value!r:.80}, which is no member of this sample; put it into the tar")
 
 
 def _text(member: Member, where: str) -> str:

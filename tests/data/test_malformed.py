@@ -1,0 +1,82 @@
+"""Whatever the input: cases or messages, no traceback, and no picture dropped without a word."""
+
+from pathlib import Path
+
+from fewstep.data.cases import Case
+from fewstep.data.convert import convert
+from fewstep.data.sources import entries_of
+from fewstep.runtime.errors import CaseError
+from tests.cli.command_line import fewstep
+from tests.data.malformed import malformed
+
+COUNT = 120
+
+
+def told_and_used(path: Path, folder: Path) -> tuple[str, set[bytes], bool]:
+    """All messages, the content of all pictures in use, and whether the whole input was refused."""
+    messages, used, whole = [], set(), False
+    try:
+        for entry in entries_of(str(path), folder, thorough=True):
+            if isinstance(entry, Case):
+                used |= {
+                    picture.read_bytes() for picture in (*entry.references, *([entry.target] if entry.target else []))
+                }
+            else:
+                messages.append(str(entry))
+    except CaseError as error:
+        messages.append(str(error))
+        whole = True
+    return "\n".join(messages), used, whole
+
+
+def place_of(name: str, path: Path) -> list[str]:
+    """Words one of which names the picture: itself, or the line, row or sample that is refused with it."""
+    if path.suffix == ".tar":
+        return [f"{path}:a", f"{path}:'a."]
+    if path.is_dir():
+        return [name, f"{path / name.partition('.')[0]}.txt", f"{path / Path(name).name[0]}.txt"]
+    text = path.read_bytes().decode("utf-8", "replace").split("\n")
+    line = next(i for i, row in enumerate(text, start=1) if name in row)
+    return [name, f"{path}:{line}: "]
+
+
+def test_every_picture_is_in_use_or_named(tmp_path: Path) -> None:
+    outcomes = {"used": 0, "named": 0}
+    for seed in range(COUNT):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        path, pictures = malformed(seed, folder)
+        messages, used, whole = told_and_used(path, folder / "unpacked")
+        messages.encode()
+        for name, content in pictures.items():
+            named = whole or any(place in messages for place in place_of(name, path))
+            assert content in used or named, (seed, name, messages)
+            outcomes["used" if content in used else "named"] += 1
+    assert min(outcomes.values()) > 20, outcomes
+
+
+def test_the_command_line_ends_with_0_or_2(tmp_path: Path) -> None:
+    codes = set()
+    for seed in range(COUNT, COUNT + 24):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        path, _ = malformed(seed, folder)
+        for words in (("check", path), ("convert", path, "--to", folder / "out.jsonl")):
+            result = fewstep("cases", *words)
+            assert result.exit_code in (0, 2), (seed, words, result.output)
+            assert "Traceback" not in result.output, (seed, words)
+            codes.add(result.exit_code)
+        if (folder / "out.jsonl").exists():
+            convert(str(folder / "out.jsonl"), folder / "again.jsonl")
+            assert (folder / "again.jsonl").read_text() == (folder / "out.jsonl").read_text()
+    assert codes == {0, 2}
+
+
+def test_check_prints_twenty_problems_of_a_file_and_a_count(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text('{"score": 1}\n' * 33 + '{"prompt": "a", "score": 1}\n')
+    result = fewstep("cases", "check", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert result.exit_code == 2
+    assert result.output.count("no prompt") == 40
+    assert result.output.count("... and 13 more") == 2
+    assert "'score' (2)" in result.output
