@@ -3,19 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fewstep.runtime.reporter import Advance, Kind
+from fewstep.runtime.reporter import Advance, MessageKind
 
 
 class Recorded:
     """said: messages with their kind. done and totals: by label of a progress."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[Kind, str]] = []
+        self.said: list[tuple[MessageKind, str]] = []
         self.done: dict[str, int] = {}
         self.totals: dict[str, int] = {}
         self.details: list[str] = []
 
-    def say(self, text: str, kind: Kind = "note") -> None:
+    def say(self, text: str, kind: MessageKind = "note") -> None:
         self.said.append((kind, text))
 
     @contextmanager

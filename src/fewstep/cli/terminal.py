@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fewstep.runtime.reporter import Advance, Kind
+from fewstep.runtime.reporter import Advance, MessageKind
 
 LINE_EVERY_S = 30.0  # ours: between two lines of progress if there is no terminal
-_STYLES: dict[Kind, str] = {"note": "", "result": "bold", "warning": "yellow"}
+_STYLES: dict[MessageKind, str] = {"note": "", "result": "bold", "warning": "yellow"}
 
 
 class TerminalReporter:
@@ -21,7 +21,7 @@ class TerminalReporter:
     def __init__(self, console: Console | None = None, line_every_s: float = LINE_EVERY_S):
         self.console, self.line_every_s = console or Console(), line_every_s
 
-    def say(self, text: str, kind: Kind = "note") -> None:
+    def say(self, text: str, kind: MessageKind = "note") -> None:
         """One message, on as many lines as it needs. No part of it is read as markup."""
         self.console.print(Text(text, _STYLES[kind]), soft_wrap=True)
 

@@ -16,8 +16,8 @@ from rapidfuzz import fuzz, process
 from fewstep.data.picture_values import pictures_in
 from fewstep.runtime.errors import CaseError
 
-Role = Literal["prompt", "target", "references"]
-ALIASES: dict[Role, tuple[str, ...]] = {  # first the canonical name
+PictureRole = Literal["prompt", "target", "references"]
+ALIASES: dict[PictureRole, tuple[str, ...]] = {  # first the canonical name
     "prompt": ("prompt", "text", "caption", "instruction"),
     "target": (
         *("target_image", "target", "image", "edited_image", "file_name"),
@@ -33,14 +33,14 @@ ALIASES: dict[Role, tuple[str, ...]] = {  # first the canonical name
 ALSO_WORDS = frozenset({"reference", "source", "input", "output"})  # others give these names to words as well
 NOTHING: tuple[object, ...] = (None, "", [])
 _NUMBERED = re.compile(r"(?P<stem>.*[^\d._-])[._-]?(?P<number>\d{1,9})")
-_ROLES: dict[str, Role] = {name: role for role, names in ALIASES.items() for name in names}
+_ROLES: dict[str, PictureRole] = {name: role for role, names in ALIASES.items() for name in names}
 
 
 @dataclass(frozen=True)
 class KeyRole:
     """stem: the name as the table has it. number: what follows it, as in input_image_2."""
 
-    role: Role
+    role: PictureRole
     stem: str
     number: int | None = None
 
@@ -76,7 +76,7 @@ def picture_role(record: Mapping[str, Any], key: str, folder: Path) -> KeyRole |
     return found if pictures else None
 
 
-def picture_values(record: Mapping[str, Any], role: Role, folder: Path, where: str) -> list[Any]:
+def picture_values(record: Mapping[str, Any], role: PictureRole, folder: Path, where: str) -> list[Any]:
     """The values under all names of a role, numbered ones in the order of their numbers.
 
     Raises:
@@ -117,7 +117,7 @@ def in_order(numbers: Mapping[str, int | None], where: str) -> list[str]:
     return ordered
 
 
-def nearest_name(key: str) -> tuple[str, Role]:
+def nearest_name(key: str) -> tuple[str, PictureRole]:
     """Of the names under which pictures are read, the one that is most like `key`, and its role."""
     names = [name for role in ("references", "target") for name in ALIASES[role] if name not in ALSO_WORDS]  # type: ignore[index]
     name, *_ = process.extractOne(key.lower(), names, scorer=fuzz.ratio)
@@ -132,7 +132,7 @@ def without_role(key: str, picture: str, where: str) -> CaseError:
     )
 
 
-def _states_role(record: Mapping[str, Any], key: str, role: Role) -> bool:
+def _states_role(record: Mapping[str, Any], key: str, role: PictureRole) -> bool:
     found = role_of(key)
     stated = found is not None and found.role == role and found.stem not in ALSO_WORDS
     return stated and record[key] not in NOTHING

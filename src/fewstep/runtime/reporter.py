@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, Protocol
 
-Kind = Literal["note", "result", "warning"]
+MessageKind = Literal["note", "result", "warning"]
 Advance = Callable[..., None]
 """advance(count=1, details=""): so many more parts are done. details: the present state, for display."""
 
@@ -12,7 +12,7 @@ Advance = Callable[..., None]
 class Reporter(Protocol):
     """Takes messages and progress."""
 
-    def say(self, text: str, kind: Kind = "note") -> None:
+    def say(self, text: str, kind: MessageKind = "note") -> None:
         """Takes one message. A warning is about something that is rarely intended. A result names what was made."""
 
     def progress(self, label: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
@@ -25,7 +25,7 @@ class Reporter(Protocol):
 class Silent:
     """Discards everything."""
 
-    def say(self, text: str, kind: Kind = "note") -> None:
+    def say(self, text: str, kind: MessageKind = "note") -> None:
         pass
 
     @contextmanager
