@@ -13,17 +13,10 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 
-from fewstep.data.key_roles import (
-    ALIASES,
-    ALSO_WORDS,
-    Role,
-    picture_role,
-    picture_values,
-    role_of,
-    without_role,
-)
+from fewstep.data.key_roles import ALIASES, ALSO_WORDS, picture_role, picture_values, role_of, without_role
 from fewstep.data.picture_values import pictures_in
 from fewstep.data.pictures import verify_picture
+from fewstep.endpoint.messages import Role
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.task import TASKS, Task

@@ -41,10 +41,7 @@ class DMDStep:
     extra_losses: tuple[ExtraLoss, ...] = ()
 
     def iterate(self, i: int, k: int, *parts: Batch) -> StepMetrics:
-        """Iteration i, which improves student step k (the exit step).
-
-        parts: the batch, cut into as many parts as memory requires. Networks run on one part at a time.
-        """
+        """Iteration i, which improves student step k (the exit step). parts: the batch, cut as memory requires."""
         # 1. The student samples on the grid that is shipped, without gradient. One rollout serves the whole iteration:
         #    z_{k+1} = z_k + (t_{k+1} - t_k) v_theta(z_k, t_k, c), z_0 ~ N(0, 1)    [DMD2 sec. 4.5, backward simulation]
         with self.timer.part("rollout"):
@@ -53,8 +50,7 @@ class DMDStep:
         return self.update_critic(states, k, "critic", i) | self.update_student(states, k, i)
 
     def warm_up(self, w: int, *parts: Batch) -> StepMetrics:
-        """A critic-only iteration, before the first one. The critic must know the student's distribution before its
-        gradient is used."""
+        """A critic-only iteration, before the first: the critic must know the student before it is used."""
         with self.timer.part("rollout"):
             states = [self.student.roll_out(part, "warm-up rollout", w, None) for part in parts]
         return self.update_critic(states, None, "warm-up critic", w)

@@ -3,13 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from fewstep.run.budget.budget import (
-    Change,
-    GPUBudget,
-    GPUMemory,
-    IterationTime,
-    RunNeeds,
-)
+from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
+from fewstep.run.budget.gpu_memory import GPUMemory
 
 GB = 1e9
 

@@ -15,6 +15,7 @@ from fewstep.data.mixture import (
 )
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
+from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
@@ -26,21 +27,6 @@ from fewstep.runtime.task import Task
 UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
 ROLES = ("student", "critic")
 PER_MACHINE = 8  # GPUs of a machine, by default
-
-
-@dataclass(frozen=True)
-class GPUMemory:
-    """The memory of a GPU. gigabytes: as cards are sold.
-
-    A run may use 10^9 bytes of each gigabyte. What the card has beyond that (7 % of 2^30) is left to the CUDA context,
-    to libraries, and to gaps that the allocator cannot fill. This is declared, not measured.
-    """
-
-    gigabytes: int
-
-    @property
-    def bytes(self) -> int:
-        return self.gigabytes * 10**9
 
 
 @dataclass(frozen=True)
