@@ -15,15 +15,6 @@ MAX_PIXELS = 100_000_000  # ours: far above any camera a reference comes from
 ORIENTATION = 0x0112  # the EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that turn by a quarter
 MAX_ASPECT = 16  # ours; the text encoder's own limit is 200
-SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-    ".bmp",
-    ".tif",
-    ".tiff",
-)  # of files taken for pictures in folders and tars
 UNREADABLE = (
     OSError,
     SyntaxError,

@@ -14,8 +14,7 @@ from fewstep.data.cases import (
 )
 from fewstep.data.formats.lines import text_of
 from fewstep.data.key_roles import KeyRole, in_order, role_of, without_role
-from fewstep.data.picture_values import UNREAD_SUFFIXES
-from fewstep.data.pictures import SUFFIXES
+from fewstep.data.picture_values import SUFFIXES, UNREAD_SUFFIXES
 from fewstep.runtime.errors import CaseError
 
 # x.source.png, x_source.png; several in the order of their numbers: x.source-1.png, x_source_2.png

@@ -21,8 +21,7 @@ from fewstep.data.cases import STATED, CaseOrError, case_of
 from fewstep.data.formats.extracted import MAX_BYTES, save_picture
 from fewstep.data.formats.lines import record_of_json
 from fewstep.data.key_roles import ALIASES, ALSO_WORDS, NOTHING, in_order, is_picture_name, role_of, without_role
-from fewstep.data.picture_values import UNREAD_SUFFIXES, pictures_in
-from fewstep.data.pictures import SUFFIXES
+from fewstep.data.picture_values import SUFFIXES, UNREAD_SUFFIXES, pictures_in
 from fewstep.runtime.errors import CaseError
 
 TORN = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
