@@ -7,6 +7,7 @@ from fewstep.data.convert import convert
 from fewstep.data.sources import entries_of
 from fewstep.runtime.errors import CaseError
 from tests.cli.command_line import fewstep
+from tests.data.made_files import packed, png
 from tests.data.malformed import malformed
 
 COUNT = 120
@@ -80,3 +81,9 @@ def test_check_prints_twenty_problems_of_a_file_and_a_count(tmp_path: Path) -> N
     assert result.output.count("no prompt") == 40
     assert result.output.count("... and 13 more") == 2
     assert "'score' (2)" in result.output
+
+
+def test_the_place_of_a_sample_is_printed_as_it_is(tmp_path: Path) -> None:
+    packed(tmp_path / "s.tar", {"a.txt": b"a fox", "a.png": png("red"), "a.jpg": png("blue")})
+    result = fewstep("cases", "check", tmp_path / "s.tar")
+    assert "s.tar:a: .png and .jpg are both the target" in result.output

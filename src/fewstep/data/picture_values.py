@@ -3,15 +3,7 @@
 from pathlib import PurePath
 from typing import Any
 
-SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".webp",
-    ".bmp",
-    ".tif",
-    ".tiff",
-)  # of files taken for pictures in folders and tars
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # read in folders and archives
 UNREAD_SUFFIXES = (  # pictures as well; folders and archives with them are told so
     *(".gif", ".jfif", ".jpe", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".ppm", ".pgm", ".pnm"),
     *(".tga", ".ico", ".psd", ".exr", ".hdr", ".dds", ".svg", ".qoi", ".dng"),

@@ -19,8 +19,8 @@ from fewstep.runtime.signals import (
     sigterm_as_ctrl_c,
 )
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)  # a place such as s.tar:a: is no picture of a letter
+err = Console(stderr=True, emoji=False)
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A shipped recipe (`fewstep recipe list`) or a YAML file of yours.")

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fewstep.data.cases import Case
-from fewstep.data.pictures import (
-    SUFFIXES,
-    verify_picture,
-)
+from fewstep.data.picture_values import SUFFIXES
+from fewstep.data.pictures import verify_picture
 from fewstep.data.prompts.edit_source import EditSource
 from fewstep.data.sources import cases_of, entries
 from fewstep.runtime import durable
