@@ -1,6 +1,8 @@
 """What other packages and programs add: found by name, loaded alone, refused with their distribution's name."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -8,9 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from fewstep.backbones.fake_model import size_of_model
+from fewstep.backbones.families import MODEL_FAMILIES, family_of, load_backbone, pocket_folder
+from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.bench import measuring
 from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
 from fewstep.bench.gallery import begin_gallery
@@ -25,13 +31,14 @@ from fewstep.data.cases import Case
 from fewstep.data.check import check_sources
 from fewstep.data.sources import entries_of, read_source
 from fewstep.runtime import plugins
-from fewstep.runtime.errors import CaseError, PluginError
+from fewstep.runtime.errors import CaseError, ModelError, PluginError
 from fewstep.runtime.plugins import ExtensionPoint
 
 Package = Callable[..., None]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 WAREHOUSE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "def read(" in block)
+HOUSE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "class House" in block)
 OFFERS = tomllib.loads(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0])["project"]["entry-points"]
 
 
@@ -52,7 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package
     before = set(sys.modules)
     yield install
     plugins._offers.cache_clear()
-    for name in {"warehouse", "boxes", "rival", "broken"} - before:
+    for name in {"warehouse", "boxes", "rival", "broken", "house"} - before:
         sys.modules.pop(name, None)
 
 
@@ -144,13 +151,27 @@ def test_a_package_that_is_broken_is_refused_by_its_name_and_harms_nobody_else(
         ("fewstep.metrics", "one", "thing = None", "is no Metric"),
         ("fewstep.suites", "one", WAREHOUSE + "thing = CRATES", "calls itself 'crates'"),
         ("fewstep.metrics", "one", WAREHOUSE + "thing = BRIGHTNESS", "calls itself 'brightness'"),
+        ("fewstep.families", "one", "thing = int", "is no subclass of PipelineBackbone"),
+        ("fewstep.families", "one", HOUSE + "thing = House", "has no pipeline class 'one'"),
+        (
+            "fewstep.families",
+            "one",
+            HOUSE + "class thing(House):\n    pipelines = {'one': None}\n    family = 'qwen-image'\n",
+            "calls its family 'qwen-image', as one of fewstep's own does",
+        ),
+        (
+            "fewstep.families",
+            "one",
+            "from fewstep.backbones.pipeline_backbone import PipelineBackbone\nclass thing(PipelineBackbone): ...",
+            "does not define .*velocity",
+        ),
     ],
 )
 def test_what_is_not_what_it_is_offered_as_is_refused(
     package: Package, group: str, name: str, source: str, words: str
 ) -> None:
     package("broken", source, {group: {name: "broken:thing"}})
-    points: list[ExtensionPoint[object]] = [CASE_SOURCES, CASE_FORMATS, SUITES, METRICS]  # type: ignore[list-item]
+    points: list[ExtensionPoint[object]] = [CASE_SOURCES, CASE_FORMATS, SUITES, METRICS, MODEL_FAMILIES]  # type: ignore[list-item]
     (point,) = [each for each in points if each.group == group]
     with pytest.raises(PluginError, match=rf"broken:thing, of broken\) {words}.*docs/extending\.md"):
         point.find(name)
@@ -166,6 +187,32 @@ def test_two_of_one_name_are_refused_and_others_are_not(package: Package, tmp_pa
     package("broken", WAREHOUSE, {"fewstep.metrics": {"sanity": "broken:BRIGHTNESS"}})
     with pytest.raises(PluginError, match="metric 'sanity' is offered by fewstep and by broken"):
         metrics_named(["sanity"])
+
+
+def house_folder(to: Path) -> Path:
+    """The pocket model, as a folder of the house's own pipeline class."""
+    shutil.copytree(pocket_folder(), to)
+    index = json.loads((to / "model_index.json").read_text())
+    (to / "model_index.json").write_text(json.dumps(index | {"_class_name": "HousePipeline"}))
+    return to
+
+
+def test_a_family_of_a_package_is_loaded_planned_and_told_apart(package: Package, tmp_path: Path) -> None:
+    folder = house_folder(tmp_path / "model")
+    with pytest.raises(ModelError, match="names the class HousePipeline; the families that fewstep knows are: Flux2"):
+        family_of(folder)
+    package(
+        "house", HOUSE, tomllib.loads(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1])["project"]["entry-points"]
+    )
+    loaded = load_backbone(folder, dtype=torch.float32)
+    assert loaded.family == "house"
+    assert size_of_model(str(folder)).family is type(loaded)
+    assert family_of(pocket_folder()) is QwenImage21
+    package("rival", HOUSE, {"fewstep.families": {"HousePipeline": "rival:House"}})
+    with pytest.raises(PluginError, match=r"'HousePipeline' is offered by \w+ and by \w+, and nothing says which"):
+        family_of(folder)
+    with pytest.raises(PluginError, match="there is one of this name"):
+        MODEL_FAMILIES.register("QwenImagePipeline", QwenImage21)
 
 
 def test_a_program_registers_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ def measure_gallery(
 
     Args:
         against: another gallery of the same suite, usually the teacher's.
-        metrics: names; all if not given. workers: processes.
+        metrics: names; all if not given.
+        workers: processes.
         advance: for a system, what is told cases done, and of how many.
 
     Raises:

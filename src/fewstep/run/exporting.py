@@ -48,7 +48,8 @@ def export_run(
     """The student of a run's checkpoint in one of two forms.
 
     Args:
-        run: the run folder. to: the folder to write; it must not exist or be empty.
+        run: the run folder.
+        to: the folder to write; it must not exist or be empty.
         checkpoint: `best` (the last where no figure decided), `last`, or an iteration.
         form: `merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.
         dtype: `bf16` or `fp32`, of the weights; a merged student is bf16 and a LoRA fp32 if not given.

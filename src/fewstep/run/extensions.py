@@ -29,7 +29,7 @@ class Extensions:
     on_iteration: OnIteration | None = None
 
     def __post_init__(self) -> None:
-        given = {"examiner": self.examiner, "on_iteration": self.on_iteration}
+        given: dict[str, object] = {"examiner": self.examiner, "on_iteration": self.on_iteration}
         given |= {f"extra_losses[{i}]": build for i, build in enumerate(self.extra_losses)}
         for what, thing in given.items():
             if thing is not None and not callable(thing):

@@ -45,10 +45,15 @@ def generate_gallery(
     """Draws what is missing of a model's answers to a suite: a gallery that judges and metrics read. Resumes.
 
     Args:
-        model: a student folder, a teacher's folder or hub id, or "pocket". suite: a shipped suite or a folder.
-        steps, guidance: of a teacher; its own if not given. 1 is no guidance.
-        device: auto, cpu or cuda. dtype: bf16 or fp32; bf16 on a GPU and fp32 on a CPU if not given.
-        batch: pictures drawn together. limit: only the suite's first cases.
+        model: a student folder, a teacher's folder or hub id, or "pocket".
+        suite: a shipped suite or a folder.
+        to: the gallery's folder.
+        steps: of a teacher; its own if not given.
+        guidance: scale, of a teacher; its own if not given. 1 is no guidance.
+        device: auto, cpu or cuda.
+        dtype: bf16 or fp32; bf16 on a GPU and fp32 on a CPU if not given.
+        batch: pictures drawn together.
+        limit: only the suite's first cases.
         system: what reports call it; the model if not given.
         rank_slice: this process's part, where several draw one gallery.
 

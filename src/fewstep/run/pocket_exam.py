@@ -38,7 +38,8 @@ def examine_student(
     held-out cases from the same noise. For other models, draw galleries and measure those (`fewstep.generate_gallery`).
 
     Args:
-        student: its folder. to: where pictures, records and figures.json go; what is there is not drawn again.
+        student: its folder.
+        to: where pictures, records and figures.json go; what is there is not drawn again.
         cases: held-out prompts of each of three categories, and edits of each of six kinds.
         diversity: prompts of each category that are drawn with `seeds` seeds.
         seed: which held-out cases. Choose a recipe on some, report on others.

@@ -36,10 +36,11 @@ def sample_images(
         prompts: what to draw, or how to edit.
         images: reference pictures, the same for each prompt; with any, it is an edit.
         seed: the noise of the first picture, and each further prompt takes the next; or a seed for each prompt.
-        steps, guidance: of a teacher; a student has its own steps, and needs no guidance. 1 is no guidance.
+        steps: of a teacher; a student has its own.
+        guidance: scale, of a teacher; a student needs none. 1 is no guidance.
         size: (height, width) in pixels; the model's own if not given, and for edits the shape of the last reference.
-        device: auto, cpu or cuda. dtype: bf16 or fp32; bf16 on a GPU and fp32 on a CPU if not given. Both are those of
-            a model that is loaded already.
+        device: auto, cpu or cuda; of a model that is loaded already, its own.
+        dtype: bf16 or fp32; bf16 on a GPU and fp32 on a CPU if not given. Of a loaded model, its own.
 
     Returns:
         Pictures in the order of the prompts, RGB or, of models that draw transparency, RGBA.

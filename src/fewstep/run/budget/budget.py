@@ -369,8 +369,9 @@ def plan(
         gpu: memory of the GPU that it is to fit, in GB of 10^9 bytes: 24, 48, 80, 141.
         gpus: how many share each batch, and weights as `run.sharding` says.
         per_machine: how many of them a machine has; 8 if not given.
-        seconds_per_iteration, measured, tflops: at most one, and `hours` follows: seconds; a run folder whose metrics
-            tell them; the GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.
+        seconds_per_iteration: a rate to tell the hours by. Of this and the next two, give at most one.
+        measured: a run folder, whose metrics tell the rate.
+        tflops: a GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.
 
     Raises:
         RecipeError: fewer samples than GPUs, or two rates. ModelError: a model of unknown size. CaseError: cases that
