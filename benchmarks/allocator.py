@@ -10,11 +10,11 @@ import sys
 
 STEP = """
 import resource, sys, torch
-from fewstep.allocator import keep_freed_memory
+from fewstep.runtime.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 from fewstep.backbones.families import load_backbone
-from fewstep.conditioning import stack
+from fewstep.backbones.conditioning import stack
 backbone = load_backbone("pocket", dtype=torch.float32)
 cond = stack(backbone.encode(["A landscape by day under a sun over grass."], None, (64, 64)) * 64)
 net = backbone.transformer.requires_grad_(True)

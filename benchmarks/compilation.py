@@ -29,15 +29,15 @@ from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import PRECISIONS
 from fewstep.train.build import build_dmd_step
-from fewstep.train.checkpoint import load_checkpoint as load_checkpoint
+from fewstep.train.checkpoint import load_checkpoint
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 
 
-def kept_bytes(method: DMDStep, batch: Batch) -> int:
+def kept_bytes(step: DMDStep, batch: Batch) -> int:
     """Bytes that one student forward keeps, each storage once, weights aside."""
-    student, kept = method.roles.student, dict[int, int]()
+    student, kept = step.roles.student, dict[int, int]()
     own = {p.untyped_storage().data_ptr() for p in student.transformer.parameters()}
 
     def count(x: Tensor) -> Tensor:
@@ -45,17 +45,17 @@ def kept_bytes(method: DMDStep, batch: Batch) -> int:
             kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
         return x
 
-    z_BND = method.student.draws.noise(batch, "kept", 0)
+    z_BND = step.student.draws.noise(batch, "kept", 0)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
         held = student.velocity(z_BND, z_BND.new_full((len(z_BND),), 0.5), batch.cond)  # alive while we count
     del held
     return sum(kept.values())
 
 
-def gradient(method: DMDStep, batch: Batch) -> dict[str, Tensor]:
+def gradient(step: DMDStep, batch: Batch) -> dict[str, Tensor]:
     """Of the critic's first loss, before any update."""
-    critic = method.roles.critic
-    z_BND = method.student.draws.noise(batch, "gradient", 0)
+    critic = step.roles.critic
+    z_BND = step.student.draws.noise(batch, "gradient", 0)
     with critic.active():
         v_BND = critic.velocity(z_BND, z_BND.new_full((len(z_BND),), 0.5), batch.cond)
         (v_BND + z_BND).square().mean().backward()
@@ -73,15 +73,15 @@ def difference(plain: DMDStep, fast: DMDStep, batch: Batch) -> float:
     )
 
 
-def method_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> DMDStep:
+def step_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> DMDStep:
     """precision: another than the recipe's, of base and forwards."""
     whose = [] if precision is None else [f"run.precision={precision}"]
     dtype = PRECISIONS[precision or "bf16"]
     backbone = load_backbone(model, dtype=dtype, parts="transformer")
-    method = made(DMDStep, model, [*settings, *whose], transformer=backbone)
-    for network in method.roles.networks if compile else ():
+    step = made(model, [*settings, *whose], transformer=backbone)
+    for network in step.roles.networks if compile else ():
         compile_blocks(network.transformer)
-    return method
+    return step
 
 
 def resumed(recipe: Recipe, batches: list[Batch], iterations: int = 4) -> None:
@@ -93,14 +93,11 @@ def resumed(recipe: Recipe, batches: list[Batch], iterations: int = 4) -> None:
         plan = recipe.run.model_copy(
             update={"iterations": until, "save_every_iterations": 1, "best_by": None, "keep_checkpoints": 9}
         )
-        roles = build_roles(backbone, RolesSpec(recipe.student, recipe.critic, recipe.teachers, iterations), rng, Execution(precision=plan.precision, compile=True))  # fmt: skip
-        trainer = Trainer(
-            folder,
-            build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng),
-            lambda i: batches[i % len(batches)],
-            plan,
-        )
-        return load_checkpoint(trainer.train().last, torch.device("cpu"))[0]
+        spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, iterations)
+        roles = build_roles(backbone, spec, rng, Execution(precision=plan.precision, compile=True))
+        step = build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng)
+        outcome = Trainer(folder, step, lambda i: batches[i % len(batches)], plan).train()
+        return load_checkpoint(outcome.last, torch.device("cpu"))[0]
 
     with tempfile.TemporaryDirectory() as place:
         whole = run(Path(place) / "whole", iterations)
@@ -132,12 +129,12 @@ def main() -> None:
         return
     batch = batch_of(backbone, options.task, options.batch)
     print(f"{options.model}, {options.task}, batch {options.batch}, {torch.get_num_threads()} threads", flush=True)
-    plain, fast = method_of(options.model, settings), method_of(options.model, settings, compile=True)
+    plain, fast = step_of(options.model, settings), step_of(options.model, settings, compile=True)
 
-    def iterate(method: DMDStep, k: int) -> None:
-        method.iterate(k, max(k, method.settings.objective.first_matched_step(options.task)), batch)
+    def iterate(step: DMDStep, k: int) -> None:
+        step.iterate(k, max(k, step.settings.objective.first_matched_step(options.task)), batch)
 
-    for k in range(plain.student.steps):
+    for k in range(plain.settings.student.steps):
         begun = time.perf_counter()
         iterate(fast, k)
         print(f"step {k}: first iteration {time.perf_counter() - begun:.1f} s", flush=True)
@@ -145,10 +142,10 @@ def main() -> None:
         "blocks compiled",
         interleaved({"off": lambda k: iterate(plain, k), "on": lambda k: iterate(fast, k)}, options.rounds),
     )
-    kept = [kept_bytes(method, batch) for method in (plain, fast)]
+    kept = [kept_bytes(step, batch) for step in (plain, fast)]
     print(f"kept for backward: {kept[0] / 1e6:.1f} MB, compiled {kept[1] / 1e6:.1f} MB", flush=True)
     for precision in ("fp32", "bf16"):
-        pair = (method_of(options.model, settings, precision, compile) for compile in (False, True))
+        pair = (step_of(options.model, settings, precision, compile) for compile in (False, True))
         print(f"gradient of the critic, {precision}: {difference(*pair, batch):.1e} of the largest", flush=True)
 
 

@@ -32,9 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones import attention
-from fewstep.backbones.conditioning import (
-    Conditioning,
-)
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.layout import Layout
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.stock import QwenImageTransformer2DModel
@@ -46,17 +44,13 @@ from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.compilation import compile_blocks
 from fewstep.roles.execution import Execution
-from fewstep.roles.plan import (
-    CriticPlan,
-    StudentPlan,
-    TeachersSpec,
-)
+from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.step_index import StepIndex
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import PRECISIONS
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.monitor import StepTimer
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 CONFIG = {
     "in_channels": 64, "out_channels": 16, "num_layers": 4, "num_attention_heads": 6, "attention_head_dim": 64,
@@ -66,7 +60,7 @@ SIDE = 12  # rows and columns of the target's tokens, each 2 x 2 latents of 16 c
 WORDS, NEGATIVE_WORDS = 24, 8  # text positions of the prompts and of the negative prompt
 STEPS, SCALE, NEGATIVE, DECAY, CLIP = 4, 4.0, " ", 0.98, 1.0
 RATES, BETAS = {"student": 2e-6, "critic": 2e-6}, (0.0, 0.999)
-DRAW = NamedRNG(0)
+RNG = NamedRNG(0)
 
 
 def transformer(seed: int = 0) -> nn.Module:
@@ -81,7 +75,7 @@ def batch_of(size: int) -> Batch:
     layout = Layout("t2i", (SIDE, SIDE))
 
     def told(words: int, name: str) -> Conditioning:
-        text_BLC = DRAW.normal((size, words, CONFIG["joint_attention_dim"]), name)
+        text_BLC = RNG.normal((size, words, CONFIG["joint_attention_dim"]), name)
         return Conditioning(text_BLC, torch.ones(size, words, dtype=torch.bool), layout)
 
     cond, negatives = told(WORDS, "text"), {NEGATIVE: told(NEGATIVE_WORDS, "negative")}
@@ -105,11 +99,9 @@ def ours(
     guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
     teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
     roles = build_roles(
-        backbone, RolesSpec(student, critic, teachers, 1000), DRAW, Execution(precision=precision, compile=compile)
+        backbone, RolesSpec(student, critic, teachers, 1000), RNG, Execution(precision=precision, compile=compile)
     )
-    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
-    objective, ema = ObjectivePlan(), EMA(roles.student, student.ema)
-    return DMDStep(roles, student, critic, objective, DRAW, *role_optimizers, ema, StepTimer(torch.device("cpu")))
+    return build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan()), RNG)
 
 
 class Older(nn.Module):
@@ -205,15 +197,15 @@ def gradient_difference(k: int, size: int = 2) -> float:
     the equation, not the order of sums.
     """
     config, pipeline = fastgen()
-    method, batch = ours(1, transformer().double()), batch_of(size)
-    for net in (method.roles.student, method.roles.critic):
+    step, batch = ours(1, transformer().double()), batch_of(size)
+    for net in (step.roles.student, step.roles.critic):
         net.transformer.double()
-    shaken(method.roles.student.transformer, "student")
-    shaken(method.roles.critic.transformer, "critic")
+    shaken(step.roles.student.transformer, "student")
+    shaken(step.roles.critic.transformer, "critic")
     noise = torch.Generator().manual_seed(k)
     latents = torch.randn(size, 16, 2 * SIDE, 2 * SIDE, generator=noise).double()
     t_B = (torch.rand(size, generator=noise) * 54 + 8).round() / 64
-    t_k = torch.full((size,), method.settings.student.grid[k])
+    t_k = torch.full((size,), step.settings.student.grid[k])
 
     class SameDraws(pipeline):  # type: ignore[misc, valid-type]
         def _build_student_input(self, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -222,8 +214,8 @@ def gradient_difference(k: int, size: int = 2) -> float:
         def sample_timesteps(self, *_: Any, **__: Any) -> Tensor:
             return t_B
 
-    nets = [method.roles.student, method.roles.teachers.teachers["base"].network, method.roles.critic]
-    grid = {"t_list": [*method.settings.student.grid, 0.0], "min_t": 0.02, "max_t": 0.98}
+    nets = [step.roles.student, step.roles.teachers.teachers["base"].network, step.roles.critic]
+    grid = {"t_list": [*step.settings.student.grid, 0.0], "min_t": 0.02, "max_t": 0.98}
     told = config(guidance_scale=SCALE, student_sample_steps=STEPS, sample_t_cfg=grid)
     theirs = SameDraws(*(Older(net.transformer) for net in nets), told)
     cond, negative = batch.cond.to(dtype=torch.float64), batch.negatives[NEGATIVE].to(dtype=torch.float64)
@@ -232,17 +224,17 @@ def gradient_difference(k: int, size: int = 2) -> float:
         latents, latents, cond.text_BLC, encoder_hidden_states_mask=cond.mask_BL,
         negative_encoder_hidden_states=negative.text_BLC, negative_encoder_hidden_states_mask=negative.mask_BL,
     )  # fmt: skip
-    theirs_by_name = gradients(method, losses["total"])
+    theirs_by_name = gradients(step, losses["total"])
 
     torch.manual_seed(k)  # its only draw left is the noise
     eps_BND, z_k = packed(torch.randn_like(latents)), packed(latents)
-    x0_BND = path.clean(z_k, method.roles.student.velocity(z_k, t_k, batch.cond), t_k)
+    x0_BND = path.clean(z_k, step.roles.student.velocity(z_k, t_k, batch.cond), t_k)
     z_BND = path.noised(x0_BND.detach(), eps_BND, t_B)
-    v_real_BND = method.roles.teachers.velocity(z_BND, t_B, batch, k, 0)
+    v_real_BND = step.roles.teachers.velocity(z_BND, t_B, batch, StepIndex(0, k))
     with torch.no_grad():
-        v_fake_BND = method.roles.critic.velocity(z_BND, t_B, batch.cond)
-    loss, _ = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, method.settings.objective.normaliser_floor)
-    ours_by_name = gradients(method, loss)
+        v_fake_BND = step.roles.critic.velocity(z_BND, t_B, batch.cond)
+    loss, _ = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, step.settings.objective.normaliser_floor)
+    ours_by_name = gradients(step, loss)
     largest = max(float(g.abs().max()) for g in ours_by_name.values())
     return max(float((g - theirs_by_name[name]).abs().max()) for name, g in ours_by_name.items()) / largest
 
@@ -257,12 +249,12 @@ def shaken(net: nn.Module, name: str) -> None:
     """Weights moved by 2 %, so that student, critic and teacher differ."""
     with torch.no_grad():
         for key, weight in net.named_parameters():
-            weight += 0.02 * weight.std(correction=0) * DRAW.normal(weight.shape, f"{name} {key}")
+            weight += 0.02 * weight.std(correction=0) * RNG.normal(weight.shape, f"{name} {key}")
 
 
-def gradients(method: DMDStep, loss: Tensor) -> dict[str, Tensor]:
+def gradients(step: DMDStep, loss: Tensor) -> dict[str, Tensor]:
     """Of the student's weights that the loss reaches (the last block's text side has none)."""
-    named = method.roles.student.named_parameters()
+    named = step.roles.student.named_parameters()
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {name: g for name, g in zip(named, found, strict=True) if g is not None}
 
@@ -284,8 +276,8 @@ def _iterating(peer: Theirs) -> Callable[[int], object]:
     return lambda _: peer.iterate()
 
 
-def _improving(method: DMDStep, batch: Batch) -> Callable[[int], object]:
-    return lambda i: method.iterate(i, i % STEPS, batch)
+def _improving(step: DMDStep, batch: Batch) -> Callable[[int], object]:
+    return lambda i: step.iterate(i, i % STEPS, batch)
 
 
 def main() -> None:
@@ -310,7 +302,7 @@ def main() -> None:
     def their(simulated: bool, compile: bool = False) -> Theirs:
         return Theirs(options.critic, simulated, batch, compile, precision)
 
-    methods = {
+    steps = {
         "ours": our(options.critic),
         "ours, forward once": our(options.critic, once=True),
         "ours, critic 2": our(2),
@@ -318,13 +310,13 @@ def main() -> None:
     peers = {"theirs, simulated": their(True), "theirs, real": their(False)}
     if options.compile:
         peers["theirs, simulated, compiled"] = their(True, compile=True)
-        methods |= {
+        steps |= {
             "ours, compiled": our(options.critic, compile=True),
             "ours, compiled, forward once": our(options.critic, compile=True, once=True),
             "ours, critic 2, compiled": our(2, compile=True),
         }
     runs: dict[str, Callable[[int], object]] = {name: _iterating(peer) for name, peer in peers.items()}
-    runs |= {name: _improving(method, batch) for name, method in methods.items()}
+    runs |= {name: _improving(step, batch) for name, step in steps.items()}
     weights = sum(p.numel() for p in transformer().parameters())
     print(
         f"{weights / 1e6:.0f} M weights, batch {options.batch}, critic {options.critic} : 1, K = {STEPS}, {precision}"

@@ -23,9 +23,7 @@ from multiprocessing import get_context
 import torch
 from torch import nn
 
-from fewstep.backbones.conditioning import (
-    Conditioning,
-)
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
@@ -35,23 +33,17 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.roles.build import TeacherLoaders
 from fewstep.roles.compilation import compile_blocks
-from fewstep.run.budget.forecast import (
-    TaskForecast,
-    default_lora_shapes,
-    forecast,
-)
+from fewstep.run.budget.forecast import TaskForecast, default_lora_shapes, forecast
 from fewstep.run.budget.rehearsal import BatchShape, rehearsal_roles
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.task import Task
-from fewstep.train.diagnostics import TeacherDiagnostics
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
-from fewstep.train.monitor import StepTimer, to_host
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.monitor import to_host
+from fewstep.train.settings import DMDSettings
 
-DRAW = NamedRNG(0)
+RNG = NamedRNG(0)
 
 
 @dataclass(frozen=True)
@@ -87,8 +79,8 @@ def main() -> None:
                 for told in told_of(recipe, options.side, options.text)
             }
             print(f"{recipe.name}: batch {recipe.run.batch}, critic {recipe.critic.updates} : 1", *options.overrides)
-            with built(recipe, device) as method:
-                found = {told: measured(method, told, recipe, device) for told in foretold}
+            with built(recipe, device) as step:
+                found = {told: measured(step, told, recipe, device) for told in foretold}
             for told, one in found.items():
                 if one is not None:
                     compare(one, told, foretold[told].result(), peak_rate)
@@ -104,27 +96,23 @@ def told_of(recipe: Recipe, side: int, text: int) -> list[BatchShape]:
 
 @contextmanager
 def built(recipe: Recipe, device: torch.device) -> Iterator[DMDStep]:
-    """The recipe's cast over random weights; given back afterwards."""
+    """The recipe's roles over random weights; given back afterwards."""
     torch.manual_seed(0)
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
     backbone.default_guidance, _ = size.family.default_sampling(size.index)
-    roles = rehearsal_roles(backbone, recipe, random_sources(recipe, size, backbone))
+    roles = rehearsal_roles(backbone, recipe, random_loaders(recipe, size, backbone))
     for network in roles.networks if recipe.run.compile else ():
         compile_blocks(network.transformer)
-    role_optimizers = RoleOptimizer(roles.student, recipe.student), RoleOptimizer(roles.critic, recipe.critic)
-    extra_losses = build_extra_losses(recipe.objective, roles, recipe.student.grid, DRAW)
-    yield DMDStep(
-        roles, recipe.student, recipe.critic, recipe.objective, DRAW, *role_optimizers,
-        EMA(roles.student, recipe.student.ema), StepTimer(device), TeacherDiagnostics(recipe.teachers.watch), extra_losses,
-    )  # fmt: skip
-    del backbone, roles, role_optimizers, extra_losses
+    settings = DMDSettings(recipe.student, recipe.critic, recipe.objective, recipe.teachers.watch)
+    yield build_dmd_step(roles, settings, RNG)
+    del backbone, roles
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def random_sources(recipe: Recipe, size: ModelSize, backbone: PipelineBackbone) -> TeacherLoaders:
+def random_loaders(recipe: Recipe, size: ModelSize, backbone: PipelineBackbone) -> TeacherLoaders:
     """Specialised teachers of the right sizes: LoRAs of the student's rank, whole models of the base's class."""
     shapes, rank = default_lora_shapes(backbone), recipe.student.adapter.rank
 
@@ -140,10 +128,10 @@ def random_sources(recipe: Recipe, size: ModelSize, backbone: PipelineBackbone) 
     return TeacherLoaders(adapter, model)
 
 
-def measured(method: DMDStep, told: BatchShape, recipe: Recipe, device: torch.device) -> Measured | None:
+def measured(step: DMDStep, told: BatchShape, recipe: Recipe, device: torch.device) -> Measured | None:
     """None: more than the device holds."""
-    channels = method.roles.student.backbone.latent_channels
-    negatives = recipe.negatives((told.task,), method.roles.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
+    channels = step.roles.student.backbone.latent_channels
+    negatives = recipe.negatives((told.task,), step.roles.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
     warming = recipe.run.batch if recipe.run.compile else 1  # a second size is compiled anew
     batches = [
         filled(told.batch(samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
@@ -152,17 +140,17 @@ def measured(method: DMDStep, told: BatchShape, recipe: Recipe, device: torch.de
     first, last = recipe.objective.first_matched_step(told.task), recipe.student.steps - 1
     ramped = recipe.run.iterations - 1  # teachers enter over the run
     try:
-        timed(method, batches[0], first, ramped, device)
+        timed(step, batches[0], first, ramped, device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        method.timer.seconds()
-        seconds = tuple(timed(method, batches[1], k, ramped, device) for k in (last, first))
+        step.timer.seconds()
+        seconds = tuple(timed(step, batches[1], k, ramped, device) for k in (last, first))
     except torch.OutOfMemoryError:
         print(f"  {told.task}: more than the device holds", flush=True)
         return None
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    parts = {name: value / 2 for name, value in method.timer.seconds().items()}
+    parts = {name: value / 2 for name, value in step.timer.seconds().items()}
     found = Measured(peak, (seconds[1], seconds[0]))
     print(
         f"  {told.task}: {found.mean:.2f} s an iteration ({found.seconds[0]:.2f} and {found.seconds[1]:.2f}: "
@@ -182,11 +170,11 @@ def filled(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, cond=random(batch.cond), negatives={n: random(c) for n, c in batch.negatives.items()})
 
 
-def timed(method: DMDStep, batch: Batch, k: int, i: int, device: torch.device) -> float:
+def timed(step: DMDStep, batch: Batch, k: int, i: int, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     begun = time.perf_counter()
-    to_host(method.iterate(i, k, batch))  # waits for the device
+    to_host(step.iterate(i, k, batch))  # waits for the device
     return time.perf_counter() - begun
 
 

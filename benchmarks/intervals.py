@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth: averages of category means, and paired differences, by simulation.
 
-python benchmarks/intervals.py [--trials 3000]
+PYTHONPATH=. python benchmarks/intervals.py [--trials 3000]
 """
 
 import argparse

@@ -44,14 +44,14 @@ class Seconds(StepTimer):
             self._open[-1] += whole
 
 
-def watched(method: DMDStep) -> DMDStep:
-    """The same method, its learners' steps timed apart."""
+def watched(step: DMDStep) -> DMDStep:
+    """The same step, its learners' updates timed apart."""
     timer = Seconds()
-    for name, role_optimizer in (("student", method.optimizers.student), ("critic", method.optimizers.critic)):
+    for name, role_optimizer in (("student", step.optimizers.student), ("critic", step.optimizers.critic)):
         _timed(timer, role_optimizer, "backward", f"{name} backward")
         _timed(timer, role_optimizer.optimizer, "step", f"{name} optimiser")
-    _timed(timer, method.optimizers.ema, "update", "average")
-    return replace(method, timer=timer)
+    _timed(timer, step.optimizers.ema, "update", "average")
+    return replace(step, timer=timer)
 
 
 def _timed(timer: Seconds, owner: object, name: str, part: str) -> None:
@@ -74,29 +74,26 @@ def main() -> None:
     keep_freed_memory()
     torch.manual_seed(0)
     backbone = load_backbone("pocket", dtype=torch.bfloat16)
-    model = "pocket"
     for task in ("t2i", "edit"):
-        method = made(DMDStep, model, [])
-        if options.wide:
-            method = made(DMDStep, model, [], transformer=wider(backbone))
-        batch, method = batch_of(backbone, task, options.batch), watched(method)
-        to_host(method.iterate(0, 1, batch))
-        assert isinstance(method.timer, Seconds)
-        method.timer.spent.clear()
+        step = made("pocket", [], transformer=wider(backbone) if options.wide else None)
+        batch, step = batch_of(backbone, task, options.batch), watched(step)
+        to_host(step.iterate(0, 1, batch))
+        assert isinstance(step.timer, Seconds)
+        step.timer.spent.clear()
         begun = process_time()
         for i in range(options.iterations):
-            to_host(method.iterate(i, 1 + i % 3, batch))
+            to_host(step.iterate(i, 1 + i % 3, batch))
         total = process_time() - begun
         tokens = batch.cond.text_BLC.shape[1], batch.cond.layout.reference_tokens, batch.cond.layout.target_tokens
         print(f"{'wide' if options.wide else 'pocket'}, {task}, {tokens} text, reference, target tokens, {SIZE} px: "
               f"{1e3 * total / options.iterations:.0f} ms an iteration")  # fmt: skip
-        spent = dict(method.timer.spent)
+        spent = dict(step.timer.spent)
         spent["rest"] = total - sum(spent.values())
         for name, seconds in sorted(spent.items(), key=lambda one: -one[1]):
             print(f"  {name:20} {1e3 * seconds / options.iterations:7.1f} ms  {100 * seconds / total:5.1f} %")
     if options.operations:
         with torch.profiler.profile() as found:
-            method.iterate(0, 1, batch)
+            step.iterate(0, 1, batch)
         print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=40))
 
 

@@ -1,6 +1,6 @@
 """A judge pass against a local server, killed (kill -9) again and again: what is lost, what is asked twice, how fast.
 
-python -m benchmarks.judge_pass [--cases 10000] [--kills 20] [--concurrency 8] [--seed 0]
+PYTHONPATH=. python benchmarks/judge_pass.py [--cases 10000] [--kills 20] [--concurrency 8] [--seed 0]
 """
 
 import argparse

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from fewstep.bench.report.build import build_report
 from fewstep.bench.report.pictures import PictureMode
 from tests.bench.browser import Browser, binary
@@ -59,7 +57,7 @@ def _prompts(cases: int) -> dict[int, str]:
 
 def _measure(galleries: list[Path], to: Path, keep: PictureMode, opens: int) -> None:
     begun_s = time.perf_counter()
-    page = build_report(galleries, to, Console(quiet=True), keep=keep)
+    page = build_report(galleries, to, keep=keep)
     print(f"pictures {keep}: written in {time.perf_counter() - begun_s:.1f} s")
     sizes = {path.name: path.stat().st_size for path in to.iterdir() if path.is_file()}
     print(f"  {sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{n} {b / 1e6:.2f}" for n, b in sizes.items()))

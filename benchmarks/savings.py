@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -32,53 +32,51 @@ from fewstep.roles.teachers import Prefixes
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import autocast
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep, StepMetrics
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
-from fewstep.train.monitor import StepTimer
-from fewstep.train.role_optimizer import RoleOptimizer
-from fewstep.train.student_rollout import RolloutState
+from fewstep.train.settings import DMDSettings
+from fewstep.train.student_rollout import RolloutState, StudentRollouts
 
 PROMPTS = {
     "t2i": 'A sign shaped as a board painted red with white letters reading "HEY" before a teal wall.',
     "edit": "Show the person in a blue shirt",
 }
 SIZE = (64, 64)
+KindT = TypeVar("KindT", DMDStep, StudentRollouts)
 
 
 class RolloutEach(DMDStep):
     """A rollout for each critic update."""
 
-    def update_critic(self, walks: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
-        for j in range(self.critic.updates - 1):
-            walks = [self.roll_out(walk.batch, f"{name} rollout {j}", i, k) for walk in walks]
-        return super().update_critic(walks, k, name, i)
+    def update_critic(self, states: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
+        for j in range(self.settings.critic.updates - 1):
+            states = [self.student.roll_out(state.batch, f"{name} rollout {j}", i, k) for state in states]
+        return super().update_critic(states, k, name, i)
 
 
-class WholeWalk(DMDStep):
+class WholeRollout(StudentRollouts):
     """All K steps, whichever is improved."""
 
-    def roll_out(
-        self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any
-    ) -> RolloutState:
+    def roll_out(self, batch: Batch, name: str, i: int, exit_step: int | None, keep: bool = False) -> RolloutState:
         return super().roll_out(batch, name, i, None, keep)
 
 
-class NoCache(DMDStep):
+class NoCache(StudentRollouts):
     """The rollout without a cached prefix."""
 
-    def roll_out(
-        self, batch: Batch, name: str, i: int, last: int | None = None, keep: bool = False, **_: Any
-    ) -> RolloutState:
-        with torch.no_grad(), self.roles.student.active():
-            velocity = self.roles.student.bind(batch.cond, None)
-            return RolloutState(batch, roll_out(velocity, self.noise(batch, name, i), self.student.grid, last), None)
+    def roll_out(self, batch: Batch, name: str, i: int, exit_step: int | None, keep: bool = False) -> RolloutState:
+        last = exit_step if self.settings.critic.exit_step == "same" else None
+        with torch.no_grad(), self.student.active():
+            noise_BND = self.draws.noise(batch, name, i)
+            return RolloutState(
+                batch, roll_out(self.student.bind(batch.cond), noise_BND, self.settings.student.grid, last)
+            )
 
 
-class PrefixEach(DMDStep):
-    """Terms ask teachers and student as if nothing of the batch were known."""
+class PrefixEach(StudentRollouts):
+    """Extra losses ask the student as if nothing of the batch were known."""
 
-    def student_prefix(self, batch: Batch) -> Prefix | None:
+    def _prefix(self, batch: Batch) -> Prefix | None:
         return None
 
 
@@ -93,38 +91,37 @@ class Loop(torch.optim.AdamW):
 class StockAttention(DMDStep):
     """Attends by torch's fused kernel whatever the length."""
 
-    @classmethod
-    def of(cls, usual: DMDStep) -> DMDStep:
-        return cls(**{field.name: getattr(usual, field.name) for field in fields(usual)})
-
     def iterate(self, i: int, k: int, *parts: Batch) -> StepMetrics:
         with attention.only_stock():
             return super().iterate(i, k, *parts)
 
 
+def as_kind(kind: type[KindT], given: KindT) -> KindT:
+    """The same step, or rollouts, with another kind's steps."""
+    return kind(**{field.name: getattr(given, field.name) for field in fields(given)})
+
+
 def made(
-    kind: type[DMDStep],
     model: str,
     settings: list[str],
+    kind: type[DMDStep] = DMDStep,
+    rollouts: type[StudentRollouts] = StudentRollouts,
     loop: bool = False,
     transformer: Backbone | None = None,
 ) -> DMDStep:
+    """The pocket recipe's step, with the steps of these kinds. loop: AdamW takes one tensor after another."""
     # The base alone: the pocket's own LoRA fits no other model.
     recipe = load_recipe("pocket", ["student.init_from=null", "teachers.named={}", *settings])
     rng, backbone = NamedRNG(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
-    roles = build_roles(backbone, RolesSpec(recipe.student, recipe.critic, recipe.teachers, 1000), rng, Execution(precision=recipe.run.precision))  # fmt: skip
-    role_optimizers = RoleOptimizer(roles.student, recipe.student), RoleOptimizer(roles.critic, recipe.critic)
-    if loop:
-        for role_optimizer in role_optimizers:
-            plain = role_optimizer.optimizer.param_groups[0]
-            role_optimizer.optimizer = Loop(
-                plain["params"], lr=plain["lr"], betas=plain["betas"], weight_decay=plain["weight_decay"], foreach=False
-            )
-    return kind(
-        roles, recipe.student, recipe.critic, recipe.objective, rng, *role_optimizers,
-        EMA(roles.student, recipe.student.ema), StepTimer(backbone.device),
-        extra_losses=build_extra_losses(recipe.objective, roles, recipe.student.grid, rng),
-    )  # fmt: skip
+    spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, iterations=1000)
+    roles = build_roles(backbone, spec, rng, Execution(precision=recipe.run.precision))
+    step = build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng)
+    for role_optimizer in (step.optimizers.student, step.optimizers.critic) if loop else ():
+        plain = role_optimizer.optimizer.param_groups[0]
+        role_optimizer.optimizer = Loop(
+            plain["params"], lr=plain["lr"], betas=plain["betas"], weight_decay=plain["weight_decay"], foreach=False
+        )
+    return as_kind(kind, replace(step, student=as_kind(rollouts, step.student)))
 
 
 def batch_of(backbone: Backbone, task: str, size: int) -> Batch:
@@ -199,43 +196,39 @@ def main() -> None:
     rollouts(backbone, options.rounds, options.batch)
 
     def against(title: str, off: DMDStep, on: DMDStep) -> None:
-        def run(method: DMDStep) -> Callable[[int], object]:
-            return lambda k: method.iterate(
-                k, max(k, method.settings.objective.first_matched_step(options.task)), batch
-            )
+        def run(step: DMDStep) -> Callable[[int], object]:
+            return lambda k: step.iterate(k, max(k, step.settings.objective.first_matched_step(options.task)), batch)
 
         told(title, interleaved({"off": run(off), "on": run(on)}, options.rounds))
 
-    usual = made(DMDStep, options.model, [])
-    against("one rollout for 2 critic updates", made(RolloutEach, options.model, []), usual)
+    usual = made(options.model, [])
+    against("one rollout for 2 critic updates", made(options.model, [], RolloutEach), usual)
     five = ["critic.updates=5"]
-    against(
-        "one rollout for 5 critic updates", made(RolloutEach, options.model, five), made(DMDStep, options.model, five)
-    )
-    against("the rollout ends at the improved step", made(WholeWalk, options.model, []), usual)
-    against("prefix cache in the rollout", made(NoCache, options.model, []), usual)
-    against("terms share prefixes", _forgetful(made(PrefixEach, options.model, [])), usual)
-    against("the improved step's forward once", usual, made(DMDStep, options.model, ["student.forward_once=true"]))
-    apart = made(DMDStep, options.model, [])
+    against("one rollout for 5 critic updates", made(options.model, five, RolloutEach), made(options.model, five))
+    against("the rollout ends at the improved step", made(options.model, [], rollouts=WholeRollout), usual)
+    against("prefix cache in the rollout", made(options.model, [], rollouts=NoCache), usual)
+    against("extra losses share prefixes", _forgetful(made(options.model, [], rollouts=PrefixEach)), usual)
+    against("the improved step's forward once", usual, made(options.model, ["student.forward_once=true"]))
+    apart = made(options.model, [])
     apart.roles.teachers.batched_cfg = False
     against("both branches of guidance in one forward", apart, usual)
-    against("fused AdamW, to a loop", made(DMDStep, options.model, [], loop=True), usual)
-    against("short attention by plain products", StockAttention.of(usual), usual)
+    against("fused AdamW, to a loop", made(options.model, [], loop=True), usual)
+    against("short attention by plain products", as_kind(StockAttention, usual), usual)
     full = ["student.mode=full", "critic.mode=full"]
-    loop = made(DMDStep, options.model, full, loop=True)
-    against("fused AdamW, to a loop, full copies", loop, made(DMDStep, options.model, full))
+    loop = made(options.model, full, loop=True)
+    against("fused AdamW, to a loop, full copies", loop, made(options.model, full))
 
 
-def _forgetful(method: DMDStep) -> DMDStep:
+def _forgetful(step: DMDStep) -> DMDStep:
     """Its teachers keep no prefixes either."""
-    teachers = method.roles.teachers
+    teachers = step.roles.teachers
     prediction = teachers.prediction
 
     def forgetting(*given: Any, prefixes: Prefixes | None = None, **named: Any) -> Any:
         return prediction(*given, prefixes=None, **named)
 
     teachers.prediction = forgetting  # type: ignore[method-assign]
-    return method
+    return step
 
 
 if __name__ == "__main__":

@@ -29,21 +29,15 @@ from fewstep.lora.keys import lora_key
 from fewstep.objective.plan import ObjectivePlan
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
-from fewstep.roles.plan import (
-    AdapterPlan,
-    CriticPlan,
-    StudentPlan,
-    TeachersSpec,
-)
+from fewstep.roles.plan import AdapterPlan, CriticPlan, StudentPlan, TeachersSpec
 from fewstep.runtime.device import resolve_device
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.monitor import StepTimer
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 RANK = 16
 PROMPT, NEGATIVE = 'A sign shaped as a board painted red with white letters reading "HEY" before a teal wall.', ""
-DRAW = NamedRNG(0)
+RNG = NamedRNG(0)
 
 
 def main() -> None:
@@ -57,18 +51,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "specialised.safetensors"
         random_lora(options.model, adapter)
-        methods = {name: made(name, adapter, options) for name in ("base-only", "step-wise", "guided")}
+        steps = {name: made(name, adapter, options) for name in ("base-only", "step-wise", "guided")}
         batch = batch_of(options)
         print(f"{options.model}, batch {options.batch}, {options.precision}, {torch.get_num_threads()} threads")
-        print(f"parameters: {sizes(methods['base-only']):,}, with the teacher {sizes(methods['step-wise']):,}")
+        print(f"parameters: {sizes(steps['base-only']):,}, with the teacher {sizes(steps['step-wise']):,}")
         runs = {
-            "base-only": lambda i: methods["base-only"].iterate(i, 0, batch),
-            "weight 0": lambda i: methods["step-wise"].iterate(i, 0, batch),
-            "with weight": lambda i: methods["step-wise"].iterate(i, 3, batch),
-            "guided, weight 0": lambda i: methods["guided"].iterate(i, 0, batch),
-            "guided, with weight": lambda i: methods["guided"].iterate(i, 3, batch),
+            "base-only": lambda i: steps["base-only"].iterate(i, 0, batch),
+            "weight 0": lambda i: steps["step-wise"].iterate(i, 0, batch),
+            "with weight": lambda i: steps["step-wise"].iterate(i, 3, batch),
+            "guided, weight 0": lambda i: steps["guided"].iterate(i, 0, batch),
+            "guided, with weight": lambda i: steps["guided"].iterate(i, 3, batch),
         }
-        report(interleaved(runs, methods, options.repeats))
+        report(interleaved(runs, steps, options.repeats))
 
 
 def random_lora(model: str, to: Path) -> None:
@@ -78,8 +72,8 @@ def random_lora(model: str, to: Path) -> None:
     for name, module in backbone.transformer.named_modules():
         if isinstance(module, torch.nn.Linear) and name.endswith(backbone.lora_targets):
             rows, columns = module.weight.shape
-            tensors[lora_key(name, "A")] = 0.02 * DRAW.normal((RANK, columns), f"{name} A")
-            tensors[lora_key(name, "B")] = 0.02 * DRAW.normal((rows, RANK), f"{name} B")
+            tensors[lora_key(name, "A")] = 0.02 * RNG.normal((RANK, columns), f"{name} A")
+            tensors[lora_key(name, "B")] = 0.02 * RNG.normal((rows, RANK), f"{name} B")
     save_file(tensors, to)
 
 
@@ -93,10 +87,8 @@ def made(plan: str, adapter: Path, options: argparse.Namespace) -> DMDStep:
     student, critic = StudentPlan(adapter=small), CriticPlan(adapter=small, updates=1)
     device = resolve_device("auto", options.precision)
     backbone = load_backbone(options.model, dtype=torch.float32, device=device, parts="transformer")
-    roles = build_roles(backbone, RolesSpec(student, critic, spec, 1000), DRAW, Execution(precision=options.precision))
-    role_optimizers = RoleOptimizer(roles.student, student), RoleOptimizer(roles.critic, critic)
-    ema = EMA(roles.student, student.ema)
-    return DMDStep(roles, student, critic, ObjectivePlan(), DRAW, *role_optimizers, ema, StepTimer(device))
+    roles = build_roles(backbone, RolesSpec(student, critic, spec, 1000), RNG, Execution(precision=options.precision))
+    return build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan()), RNG)
 
 
 def batch_of(options: argparse.Namespace) -> Batch:
@@ -107,12 +99,12 @@ def batch_of(options: argparse.Namespace) -> Batch:
     return Batch(0, "t2i", cond, {NEGATIVE: empty}, tuple(range(n)), ("sign",) * n, ("case",) * n)
 
 
-def sizes(method: DMDStep) -> int:
-    return sum(p.numel() for p in method.roles.student.transformer.parameters())
+def sizes(step: DMDStep) -> int:
+    return sum(p.numel() for p in step.roles.student.transformer.parameters())
 
 
 def interleaved(
-    runs: dict[str, Callable[[int], object]], methods: dict[str, DMDStep], repeats: int
+    runs: dict[str, Callable[[int], object]], steps: dict[str, DMDStep], repeats: int
 ) -> dict[str, tuple[list[float], int]]:
     """Seconds of each run in every round, and the teachers' forwards of one."""
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -120,12 +112,12 @@ def interleaved(
     for i in range(repeats + 1):
         order = list(runs) if i % 2 else list(reversed(runs))
         for name in order:
-            before = sum(sum(m.roles.teachers.forwards.values()) for m in methods.values())
+            before = sum(sum(m.roles.teachers.forwards.values()) for m in steps.values())
             start = seconds()
             runs[name](i)
             if i:  # the first round warms up
                 times[name].append(seconds() - start)
-            forwards[name] = sum(sum(m.roles.teachers.forwards.values()) for m in methods.values()) - before
+            forwards[name] = sum(sum(m.roles.teachers.forwards.values()) for m in steps.values()) - before
     return {name: (times[name], forwards[name]) for name in runs}
 
 

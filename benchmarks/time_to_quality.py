@@ -16,30 +16,30 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from fewstep.backbones.families import load_backbone
 from fewstep.encode.batch import Batch
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
+from fewstep.flow.solver import trajectory
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.rollout import Rollout
 from fewstep.pocket.student_eval import probe_eval
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
+from fewstep.roles.step_index import StepIndex
 from fewstep.run.encoding import encode_recipe
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema import EMA
-from fewstep.train.extra_losses import build_extra_losses
-from fewstep.train.monitor import StepTimer
-from fewstep.train.role_optimizer import RoleOptimizer
+from fewstep.train.settings import DMDSettings
 
 EVERY = 8  # iterations between two looks
 MEASURED = (  # the pocket recipe as it was when the published figures were taken: the base alone
@@ -56,37 +56,44 @@ class PlainDMD2(DMDStep):
 
     def iterate(self, i: int, k: int, *parts: Batch) -> dict[str, torch.Tensor]:
         (batch,) = parts
-        for j in range(self.critic.updates):
-            step = self.rng.integer(self.student.steps, "plain critic exit", i, j)
-            x0_BND = self.walked(batch, step, "plain critic rollout", i, j).clean(step)
-            eps_BND, t_B = self.noise(batch, "critic noise", i, j), self.times(batch, "critic time", i, j)
-            loss, _ = critic_loss(self.roles.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
-            self.optimizers.critic.backward(loss)
-            self.optimizers.critic.step()
-        step = self.rng.integer(self.student.steps, "plain exit", i)
-        rollout = self.walked(batch, step, "plain rollout", i, last=False)
-        z_k, t_k = rollout.states[step], rollout.time(step)
+        for j in range(self.settings.critic.updates):
+            self.update_plain_critic(batch, i, j)
+        draws, step = self.student.draws, self.drawn_step("plain exit", i)
+        z_k = self.states(batch, step, "plain rollout", i)[step]
+        t_k = z_k.new_full((len(z_k),), self.settings.student.grid[step])
         x0_BND = path.clean(z_k, self.roles.student.velocity(z_k, t_k, batch.cond), t_k)
-        t_B = self.times(batch, "time", i)
-        z_BND = path.noised(x0_BND.detach(), self.noise(batch, "noise", i), t_B)
-        v_real_BND = self.roles.teachers.velocity(z_BND, t_B, batch, step, i)
+        t_B = draws.times(batch, "time", i)
+        z_BND = path.noised(x0_BND.detach(), draws.noise(batch, "noise", i), t_B)
+        v_real_BND = self.roles.teachers.velocity(z_BND, t_B, batch, StepIndex(i, step))
         with torch.no_grad():
             v_fake_BND = self.roles.critic.velocity(z_BND, t_B, batch.cond)
-        loss, seen = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.objective.normaliser_floor)
+        loss, metrics = dmd_loss(x0_BND, z_BND, t_B, v_real_BND, v_fake_BND, self.settings.objective.normaliser_floor)
         self.optimizers.student.backward(loss)
         self.optimizers.student.step()
-        self.ema.update()
-        return seen
+        self.optimizers.ema.update()
+        return metrics
 
-    def walked(self, batch: Batch, step: int, name: str, *counters: int, last: bool = True) -> Rollout:
-        """The student's walk up to the state that `step` is given, or (last) through that step."""
-        grid, velocity = self.student.grid, self.roles.student.bind(batch.cond)
-        states = [self.noise(batch, name, *counters)]
+    def update_plain_critic(self, batch: Batch, i: int, j: int) -> None:
+        """Update j of iteration i. An Euler step keeps its velocity, so x0 follows from the states on both sides."""
+        step = self.drawn_step("plain critic exit", i, j)
+        states = self.states(batch, step + 1, "plain critic rollout", i, j)
+        x0_BND = Rollout(self.settings.student.grid, tuple(states)).clean(step)
+        eps_BND = self.student.draws.noise(batch, "critic noise", i, j)
+        t_B = self.student.draws.times(batch, "critic time", i, j)
+        loss, _ = critic_loss(self.roles.critic.bind(batch.cond), x0_BND, eps_BND, t_B)
+        self.optimizers.critic.backward(loss)
+        self.optimizers.critic.step()
+
+    def drawn_step(self, name: str, *counters: int) -> int:
+        """One of the K student steps, all alike probable."""
+        steps = self.settings.student.steps
+        return int(steps * self.student.draws.rng.uniform((), name, *counters))
+
+    def states(self, batch: Batch, steps: int, name: str, *counters: int) -> list[torch.Tensor]:
+        """The student's states after 0 to `steps` of its steps, from fresh noise and without a cache."""
+        noise_BND = self.student.draws.noise(batch, name, *counters)
         with torch.no_grad():
-            for k in range(step + last):
-                v = velocity(states[-1], states[-1].new_full((len(states[-1]),), grid[k]))
-                states.append(path.euler_step(states[-1], v, grid[k], grid.after(k)))
-        return Rollout(grid, tuple(states))
+            return trajectory(self.roles.student.bind(batch.cond), noise_BND, self.settings.student.grid, steps)
 
 
 class Side:
@@ -95,30 +102,28 @@ class Side:
     def __init__(self, recipe: Recipe, batch: Callable[[int], Batch], examine_every: int, plain: bool):
         rng = NamedRNG(recipe.run.seed)
         backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
-        roles = build_roles(backbone, RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations), rng, Execution(precision=recipe.run.precision))  # fmt: skip
-        self.method = (PlainDMD2 if plain else DMDStep)(
-            roles, recipe.student, recipe.critic, recipe.objective, rng,
-            RoleOptimizer(roles.student, recipe.student), RoleOptimizer(roles.critic, recipe.critic),
-            EMA(roles.student, recipe.student.ema), StepTimer(backbone.device),
-            extra_losses=build_extra_losses(recipe.objective, roles, recipe.student.grid, rng),
-        )  # fmt: skip
+        spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
+        roles = build_roles(backbone, spec, rng, Execution(precision=recipe.run.precision))
+        self.step = build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng)
+        if plain:
+            self.step = PlainDMD2(**{field.name: getattr(self.step, field.name) for field in fields(self.step)})
         self.batch, self.every = batch, examine_every
         self.iteration, self.seconds, self.seen = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.turns = {"t2i": 0, "edit": 0}
 
     def examined_by(self, examiner: Callable[..., Callable[[int], object]], recipe: Recipe) -> None:
-        self.examine = examiner(self.method.roles.student, recipe.student.grid, recipe.run.precision)
+        self.examine = examiner(self.step.roles.student, recipe.student.grid, recipe.run.precision)
 
     def go_on(self) -> None:
         batch = self.batch(self.iteration)
-        k = self.method.student.exit_step(batch.task, self.turns[batch.task])
+        k = self.step.student.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
         begun = time.process_time()
-        self.method.iterate(self.iteration, k, batch)
+        self.step.iterate(self.iteration, k, batch)
         self.seconds += time.process_time() - begun
         self.iteration += 1
         if self.iteration % self.every == 0:
-            with self.method.optimizers.ema.applied():
+            with self.step.optimizers.ema.applied():
                 found = dict(self.examine(self.iteration))  # type: ignore[call-overload]
             self.seen.append({"iteration": self.iteration, "seconds": round(self.seconds, 1), **found})
 
@@ -133,7 +138,7 @@ def main() -> None:
     ours = load_recipe("pocket", [*MEASURED, *ANCHORED, *options.set])
     plain = load_recipe("pocket", [*MEASURED, *options.set, *PLAIN])
     options.out.mkdir(parents=True, exist_ok=True)
-    prepared = encode_recipe(ours, options.out, Console())
+    prepared = encode_recipe(ours, options.out)
     examiner, loader = probe_eval(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
     sides = {"ours": Side(ours, loader.batch, EVERY, False), "plain": Side(plain, loader.batch, EVERY, True)}
     for name, side in sides.items():

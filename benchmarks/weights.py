@@ -6,6 +6,8 @@ A learner has its weights, their gradients and AdamW's two moments in fp32; a ch
 learners and the student's average.
 """
 
+import argparse
+
 import torch
 from torch import nn
 
@@ -21,11 +23,8 @@ MODELS: list[tuple[type[PipelineBackbone], dict[str, object], int]] = [
     (QwenImage, {}, 64),
     (Flux2Klein, KLEIN, 64),
 ]
-LEARNERS, HELD, KEPT = (
-    2,
-    4 * 4,
-    4 * 3,
-)  # student and critic; bytes of a parameter that learns, on the device and on disk
+LEARNERS = 2  # student and critic
+HELD, KEPT = 4 * 4, 4 * 3  # bytes of a parameter that learns, on the device and on disk
 
 
 def adapter_size(transformer: nn.Module, targets: tuple[str, ...], rank: int) -> int:
@@ -36,6 +35,7 @@ def adapter_size(transformer: nn.Module, targets: tuple[str, ...], rank: int) ->
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print("GB                    base bf16  learners  average  checkpoint   full: learners  average  checkpoint")
     for family, config, rank in MODELS:
         targets = family.tiny().lora_targets  # type: ignore[attr-defined]

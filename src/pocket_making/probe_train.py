@@ -13,25 +13,9 @@ from torch import Tensor, nn
 from fewstep.pocket.build import Vae
 from fewstep.pocket.edits import STYLES as EDIT_STYLES
 from fewstep.pocket.edits import stylise
-from fewstep.pocket.probe import (
-    ALPHABET,
-    BLANK,
-    SLOTS,
-    Probe,
-    Reader,
-    network_input,
-    probe_questions,
-)
+from fewstep.pocket.probe import ALPHABET, BLANK, SLOTS, Probe, Reader, network_input, probe_questions
 from fewstep.pocket.render import render
-from fewstep.pocket.world import (
-    CATEGORIES,
-    Scene,
-    Split,
-    attributes,
-    category,
-    letters,
-    random_scene,
-)
+from fewstep.pocket.world import CATEGORIES, Scene, Split, attributes, category, letters, random_scene
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
 

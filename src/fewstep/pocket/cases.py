@@ -11,24 +11,9 @@ import numpy as np
 from PIL import Image
 
 from fewstep.pocket.captions import END, caption
-from fewstep.pocket.edits import (
-    EDITS,
-    PROPOSE,
-    Edit,
-    edit_images,
-    region,
-)
+from fewstep.pocket.edits import EDITS, PROPOSE, Edit, edit_images, region
 from fewstep.pocket.render import render
-from fewstep.pocket.world import (
-    CATEGORIES,
-    Scene,
-    Split,
-    attributes,
-    category,
-    letters,
-    random_scene,
-    split_of,
-)
+from fewstep.pocket.world import CATEGORIES, Scene, Split, attributes, category, letters, random_scene, split_of
 from fewstep.runtime.seeded import seeded_random
 
 

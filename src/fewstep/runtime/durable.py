@@ -69,10 +69,10 @@ def replace_atomically(path: Path, write: Callable[[Path], None], *, synced: boo
     try:
         write(beside)
         if synced:
-            _sync(beside)
+            sync_to_disk(beside)
         os.replace(beside, path)
         if synced:
-            _sync(path.parent)
+            sync_to_disk(path.parent)
     except OSError as error:
         raise refusal(path, error) from error
     finally:
@@ -138,7 +138,8 @@ def _written(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """What is written to a file, or renamed in a folder, outlives a power cut from here on."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from fewstep.runtime.durable import make_folder, refusal
+from fewstep.runtime.durable import make_folder, refusal, sync_to_disk
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.train import shards
@@ -106,14 +106,14 @@ class Checkpoints:
             (beside / STATE).write_text(state)
             files = [file for file in sorted(beside.rglob("*")) if file.is_file()]
             for path in (*files, *{file.parent for file in files}):
-                _sync(path)
+                sync_to_disk(path)
             sizes = {file.relative_to(beside).as_posix(): file.stat().st_size for file in files}
             (beside / MARKER).write_text(json.dumps(sizes, indent=1) + "\n")
-            _sync(beside / MARKER)
-            _sync(beside)
+            sync_to_disk(beside / MARKER)
+            sync_to_disk(beside)
             shutil.rmtree(place, ignore_errors=True)
             os.rename(beside, place)
-            _sync(self.folder)
+            sync_to_disk(self.folder)
         self._retain(best)
 
     def _beside(self, position: Position) -> Path:
@@ -205,11 +205,3 @@ def load_checkpoint(
         return tensors, json.loads((place / STATE).read_text())
     except (SafetensorError, CheckpointException, ValueError, OSError) as error:
         raise RunError(f"{place} is damaged ({error}); delete this folder, and the one before it is used") from error
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,14 +12,7 @@ import skimage  # its parts are imported when they are first used
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewstep.bench.metrics.metric import (
-    GalleryPicture,
-    Metric,
-    Pixels,
-    Skipped,
-    Values,
-    ValueSpec,
-)
+from fewstep.bench.metrics.metric import GalleryPicture, Metric, Pixels, Skipped, Values, ValueSpec
 
 SIDE = 16  # px of a thumbnail
 BINS = 5  # of each of L, a, b

@@ -19,15 +19,7 @@ import numpy as np
 import scipy  # its parts are imported when they are first used
 from numpy.typing import NDArray
 
-from fewstep.bench.metrics.metric import (
-    GalleryPicture,
-    Mask,
-    Metric,
-    Pixels,
-    Skipped,
-    Values,
-    ValueSpec,
-)
+from fewstep.bench.metrics.metric import GalleryPicture, Mask, Metric, Pixels, Skipped, Values, ValueSpec
 
 Plane = NDArray[np.float32]  # (height, width) or (height, width, channels), in 8-bit levels
 

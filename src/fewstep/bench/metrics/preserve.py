@@ -13,15 +13,7 @@ import skimage  # its parts are imported when they are first used
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewstep.bench.metrics.metric import (
-    GalleryPicture,
-    Mask,
-    Metric,
-    Pixels,
-    Skipped,
-    Values,
-    ValueSpec,
-)
+from fewstep.bench.metrics.metric import GalleryPicture, Mask, Metric, Pixels, Skipped, Values, ValueSpec
 from fewstep.bench.metrics.registration import register
 
 Lab = NDArray[np.float64]

@@ -1,13 +1,6 @@
 """Is there a picture at all? Failures are figures here, not gaps: a system is not better for having drawn nothing."""
 
-from fewstep.bench.metrics.metric import (
-    GalleryPicture,
-    Metric,
-    Pixels,
-    Skipped,
-    Values,
-    ValueSpec,
-)
+from fewstep.bench.metrics.metric import GalleryPicture, Metric, Pixels, Skipped, Values, ValueSpec
 
 BLACK = 2  # of 255; at most this everywhere
 CONSTANT = 0.5  # 8-bit levels; constant if the standard deviation of every channel is below it

@@ -4,14 +4,7 @@ is the distance from the teacher on the same case and seed (distribution matchin
 import numpy as np
 import skimage  # its parts are imported when they are first used
 
-from fewstep.bench.metrics.metric import (
-    GalleryPicture,
-    Metric,
-    Pixels,
-    Skipped,
-    Values,
-    ValueSpec,
-)
+from fewstep.bench.metrics.metric import GalleryPicture, Metric, Pixels, Skipped, Values, ValueSpec
 
 
 def measure(shot: GalleryPicture) -> Values | Skipped:

@@ -1,12 +1,6 @@
 """Portraits of people who do not exist: head and shoulders, each with a face of its own."""
 
-from fewstep.bench.mini.canvas import (
-    Canvas,
-    Drawing,
-    Paint,
-    darker,
-    mix_colours,
-)
+from fewstep.bench.mini.canvas import Canvas, Drawing, Paint, darker, mix_colours
 
 SKIN = {"pale": "#f6d7c3", "light": "#edbd97", "tan": "#c98f62", "brown": "#8d5a3b", "dark": "#5c3a28"}
 HAIR = {"black": "#26211f", "brown": "#5b3a24", "blond": "#d9b25f", "red": "#a9471f", "grey": "#a7a7a5"}

@@ -1,13 +1,6 @@
 """Places: outdoors and indoors, with things that an edit can name."""
 
-from fewstep.bench.mini.canvas import (
-    SIDE,
-    Canvas,
-    Drawing,
-    Paint,
-    darker,
-    mix_colours,
-)
+from fewstep.bench.mini.canvas import SIDE, Canvas, Drawing, Paint, darker, mix_colours
 
 SKY = {
     "day": ("#5b9fe6", "#cfe7fb"),

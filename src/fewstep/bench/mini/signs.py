@@ -2,14 +2,7 @@
 
 from collections.abc import Sequence
 
-from fewstep.bench.mini.canvas import (
-    SIDE,
-    Canvas,
-    Drawing,
-    Paint,
-    darker,
-    mix_colours,
-)
+from fewstep.bench.mini.canvas import SIDE, Canvas, Drawing, Paint, darker, mix_colours
 from fewstep.bench.mini.scenes import SKY, clouds
 
 
