@@ -125,6 +125,8 @@ class _Launch:
         """
         model, run = self.recipe.model, self.recipe.run
         setup: StudentEvalSetup | None = self.extensions.examiner or (probe_eval if model == POCKET else None)
+        if run.examine_every_iterations == 0:  # nothing will be asked of it, and encoding its cases takes seconds
+            setup = None
         dtype, int8 = PRECISIONS[run.precision], run.base_weights == "int8"
 
         def loaded(to: torch.device, parts: Parts) -> Backbone:
