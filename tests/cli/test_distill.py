@@ -86,6 +86,7 @@ def test_text_encoder_and_transformer_are_never_in_memory_together(
         held.extend(map(weakref.ref, modules.values()))
         return backbone
 
+    monkeypatch.setattr("fewstep.run.encoding.load_backbone", noting)
     monkeypatch.setattr("fewstep.run.launch.load_backbone", noting)
     file = write_recipe(recipe | {"store": str(tmp_path / "store")}, tmp_path)
     first, second = tmp_path / "runs" / "first", tmp_path / "runs" / "second"

@@ -18,6 +18,7 @@ from fewstep.encode.batch import Batch
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import RecipeError, StoreError
+from fewstep.runtime.rank_slice import RankSlice
 from fewstep.runtime.task import Task
 from tests.data.plain_order import unchanging
 from tests.encode.made_cases import SIZE, composition_of, edit_cases, fill_store, t2i_cases
@@ -73,7 +74,7 @@ def test_a_batch_follows_from_its_number(world: World, i: int, seed: int) -> Non
 @given(st.integers(0, 500), st.sampled_from([1, 2, 4]))
 def test_any_number_of_ranks_shares_the_same_batch(world: World, i: int, ranks: int) -> None:
     whole = loader(world).batch(i)
-    parts = [loader(world, rank=rank, world=ranks).batch(i) for rank in range(ranks)]
+    parts = [loader(world, rank_slice=RankSlice(rank, ranks)).batch(i) for rank in range(ranks)]
     assert [n for part in parts for n in part.samples] == list(whole.samples) == list(range(4 * i, 4 * i + 4))
     assert [n for part in parts for n in part.case_ids] == list(whole.case_ids)
     assert torch.equal(torch.cat([part.cond.text_BLC for part in parts]), whole.cond.text_BLC), "also the padding"
@@ -141,4 +142,4 @@ def test_cases_that_are_not_encoded_are_counted_and_named(world: World) -> None:
 
 def test_ranks_that_cannot_share_a_batch_are_refused(world: World) -> None:
     with pytest.raises(RecipeError, match=r"run\.batch 4 leaves some of the 5 ranks without a sample"):
-        loader(world, world=5)
+        loader(world, rank_slice=RankSlice(0, 5))
