@@ -16,9 +16,6 @@ import tomllib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-from rich.table import Table
-
 from tests.cli.small_inputs import SmallInputs, small_inputs
 
 HERE = Path(__file__).parents[1] / "src"
@@ -32,11 +29,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="commands that hold these words")
     options = parser.parse_args()
     trees = [HERE, *([options.against.resolve()] if options.against else [])]
+    print("CPU seconds, least of the repeats (median): " + ", then ".join(str(tree) for tree in trees))
     with TemporaryDirectory() as scratch:
         inputs = small_inputs(Path(scratch))
-        commands = {shown: words for shown, words in _commands(inputs).items() if options.only in shown}
-        found = {shown: _measured(words, trees, options.repeats, inputs) for shown, words in commands.items()}
-    Console().print(_table(found, trees))
+        for shown, words in _commands(inputs).items():
+            if options.only in shown:
+                taken = _measured(words, trees, options.repeats, inputs)
+                cells = (f"{min(of_tree):8.2f} ({statistics.median(of_tree):.2f})" for of_tree in taken)
+                print(f"{shown:26}", *cells, flush=True)
 
 
 def _commands(inputs: SmallInputs) -> dict[str, list[str]]:
@@ -96,14 +96,6 @@ def _seconds(words: list[str], tree: Path, inputs: SmallInputs) -> float:
 def _processor_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _table(found: dict[str, list[list[float]]], trees: list[Path]) -> Table:
-    table = Table("command", *(f"{tree.parent.name} (median)" for tree in trees), title="CPU seconds, least of repeats")
-    for shown, by_tree in found.items():
-        cells = (f"{min(taken):.2f} ({statistics.median(taken):.2f})" for taken in by_tree)
-        table.add_row(shown, *cells)
-    return table
 
 
 if __name__ == "__main__":
