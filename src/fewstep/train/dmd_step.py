@@ -44,16 +44,18 @@ class DMDStep:
         """Iteration i, which improves student step k (the exit step). parts: the batch, cut as memory requires."""
         # 1. The student samples on the grid that is shipped, without gradient. One rollout serves the whole iteration:
         #    z_{k+1} = z_k + (t_{k+1} - t_k) v_theta(z_k, t_k, c), z_0 ~ N(0, 1)    [DMD2 sec. 4.5, backward simulation]
-        with self.timer.part("rollout"):
-            states = [self.student.roll_out(part, "rollout", i, k, keep=len(parts) == 1) for part in parts]
+        states = [self.roll_out(part, "rollout", i, k, keep=len(parts) == 1) for part in parts]
         # 2. The critic learns the student's distribution.     3. The student is matched to the teachers, at step k.
         return self.update_critic(states, k, "critic", i) | self.update_student(states, k, i)
 
     def warm_up(self, w: int, *parts: Batch) -> StepMetrics:
         """A critic-only iteration, before the first: the critic must know the student before it is used."""
-        with self.timer.part("rollout"):
-            states = [self.student.roll_out(part, "warm-up rollout", w, None) for part in parts]
+        states = [self.roll_out(part, "warm-up rollout", w, None) for part in parts]
         return self.update_critic(states, None, "warm-up critic", w)
+
+    def roll_out(self, part: Batch, name: str, i: int, k: int | None, keep: bool = False) -> RolloutState:
+        with self.timer.part("rollout"):  # each part's own: a plan takes the peak and the work of every one
+            return self.student.roll_out(part, name, i, k, keep)
 
     def update_critic(self, states: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
         """Several updates of psi for one of theta (DMD2 sec. 4.2, two time-scale updates), on one rollout (ours)."""

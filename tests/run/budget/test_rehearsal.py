@@ -147,7 +147,7 @@ def test_micro_batches_take_less_memory_for_the_same_work() -> None:
     )
     assert (whole.at_once, parted.at_once) == (8, 2)
     assert parted.peak.bytes < 0.5 * whole.peak.bytes
-    assert parted.flops == pytest.approx(whole.flops, rel=0.02)  # 1.6 % more were counted
+    assert parted.flops == pytest.approx(whole.flops, rel=0.01)
     assert parted.calls == {role: 4 * calls for role, calls in whole.calls.items()}
 
 
