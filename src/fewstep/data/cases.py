@@ -13,10 +13,17 @@ from typing import Any
 
 from rapidfuzz import fuzz, process
 
-from fewstep.data.key_roles import ALIASES, ALSO_WORDS, picture_role, picture_values, role_of, without_role
+from fewstep.data.key_roles import (
+    ALIASES,
+    ALSO_WORDS,
+    PictureRole,
+    picture_role,
+    picture_values,
+    role_of,
+    without_role,
+)
 from fewstep.data.picture_values import pictures_in
 from fewstep.data.pictures import verify_picture
-from fewstep.endpoint.messages import Role
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.task import TASKS, Task
@@ -189,7 +196,7 @@ def _prompt(record: Mapping[str, Any], where: str) -> Any:
     return values[0] if values else record.get(canonical)
 
 
-def _paths(record: Mapping[str, Any], role: Role, folder: Path, where: str) -> list[str]:
+def _paths(record: Mapping[str, Any], role: PictureRole, folder: Path, where: str) -> list[str]:
     return [_path_text(item, ALIASES[role][0], where) for item in picture_values(record, role, folder, where)]
 
 
