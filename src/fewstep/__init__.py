@@ -11,7 +11,11 @@ Each name below is imported when it is first used: `import fewstep` alone loads 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fewstep.runtime.openmp import settle_openmp
+
 __version__ = "0.1.0"
+
+settle_openmp()  # before any name below loads torch
 
 if TYPE_CHECKING:
     from fewstep.bench.side_by_side import compare_galleries, measure_gallery, rank_galleries

@@ -81,7 +81,8 @@ def test_a_signal_makes_it_save_and_name_how_to_go_on(file: str, tmp_path: Path,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_training_names_it_too(file: str, tmp_path: Path, number: int) -> None:
-    command = Command(tmp_path / "log", "distill", file, "--out", tmp_path / "runs" / "a")
+    long = ("--set", "run.iterations=100000")  # not over before a busy machine lets this test look
+    command = Command(tmp_path / "log", "distill", file, "--out", tmp_path / "runs" / "a", *long)
     command.until((tmp_path / "runs" / "a" / "recipe.yaml").is_file)
     command.kill(number)
     assert command.wait() == 128 + number

@@ -152,12 +152,12 @@ def test_edits_of_a_text_to_image_model(recipe: dict[str, Any], tmp_path: Path, 
 def test_bf16_on_a_cpu_that_does_not_know_it(
     command: str, recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "fast_bfloat16", lambda: False)
+    monkeypatch.setattr(device, "bf16_against_fp32", lambda: 3.7)
     recipe["run"] |= {"precision": "bf16"}
     refused(
         fewstep(command, write_recipe(recipe, tmp_path), "--out", tmp_path / "run"),
         "run.precision is bf16, which this CPU does not compute",
-        "Set run.precision: fp32",
+        "3.7 times as long as in fp32. Set run.precision: auto or fp32",
     )
     assert not (tmp_path / "run").exists()
 

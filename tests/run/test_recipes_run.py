@@ -25,7 +25,7 @@ from fewstep.run.recipe import (
     load_recipe,
     shipped_recipes,
 )
-from fewstep.runtime.device import fast_bfloat16
+from fewstep.runtime.cpu_bfloat16 import fast_bfloat16
 from tests.cli.command_line import fewstep
 
 # What makes any recipe a matter of seconds. Learning rates, ranks, steps, guidance, modes and precision stay.

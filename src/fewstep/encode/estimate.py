@@ -13,6 +13,7 @@ from fewstep.data.pictures import file_digest, upright_size
 from fewstep.runtime.task import Task
 
 TEXT_BYTES = 2  # the store keeps text in bf16
+LATENT_BYTES = {"bf16": 2, "fp32": 4, "auto": 4}  # by the run's precision; auto: at most
 SAME_SHAPE = 1.05  # ours: ratios of sides nearer than this are rounded to the same grid, or the next
 
 

@@ -15,6 +15,7 @@ from fewstep.encode.encode import encode_cases, needs_encoding
 from fewstep.encode.estimate import shape_mismatch
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import device_of
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS, free_unused
@@ -65,6 +66,7 @@ def encode_recipe(
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
+    recipe = settle_precision(recipe, Path(out), reporter)
     device, size = device_of(recipe.run, recipe.model), recipe.size
     store_folder = recipe.store_folder(Path(out))
     with reporter.waiting("reading cases"):

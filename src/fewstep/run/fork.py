@@ -143,6 +143,11 @@ def _record(folder: Path) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text())) if path.exists() else None
 
 
+def origin_folder(asked: str) -> Path:
+    """The run folder that `--fork` names."""
+    return _asked(asked)[0]
+
+
 def _asked(asked: str) -> tuple[Path, str]:
     folder, at, which = asked.rpartition("@")
     if not at or Path(asked).is_dir():

@@ -4,6 +4,7 @@ cases -> conditioning store -> loader -> roles -> trainer -> student folder.
 """
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +23,8 @@ from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.encoding import encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
-from fewstep.run.fork import begin_fork, fork_origin, refuse_interrupted_fork
+from fewstep.run.fork import begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
+from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
 from fewstep.run.student import export_from_run
@@ -61,8 +63,10 @@ def distill_recipe(
     """
     try:
         with process_group(recipe.run.device) as ranks:
+            begun: Path | None = out if fork is None or (out / "recipe.yaml").is_file() else origin_folder(fork)
             ranks.agree("recipe", recipe.resolved_yaml())
-            return _Launch(recipe, out, reporter if ranks.first else SILENT, extensions, ranks).distill(fork)
+            settled = ranks.from_first(partial(settle_precision, recipe, begun, reporter))
+            return _Launch(settled, out, reporter if ranks.first else SILENT, extensions, ranks).distill(fork)
     except RankLost as lost:
         held = Checkpoints(out / "checkpoints", keep=1).latest()
         where = f"The same command goes on from {held}" if held else "No checkpoint was whole yet: start it again"

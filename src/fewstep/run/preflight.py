@@ -10,6 +10,7 @@ from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.validation import validate_init_from, validate_teachers
 from fewstep.run.recipe import Recipe
+from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
 from fewstep.runtime.reporter import Reporter
 from fewstep.train.plan import RunPlan
@@ -39,11 +40,22 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter) -> torch.device:
     """
     run, model = recipe.run, recipe.model
     device = device_of(run, model)
+    _warn_of_slow_bfloat16(device, run, reporter)
     if run.compile:
         refuse_without_compiler(device)
     refuse_few_samples(run.batch, world, run.gradient_accumulation)
     _look_at_networks(recipe.student, recipe.teachers, model, reporter)
     return device
+
+
+def _warn_of_slow_bfloat16(device: torch.device, run: RunPlan, reporter: Reporter) -> None:
+    """Warns of a precision that was asked for by name and is the slower one here."""
+    if device.type == "cpu" and run.precision == "bf16" and not fast_bfloat16():
+        reporter.say(
+            f"run.precision is bf16, and this CPU takes {bf16_against_fp32():.2g} times as long for products in it as "
+            "in fp32. A run of its own is faster with run.precision: fp32, which auto chooses here",
+            "warning",
+        )
 
 
 def _look_at_networks(student: StudentPlan, teachers: TeachersSpec, model: str, reporter: Reporter) -> None:

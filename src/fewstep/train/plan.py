@@ -21,7 +21,10 @@ class RunPlan(Section):
         "memory is that of one part",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["bf16", "fp32"] = Field("bf16", description="of forwards; weights that learn stay fp32")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto",
+        description="of forwards; weights that learn stay fp32. auto: bf16 on a GPU, and on a CPU what is faster there",
+    )
     base_weights: Literal["precision", "int8"] = Field(
         "precision",
         description="how the frozen base is held. precision: in that of the run; int8: its blocks in a byte a weight, "

@@ -17,6 +17,7 @@ from fewstep.runtime.errors import (
     TrainingStopped,
 )
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.runtime.processors import BusyWatch
 from fewstep.runtime.reporter import SILENT
 from fewstep.train.checkpoint import (
     Checkpoints,
@@ -117,6 +118,7 @@ class Trainer:
         """Runs warm-up and iterations. Returns whether a hook ended the run early."""
         warmup, total = self.step.settings.critic.warmup_iterations, self.run.iterations
         done = self.position.iteration + self.position.warm_up
+        busy = BusyWatch(self.reporter.say) if self.device.type == "cpu" and self.ranks.world == 1 else None
         with GracefulStop() as graceful_stop, self.reporter.progress("distilling", total + warmup, done) as advance:
             for w in range(self.position.warm_up, warmup):
                 advance(details=summary(self._warm_up(w)))
@@ -126,6 +128,8 @@ class Trainer:
             for i in range(self.position.iteration, total):
                 line = self._iterate(i)
                 stop = self._respond_to_pulls(i, line)
+                if busy:
+                    busy.look()
                 advance(details=summary(line))
                 better, wanted = self._evaluate(i + 1), self._wants_to_stop(i, line)
                 ends = stop is not None or wanted or i + 1 == total

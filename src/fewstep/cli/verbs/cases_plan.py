@@ -11,6 +11,7 @@ from fewstep.data.composition import Composition
 from fewstep.data.sample_counts import SampleCounts, count_samples
 from fewstep.data.sources import build_composition
 from fewstep.encode.estimate import (
+    LATENT_BYTES,
     StoreSize,
     kind_of,
     shape_mismatch,
@@ -18,8 +19,6 @@ from fewstep.encode.estimate import (
 )
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.run.recipe import Recipe
-
-LATENT_BYTES = {"bf16": 2, "fp32": 4}
 
 
 def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:

@@ -19,6 +19,7 @@ from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
+from fewstep.run.precision import precision_for
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
@@ -115,7 +116,7 @@ def gpu_budget(
         RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
         ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
     """
-    size = size_of_model(recipe.model)
+    recipe, size = precision_for(recipe, on_gpu), size_of_model(recipe.model)
     guidance, _ = size.family.default_sampling(size.index)
     shapes = batch_shapes(recipe, place, guidance)
     ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))

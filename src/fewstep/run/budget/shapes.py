@@ -13,6 +13,7 @@ from fewstep.data.mixture import (
 )
 from fewstep.data.sources import build_composition
 from fewstep.encode.estimate import (
+    LATENT_BYTES,
     StoreSize,
     kind_of,
     store_size,
@@ -23,7 +24,6 @@ from fewstep.run.recipe import Recipe
 from fewstep.runtime.task import Task
 
 DEFAULT_TEXT = 256  # positions; ours: a long caption
-LATENT_BYTES = {"bf16": 2, "fp32": 4}
 
 
 @dataclass(frozen=True)
