@@ -93,16 +93,27 @@ def recorded(pipeline: Any) -> Iterator[list[Step]]:
 
 
 def stock_call(family: Family, backbone: Any, request: Request, seed: int = 0, **named: Any) -> tuple[list[Step], Any]:
-    """The pipeline's own call: its steps, and what it returns as images. Prompts that it takes only one by one are
-    asked one by one and put together."""
-    if not family.one_by_one or not request.shapes or len(request.prompts) == 1:
+    """The pipeline's own call: its steps, and what it returns as images. Prompts that it takes only one by one, or
+    answers rightly only so, are asked one by one and put together."""
+    apart = family.shifts_padded or (family.one_by_one and request.shapes)
+    if not apart or len(request.prompts) == 1:
         return _one_call(family, backbone, request.prompts, request, seed, named)
-    calls = [_one_call(family, backbone, [prompt], request, seed, named) for prompt in request.prompts]
+    calls = [
+        _one_call(family, backbone, [prompt], request, seed, _of_prompt(named, n, len(request.prompts)))
+        for n, prompt in enumerate(request.prompts)
+    ]
     steps = [
         Step(*map(torch.cat, zip(*(vars(step).values() for step in same), strict=True)))
         for same in zip(*(c[0] for c in calls), strict=True)
     ]
     return steps, [image for _, images in calls for image in images]
+
+
+def _of_prompt(named: dict[str, Any], n: int, prompts: int) -> dict[str, Any]:
+    """Prompt n's part of arguments that hold one value for each prompt."""
+    return {
+        key: [value[n]] if isinstance(value, list) and len(value) == prompts else value for key, value in named.items()
+    }
 
 
 def _one_call(
@@ -136,7 +147,8 @@ class Family:
     """words(size): arguments of the stock call that make it treat references as `encode` does, and draw unguided.
     guided(scale, negatives): those that guide it. pipeline(backbone, edits): the stock pipeline of a task. encoded:
     what the stock pipeline makes of a request's prompts, (L, C) each. given: a picture as the stock call takes it.
-    one_by_one: whether it takes a batch of edits one at a time. cache(on): arguments that turn its cache on or off,
+    one_by_one: whether it takes a batch of edits one at a time. shifts_padded: whether it answers otherwise for a text
+    that it pads, so that only the text alone shows what is right. cache(on): arguments that turn its cache on or off,
     where the family has a prefix. one_length: whether every text has the same length, so that nothing is padded.
     """
 
@@ -152,6 +164,7 @@ class Family:
     cache: Callable[[bool], dict[str, Any]] | None = None
     negative: str = "blurry, grey"
     one_length: bool = False
+    shifts_padded: bool = False
 
 
 def _text_of_21(backbone: Any, asked: Request) -> list[Tensor]:
@@ -190,6 +203,7 @@ FAMILIES = [
         _true_guidance,
         words=lambda size: {"output_resolution": reference_resolution(size)},
         cache=lambda on: {"use_kv_cache": on},
+        shifts_padded=True,
     ),
     Family(
         "qwen-image",

@@ -9,7 +9,18 @@ import torch
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.runtime.errors import LayoutError
-from tests.backbones.families import EDIT, EDIT_TWO, FAMILIES, SIZE, T2I, T2I_UNEQUAL, Request, noise_for, picture
+from tests.backbones.families import (
+    EDIT,
+    EDIT_TWO,
+    EDIT_UNEQUAL,
+    FAMILIES,
+    SIZE,
+    T2I,
+    T2I_UNEQUAL,
+    Request,
+    noise_for,
+    picture,
+)
 
 ASKED = pytest.mark.parametrize("asked", [T2I, T2I_UNEQUAL, EDIT, EDIT_TWO], ids=lambda r: r.name)
 
@@ -78,6 +89,19 @@ def test_what_stands_in_the_padding_does_not_matter(backbone: Backbone) -> None:
     loud = replace(cond, text_BLC=cond.text_BLC.masked_fill(~cond.mask_BL[..., None], 30.0))
     torch.testing.assert_close(velocity_of(backbone, loud), velocity_of(backbone, cond), rtol=0, atol=1e-5)
     torch.testing.assert_close(velocity_of(backbone, loud, cached=True), velocity_of(backbone, cond), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["whole", "cached"])
+@pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT_UNEQUAL], ids=lambda r: r.name)
+def test_a_text_beside_a_longer_one_is_answered_as_alone(backbone: Backbone, asked: Request, cached: bool) -> None:
+    """A student is sampled with its prompt alone, so it must be trained as if each prompt were alone."""
+    every = backbone.encode(asked.prompts, asked.references or None, asked.size)
+    together = velocity_of(backbone, stack(every), cached=cached)
+    z_BND = noise_for(backbone, stack(every))
+    for i, cond in enumerate(every):
+        prefix = backbone.prefix(backbone.transformer, cond) if cached else None
+        alone = backbone.velocity(backbone.transformer, z_BND[i : i + 1], torch.full((1,), 0.6), cond, prefix)
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-5)
 
 
 def test_conditioning_matters(backbone: Backbone) -> None:

@@ -66,7 +66,7 @@ def test_mixed_layouts_are_refused(other: Layout) -> None:
 
 
 def test_rows_keep_the_padding() -> None:
-    """The target's position follows the padded length, so a row must stay as it was in its batch."""
+    """Sums over padded keys are rounded otherwise, so a row must stay as it was in its batch."""
     batch = stack([made(6, EDIT, 1), made(9, EDIT, 2), made(7, EDIT, 3)])
     for index in ([2, 0], torch.tensor([2, 0])):
         some = batch.rows(index)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewstep.backbones.joint_sequence import build_joint_sequence, forward_joint
-from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.layout import Layout
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import QwenImage21KVCache
 from fewstep.flow.rng import NamedRNG
@@ -39,6 +39,10 @@ def mask_BL(request: pytest.FixtureRequest) -> Tensor | None:
     return torch.tensor([[True] * TEXTS, [True] * (TEXTS - 2) + [False] * 2]) if request.param else None
 
 
+def lengths(mask_BL: Tensor | None) -> list[int]:
+    return [TEXTS] * 2 if mask_BL is None else mask_BL.sum(1).tolist()
+
+
 def given(transformer: Any, layout: Layout) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """Target, references, text and times of two samples."""
     width, channels = transformer.config.context_in_dim, transformer.config.in_channels
@@ -54,7 +58,7 @@ def with_slots(x_BL: Tensor, layout: Layout, fill: float) -> Tensor:
         pieces.append(x_BL[:, start:end])
         if number < len(layout.references):
             rows, columns = layout.references[number]
-            pieces.append(x_BL.new_full((2, rows * columns // 4, *x_BL.shape[2:]), fill))
+            pieces.append(x_BL.new_full((len(x_BL), rows * columns // 4, *x_BL.shape[2:]), fill))
     return torch.cat(pieces, dim=1)
 
 
@@ -62,29 +66,35 @@ def stock(
     transformer: Any,
     layout: Layout,
     mask_BL: Tensor | None,
-    target: TokenGrid = TARGET,
-    cache: QwenImage21KVCache | None = None,
+    caches: list[QwenImage21KVCache] | None = None,
     mode: str | None = None,
 ) -> Tensor:
+    """The stock forward of each sample alone, with its own text and nothing else. caches: one for each sample."""
     z_BND, references, text_BLC, t_B = given(transformer, layout)
-    marks_BS = with_slots(torch.zeros(2, TEXTS, dtype=torch.bool), layout, True)
-    answer = transformer(
-        hidden_states=torch.cat([z_BND] if references is None else [references, z_BND], dim=1),
-        timestep=t_B,
-        encoder_hidden_states=with_slots(text_BLC, layout, 0.0),
-        encoder_hidden_states_mask=None if mask_BL is None else with_slots(mask_BL, layout, True),
-        img_shapes=[[(1, *grid) for grid in (*layout.references, target)]] * 2,
-        img_mask=torch.cat([marks_BS, marks_BS.new_ones(2, layout.target_tokens // 4)], dim=1),
-        kv_cache=cache,
-        kv_cache_mode=mode,
-        return_dict=False,
-    )[0]
-    return answer[:, -layout.target_tokens :]
+    answers = []
+    for b, length in enumerate(lengths(mask_BL)):
+        row, texts = slice(b, b + 1), text_BLC[b : b + 1, :length]
+        marks_BS = with_slots(torch.zeros(1, length, dtype=torch.bool), layout, True)
+        answers.append(
+            transformer(
+                hidden_states=torch.cat([z_BND[row]] if references is None else [references[row], z_BND[row]], dim=1),
+                timestep=t_B[row],
+                encoder_hidden_states=with_slots(texts, layout, 0.0),
+                img_shapes=[[(1, *grid) for grid in (*layout.references, TARGET)]],
+                img_mask=torch.cat([marks_BS, marks_BS.new_ones(1, layout.target_tokens // 4)], dim=1),
+                kv_cache=None if caches is None else caches[b],
+                kv_cache_mode=mode,
+                return_dict=False,
+            )[0][:, -layout.target_tokens :]
+        )
+    return torch.cat(answers)
 
 
 def joint(transformer: Any, layout: Layout, mask_BL: Tensor | None, cache: Any = None, mode: Any = None) -> Tensor:
     z_BND, references, text_BLC, t_B = given(transformer, layout)
-    return forward_joint(transformer, z_BND, references, text_BLC, mask_BL, t_B, layout, TARGET, cache, mode)
+    return forward_joint(
+        transformer, z_BND, references, text_BLC, mask_BL, lengths(mask_BL), t_B, layout, TARGET, cache, mode
+    )
 
 
 def same(ours: Tensor, theirs: Tensor) -> None:
@@ -92,17 +102,40 @@ def same(ours: Tensor, theirs: Tensor) -> None:
 
 
 def test_it_answers_as_the_stock_forward(transformer: Any, layout: Layout, mask_BL: Tensor | None) -> None:
+    refuse_slots_in_padding(layout, mask_BL)
     same(joint(transformer, layout, mask_BL), stock(transformer, layout, mask_BL))
 
 
 def test_prefix_and_target_apart(transformer: Any, layout: Layout, mask_BL: Tensor | None) -> None:
+    refuse_slots_in_padding(layout, mask_BL)
     blocks = len(transformer.transformer_blocks)
-    ours, theirs = QwenImage21KVCache(blocks), QwenImage21KVCache(blocks)
+    ours, theirs = QwenImage21KVCache(blocks), [QwenImage21KVCache(blocks) for _ in range(2)]
     for mode in ("extract", "cached"):
-        same(joint(transformer, layout, mask_BL, ours, mode), stock(transformer, layout, mask_BL, TARGET, theirs, mode))
-    for mine, its in zip(ours.layer_caches, theirs.layer_caches, strict=True):
-        same(mine.k, its.k)
-        same(mine.v, its.v)
+        same(joint(transformer, layout, mask_BL, ours, mode), stock(transformer, layout, mask_BL, theirs, mode))
+    for b, alone in enumerate(theirs):  # padding stands behind what each sample has alone
+        for mine, its in zip(ours.layer_caches, alone.layer_caches, strict=True):
+            held = its.k.shape[1]
+            same(mine.k[b : b + 1, :held], its.k)
+            same(mine.v[b : b + 1, :held], its.v)
+
+
+def refuse_slots_in_padding(layout: Layout, mask_BL: Tensor | None) -> None:
+    if mask_BL is not None and max(layout.slots, default=0) > min(lengths(mask_BL)):
+        pytest.skip("samples of one batch share their slots, which lie in the text of each")
+
+
+@pytest.mark.parametrize("mode", ["whole", "cached"])
+def test_each_target_stands_after_its_own_text(transformer: Any, mode: str) -> None:
+    """Wherever the padded text ends: a third, longer text beside the two changes neither's answer."""
+    z_BND, _, text_BLC, t_B = given(transformer, LAYOUTS["t2i"])
+    longer = torch.cat([text_BLC, text_BLC.new_full((2, 7, text_BLC.shape[2]), 9.0)], dim=1)
+    mask_BL = (torch.arange(longer.shape[1]) < TEXTS).expand(2, -1)
+    cache = QwenImage21KVCache(len(transformer.transformer_blocks)) if mode == "cached" else None
+    for part in ("extract", "cached") if cache else (None,):
+        padded = forward_joint(
+            transformer, z_BND, None, longer, mask_BL, [TEXTS] * 2, t_B, LAYOUTS["t2i"], TARGET, cache, part
+        )
+        same(padded, joint(transformer, LAYOUTS["t2i"], None))
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -131,12 +131,13 @@ def test_bfloat16(family: Family, tmp_path: Path, asked: Request) -> None:
     cond = asked.conditioning(loaded)
     assert cond.text_BLC.dtype == torch.bfloat16
     prefix = loaded.prefix(loaded.transformer, cond)
+    other_sums = family.shifts_padded and cond.padded  # asked alone, so bf16 rounds sums over fewer keys
     for step in steps:
         assert step.z_BND.dtype == torch.bfloat16
         cached = loaded.velocity(loaded.transformer, step.z_BND, step.t_B, cond, prefix)
         plain = loaded.velocity(loaded.transformer, step.z_BND, step.t_B, cond)
         assert cached.dtype == torch.bfloat16
-        torch.testing.assert_close(cached, step.v_BND, rtol=0, atol=1e-3)
+        torch.testing.assert_close(cached, step.v_BND, rtol=0, atol=1e-2 if other_sums else 1e-3)
         torch.testing.assert_close(plain, step.v_BND, rtol=0, atol=5e-2)
         full = loaded.velocity(loaded.transformer, step.z_BND.float(), step.t_B, cond)
         assert full.dtype == torch.float32, "the answer has z's dtype, whatever the weights have"

@@ -74,8 +74,7 @@ class Conditioning:
         )
 
     def rows(self, index: Sequence[int] | Tensor | slice) -> "Conditioning":
-        """Some samples of the batch, by index. The padding stays, because the target's rotary positions depend on the
-        padded length."""
+        """Some samples of the batch, by index. The padding stays, so that sums over keys are rounded as they were."""
         if isinstance(index, Tensor):
             index = index.tolist()
         numbers = range(len(self))[index] if isinstance(index, slice) else index

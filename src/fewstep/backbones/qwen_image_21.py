@@ -123,6 +123,7 @@ class QwenImage21(PipelineBackbone):
             references_BRD,
             cond.text_BLC.to(dtype),
             cond.mask_BL if cond.padded else None,
+            cond.lengths_B,
             (t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
             cond.layout,
             target,

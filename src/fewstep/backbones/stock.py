@@ -3,6 +3,8 @@
 All that fewstep uses of the two to run a model is imported from here.
 """
 
+from typing import Any
+
 from fewstep.runtime import torchvision_pair
 
 torchvision_pair.ensure()
@@ -16,6 +18,7 @@ from diffusers.models import (  # noqa: E402
     QwenImageTransformer2DModel,
 )
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # noqa: E402
+from diffusers.models.transformers import transformer_qwenimage21  # noqa: E402
 from diffusers.models.transformers.transformer_qwenimage21 import (  # noqa: E402
     QwenImage21KVCache,
     QwenImage21Rope,
@@ -53,6 +56,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
 # The attention functions of stock transformers, by name. The table is private, and there is no public way to add one.
+QWEN_IMAGE_21_MODULE: Any = transformer_qwenimage21
 ATTENTION_BACKENDS = _AttentionBackendRegistry._backends
 
 # Their progress bars would disturb ours.
@@ -61,6 +65,7 @@ transformers_logging.disable_progress_bar()
 
 __all__ = [
     "ATTENTION_BACKENDS",
+    "QWEN_IMAGE_21_MODULE",
     "AttentionBackendName",
     "AutoImageProcessor",
     "AutoModel",

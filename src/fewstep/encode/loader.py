@@ -118,7 +118,8 @@ class Loader:
     def _stacked(self, cases: Sequence[Case], negative: str | None) -> Conditioning:
         """This rank's samples, padded to the longest text on any rank.
 
-        The padding shifts the target's rotary positions. If it depended on the number of ranks, so would the results.
+        Sums over padded keys are rounded otherwise. If the padding depended on the number of ranks, so would the last
+        bits of the results.
         """
         keys = [self._keys[case, case.prompt if negative is None else negative] for case in cases]
         mine = keys[self.mine]

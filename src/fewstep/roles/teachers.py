@@ -247,7 +247,7 @@ class Teachers:
         if uncond is None:
             return self._forward(asked, "cond", z_BND, t_B, cond), None
         if self.batched_cfg and cond.layout == uncond.layout and cond.text_BLC.shape == uncond.text_BLC.shape:
-            # Only if both texts have the same length: padding the shorter one would shift the target's rotary position.
+            # Only if both texts have the same length: padding the shorter one would cost its mask and its keys.
             both = self._forward(asked, "both", z_BND.repeat(2, 1, 1), t_B.repeat(2), stack([cond, uncond]))
             v_cond_BND, v_uncond_BND = both.chunk(2)
             return v_cond_BND, v_uncond_BND

@@ -27,7 +27,7 @@ def resolve_device(name: str, precision: str = "fp32") -> torch.device:
     local = os.environ.get("LOCAL_RANK", "")
     if name == "cuda" and local.isdecimal():
         name = f"cuda:{local}"
-    return check_device(PRECISIONS[precision], name)
+    return check_device(torch.float32 if precision == "auto" else PRECISIONS[precision], name)
 
 
 def check_device(dtype: torch.dtype, device: torch.device | str) -> torch.device:

@@ -1,7 +1,7 @@
 """From prompts to pictures, with any model: a student on its own grid, a teacher with any steps and guidance.
 
-A picture depends on its prompt, references, seed, size and grid, and not on what else is in its batch. For that, only
-samples of one layout and one text length share a batch: padding would shift the target's rotary positions.
+A picture depends on its prompt, references, seed, size and grid, and not on what else is in its batch, to the last bit.
+For that, only samples of one layout and one text length share a batch: sums over padded keys are rounded otherwise.
 """
 
 from collections.abc import Iterator, Sequence
