@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewstep.cli.verbs.demo import STEPS, teacher_guidance
+from fewstep.run.pocket_exam import STEPS, teacher_guidance
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.exam import ExamSpec

@@ -1,4 +1,5 @@
-"""Every benchmark starts: it imports what it measures, and says how it is called."""
+"""Every benchmark starts, and the script that draws the README's picture: it imports what it needs, and says how it is
+called."""
 
 import json
 import os
@@ -9,21 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
-LIBRARIES = {"host_reads.py"}  # without a command of their own: tests import them
+BENCHMARKS = [*sorted(f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("*.py")), "scripts/hero.py"]
+LIBRARIES = {"benchmarks/host_reads.py"}  # without a command of their own: tests import them
 
 # As `PYTHONPATH=. python benchmarks/NAME.py --help`, all in one process, because each alone would import torch again.
 START_ALL = """
 import contextlib, io, json, runpy, sys
 from pathlib import Path
 
-folder, names, found = Path(sys.argv[1]), sys.argv[2:], {}
-sys.path[0] = str(folder)
+root, names, found = Path(sys.argv[1]), sys.argv[2:], {}
 for name in names:
+    sys.path[0] = str((root / name).parent)
     sys.argv, said = [name, "--help"], io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
-            runpy.run_path(str(folder / name), run_name="__main__")
+            runpy.run_path(str(root / name), run_name="__main__")
         ended = "ran to its end"
     except SystemExit as end:
         ended = f"exit {end.code}"
@@ -39,7 +40,7 @@ def answers() -> dict[str, tuple[str, str]]:
     """By benchmark: how it ended when asked for help, and what it printed."""
     places = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-c", START_ALL, str(ROOT / "benchmarks"), *BENCHMARKS],
+        [sys.executable, "-c", START_ALL, str(ROOT), *BENCHMARKS],
         capture_output=True,
         text=True,
         cwd=ROOT,

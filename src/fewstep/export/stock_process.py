@@ -130,15 +130,23 @@ def _run(command: Sequence[str], request: StockRequest, timeout_seconds: float) 
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout_seconds)
     except subprocess.TimeoutExpired as error:
         raise ExportError(f"stock diffusers did not finish with {what} in {timeout_seconds:.0f} s") from error
-    if done.returncode < 0:
-        ended, size = signal.Signals(-done.returncode).name, 4 if request.dtype == "float32" else 2
-        raise ExportError(
-            f"stock diffusers was ended by {ended} with {what}. The system does that where memory ends, and a "
-            f"weight takes {size} bytes here: verify on a larger machine"
-        )
+    refuse_killed(done.returncode, what, bytes_a_weight=4 if request.dtype == "float32" else 2)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise ExportError(f"stock diffusers cannot run {what}: {last[0]}. Export the student again")
+
+
+def refuse_killed(returncode: int, what: str, bytes_a_weight: int) -> None:
+    """
+    Raises:
+        ExportError: a signal ended the process that ran stock diffusers with `what`.
+    """
+    if returncode < 0:
+        ended = signal.Signals(-returncode).name
+        raise ExportError(
+            f"stock diffusers was ended by {ended} with {what}. The system does that where memory ends, and a "
+            f"weight takes {bytes_a_weight} bytes here: verify on a larger machine"
+        )
 
 
 def dtype_name(dtype: torch.dtype) -> str:

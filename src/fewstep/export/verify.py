@@ -25,6 +25,7 @@ from fewstep.backbones.folder import (
     weight_files,
 )
 from fewstep.export import comfyui
+from fewstep.export.card_code import run_card_code
 from fewstep.export.folder import pipeline_index
 from fewstep.export.lora import WEIGHT_FILE
 from fewstep.export.run_student import RunStudent
@@ -85,10 +86,13 @@ class Verification:
     checks: tuple[Check, ...]
     exact: bool = False
     single_file: Path | None = None  # compared with transformer/ too
+    card: str | None = None  # what the code on the folder's card made
 
     def words(self) -> str:
-        """One line for each call, and one for ComfyUI's single file."""
+        """One line for each call, one for the card's code, and one for ComfyUI's single file."""
         lines = [check.words() for check in self.checks]
+        if self.card is not None:
+            lines.append(self.card)
         if self.single_file is not None:
             lines.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
         return "\n".join(lines)
@@ -112,7 +116,8 @@ def verify(
 
     Raises:
         ExportError: stock diffusers does not open the folder, calls the network at other times than `sample_sigmas`, or
-            gets another result than our sampler; or ComfyUI's single file holds other weights than the folder.
+            gets another result than our sampler; ComfyUI's single file holds other weights than the folder; or the code
+            on the folder's card does not draw a picture.
     """
     folder = folder_of(folder)
     sigmas = sample_sigmas(folder)
@@ -139,7 +144,7 @@ def verify(
     exact = dtype == torch.float32 and stored == {"F32"}
     report = Verification(folder, tuple(sigmas), dtype_name(dtype), tuple(checks), exact, single)
     refuse_differences(report)
-    return report
+    return replace(report, card=run_card_code(folder, trained_size(folder), device, timeout_seconds))
 
 
 def verify_lora(
