@@ -43,10 +43,9 @@ def pair(module: str) -> dict[str, torch.Tensor]:
     return {f"transformer.{module}.lora_A.weight": A, f"transformer.{module}.lora_B.weight": B}
 
 
-def test_alpha_of_a_module_goes_before_all(tmp_path: Path) -> None:
+def test_alpha_of_a_module_is_that_of_its_tensor(tmp_path: Path) -> None:
     tensors = pair("x") | {"transformer.x.alpha": torch.tensor(2.0)}
-    metadata = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 16})}
-    assert read_lora(write_lora(tmp_path / "x.safetensors", tensors, metadata))["x"].alpha == 2
+    assert read_lora(write_lora(tmp_path / "x.safetensors", tensors))["x"].alpha == 2
 
 
 def test_alpha_of_diffusers_metadata(tmp_path: Path) -> None:
