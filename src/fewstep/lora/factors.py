@@ -39,6 +39,16 @@ class Factors:
     def scale(self) -> float:
         return self.alpha / self.rank
 
+    def at_scale_one(self) -> "Factors":
+        """The same update with alpha = rank, so that a program which reads no alpha applies it as strongly.
+
+        The scale is multiplied into B, in float32 or better. That is exact where it is a power of two.
+        """
+        if self.scale == 1.0:
+            return self
+        b = self.b if self.b.dtype == torch.float64 else self.b.float()
+        return Factors(self.a, b * self.scale, float(self.rank))
+
     def rows(self, first: int, last: int) -> "Factors":
         """The update of rows `first` to `last` of W alone, with the same scale.
 
