@@ -292,6 +292,19 @@ def test_a_workflow_has_the_students_size() -> None:
     assert (size["height"], size["width"]) == (768, 1344)
 
 
+@pytest.mark.parametrize("size", [(16, 32), (64, 64), (208, 208), (240, 240), (512, 768), (1024, 1024)])
+def test_an_edit_of_klein_is_valid_at_every_size(size: tuple[int, int]) -> None:
+    """The node that scales by area takes 0.01 megapixels and more, in hundredths: 64 px square were 0.0."""
+    made = graph(ComfyUIBase("Flux2KleinPipeline"), "edit", "1, 0", size, lora="x.safetensors")
+    (scaled,) = (node for node in made.values() if node["class_type"].startswith("ImageScale"))
+    given, area = scaled["inputs"], size[0] * size[1]
+    if scaled["class_type"] == "ImageScale":
+        assert (given["height"], given["width"]) == size
+    else:
+        assert given["megapixels"] >= 0.01
+        assert given["megapixels"] * 2**20 == pytest.approx(area, rel=0.11)
+
+
 def test_the_card_names_to_comfyui_users_what_must_stay(exported: Path) -> None:
     card = (exported / "README.md").read_text()
     for phrase in ("In ComfyUI", "ManualSigmas", "1, 0.9, 0.75, 0.5, 0", "Tiny-lora.safetensors", "load_lora_weights"):
