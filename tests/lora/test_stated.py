@@ -1,11 +1,14 @@
 """The strength that a file states beside its tensors: every spelling in use, and contradictions."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fewstep.lora.file import read_lora
@@ -120,7 +123,7 @@ ALPHA_2 = MODULES | {"transformer.x.alpha": torch.tensor(2.0), "transformer.y.z.
         (told(alpha_pattern=[1]), MODULES, "no table of patterns"),
         ({"lora_adapter_metadata": "[1]"}, MODULES, "no JSON object"),
         ({"lora_adapter_metadata": "[" * 50_000}, MODULES, "no JSON"),
-        ({}, ALPHA_2 | {"transformer.x.alpha": torch.ones(3)}, "not one number"),
+        ({}, ALPHA_2 | {"transformer.x.alpha": torch.ones(3)}, "not one real number"),
         ({}, ALPHA_2 | {"diffusion_model.x.alpha": torch.tensor(4.0)}, "two alphas of x"),
     ],
 )  # fmt: skip
@@ -129,6 +132,39 @@ def test_contradictions_are_refused_by_name(
 ) -> None:
     with pytest.raises(AdapterError, match=words):
         strengths(tmp_path, header, tensors)
+
+
+ODD = st.one_of(
+    st.sampled_from(
+        [None, True, False, 0, 4, 16, -1, 10**400, 1e308, "4", "16", "nan", "inf", "1e999", "9" * 5000, "[" * 3000]
+    ),
+    st.sampled_from(
+        ["", "true", "None", "Dynamic", "{}", "[]", '{"(": 4}', '{"x": "a"}', "pissa", "LORA", "\x00", "é"]
+    ),
+    st.sampled_from([[], [1], {}, {"x": 4}, {"(": 1}, {"x": []}, {"x": None}]),
+)
+NAMES = st.sampled_from(
+    [
+        *("r", "lora_rank", "lora_dim", "rank", "alpha", "lora_alpha", "transformer.lora_alpha", "network_alpha"),
+        *("ss_network_alpha", "ss_network_dim", "ss_network_args", "rank_pattern", "alpha_pattern", "use_rslora"),
+        *("init_lora_weights", "use_dora", "peft_type", "lora_adapter_metadata"),
+    ]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(NAMES, ODD, max_size=3), st.dictionaries(NAMES, ODD, max_size=3))
+def test_whatever_is_stated_is_read_or_refused_in_one_short_line(
+    tmp_path: Path, header: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    texts, refusal = {k: v if isinstance(v, str) else json.dumps(v) for k, v in header.items()}, ""
+    try:
+        scales = strengths(tmp_path, texts, beside=beside)
+        assert all(math.isfinite(scale) and scale > 0 for scale in scales.values())
+    except AdapterError as error:
+        refusal = str(error)
+    assert len(refusal) < 1000
+    assert "\n" not in refusal
 
 
 def test_a_configuration_beside_the_file_agrees_with_its_header(tmp_path: Path) -> None:

@@ -98,8 +98,9 @@ def _sorted(file: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[P
 
 
 def _alpha(file: Path, name: str, value: Tensor) -> float:
-    if value.numel() != 1:
-        raise AdapterError(f"{file}: {name} is of shape {tuple(value.shape)}, not one number; export it again")
+    if value.numel() != 1 or value.is_complex():
+        shape, stored = tuple(value.shape), str(value.dtype).removeprefix("torch.")
+        raise AdapterError(f"{file}: {name} is of shape {shape} in {stored}, not one real number; export it again")
     return float(value)
 
 

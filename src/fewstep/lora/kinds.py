@@ -85,7 +85,9 @@ def refuse_other_kinds(file: Path, stated: StatedStrength) -> None:
     """
     kind = stated.of("peft_type")
     if kind is not None and str(kind).upper() != "LORA":
-        raise AdapterError(f"{file} is an adapter of type {kind} ({_place(stated, 'peft_type')}), no LoRA; {CONVERT}")
+        raise AdapterError(
+            f"{file} is an adapter of type {str(kind)[:40]} ({_place(stated, 'peft_type')}), no LoRA; {CONVERT}"
+        )
     for name, words in _OTHER_FUNCTION.items():
         if stated.of(name):
             raise AdapterError(
