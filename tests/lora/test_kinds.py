@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fewstep.backbones.stock import QwenImage21Pipeline
 from fewstep.lora.factors import merged
 from fewstep.lora.file import read_lora
 from fewstep.lora.keys import to_diffusers_names
@@ -18,7 +19,7 @@ from tests.train.tiny_model import normal
 
 torchvision_pair.ensure()
 
-from peft import LoraConfig, get_peft_model  # noqa: E402 - needs what was made sure of
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict  # noqa: E402 - needs what was made sure of
 
 A, B = normal(4, 6, name="a"), normal(5, 4, name="b")
 PAIR = {"transformer.x.lora_A.weight": A, "transformer.x.lora_B.weight": B}
@@ -65,6 +66,26 @@ def test_other_ways_to_begin_leave_the_base_as_it_is(tmp_path: Path, begun: Any)
     for name, update in to_diffusers_names(read_lora(folder), SHAPES, "x").items():
         weight = BASE.get_submodule(name).weight
         torch.testing.assert_close(merged(weight, update, name), whole.get_submodule(name).weight, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("saved_by", ["peft", "diffusers"])
+@pytest.mark.parametrize("rslora", [False, True])
+def test_the_strength_of_each_module_is_pefts_own(tmp_path: Path, rslora: bool, saved_by: str) -> None:
+    """With patterns and rsLoRA, in the files that the two libraries write with their whole configuration."""
+    patterns = {"rank_pattern": {"^1": 3}, "alpha_pattern": {"1": 7}}
+    model, folder = trained(tmp_path, True, use_rslora=rslora, **patterns)
+    if saved_by == "diffusers":
+        state = get_peft_model_state_dict(model)
+        QwenImage21Pipeline.save_lora_weights(
+            tmp_path / "stock",
+            transformer_lora_layers={key.removeprefix("base_model.model."): value for key, value in state.items()},
+            transformer_lora_adapter_metadata=model.peft_config["default"].to_dict(),
+        )
+        folder = tmp_path / "stock"
+    found = {module: update.scale for module, update in read_lora(folder).items()}
+    wanted = {module: model.base_model.model[int(module)].scaling["default"] for module in SHAPES}
+    assert found == pytest.approx(wanted)
+    assert len(set(wanted.values())) == 2
 
 
 @pytest.mark.parametrize(
