@@ -60,10 +60,13 @@ def nodes() -> Iterator[dict[str, Any]]:
                 yield from part["nodes"]
 
 
+@pytest.mark.parametrize("size", [(1024, 768), (64, 64)], ids=str)
 @pytest.mark.parametrize("weights", [{"lora": "x.safetensors"}, {"unet": "x.safetensors"}], ids=["lora", "unet"])
 @pytest.mark.parametrize(("pipeline", "task", "zero"), CASES)
-def test_nodes_inputs_and_links_are_comfyuis(pipeline: str, task: Any, zero: bool, weights: dict[str, str]) -> None:
-    made = graph(ComfyUIBase(pipeline, zero), task, "1, 0.9, 0", (1024, 768), **weights)
+def test_nodes_inputs_and_links_are_comfyuis(
+    pipeline: str, task: Any, zero: bool, weights: dict[str, str], size: tuple[int, int]
+) -> None:
+    made = graph(ComfyUIBase(pipeline, zero), task, "1, 0.9, 0", size, **weights)
     outputs, inputs = published()
     for node in made.values():
         kind, known = node["class_type"], page(node["class_type"])

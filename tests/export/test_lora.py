@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fewstep.backbones.families import model_shapes
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.export.card import StudentInfo
 from fewstep.export.comfyui import manual_sigmas
@@ -25,6 +26,8 @@ from fewstep.export.lora import (
     Lora,
     LoraFiles,
     write_comfyui_lora,
+    write_lora,
+    write_plain_lora,
 )
 from fewstep.export.run_student import RunStudent
 from fewstep.export.verify import verify, verify_lora
@@ -96,6 +99,65 @@ def test_comfyui_gets_the_merged_weights_key_for_key(
 
 def weights_of_fused(weights: Mapping[str, Tensor]) -> list[str]:
     return [name for name in weights if name.endswith("gate_layer.weight")]
+
+
+@pytest.mark.parametrize("name", ["diffusers", "comfyui", "plain"])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 8), st.sampled_from([0.5, 1.0, 4.0, 6.0, 100.0]))
+def test_every_reader_gets_the_right_strength(name: str, tmp_path: Path, rank: int, alpha: float) -> None:
+    """One that reads alpha where the program has it, and one that reads none and takes the rank."""
+    shapes = {"b.img_mlp.gate_layer": (5, 6), "b.img_mlp.proj": (7, 6)}
+    lora = Lora({m: random_factors(rows, rank, alpha, rows) for m, (rows, _) in shapes.items()})
+    file = tmp_path / "x.safetensors"
+    {
+        "diffusers": lambda: write_lora(lora, tmp_path).rename(file),
+        "comfyui": lambda: write_comfyui_lora(lora, file, shapes),
+        "plain": lambda: write_plain_lora(lora, file),
+    }[name]()
+    whole = load_file(file)
+    save_file({k: v for k, v in whole.items() if not k.endswith(".alpha")}, tmp_path / "bare.safetensors")
+    for written in (file, tmp_path / "bare.safetensors"):
+        found = to_diffusers_names(read_lora(written), shapes, "x")
+        for module, update in lora.updates.items():
+            torch.testing.assert_close(found[module].delta(), update.delta(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["diffusers", "plain"])
+def test_stock_diffusers_loads_it_at_the_right_strength(
+    name: str, base: Path, adapter: Mapping[str, Tensor], weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """With what the file states, and without: as if a tool had dropped the metadata and the alphas."""
+    lora, shapes = Lora.of(adapter, ALPHA), model_shapes(base).linear_shapes
+    to_diffusers_names(lora.updates, shapes, "x")
+    file = write_lora(lora, tmp_path) if name == "diffusers" else write_plain_lora(lora, tmp_path / "x.safetensors")
+    bare = {key: value for key, value in load_file(file).items() if not key.endswith(".alpha")}
+    for source in (str(file), {f"transformer.{key.removeprefix('transformer.')}": v for key, v in bare.items()}):
+        pipe = QwenImage21.load(base, torch.float32).pipeline
+        pipe.load_lora_weights(source)
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
+        found = pipe.transformer.state_dict()
+        for module, update in lora.updates.items():
+            key = f"{module}.weight"
+            torch.testing.assert_close(found[key] - weights[key], update.delta(), atol=1e-6, rtol=0)
+
+
+def test_the_plain_file_has_bare_keys_and_every_module(
+    base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
+) -> None:
+    files = LoraFiles.from_options("plain", None)
+    to = export_lora(
+        base, StudentWeights(adapter, "adapter", ALPHA), GRID, tmp_path / "x", RECIPE, about, ExportOptions(files=files)
+    )
+    modules = Lora.of(adapter, ALPHA).updates
+    stored = load_file(to / "plain" / "Tiny student-lora.safetensors")
+    assert set(stored) == {f"{m}.{part}" for m in modules for part in ("alpha", "lora_A.weight", "lora_B.weight")}
+    assert not (to / "pytorch_lora_weights.safetensors").exists()
+    graph = json.loads((to / "comfyui" / "workflow-t2i.json").read_text())
+    assert any(node["inputs"].get("lora_name") == "Tiny student-lora.safetensors" for node in graph.values())
+    card = (to / "README.md").read_text()
+    for phrase in ("`plain/Tiny student-lora.safetensors`", f"{len(modules)} tensors", "sigmas=[1.0, 0.9, 0.75, 0.5]"):
+        assert phrase in card
 
 
 def test_alpha_is_written_for_every_module(exported: Path) -> None:
@@ -230,6 +292,19 @@ def test_a_workflow_has_the_students_size() -> None:
     assert (size["height"], size["width"]) == (768, 1344)
 
 
+@pytest.mark.parametrize("size", [(16, 32), (64, 64), (208, 208), (240, 240), (512, 768), (1024, 1024)])
+def test_an_edit_of_klein_is_valid_at_every_size(size: tuple[int, int]) -> None:
+    """The node that scales by area takes 0.01 megapixels and more, in hundredths: 64 px square were 0.0."""
+    made = graph(ComfyUIBase("Flux2KleinPipeline"), "edit", "1, 0", size, lora="x.safetensors")
+    (scaled,) = (node for node in made.values() if node["class_type"].startswith("ImageScale"))
+    given, area = scaled["inputs"], size[0] * size[1]
+    if scaled["class_type"] == "ImageScale":
+        assert (given["height"], given["width"]) == size
+    else:
+        assert given["megapixels"] >= 0.01
+        assert given["megapixels"] * 2**20 == pytest.approx(area, rel=0.11)
+
+
 def test_the_card_names_to_comfyui_users_what_must_stay(exported: Path) -> None:
     card = (exported / "README.md").read_text()
     for phrase in ("In ComfyUI", "ManualSigmas", "1, 0.9, 0.75, 0.5, 0", "Tiny-lora.safetensors", "load_lora_weights"):
@@ -255,22 +330,22 @@ def test_a_lora_for_comfyui_alone(
     assert {value.dtype for key, value in stored.items() if ".lora_" in key} == {torch.bfloat16}
 
 
-def test_a_comfyui_lora_of_another_strength_is_found(
+def test_a_plain_lora_of_another_strength_is_found(
     base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
 ) -> None:
-    files = LoraFiles.from_options("comfyui", None)
+    files = LoraFiles.from_options("plain", None)
     to = export_lora(
         base, StudentWeights(adapter, "adapter", ALPHA), GRID, tmp_path / "x", RECIPE, about, ExportOptions(files=files)
     )
-    (file,) = (to / "comfyui").glob("*.safetensors")
+    (file,) = (to / "plain").glob("*.safetensors")
     tensors = load_file(file)
     save_file({k: 1.5 * v if k.endswith(".alpha") else v for k, v in tensors.items()}, file, metadata={"format": "pt"})
-    with pytest.raises(ExportError, match=rf"differ.*{file.name}"):
+    with pytest.raises(ExportError, match=rf"differ.*plain/{file.name}"):
         verify_lora(to, str(base), RunStudent({}, Lora.of(adapter, ALPHA)), GRID, size=(64, 64))
 
 
 def test_refusals(base: Path, about: StudentInfo, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="diffusers, comfyui, both"):
+    with pytest.raises(AdapterError, match="diffusers, comfyui, both, plain"):
         LoraFiles.from_options("a1111", None)
     assert LoraFiles.from_options(None, None) is None
     state = QwenImage21.tiny(seed=5).transformer.state_dict()

@@ -1,6 +1,7 @@
 """What a user copies opens a student as it ships: the README's snippet, and the one on the student's own card."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import torch
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.export.card import StudentInfo
+from fewstep.export.card_code import run_card_code
 from fewstep.export.folder import StudentWeights, export_student
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.errors import ExportError
 from tests.export.adapters import random_adapter
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -48,3 +51,18 @@ def test_a_students_card_opens_it(student: Path) -> None:
     snippet = python_of((student / "README.md").read_text())
     here = snippet.replace("PATH_OF_THIS_FOLDER", str(student)).replace('.to("cuda")', "")
     assert run(here).size == (64, 64)
+
+
+def test_a_card_whose_code_does_not_run_is_no_verified_export(student: Path, tmp_path: Path) -> None:
+    """As it is, it passes. Without its dtype it is what every card said once: text in bf16 beside weights in fp32."""
+    assert "a picture of 64 x 64 px" in run_card_code(student, (64, 64), "cpu", 300)
+    with pytest.raises(ExportError, match=r"draws 64 x 64 px, not 96 x 64"):
+        run_card_code(student, (96, 64), "cpu", 300)
+    broken = shutil.copytree(student, tmp_path / "broken")
+    card = (student / "README.md").read_text()
+    (broken / "README.md").write_text(card.replace(", dtype=torch.bfloat16", ""))
+    with pytest.raises(ExportError, match=r"the code on the card of .* fails here: RuntimeError"):
+        run_card_code(broken, (64, 64), "cpu", 300)
+    (broken / "README.md").write_text("# no code")
+    with pytest.raises(ExportError, match="has no README.md with code"):
+        run_card_code(broken, (64, 64), "cpu", 300)

@@ -43,10 +43,9 @@ def pair(module: str) -> dict[str, torch.Tensor]:
     return {f"transformer.{module}.lora_A.weight": A, f"transformer.{module}.lora_B.weight": B}
 
 
-def test_alpha_of_a_module_goes_before_all(tmp_path: Path) -> None:
+def test_alpha_of_a_module_is_that_of_its_tensor(tmp_path: Path) -> None:
     tensors = pair("x") | {"transformer.x.alpha": torch.tensor(2.0)}
-    metadata = {"lora_adapter_metadata": json.dumps({"transformer.lora_alpha": 16})}
-    assert read_lora(write_lora(tmp_path / "x.safetensors", tensors, metadata))["x"].alpha == 2
+    assert read_lora(write_lora(tmp_path / "x.safetensors", tensors))["x"].alpha == 2
 
 
 def test_alpha_of_diffusers_metadata(tmp_path: Path) -> None:
@@ -94,9 +93,10 @@ def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
         (pair("x") | {"transformer.x.weight": A}, "not a LoRA"),
         ({"transformer.x.lora_A.weight": A, "transformer.x.lora_B.weight": B[:, :2]}, "do not multiply"),
         ({"transformer.x.lora_A.weight": A, "transformer.x.lora_B.weight": B * torch.inf}, "not finite"),
+        ({"transformer.x.lora_A.weight": A[:0], "transformer.x.lora_B.weight": B[:, :0]}, "rank 0"),
         ({"transformer.x.alpha": torch.tensor(1.0)}, "no LoRA factors"),
     ],
-    ids=["half", "dora", "whole weights", "ranks", "infinite", "empty"],
+    ids=["half", "dora", "whole weights", "ranks", "infinite", "rank 0", "empty"],
 )
 def test_what_is_no_lora_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], words: str) -> None:
     with pytest.raises(AdapterError, match=words):

@@ -206,7 +206,10 @@ def export(
     ] = None,
     lora: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Whose keys the LoRA has: `diffusers` (if not given), `comfyui` (with workflows) or `both`."),
+        typer.Option(
+            help="Whose keys the LoRA has: `diffusers` (if not given), `comfyui` (with workflows), `both`, or `plain` "
+            "(DiffSynth-Studio and ComfyUI, with workflows)."
+        ),
     ] = None,
     svd_rank: Annotated[
         Optional[int],  # noqa: UP045

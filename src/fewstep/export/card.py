@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewstep import __version__
 from fewstep.export import comfyui
-from fewstep.export.lora import Lora, LoraFiles
+from fewstep.export.lora import PLAIN_FOLDER, Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.task import Task
 
@@ -136,8 +136,16 @@ class ExportInfo:
         return comfyui.manual_sigmas(self.grid.sigmas)
 
     @property
-    def comfyui_lora(self) -> bool:
-        return self.lora is not None and "comfyui" in self.files.programs
+    def comfyui_lora(self) -> str | None:
+        """The folder of the LoRA file that ComfyUI opens; None if there is none."""
+        if self.lora is None or not self.files.for_comfyui:
+            return None
+        return comfyui.FOLDER if "comfyui" in self.files.programs else PLAIN_FOLDER
+
+    @property
+    def plain_lora(self) -> str | None:
+        """The folder of the LoRA file that DiffSynth-Studio opens; None if there is none."""
+        return PLAIN_FOLDER if self.lora is not None and "plain" in self.files.programs else None
 
     @property
     def ranks(self) -> str:
@@ -185,7 +193,7 @@ def _written(template: str, facts: ExportInfo, about: StudentInfo) -> str:
         "head": head,
         "base": base,
         "version": __version__,
-        "comfyui_lora": comfyui.LORA_FILE.format(name=about.name),
+        "lora_file": comfyui.LORA_FILE.format(name=about.name),
         "comfyui_model": comfyui.MODEL_FILE.format(name=about.name),
     }
     return environment.get_template(template).render(f=facts, u=facts.usage, a=about, **words)

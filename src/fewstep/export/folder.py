@@ -31,10 +31,12 @@ from fewstep.export import card, comfyui
 from fewstep.export.graphs import ComfyUIBase
 from fewstep.export.grids import GridSettings, grid_settings
 from fewstep.export.lora import (
+    PLAIN_FOLDER,
     Lora,
     LoraFiles,
     write_comfyui_lora,
     write_lora,
+    write_plain_lora,
 )
 from fewstep.export.single_file import write_single_file
 from fewstep.export.weights import write_full, write_merged
@@ -45,7 +47,7 @@ from fewstep.runtime.errors import ExportError, ModelError
 
 StudentKind = Literal["adapter", "full"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", comfyui.FOLDER}
+_NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", PLAIN_FOLDER, comfyui.FOLDER}
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraF
 
 
 def _adapter(weights: StudentWeights, files: LoraFiles, base: Path) -> Lora:
-    if "comfyui" in files.programs:
+    if files.for_comfyui:
         comfyui.refuse_unknown(model_shapes(base).linear_shapes, family_of(base).family)
     if weights.alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
@@ -233,15 +235,18 @@ def _adapter(weights: StudentWeights, files: LoraFiles, base: Path) -> Lora:
 def _write_adapter(
     lora: Lora, source: _Source, files: LoraFiles, folder: Path, place: str, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Writes the LoRA for each program: that of diffusers into `place`, that of ComfyUI into a folder with its noise
-    levels and graphs."""
+    """Writes the LoRA for each program: that of diffusers into `place`, the others into folders of their own; and
+    ComfyUI's noise levels and graphs."""
     shapes = model_shapes(source.folder).linear_shapes
     to_diffusers_names(lora.updates, shapes, "the adapter")  # refuses what the base does not have
     if "diffusers" in files.programs:
         write_lora(lora, folder / place, dtype)
+    file = comfyui.LORA_FILE.format(name=source.about.name)
     if "comfyui" in files.programs:
-        file = comfyui.LORA_FILE.format(name=source.about.name)
         write_comfyui_lora(lora, folder / comfyui.FOLDER / file, shapes, dtype)
+    if "plain" in files.programs:
+        write_plain_lora(lora, folder / PLAIN_FOLDER / file, dtype)
+    if files.for_comfyui:
         _write_workflows(source, folder, lora=file)
 
 

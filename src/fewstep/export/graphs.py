@@ -15,6 +15,7 @@ Graph = dict[str, dict[str, Any]]
 Size = tuple[int, int]  # height, width
 PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
 VAE = ["vae", 0]
+SMALLEST_MEGAPIXELS = 0.05  # ours: below it, rounding to the node's hundredths changes the area by more than a tenth
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,23 @@ def _edit_20b(zero_cond_t: bool) -> Graph:
 
 def _edit_klein(size: Size) -> Graph:
     """The model crops references to a grid of 16 px. Here they are scaled to that grid, so nothing is cut off."""
-    area = {"upscale_method": "lanczos", "megapixels": round(size[0] * size[1] / 2**20, 2), "resolution_steps": 16}
     return {
-        "scaled": node("ImageScaleToTotalPixels", image=["picture", 0], **area),
+        "scaled": node(**_scaled_klein(size), image=["picture", 0], upscale_method="lanczos"),
         "reference": node("VAEEncode", pixels=["scaled", 0], vae=VAE),
         "instruction": _words(INSTRUCTION),
         "prompt": node("ReferenceLatent", conditioning=["instruction", 0], latent=["reference", 0]),
         "shape": node("GetImageSize", image=["scaled", 0]),
         "latent": node("EmptyFlux2LatentImage", width=["shape", 0], height=["shape", 1], batch_size=1),
     }
+
+
+def _scaled_klein(size: Size) -> dict[str, Any]:
+    """The node that scales to the student's area, and what it takes. It knows hundredths of 2^20 px; a student too
+    small for those gets the node that takes a size, and loses the picture's own ratio."""
+    megapixels = round(size[0] * size[1] / 2**20, 2)
+    if megapixels < SMALLEST_MEGAPIXELS:
+        return {"kind": "ImageScale", "width": size[1], "height": size[0], "crop": "center"}
+    return {"kind": "ImageScaleToTotalPixels", "megapixels": megapixels, "resolution_steps": 16}
 
 
 def _words(prompt: str) -> dict[str, Any]:

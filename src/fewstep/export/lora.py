@@ -1,6 +1,7 @@
 """Writes a student's low-rank update as LoRA files, from the names that peft gives it in training.
 
-alpha is always written. A file without it is loaded with alpha = rank, which would scale the update wrongly.
+The scale alpha / rank is multiplied into B, and alpha = rank is written. Programs look for alpha in different places,
+and those that find none take the rank: so all of them apply the update as strongly as it was trained.
 """
 
 import json
@@ -30,7 +31,9 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
     "diffusers": ("diffusers",),
     "comfyui": ("comfyui",),
     "both": ("diffusers", "comfyui"),
+    "plain": ("plain",),
 }
+PLAIN_FOLDER = "plain"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class LoraFiles:
 
     @classmethod
     def from_options(cls, programs: str | None, svd_rank: int | None) -> "LoraFiles | None":
-        """From the options of the command line (diffusers, comfyui or both); None if neither was given.
+        """From the options of the command line (diffusers, comfyui, both or plain); None if neither was given.
 
         Raises:
             AdapterError: another program.
@@ -52,6 +55,11 @@ class LoraFiles:
         if programs is not None and programs not in PROGRAMS:
             raise AdapterError(f"a LoRA is written for {', '.join(PROGRAMS)}, not for '{programs}'")
         return cls(PROGRAMS[programs or "diffusers"], svd_rank)
+
+    @property
+    def for_comfyui(self) -> bool:
+        """Whether ComfyUI opens one of the files."""
+        return "comfyui" in self.programs or "plain" in self.programs
 
 
 @dataclass(frozen=True)
@@ -103,19 +111,37 @@ class Lora:
 def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
     """Writes the file that pipe.load_lora_weights(folder) opens: factors in `dtype`, keys
     transformer.<module>.lora_A.weight, and rank and alpha in the metadata, where diffusers reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(lora), sort_keys=True)}
-    save_file(_sides(lora.updates, "diffusers", dtype), folder / WEIGHT_FILE, metadata=metadata)
-    return folder / WEIGHT_FILE
+    updates = _at_scale_one(lora.updates)
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(updates), sort_keys=True)}
+    return _saved(_sides(updates, "diffusers", dtype), folder / WEIGHT_FILE, metadata)
 
 
-def write_comfyui_lora(lora: Lora, file: Path, shapes: Shapes, dtype: torch.dtype = torch.float32) -> None:
+def write_comfyui_lora(lora: Lora, file: Path, shapes: Shapes, dtype: torch.dtype = torch.float32) -> Path:
     """Writes the file that ComfyUI's LoRA loaders open: keys diffusion_model.<module>.lora_A.weight with an alpha for
     each module, and fused layers in block form. shapes: the base's linear layers."""
-    updates = to_comfyui_names(lora.updates, shapes)
-    alphas = {lora_key(m, "alpha", "comfyui"): torch.tensor(float(update.alpha)) for m, update in updates.items()}
+    updates = to_comfyui_names(_at_scale_one(lora.updates), shapes)
+    return _saved(_sides(updates, "comfyui", dtype) | _alphas(updates, "comfyui"), file)
+
+
+def write_plain_lora(lora: Lora, file: Path, dtype: torch.dtype = torch.float32) -> Path:
+    """Writes the file that DiffSynth-Studio loads, and ComfyUI too: bare keys <module>.lora_A.weight with an alpha for
+    each module, by diffusers' own modules, none of them fused."""
+    updates = _at_scale_one(lora.updates)
+    return _saved(_sides(updates, "plain", dtype) | _alphas(updates, "plain"), file)
+
+
+def _at_scale_one(updates: Mapping[str, Factors]) -> dict[str, Factors]:
+    return {module: update.at_scale_one() for module, update in updates.items()}
+
+
+def _saved(tensors: dict[str, Tensor], file: Path, metadata: Mapping[str, str] | None = None) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(_sides(updates, "comfyui", dtype) | alphas, file, metadata={"format": "pt"})
+    save_file(tensors, file, metadata=dict(metadata or {"format": "pt"}))
+    return file
+
+
+def _alphas(updates: Mapping[str, Factors], program: Program) -> dict[str, Tensor]:
+    return {lora_key(m, "alpha", program): torch.tensor(float(update.alpha)) for m, update in updates.items()}
 
 
 def _sides(updates: Mapping[str, Factors], program: Program, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -127,18 +153,20 @@ def _sides(updates: Mapping[str, Factors], program: Program, dtype: torch.dtype)
     }
 
 
-def _config(lora: Lora) -> dict[str, object]:
-    """The arguments of peft's LoraConfig, with the prefix that diffusers expects. Patterns match names from the start,
-    so that a module does not get the rank of another one whose name has the same end."""
-    ranks = {module: update.rank for module, update in lora.updates.items()}
-    alphas = {module: update.alpha for module, update in lora.updates.items()}
+def _config(updates: Mapping[str, Factors]) -> dict[str, object]:
+    """The arguments of peft's LoraConfig, with the prefix that diffusers expects, for updates with alpha = rank.
+
+    Patterns match names from the start, so that a module does not get the rank of another one whose name has the same
+    end.
+    """
+    ranks = {module: update.rank for module, update in updates.items()}
     rank = max(ranks.values(), key=list(ranks.values()).count)
-    alpha = max(alphas.values(), key=list(alphas.values()).count)
+    others = {f"^{module}": r for module, r in ranks.items() if r != rank}
     config = {
         "r": rank,
-        "lora_alpha": alpha,
-        "target_modules": list(lora.updates),
-        "rank_pattern": {f"^{module}": r for module, r in ranks.items() if r != rank},
-        "alpha_pattern": {f"^{module}": a for module, a in alphas.items() if a != alpha},
+        "lora_alpha": float(rank),
+        "target_modules": list(updates),
+        "rank_pattern": others,
+        "alpha_pattern": {pattern: float(r) for pattern, r in others.items()},
     }
     return {f"transformer.{key}": value for key, value in config.items()}

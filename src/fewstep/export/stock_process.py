@@ -33,7 +33,7 @@ class StockRequest:
 
     Args:
         lora: a folder with a LoRA file.
-        comfyui_lora: a LoRA file with ComfyUI's keys.
+        comfyui_lora: a LoRA file with ComfyUI's keys, or with plain ones.
         scheduler: a folder with a scheduler/ in it.
         single_file: ComfyUI's file of the transformer, which must hold the same weights.
     """

@@ -27,7 +27,7 @@ from fewstep.backbones.folder import (
 from fewstep.export import comfyui
 from fewstep.export.card_code import run_card_code
 from fewstep.export.folder import pipeline_index
-from fewstep.export.lora import WEIGHT_FILE
+from fewstep.export.lora import PLAIN_FOLDER, WEIGHT_FILE
 from fewstep.export.run_student import RunStudent
 from fewstep.export.single_file import single_file_of
 from fewstep.export.stock_process import (
@@ -160,7 +160,7 @@ def verify_lora(
     timeout_seconds: float = 3600,
 ) -> Verification:
     """Renders one picture, and one edit if the model edits: with the base and each exported LoRA, and with the run's
-    own student. A LoRA with ComfyUI's keys is added to the stock class by our own reader.
+    own student. A LoRA with ComfyUI's keys, or with plain ones, is added to the stock class by our own reader.
 
     Raises:
         ExportError: as `verify`.
@@ -190,8 +190,10 @@ def verify_lora(
 def _loras(folder: Path) -> list[tuple[str, str, Path]]:
     """The LoRA files of an exported folder: a label, the field of StockRequest, and the path of each."""
     found = [("", "lora", folder)] if (folder / WEIGHT_FILE).is_file() else []
-    theirs = sorted((folder / comfyui.FOLDER).glob(comfyui.LORA_FILE.format(name="*")))
-    return found + [(f", {file.name}", "comfyui_lora", file) for file in theirs]
+    for place, label in ((comfyui.FOLDER, ""), (PLAIN_FOLDER, f"{PLAIN_FOLDER}/")):
+        theirs = sorted((folder / place).glob(comfyui.LORA_FILE.format(name="*")))
+        found += [(f", {label}{file.name}", "comfyui_lora", file) for file in theirs]
+    return found
 
 
 def _classes(folder: Path) -> dict[Task, str]:

@@ -39,6 +39,16 @@ class Factors:
     def scale(self) -> float:
         return self.alpha / self.rank
 
+    def at_scale_one(self) -> "Factors":
+        """The same update with alpha = rank, so that a program which reads no alpha applies it as strongly.
+
+        The scale is multiplied into B, in float32 or better. That is exact where it is a power of two.
+        """
+        if self.scale == 1.0:
+            return self
+        b = self.b if self.b.dtype == torch.float64 else self.b.float()
+        return Factors(self.a, b * self.scale, float(self.rank))
+
     def rows(self, first: int, last: int) -> "Factors":
         """The update of rows `first` to `last` of W alone, with the same scale.
 
@@ -74,7 +84,7 @@ def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: st
     """The update from its two sides, "A" and "B". `where` is put in front of error messages.
 
     Raises:
-        AdapterError: one side is missing, the sides have different ranks, or values are not finite.
+        AdapterError: one side is missing, the sides have different ranks or rank 0, or values are not finite.
     """
     if set(sides) != {"A", "B"}:
         raise AdapterError(f"{where}{module} has lora_{next(iter(sides))} but not its partner; the file is incomplete")
@@ -84,6 +94,8 @@ def factors_of(module: str, sides: Mapping[str, Tensor], alpha: float, where: st
             f"{where}{module}: lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} do not multiply; they are of two "
             "adapters of different ranks, or no linear layer's"
         )
+    if a.shape[0] == 0:
+        raise AdapterError(f"{where}{module} is of rank 0: it changes nothing, and has no scale. Leave it out")
     if not (a.isfinite().all() and b.isfinite().all() and math.isfinite(alpha)):
         raise AdapterError(f"{where}{module} holds values that are not finite; take an earlier checkpoint")
     return Factors(a, b, alpha)

@@ -1,21 +1,19 @@
 """Reads LoRA files as diffusers, peft, ComfyUI and kohya write them, with alpha wherever they store it."""
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fewstep.lora.factors import Factors, factors_of
 from fewstep.lora.keys import Part, parse_key
+from fewstep.lora.kinds import in_float, refuse_other_kinds, refuse_strange_keys
+from fewstep.lora.stated import SAME_ALPHA, StatedStrength, stated_strength
 from fewstep.runtime.errors import AdapterError
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # what diffusers and peft call theirs
-PEFT_ALPHA = 8.0  # peft's default where a config leaves it out
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x04")  # torch's zip, and bare pickles
 
@@ -26,8 +24,8 @@ def read_lora(path: Path) -> dict[str, Factors]:
     Modules have the names of the file. `lora.keys.to_diffusers_names` finds them in a base.
 
     Raises:
-        AdapterError: there is no file, it is pickled or incomplete, its keys are not those of a LoRA, a factor lacks
-            its partner, ranks contradict each other, or values are not finite.
+        AdapterError: there is no file, it is pickled or incomplete, it is another kind of adapter (`lora.kinds`), a
+            factor lacks its partner, ranks or alphas contradict each other, or values are not finite.
     """
     file = _file(path)
     _refuse_pickles(file)
@@ -40,10 +38,12 @@ def read_lora(path: Path) -> dict[str, Factors]:
             f"{file} cannot be read as safetensors ({error}): half a download, or a pointer of Git LFS. "
             "Download or export it again"
         ) from error
+    stated = stated_strength(file, metadata)
+    refuse_other_kinds(file, stated)
     sides, alphas = _sorted(file, tensors)
-    config = _config(file, metadata)
-    _refuse_missing_alphas(file, sides, alphas, config)
-    return {m: _factors(f"{file}: ", m, pair, alphas.get(m), config) for m, pair in sides.items()}
+    found = {module: _factors(f"{file}: ", module, pair, alphas.get(module), stated) for module, pair in sides.items()}
+    _refuse_missing_alphas(file, found, alphas, stated)
+    return found
 
 
 def _file(path: Path) -> Path:
@@ -76,87 +76,64 @@ def _refuse_pickles(file: Path) -> None:
 def _sorted(file: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[Part, Tensor]], dict[str, float]]:
     """Sides and alphas by module."""
     keys = {name: parse_key(name) for name in tensors}
-    strange = [name for name, key in keys.items() if key is None]
-    if strange:
-        raise AdapterError(
-            f"{file}: '{strange[0]}' is not a LoRA of a transformer's module (lora_A / lora_B / alpha); {len(strange)} "
-            f"of {len(keys)} keys are not. DoRA, biases, LoHa and text encoder adapters are not supported; convert it, "
-            "or give the teacher as a merged model"
-        )
+    refuse_strange_keys(file, [name for name, key in keys.items() if key is None], len(keys))
     sides: dict[str, dict[Part, Tensor]] = {}
     alphas: dict[str, float] = {}
     for name, value in tensors.items():
         key = keys[name]
         assert key is not None
         if key.part == "alpha":
-            alpha = float(value)
+            alpha = _alpha(file, name, value)
+            if alphas.get(key.module, alpha) != alpha:
+                raise AdapterError(f"{file} holds two alphas of {key.module}, under different names; export it again")
             if alpha or not key.kohya:  # kohya reads 0 as "not given"
                 alphas[key.module] = alpha
         elif key.part in sides.setdefault(key.module, {}):
             raise AdapterError(f"{file} holds {key.module} twice, under different names; export it again")
         else:
-            sides[key.module][key.part] = value
+            sides[key.module][key.part] = in_float(file, name, value)
     if not sides:
         raise AdapterError(f"{file} holds no LoRA factors")
     return sides, alphas
 
 
-def _refuse_missing_alphas(
-    file: Path, sides: Mapping[str, Any], alphas: Mapping[str, float], config: Mapping[str, Any]
-) -> None:
-    """Refuses a file with alpha for some modules only. Without any alpha all programs take alpha = rank. If there are
-    some, the others were lost, and with them their scale."""
-    missing = sorted(set(sides) - set(alphas))
-    if alphas and missing and not config:
-        raise AdapterError(
-            f"{file} gives alpha for {len(alphas)} of {len(sides)} modules, and none for {missing[0]}: how strongly it "
-            "changes that one is lost. Export it again, or write the missing alphas"
-        )
-
-
-def _config(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of peft's LoraConfig, from diffusers' metadata or from the file that peft writes beside the
-    weights. Empty if there are none."""
-    beside = file.with_name("adapter_config.json")
-    try:
-        if "lora_adapter_metadata" in metadata:
-            stored = json.loads(metadata["lora_adapter_metadata"])
-            return {key.removeprefix("transformer."): value for key, value in stored.items()}
-        config: dict[str, Any] = json.loads(beside.read_text()) if beside.is_file() else {}
-    except ValueError as error:
-        raise AdapterError(f"the configuration of {file} is no JSON ({error}); export it again") from error
-    return config
+def _alpha(file: Path, name: str, value: Tensor) -> float:
+    if value.numel() != 1 or value.is_complex():
+        shape, stored = tuple(value.shape), str(value.dtype).removeprefix("torch.")
+        raise AdapterError(f"{file}: {name} is of shape {shape} in {stored}, not one real number; export it again")
+    return float(value)
 
 
 def _factors(
-    where: str, module: str, pair: Mapping[Part, Tensor], alpha: float | None, config: Mapping[str, Any]
+    where: str, module: str, pair: Mapping[Part, Tensor], alpha: float | None, stated: StatedStrength
 ) -> Factors:
-    made = factors_of(
-        module, {str(side): value for side, value in pair.items()}, 1.0 if alpha is None else alpha, where
-    )
-    declared = _of_pattern("rank_pattern", module, config, config.get("r", made.rank))
-    if declared != made.rank:
+    """A module's update, with alpha from its tensor, from what the file states, or as its readers take it."""
+    sides = {str(side): value for side, value in pair.items()}
+    made = factors_of(module, sides, 1.0 if alpha is None else alpha, where)
+    rank, strength = stated.rank(module, made), stated.alpha(module, made)
+    if rank is not None and rank.value != made.rank:
         raise AdapterError(
-            f"{where}{module} is of rank {made.rank}, its configuration says {declared}: the weights of one adapter "
-            "beside the configuration of another. Copy or download both again"
+            f"{where}{module} is of rank {made.rank}, its configuration says {rank.value:g} ({rank.place}): the "
+            "weights of one adapter beside the configuration of another. Copy or download both again"
         )
-    if alpha is not None:
-        return made
-    return Factors(made.a, made.b, _declared_alpha(module, made.rank, config))
+    if alpha is None:
+        return Factors(made.a, made.b, stated.default_alpha(made.rank) if strength is None else strength.value)
+    if strength is not None and not math.isclose(alpha, strength.value, rel_tol=SAME_ALPHA):
+        raise AdapterError(
+            f"{where}{module} has alpha {alpha:g} as a tensor and {strength.value:g} by {strength.place}: the strength "
+            "of two adapters. Take out the one that is wrong, or export it again"
+        )
+    return made
 
 
-def _declared_alpha(module: str, rank: int, config: Mapping[str, Any]) -> float:
-    """The alpha of a module by the configuration; its rank if there is none."""
-    # rsLoRA scales by alpha / sqrt(rank) = (alpha sqrt(rank)) / rank    [rsLoRA, arXiv 2312.03732]
-    if not config:
-        return float(rank)
-    alpha = float(_of_pattern("alpha_pattern", module, config, config.get("lora_alpha", PEFT_ALPHA)))
-    return alpha * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
-
-
-def _of_pattern(name: str, module: str, config: Mapping[str, Any], default: Any) -> Any:
-    """A value by pattern, as peft reads it: a pattern that matches the end of the module's name beats the default."""
-    for pattern, value in (config.get(name) or {}).items():
-        if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
-            return value
-    return default
+def _refuse_missing_alphas(
+    file: Path, found: Mapping[str, Factors], alphas: Mapping[str, float], stated: StatedStrength
+) -> None:
+    """Refuses a file with alpha for some modules only. Without any alpha all programs take alpha = rank. If there are
+    some, the others were lost, and with them their scale."""
+    missing = sorted(module for module in set(found) - set(alphas) if stated.alpha(module, found[module]) is None)
+    if alphas and missing and stated.whole is None:
+        raise AdapterError(
+            f"{file} gives alpha for {len(alphas)} of {len(found)} modules, and none for {missing[0]}: how strongly it "
+            "changes that one is lost. Export it again, or write the missing alphas"
+        )

@@ -1,11 +1,14 @@
 """The names of LoRA tensors in files, for reading and writing. No other module knows these formats.
 
-| program | key of one side | alpha | where no alpha is found |
+| program | key of one side | alpha as a tensor | where no alpha is found |
 |---|---|---|---|
-| diffusers | transformer.<module>.lora_A.weight | metadata, or transformer.<module>.alpha | alpha = rank |
-| peft | base_model.model.<module>.lora_A.weight | adapter_config.json | peft's default of 8; no config: alpha = rank |
+| diffusers | transformer.<module>.lora_A.weight | transformer.<module>.alpha | alpha = rank |
+| peft | base_model.model.<module>.lora_A.weight | none | peft's default of 8; no config: alpha = rank |
 | ComfyUI | diffusion_model.<module>.lora_A.weight (or lora_down) | diffusion_model.<module>.alpha | alpha = rank |
 | kohya | lora_unet_<module, "_" for ".">.lora_down.weight | lora_unet_<module>.alpha | alpha = rank; 0 counts as none |
+| DiffSynth-Studio; "plain" | <module>.lora_A.weight | <module>.alpha | alpha = rank |
+
+Where else a file states its alpha is in `lora/stated.py`.
 
 ComfyUI, and programs that train on its files, rename and fuse modules (`lora/comfyui_layout.py`). A name of kohya's
 cannot be split by itself, because "_" also occurs within names. So it is looked up among the names of the base, and of
@@ -26,9 +29,10 @@ from fewstep.lora.factors import (
 from fewstep.runtime.errors import AdapterError
 
 Part = Literal["A", "B", "alpha"]
-Program = Literal["diffusers", "comfyui"]  # those whose files are written
+Program = Literal["diffusers", "comfyui", "plain"]  # those whose files are written; plain: DiffSynth-Studio, ComfyUI
 Shapes = Mapping[str, tuple[int, ...]]  # (out, in) by module name, as the transformer names its linear layers
 
+_PREFIXES: Mapping[Program, str] = {"diffusers": "transformer.", "comfyui": "diffusion_model.", "plain": ""}
 SHOWN = 3  # unknown modules that are named in one message
 _SIDES: dict[str, Part] = {"A": "A", "down": "A", "B": "B", "up": "B"}
 _TAIL = r"(?:lora[._](?P<side>A|B|down|up)(?:\.(?!weight$)[^.]+)?\.weight|(?P<alpha>alpha))$"
@@ -59,8 +63,8 @@ def parse_key(key: str) -> LoraKey | None:
 
 def lora_key(module: str, part: Part, program: Program = "diffusers") -> str:
     """The key of a side, or of alpha, in files of a program."""
-    prefix = "transformer" if program == "diffusers" else "diffusion_model"
-    return f"{prefix}.{module}.alpha" if part == "alpha" else f"{prefix}.{module}.lora_{part}.weight"
+    name = f"{_PREFIXES[program]}{module}"
+    return f"{name}.alpha" if part == "alpha" else f"{name}.lora_{part}.weight"
 
 
 def to_comfyui_names(factors: Mapping[str, Factors], shapes: Shapes) -> dict[str, Factors]:

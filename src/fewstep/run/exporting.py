@@ -53,7 +53,7 @@ def export_run(
         checkpoint: `best` (the last where no figure decided), `last`, or an iteration.
         form: `merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.
         dtype: `bf16` or `fp32`, of the weights; a merged student is bf16 and a LoRA fp32 if not given.
-        lora: whose keys the LoRA has: `diffusers` (if not given), `comfyui` or `both`.
+        lora: whose keys the LoRA has: `diffusers` (if not given), `comfyui`, `both` or `plain`.
         svd_rank: the rank that the LoRA is cut down to.
         single_file: the whole transformer once more, as ComfyUI's one file.
         verify: stock diffusers opens it in a fresh process, and its pictures are held against the run's own.
