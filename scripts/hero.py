@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewstep.run.pocket_exam import STEPS, teacher_guidance
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.exam import ExamSpec
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, system_of
+from fewstep.run.pocket_exam import STEPS, teacher_guidance
 from fewstep.runtime.task import TASKS
 from fewstep.sample.pictures import open_model
 from fewstep.sample.sheet import contact_sheet

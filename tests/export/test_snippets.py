@@ -64,5 +64,5 @@ def test_a_card_whose_code_does_not_run_is_no_verified_export(student: Path, tmp
     with pytest.raises(ExportError, match=r"the code on the card of .* fails here: RuntimeError"):
         run_card_code(broken, (64, 64), "cpu", 300)
     (broken / "README.md").write_text("# no code")
-    with pytest.raises(ExportError, match="has no README.md with code"):
+    with pytest.raises(ExportError, match="has no README"):
         run_card_code(broken, (64, 64), "cpu", 300)
