@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes .venv with the package and its development tools. Does nothing when pyproject.toml has not changed since.
+# Makes .venv with the package and its development tools. Does nothing when what it installs has not changed since.
 set -eu
 cd "$(dirname "$0")/.."
 stamp=.venv/.fewstep-setup
-want=$(cksum pyproject.toml)
+want=$(cat pyproject.toml scripts/without-gpu.txt | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then exit 0; fi
 
 python=""
@@ -36,7 +36,10 @@ if ! [ -x .venv/bin/pip ]; then
 fi
 echo "Installing fewstep and what it needs into .venv (once) ..."
 log=.venv/setup.log
-if ! .venv/bin/python -m pip install --disable-pip-version-check -q -e ".[dev]" >"$log" 2>&1; then
+limits=""
+if ! command -v nvidia-smi >/dev/null 2>&1; then limits="-c scripts/without-gpu.txt"; fi
+# shellcheck disable=SC2086
+if ! .venv/bin/python -m pip install --disable-pip-version-check -q $limits -e ".[dev]" >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     echo "Installation failed; the whole log is in $log" >&2
     exit 2
