@@ -1,6 +1,7 @@
 """The public names, and the pages that show them, run as they stand."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from fewstep.runtime.errors import PluginError, RecipeError
 from tests.train.runs import assert_same_run, lines
 
 DOCS = Path(__file__).parent.parent / "docs"
+JUDGED = Path(__file__).parent / "compatibility" / "fixtures" / "galleries"
 SMALL = {
     "run": {"iterations": 2, "batch": 2, "precision": "fp32", "save_every_iterations": 1},
     "run.examine_every_iterations": 0,
@@ -29,8 +31,16 @@ T2I = {
 }
 
 
-def blocks(page: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+def blocks(page: str, kind: str = "python") -> list[str]:
+    """The page's code. What takes minutes is fenced as `py`, and runs here on less."""
+    return re.findall(rf"```{kind}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def on_less(code: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        assert old in code, old
+        code = code.replace(old, new)
+    return code
 
 
 def small_recipe(**further: Any) -> fewstep.Recipe:
@@ -118,6 +128,21 @@ def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(Path("loras/small").glob("*.safetensors"))
     fewstep.distill(recipe, "runs/unbroken")
     assert_same_run(Path("runs/unbroken"), Path("runs/small"))
+    examine, measure, compare, plan = blocks("python.md", "py")
+    exec(on_less(examine, {"cases=20": "cases=1, diversity=1, seeds=2"}), told)
+    assert told["found"].line("t2i.attributes")["against"]["student"]["n"] == 3
+    for name, held in (("mine", "six"), ("teacher", "two")):
+        shutil.copytree(JUDGED / held, Path("galleries") / name)
+    asked = 'fewstep.generate_gallery("students/mine", "mini-t2i", "galleries/mine")'
+    drawn = 'drawn = fewstep.generate_gallery("pocket", "pocket-t2i@2", "galleries/drawn", steps=1)'
+    exec(on_less(measure, {asked: drawn, "against=": 'metrics=["flat_noise"], against='}), told)
+    assert (told["drawn"].drawn, told["drawn"].failed) == (2, 0)
+    assert told["measured"].means["flat_noise"]["luma"]["mean"]["n"] == 1
+    exec(compare, told)
+    assert told["answer"].found.outcome
+    exec(on_less(plan, {'fewstep.load_recipe("qwen-image-2.1")': "recipe"}), told)
+    assert told["needs"].fits
+    assert told["needs"].memory.keys() == {"t2i"}
 
 
 def test_the_script_makes_a_lora_of_few_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,15 +150,13 @@ def test_the_script_makes_a_lora_of_few_steps(tmp_path: Path, monkeypatch: pytes
     script = blocks("python.md")[-1]
     assert len(script.strip().splitlines()) <= 20
     changes = SMALL | {"size": [64, 64], "run.gradient_checkpointing": "off", "run.device": "cpu"}
-    for old, new in {
+    smaller = {
         "/models/Qwen-Image-2.1": "pocket",
         "my-lora.safetensors": "pocket:portrait",
         "cases/t2i.jsonl": "pocket:t2i:8",
         "CHANGES = {}": f"CHANGES = {changes!r}",
-    }.items():
-        assert old in script
-        script = script.replace(old, new)
-    exec(script, {"__name__": "script"})
+    }
+    exec(on_less(script, smaller), {"__name__": "script"})
     assert list(Path("loras/mine-4-steps").glob("*.safetensors"))
     with RunDir.open(Path("runs/my-lora")) as run:
         assert "pocket:portrait" in run.recipe.learned_from
