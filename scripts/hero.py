@@ -1,13 +1,13 @@
 """The picture on the first page: cases in which the teacher fails at 4 steps, and the student does not.
 
 `python scripts/hero.py runs/demo/student` draws held-out pocket cases with the teacher at 4 steps and with the student.
-It keeps those where the probe finds the teacher wrong and the student right in everything that was asked, and takes of
-each kind the one whose two pictures differ most. Then the teacher draws these with its full sampler. So the rows are
-chosen: docs/results.md says how often each system is right over all cases.
+It keeps those where the probe finds the teacher wrong and the student right in everything that was asked. Of each kind
+it takes the one whose two pictures differ most, among those that the teacher's full sampler draws right. So the rows
+are chosen: docs/results.md says how often each system is right over all cases.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fewstep.sample.pictures import open_model
 from fewstep.sample.sheet import contact_sheet
 
 KINDS = ("landscape", "portrait", "text", "object", "identity")
+TRIED = 4  # of each kind, the clearest failures
 SEED = 21  # of the cases: neither the examination's nor the run's own
 HEADINGS = ("source", "Teacher, 40 steps", "Teacher, 4 steps", "Student, 4 steps")
 
@@ -42,8 +43,10 @@ def apart(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(a - b).mean())
 
 
-def chosen(cases: Sequence[PocketCase], few: Sequence[Image.Image], student: Sequence[Image.Image]) -> list[int]:
-    """Of each kind the case with the clearest failure of the teacher at 4 steps; kinds without one are left out."""
+def clearest(
+    cases: Sequence[PocketCase], few: Sequence[Image.Image], student: Sequence[Image.Image]
+) -> list[list[int]]:
+    """By kind, the cases with the clearest failures of the teacher at 4 steps, the clearest first."""
     probe = Probe.load()
     of_few, of_student = probe.examine(few, cases), probe.examine(student, cases)
     found = []
@@ -51,8 +54,17 @@ def chosen(cases: Sequence[PocketCase], few: Sequence[Image.Image], student: Seq
         failed = [
             i for i, case in enumerate(cases) if case.category == kind and not right(of_few[i]) and right(of_student[i])
         ]
-        found += sorted(failed, key=lambda i: -apart(few[i], student[i]))[:1]
+        found.append(sorted(failed, key=lambda i: -apart(few[i], student[i]))[:TRIED])
     return found
+
+
+def shown(cases: Sequence[PocketCase], candidates: Sequence[list[int]], whole: Mapping[int, Image.Image]) -> list[int]:
+    """Of each kind the first candidate that the teacher's full sampler draws right; kinds without one are left out."""
+    probe = Probe.load()
+    firsts = (
+        next((i for i in of_kind if right(probe.examine([whole[i]], [cases[i]])[0])), None) for of_kind in candidates
+    )
+    return [i for i in firsts if i is not None]
 
 
 def main() -> None:
@@ -69,13 +81,15 @@ def main() -> None:
     plain = system_of(teacher, steps=STEPS, guidance=dict.fromkeys(TASKS, NO_GUIDANCE), encoded=encoded)
     with torch.no_grad():
         few, student = plain.sampler(cases, seeds), system_of(own, encoded=encoded).sampler(cases, seeds)
-        rows = chosen(cases, few, student)
-        whole = system_of(teacher, guidance=teacher_guidance(), encoded=encoded)
-        many = whole.sampler([cases[i] for i in rows], [seeds[i] for i in rows])
+        candidates = clearest(cases, few, student)
+        tried = [i for of_kind in candidates for i in of_kind]
+        full = system_of(teacher, guidance=teacher_guidance(), encoded=encoded)
+        whole = dict(zip(tried, full.sampler([cases[i] for i in tried], [seeds[i] for i in tried]), strict=True))
+        rows = shown(cases, candidates, whole)
     sheet = contact_sheet(
         [
-            (cases[i].prompt, [cases[i].references[0] if cases[i].references else None, drawn, few[i], student[i]])
-            for i, drawn in zip(rows, many, strict=True)
+            (cases[i].prompt, [cases[i].references[0] if cases[i].references else None, whole[i], few[i], student[i]])
+            for i in rows
         ],
         HEADINGS,
     )

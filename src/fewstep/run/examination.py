@@ -19,6 +19,7 @@ from fewstep.pages.page import (
     TableCell,
     TableRow,
 )
+from fewstep.runtime.errors import RunError
 
 TITLES = {"landscape": "Landscapes", "portrait": "Portraits", "text": "Signs with letters"}
 KINDS = {
@@ -68,8 +69,16 @@ class ExaminationResult:
         return int(told[0]), int(told[1])
 
     def line(self, key: str) -> Mapping[str, Any]:
-        line: Mapping[str, Any] = next(line for line in self.found["figures"] if line["key"] == key)
-        return line
+        """One figure, such as "t2i.attributes": the mean of each system with its interval, and `against`, the student
+        against each other system pair by pair.
+
+        Raises:
+            RunError: the examination has no such figure.
+        """
+        lines: Mapping[str, Mapping[str, Any]] = {line["key"]: line for line in self.found["figures"]}
+        if key not in lines:
+            raise RunError(f"{self.folder} has no figure {key}; it has {', '.join(lines)}")
+        return lines[key]
 
 
 def cards(examination: ExaminationResult, minutes: float, iterations: int) -> tuple[StatCard, ...]:
