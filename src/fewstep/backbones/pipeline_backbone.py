@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.components import component_class, refuse_absent_components
 from fewstep.backbones.folder import (
     folder_of,
     read_json,
@@ -33,6 +34,7 @@ from fewstep.backbones.identity import (
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
@@ -144,10 +146,12 @@ class PipelineBackbone(Backbone):
 
     @classmethod
     def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
-        """The folder's model_index.json, after checking that every file needed for loading is there and complete.
+        """The folder's model_index.json, after checking that every file needed for loading is there and complete, and
+        that its tensors are those of the stock classes. Of weights only headers are read.
 
         Raises:
-            ModelError: another family, or a file is missing, incomplete or pickled. The message names it.
+            ModelError: another family; a file that is missing, incomplete or pickled; or weights that are not the
+                model's. The message names it.
         """
         index = read_json(folder / "model_index.json")
         name = str(index.get("_class_name"))
@@ -155,12 +159,15 @@ class PipelineBackbone(Backbone):
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
         read_json(folder / "scheduler" / "scheduler_config.json")
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
+            refuse_absent_components(folder, index, cls.pipelines[name])
             for part in preprocessors(cls.pipelines[name]):
                 _check_preprocessor(folder / part)
         cls._config_in(folder)
         for part in LOADED[parts]:
             read_json(folder / part / "config.json")
             weight_files(folder / part, STEMS[part])
+        for part in LOADED[parts]:  # after all are known to be there, which takes less
+            refuse_unfit_weights(folder / part, STEMS[part], component_class(folder, index, part, cls.pipelines[name]))
         return index
 
     @classmethod
