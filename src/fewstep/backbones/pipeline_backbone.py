@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.components import component_class, refuse_absent_components
+from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import (
     folder_of,
     read_json,
@@ -253,13 +254,22 @@ class PipelineBackbone(Backbone):
         return self._transformer
 
     def decode(self, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
-        """Pictures of packed clean latents, with the channels of the pipeline's output."""
+        """Pictures of packed clean latents, with the channels of the pipeline's output.
+
+        Raises:
+            PictureError: pixels that are not finite.
+        """
         processor = self._require_pipeline("decode latents").image_processor
-        return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
+        return processor.postprocess(self._finite(x0_BND, target), output_type="pil")
 
     def pixels(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         processor = self._require_pipeline("decode latents").image_processor
-        return torch.from_numpy(processor.postprocess(self._decoded(x0_BND, target), output_type="np")).float()
+        return torch.from_numpy(processor.postprocess(self._finite(x0_BND, target), output_type="np")).float()
+
+    def _finite(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
+        decoded = self._decoded(x0_BND, target)
+        refuse_not_finite(decoded, "pixels")
+        return decoded
 
     @abstractmethod
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
@@ -295,6 +305,10 @@ class PipelineBackbone(Backbone):
         self._transformer = transformer
         if self.pipeline is not None:
             self.pipeline.register_modules(transformer=transformer)
+
+    def modules(self) -> dict[str, nn.Module]:
+        held = {part: getattr(self.pipeline, part, None) for part in STEMS}
+        return {part: module for part, module in held.items() if module is not None} or super().modules()
 
     def _require_pipeline(self, purpose: str) -> Any:
         """The stock pipeline.

@@ -60,12 +60,13 @@ def refuse_quantised(part: Path, held: Mapping[str, TensorHeader]) -> None:
         kind = "scaled fp8" if fp8 else "scaled"
         what = f"{len(fp8)} tensors in fp8 and " if fp8 else ""
         raise ModelError(
-            f"{part} holds {kind} weights, which are stored numbers times a scale: {what}{_names(scales)} beside them. "
-            f"fewstep reads plain weights only. {remedy}, or multiply by the scales and save that"
+            f"{part} holds {kind} weights, which are stored numbers times a scale: {what}{few_names(scales)} beside "
+            f"them. fewstep reads plain weights only. {remedy}, or multiply by the scales and save that"
         )
     if packed:
         raise ModelError(
-            f"{part} holds quantised weights, packed with {_names(packed)}. fewstep reads plain weights only. {remedy}"
+            f"{part} holds quantised weights, packed with {few_names(packed)}. fewstep reads plain weights only. "
+            f"{remedy}"
         )
 
 
@@ -80,8 +81,8 @@ def refuse_other_dtypes(part: Path, held: Mapping[str, TensorHeader], integers: 
     if wrong:
         kinds = ", ".join(sorted(set(wrong.values())))
         raise ModelError(
-            f"{part} stores {_names(sorted(wrong))} as {kinds}, where the model has floating-point weights. Take the "
-            "release of this model in bf16, fp16 or fp32"
+            f"{part} stores {few_names(sorted(wrong))} as {kinds}, where the model has floating-point weights. Take "
+            "the release of this model in bf16, fp16 or fp32"
         )
 
 
@@ -91,12 +92,12 @@ def _told(faults: WeightFaults) -> Iterator[str]:
         yield f"all {len(faults.missing):,} names that it needs stand there behind '{prefix}'"
         return
     if faults.missing:
-        yield f"missing, so that random numbers would stand in: {_names(faults.missing)}"
+        yield f"missing, so that random numbers would stand in: {few_names(faults.missing)}"
     if faults.unread:
-        yield f"not read by the model: {_names(faults.unread)}"
+        yield f"not read by the model: {few_names(faults.unread)}"
     if faults.misshapen:
         name, ours, theirs = faults.misshapen[0]
-        yield f"of another shape: {_names([n for n, _, _ in faults.misshapen])} ({name}: {ours} for {theirs})"
+        yield f"of another shape: {few_names([n for n, _, _ in faults.misshapen])} ({name}: {ours} for {theirs})"
 
 
 def _prefix(unread: Collection[str], missing: Collection[str]) -> str | None:
@@ -108,6 +109,7 @@ def _prefix(unread: Collection[str], missing: Collection[str]) -> str | None:
     return next((prefix for prefix in found if {prefix + name for name in missing} == set(unread)), None)
 
 
-def _names(names: Collection[str]) -> str:
+def few_names(names: Collection[str]) -> str:
+    """The first names, and how many more there are."""
     shown = ", ".join(list(names)[:SHOWN])
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
