@@ -103,7 +103,15 @@ def assert_student(folder: Path, name: str, trained: bool = False) -> None:
             else:
                 assert alike(now, told, least=1e-4), (file, tensor)
     for text in texts(folder):
-        assert same_text((folder / text).read_text(), (FIXTURES / name / kept_as(text)).read_text()), text
+        assert same_text(as_held(folder / text), (FIXTURES / name / kept_as(text)).read_text()), text
+
+
+def as_held(text: Path) -> str:
+    """Without the line of the card that says which iteration was exported: it was added after these were made."""
+    lines = text.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("| Checkpoint |")]
+    assert len(lines) - len(kept) == (text.name == "README.md"), text
+    return "".join(kept)
 
 
 def test_lora_files_of_both_forms_change_the_model_as_strongly_as_their_run_did(copy: Path) -> None:
