@@ -36,7 +36,10 @@ def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> 
     refused("not an empty folder", "export", run, "--to", to)
     assert sorted(to.rglob("*")) == before
 
+    (tmp_path / ".whole.1.tmp" / "transformer").mkdir(parents=True)  # as a kill leaves it
     whole = fewstep("export", run, "--to", tmp_path / "whole", "--single-file")
+    assert ".whole.1.tmp" in "".join(whole.output.split())
+    assert ".whole.1.tmp (0.0 GB), left by an export" in fewstep("doctor", tmp_path / "whole").output
     assert whole.exit_code == 0, whole.output
     assert "exporting" in whole.output
     assert "iteration-000002" in "".join(whole.output.split())

@@ -6,6 +6,7 @@ from pathlib import Path
 from fewstep.backbones.families import POCKET
 from fewstep.export import card
 from fewstep.export.folder import DEFAULT_OPTIONS, ExportOptions, StudentWeights, export_lora, export_student
+from fewstep.export.leftovers import remove_leftovers
 from fewstep.export.lora import Lora
 from fewstep.export.run_student import RunStudent
 from fewstep.run.folder import RunDir
@@ -37,6 +38,7 @@ def export_from_run(
     stems = ["student_average"]
     place = checkpoint_of(run, which, stems)
     tensors, state = load_checkpoint(place, stems=stems, checked=True)
+    remove_leftovers(to.absolute().parent, lambda text: reporter.say(text, "warning"))
     reporter.say(f"exporting {place}")
     about = card.StudentInfo(
         name=recipe.name,

@@ -25,6 +25,7 @@ from fewstep.backbones.folder import (
     sample_sigmas,
 )
 from fewstep.export.card import licence_of
+from fewstep.export.leftovers import leftovers
 from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
 from fewstep.runtime.device import fast_bfloat16
@@ -81,6 +82,8 @@ def _model(source: str, console: Console) -> None:
     words, fault = _called(source, folder)
     table.add_row("one network call", words)
     console.print(table)
+    for left in leftovers(folder.absolute().parent):
+        console.print(f"{left.words()}: delete it to free its space", highlight=False, soft_wrap=True)
     if fault is not None:
         raise fault
 
