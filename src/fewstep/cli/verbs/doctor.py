@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fewstep.backbones.conditioning import stack
@@ -28,6 +29,7 @@ from fewstep.export.card import licence_of
 from fewstep.export.leftovers import leftovers
 from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
+from fewstep.runtime import torchvision_pair
 from fewstep.runtime.device import fast_bfloat16
 from fewstep.runtime.errors import ModelError, PictureError
 
@@ -54,6 +56,8 @@ def diagnose(model: str | None, console: Console) -> None:
     if not torch.cuda.is_available():
         table.add_row("cuda", "none")
     console.print(table)
+    if fault := torchvision_pair.pair_fault():
+        console.print(f"[bold]torch and torchvision are[/] {escape(fault)}", highlight=False, soft_wrap=True)
     if model is not None:
         _model(model, console)
 
