@@ -200,6 +200,23 @@ def test_a_config_that_makes_no_model_is_refused(folder: Path) -> None:
     refused(folder, "transformer", "config.json makes no QwenImage21Transformer2DModel")
 
 
+@pytest.mark.parametrize("part", ["text_encoder", "transformer", "vae"])
+def test_a_number_of_layers_beyond_all_tensors_is_refused_at_once(folder: Path, part: str) -> None:
+    file = folder / part / "config.json"
+    config = json.loads(file.read_text())
+    if part == "text_encoder":
+        config["text_config"]["num_hidden_layers"] = 10**9
+    else:
+        config["num_layers" if part == "transformer" else "num_res_blocks"] = 10**9
+    file.write_text(json.dumps(config))
+    refused(folder, part, "1,000,000,000", "tensors altogether")
+
+
+def test_a_scheduler_that_cannot_be_made_is_refused(folder: Path) -> None:
+    change_json(folder / "scheduler" / "scheduler_config.json", shift="wide", use_dynamic_shifting=False)
+    refused(folder, "scheduler_config.json makes no FlowMatchEulerDiscreteScheduler")
+
+
 @pytest.mark.parametrize("part", ["text_encoder", "vae", "processor", "scheduler", "transformer"])
 @pytest.mark.parametrize("entry", [[None, None], None, "vae", ["diffusers", "AutoencoderKL"]])
 def test_the_index_names_every_component(folder: Path, part: str, entry: object) -> None:
@@ -235,6 +252,18 @@ def test_two_savings_over_each_other_are_refused(folder: Path) -> None:
     shards_of(folder)
     (folder / DENOISER).write_bytes(whole)
     refused(folder, "transformer", "beside", "older one")
+
+
+@pytest.mark.parametrize("change", [{"dtype": "F64"}, {"shape": [1]}, {"data_offsets": [0, 4]}])
+def test_a_header_that_contradicts_itself_is_refused(folder: Path, change: dict[str, Any]) -> None:
+    content = (folder / DECODER).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    name = sorted(header.keys() - {"__metadata__"})[3]
+    header[name] |= change
+    text = json.dumps(header).encode()
+    (folder / DECODER).write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    refused(folder, "vae", "contradicts itself")
 
 
 def test_a_header_that_is_no_safetensors_is_refused(folder: Path) -> None:

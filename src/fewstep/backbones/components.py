@@ -33,8 +33,11 @@ def component_class(folder: Path, index: Mapping[str, Any], part: str, pipeline_
         ModelError: model_index.json or the part's config.json names another class than the pipeline has there, or the
             config says that the weights are quantised.
     """
-    library, name = _named_class(folder, index, part)
     declared = signature(pipeline_class.__init__).parameters[part].annotation
+    if part not in index and isinstance(declared, type):  # a transformer that is loaded alone needs no entry
+        _refuse_other_config(folder / part, declared)
+        return declared
+    library, name = _named_class(folder, index, part)
     named = stock_class(library, name)
     expected = declared if isinstance(declared, type) else named
     if named is None or not issubclass(named, expected or named):
@@ -45,6 +48,24 @@ def component_class(folder: Path, index: Mapping[str, Any], part: str, pipeline_
         )
     _refuse_other_config(folder / part, named)
     return named
+
+
+def refuse_unusable_scheduler(folder: Path, pipeline_class: Any) -> None:
+    """Checks that the pipeline's scheduler can be made of its config.
+
+    Raises:
+        ModelError: it is missing, or the class refuses it.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = read_json(file)
+    scheduler = signature(pipeline_class.__init__).parameters["scheduler"].annotation
+    try:
+        if isinstance(scheduler, type):
+            getattr(scheduler, "from_config")(config)  # noqa: B009 - the annotation has no type of its own
+    except Exception as error:  # whatever a class raises for a config that it was not written for
+        raise ModelError(
+            f"{file} makes no {scheduler.__name__}: {error}. Take the scheduler_config.json that belongs to this model"
+        ) from error
 
 
 def _refuse_other_config(part: Path, model_class: Any) -> None:

@@ -5,6 +5,7 @@ weights can run code when they are opened, so they are refused.
 """
 
 import json
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from fewstep.runtime.errors import ModelError
 SIGMAS_FILE = "sample_sigmas.json"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TensorHeader = Mapping[str, Any]  # of one tensor in a safetensors file: dtype, shape, data_offsets
+# Bytes of an element by its dtype in safetensors. Those of less than a byte, or newer ones, are not checked.
+_BYTES = dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3"), 1) | dict.fromkeys(("I16", "U16", "F16", "BF16"), 2)
+_BYTES |= dict.fromkeys(("I32", "U32", "F32"), 4) | dict.fromkeys(("I64", "U64", "F64"), 8)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "README.md", "LICENSE*", "NOTICE*")
 
@@ -166,7 +170,20 @@ def header_of(file: Path) -> dict[str, TensorHeader]:
     expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if size != expected:
         raise ModelError(f"{file} is torn: {size} bytes of {expected}. Copy or download it again")
+    if odd := _misplaced(header):
+        raise ModelError(f"{file} has a header that contradicts itself, at {odd}. Copy or download it again")
     return header
+
+
+def _misplaced(header: Mapping[str, TensorHeader]) -> str | None:
+    """The first tensor that does not begin where the one before ends, or is not as long as its shape and dtype say."""
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        (begin, stop), width = entry["data_offsets"], _BYTES.get(entry["dtype"])
+        if begin != end or stop < begin or (width is not None and stop - begin != width * math.prod(entry["shape"])):
+            return name
+        end = stop
+    return None
 
 
 def _is_entry(entry: Any) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.components import component_class, refuse_absent_components
+from fewstep.backbones.components import component_class, refuse_absent_components, refuse_unusable_scheduler
 from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import (
     folder_of,
@@ -158,7 +158,7 @@ class PipelineBackbone(Backbone):
         name = str(index.get("_class_name"))
         if name not in cls.pipelines:
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
-        read_json(folder / "scheduler" / "scheduler_config.json")
+        refuse_unusable_scheduler(folder, cls.pipelines[name])
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
             refuse_absent_components(folder, index, cls.pipelines[name])
             for part in preprocessors(cls.pipelines[name]):

@@ -21,6 +21,9 @@ from fewstep.backbones.stock import diffusers_logging, transformers_logging
 from fewstep.backbones.weight_faults import DTYPES, WeightFaults, refuse_other_dtypes, refuse_quantised
 from fewstep.runtime.errors import ModelError
 
+# Keys of configs of which each unit has a tensor at least.
+COUNTS = ("num_layers", "num_single_layers", "num_hidden_layers", "depth", "num_res_blocks", "layers_per_block")
+
 
 def refuse_unfit_weights(part: Path, stem: str, model_class: Any) -> None:
     """Checks names, shapes and dtypes of all tensors of a part. Nothing but headers is read.
@@ -36,6 +39,7 @@ def refuse_unfit_weights(part: Path, stem: str, model_class: Any) -> None:
     files = weight_files(part, stem)
     held = {name: entry for file in files for name, entry in header_of(file).items()}
     refuse_quantised(part, held)
+    _refuse_endless(part, read_json(part / "config.json"), len(held))
     try:
         faults, integers = _compared(part, model_class, held, len(files) > 1)
     except Exception as error:  # whatever a class raises for a config that it was not written for
@@ -46,6 +50,18 @@ def refuse_unfit_weights(part: Path, stem: str, model_class: Any) -> None:
             f"the weights in {part} are not those of its model, {model_class.__name__} with its config.json: "
             f"{faults.words()}. Copy or download weights and config.json together"
         )
+
+
+def _refuse_endless(part: Path, config: Mapping[str, Any], tensors: int) -> None:
+    """Checks that no number of layers is beyond the tensors in the files: making a million layers takes hours."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _refuse_endless(part, value, tensors)
+        elif key in COUNTS and isinstance(value, int) and value > tensors:
+            raise ModelError(
+                f"{part / 'config.json'} says {key} {value:,}, and the files have {tensors:,} tensors altogether. Copy "
+                "or download weights and config.json together"
+            )
 
 
 def _unusable(part: Path, model_class: Any, error: Exception) -> ModelError:
