@@ -3,6 +3,7 @@
 diffusers and transformers go on where the three disagree: the class makes of a foreign config what it can.
 """
 
+import sys
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
@@ -19,11 +20,16 @@ def refuse_absent_components(folder: Path, index: Mapping[str, Any], pipeline_cl
     """Checks that model_index.json names a class for all that the pipeline cannot be made without.
 
     Raises:
-        ModelError: a component is null, or not named.
+        ModelError: a component is null, not named, or of a class that nobody has.
     """
     parameters = list(signature(pipeline_class.__init__).parameters.values())[1:]  # without self
     for part in (p.name for p in parameters if p.default is p.empty):
-        _named_class(folder, index, part)
+        library, name = _named_class(folder, index, part)
+        if not hasattr(sys.modules.get(library), name):  # another package's family has imported its own
+            raise ModelError(
+                f"{folder / 'model_index.json'} names {library}'s {name} as its {part}, which {library} does not have "
+                "here. Take the model_index.json that belongs to this model"
+            )
 
 
 def component_class(folder: Path, index: Mapping[str, Any], part: str, pipeline_class: Any) -> Any:
