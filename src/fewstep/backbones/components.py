@@ -14,6 +14,7 @@ from fewstep.backbones.stock import stock_class
 from fewstep.runtime.errors import ModelError
 
 QUANTISED = "quantization_config"
+PREPROCESSORS = ("tokenizer", "processor")  # parts without weights
 
 
 def refuse_absent_components(folder: Path, index: Mapping[str, Any], pipeline_class: Any) -> None:
@@ -54,6 +55,28 @@ def component_class(folder: Path, index: Mapping[str, Any], part: str, pipeline_
         )
     _refuse_other_config(folder / part, named)
     return named
+
+
+def preprocessors(pipeline_class: Any) -> tuple[str, ...]:
+    """The parts without weights that a stock pipeline needs."""
+    asked = signature(pipeline_class.__init__).parameters
+    return tuple(part for part in PREPROCESSORS if part in asked)
+
+
+def refuse_incomplete_preprocessor(part: Path) -> None:
+    """Checks that the files of a tokenizer or processor are there.
+
+    Raises:
+        ModelError: one is missing. The message names it.
+    """
+    read_json(part / "tokenizer_config.json")
+    if (part / "tokenizer.json").is_file():
+        return
+    pair = [part / "vocab.json", part / "merges.txt"]  # the older form of the same
+    lacking = [file for file in pair if not file.is_file()]
+    if lacking:
+        named = part / "tokenizer.json" if len(lacking) == len(pair) else lacking[0]
+        raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
 
 
 def refuse_unusable_scheduler(folder: Path, pipeline_class: Any) -> None:

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.components import component_class, refuse_absent_components, refuse_unusable_scheduler
+from fewstep.backbones.components import (
+    component_class,
+    preprocessors,
+    refuse_absent_components,
+    refuse_incomplete_preprocessor,
+    refuse_unusable_scheduler,
+)
 from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import (
     folder_of,
@@ -52,7 +58,6 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
     "decoder": ("vae", "transformer"),
     "transformer": ("transformer",),
 }
-PREPROCESSORS = ("tokenizer", "processor")  # parts without weights
 
 attention.install()
 
@@ -162,7 +167,7 @@ class PipelineBackbone(Backbone):
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
             refuse_absent_components(folder, index, cls.pipelines[name])
             for part in preprocessors(cls.pipelines[name]):
-                _check_preprocessor(folder / part)
+                refuse_incomplete_preprocessor(folder / part)
         cls._config_in(folder)
         for part in LOADED[parts]:
             read_json(folder / part / "config.json")
@@ -368,28 +373,6 @@ class PipelineBackbone(Backbone):
     @abstractmethod
     def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         """The identity of what a pipeline in memory tokenises text and prepares pictures with."""
-
-
-def preprocessors(pipeline_class: Any) -> tuple[str, ...]:
-    """The parts without weights that a stock pipeline needs."""
-    asked = signature(pipeline_class.__init__).parameters
-    return tuple(part for part in PREPROCESSORS if part in asked)
-
-
-def _check_preprocessor(part: Path) -> None:
-    """Checks that the files of a tokenizer or processor are there.
-
-    Raises:
-        ModelError: one is missing. The message names it.
-    """
-    read_json(part / "tokenizer_config.json")
-    if (part / "tokenizer.json").is_file():
-        return
-    pair = [part / "vocab.json", part / "merges.txt"]  # the older form of the same
-    lacking = [file for file in pair if not file.is_file()]
-    if lacking:
-        named = part / "tokenizer.json" if len(lacking) == len(pair) else lacking[0]
-        raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
 
 
 def untyped(transformer: nn.Module) -> Any:
