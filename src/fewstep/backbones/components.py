@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.backbones.folder import read_json
-from fewstep.backbones.stock import stock_class
 from fewstep.runtime.errors import ModelError
 
 QUANTISED = "quantization_config"
@@ -26,7 +25,7 @@ def refuse_absent_components(folder: Path, index: Mapping[str, Any], pipeline_cl
     parameters = list(signature(pipeline_class.__init__).parameters.values())[1:]  # without self
     for part in (p.name for p in parameters if p.default is p.empty):
         library, name = _named_class(folder, index, part)
-        if not hasattr(sys.modules.get(library), name):  # another package's family has imported its own
+        if _class(library, name) is None:
             raise ModelError(
                 f"{folder / 'model_index.json'} names {library}'s {name} as its {part}, which {library} does not have "
                 "here. Take the model_index.json that belongs to this model"
@@ -45,13 +44,12 @@ def component_class(folder: Path, index: Mapping[str, Any], part: str, pipeline_
         _refuse_other_config(folder / part, declared)
         return declared
     library, name = _named_class(folder, index, part)
-    named = stock_class(library, name)
-    expected = declared if isinstance(declared, type) else named
-    if named is None or not issubclass(named, expected or named):
+    named = _class(library, name)
+    if named is None or (isinstance(declared, type) and not issubclass(named, declared)):
+        expected = declared.__name__ if isinstance(declared, type) else "another class"
         raise ModelError(
             f"{folder / 'model_index.json'} names {library}'s {name} as its {part}; {pipeline_class.__name__} has "
-            f"{expected.__name__ if expected else 'a class of diffusers or transformers'} there. Take the "
-            "model_index.json that belongs to this model"
+            f"{expected} there. Take the model_index.json that belongs to this model"
         )
     _refuse_other_config(folder / part, named)
     return named
@@ -123,6 +121,13 @@ def _own_name(model_class: Any) -> tuple[str, str]:
 def _method(quantised: Any) -> str:
     method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
     return str(method or "no method named")
+
+
+def _class(library: str, name: str) -> Any:
+    """A class of diffusers, transformers, or a package whose family is in use; None if it has none of that name.
+    Nothing is imported because a folder names it."""
+    found = getattr(sys.modules.get(library), name, None)
+    return found if isinstance(found, type) else None
 
 
 def _named_class(folder: Path, index: Mapping[str, Any], part: str) -> tuple[str, str]:

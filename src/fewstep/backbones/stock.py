@@ -7,8 +7,6 @@ from fewstep.runtime import torchvision_pair
 
 torchvision_pair.ensure()
 
-import diffusers  # noqa: E402
-import transformers  # noqa: E402
 from diffusers.models import (  # noqa: E402
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
@@ -61,13 +59,6 @@ ATTENTION_BACKENDS = _AttentionBackendRegistry._backends
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
-
-def stock_class(library: str, name: str) -> type | None:
-    """The class that a model_index.json names so; None if neither diffusers nor transformers has it."""
-    found = getattr({"diffusers": diffusers, "transformers": transformers}.get(library), name, None)
-    return found if isinstance(found, type) else None
-
-
 __all__ = [
     "ATTENTION_BACKENDS",
     "AttentionBackendName",
@@ -103,6 +94,5 @@ __all__ = [
     "compute_empirical_mu",
     "diffusers_logging",
     "pipeline_qwenimage_edit_plus",
-    "stock_class",
     "transformers_logging",
 ]
