@@ -44,4 +44,9 @@ if ! .venv/bin/python -m pip install --disable-pip-version-check -q $limits -e "
     echo "Installation failed; the whole log is in $log" >&2
     exit 2
 fi
+# Stock diffusers imports torchvision: a pair of different builds would end every plain script.
+.venv/bin/python scripts/mend_torchvision.py || {
+    echo "Install both from one place: .venv/bin/pip install --force-reinstall torch torchvision" >&2
+    exit 2
+}
 echo "$want" >"$stamp"

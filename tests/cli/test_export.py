@@ -36,8 +36,15 @@ def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> 
     refused("not an empty folder", "export", run, "--to", to)
     assert sorted(to.rglob("*")) == before
 
+    (tmp_path / ".whole.1.tmp" / "transformer").mkdir(parents=True)  # as a kill leaves it
     whole = fewstep("export", run, "--to", tmp_path / "whole", "--single-file")
+    assert ".whole.1.tmp" in "".join(whole.output.split())
+    assert ".whole.1.tmp (0.0 GB), left by an export" in fewstep("doctor", tmp_path / "whole").output
     assert whole.exit_code == 0, whole.output
+    assert "exporting" in whole.output
+    assert "iteration-000002" in "".join(whole.output.split())
+    for exported in (to, tmp_path / "whole"):
+        assert "| Checkpoint | iteration 2 of its run |" in (exported / "README.md").read_text()
     assert list((tmp_path / "whole" / "comfyui").glob("workflow-edit-single-file.json"))
 
     bad = tmp_path / "bad"
@@ -45,6 +52,11 @@ def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> 
     refused("diffusers, comfyui, both", "export", run, "--to", bad, "--lora", "a1111")
     refused("shrinks nothing", "export", run, "--to", bad, "--svd-rank", 99)
     refused("writes none", "export", run, "--to", bad, "--form", "adapter", "--single-file")
+    average = run / "checkpoints" / "iteration-000002" / "student_average.safetensors"
+    sound = average.read_bytes()
+    average.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    refused("is not what was written", "export", run, "--to", bad, "--checkpoint", "last")
+    average.write_bytes(sound)
     refused("bf16 or fp32", "export", run, "--to", bad, "--dtype", "int8")
     assert not bad.exists()
     refused("no sample_sigmas", "serve", recipe_model(run), "--port", 0)

@@ -9,6 +9,8 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fewstep.backbones.testing import tiny_qwen_image
 from fewstep.runtime import device
@@ -72,16 +74,38 @@ def half_encoder(folder: Path) -> list[str]:
     return ["text_encoder/model.safetensors is torn", "download it again"]
 
 
+def change(file: Path, changed: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    save_file(changed(load_file(file)), file, metadata={"format": "pt"})
+
+
+def without_tensors(folder: Path) -> list[str]:
+    """transformers would put random numbers in their place."""
+    file = folder / "text_encoder" / "model.safetensors"
+    change(file, lambda held: {name: value for name, value in held.items() if "layers.0.mlp" not in name})
+    return ["text_encoder are not those of its model", "random numbers", "layers.0.mlp.down_proj.weight"]
+
+
+def scaled_fp8(folder: Path) -> list[str]:
+    def scaled(held: dict[str, Tensor]) -> dict[str, Tensor]:
+        eights = {name: value.to(torch.float8_e4m3fn) for name, value in held.items() if value.ndim == 2}
+        return held | eights | {f"{name.removesuffix('weight')}scale_weight": torch.tensor(1.0) for name in eights}
+
+    change(folder / "transformer" / "diffusion_pytorch_model.safetensors", scaled)
+    return ["transformer holds scaled fp8 weights", "scale_weight", "release of this model in bf16"]
+
+
 def unknown(folder: Path) -> list[str]:
     (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     return ["StableDiffusionPipeline", "fewstep knows", "QwenImage21Pipeline", "Flux2KleinPipeline"]
 
 
 BROKEN = {
-    "distill": [missing, half, half_encoder, pickled, unknown],
-    "encode": [missing, half_encoder, unknown],  # the transformer's weights are none of its business
-    "doctor": [missing, half, half_encoder, pickled, unknown],
-    "sample": [missing, half, half_encoder, pickled, unknown],
+    "distill": [missing, half, half_encoder, pickled, unknown, without_tensors, scaled_fp8],
+    "encode": [missing, half_encoder, unknown, without_tensors],  # the transformer's weights are none of its business
+    "doctor": [missing, half, half_encoder, pickled, unknown, without_tensors, scaled_fp8],
+    "sample": [missing, half, half_encoder, pickled, unknown, without_tensors, scaled_fp8],
+    "generate": [without_tensors, scaled_fp8],
+    "serve": [without_tensors, scaled_fp8],
 }
 
 
@@ -101,9 +125,11 @@ def test_a_model_that_cannot_be_used(
         "encode": ("encode", file, *run),
         "doctor": ("doctor", copied),
         "sample": ("sample", copied, "-p", "a", "--out", tmp_path / "a.png"),
+        "generate": ("generate", copied, "--suite", "pocket-t2i@2", "--to", tmp_path / "g"),
+        "serve": ("serve", copied, "--port", "0"),
     }
     refused(fewstep(*asked[command]), *words)
-    assert not (tmp_path / "a.png").exists()
+    assert not any((tmp_path / name).exists() for name in ("a.png", "g", "runs"))
 
 
 @pytest.mark.parametrize("command", ["distill", "encode"])

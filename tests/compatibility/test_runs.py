@@ -51,7 +51,8 @@ def test_a_stopped_run_is_continued_to_the_same_end(copy: Path) -> None:
     assert alike(lines, unbroken)
 
     held, last = FIXTURES / CHECKPOINT, CHECKPOINT.with_name(f"iteration-{ITERATIONS:06d}")
-    assert {file.name for file in last.iterdir()} == {file.name for file in held.iterdir()}
+    added = {"hashes.json"}  # the fixture's checkpoint has none, and was resumed without
+    assert {file.name for file in last.iterdir()} == {file.name for file in held.iterdir()} | added
     state, old = (json.loads((place / "state.json").read_text()) for place in (last, held))
     assert list(state) == list(old)
     assert state["iteration"] == ITERATIONS
@@ -105,7 +106,15 @@ def assert_student(folder: Path, name: str, trained: bool = False) -> None:
             else:
                 assert alike(now, told, least=1e-4), (file, tensor)
     for text in texts(folder):
-        assert same_text((folder / text).read_text(), (FIXTURES / name / kept_as(text)).read_text()), text
+        assert same_text(as_held(folder / text), (FIXTURES / name / kept_as(text)).read_text()), text
+
+
+def as_held(text: Path) -> str:
+    """Without the line of the card that says which iteration was exported: it was added after these were made."""
+    lines = text.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("| Checkpoint |")]
+    assert len(lines) - len(kept) == (text.name == "README.md"), text
+    return "".join(kept)
 
 
 def test_lora_files_of_both_forms_change_the_model_as_strongly_as_their_run_did(copy: Path) -> None:

@@ -1,5 +1,6 @@
 """Weights sharded over several ranks do what replicated ones do: FSDP2 over gloo, each rank a process of its own."""
 
+import json
 import resource
 import signal
 from dataclasses import replace
@@ -303,7 +304,9 @@ def changing(folder: Path, ranks: Ranks) -> None:
     checkpoints.save(Position(3), {"student": named}, counts, best)
     with pytest.raises(EnvironmentRefused, match="iteration-000003 cannot be written: File too large"):
         checkpoints.finish()
-    assert checkpoints.latest() == folder / "iteration-000002"
+    assert checkpoints.latest_intact() == folder / "iteration-000002"
+    hashed = json.loads((folder / "iteration-000002" / "hashes.json").read_text())["files"]
+    assert hashed.keys() == {"state.json", *(f"shards/{file.name}" for file in (place / "shards").iterdir())}
 
 
 def full_disk() -> None:

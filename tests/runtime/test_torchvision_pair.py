@@ -20,8 +20,12 @@ except RuntimeError:
 """  # what torchvision does where its compiled operators did not load
 
 
+# Set-up may have mended the environment that the tests run in (scripts/mend_torchvision.py).
+AS_BEFORE = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'MendingFinder']\n"
+
+
 def run(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
-    command = f"import sys; sys.path[:0] = {[str(p) for p in path]!r}\n{code}"
+    command = f"{AS_BEFORE}sys.path[:0] = {[str(p) for p in path]!r}\n{code}"
     return subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=120)
 
 

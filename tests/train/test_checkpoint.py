@@ -136,6 +136,45 @@ def test_damage_of_the_same_size_is_named(tmp_path: Path) -> None:
         load_checkpoint(place)
 
 
+def flip(file: Path) -> None:
+    """One bit of the last byte, as a disk or a memory may."""
+    data = bytearray(file.read_bytes())
+    data[-2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["student.safetensors", "optimiser.safetensors", "state.json", "hashes.json"])
+def test_a_flipped_bit_is_seen(tmp_path: Path, name: str) -> None:
+    checkpoints, messages = store(tmp_path)
+    good = checkpoints.save(Position(1), TENSORS, {"at": 1})
+    place = checkpoints.save(Position(2), TENSORS, {"at": 2})
+    flip(place / name)
+    assert checkpoint_fault(place) is None
+    with pytest.raises(RunError, match=rf"iteration-000002 is damaged: its {name} is not what was written"):
+        load_checkpoint(place)
+    assert checkpoints.latest_intact() == good
+    assert f"its {name} is not what was written" in messages[0]
+
+
+def test_only_files_that_are_read_are_hashed_again(tmp_path: Path) -> None:
+    place = store(tmp_path)[0].save(Position(1), TENSORS, {"at": 1})
+    flip(place / "student.safetensors")
+    assert load_checkpoint(place, stems=["optimiser"]) == ({"optimiser": {}}, {"at": 1})
+    with pytest.raises(RunError, match="is not what was written"):
+        load_checkpoint(place, stems=["student"])
+
+
+def test_a_checkpoint_of_before_hashes_is_read(tmp_path: Path) -> None:
+    checkpoints, messages = store(tmp_path)
+    place = checkpoints.save(Position(1), TENSORS, {"at": 1})
+    (place / "hashes.json").unlink()
+    sizes = json.loads((place / MARKER).read_text())
+    (place / MARKER).write_text(json.dumps({name: size for name, size in sizes.items() if name != "hashes.json"}))
+    assert checkpoints.latest_intact() == place
+    assert load_checkpoint(place)[1] == {"at": 1}
+    assert messages == []
+
+
 def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     shutil.copytree(tmp_path, tmp_path / "iteration-5")

@@ -158,6 +158,10 @@ class Backbone(ABC):
         """Uses this transformer from now on. The one before is not kept."""
         self.transformer = transformer
 
+    def modules(self) -> dict[str, nn.Module]:
+        """The parts with weights that are loaded, by name."""
+        return {"transformer": self.transformer}
+
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""
         return layout.target_tokens, self.latent_channels

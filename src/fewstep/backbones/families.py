@@ -50,6 +50,16 @@ def pocket_folder() -> Path:
     return Path(fewstep.__file__).parent / "pocket" / "teacher"
 
 
+def refuse_unusable_model(source: str | Path, parts: Parts = "all") -> None:
+    """Checks the files of a folder, a hub id, or "pocket" as `load_backbone` does. No weight is read.
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    folder = folder_of(pocket_folder() if source == POCKET else source)
+    family_of(folder).inspect(folder, parts)
+
+
 @dataclass(frozen=True)
 class ModelShapes:
     """What the headers of a model's files tell: its family, and the shape of every tensor of its transformer."""
@@ -134,7 +144,7 @@ def load_backbone(
         int8: store the weights of its blocks as int8.
 
     Raises:
-        ModelError: not found, of an unknown family, incomplete, or pickled.
+        ModelError: not found, of an unknown family, incomplete, pickled, or with weights that are not its classes'.
         EnvironmentRefused: the device or the dtype is not available here.
     """
     check_device(dtype, device)

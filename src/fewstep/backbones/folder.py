@@ -5,6 +5,7 @@ weights can run code when they are opened, so they are refused.
 """
 
 import json
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ from fewstep.runtime.errors import ModelError
 
 SIGMAS_FILE = "sample_sigmas.json"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+TensorHeader = Mapping[str, Any]  # of one tensor in a safetensors file: dtype, shape, data_offsets
+# Bytes of an element by its dtype in safetensors. Those of less than a byte, or newer ones, are not checked.
+_BYTES = dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3"), 1) | dict.fromkeys(("I16", "U16", "F16", "BF16"), 2)
+_BYTES |= dict.fromkeys(("I32", "U32", "F32"), 4) | dict.fromkeys(("I64", "U64", "F64"), 8)
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model", "README.md", "LICENSE*", "NOTICE*")
 
@@ -92,25 +97,47 @@ def sample_sigmas(folder: Path) -> tuple[float, ...] | None:
 
 
 def weight_files(part: Path, stem: str) -> list[Path]:
-    """The safetensors files of one part, after checking that all are there and have the length that their headers say.
+    """The safetensors files of one part, after checking that all are there, that each has the length that its header
+    says, and that an index lists exactly their tensors.
 
     Raises:
-        ModelError: a file is missing, incomplete or pickled. The message names it.
+        ModelError: a file is missing, incomplete or pickled, or the index is of other files. The message names it.
     """
     single, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
-    if single.is_file():
-        files = [single]
-    elif index.is_file():
-        files = [part / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
-    else:
+    listed = _listed(index) if index.is_file() else {}
+    if not index.is_file() and not single.is_file():
         raise _without_weights(part, single)
+    files = [part / name for name in sorted(set(listed.values()))] if index.is_file() else [single]
+    if single.is_file() and single not in files:  # diffusers reads the one, transformers the other
+        raise ModelError(
+            f"{part} has {single.name} beside {index.name}, which lists other files: two savings lie over each other. "
+            "Remove the older one"
+        )
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         named = ", ".join(missing) or "every shard"
         raise ModelError(f"{part} lacks {named}, which {index.name} lists. Copy or download the missing files")
-    for file in files:
-        header_of(file)
+    found = {name: file.name for file in files for name in header_of(file)}
+    if index.is_file() and found != listed:
+        raise _stale_index(index, listed, found)
     return files
+
+
+def _listed(index: Path) -> dict[str, str]:
+    """The file name of each tensor in an index of shards."""
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(f, str) and Path(f).name == f for f in listed.values()):
+        raise ModelError(f"{index} has no weight_map of tensors to files beside it. Copy or download it again")
+    return listed
+
+
+def _stale_index(index: Path, listed: Mapping[str, str], found: Mapping[str, str]) -> ModelError:
+    odd = sorted(n for n in listed.keys() | found.keys() if listed.get(n) != found.get(n))
+    at, said = found.get(odd[0], "no file"), listed.get(odd[0], "no file")
+    return ModelError(
+        f"{index} is not of the files beside it ({len(odd):,} tensors differ: {odd[0]} is in {at}, and listed in "
+        f"{said}). Copy or download index and weights together"
+    )
 
 
 def _without_weights(part: Path, expected: Path) -> ModelError:
@@ -123,7 +150,7 @@ def _without_weights(part: Path, expected: Path) -> ModelError:
     return ModelError(f"{expected} is missing: the model folder is incomplete. Copy or download it again")
 
 
-def header_of(file: Path) -> dict[str, Mapping[str, Any]]:
+def header_of(file: Path) -> dict[str, TensorHeader]:
     """Name -> dtype, shape and offsets of every tensor in a safetensors file, after checking that the file is complete.
 
     Raises:
@@ -134,12 +161,36 @@ def header_of(file: Path) -> dict[str, Mapping[str, Any]]:
         (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
         try:
             header = json.loads(stream.read(length)) if 0 < length <= size - 8 else None
-        except ValueError:
+        except (ValueError, RecursionError):
             header = None
-    if not isinstance(header, dict):
+    if isinstance(header, dict):
+        header.pop("__metadata__", None)
+    if not isinstance(header, dict) or not all(_is_entry(entry) for entry in header.values()):
         raise ModelError(f"{file} is not a whole safetensors file ({size} bytes). Copy or download it again")
-    header.pop("__metadata__", None)
     expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     if size != expected:
         raise ModelError(f"{file} is torn: {size} bytes of {expected}. Copy or download it again")
+    if odd := _misplaced(header):
+        raise ModelError(f"{file} has a header that contradicts itself, at {odd}. Copy or download it again")
     return header
+
+
+def _misplaced(header: Mapping[str, TensorHeader]) -> str | None:
+    """The first tensor that does not begin where the one before ends, or is not as long as its shape and dtype say."""
+    end = 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        (begin, stop), width = entry["data_offsets"], _BYTES.get(entry["dtype"])
+        if begin != end or stop < begin or (width is not None and stop - begin != width * math.prod(entry["shape"])):
+            return name
+        end = stop
+    return None
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this describes a tensor, as the format has it."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
+        return False
+    return all(type(number) is int and number >= 0 for number in (*shape, *offsets))

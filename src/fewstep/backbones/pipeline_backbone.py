@@ -18,6 +18,14 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.components import (
+    component_class,
+    preprocessors,
+    refuse_absent_components,
+    refuse_incomplete_preprocessor,
+    refuse_unusable_scheduler,
+)
+from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import (
     folder_of,
     read_json,
@@ -33,6 +41,7 @@ from fewstep.backbones.identity import (
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
@@ -49,7 +58,6 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
     "decoder": ("vae", "transformer"),
     "transformer": ("transformer",),
 }
-PREPROCESSORS = ("tokenizer", "processor")  # parts without weights
 
 attention.install()
 
@@ -144,23 +152,28 @@ class PipelineBackbone(Backbone):
 
     @classmethod
     def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
-        """The folder's model_index.json, after checking that every file needed for loading is there and complete.
+        """The folder's model_index.json, after checking that every file needed for loading is there and complete, and
+        that its tensors are those of the stock classes. Of weights only headers are read.
 
         Raises:
-            ModelError: another family, or a file is missing, incomplete or pickled. The message names it.
+            ModelError: another family; a file that is missing, incomplete or pickled; or weights that are not the
+                model's. The message names it.
         """
         index = read_json(folder / "model_index.json")
         name = str(index.get("_class_name"))
         if name not in cls.pipelines:
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
-        read_json(folder / "scheduler" / "scheduler_config.json")
+        refuse_unusable_scheduler(folder, cls.pipelines[name])
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
+            refuse_absent_components(folder, index, cls.pipelines[name])
             for part in preprocessors(cls.pipelines[name]):
-                _check_preprocessor(folder / part)
+                refuse_incomplete_preprocessor(folder / part)
         cls._config_in(folder)
         for part in LOADED[parts]:
             read_json(folder / part / "config.json")
             weight_files(folder / part, STEMS[part])
+        for part in LOADED[parts]:  # after all are known to be there, which takes less
+            refuse_unfit_weights(folder / part, STEMS[part], component_class(folder, index, part, cls.pipelines[name]))
         return index
 
     @classmethod
@@ -246,13 +259,22 @@ class PipelineBackbone(Backbone):
         return self._transformer
 
     def decode(self, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
-        """Pictures of packed clean latents, with the channels of the pipeline's output."""
+        """Pictures of packed clean latents, with the channels of the pipeline's output.
+
+        Raises:
+            PictureError: pixels that are not finite.
+        """
         processor = self._require_pipeline("decode latents").image_processor
-        return processor.postprocess(self._decoded(x0_BND, target), output_type="pil")
+        return processor.postprocess(self._finite(x0_BND, target), output_type="pil")
 
     def pixels(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
         processor = self._require_pipeline("decode latents").image_processor
-        return torch.from_numpy(processor.postprocess(self._decoded(x0_BND, target), output_type="np")).float()
+        return torch.from_numpy(processor.postprocess(self._finite(x0_BND, target), output_type="np")).float()
+
+    def _finite(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
+        decoded = self._decoded(x0_BND, target)
+        refuse_not_finite(decoded, "pixels")
+        return decoded
 
     @abstractmethod
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
@@ -288,6 +310,10 @@ class PipelineBackbone(Backbone):
         self._transformer = transformer
         if self.pipeline is not None:
             self.pipeline.register_modules(transformer=transformer)
+
+    def modules(self) -> dict[str, nn.Module]:
+        held = {part: getattr(self.pipeline, part, None) for part in STEMS}
+        return {part: module for part, module in held.items() if module is not None} or super().modules()
 
     def _require_pipeline(self, purpose: str) -> Any:
         """The stock pipeline.
@@ -347,28 +373,6 @@ class PipelineBackbone(Backbone):
     @abstractmethod
     def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         """The identity of what a pipeline in memory tokenises text and prepares pictures with."""
-
-
-def preprocessors(pipeline_class: Any) -> tuple[str, ...]:
-    """The parts without weights that a stock pipeline needs."""
-    asked = signature(pipeline_class.__init__).parameters
-    return tuple(part for part in PREPROCESSORS if part in asked)
-
-
-def _check_preprocessor(part: Path) -> None:
-    """Checks that the files of a tokenizer or processor are there.
-
-    Raises:
-        ModelError: one is missing. The message names it.
-    """
-    read_json(part / "tokenizer_config.json")
-    if (part / "tokenizer.json").is_file():
-        return
-    pair = [part / "vocab.json", part / "merges.txt"]  # the older form of the same
-    lacking = [file for file in pair if not file.is_file()]
-    if lacking:
-        named = part / "tokenizer.json" if len(lacking) == len(pair) else lacking[0]
-        raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
 
 
 def untyped(transformer: nn.Module) -> Any:

@@ -97,5 +97,7 @@ __all__ = [
     "QwenImageTransformer2DModel",
     "calculate_dimensions",
     "compute_empirical_mu",
+    "diffusers_logging",
     "pipeline_qwenimage_edit_plus",
+    "transformers_logging",
 ]

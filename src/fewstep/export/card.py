@@ -46,6 +46,7 @@ class StudentInfo:
         size: height and width in px that it was trained for.
         base_name: the hub id of the base, if it has one.
         learned_from: what it was initialised from and was taught by, beside the base.
+        iteration: of the checkpoint that it was exported from; None if it is of no run.
     """
 
     name: str
@@ -56,6 +57,7 @@ class StudentInfo:
     measured: Mapping[str, str] = field(default_factory=dict)
     failings: tuple[str, ...] = FAILINGS
     learned_from: tuple[str, ...] = ()
+    iteration: int | None = None
 
 
 @dataclass(frozen=True)

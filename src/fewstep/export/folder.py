@@ -30,6 +30,7 @@ from fewstep.backbones.folder import (
 from fewstep.export import card, comfyui
 from fewstep.export.graphs import ComfyUIBase
 from fewstep.export.grids import GridSettings, grid_settings
+from fewstep.export.leftovers import disown, owned
 from fewstep.export.lora import (
     PLAIN_FOLDER,
     Lora,
@@ -268,10 +269,12 @@ def _new_folder(to: Path) -> Iterator[Path]:
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        yield beside
-        if to.exists():
-            to.rmdir()
-        os.replace(beside, to)
+        with owned(beside):
+            yield beside
+            disown(beside)
+            if to.exists():
+                to.rmdir()
+            os.replace(beside, to)
     except (OSError, SafetensorError) as error:
         raise durable.refusal(to, error) from error
     finally:

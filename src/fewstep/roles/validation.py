@@ -11,6 +11,7 @@ from fewstep.backbones.families import (
     ModelShapes,
     adapter_path,
     model_shapes,
+    refuse_unusable_model,
 )
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
@@ -43,6 +44,7 @@ def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
     for name, one in used.items():
         if one.model is not None:
             with _named(f"teachers.named.{name}", "model"):
+                refuse_unusable_model(one.model, "transformer")
                 refuse_other_model(model_shapes(one.model), ours, one.model, base)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fewstep.backbones.families import load_backbone, model_summary
+from fewstep.backbones.families import load_backbone, model_summary, refuse_unusable_model
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
 from fewstep.data.sources import build_composition
@@ -68,6 +68,7 @@ def encode_recipe(
     """
     recipe = settle_precision(recipe, Path(out), reporter)
     device, size = device_of(recipe.run, recipe.model), recipe.size
+    refuse_unusable_model(recipe.model, needed)
     store_folder = recipe.store_folder(Path(out))
     with reporter.waiting("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")

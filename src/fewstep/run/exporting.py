@@ -70,7 +70,8 @@ def export_run(
         raise ExportError(f"{run} trained all weights (student.mode full), so it has no adapter; leave --form out")
     if form == "adapter" and single_file:
         raise ExportError("--single-file is the whole model, and --form adapter writes none; leave one of them out")
-    run_student = export_from_run(opened, place, str(checkpoint), form, ExportOptions(dtype, files, single_file))
+    options = ExportOptions(dtype, files, single_file)
+    run_student = export_from_run(opened, place, str(checkpoint), form, options, reporter)
     cut = None if run_student.lora is None else run_student.lora.cut
     reporter.say(f"{'LoRA' if form == 'adapter' else 'student'} {place}", "result")
     if cut is not None:

@@ -79,9 +79,6 @@ def fork_origin(asked: str, chosen: Recipe, out: Path) -> Origin | None:
             return None
     run = RunDir.open(folder)
     place = checkpoint_of(run, which)
-    fault = checkpoint_fault(place)
-    if fault is not None:
-        raise RunError(f"{place} cannot be forked from: {fault}. Name another iteration, as {folder}@ITERATION")
     iteration = int(_state(place)["iteration"])
     changed = recipe.weight_changes(run.recipe, chosen)
     _refuse_bound(changed, folder)

@@ -2,7 +2,7 @@
 
 import torch
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.families import POCKET, refuse_unusable_model
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.export.folder import refuse_grid
 from fewstep.roles.compilation import refuse_without_compiler
@@ -35,6 +35,7 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter) -> torch.device:
     Raises:
         EnvironmentRefused: the device, the precision or the compiler is not available here.
         RecipeError: fewer samples than ranks and parts.
+        ModelError: the model's files are not whole, or its weights not those of its classes.
         AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
         ExportError: the student could not be exported.
     """
@@ -44,6 +45,7 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter) -> torch.device:
     if run.compile:
         refuse_without_compiler(device)
     refuse_few_samples(run.batch, world, run.gradient_accumulation)
+    refuse_unusable_model(model)
     _look_at_networks(recipe.student, recipe.teachers, model, reporter)
     return device
 

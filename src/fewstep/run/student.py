@@ -1,23 +1,32 @@
 """Exports the student of a run: from which checkpoint, and in which form."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fewstep.backbones.families import POCKET
 from fewstep.export import card
 from fewstep.export.folder import DEFAULT_OPTIONS, ExportOptions, StudentWeights, export_lora, export_student
+from fewstep.export.leftovers import remove_leftovers
 from fewstep.export.lora import Lora
 from fewstep.export.run_student import RunStudent
 from fewstep.run.folder import RunDir
 from fewstep.runtime.errors import RunError
+from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.train.checkpoint import (
     Checkpoints,
-    checkpoint_fault,
+    content_fault,
+    files_of,
     load_checkpoint,
 )
 
 
 def export_from_run(
-    run: RunDir, to: Path, which: str, form: str = "merged", options: ExportOptions = DEFAULT_OPTIONS
+    run: RunDir,
+    to: Path,
+    which: str,
+    form: str = "merged",
+    options: ExportOptions = DEFAULT_OPTIONS,
+    reporter: Reporter = SILENT,
 ) -> RunStudent:
     """Writes the student, and returns it as the run holds it (cut down to a lower rank if the options say so).
 
@@ -26,7 +35,11 @@ def export_from_run(
         form: merged: a whole pipeline folder. adapter: the LoRA alone.
     """
     recipe, plan = run.recipe, run.recipe.student
-    tensors, state = load_checkpoint(checkpoint_of(run, which), stems=["student_average"])
+    stems = ["student_average"]
+    place = checkpoint_of(run, which, stems)
+    tensors, state = load_checkpoint(place, stems=stems, checked=True)
+    remove_leftovers(to.absolute().parent, lambda text: reporter.say(text, "warning"))
+    reporter.say(f"exporting {place}")
     about = card.StudentInfo(
         name=recipe.name,
         size=recipe.size,
@@ -34,6 +47,7 @@ def export_from_run(
         recipe_name=recipe.name,
         tasks=state["tasks"],
         learned_from=recipe.learned_from,
+        iteration=state["iteration"],
     )
     learned, alpha = tensors["student_average"], None if plan.mode == "full" else plan.adapter.alpha
     weights = StudentWeights(learned, plan.mode, alpha)
@@ -50,29 +64,38 @@ def _base_name(model: str) -> str | None:
     return None if model == POCKET or Path(model).is_dir() else model
 
 
-def checkpoint_of(run: RunDir, which: str) -> Path:
-    """A complete checkpoint by name: `last`, `best` (the last if no figure decided), or an iteration.
+def checkpoint_of(run: RunDir, which: str, stems: Collection[str] | None = None) -> Path:
+    """A checkpoint by name, complete and as it was written: `last`, `best` (the last if no figure decided), or an
+    iteration. Never another one in its place.
+
+    Args:
+        stems: the file stems that will be read of it, whose hashes are compared; None means all.
 
     Raises:
-        RunError: there is none of that name.
+        RunError: there is none of that name, or it is damaged. The message lists the complete ones.
     """
-    last = Checkpoints(run.checkpoints, keep=1).latest()
-    if last is None:
+    held = Checkpoints(run.checkpoints, keep=1)
+    last = held.newest()
+    if last is None or held.latest() is None:
         raise RunError(f"{run.folder} has no whole checkpoint yet; let it train until the first is saved")
-    if which == "last":
-        return last
-    if which == "best":
-        best = load_checkpoint(last, stems=[])[1]["best"]
-        if best is None:
-            return last
-        place = run.checkpoints / f"iteration-{best['iteration']:06d}"
-        if (fault := checkpoint_fault(place)) is not None:
-            raise RunError(f"{place}, the best of {run.folder}, cannot be used: {fault}. Name another, or last")
-        return place
-    if not which.isdecimal():
+    kept = ", ".join(map(str, sorted(held.complete_iterations()))) or "none"
+    if which.isdecimal():
+        place = run.checkpoints / f"iteration-{int(which):06d}"
+        if not place.is_dir():
+            raise RunError(f"{run.folder} keeps no checkpoint of iteration {which}; it has: {kept}")
+        return _intact(place, stems, f"the checkpoint of iteration {which}", kept)
+    if which not in ("best", "last"):
         raise RunError(f"--checkpoint is best, last or an iteration's number, not '{which}'")
-    place = run.checkpoints / f"iteration-{int(which):06d}"
-    if checkpoint_fault(place) is not None:
-        kept = ", ".join(map(str, sorted(Checkpoints(run.checkpoints, keep=1).complete_iterations())))
-        raise RunError(f"{run.folder} keeps no checkpoint of iteration {which}; it has: {kept}")
+    if which == "best":
+        _intact(last, [], "the newest checkpoint, which says which is best", kept)
+        best = load_checkpoint(last, stems=[], checked=True)[1]["best"]
+        if best is not None:
+            place = run.checkpoints / f"iteration-{best['iteration']:06d}"
+            return _intact(place, stems, f"the best of {run.folder}", kept)
+    return _intact(last, stems, "the newest checkpoint", kept)
+
+
+def _intact(place: Path, stems: Collection[str] | None, what: str, kept: str) -> Path:
+    if (fault := content_fault(place, files_of(place, stems))) is not None:
+        raise RunError(f"{place}, {what}, cannot be used: {fault}. Name another by its iteration; complete are: {kept}")
     return place

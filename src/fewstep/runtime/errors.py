@@ -29,6 +29,10 @@ class AdapterError(FewstepError, ValueError):
     """A LoRA whose keys, shapes or base do not fit."""
 
 
+class PictureError(FewstepError, ArithmeticError):
+    """Latents or pixels that are not finite numbers, so there is no picture. Not the fault of a request."""
+
+
 class LayoutError(FewstepError, ValueError):
     """Samples of different layouts in one batch, or a size off the model's grid."""
 

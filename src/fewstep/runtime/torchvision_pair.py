@@ -7,7 +7,9 @@ nothing here calls that operator. Declaring the two operators lets the import go
 
 import importlib
 import sys
+from importlib import metadata
 
+from fewstep.runtime import torchvision_import
 from fewstep.runtime.errors import EnvironmentRefused
 
 _OPERATORS = {
@@ -34,12 +36,30 @@ def ensure() -> None:
             'pip install "torchvision>=0.26,<0.29"'
         ) from error
     except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        _declare_operators()
+        declare_operators_for(error)
+        importlib.import_module("torchvision")
 
 
-def _declare_operators() -> None:
+def pair_fault() -> str | None:
+    """What a plain program meets here, and the remedy; None where torch and torchvision fit. `ensure` was called."""
+    if _library is None:
+        return None
+    torch, torchvision = (metadata.version(name) for name in ("torch", "torchvision"))
+    said = f"of different builds: torchvision {torchvision} does not import beside torch {torch}"
+    if torchvision_import.installed():
+        return f"{said} alone, and is mended in this environment whenever it is imported (scripts/setup.sh)"
+    return (
+        f"{said}. fewstep mends that for itself; other programs fail at `import diffusers`. Install both from one "
+        "place (pip install --force-reinstall torch torchvision), or mend this environment: "
+        "python scripts/mend_torchvision.py"
+    )
+
+
+def declare_operators_for(error: RuntimeError) -> None:
+    """Declares the operators whose lack ended an import of torchvision with this error, so that it can begin anew. Any
+    other error is raised again."""
+    if "torchvision::nms" not in str(error):
+        raise error
     global _library
     import torch
 
@@ -47,7 +67,6 @@ def _declare_operators() -> None:
     _library = torch.library.Library("torchvision", "DEF")
     for name, schema in _OPERATORS.items():
         _library.define(name + schema)
-    importlib.import_module("torchvision")
 
 
 def _forget_half_imported() -> None:

@@ -48,7 +48,8 @@ def sample_images(
     Raises:
         ModelError: no such model. LayoutError: a size that it does not take, too many references, a prompt that is too
             long, or seeds that do not fit the prompts. RecipeError: steps or guidance of a student. CaseError: a
-            reference that cannot be read. EnvironmentRefused: no such device or dtype here.
+            reference that cannot be read. EnvironmentRefused: no such device or dtype here. PictureError: latents or
+            pixels that are not finite.
     """
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     refuse_long_prompts(asked)

@@ -24,6 +24,7 @@ from fewstep.backbones.families import (
     load_backbone,
     pocket_folder,
 )
+from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import folder_of, sample_sigmas
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
@@ -31,6 +32,7 @@ from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import (
     LayoutError,
     ModelError,
+    PictureError,
     RecipeError,
 )
 from fewstep.sample.sampler import sample, seeded_noise
@@ -133,6 +135,7 @@ def generate_pictures(
         LayoutError: a size that is not on the model's grid, too many references, or another number of seeds than of
             prompts.
         RecipeError: a student with another number of steps than its own, or with guidance.
+        PictureError: latents or pixels that are not finite.
     """
     seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     if len(seeds) != len(prompts):
@@ -157,7 +160,11 @@ def sample_pictures(
     negatives: Sequence[Conditioning] | None = None,
     batch: int = BATCH,
 ) -> list[Image.Image]:
-    """One picture for each conditioning (batch of 1) and seed, in order. Layouts may differ; batches are made here."""
+    """One picture for each conditioning (batch of 1) and seed, in order. Layouts may differ; batches are made here.
+
+    Raises:
+        PictureError: latents or pixels that are not finite.
+    """
     found: dict[int, Image.Image] = {}
     for members, x0_BND in sample_latents(backbone, transformer, conds, seeds, grid, guidance, negatives, batch):
         found |= dict(zip(members, decode_chunked(backbone, x0_BND, conds[members[0]].layout.target), strict=True))
@@ -166,9 +173,24 @@ def sample_pictures(
 
 def decode_chunked(backbone: Backbone, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image]:
     """Pictures of a batch of latents, decoded a megapixel at a time. For a megapixel a VAE's convolutions need about a
-    gigabyte, so a batch that fits the transformer may be too large for the VAE."""
+    gigabyte, so a batch that fits the transformer may be too large for the VAE.
+
+    Raises:
+        PictureError: latents or pixels that are not finite.
+    """
+    refuse_not_finite(x0_BND, "latents")
     at_once = max(1, MEGAPIXEL // (target[0] * target[1] * backbone.pixels_per_token**2))
     return [picture for part in x0_BND.split(at_once) for picture in backbone.decode(part, target)]
+
+
+def decode_finite(backbone: Backbone, x0_BND: Tensor, target: TokenGrid) -> list[Image.Image | None]:
+    """The same, with None where a picture's latents or pixels are not finite."""
+
+    try:
+        return list(decode_chunked(backbone, x0_BND, target))
+    except PictureError:
+        alone = [decode_finite(backbone, x0_1ND, target) for x0_1ND in x0_BND.split(1)] if len(x0_BND) > 1 else []
+        return [picture for (picture,) in alone] or [None]
 
 
 def sample_latents(

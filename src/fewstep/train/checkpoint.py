@@ -1,8 +1,8 @@
 """Checkpoints that are either complete or not there.
 
 A checkpoint is a folder of safetensors files and one state.json. It is written into a temporary folder and synced to
-the disk. The marker, which lists every file with its size, is written last. Then the folder is renamed. If a run is
-killed meanwhile, what it leaves has no valid marker, and is skipped.
+the disk. Their hashes stand in hashes.json. The marker, which lists every file with its size, is written last. Then the
+folder is renamed. If a run is killed meanwhile, what it leaves has no valid marker, and is skipped.
 
 Replicated weights are written by the first rank, one file for each kind of tensors, which any program can open. Sharded
 weights are written by every rank into `shards/` (`ShardedCheckpoints`).
@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from fewstep.runtime.durable import make_folder, refusal, sync_to_disk
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
-from fewstep.train import shards
+from fewstep.train import file_hashes, shards
 from fewstep.train.retention import expired
 
 MARKER = "COMPLETE"
@@ -88,7 +88,7 @@ class Checkpoints:
         with self._refusing(position):
             for stem, named in tensors.items():
                 save_file({n: t.detach().contiguous() for n, t in named.items()}, beside / f"{stem}.safetensors")
-        self._seal(position, state_text(state), best)
+        self._seal(position, state_text(state), best, {})
 
     def _begun(self, position: Position) -> Path:
         """Makes the empty temporary folder of a checkpoint."""
@@ -99,11 +99,18 @@ class Checkpoints:
             beside.mkdir()
         return beside
 
-    def _seal(self, position: Position, state: str, best: Collection[int]) -> None:
-        """Turns the temporary folder into the checkpoint. state: as `state_text` returns it."""
+    def _seal(self, position: Position, state: str, best: Collection[int], hashes: Mapping[str, str]) -> None:
+        """Turns the temporary folder into the checkpoint.
+
+        Args:
+            state: as `state_text` returns it.
+            hashes: of the files that are hashed already.
+        """
         beside, place = self._beside(position), self.folder / position.name
         with self._refusing(position):
             (beside / STATE).write_text(state)
+            left = [name for name in file_names(beside) if name not in hashes]
+            file_hashes.write_hashes(beside, {**hashes, **file_hashes.hash_files(beside, left)})
             files = [file for file in sorted(beside.rglob("*")) if file.is_file()]
             for path in (*files, *{file.parent for file in files}):
                 sync_to_disk(path)
@@ -129,12 +136,23 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint; None if there is none."""
+        return self._newest(checkpoint_fault)
+
+    def latest_intact(self) -> Path | None:
+        """The newest complete checkpoint whose files are what was written. All its files are read."""
+        return self._newest(content_fault)
+
+    def _newest(self, fault_of: Callable[[Path], str | None]) -> Path | None:
         for place in reversed(self._places()):
-            fault = checkpoint_fault(place)
+            fault = fault_of(place)
             if fault is None:
                 return place
             self.say(f"{place} is passed over: {fault}")
         return None
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint, complete or not."""
+        return next(reversed(self._places()), None)
 
     def complete_iterations(self) -> set[int]:
         """The iterations of complete checkpoints."""
@@ -179,11 +197,29 @@ def checkpoint_fault(place: Path) -> str | None:
     return None
 
 
+def content_fault(place: Path, names: Collection[str] | None = None) -> str | None:
+    """What is wrong with a checkpoint's folder or the content of its files; None if nothing is.
+
+    names: the files to read; None means all. A checkpoint of an earlier version has no hashes, so that only sizes tell.
+    """
+    try:
+        changed = file_hashes.changed_files(place, names) if (fault := checkpoint_fault(place)) is None else []
+    except OSError as error:
+        return f"a file of it cannot be read ({error})"
+    return fault or (f"its {', '.join(changed)} is not what was written (the hash differs)" if changed else None)
+
+
+def file_names(folder: Path) -> list[str]:
+    """All files in a folder, as paths relative to it."""
+    return [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
 def load_checkpoint(
     place: Path,
     device: torch.device | str = "cpu",
     template: shards.TemplateLookup = lambda stem, name: None,
     stems: Collection[str] | None = None,
+    checked: bool = False,
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The tensors of a complete checkpoint, by file stem and name, and its state. Any number of ranks may have written
     it.
@@ -192,10 +228,13 @@ def load_checkpoint(
         template: for tensors that were written as shards, a tensor placed as this one is wanted here (for example a
             sharded parameter); None means whole.
         stems: the file stems to read; None means all.
+        checked: the files were compared with their hashes already.
 
     Raises:
         RunError: a file is damaged.
     """
+    if not checked and (fault := content_fault(place, files_of(place, stems))) is not None:
+        raise _damaged(place, fault)
     try:
         if (place / shards.FOLDER).is_dir():
             tensors = shards.read_shards(place, device, template, stems)
@@ -204,4 +243,16 @@ def load_checkpoint(
             tensors = {file.stem: load_file(file, device=str(device)) for file in files}
         return tensors, json.loads((place / STATE).read_text())
     except (SafetensorError, CheckpointException, ValueError, OSError) as error:
-        raise RunError(f"{place} is damaged ({error}); delete this folder, and the one before it is used") from error
+        raise _damaged(place, str(error)) from error
+
+
+def files_of(place: Path, stems: Collection[str] | None) -> Collection[str] | None:
+    """The files of a checkpoint that are read for these stems; None means all."""
+    if stems is None:
+        return None
+    read = [name for name in file_names(place) if name.startswith(f"{shards.FOLDER}/") and stems]
+    return {STATE, *(f"{stem}.safetensors" for stem in stems), *read}
+
+
+def _damaged(place: Path, fault: str) -> RunError:
+    return RunError(f"{place} is damaged: {fault}. Delete this folder, and the one before it is used")

@@ -4,13 +4,15 @@ Rows are cases. Columns are the source (for edits), the teacher with its full sa
 preview is a contact sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
+from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
@@ -24,7 +26,7 @@ from fewstep.roles.roles import Roles
 from fewstep.runtime import durable
 from fewstep.runtime.device import autocast
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
-from fewstep.sample.pictures import sample_latents, sample_pictures
+from fewstep.sample.pictures import decode_finite, sample_latents
 from fewstep.sample.sheet import contact_sheet
 
 CASES_A_TASK = 6  # ours
@@ -110,13 +112,13 @@ class SamplePreview:
             self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG")
         )
 
-    def _teachers(self) -> dict[int, Image.Image]:
+    def _teachers(self) -> dict[int, Image.Image | None]:
         """The picture of each case by its task's teacher, with the family's default steps and the teacher's guidance.
         Empty on a rank that only runs the networks along with the first."""
         by_layout: dict[Layout, list[int]] = {}
         for i, case in enumerate(self.cases):
             by_layout.setdefault(case.cond.layout, []).append(i)
-        pictures: dict[int, Image.Image] = {}
+        pictures: dict[int, Image.Image | None] = {}
         for layout, members in by_layout.items():
             teacher = self.roles.teachers.of_task(layout.task)
             backbone = teacher.network.backbone
@@ -128,7 +130,7 @@ class SamplePreview:
     @torch.no_grad()
     def _drawn(
         self, network: Network, members: Sequence[int], grid: SigmaGrid, guidance: Guidance
-    ) -> list[Image.Image]:
+    ) -> list[Image.Image | None]:
         cases = [self.cases[i] for i in members]
         negatives = [case.negative for case in cases if case.negative is not None] if guidance.active else None
         asked = (
@@ -139,16 +141,29 @@ class SamplePreview:
             if self.ranks.first:
                 # During training the VAE is on the CPU, where decoding a megapixel takes minutes on one thread.
                 with network.backbone.vae_on_device():
-                    return sample_pictures(*asked)
+                    return self._decoded(network.backbone, cases, sample_latents(*asked))
             for _ in sample_latents(*asked):  # the other ranks run along: their shards are needed
                 pass
             return []
+
+    def _decoded(
+        self, backbone: Backbone, cases: Sequence[PreviewCase], batches: Iterable[tuple[list[int], Tensor]]
+    ) -> list[Image.Image | None]:
+        """Pictures in order; None where there is none, because a network gave numbers that are not finite. The run goes
+        on, and the sheet has an empty cell."""
+        found: dict[int, Image.Image | None] = {}
+        for members, x0_BND in batches:
+            target = cases[members[0]].cond.layout.target
+            found |= dict(zip(members, decode_finite(backbone, x0_BND, target), strict=True))
+        return [found[i] for i in range(len(cases))]
 
     def _kept(self, name: str) -> Image.Image | None:
         path = self.folder / "pictures" / f"{name}.png"
         return open_picture(path, str(path)) if path.is_file() else None
 
-    def _keep(self, name: str, picture: Image.Image) -> None:
+    def _keep(self, name: str, picture: Image.Image | None) -> None:
+        if picture is None:
+            return
         durable.make_folder(self.folder / "pictures")
         path = self.folder / "pictures" / f"{name}.png"
         durable.replace_atomically(path, lambda beside: picture.convert("RGB").save(beside, format="PNG"))

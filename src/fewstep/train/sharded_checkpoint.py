@@ -1,7 +1,7 @@
 """Checkpoints of a run with sharded weights: every rank writes its own shards while training goes on."""
 
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from fewstep.train.checkpoint import (
     Checkpoints,
     Position,
     Tensors,
+    file_names,
     state_text,
 )
+from fewstep.train.file_hashes import hash_files
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,15 @@ class _Pending:
     position: Position
     state: str  # as text, because the counters in it change while training goes on
     best: tuple[int, ...]
-    written: Future[Any]
+    written: Future[dict[str, str]]  # this rank's part of the hashes
 
 
 class ShardedCheckpoints(Checkpoints):
     """Checkpoints that are written in the background.
 
-    `save` returns as soon as all tensors are copied to the CPU. On each rank a thread writes the copies. The first rank
-    completes the checkpoint once all threads have ended. If the run is killed before, the checkpoint before is the
-    newest complete one.
+    `save` returns as soon as all tensors are copied to the CPU. On each rank a thread writes the copies, and then
+    hashes a part of the files. The first rank completes the checkpoint once all threads have ended. If the run is
+    killed before, the checkpoint before is the newest complete one.
     """
 
     def __init__(self, folder: Path, keep: int, say: Callable[[str], None], ranks: Ranks):
@@ -44,12 +46,14 @@ class ShardedCheckpoints(Checkpoints):
         # those of the training would be taken for each other.
         self._group = dist.new_group(backend="gloo")
         self._pending: _Pending | None = None
+        self._hashing = ThreadPoolExecutor(1, "fewstep-hashes")
 
     def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
         self.finish()
         self.ranks.from_first(lambda: self._begun(position))
         written = shards.write_shards(self._beside(position), tensors, self._group)
-        self._pending = _Pending(position, state_text(state), tuple(best), written)
+        hashed = self._hashing.submit(self._hashed, written, self._beside(position))
+        self._pending = _Pending(position, state_text(state), tuple(best), hashed)
         return self.folder / position.name
 
     def poll(self) -> None:
@@ -68,7 +72,14 @@ class ShardedCheckpoints(Checkpoints):
         faults = [fault for fault in self.ranks.gather(_fault(now.written)) if fault is not None]
         if faults:
             raise refusal(self.folder / now.position.name, OSError(faults[0]))
-        self.ranks.from_first(lambda: self._seal(now.position, now.state, now.best))
+        parts = self.ranks.gather(now.written.result())
+        hashes = {name: value for part in parts for name, value in part.items()}
+        self.ranks.from_first(lambda: self._seal(now.position, now.state, now.best, hashes))
+
+    def _hashed(self, written: Future[Any], beside: Path) -> dict[str, str]:
+        """This rank's part of the hashes. A rank's writing ends when that of all ranks has."""
+        written.result()
+        return hash_files(beside, file_names(beside)[self.ranks.rank :: self.ranks.world])
 
 
 def _fault(written: Future[Any]) -> str | None:

@@ -83,7 +83,7 @@ class Trainer:
         self.reporter = self.hooks.reporter if ranks.first else SILENT
         self.device = self.roles.student.backbone.device
         self.metrics = MetricsLog(folder / "metrics.jsonl")
-        kept = folder / "checkpoints", run.keep_checkpoints, self.reporter.say, ranks
+        kept = folder / "checkpoints", run.keep_checkpoints, lambda text: self.reporter.say(text, "warning"), ranks
         sharded = self.roles.student.has_sharded_parameters or self.roles.critic.has_sharded_parameters
         self.checkpoints = ShardedCheckpoints(*kept) if sharded else Checkpoints(*kept)
         self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
@@ -321,14 +321,15 @@ class Trainer:
             self.reporter.say("the teachers' trust begins anew: the checkpoint's followed another rule")
 
     def _resume(self) -> None:
-        """Takes over the newest complete checkpoint, if there is one.
+        """Takes over the newest checkpoint that is complete and as it was written, if there is one.
 
-        The first rank chooses it: ranks that look at a shared file system at different moments could see different
-        ones. Lines of metrics.jsonl past the checkpoint are deleted, because those iterations run again.
+        The first rank chooses it, and compares its hashes: ranks that look at a shared file system at different moments
+        could see different ones. Lines of metrics.jsonl past the checkpoint are deleted, because those iterations run
+        again.
         """
-        place = self.ranks.gather(self.checkpoints.latest() if self.ranks.first else None)[0]
+        place = self.ranks.gather(self.checkpoints.latest_intact() if self.ranks.first else None)[0]
         if place is not None:
-            tensors, state = load_checkpoint(place, self.device, self._template)
+            tensors, state = load_checkpoint(place, self.device, self._template, checked=True)
             if (state["format"], state["seed"]) != (FORMAT, self.step.student.draws.rng.seed):
                 raise RunError(f"{place} was written with another seed or version. Start a new run folder")
             self.roles.student.load_state(tensors["student"])

@@ -268,6 +268,26 @@ def test_a_server_that_can_make_no_more_pictures_is_unhealthy(model: Model, monk
     assert asked(model, talk) == [500, 200, 500, 200, 500, 503, 200, 200]
 
 
+@pytest.mark.parametrize("broken", ["transformer", "vae"])
+def test_weights_that_are_no_numbers_are_no_black_picture(broken: str) -> None:
+    """A black picture with status 200 is the worst answer. Nothing in the request is at fault, so it is a 500."""
+    model = Model(QwenImage21.tiny(), 4, NO_GUIDANCE, (64, 64))
+    weight = list(getattr(model.backbone.pipeline, broken).parameters())[-1]
+
+    async def talk(http: httpx.AsyncClient) -> list[httpx.Response]:
+        kept = weight.detach().clone()
+        weight.fill_(float("nan"))
+        answers = [await http.post(GENERATIONS, json={"prompt": "a boat"}), await http.get("/health")]
+        weight.copy_(kept)
+        return [*answers, await http.post(GENERATIONS, json={"prompt": "a boat"}), await http.get("/health")]
+
+    failed, ill, drawn, well = asked(model, talk)
+    assert [answer.status_code for answer in (failed, ill, drawn, well)] == [500, 503, 200, 200]
+    assert failed.json()["error"]["type"] == "server_error"
+    assert "not finite" in failed.json()["error"]["message"]
+    assert "not finite" in ill.json()["status"]
+
+
 def test_what_failed_together_is_let_go_before_it_is_tried_apart(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the failed batch's memory would still be held when there was too little of it."""
     held: list[weakref.ref[torch.Tensor]] = []

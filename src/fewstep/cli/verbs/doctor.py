@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fewstep.backbones.conditioning import stack
@@ -18,15 +19,19 @@ from fewstep.backbones.families import (
     model_shapes,
     pocket_folder,
 )
+from fewstep.backbones.finite import refuse_not_finite, refuse_weights_not_finite
 from fewstep.backbones.folder import (
     folder_of,
     read_json,
     sample_sigmas,
 )
 from fewstep.export.card import licence_of
+from fewstep.export.leftovers import leftovers
 from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
+from fewstep.runtime import torchvision_pair
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32
+from fewstep.runtime.errors import ModelError, PictureError
 
 HEADROOM = 1.2  # ours: times the weights, to allow for the other memory of a call
 
@@ -51,6 +56,8 @@ def diagnose(model: str | None, console: Console) -> None:
     if not torch.cuda.is_available():
         table.add_row("cuda", "none")
     console.print(table)
+    if fault := torchvision_pair.pair_fault():
+        console.print(f"[bold]torch and torchvision are[/] {escape(fault)}", highlight=False, soft_wrap=True)
     if model is not None:
         _model(model, console)
 
@@ -76,8 +83,13 @@ def _model(source: str, console: Console) -> None:
     table.add_row("scheduler", _scheduler(read_json(folder / "scheduler" / "scheduler_config.json")))
     words = f"{guidance.scale:g}" + (", kept norm" if guidance.keep_norm else "")
     table.add_row("guidance", "none: a student" if sigmas else words)
-    table.add_row("one network call", _called(source, folder))
+    words, fault = _called(source, folder)
+    table.add_row("one network call", words)
     console.print(table)
+    for left in leftovers(folder.absolute().parent):
+        console.print(f"{left.words()}: delete it to free its space", highlight=False, soft_wrap=True)
+    if fault is not None:
+        raise fault
 
 
 def _scheduler(config: Mapping[str, Any]) -> str:
@@ -87,21 +99,41 @@ def _scheduler(config: Mapping[str, Any]) -> str:
     return words + (f", ends at {terminal:g}" if terminal else "")
 
 
-def _called(source: str, folder: Path) -> str:
-    """The result of one velocity at the smallest sensible size, in words. It is not computed if the weights would not
-    fit."""
+def _called(source: str, folder: Path) -> tuple[str, ModelError | None]:
+    """The result of one velocity at the smallest sensible size, and of decoding it, in words; and what is wrong with
+    the model, if anything is. It is not computed if the weights would not fit."""
     needed = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))  # bf16 weights, as they are stored
     free = available_memory()
     if free is not None and needed * HEADROOM > free:
-        return f"not made: {needed / 2**30:.0f} GiB of weights, {free / 2**30:.0f} GiB of memory are free here"
+        return f"not made: {needed / 2**30:.0f} GiB of weights, {free / 2**30:.0f} GiB of memory are free here", None
+    try:
+        return f"answers, rms velocity {_rms_velocity(source):.2f}", None
+    except PictureError as error:
+        return "gives numbers that are not finite", ModelError(f"{source}: {error}")
+    except ModelError as error:
+        return "not made", error
+    except Exception as error:  # whatever a library raises: what a run would end with later
+        return "fails", ModelError(f"{source} loads, but one network call fails: {type(error).__name__}: {error}")
+
+
+def _rms_velocity(source: str) -> float:
+    """
+    Raises:
+        ModelError: weights that are not finite. PictureError: finite ones whose velocity or picture is not.
+    """
     backbone = load_backbone(source, dtype=torch.bfloat16)
     side = backbone.size_multiple * 2
-    cond = stack(backbone.encode(["a red house"], None, (side, side)))
-    z_BND = NamedRNG(0).normal((1, *backbone.noise_shape(cond.layout)), "doctor").to(cond.text_BLC.dtype)
     with torch.no_grad():
+        cond = stack(backbone.encode(["a red house"], None, (side, side)))
+        z_BND = NamedRNG(0).normal((1, *backbone.noise_shape(cond.layout)), "doctor").to(cond.text_BLC.dtype)
         v_BND = backbone.velocity(backbone.transformer, z_BND, torch.ones(1), cond)
-    rms = v_BND.float().square().mean().sqrt().item()
-    return f"answers, rms velocity {rms:.2f}" if rms == rms else "answers NaN: damaged weights"
+        try:
+            refuse_not_finite(v_BND, "velocities")
+            backbone.decode(z_BND - v_BND, cond.layout.target)
+        except PictureError:
+            refuse_weights_not_finite(backbone.modules())
+            raise
+    return v_BND.float().square().mean().sqrt().item()
 
 
 def available_memory() -> int | None:

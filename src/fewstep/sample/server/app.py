@@ -69,11 +69,13 @@ class Server:
     # ---- routes
 
     async def health(self, request: Request) -> Response:
-        """200 as long as pictures can be made. A GPU that has failed once may fail for all later requests too."""
+        """200 as long as pictures can be made. A GPU that has failed once may fail for all later requests too. Weights
+        that gave numbers that are not finite most likely will."""
         failed = self.worker.failed_in_a_row
         status = "the worker has stopped" if not self.worker.alive else "ok"
         if failed >= UNHEALTHY_AFTER:
             status = f"the last {failed} pictures failed: see the log, and start the server again"
+        status = self.worker.model_fault or status
         alive = status == "ok"
         state: dict[str, Any] = {"status": status, "model": self.served.name}
         state |= {"requests": self._taken, "queue": self.limits.queue, "pictures_waiting": self.worker.waiting}

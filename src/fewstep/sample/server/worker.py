@@ -19,7 +19,7 @@ from PIL import Image
 
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.runtime.device import free_unused
-from fewstep.runtime.errors import FewstepError
+from fewstep.runtime.errors import FewstepError, PictureError
 from fewstep.sample.pictures import (
     Model,
     compatible_batches,
@@ -51,6 +51,7 @@ class Worker:
         self._changed = threading.Condition()
         self._closing = False
         self.failed_in_a_row = 0  # pictures since the last success, not counting invalid requests
+        self.model_fault: str | None = None  # told by the last picture, if it was not made of finite numbers
         self._thread = threading.Thread(target=self._work, name="fewstep-worker", daemon=True)
 
     def start(self) -> None:
@@ -181,7 +182,7 @@ class Worker:
         grid, _ = self._model.sampling(size=size)
         conds = [picture.cond for picture in batch if picture.cond is not None]
         drawn = sample_pictures(backbone, backbone.transformer, conds, [picture.seed for picture in batch], grid)
-        self.failed_in_a_row = 0
+        self.failed_in_a_row, self.model_fault = 0, None
         for picture, image in zip(batch, drawn, strict=True):
             with suppress(InvalidStateError):
                 picture.answer.set_result(image)
@@ -207,11 +208,13 @@ class Worker:
             self._answered([picture])
 
     def _fail(self, picture: QueuedPicture, error: Exception) -> None:
-        refused = (
-            RequestRefused(400, str(error))
-            if isinstance(error, FewstepError)
-            else RequestRefused(500, "drawing failed; see the server's log")
-        )
+        if isinstance(error, PictureError):
+            self.model_fault = str(error)
+            refused = RequestRefused(500, str(error))
+        elif isinstance(error, FewstepError):
+            refused = RequestRefused(400, str(error))
+        else:
+            refused = RequestRefused(500, "drawing failed; see the server's log")
         if refused.status == 500:
             self.failed_in_a_row += 1
             log.error("a picture failed", exc_info=error)
