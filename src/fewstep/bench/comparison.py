@@ -2,7 +2,7 @@
 does not matter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,11 @@ from fewstep.bench.resampling import (
     resampled_cell_means,
 )
 from fewstep.bench.statistics import Estimate
+
+# With fewer cases there is a difference and perhaps an interval, but no conclusion. Ours: percentile intervals of 10
+# cases hold the truth in 94 % if differences are normal, and in 93 % if one case in four fails by 2 points. Rare
+# failures want more: if one case in ten fails by 4 points, 10 cases hold the truth in 66 %, 20 in 86 %, 30 in 92 %.
+LEAST_CASES = 10
 
 ComparisonOutcome = Literal["better", "not", "worse"]
 Shade = Literal["better", "not worse", "equal", "undecided", "worse", "not better"]
@@ -55,17 +60,38 @@ class Comparison:
         return not self.empty and self.coverage >= ENOUGH
 
     @property
+    def too_few(self) -> bool:
+        """Whether there are fewer cases than a conclusion needs (`LEAST_CASES`)."""
+        return self.overall.clusters < LEAST_CASES
+
+    @property
+    def unanimous(self) -> bool:
+        """Whether all cases (of a category) differ by the same. That has no interval, but with enough cases it is an
+        answer: the systems' answers may be the same pictures."""
+        could_vary = all(each.clusters > 1 for each in self.categories.values())
+        return self.overall.value is not None and self.overall.low is None and could_vary
+
+    @property
     def outcome(self) -> ComparisonOutcome:
-        return outcome(self.overall, self.margin)
+        return outcome(self._decisive, self.margin)
 
     @property
     def shade(self) -> Shade:
-        return shade(self.overall, self.margin)
+        return shade(self._decisive, self.margin)
 
     @property
     def not_inferior(self) -> bool:
         """Whether A is shown to be at most the margin worse."""
-        return self.overall.low is not None and self.overall.low > -self.margin
+        low = self._decisive.low
+        return low is not None and low > -self.margin
+
+    @property
+    def _decisive(self) -> Estimate:
+        """What conclusions rest on."""
+        if self.too_few:
+            return NO_ESTIMATE
+        value = self.overall.value
+        return replace(self.overall, low=value, high=value) if self.unanimous else self.overall
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"outcome": self.outcome, "shade": self.shade, "coverage": self.coverage}

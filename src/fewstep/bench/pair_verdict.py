@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench import statistics
-from fewstep.bench.statistics import Estimate
+from fewstep.bench.statistics import SHARE, Estimate
 from fewstep.runtime import durable
 
 FOLDER = "pairs"
@@ -73,10 +73,10 @@ def pair_figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
     cases = [case for case, _, _ in whole]
     asked = [verdict.case for verdict in answered]
     return PairFigures(
-        wins=statistics.mean([sum(points) / 2 for points in whole.values()], cases),
-        ties=statistics.mean([float(verdict.won == "tie") for verdict in answered], asked),
-        order_effect=statistics.mean([_first_minus_second(verdict) for verdict in answered], asked),
-        agreement=statistics.mean([float(points[0] == points[1]) for points in whole.values()], cases),
+        wins=statistics.mean([sum(points) / 2 for points in whole.values()], cases, bounds=SHARE),
+        ties=statistics.mean([float(verdict.won == "tie") for verdict in answered], asked, bounds=SHARE),
+        order_effect=statistics.mean([_first_minus_second(v) for v in answered], asked, bounds=(-1.0, 1.0)),
+        agreement=statistics.mean([float(points[0] == points[1]) for points in whole.values()], cases, bounds=SHARE),
         pairs=len(whole),
         half=len(orders) - len(whole),
     )

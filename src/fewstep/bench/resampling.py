@@ -16,6 +16,7 @@ from fewstep.bench.statistics import (
     RESAMPLES,
     Estimate,
     Floats,
+    without_spread,
 )
 
 ScoreRecord = tuple[str, int, float | None]  # case, seed, score; None where a score is missing
@@ -56,9 +57,9 @@ def cases_by_category(scores: Scores) -> dict[str, int]:
 
 def bootstrap_estimate(value: float, drawn: Floats, n: int, clusters: int, strata: int) -> Estimate:
     """The percentile interval of the resampled values, slightly expanded if clusters are few: the variance is estimated
-    on clusters - strata degrees of freedom. NaN becomes None: there is no such number."""
+    on clusters - strata degrees of freedom. NaN becomes None: there is no such number. No interval without spread."""
     known = None if np.isnan(value) else value
-    if known is None or np.isnan(drawn).any() or clusters <= strata:
+    if known is None or np.isnan(drawn).any() or clusters <= strata or without_spread(drawn):
         return Estimate(known, None, None, n, clusters)
     tail = float(scipy.special.ndtr(-scipy.special.stdtrit(clusters - strata, (1 + LEVEL) / 2)))
     low, high = np.quantile(drawn, [tail, 1 - tail])

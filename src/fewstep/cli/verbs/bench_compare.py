@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep.bench.comparison import Comparison
+from fewstep.bench.comparison import LEAST_CASES, Comparison
 from fewstep.bench.leaderboard import LeaderboardEntry
 from fewstep.bench.metrics import latency
 from fewstep.bench.metrics.measurements import FOLDER, Measurement
@@ -136,16 +136,19 @@ def _print_comparison(
         highlight=False,
         soft_wrap=True,
     )
-    if found.shade in ("undecided", "not worse", "not better") and found.needed is not None:
+    if found.shade in ("undecided", "not worse", "not better") and found.needed is not None and not found.too_few:
         least = found.margin or abs(found.overall.value or 0.0)
         console.print(
             f"To tell a difference of {least:.3g} with power .8, at this spread: {found.needed:,} cases.",
             highlight=False,
             soft_wrap=True,
         )
-    console.print(
-        f"[bold]{found.outcome}[/]: {OUTCOME_PHRASES[found.shade]} ({found.margin:g})", highlight=False, soft_wrap=True
-    )
+    said = f"{OUTCOME_PHRASES[found.shade]} ({found.margin:g})"
+    if found.too_few:
+        said = f"{found.overall.clusters:,} cases are too few for a conclusion; compare {LEAST_CASES} or more"
+    elif found.unanimous:
+        said += ", by the same in every case, which has no interval"
+    console.print(f"[bold]{found.outcome}[/]: {said}", highlight=False, soft_wrap=True)
 
 
 # ---- rank
