@@ -78,7 +78,8 @@ def test_half_a_character_in_an_answer_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_keys_are_pixels_not_paths(tmp_path: Path) -> None:
-    """Moved, and saved again with other bytes: nothing is asked. One pixel changed: that picture is."""
+    """Moved, and saved again with other bytes: nothing is asked. One pixel changed: that picture is - drawn again, for
+    a file whose pixels are not those it is named after is no picture of the gallery."""
     folder = gallery(tmp_path / "g", cases=4)
     with FaultServer(says(rated())) as server:
         file = judge_file(tmp_path, server)
@@ -94,7 +95,13 @@ def test_keys_are_pixels_not_paths(tmp_path: Path) -> None:
         with Image.open(pictures[2]) as picture:
             changed = picture.convert("RGB")
         changed.putpixel((0, 0), (1, 2, 3))
+        whole = pictures[2].read_bytes()
         changed.save(pictures[2])
+        refused(fewstep("judge", "run", moved, "--judge", file), pictures[2].name, "not the picture that it is named")
+        assert len(server.calls) == 4
+        pictures[2].write_bytes(whole)
+        row = rows(moved)[2]
+        Gallery(moved).add(row["case"], row["seed"], changed, {"prompt": row["prompt"]})
         judged(moved, file)
         assert len(server.calls) == 5
     assert len(read_verdicts(moved)["seer"]) == 4
@@ -270,7 +277,11 @@ def test_a_torn_last_line_is_asked_again_and_nothing_else(tmp_path: Path) -> Non
         judged(folder, file)
         path = folder / "verdicts" / "seer.attempts.jsonl"
         os.truncate(path, path.stat().st_size - 30)
-        judged(folder, file)
+        assert "1 cut off in" in judged(folder, file).output
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([lines[0][:50], *lines[1:]]) + "\n")
+        refused(fewstep("judge", "run", folder, "--judge", file), "seer.attempts.jsonl:1", "no attempt of a judge")
+        path.write_text("\n".join(lines) + "\n")
     assert len(server.calls) == 5
     assert len(read_verdicts(folder)["seer"]) == 4
 

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from fewstep.bench.gallery import refuse_exchanged
+from fewstep.bench.pixels import pixel_hash
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError
 
@@ -50,7 +52,11 @@ class Album:
     _placed: dict[Path, tuple[str, str | int]] = field(default_factory=dict)
 
     def place(self, picture: Path) -> tuple[str, str | int] | None:
-        """None if no pictures are kept, or the file is missing or is no picture."""
+        """None if no pictures are kept, or the file is missing or is no picture.
+
+        Raises:
+            GalleryError: it is not the picture that it is named after.
+        """
         if self.keep is PictureMode.NONE:
             return None
         if picture not in self._placed:
@@ -75,10 +81,11 @@ class Album:
     def _light(self, picture: Path, name: str) -> str | int:
         with Image.open(picture) as opened:
             if max(opened.size) <= SIDE:
-                opened.verify()
+                refuse_exchanged(picture, pixel_hash(opened))
                 return 0
             self.used.add(name)
             if not (self.folder / name).is_file():
+                refuse_exchanged(picture, pixel_hash(opened))
                 small = opened.convert("RGB")
                 small.thumbnail((SIDE, SIDE))
                 durable.replace_atomically(
