@@ -30,6 +30,7 @@ from fewstep.bench.statistics import SHARE, Estimate
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
+from fewstep.runtime.strict_json import load_json
 
 BASELINE = "baseline.json"
 FORMAT = 1
@@ -246,7 +247,7 @@ def _baseline(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = load_json(path.read_text(encoding="utf-8"))
         if held["format"] == FORMAT and held["figures"] and held["scores"]:
             return dict(held)
     except (ValueError, KeyError, TypeError):

@@ -54,6 +54,8 @@ def parse_reply(reply: Reply, protocol: JudgeProtocol, rubric: str | None) -> Pa
         return ParsedReply("invalid", writable(str(error)))
     except _OutOfRange as error:
         return ParsedReply("out_of_range", str(error))
+    except RecursionError:  # read, but too deep to be shown in a message
+        return ParsedReply("invalid", "nested without end")
 
 
 def _object_of(words: str) -> dict[str, Any]:

@@ -10,6 +10,10 @@ DIGITS = 400  # of a whole number; a float ends at 1.8e308, and Python itself re
 Pairs = list[tuple[str, Any]]
 
 
+class TooDeep(ValueError):
+    """JSON that is nested deeper than Python reads."""
+
+
 def load_json(
     text: str | bytes,
     object_pairs_hook: Callable[[Pairs], Any] | None = None,
@@ -21,14 +25,15 @@ def load_json(
         object_pairs_hook, parse_constant: as in `json.loads`.
 
     Raises:
-        ValueError: no JSON (json.JSONDecodeError), no UTF-8, or nested deeper than Python reads.
+        TooDeep: nested deeper than Python reads.
+        ValueError: no JSON (json.JSONDecodeError), or no UTF-8.
     """
     try:
         return json.loads(
             text, object_pairs_hook=object_pairs_hook, parse_constant=parse_constant, parse_int=_whole_number
         )
     except RecursionError as error:
-        raise ValueError("nested without end") from error
+        raise TooDeep("nested without end") from error
 
 
 def _whole_number(digits: str) -> int | float:
