@@ -30,8 +30,8 @@ FEWEST = 3  # letters of a line that runs so; single letters are tall too
 
 @dataclass(frozen=True)
 class TextLine:
-    """height: of its box, in px of the picture; sure: the reader's own confidence, 0..1. turned: the lettering is upside
-    down or sideways, by more than 45 degrees; then `text` is what could be made of it."""
+    """height: of its box, in px of the picture; sure: the reader's own confidence, 0..1. turned: the lettering is
+    upside down or sideways, by more than 45 degrees; then `text` is what could be made of it."""
 
     text: str
     height: float
