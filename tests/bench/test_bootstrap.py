@@ -129,7 +129,7 @@ def alike(score: float, n: int, categories: tuple[str, ...] = ("x",)) -> dict[st
     return {"A": {c: [(f"{c}{i}", 0, score) for i in range(n)] for c in categories}}
 
 
-@pytest.mark.parametrize("n", [2, 3, 9])
+@pytest.mark.parametrize("n", [2, 3, LEAST_CASES - 1])
 @pytest.mark.parametrize("score", [4.0, 5.0])
 def test_few_cases_are_no_answer_and_none_without_spread_have_an_interval(n: int, score: float) -> None:
     found = compare(alike(score, n), alike(4.0, n), 0.05)
@@ -138,8 +138,8 @@ def test_few_cases_are_no_answer_and_none_without_spread_have_an_interval(n: int
 
 
 def test_few_cases_with_spread_are_no_answer_either() -> None:
-    ours = {"A": {"x": [(f"x{i}", 0, 4.0 + 0.05 * i) for i in range(9)]}}
-    found = compare(ours, alike(2.0, 9), 0.05)
+    ours = {"A": {"x": [(f"x{i}", 0, 4.0 + 0.05 * i) for i in range(LEAST_CASES - 1)]}}
+    found = compare(ours, alike(2.0, LEAST_CASES - 1), 0.05)
     assert found.overall.low > 1  # type: ignore[operator]
     assert (found.outcome, found.not_inferior) == ("not", False)
 

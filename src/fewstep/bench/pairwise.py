@@ -24,6 +24,7 @@ from fewstep.bench.statistics import (
     Estimate,
     Floats,
 )
+from fewstep.bench.student_t import t_quantile
 
 PRIOR_SD = 3.0  # ours; log odds: 95 % of strengths lie within a 400-fold advantage, and 1,000 duels outweigh it
 NO_SPREAD = 1e-4  # ours; log odds: less is the solver's tolerance, as where every answer is a tie
@@ -193,5 +194,5 @@ def _strengths(design: _Design, full: Floats, free: NDArray[np.bool_], covarianc
 def _normal(value: float, sd: float, n: int, clusters: int) -> Estimate:
     if clusters < 2 or sd < NO_SPREAD:
         return Estimate(float(value), None, None, n, clusters)
-    reach = float(scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)) * sd
+    reach = t_quantile(clusters - 1, LEVEL) * sd
     return Estimate(float(value), float(value - reach), float(value + reach), n, clusters)

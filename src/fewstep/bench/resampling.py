@@ -9,7 +9,6 @@ them cancels in their differences.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy  # its parts are imported when they are first used
 
 from fewstep.bench.statistics import (
     LEVEL,
@@ -18,6 +17,7 @@ from fewstep.bench.statistics import (
     Floats,
     without_spread,
 )
+from fewstep.bench.student_t import normal_tail, t_quantile
 
 ScoreRecord = tuple[str, int, float | None]  # case, seed, score; None where a score is missing
 Cells = Mapping[str, Sequence[ScoreRecord]]  # by category
@@ -61,7 +61,7 @@ def bootstrap_estimate(value: float, drawn: Floats, n: int, clusters: int, strat
     known = None if np.isnan(value) else value
     if known is None or np.isnan(drawn).any() or clusters <= strata or without_spread(drawn):
         return Estimate(known, None, None, n, clusters)
-    tail = float(scipy.special.ndtr(-scipy.special.stdtrit(clusters - strata, (1 + LEVEL) / 2)))
+    tail = normal_tail(t_quantile(clusters - strata, LEVEL))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(known, float(low), float(high), n, clusters)
 

@@ -1,5 +1,5 @@
-"""Means, ratios and distances with their uncertainty. numpy and scipy.special only: scipy.stats has the same quantiles,
-and takes a second to import. Every draw is seeded.
+"""Means, ratios and distances with their uncertainty. numpy only: scipy takes longer to import than all of this to
+compute. Every draw is seeded.
 
 Several records of one case (its seeds, its attributes) are not independent, so intervals resample whole cases (the
 cluster bootstrap; Davison and Hinkley 1997). Two systems judged on the same cases and seeds are compared pair by pair.
@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # its parts are imported when they are first used
 from numpy.typing import ArrayLike, NDArray
+
+from fewstep.bench.student_t import normal_tail, t_quantile
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
@@ -137,8 +138,7 @@ def tails(clusters: int) -> tuple[float, float]:
     / n and treats it as known. Expanded percentiles (Hesterberg 2015, "What Teachers Should Know About the Bootstrap")
     correct both: the tail is Phi(-t sqrt(n / (n - 1))).
     """
-    t = scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)
-    tail = float(scipy.special.ndtr(-t * np.sqrt(clusters / (clusters - 1))))
+    tail = normal_tail(t_quantile(clusters - 1, LEVEL) * np.sqrt(clusters / (clusters - 1)))
     return tail, 1 - tail
 
 
