@@ -12,7 +12,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from fewstep.bench.gallery import refuse_exchanged
-from fewstep.bench.pixels import pixel_hash
+from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError
 
@@ -86,7 +86,7 @@ class Album:
             self.used.add(name)
             if not (self.folder / name).is_file():
                 refuse_exchanged(picture, pixel_hash(opened))
-                small = opened.convert("RGB")
+                small = rgb_or_rgba(opened)  # what is transparent stays so, as in the whole picture
                 small.thumbnail((SIDE, SIDE))
                 durable.replace_atomically(
                     self.folder / name, lambda beside: small.save(beside, "WEBP", quality=QUALITY)
