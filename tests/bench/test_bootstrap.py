@@ -271,6 +271,8 @@ def test_few_cases_tell_no_systems_apart() -> None:
     assert [each.band for each in leaderboard(few)] == [1, 1]
     assert [each.band for each in leaderboard(enough)] == [1, 2]
     assert leaderboard(enough)[0].overall.low is None
+    assert leaderboard(enough)[0].p_rank == (1, 0)
+    assert np.isnan(leaderboard(few)[0].p_rank).all()
 
 
 def test_bounds_are_what_the_ends_of_the_scale_make() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -340,6 +341,10 @@ def test_a_torn_last_line_is_asked_again_and_nothing_else(tmp_path: Path) -> Non
         lines = path.read_text().splitlines()
         path.write_text("\n".join([lines[0][:50], *lines[1:]]) + "\n")
         refused(fewstep("judge", "run", folder, "--judge", file), "seer.attempts.jsonl:1", "no attempt of a judge")
+        for edit in ('"score": 99', '"score": "4"'):
+            path.write_text("\n".join([*lines[:-1], re.sub(r'"score": [0-9.]+', edit, lines[-1], count=1)]) + "\n")
+            place = f"seer.attempts.jsonl:{len(lines)}"
+            refused(fewstep("judge", "run", folder, "--judge", file), place, "score is")
         path.write_text("\n".join(lines) + "\n")
     assert len(server.calls) == 5
     assert len(read_verdicts(folder)["seer"]) == 4

@@ -14,12 +14,23 @@ from typing import Any, Self
 
 from fewstep.bench.judge_requests import JudgeRequest
 from fewstep.bench.lines import LineFields, mistyped
+from fewstep.bench.protocol import WINNERS
+from fewstep.bench.verdict import contradiction
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
 
 RequestKey = tuple[str, int]
 Attempt = dict[str, Any]
-FIELDS: LineFields = {"key": "text", "repeat": "whole", "status": "text", "cost": "number?", "tokens": "object?"}
+FIELDS: LineFields = {
+    "key": "text",
+    "repeat": "whole",
+    "status": "text",
+    "cost": "number?",
+    "tokens": "object?",
+    "score": "number?",
+    "sub_scores": "numbers?",
+    "winner": "text?",
+}
 STOPPED = "stopped"  # the endpoint denied this call and ended the run: no answer, so it is sent again, after the others
 
 
@@ -89,7 +100,7 @@ class Attempts:
         self._denied.clear()
         self.spent, self.lines, self.cut_off = 0.0, 0, 0
         for number, line in durable.numbered_records(self.path, self._count_cut_off):
-            wrong = "no record" if line is None else mistyped(line, FIELDS)
+            wrong = "no record" if line is None else mistyped(line, FIELDS) or _beyond(line)
             if line is None or wrong:
                 raise JudgeError(
                     f"{self.path}:{number}: the line is no attempt of a judge ({wrong}); remove it, and its question "
@@ -108,6 +119,13 @@ class Attempts:
             self._denied.add(request_key)
         elif self._standing.get(request_key, {}).get("status") != "ok":
             self._standing[request_key] = line
+
+
+def _beyond(line: Attempt) -> str | None:
+    """What no judge can have answered, in words."""
+    if line.get("winner") not in (None, *WINNERS):
+        return f"winner is {line['winner']!r:.40}"
+    return contradiction(line) if line["status"] == "ok" and line.get("winner") is None else None
 
 
 def _now() -> str:

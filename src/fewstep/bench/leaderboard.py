@@ -32,7 +32,7 @@ from fewstep.bench.statistics import (
 class LeaderboardEntry:
     """One system. rank is None if it is withheld; `why` states the reason. band: a system is not shown to be worse than
     the best system of its band; too few cases for a conclusion (`LEAST_CASES`) show nothing. p_rank[r - 1]: share of
-    resamples in which it is r-th."""
+    resamples in which it is r-th; NaN if there are too few."""
 
     system: str
     rank: int | None
@@ -89,7 +89,7 @@ def _ranked(scores: Scores, seed: int) -> list[LeaderboardEntry]:
     enough = sum(cases_by_category(scores).values()) >= LEAST_CASES
     told_apart = bands(points[order], resampled[:, order]) if enough else [1] * len(order)
     band_of = dict(zip(order.tolist(), told_apart, strict=True))
-    p, names = p_rank(resampled), list(scores)
+    p, names = p_rank(resampled if enough else np.full_like(resampled, np.nan)), list(scores)
     return [
         drawn.standing(
             i,

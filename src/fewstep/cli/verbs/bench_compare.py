@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,7 @@ def _rank_table(found: Sequence[LeaderboardEntry], galleries: Sequence[ScoredGal
             each.system,
             _shown(each.overall.as_dict()),
             *(_shown(each.judges[judge].as_dict()) for judge in judges),
-            f"{each.p_rank[0]:.2f}" if each.p_rank else "-",
+            f"{each.p_rank[0]:.2f}" if each.p_rank and not isnan(each.p_rank[0]) else "-",
             f"{100 * min(c.share for c in each.coverage.values()):.1f} %",
             "-" if not others else str(others[0]) if len(others) == 1 else f"{others[0]}-{others[-1]}",
         )

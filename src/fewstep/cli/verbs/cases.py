@@ -65,7 +65,7 @@ def _problems(report: CasesReport, console: Console, listed: bool) -> None:
         for problem in problems[:PROBLEMS]:
             console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
         if len(problems) > PROBLEMS:
-            kinds = Counter(kind_of(problem, file) for problem in problems).most_common()
+            kinds = Counter(problem_kind(problem, file) for problem in problems).most_common()
             said = " of the same kind" if len(kinds) == 1 else "; all by kind, the most frequent first:"
             more = f"{file}: ... and {len(problems) - PROBLEMS:,} more{said}"
             console.print(f"[red]{escape(more)}[/]", highlight=False, soft_wrap=True)
@@ -83,7 +83,7 @@ def _write_problems(report: CasesReport, to: Path, console: Console) -> None:
     console.print(f"{len(report.problems):,} problems in [bold]{escape(str(to))}[/]", highlight=False, soft_wrap=True)
 
 
-def kind_of(problem: str, file: str) -> str:
+def problem_kind(problem: str, file: str) -> str:
     """The problem without its place, and without what differs from line to line: names and numbers."""
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*", "…", re.sub(rf"^{re.escape(file)}(:\d+)?: ", "", problem))
 
