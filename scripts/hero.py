@@ -23,7 +23,7 @@ from fewstep.pocket.systems import ConditioningCache, system_of
 from fewstep.run.pocket_exam import STEPS, teacher_guidance
 from fewstep.runtime.task import TASKS
 from fewstep.sample.pictures import open_model
-from fewstep.sample.sheet import contact_sheet
+from fewstep.sample.sheet import SheetRow, contact_sheet
 
 KINDS = ("landscape", "portrait", "text", "object", "identity")
 TRIED = 4  # of each kind, the clearest failures
@@ -88,7 +88,10 @@ def main() -> None:
         rows = shown(cases, candidates, whole)
     sheet = contact_sheet(
         [
-            (cases[i].prompt, [cases[i].references[0] if cases[i].references else None, whole[i], few[i], student[i]])
+            SheetRow(
+                cases[i].prompt,
+                [cases[i].references[0] if cases[i].references else None, whole[i], few[i], student[i]],
+            )
             for i in rows
         ],
         HEADINGS,

@@ -129,3 +129,11 @@ def test_win_rates_count_ties_half_and_both_orders() -> None:
     assert found["a", "b"].value == pytest.approx(0.5)
     assert found["b", "a"].value == pytest.approx(0.5)
     assert found["a", "b"].clusters == 2
+
+
+def test_three_wins_of_three_are_not_certain() -> None:
+    """Clopper and Pearson's interval; and duels that are all ties say nothing about how far strengths may lie."""
+    won = win_rates([Duel(str(i), "a", "b", "first") for i in range(3)])["a", "b"]
+    assert (won.value, won.low, won.high) == (1.0, pytest.approx(0.025 ** (1 / 3)), 1.0)
+    tied = davidson([Duel(str(i), *(("a", "b") if i % 2 else ("b", "a")), "tie") for i in range(6)])
+    assert (tied.systems["a"].value, tied.systems["a"].low) == (pytest.approx(0, abs=1e-6), None)

@@ -6,6 +6,7 @@ from scipy import optimize
 
 from fewstep.bench import resampling, statistics
 from fewstep.bench.comparison import (
+    LEAST_CASES,
     compare,
     outcome,
     shade,
@@ -17,6 +18,7 @@ from fewstep.bench.power import (
     power_of,
 )
 from fewstep.bench.resampling import (
+    ScoreRecord,
     Scores,
     bootstrap_estimate,
     categories_of,
@@ -122,6 +124,42 @@ def test_a_system_is_equal_to_itself() -> None:
     assert found.not_inferior
 
 
+def alike(score: float, n: int, categories: tuple[str, ...] = ("x",)) -> dict[str, dict[str, list[ScoreRecord]]]:
+    """One judge's scores, the same of every case."""
+    return {"A": {c: [(f"{c}{i}", 0, score) for i in range(n)] for c in categories}}
+
+
+@pytest.mark.parametrize("n", [2, 3, LEAST_CASES - 1])
+@pytest.mark.parametrize("score", [4.0, 5.0])
+def test_few_cases_are_no_answer_and_none_without_spread_have_an_interval(n: int, score: float) -> None:
+    found = compare(alike(score, n), alike(4.0, n), 0.05)
+    assert (found.overall.value, found.overall.low, found.overall.high) == (score - 4.0, None, None)
+    assert (found.outcome, found.shade, found.not_inferior, found.too_few) == ("not", "undecided", False, True)
+
+
+def test_few_cases_with_spread_are_no_answer_either() -> None:
+    ours = {"A": {"x": [(f"x{i}", 0, 4.0 + 0.05 * i) for i in range(LEAST_CASES - 1)]}}
+    found = compare(ours, alike(2.0, LEAST_CASES - 1), 0.05)
+    assert found.overall.low > 1  # type: ignore[operator]
+    assert (found.outcome, found.not_inferior) == ("not", False)
+
+
+def test_enough_cases_that_all_differ_by_the_same_are_an_answer_without_an_interval() -> None:
+    found = compare(alike(5.0, LEAST_CASES), alike(4.0, LEAST_CASES), 0.05)
+    assert (found.overall.low, found.unanimous, found.outcome, found.shade) == (None, True, "better", "better")
+    assert compare(alike(4.0, LEAST_CASES), alike(5.0, LEAST_CASES), 0.05).outcome == "worse"
+    twins = compare(alike(4.0, LEAST_CASES), alike(4.0, LEAST_CASES), 0.05)
+    assert (twins.shade, twins.not_inferior) == ("equal", True)
+    assert not compare(alike(4.0, LEAST_CASES), alike(4.0, LEAST_CASES), 0.0).not_inferior
+
+
+def test_single_cases_of_categories_do_not_agree_with_anything() -> None:
+    """Ten categories of one case each: nothing can be resampled, which is not unanimity."""
+    kinds = tuple("abcdefghij")
+    found = compare(alike(5.0, 1, kinds), alike(4.0, 1, kinds), 0.05)
+    assert (found.overall.clusters, found.unanimous, found.outcome, found.not_inferior) == (10, False, "not", False)
+
+
 def test_false_alarms_of_better_are_as_rare_as_they_should_be() -> None:
     """Equal systems, margin 0: "better" and "worse" each come up in 2.5 %."""
     found = [
@@ -225,6 +263,16 @@ def test_a_rank_is_withheld_below_99_percent() -> None:
     assert bounds.worst is not None
     assert bounds.best is not None
     assert bounds.worst < bounds.mean < bounds.best  # type: ignore[operator]
+
+
+def test_few_cases_tell_no_systems_apart() -> None:
+    """The same scores of every case, two points apart: bands part only where a comparison may conclude."""
+    few, enough = ({"a": alike(4.0, n), "b": alike(2.0, n)} for n in (LEAST_CASES - 1, LEAST_CASES))
+    assert [each.band for each in leaderboard(few)] == [1, 1]
+    assert [each.band for each in leaderboard(enough)] == [1, 2]
+    assert leaderboard(enough)[0].overall.low is None
+    assert leaderboard(enough)[0].p_rank == (1, 0)
+    assert np.isnan(leaderboard(few)[0].p_rank).all()
 
 
 def test_bounds_are_what_the_ends_of_the_scale_make() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
 from tests.bench.judged_gallery import edit_rated, gallery, honest, judge_file, rated, rows
 from tests.cli.command_line import fewstep, refused
-from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, fails, hangs, page, says
+from tests.endpoint.fault_server import Call, FaultServer, Script, Sent, fails, hangs, page, raw, says
 
 
 def judged(folder: Path, file: Path, verb: str = "run", *more: str) -> Result:
@@ -77,8 +78,68 @@ def test_half_a_character_in_an_answer_loses_nothing(tmp_path: Path) -> None:
     assert Counter(v.status for v in read_verdicts(folder)["seer"]) == {"ok": 1, "invalid": 2}
 
 
+def completion(message: dict[str, Any], finish: str = "stop", **more: Any) -> Script:
+    """A chat completion with this message, as the server writes it."""
+    told = {"model": "seer", "choices": [{"index": 0, "message": message, "finish_reason": finish}], **more}
+    return raw(json.dumps(told).encode())
+
+
+FINE = '{"score": 4.25, "reasoning": "fine"}'
+# As servers send them (DeepSeek and vLLM, OpenRouter, ...), with the status and a word of why.
+BODIES: dict[str, tuple[Script, str, str]] = {
+    "reasoning_content": (completion({"content": None, "reasoning_content": FINE}), "failed", "in reasoning_content"),
+    "reasoning": (completion({"content": "", "reasoning": FINE}), "failed", "its answer in reasoning and"),
+    "reasoning, cut": (completion({"content": None, "reasoning": "hm"}, "length"), "truncated", "in its reasoning"),
+    "20 digits": (completion({"content": '{"score": 99999999999999999999, "reasoning": ""}'}), "out_of_range", "1e+20"),
+    "5,000 digits": (
+        completion({"content": f'{{"score": {"9" * 5_000}, "reasoning": ""}}'}), "out_of_range", "beyond all bounds"
+    ),
+    "cut": (completion({"content": '{"score": 4, "reas'}, "length"), "truncated", "raise max_tokens"),
+    "refusal": (completion({"content": None, "refusal": "no"}), "refused", "no"),
+    "fence": (completion({"content": f"```json\n{FINE}\n```"}), "ok", ""),
+    "thoughts beside it": (completion({"content": FINE, "reasoning_content": "hm"}), "ok", ""),
+    "nested answer": (completion({"content": "[" * 3_000}), "invalid", "nested without end"),
+    "nested score": (completion({"content": f'{{"score": {"[" * 3_000}'}), "invalid", "nested without end"),
+    "nested body": (raw(b'{"choices": ' + b"[" * 3_000 + b"]" * 3_000 + b"}"), "failed", "nested without end"),
+    "NaN": (completion({"content": '{"score": NaN, "reasoning": ""}'}), "invalid", "NaN is no JSON"),
+    "Infinity in the body": (completion({"content": FINE}, usage={"prompt_tokens": float("inf")}), "ok", ""),
+    "5,000 digits in the body": (
+        raw(json.dumps({"choices": [{"message": {"content": FINE}}]})[:-1].encode() + b', "n": ' + b"7" * 5_000 + b"}"),
+        "ok",
+        "",
+    ),
+    "half a character": (completion({"content": '{"score": 3, "reasoning": "\\ud83d"}'}), "ok", ""),
+    "half a character as a key": (completion({"content": '{"\\ud83d": 3}'}), "invalid", "lacks"),
+    "nothing": (completion({"content": ""}), "invalid", "empty"),
+}  # fmt: skip
+
+
+def test_whatever_a_server_sends_is_counted_and_costs_no_other_answer(tmp_path: Path) -> None:
+    folder = gallery(tmp_path / "g", cases=len(BODIES))
+    with FaultServer([script for script, _, _ in BODIES.values()]) as server:
+        judged(folder, judge_file(tmp_path, server, concurrency=1, give_up_after=100))
+    assert len(server.calls) == len(BODIES), "each question is asked, once"
+    lines = attempts(folder)
+    for (name, (_, status, why)), line in zip(BODIES.items(), lines, strict=True):
+        assert line["status"] == status, (name, line)
+        assert why in (line["why"] or ""), (name, line)
+    assert "turn reasoning off" in lines[0]["why"]
+    found = Counter(verdict.status for verdict in read_verdicts(folder)["seer"])
+    assert found == Counter(status for _, status, _ in BODIES.values())
+
+
+def test_a_score_that_can_be_read_but_not_shown_is_invalid(tmp_path: Path) -> None:
+    """Nested as deeply as Python just reads: what shows it in a message must not fall over it."""
+    folder = gallery(tmp_path / "g", cases=20)
+    deep = [completion({"content": f'{{"score": {"[" * n}{"]" * n}, "reasoning": ""}}'}) for n in range(840, 1020, 9)]
+    with FaultServer(deep) as server:
+        judged(folder, judge_file(tmp_path, server, concurrency=1, give_up_after=100))
+    assert [line["status"] for line in attempts(folder)] == ["invalid"] * 20
+
+
 def test_keys_are_pixels_not_paths(tmp_path: Path) -> None:
-    """Moved, and saved again with other bytes: nothing is asked. One pixel changed: that picture is."""
+    """Moved, and saved again with other bytes: nothing is asked. One pixel changed: that picture is - drawn again, for
+    a file whose pixels are not those it is named after is no picture of the gallery."""
     folder = gallery(tmp_path / "g", cases=4)
     with FaultServer(says(rated())) as server:
         file = judge_file(tmp_path, server)
@@ -94,7 +155,13 @@ def test_keys_are_pixels_not_paths(tmp_path: Path) -> None:
         with Image.open(pictures[2]) as picture:
             changed = picture.convert("RGB")
         changed.putpixel((0, 0), (1, 2, 3))
+        whole = pictures[2].read_bytes()
         changed.save(pictures[2])
+        refused(fewstep("judge", "run", moved, "--judge", file), pictures[2].name, "not the picture that it is named")
+        assert len(server.calls) == 4
+        pictures[2].write_bytes(whole)
+        row = rows(moved)[2]
+        Gallery(moved).add(row["case"], row["seed"], changed, {"prompt": row["prompt"]})
         judged(moved, file)
         assert len(server.calls) == 5
     assert len(read_verdicts(moved)["seer"]) == 4
@@ -270,7 +337,15 @@ def test_a_torn_last_line_is_asked_again_and_nothing_else(tmp_path: Path) -> Non
         judged(folder, file)
         path = folder / "verdicts" / "seer.attempts.jsonl"
         os.truncate(path, path.stat().st_size - 30)
-        judged(folder, file)
+        assert "1 cut off in" in judged(folder, file).output
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([lines[0][:50], *lines[1:]]) + "\n")
+        refused(fewstep("judge", "run", folder, "--judge", file), "seer.attempts.jsonl:1", "no attempt of a judge")
+        for edit in ('"score": 99', '"score": "4"'):
+            path.write_text("\n".join([*lines[:-1], re.sub(r'"score": [0-9.]+', edit, lines[-1], count=1)]) + "\n")
+            place = f"seer.attempts.jsonl:{len(lines)}"
+            refused(fewstep("judge", "run", folder, "--judge", file), place, "score is")
+        path.write_text("\n".join(lines) + "\n")
     assert len(server.calls) == 5
     assert len(read_verdicts(folder)["seer"]) == 4
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import linalg
+from scipy import linalg, stats
 
 from fewstep.bench import statistics
 
@@ -66,10 +66,29 @@ def test_what_has_no_interval() -> None:
     assert (nothing.value, nothing.low) == (None, None)
 
 
-def test_a_difference_of_a_thing_with_itself_is_zero() -> None:
+def test_a_difference_of_a_thing_with_itself_is_zero_and_has_no_interval() -> None:
     x, cases = clustered(np.random.default_rng(0))
     found = statistics.paired_difference(x, x, cases)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert (found.value, found.low, found.high) == (0, None, None)
+    ratio = statistics.paired_ratio(3 * x, x, cases)
+    assert (ratio.value, ratio.low) == (pytest.approx(3), None)
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 600])
+def test_shares_at_the_end_of_their_scale_have_the_interval_of_clopper_and_pearson(n: int) -> None:
+    exact = stats.binomtest(n, n).proportion_ci(0.95, method="exact")
+    won, lost = statistics.mean([1.0] * n, bounds=statistics.SHARE), statistics.mean([0.0] * n, bounds=statistics.SHARE)
+    assert (won.low, won.high) == (pytest.approx(exact.low), 1.0)
+    assert (lost.low, lost.high) == (0.0, pytest.approx(1 - exact.low))
+    tied = statistics.mean([0.5] * n, bounds=statistics.SHARE)
+    assert 0 < tied.low < 0.5 < tied.high < 1  # type: ignore[operator]
+    assert statistics.mean([4.2] * n).low is None, "of a scale without ends nothing is known"
+
+
+def test_rounding_is_no_spread() -> None:
+    cases = [str(i // 3) for i in range(30)]
+    assert statistics.mean([0.1] * 30, cases).low is None
+    assert statistics.paired_difference([0.3] * 30, [0.1] * 30, cases).low is None
 
 
 def test_frechet_has_its_known_values() -> None:

@@ -110,6 +110,63 @@ def test_the_reader_reads_in_order_and_measures_heights() -> None:
     assert lines[0].height > 2 * lines[-1].height
 
 
+SIGN = ["HELLO WORLD", "Fresh bread daily"]
+TURNED = {
+    "upside down": lambda sign: sign.rotate(180),
+    "running upwards": lambda sign: sign.rotate(90, expand=True),
+    "running downwards": lambda sign: sign.rotate(-90, expand=True),
+}
+
+
+def sign(*lines: str) -> Image.Image:
+    picture = Image.new("RGB", (448, 60 + 70 * len(lines)), "white")
+    for row, line in enumerate(lines):
+        ImageDraw.Draw(picture).text((30, 30 + 70 * row), line, fill="black", font=ImageFont.load_default(40))
+    return picture
+
+
+@pytest.mark.skipif(ocr.tools() == "none", reason="the extra ocr is not installed")
+@pytest.mark.parametrize("way", TURNED)
+def test_lettering_that_is_turned_is_not_what_was_asked(way: str) -> None:
+    lines = ocr.read_text(np.asarray(TURNED[way](sign(*SIGN))))
+    assert not isinstance(lines, Skipped)
+    found = text_values(SIGN, lines)
+    assert found["turned_lines"] == found["extra_lines"] == 2
+    assert (found["word_f1"], found["exact_lines"], found["cer"]) == (0, 0, 1)
+
+
+@pytest.mark.skipif(ocr.tools() == "none", reason="the extra ocr is not installed")
+@pytest.mark.parametrize("angle", [-30, -10, 0, 10, 30])
+def test_lettering_that_is_only_tilted_is_read(angle: int) -> None:
+    lines = ocr.read_text(np.asarray(sign(*SIGN).rotate(angle, expand=True, fillcolor="white")))
+    assert not isinstance(lines, Skipped)
+    found = text_values(SIGN, lines)
+    assert (found["turned_lines"], found["word_f1"]) == (0, 1)
+
+
+@pytest.mark.skipif(ocr.tools() == "none", reason="the extra ocr is not installed")
+def test_words_that_read_the_same_either_way_are_upright() -> None:
+    lines = ocr.read_text(np.asarray(sign("NOON", "SWIMS")))
+    assert not isinstance(lines, Skipped)
+    assert text_values(["NOON", "SWIMS"], lines)["exact_lines"] == 1
+
+
+def test_scripts_without_spaces_may_run_downwards_and_single_letters_are_tall() -> None:
+    tall = np.array([[0.0, 0], [20, 0], [20, 100], [0, 100]])
+    wide = np.array([[0.0, 0], [100, 0], [100, 20], [0, 20]])
+    assert ocr.is_sideways(tall, "HELLO")
+    assert not ocr.is_sideways(wide, "HELLO")
+    assert not ocr.is_sideways(tall, "新鲜面包")
+    assert not ocr.is_sideways(tall, "I")
+
+
+def test_turned_lines_are_counted_and_not_read() -> None:
+    lines = [TextLine(WANTED[0], 20, 1.0), TextLine(WANTED[1], 20, 1.0, turned=True)]
+    found = text_values(WANTED, lines)
+    assert (found["turned_lines"], found["extra_lines"], found["exact_lines"]) == (1, 1, 0.5)
+    assert text_values([], lines)["turned_lines"] == 1
+
+
 @pytest.mark.skipif(ocr.tools() == "none", reason="the extra ocr is not installed")
 def test_the_reader_finds_nothing_on_nothing() -> None:
     assert ocr.read_text(np.full((128, 128, 3), 200, np.uint8)) == []

@@ -16,6 +16,36 @@ from fewstep.backbones.testing import tiny_qwen_image
 from fewstep.runtime import device
 from tests.cli.command_line import fewstep, refused, write_recipe
 
+LONG = "x" * 300  # no file system has names of more than 255 bytes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bench", "check", LONG),
+        ("bench", "rank", LONG, LONG),
+        ("bench", "report", LONG, "--to", "report"),
+        ("bench", "measure", LONG),
+        ("bench", "adopt", LONG, "--suite", "mini-t2i", "--to", "gallery"),
+        ("cases", "check", f"{LONG}.jsonl"),
+        ("judge", "run", LONG, "--judge", f"{LONG}.toml"),
+        ("judge", "protocols", f"{LONG}.yaml"),
+        ("recipe", "show", f"{LONG}.yaml"),
+        ("study", "plan", LONG),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_name_that_no_file_can_have(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(fewstep(*words), "xxx")
+
+
+def test_a_command_that_answers_has_no_answer_for_such_a_name() -> None:
+    result = fewstep("bench", "compare", LONG, LONG)
+    assert result.exit_code == 3
+    assert "Traceback" not in result.output
+    assert "File name too long" in " ".join(result.output.split())
+
 
 def test_an_unknown_recipe_names_the_shipped_ones() -> None:
     refused(fewstep("distill", "flashy"), "flashy", "pocket", "qwen-image-2.1")

@@ -83,6 +83,23 @@ def test_check_prints_twenty_problems_of_a_file_and_a_count(tmp_path: Path) -> N
     assert "'score' (2)" in result.output
 
 
+def test_problems_are_counted_by_kind_and_all_written_on_request(tmp_path: Path) -> None:
+    lines = ['{"prompt": ""}', '{"id": "x1", "prompt": "a"', '{"prompt": "a", "width": 99999999, "height": 64}']
+    (tmp_path / "a.jsonl").write_text("".join(f"{lines[i % 3]}\n" for i in range(300)))
+    result = fewstep("cases", "check", tmp_path / "a.jsonl")
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) < 40
+    assert "... and 280 more; all by kind" in result.output
+    assert result.output.count("100 x ") == 3
+    assert "--problems FILE" in result.output
+    result = fewstep("cases", "check", tmp_path / "a.jsonl", "--problems", tmp_path / "all.txt")
+    assert result.exit_code == 2
+    told = (tmp_path / "all.txt").read_text().splitlines()
+    assert len(told) == 300
+    assert told[299].startswith(f"{tmp_path / 'a.jsonl'}:300: ")
+    assert "300 problems in" in result.output
+
+
 def test_the_place_of_a_sample_is_printed_as_it_is(tmp_path: Path) -> None:
     packed(tmp_path / "s.tar", {"a.txt": b"a fox", "a.png": png("red"), "a.jpg": png("blue")})
     result = fewstep("cases", "check", tmp_path / "s.tar")

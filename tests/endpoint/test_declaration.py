@@ -66,7 +66,18 @@ def test_addresses(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("x.json", b"{}"), ("none.toml", None), ("x.yaml", b"\xff\xfe"), ("y.yaml", b"a: [")]
+    ("name", "content"),
+    [
+        ("x.json", b"{}"),
+        ("none.toml", None),
+        ("x.yaml", b"\xff\xfe"),
+        ("y.yaml", b"a: ["),
+        ("tag.yaml", b"base_url: !!python/name:os.system"),
+        ("deep.toml", b"a = " + b"[" * 3_000),
+        ("deep.yaml", b"a: " + b"[" * 3_000),
+        ("digits.toml", b"a = " + b"9" * 5_000),
+        ("digits.yaml", b"a: " + b"9" * 5_000),
+    ],
 )
 def test_files_that_declare_nothing(tmp_path: Path, name: str, content: bytes | None) -> None:
     if content is not None:

@@ -45,6 +45,30 @@ def test_any_bytes_mean_something(status: int, body: bytes, after: str) -> None:
     assert parse_response(status, {"retry-after": after}, body) is not None
 
 
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+def test_thoughts_without_content_are_named(key: str) -> None:
+    for content in (None, "", " \n", []):
+        outcome = response_to({"message": {"content": content, key: "hm"}, "finish_reason": "stop"})
+        assert isinstance(outcome, Completion)
+        assert (outcome.text.strip(), outcome.thoughts) == ("", key)
+    spoken = response_to({"message": {"content": "yes", key: "hm"}, "finish_reason": "stop"})
+    assert spoken == Completion("yes", finish="stop")
+    events = [{"choices": [{"delta": {key: "h"}}]}, {"choices": [{"delta": {key: "m"}, "finish_reason": "stop"}]}]
+    for more, text in (([], ""), ([{"choices": [{"delta": {"content": "yes"}}]}], "yes")):
+        body = "".join(f"data: {json.dumps(event)}\n\n" for event in [*events, *more]).encode()
+        streamed = parse_response(200, {"content-type": "text/event-stream"}, body)
+        assert isinstance(streamed, Completion)
+        assert (streamed.text, streamed.thoughts) == (text, None if text else key)
+
+
+def test_a_body_that_is_nested_without_end_is_one_lost_answer() -> None:
+    deep = b"[" * 3_000 + b"]" * 3_000
+    assert isinstance(parse_response(200, {}, b'{"choices": ' + deep + b"}"), Unusable)
+    assert isinstance(parse_response(500, {}, deep), Retry)
+    stream = b"data: " + deep + b'\n\ndata: {"choices": [{"delta": {"content": "yes"}}]}\n\ndata: [DONE]\n\n'
+    assert parse_response(200, {"content-type": "text/event-stream"}, stream) == Completion("yes")
+
+
 def test_parts_of_content_are_one_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     outcome = response_to({"message": {"content": parts}, "finish_reason": "stop"}, usage={"prompt_tokens": 3})
@@ -56,7 +80,12 @@ def test_tokens_are_whole_or_unknown() -> None:
     counted = response_to(message, usage={"prompt_tokens": 3, "completion_tokens": 4})
     assert isinstance(counted, Completion)
     assert counted.tokens == Tokens(3, 4)
-    for usage in ({"prompt_tokens": "3", "completion_tokens": 4}, {"prompt_tokens": True, "completion_tokens": 4}, []):
+    for usage in (
+        {"prompt_tokens": "3", "completion_tokens": 4},
+        {"prompt_tokens": True, "completion_tokens": 4},
+        [],
+        {"prompt_tokens": int("9" * 390), "completion_tokens": 4},
+    ):
         unknown = response_to(message, usage=usage)
         assert isinstance(unknown, Completion)
         assert unknown.tokens is None

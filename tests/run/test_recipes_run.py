@@ -26,6 +26,7 @@ from fewstep.run.recipe import (
     shipped_recipes,
 )
 from fewstep.runtime.cpu_bfloat16 import fast_bfloat16
+from fewstep.sample.origin import origin_of
 from tests.cli.command_line import fewstep
 
 # What makes any recipe a matter of seconds. Learning rates, ranks, steps, guidance, modes and precision stay.
@@ -125,6 +126,8 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     assert len(trained) == 2
     assert {line["task"] for line in trained} == ({"t2i"} if name == "my-lora" else {"t2i", "edit"})
     assert all(line["student_norm"] > 0 and line["student_skipped"] == 0 for line in trained)
+    if name == "my-lora":  # beside the student stands the user's LoRA, not the base alone
+        assert origin_of(run / "samples" / "pictures" / "teacher-00.png") == "teacher mine, 40 steps, no guidance"
     asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
     assert asked >= ({"base", "drawing"} if name == "qwen-image-unified" else {"base"})
 

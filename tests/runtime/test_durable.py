@@ -22,6 +22,20 @@ def test_a_line_that_does_not_fit_is_refused_and_passed_over(tmp_path: Path) -> 
     assert [line["n"] for line in durable.read_jsonl(path)] == [0, 2]
 
 
+def test_a_line_that_was_cut_off_is_told_from_one_that_was_damaged(tmp_path: Path) -> None:
+    """The last line, or one after which something was appended, marked then. If nobody asks, both are None."""
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"n": 0}\n{"n": 1, "mu')
+    cut: list[int] = []
+    assert list(durable.numbered_records(path, cut.append)) == [(1, {"n": 0})]
+    durable.append_jsonl(path, {"n": 2})
+    assert list(durable.numbered_records(path, cut.append)) == [(1, {"n": 0}), (3, {"n": 2})]
+    assert cut == [2, 2]
+    assert list(durable.numbered_records(path)) == [(1, {"n": 0}), (2, None), (3, {"n": 2})]
+    path.write_text('{"n": 0}\n{"n": 1, "mu\n\n{"n": 2}\n')
+    assert list(durable.numbered_records(path, cut.append)) == [(1, {"n": 0}), (2, None), (4, {"n": 2})]
+
+
 def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     durable.write_atomically(path, "old")

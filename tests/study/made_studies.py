@@ -57,11 +57,11 @@ EDITS = ("scene", "perceptual", "object", "text", "identity", "style")
 
 
 def judged(folder: Path, tasks: Sequence[str], cases: int, score: Callable[[str, str, int], float]) -> None:
-    """A gallery's verdicts: score(task, category, case)."""
+    """A gallery's verdicts: score(task, category, case), within the scale of judges."""
     (folder / "verdicts").mkdir(parents=True)
     lines = [
         {"case": f"{task}-{c}-{i}", "seed": 7, "task": task, "category": c, "judge": "probe", "status": "ok"}
-        | {"score": score(task, c, i)}
+        | {"score": min(5.0, max(1.0, score(task, c, i)))}
         for task in tasks
         for c in (T2I if task == "t2i" else EDITS)
         for i in range(cases)

@@ -256,6 +256,20 @@ def test_too_few_or_too_equal_cases_decide_nothing(
     assert word in claim["why"]
 
 
+@pytest.mark.parametrize(
+    ("edited", "word"),
+    [('"score": 99', "99, beyond 1 to 5"), ('"score": "3"', "score is '3'"), ('"sco', "cut off")],
+)
+def test_an_edited_verdict_is_refused_by_file_and_line(edited: str, word: str, examined: Callable[..., Path]) -> None:
+    folder = examined("data-composition", like_the_paper)
+    file = next(iter(folder.glob("examination/**/verdicts/probe.jsonl")))
+    lines = file.read_text().splitlines()
+    lines[3] = lines[3].partition('"score"')[0] + edited + ("}" if ":" in edited else "")
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(JudgeError, match=rf"probe\.jsonl:4: .*{word}"):
+        results(folder)
+
+
 def test_a_study_that_is_half_done_lists_what_is_missing(examined: Callable[..., Path]) -> None:
     folder = examined("data-composition", like_the_paper)
     (folder / "examination" / "E5-seed0" / "000300" / "verdicts" / "probe.jsonl").unlink()
@@ -333,10 +347,10 @@ def test_two_judges_are_averaged_by_the_papers_rule(examined: Callable[..., Path
     """The second judge reverses the order of the first, more strongly: it decides ranks and contrasts."""
     folder = examined("data-composition", like_the_paper)
     for file in folder.glob("examination/**/verdicts/probe.jsonl"):
-        other = file.read_text().replace('"probe"', '"strict"')
-        lines = [line.rpartition('"score": ') for line in other.splitlines()]
-        turned = [f"{head}{key}{3 * (5 - float(value.rstrip('}')))}}}" for head, key, value in lines]
-        file.with_name("strict.jsonl").write_text("\n".join(turned) + "\n")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for judge, steep in (("probe", 1 / 3), ("strict", -1)):
+            told = [line | {"judge": judge, "score": 3 + steep * (line["score"] - 3)} for line in lines]
+            file.with_name(f"{judge}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
     found = results(folder)
     assert found["judges"] == ["probe", "strict"]
     ranks = {row["name"]: row["rank"] for row in found["tables"][0]["rows"]}

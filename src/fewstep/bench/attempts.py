@@ -13,11 +13,24 @@ from pathlib import Path
 from typing import Any, Self
 
 from fewstep.bench.judge_requests import JudgeRequest
+from fewstep.bench.lines import LineFields, mistyped
+from fewstep.bench.protocol import WINNERS
+from fewstep.bench.verdict import contradiction
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
 
 RequestKey = tuple[str, int]
 Attempt = dict[str, Any]
+FIELDS: LineFields = {
+    "key": "text",
+    "repeat": "whole",
+    "status": "text",
+    "cost": "number?",
+    "tokens": "object?",
+    "score": "number?",
+    "sub_scores": "numbers?",
+    "winner": "text?",
+}
 STOPPED = "stopped"  # the endpoint denied this call and ended the run: no answer, so it is sent again, after the others
 
 
@@ -31,6 +44,7 @@ class Attempts:
         self._denied: set[RequestKey] = set()
         self.spent = 0.0
         self.lines = 0
+        self.cut_off = 0  # lines that a kill or a full disk left incomplete; their answers are asked for again
         self._read()
 
     def __enter__(self) -> Self:
@@ -84,13 +98,20 @@ class Attempts:
     def _read(self) -> None:
         self._standing.clear()
         self._denied.clear()
-        self.spent, self.lines = 0.0, 0
-        for line in durable.read_jsonl(self.path):
+        self.spent, self.lines, self.cut_off = 0.0, 0, 0
+        for number, line in durable.numbered_records(self.path, self._count_cut_off):
+            wrong = "no record" if line is None else mistyped(line, FIELDS) or _beyond(line)
+            if line is None or wrong:
+                raise JudgeError(
+                    f"{self.path}:{number}: the line is no attempt of a judge ({wrong}); remove it, and its question "
+                    "is asked again, or choose another name or folder"
+                )
             self._take(line)
 
+    def _count_cut_off(self, number: int) -> None:
+        self.cut_off += 1
+
     def _take(self, line: Attempt) -> None:
-        if not isinstance(line.get("key"), str) or not isinstance(line.get("status"), str):
-            raise JudgeError(f"{self.path} holds lines that are no attempts of a judge; choose another name or folder")
         request_key = line["key"], int(line["repeat"])
         self.lines += 1
         self.spent += line.get("cost") or 0.0
@@ -98,6 +119,13 @@ class Attempts:
             self._denied.add(request_key)
         elif self._standing.get(request_key, {}).get("status") != "ok":
             self._standing[request_key] = line
+
+
+def _beyond(line: Attempt) -> str | None:
+    """What no judge can have answered, in words."""
+    if line.get("winner") not in (None, *WINNERS):
+        return f"winner is {line['winner']!r:.40}"
+    return contradiction(line) if line["status"] == "ok" and line.get("winner") is None else None
 
 
 def _now() -> str:

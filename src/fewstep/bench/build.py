@@ -29,6 +29,7 @@ from fewstep.endpoint.client import Client
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import EndpointError, SuiteError
+from fewstep.runtime.strict_json import load_json
 from fewstep.runtime.task import PAPER_CATEGORIES, Task
 
 ANSWERS, PLAN = "answers.jsonl", "build.json"
@@ -232,10 +233,18 @@ def _begin(plan: SuitePlan, endpoint: Endpoint, to: Path) -> None:
     told = {"plan": asdict(plan), "model": endpoint.model, "parameters": endpoint.parameters}
     told = json.loads(json.dumps(told, default=str))
     path = to / PLAN
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != told:
+    if path.is_file() and _plan_in(path) != told:
         raise SuiteError(f"{to} was begun with other options or another model; name a new folder, or remove this one")
     durable.make_folder(to)
     durable.write_atomically(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def _plan_in(path: Path) -> Any:
+    """None if the file is no JSON, as where it was edited: then it is no plan of ours."""
+    try:
+        return load_json(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def _answers(to: Path) -> dict[_CallId, dict[str, Any]]:

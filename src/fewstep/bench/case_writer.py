@@ -4,7 +4,6 @@ Every call contains a few words drawn at random, because a model that gets the s
 again.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from fewstep.endpoint.messages import (
     text_message,
 )
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.strict_json import load_json
 
 CASES_PER_CALL = 8  # cases asked for at once, ours: with more, the later ones repeat the earlier
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
@@ -115,7 +115,7 @@ def read_cases(answer: str) -> tuple[list[WrittenCase], str | None]:
     """The cases of an answer, and why there are none if it is not in the form asked for."""
     fenced = FENCE.fullmatch(answer)
     try:
-        content = json.loads(fenced[1] if fenced else answer)
+        content = load_json(fenced[1] if fenced else answer)
     except ValueError as error:
         return [], f"no JSON ({error})"
     cases = content.get("cases") if isinstance(content, dict) else None

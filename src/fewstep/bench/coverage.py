@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fewstep.bench.resampling import Cells, ScoreRecord
+from fewstep.bench.verdict import HIGHEST, LOWEST
 
 ENOUGH = 0.99
-SCALE = (1.0, 5.0)  # of the judges
+SCALE = (LOWEST, HIGHEST)  # of the judges
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,31 @@ is no torch here, so a gallery of any system can be read.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from fewstep.bench.lines import LineFields, mistyped
+from fewstep.bench.manifest import DRAWN, FAILED, ManifestRow, read_manifest
 from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
 from fewstep.data.pictures import open_picture
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError, GalleryError
+from fewstep.runtime.strict_json import load_json
 
 HEADING = "gallery.json"
 MANIFEST = "manifest.jsonl"
 FORMAT = 1
+AGAIN = "Remove the file, and draw or adopt it again by the same command"
 IDENTITY = ("system", "suite", "model", "origin")  # what makes a gallery another one
 
+HEADING_FIELDS: LineFields = {"system": "text", "suite": "object", "model": "object?", "origin": "text?"}
+HASH = re.compile(r"[0-9a-f]{32}")  # the name of a picture that we drew
+
 PictureKey = tuple[str, int]  # case and seed
-ManifestRow = dict[str, Any]
 
 
 class Gallery:
@@ -39,9 +46,12 @@ class Gallery:
         self._own = folder / (MANIFEST if rank is None else f"manifest.rank{rank}.jsonl")
         durable.make_folder(folder / "pictures")
         self._rows: dict[PictureKey, ManifestRow] = {}
+        self.cut_off: list[str] = []  # lines that a kill left incomplete, as FILE:LINE
         for manifest in sorted(folder.glob("manifest*.jsonl")):
-            for row in durable.read_jsonl(manifest):
+            numbers: list[int] = []
+            for row in read_manifest(manifest, folder, numbers.append):
                 self._take(row)
+            self.cut_off += [f"{manifest}:{number}" for number in numbers]
 
     def __len__(self) -> int:
         """The number of pictures, without failures."""
@@ -70,12 +80,12 @@ class Gallery:
         name = f"pictures/{pixel_hash(plain)}.png"
         if not (self.folder / name).is_file():
             durable.replace_atomically(self.folder / name, lambda beside: plain.save(beside, format="PNG"))
-        self._write({"case": case, "seed": seed, "file": name, "status": "drawn", **facts})
+        self._write({"case": case, "seed": seed, "file": name, "status": DRAWN, **facts})
         return self.folder / name
 
     def fail(self, case: str, seed: int, why: str, facts: Mapping[str, Any]) -> None:
         """A line that says why there is no picture."""
-        self._write({"case": case, "seed": seed, "file": None, "status": "failed", "why": why, **facts})
+        self._write({"case": case, "seed": seed, "file": None, "status": FAILED, "why": why, **facts})
 
     def row(self, case: str, seed: int) -> ManifestRow:
         return self._rows[case, seed]
@@ -88,13 +98,15 @@ class Gallery:
         """The picture in RGB.
 
         Raises:
-            GalleryError: the file is torn.
+            GalleryError: the file is torn, or not the picture that it is named after.
         """
         path = self.path(case, seed)
         try:
-            return open_picture(path, f"{case}, seed {seed}").convert("RGB")
+            picture = open_picture(path, f"{case}, seed {seed}")
         except CaseError as error:
-            raise GalleryError(f"{error}. Remove the file, and draw or adopt it again by the same command") from error
+            raise GalleryError(f"{error}. {AGAIN}") from error
+        refuse_exchanged(path, pixel_hash(picture))
+        return picture.convert("RGB")
 
     def _write(self, row: ManifestRow) -> None:
         durable.append_jsonl(self._own, row)
@@ -103,8 +115,8 @@ class Gallery:
     def _take(self, row: ManifestRow) -> None:
         """The last line about a case and seed counts. But a failure does not replace a picture, and a picture whose
         file is gone does not count."""
-        key = str(row["case"]), int(row["seed"])
-        if row.get("status", "drawn") == "drawn":
+        key = row["case"], row["seed"]
+        if row.get("status", DRAWN) == DRAWN:
             if (self.folder / row["file"]).is_file():
                 self._rows[key] = row
         elif not _drawn(self._rows.get(key)):
@@ -112,7 +124,20 @@ class Gallery:
 
 
 def _drawn(row: ManifestRow | None) -> bool:
-    return row is not None and row.get("status", "drawn") == "drawn"
+    return row is not None and row.get("status", DRAWN) == DRAWN
+
+
+def refuse_exchanged(path: Path, pixels: str) -> None:
+    """Holds a picture against its name. A name that is no hash promises nothing.
+
+    Args:
+        pixels: the `pixel_hash` of the file.
+
+    Raises:
+        GalleryError: it is another picture.
+    """
+    if HASH.fullmatch(path.stem) and path.stem != pixels:
+        raise GalleryError(f"{path} is not the picture that it is named after (its pixels have hash {pixels}). {AGAIN}")
 
 
 def read_heading(folder: Path) -> ManifestRow | None:
@@ -125,11 +150,13 @@ def read_heading(folder: Path) -> ManifestRow | None:
     if not path.is_file():
         return None
     try:
-        heading = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        heading = load_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise GalleryError(f"{path} is no JSON ({error}); remove the gallery and make it again") from error
     if not isinstance(heading, dict) or heading.get("format") != FORMAT:
         raise GalleryError(f"{path} is no gallery of format {FORMAT}; make it again with this version of fewstep")
+    if wrong := mistyped(heading, HEADING_FIELDS):
+        raise GalleryError(f"{path}: {wrong}; restore the file, or make the gallery again")
     return heading
 
 

@@ -11,7 +11,6 @@ They keep their categories, ids and numbers of seeds. Nothing is fetched; each b
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from fewstep.runtime.errors import (
     EnvironmentRefused,
     SuiteError,
 )
+from fewstep.runtime.strict_json import load_json
 
 PUBLISHED_SEEDS = 4  # field: LongText-Bench, GenEval and OneIG-Bench draw four pictures of each prompt
 _Row = dict[str, Any]
@@ -196,7 +196,7 @@ def _rows(file: Path) -> Iterator[tuple[str, _Row]]:
         if line.strip():
             where = f"{file}:{number}"
             try:
-                row = json.loads(line)
+                row = load_json(line)
             except ValueError as error:
                 raise SuiteError(f"{where}: no JSON ({error}); download the file again") from error
             if not isinstance(row, dict):
@@ -206,7 +206,7 @@ def _rows(file: Path) -> Iterator[tuple[str, _Row]]:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(_read(file))
+        return load_json(_read(file))
     except ValueError as error:
         raise SuiteError(f"{file}: no JSON ({error}); download the file again") from error
 

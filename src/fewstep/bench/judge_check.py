@@ -18,6 +18,7 @@ from fewstep.bench import protocol as protocols
 from fewstep.bench import statistics
 from fewstep.bench.attempts import Attempts
 from fewstep.bench.canaries import all_canaries
+from fewstep.bench.comparison import LEAST_CASES
 from fewstep.bench.judge_requests import (
     JudgeQuestion,
     JudgeRequest,
@@ -25,10 +26,11 @@ from fewstep.bench.judge_requests import (
     picture_of_image,
     requests_of,
 )
-from fewstep.bench.statistics import Estimate
+from fewstep.bench.statistics import SHARE, Estimate
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
+from fewstep.runtime.strict_json import load_json
 
 BASELINE = "baseline.json"
 FORMAT = 1
@@ -183,7 +185,7 @@ def _order(scores: Mapping[str, float], kinds: Sequence[str]) -> Estimate:
             gap = scores[better.id] - scores[worse.id]
             points.append(0.5 if gap == 0 else float(gap > 0))
             groups.append(better.group)
-    return statistics.mean(points, groups)
+    return statistics.mean(points, groups, bounds=SHARE)
 
 
 def _lift(scores: Mapping[str, float]) -> Estimate:
@@ -217,9 +219,12 @@ def _drifted(figures: CheckFigures, scores: Mapping[str, float], held: Mapping[s
     both = [canary for canary in all_canaries() if canary.id in scores and canary.id in held["scores"]]
     now, before = [scores[c.id] for c in both], [float(held["scores"][c.id]) for c in both]
     shift = statistics.paired_difference(now, before, [canary.group for canary in both])
-    sure = shift.low is not None and shift.high is not None and (shift.low > 0 or shift.high < 0)
+    if shift.low is None or shift.high is None:  # every canary moved by the same
+        sure, within = shift.clusters >= LEAST_CASES, " in every group"
+    else:
+        sure, within = shift.low > 0 or shift.high < 0, f" [{shift.low:+.2f}, {shift.high:+.2f}]"
     if sure and shift.value is not None and abs(shift.value) >= SHIFT:
-        said.append(f"drift: scores moved by {shift.value:+.2f} [{shift.low:+.2f}, {shift.high:+.2f}]")
+        said.append(f"drift: scores moved by {shift.value:+.2f}{within}")
     for name, fall, was in (
         ("order accuracy", FALL_OF_ORDER, (figures.order.value, then["order"]["value"])),
         ("JSON validity", FALL_OF_VALID, (figures.valid, then["valid"])),
@@ -242,7 +247,7 @@ def _baseline(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = load_json(path.read_text(encoding="utf-8"))
         if held["format"] == FORMAT and held["figures"] and held["scores"]:
             return dict(held)
     except (ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from fewstep.bench import protocol as protocols
 from fewstep.bench.attempts import Attempts, RequestKey
-from fewstep.bench.gallery import Gallery, open_gallery
+from fewstep.bench.gallery import Gallery, open_gallery, refuse_exchanged
 from fewstep.bench.judge_requests import (
     JudgeQuestion,
     JudgeRequest,
@@ -28,6 +28,8 @@ from fewstep.bench.verdict import (
 )
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime.errors import GalleryError
+
+ATTEMPT_REMEDY = "remove that line, and the question is asked again"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class JudgePass:
             if held is not None:
                 free = {"cost": 0.0, "tokens": {}} if request.request_key in paid else {}
                 told = {**held, **request.question.about, **free, "judge": self.judge}
-                verdicts.append(verdict_of(told, str(self.attempts)))
+                verdicts.append(verdict_of(told, _place_of(self.attempts, request), ATTEMPT_REMEDY))
                 paid.add(request.request_key)
         if verdicts or self.verdicts.exists():
             write_verdicts(self.folder, self.judge, verdicts)
@@ -71,6 +73,10 @@ def first_pictures(wanted: Sequence[JudgeRequest], limit: int | None) -> Sequenc
         return wanted
     chosen = set(sorted({_place(request) for request in wanted})[:limit])
     return [request for request in wanted if _place(request) in chosen]
+
+
+def _place_of(attempts: Path, request: JudgeRequest) -> str:
+    return f"{attempts}: {request.question.about['case']}, seed {request.question.about['seed']}"
 
 
 def _place(request: JudgeRequest) -> str:
@@ -127,11 +133,18 @@ def references_of(question: Question, seen: dict[Path, LazyPicture]) -> tuple[La
 
 
 def read_pictures(gallery: Gallery, rows: Sequence[dict[str, Any]]) -> list[LazyPicture]:
-    """The rows' pictures, read by several threads: decoding a PNG releases the interpreter's lock."""
+    """The rows' pictures, read by several threads: decoding a PNG releases the interpreter's lock.
+
+    Raises:
+        CaseError: a torn picture.
+        GalleryError: a picture that is not the one it is named after.
+    """
 
     def one(row: dict[str, Any]) -> LazyPicture:
         case, seed = str(row["case"]), int(row["seed"])
-        return picture_of_file(gallery.path(case, seed), f"{gallery.folder}: {case}, seed {seed}")
+        picture = picture_of_file(gallery.path(case, seed), f"{gallery.folder}: {case}, seed {seed}")
+        refuse_exchanged(gallery.path(case, seed), picture.hash)
+        return picture
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(one, rows))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fewstep.bench import ranks
+from fewstep.bench.comparison import LEAST_CASES
 from fewstep.bench.coverage import Coverage, coverage_of_cells
 from fewstep.bench.resampling import (
     Scores,
@@ -30,7 +31,8 @@ from fewstep.bench.statistics import (
 @dataclass(frozen=True)
 class LeaderboardEntry:
     """One system. rank is None if it is withheld; `why` states the reason. band: a system is not shown to be worse than
-    the best system of its band. p_rank[r - 1]: share of resamples in which it is r-th."""
+    the best system of its band; too few cases for a conclusion (`LEAST_CASES`) show nothing. p_rank[r - 1]: share of
+    resamples in which it is r-th; NaN if there are too few."""
 
     system: str
     rank: int | None
@@ -84,8 +86,10 @@ def _ranked(scores: Scores, seed: int) -> list[LeaderboardEntry]:
     table = drawn.table()
     by_rule = {rule: ranks.ranks(table, of) for rule, of in ranks.RULES.items()}
     order = np.argsort(-points, kind="stable")
-    band_of = dict(zip(order.tolist(), bands(points[order], resampled[:, order]), strict=True))
-    p, names = p_rank(resampled), list(scores)
+    enough = sum(cases_by_category(scores).values()) >= LEAST_CASES
+    told_apart = bands(points[order], resampled[:, order]) if enough else [1] * len(order)
+    band_of = dict(zip(order.tolist(), told_apart, strict=True))
+    p, names = p_rank(resampled if enough else np.full_like(resampled, np.nan)), list(scores)
     return [
         drawn.standing(
             i,

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench import statistics
-from fewstep.bench.statistics import Estimate
-from fewstep.runtime import durable
+from fewstep.bench.lines import LineFields, mistyped, whole_lines
+from fewstep.bench.statistics import SHARE, Estimate
+from fewstep.bench.verdict import STATUSES
+from fewstep.runtime.errors import JudgeError
 
 FOLDER = "pairs"
+REMEDY = "remove the file, and `fewstep judge pair` writes it again from the attempts"
 WON = {"A": "first", "B": "second", "tie": "tie"}
 
 
@@ -44,8 +47,53 @@ class PairVerdict:
 
 
 def read_pairs(path: Path) -> list[PairVerdict]:
-    """The lines of a pairs file."""
-    return [pair_verdict_of(record) for record in durable.read_jsonl(path)]
+    """The lines of a pairs file.
+
+    Raises:
+        JudgeError: a line that is cut off or no verdict, or two on one question. Names the file and the line.
+    """
+    found: dict[tuple[str, int, int, str], tuple[str, PairVerdict]] = {}
+    for where, record in whole_lines(path, JudgeError, REMEDY):
+        if wrong := mistyped(record, FIELDS) or _contradiction(record):
+            raise JudgeError(f"{where}: the line is no verdict on a pair ({wrong}); {REMEDY}")
+        told = pair_verdict_of(record)
+        first, _ = found.setdefault((told.case, told.seed, told.repeat, told.first), (where, told))
+        if first != where:
+            raise JudgeError(f"{where}: a second verdict on the pair of {first}; {REMEDY}")
+    return [verdict for _, verdict in found.values()]
+
+
+def _contradiction(record: Mapping[str, Any]) -> str | None:
+    """What cannot be, in words."""
+    if record["status"] not in STATUSES:
+        return f"status {record['status']!r:.40}"
+    won = record.get("won")
+    if (won in WON.values()) != (record["status"] == "ok") or (won is not None and won not in WON.values()):
+        return f"status {record['status']} with won {won!r:.40}"
+    return None
+
+
+FIELDS: LineFields = {
+    "key": "text",
+    "case": "text",
+    "seed": "whole",
+    "task": "text",
+    "category": "text",
+    "judge": "text",
+    "model": "text?",
+    "protocol": "text",
+    "first": "text",
+    "second": "text",
+    "status": "text",
+    "repeat": "whole?",
+    "won": "text?",
+    "reasoning": "text?",
+    "why": "text?",
+    "rung": "text?",
+    "seconds": "number?",
+    "tokens": "object?",
+    "cost": "number?",
+}
 
 
 @dataclass(frozen=True)
@@ -73,10 +121,10 @@ def pair_figures(verdicts: Sequence[PairVerdict], system: str) -> PairFigures:
     cases = [case for case, _, _ in whole]
     asked = [verdict.case for verdict in answered]
     return PairFigures(
-        wins=statistics.mean([sum(points) / 2 for points in whole.values()], cases),
-        ties=statistics.mean([float(verdict.won == "tie") for verdict in answered], asked),
-        order_effect=statistics.mean([_first_minus_second(verdict) for verdict in answered], asked),
-        agreement=statistics.mean([float(points[0] == points[1]) for points in whole.values()], cases),
+        wins=statistics.mean([sum(points) / 2 for points in whole.values()], cases, bounds=SHARE),
+        ties=statistics.mean([float(verdict.won == "tie") for verdict in answered], asked, bounds=SHARE),
+        order_effect=statistics.mean([_first_minus_second(v) for v in answered], asked, bounds=(-1.0, 1.0)),
+        agreement=statistics.mean([float(points[0] == points[1]) for points in whole.values()], cases, bounds=SHARE),
         pairs=len(whole),
         half=len(orders) - len(whole),
     )

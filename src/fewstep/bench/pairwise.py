@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from fewstep.bench import statistics
 from fewstep.bench.statistics import (
     LEVEL,
+    SHARE,
     Estimate,
     Floats,
 )
+from fewstep.bench.student_t import t_quantile
 
 PRIOR_SD = 3.0  # ours; log odds: 95 % of strengths lie within a 400-fold advantage, and 1,000 duels outweigh it
+NO_SPREAD = 1e-4  # ours; log odds: less is the solver's tolerance, as where every answer is a tie
 Won = Literal["first", "second", "tie"]
 
 
@@ -77,7 +80,10 @@ def win_rates(duels: Sequence[Duel]) -> dict[tuple[str, str], Estimate]:
         of_first = {"first": 1.0, "tie": 0.5, "second": 0.0}[duel.won]
         points.setdefault((duel.first, duel.second), []).append((of_first, duel.case))
         points.setdefault((duel.second, duel.first), []).append((1 - of_first, duel.case))
-    return {pair: statistics.mean([p for p, _ in each], [case for _, case in each]) for pair, each in points.items()}
+    return {
+        pair: statistics.mean([p for p, _ in each], [case for _, case in each], bounds=SHARE)
+        for pair, each in points.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ def _strengths(design: _Design, full: Floats, free: NDArray[np.bool_], covarianc
     values = centred @ full[:m]
     place = Estimate(None, None, None, n, clusters)
     if free[-2]:
-        place = _normal(full[-2], float(np.sqrt(covariance[m, m])), n, clusters)
+        place = _normal(full[-2], float(np.sqrt(max(0.0, covariance[m, m]))), n, clusters)
     return Strengths(
         systems={
             name: _normal(values[i], spread[i], int((design.rows[:, :2, i] > 0).any(axis=1).sum()), clusters)
@@ -186,7 +192,7 @@ def _strengths(design: _Design, full: Floats, free: NDArray[np.bool_], covarianc
 
 
 def _normal(value: float, sd: float, n: int, clusters: int) -> Estimate:
-    if clusters < 2:
+    if clusters < 2 or sd < NO_SPREAD:
         return Estimate(float(value), None, None, n, clusters)
-    reach = float(scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)) * sd
+    reach = t_quantile(clusters - 1, LEVEL) * sd
     return Estimate(float(value), float(value - reach), float(value + reach), n, clusters)

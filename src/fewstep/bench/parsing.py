@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewstep.bench.protocol import (
-    HIGHEST,
-    LOWEST,
-    WINNERS,
-    JudgeProtocol,
-)
+from fewstep.bench.protocol import WINNERS, JudgeProtocol
+from fewstep.bench.verdict import HIGHEST, LOWEST
 from fewstep.endpoint.reply import Reply
 from fewstep.endpoint.response import writable
+from fewstep.runtime.strict_json import load_json
 
 FENCE = re.compile(r"\s*```(?:json)?[ \t]*\n(.*)\n```\s*", re.DOTALL)
 
@@ -57,18 +54,22 @@ def parse_reply(reply: Reply, protocol: JudgeProtocol, rubric: str | None) -> Pa
         return ParsedReply("invalid", writable(str(error)))
     except _OutOfRange as error:
         return ParsedReply("out_of_range", str(error))
+    except RecursionError:  # read, but too deep to be shown in a message
+        return ParsedReply("invalid", "nested without end")
 
 
 def _object_of(words: str) -> dict[str, Any]:
     fenced = FENCE.fullmatch(words)
     try:
-        answer = json.loads(
+        answer = load_json(
             fenced[1] if fenced else words, object_pairs_hook=_each_key_once, parse_constant=_no_constant
         )
-    except RecursionError as error:
-        raise _Invalid("no JSON: nested without end") from error
+    except _Invalid:
+        raise
     except json.JSONDecodeError as error:
         raise _Invalid(f"no JSON ({error.msg} at character {error.pos})" if words.strip() else "empty") from error
+    except ValueError as error:
+        raise _Invalid(f"no JSON: {error}") from error
     if not isinstance(answer, dict):
         raise _Invalid(f"JSON, but no object: {words:.60}")
     return answer

@@ -26,7 +26,6 @@ from fewstep.runtime.key_help import key_notes, refusals
 from fewstep.runtime.section import Section
 from fewstep.runtime.task import Task
 
-LOWEST, HIGHEST = 1.0, 5.0
 GENERAL = "general"  # the rubric of categories that have none of their own
 WINNERS = ("A", "B", "tie")
 DATA = (

@@ -9,14 +9,15 @@ them cancels in their differences.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy  # its parts are imported when they are first used
 
 from fewstep.bench.statistics import (
     LEVEL,
     RESAMPLES,
     Estimate,
     Floats,
+    without_spread,
 )
+from fewstep.bench.student_t import normal_tail, t_quantile
 
 ScoreRecord = tuple[str, int, float | None]  # case, seed, score; None where a score is missing
 Cells = Mapping[str, Sequence[ScoreRecord]]  # by category
@@ -56,11 +57,11 @@ def cases_by_category(scores: Scores) -> dict[str, int]:
 
 def bootstrap_estimate(value: float, drawn: Floats, n: int, clusters: int, strata: int) -> Estimate:
     """The percentile interval of the resampled values, slightly expanded if clusters are few: the variance is estimated
-    on clusters - strata degrees of freedom. NaN becomes None: there is no such number."""
+    on clusters - strata degrees of freedom. NaN becomes None: there is no such number. No interval without spread."""
     known = None if np.isnan(value) else value
-    if known is None or np.isnan(drawn).any() or clusters <= strata:
+    if known is None or np.isnan(drawn).any() or clusters <= strata or without_spread(drawn):
         return Estimate(known, None, None, n, clusters)
-    tail = float(scipy.special.ndtr(-scipy.special.stdtrit(clusters - strata, (1 + LEVEL) / 2)))
+    tail = normal_tail(t_quantile(clusters - strata, LEVEL))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Estimate(known, float(low), float(high), n, clusters)
 

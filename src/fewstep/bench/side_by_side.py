@@ -77,7 +77,7 @@ def _means(metric: Metric, ours: Sequence[Measurement], theirs: Sequence[Measure
         known = {(each.case, each.seed): each.values[name] for each in ours if name in each.values}
         if not known:
             continue
-        mean = statistics.mean(list(known.values()), [case for case, _ in known])
+        mean = statistics.mean(list(known.values()), [case for case, _ in known], bounds=value.bounds)
         found[name] = {"unit": value.unit, "better": value.better, "mean": mean.as_dict()}
         if theirs is not None:
             other = {(each.case, each.seed): each.values[name] for each in theirs if name in each.values}

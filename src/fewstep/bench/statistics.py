@@ -1,10 +1,14 @@
-"""Means, ratios and distances with their uncertainty. numpy and scipy.special only: scipy.stats has the same quantiles,
-and takes a second to import. Every draw is seeded.
+"""Means, ratios and distances with their uncertainty. numpy only: scipy takes longer to import than all of this to
+compute. Every draw is seeded.
 
 Several records of one case (its seeds, its attributes) are not independent, so intervals resample whole cases (the
 cluster bootstrap; Davison and Hinkley 1997). Two systems judged on the same cases and seeds are compared pair by pair.
 One resampling serves both, so the effect of a hard case on both of them cancels. Averages of category means are in
 `resampling.py`.
+
+Resampling knows only what it was shown: of clusters that all agree it would make an interval of width 0. Then there is
+no interval or, for shares, the one of `unanimous`. Of fewer than about six clusters it makes one that is too narrow, so
+conclusions want more (`comparison.LEAST_CASES`).
 """
 
 from collections.abc import Sequence
@@ -12,18 +16,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # its parts are imported when they are first used
 from numpy.typing import ArrayLike, NDArray
+
+from fewstep.bench.student_t import normal_tail, t_quantile
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000
 LEVEL = 0.95
+ROUNDING = 1e-12  # resampled values that differ by less, relatively, are equal
+Bounds = tuple[float, float]  # the ends of a scale
+SHARE: Bounds = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value with its interval; n records in this many clusters. low and high are None if there can be no interval:
-    fewer than two clusters, or a ratio whose denominator is 0."""
+    fewer than two clusters, clusters without any spread, or a ratio whose denominator is 0."""
 
     value: float | None
     low: float | None
@@ -35,15 +43,17 @@ class Estimate:
         return asdict(self)
 
 
-def mean(values: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0) -> Estimate:
+def mean(
+    values: ArrayLike, clusters: Sequence[object] | None = None, seed: int = 0, bounds: Bounds | None = None
+) -> Estimate:
     """The mean over records, with the percentile interval of the cluster bootstrap. A record with cluster None is a
-    cluster of its own."""
+    cluster of its own. bounds: the ends of the values' scale, `SHARE` for shares; see `unanimous`."""
     x = np.asarray(values, dtype=np.float64)
     sums, counts = _by_cluster(x[None], clusters)
     if not len(x):
         return Estimate(None, None, None, 0, 0)
     drawn = _resampled(np.vstack([sums, counts]), seed)
-    return _estimate(float(x.mean()), drawn[0] / drawn[1], len(x), len(counts))
+    return _estimate(float(x.mean()), drawn[0] / drawn[1], len(x), len(counts), bounds)
 
 
 def paired_ratio(
@@ -96,11 +106,29 @@ def _resampled(totals: Floats, seed: int) -> Floats:
     return np.stack([row[drawn].sum(axis=1) for row in totals])
 
 
-def _estimate(value: float, drawn: Floats, n: int, clusters: int) -> Estimate:
+def _estimate(value: float, drawn: Floats, n: int, clusters: int, bounds: Bounds | None = None) -> Estimate:
     if clusters < 2:
         return Estimate(value, None, None, n, clusters)
-    low, high = np.quantile(drawn, tails(clusters))
-    return Estimate(value, float(low), float(high), n, clusters)
+    if without_spread(drawn):
+        low, high = unanimous(value, clusters, bounds)
+        return Estimate(value, low, high, n, clusters)
+    bottom, top = np.quantile(drawn, tails(clusters))
+    return Estimate(value, float(bottom), float(top), n, clusters)
+
+
+def without_spread(drawn: Floats) -> bool:
+    """Whether resampling cannot change the value: every cluster says the same."""
+    return bool(np.ptp(drawn) <= ROUNDING * max(1.0, float(np.abs(drawn).max())))
+
+
+def unanimous(value: float, clusters: int, bounds: Bounds | None) -> tuple[float, float] | tuple[None, None]:
+    """The interval of a mean where all n clusters say the same: the share 1 - 0.025^(1/n) of all cases, about 3.7 / n,
+    may say otherwise although none of n did, and lie at an end of the scale. For a share of 0 or 1 this is the interval
+    of Clopper and Pearson (1934). Nothing is known of a scale without ends."""
+    if bounds is None:
+        return None, None
+    otherwise = 1 - ((1 - LEVEL) / 2) ** (1 / clusters)
+    return float(value - otherwise * (value - bounds[0])), float(value + otherwise * (bounds[1] - value))
 
 
 def tails(clusters: int) -> tuple[float, float]:
@@ -110,8 +138,7 @@ def tails(clusters: int) -> tuple[float, float]:
     / n and treats it as known. Expanded percentiles (Hesterberg 2015, "What Teachers Should Know About the Bootstrap")
     correct both: the tail is Phi(-t sqrt(n / (n - 1))).
     """
-    t = scipy.special.stdtrit(clusters - 1, (1 + LEVEL) / 2)
-    tail = float(scipy.special.ndtr(-t * np.sqrt(clusters / (clusters - 1))))
+    tail = normal_tail(t_quantile(clusters - 1, LEVEL) * np.sqrt(clusters / (clusters - 1)))
     return tail, 1 - tail
 
 

@@ -22,16 +22,19 @@ from typing import Any
 from PIL import Image
 
 from fewstep.bench.drafts import DraftCase, SuiteHeading
+from fewstep.bench.lines import LineFields, mistyped, whole_lines
 from fewstep.bench.pixels import file_hash
 from fewstep.data.cases import Case, record_of
 from fewstep.runtime import durable
 from fewstep.runtime.errors import SuiteError
+from fewstep.runtime.strict_json import load_json
 from fewstep.runtime.task import Task
 
 FORMAT = 1
 HEADING, CASES = "suite.json", "cases.jsonl"
 ID = re.compile(r"\w[\w.-]{0,150}")  # ids become file names
 CaseRecord = dict[str, Any]
+FIELDS: LineFields = {"reference_images": "texts?", "target_image": "text?", "expect": "object?"}
 
 
 def write_suite(heading: SuiteHeading, drafts: Iterable[DraftCase], folder: Path) -> str:
@@ -86,9 +89,20 @@ def read_suite_files(folder: Path) -> tuple[SuiteHeading, str, list[CaseRecord]]
     except (KeyError, TypeError, ValueError, IndexError, AssertionError) as error:
         raise SuiteError(f"{folder / HEADING} lacks what a suite states ({error!r}); build the suite again") from error
     path = folder / CASES
-    records = list(durable.read_jsonl(path))
+    records = [_checked(record, where) for where, record in whole_lines(path, SuiteError, "restore the suite's folder")]
     _refuse_ids([record.get("id") for record in records], str(path))
     return heading, stated, records
+
+
+def _checked(record: CaseRecord, where: str) -> CaseRecord:
+    """The line, whose pictures lie in the suite's folder: they are copied with it, and sent to judges."""
+    region = {"region": (record.get("expect") or {}).get("region")} if isinstance(record.get("expect"), dict) else {}
+    if wrong := mistyped(record, FIELDS) or mistyped(region, {"region": "text?"}):
+        raise SuiteError(f"{where}: {wrong}; restore the suite's folder")
+    outside = [name for name in picture_names(record) if Path(name).is_absolute() or ".." in Path(name).parts]
+    if outside:
+        raise SuiteError(f"{where}: {outside[0]!r:.80} does not lie in the suite's folder; restore it")
+    return record
 
 
 def suite_hash(heading: SuiteHeading, records: Sequence[CaseRecord], folder: Path) -> str:
@@ -114,8 +128,8 @@ def canonical(record: CaseRecord) -> str:
 
 def picture_names(record: CaseRecord) -> Iterator[str]:
     """The pictures a line names, relative to the suite's folder."""
-    yield from record.get("reference_images", ())
-    for name in (record.get("target_image"), record.get("expect", {}).get("region")):
+    yield from record.get("reference_images") or ()
+    for name in (record.get("target_image"), (record.get("expect") or {}).get("region")):
         if name is not None:
             yield name
 
@@ -142,8 +156,8 @@ def _told(folder: Path) -> CaseRecord:
     if not path.is_file():
         raise SuiteError(f"{folder} is no suite: it has no {HEADING}. `fewstep bench suites` lists the shipped ones")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        told = load_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise SuiteError(f"{path} is no JSON ({error}); build the suite again") from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise SuiteError(f"{path} is no suite of format {FORMAT}; build it again with this version of fewstep")

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from fewstep.bench.lines import LineFields, mistyped, whole_lines
 from fewstep.runtime import durable
 from fewstep.runtime.errors import JudgeError
 
 FOLDER = "verdicts"
+LOWEST, HIGHEST = 1.0, 5.0  # of every score, whatever the protocol
+REMEDY = "remove the file, and `fewstep judge run` writes it again from the attempts"
 VerdictStatus = Literal["ok", "refused", "invalid", "out_of_range", "truncated", "failed"]
 STATUSES: tuple[VerdictStatus, ...] = ("ok", "refused", "invalid", "out_of_range", "truncated", "failed")
 
@@ -52,6 +55,30 @@ class Verdict:
 
 
 KNOWN = {f.name for f in fields(Verdict)}
+FIELDS: LineFields = {
+    "key": "text",
+    "case": "text",
+    "seed": "whole",
+    "task": "text",
+    "category": "text",
+    "judge": "text",
+    "model": "text?",
+    "protocol": "text",
+    "status": "text",
+    "repeat": "whole?",
+    "score": "number?",
+    "sub_scores": "numbers?",
+    "reasoning": "text?",
+    "failure_modes": "texts?",
+    "rung": "text?",
+    "seconds": "number?",
+    "tokens": "object?",
+    "cost": "number?",
+    "why": "text?",
+    "rubric": "text?",
+    "asked": "text?",
+    "words": "text?",
+}
 
 
 def verdicts_path(gallery: Path, judge: str) -> Path:
@@ -72,29 +99,47 @@ def read_verdicts(gallery: Path) -> dict[str, list[Verdict]]:
     """Every judge's verdicts on a gallery, by the judge's name. Keys that this version does not know are ignored.
 
     Raises:
-        JudgeError: a line that is no verdict, or a number where the status allows none.
+        JudgeError: a line that is cut off or no verdict, a score beyond the scale, a number where the status allows
+            none, or two verdicts on one question. Names the file and the line.
     """
     files = sorted((gallery / FOLDER).glob("*.jsonl"))
-    judged = [path for path in files if not path.name.endswith(".attempts.jsonl")]
-    return {path.stem: [verdict_of(r, str(path)) for r in durable.read_jsonl(path)] for path in judged}
+    return {path.stem: _of_file(path) for path in files if not path.name.endswith(".attempts.jsonl")}
 
 
-def verdict_of(record: Mapping[str, Any], where: str) -> Verdict:
-    """The verdict that a record states."""
-    known = {key: value for key, value in record.items() if key in KNOWN}
-    try:
-        if known["status"] not in STATUSES:
-            raise ValueError(f"status {known['status']!r:.40}")
-        if (known.get("score") is not None) != (known["status"] == "ok"):
-            raise ValueError(f"status {known['status']} with score {known.get('score')!r:.40}")
-        known["failure_modes"] = tuple(known.get("failure_modes") or ())
-        for name in ("sub_scores", "tokens"):
-            known[name] = known.get(name) or {}
-        return Verdict(**known)
-    except (KeyError, TypeError, ValueError) as error:
-        raise JudgeError(
-            f"{where}: a line is no verdict ({error}); remove the file, the next pass writes it"
-        ) from error
+def _of_file(path: Path) -> list[Verdict]:
+    found: dict[tuple[str, int, int], tuple[str, Verdict]] = {}
+    for where, record in whole_lines(path, JudgeError, REMEDY):
+        verdict = verdict_of(record, where)
+        first, _ = found.setdefault((verdict.case, verdict.seed, verdict.repeat), (where, verdict))
+        if first != where:
+            raise JudgeError(
+                f"{where}: a second verdict on case {verdict.case!r:.60}, seed {verdict.seed}, after {first}; {REMEDY}"
+            )
+    return [verdict for _, verdict in found.values()]
+
+
+def verdict_of(record: Mapping[str, Any], where: str, remedy: str = REMEDY) -> Verdict:
+    """The verdict that a record states.
+
+    Raises:
+        JudgeError: it states none, or a score beyond the scale.
+    """
+    if wrong := mistyped(record, FIELDS) or contradiction(record):
+        raise JudgeError(f"{where}: the line is no verdict ({wrong}); {remedy}")
+    known = {key: value for key, value in record.items() if key in KNOWN and value is not None}
+    return Verdict(**{"model": None, **known, "failure_modes": tuple(known.get("failure_modes", ()))})
+
+
+def contradiction(record: Mapping[str, Any]) -> str | None:
+    """What cannot be of a verdict's status and scores, in words; None if all is well."""
+    status, score = record["status"], record.get("score")
+    if status not in STATUSES:
+        return f"status {status!r:.40}"
+    if (score is not None) != (status == "ok"):
+        return f"status {status} with score {score!r:.40}"
+    numbers = {"score": score, **(record.get("sub_scores") or {})}
+    beyond = [f"{name} is {x:g}" for name, x in numbers.items() if x is not None and not LOWEST <= x <= HIGHEST]
+    return f"{beyond[0]}, beyond {LOWEST:g} to {HIGHEST:g}" if beyond else None
 
 
 def scores_by_picture(verdicts: Sequence[Verdict]) -> dict[tuple[str, int], float]:

@@ -166,7 +166,10 @@ class Client:
         if spoken.refusal is not None:
             status, why = "refused", self._masked(spoken.refusal)
         elif spoken.finish == "length":
-            status, why = "truncated", "the token limit cut the answer; raise max_tokens in parameters"
+            while_ = " while it was still in its reasoning" if spoken.thoughts else ""
+            status, why = "truncated", f"the token limit cut the answer{while_}; raise max_tokens in parameters"
+        elif spoken.thoughts is not None:
+            status, why = "failed", _put_elsewhere(spoken.thoughts)
         reply = Reply(
             status,
             spoken.text,
@@ -242,6 +245,13 @@ class Client:
     def _masked(self, words: str) -> str:
         """Servers tend to repeat the key that they refuse."""
         return words.replace(self._key, "(the key)") if self._key else words
+
+
+def _put_elsewhere(key: str) -> str:
+    return (
+        f"the server put its answer in {key} and left the content empty: turn reasoning off (in parameters, such as "
+        "chat_template_kwargs: {enable_thinking: false}), or start the server with the reasoning parser of this model"
+    )
 
 
 def _remedy(status: int, endpoint: Endpoint) -> str:

@@ -192,6 +192,8 @@ def _raw(path: Path) -> dict[str, Any]:
         raise DeclarationError(f"{path}: no TOML ({error}); mend it there") from error
     except RecipeError as error:
         raise DeclarationError(str(error)) from error
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, lists in lists without end
+        raise DeclarationError(f"{path}: no TOML that can be read ({error!s:.80}); mend it there") from error
     if not isinstance(raw, dict):
         raise DeclarationError(f"{path}: holds no keys; base_url and model are the least")
     return raw

@@ -11,11 +11,18 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
+from fewstep.runtime.strict_json import TooDeep, load_json
+
 FILTERS = {"content_filter", "content_policy_violation", "moderation_blocked"}  # codes of a refusal sent as an error
 REFUSING = {"content_filter", "safety", "prohibited_content", "blocklist", "recitation", "refusal"}  # finish reasons
 SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}  # 429s that waiting does not cure
 AGAIN = {408, 409, 425, 429}
 SHOWN = 400  # characters of the server's words in a message
+THOUGHTS = (
+    "reasoning_content",
+    "reasoning",
+)  # where servers put what a model thinks (vLLM, DeepSeek; OpenRouter, vLLM)
+MOST_TOKENS = 10**12  # of one answer: more is no count
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,15 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Completion:
-    """The model answered. refusal: its words, or the filter's, if it declined."""
+    """The model answered. refusal: its words, or the filter's, if it declined. thoughts: the key that holds all it
+    said, if it is one for thoughts and the content is empty."""
 
     text: str
     model: str | None = None
     finish: str | None = None
     tokens: Tokens | None = None
     refusal: str | None = None
+    thoughts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,12 @@ def parse_response(status: int, headers: Mapping[str, str], body: bytes) -> Call
     """The outcome of one try. `headers` is read with lower-case names."""
     if 200 <= status < 300 and headers.get("content-type", "").startswith("text/event-stream"):
         return _streamed(body)
-    content = _json(body)
+    try:
+        content = _json(body)
+    except TooDeep:
+        content = None
+        if 200 <= status < 300:
+            return Unusable("the answer is JSON that is nested without end")
     if status == 200 and isinstance(content, dict) and isinstance(content.get("error"), dict):
         status = _status_within(content["error"])  # some routers report their upstream's failure with 200
     if 200 <= status < 300:
@@ -93,27 +107,46 @@ def _foreign(status: int, headers: Mapping[str, str], body: bytes) -> CallOutcom
 
 
 def _json(body: bytes) -> Any:
+    """None for what is no JSON.
+
+    Raises:
+        TooDeep: it is nested too deeply to be read.
+    """
     try:
-        return json.loads(body)
-    except ValueError:
+        return load_json(body)
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return None
 
 
 def _spoken(content: dict[str, Any]) -> CallOutcome:
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return Unusable(f"the answer holds no choices: {json.dumps(content)[:SHOWN]}")
+        return Unusable(f"the answer holds no choices: {_shown(content)}")
     message = choices[0].get("message")
     if not isinstance(message, dict):
-        return Unusable(f"the answer holds no message: {json.dumps(content)[:SHOWN]}")
+        return Unusable(f"the answer holds no message: {_shown(content)}")
     finish, refusal = _text(choices[0].get("finish_reason")), _text(message.get("refusal"))
+    text = _content(message.get("content"))
     return Completion(
-        text=_content(message.get("content")),
+        text=text,
         model=_text(content.get("model")),
         finish=finish,
         tokens=_tokens(content.get("usage")),
         refusal=refusal or (f"stopped by {finish}" if (finish or "").lower() in REFUSING else None),
+        thoughts=None if text.strip() else _thoughts(message),
     )
+
+
+def _thoughts(message: dict[str, Any]) -> str | None:
+    """The key under which the message holds thoughts."""
+    return next((key for key in THOUGHTS if _content(message.get(key)).strip()), None)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return json.dumps(value)[:SHOWN]
+    except RecursionError:
+        return "JSON that is nested without end"
 
 
 def _streamed(body: bytes) -> CallOutcome:
@@ -133,16 +166,21 @@ def _streamed(body: bytes) -> CallOutcome:
             model=_text(event.get("model")) or whole.model,
             finish=_text(choice.get("finish_reason")) or whole.finish,
             tokens=_tokens(event.get("usage")) or whole.tokens,
+            thoughts=whole.thoughts or _thoughts(delta),
         )
     if whole.finish is None and not body.rstrip().endswith(b"[DONE]"):
         return Retry("the streamed answer broke off")
     stopped = f"stopped by {whole.finish}" if (whole.finish or "").lower() in REFUSING else None
-    return replace(whole, refusal=refusal or stopped)
+    return replace(whole, refusal=refusal or stopped, thoughts=None if whole.text.strip() else whole.thoughts)
 
 
 def _events(body: bytes) -> Iterator[dict[str, Any]]:
     for line in body.splitlines():
-        if line.startswith(b"data:") and isinstance(event := _json(line[5:]), dict):
+        try:
+            event = _json(line[5:]) if line.startswith(b"data:") else None
+        except TooDeep:
+            continue
+        if isinstance(event, dict):
             yield event
 
 
@@ -174,7 +212,7 @@ def _tokens(usage: Any) -> Tokens | None:
 
 
 def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
 
 
 def _status_within(error: dict[str, Any]) -> int:
@@ -195,7 +233,7 @@ def _words(content: Any, headers: Mapping[str, str], body: bytes) -> str:
     if isinstance(content, dict):
         error = content.get("error", content.get("detail", content.get("message", content)))
         said = error.get("message") if isinstance(error, dict) else error
-        return writable(" ".join((said if isinstance(said, str) else json.dumps(error)).split())[:SHOWN])
+        return writable(" ".join((said if isinstance(said, str) else _shown(error)).split())[:SHOWN])
     text = " ".join(body.decode(errors="replace").split())
     if "html" in headers.get("content-type", "") or text[:1] == "<":
         return f"a page of HTML ({text[:120]!r})"

@@ -18,6 +18,7 @@ from fewstep.pages.charts import (
     interval,
     line_chart,
 )
+from fewstep.pages.transparency import on_checks
 from fewstep.runtime import durable
 
 
@@ -154,8 +155,8 @@ def data_uri(image: Path | Image.Image) -> str:
     """A picture as a data URI. Small pictures keep every pixel; large ones are JPEG, so that a page stays light."""
     if isinstance(image, Path):
         with Image.open(image) as opened:
-            image = opened.convert("RGB")
-    image, kind = image.convert("RGB"), "PNG"
+            image = on_checks(opened)
+    image, kind = on_checks(image), "PNG"
     if max(image.size) > 320:
         image.thumbnail((1024, 1024))
         kind = "JPEG"

@@ -299,9 +299,10 @@ def _line(
     cases = [records[reference][i]["case"] for i in applies]
     values = {name: _values(figure, sat, applies) for name, sat in records.items()}
     compare = statistics.paired_ratio if figure.compared == "ratio" else statistics.paired_difference
+    ends = None if figure.unit else statistics.SHARE
     return {
         **{name: getattr(figure, name) for name in ("key", "group", "label", "better", "unit", "compared")},
-        "values": {name: statistics.mean(x, cases).as_dict() for name, x in values.items()},
+        "values": {name: statistics.mean(x, cases, bounds=ends).as_dict() for name, x in values.items()},
         "against": {name: compare(values[name], values[reference], cases).as_dict() for name in others},
     }
 
@@ -348,7 +349,7 @@ def _diversity(
         for name, nearest_to in seen.items()
     }
     return {
-        "answers": {name: statistics.mean(x).as_dict() for name, x in shares.items()},
+        "answers": {name: statistics.mean(x, bounds=statistics.SHARE).as_dict() for name, x in shares.items()},
         "prompts": len(several),
         "seeds": spec.seeds,
         "values": {name: statistics.mean(x).as_dict() for name, x in values.items()},

@@ -117,12 +117,11 @@ class Teachers:
         self.forwards: Counter[str] = Counter()  # evaluations by teacher since the start of this process
         self.batched_cfg = True  # both branches of guidance in one forward, if their texts have the same length
 
-    def of_task(self, task: Task) -> Teacher:
-        """The teacher of a whole task: an anchor that replaces the base on all of the task, or else the base."""
-        for schedule in self.plan.schedules:
-            if schedule.weights_K is None and schedule.categories is None and schedule.teaches(task, None):
-                return self.teachers[schedule.name]
-        return self.teachers[BASE]
+    def of_task(self, task: Task, category: str | None = None) -> Teacher:
+        """The teacher that decides the details of such a case: the one with the most weight at the student's last step,
+        once the ramp is over. Where several are even, the first: the base before all others."""
+        lam_M = self.plan.row(-1, 1.0, task, category)
+        return self.teachers[self.plan.names[lam_M.index(max(lam_M))]]
 
     def velocity(
         self, z_BND: Tensor, t_B: Tensor, batch: TeacherBatch, at: StepIndex, prefixes: Prefixes | None = None

@@ -27,6 +27,7 @@ from fewstep.run.examination import (
     table,
 )
 from fewstep.run.folder import RunDir
+from fewstep.sample.origin import origin_of
 
 CHARTS = (
     ("Critic against teacher", ("cosine",), "Cosine of the two velocities; healthy near 0.98."),
@@ -98,8 +99,10 @@ def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
     for number, case in enumerate(cases):
         student = [(moment, folder / f"student-{moment}-{case}.png") for moment in kept]
         shown = [SheetPicture(f"{int(moment):,}", path) for moment, path in student if path.is_file()]
-        strips.append(Strip(f"Case {number + 1}", (*shown, SheetPicture("Teacher", folder / f"teacher-{case}.png"))))
-    note = "The same cases from the same noise after so many iterations; the teacher at its full steps last."
+        taught = folder / f"teacher-{case}.png"
+        name = (origin_of(taught) or "teacher").capitalize()
+        strips.append(Strip(f"Case {number + 1}", (*shown, SheetPicture(name, taught))))
+    note = "The same cases from the same noise after so many iterations; the teacher of their details last."
     return (Sheet("While it learnt", tuple(strips), note),) if strips and kept else ()
 
 

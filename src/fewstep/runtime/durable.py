@@ -2,7 +2,8 @@
 
 A file is written under a temporary name, synced, and renamed. After a kill or on a full disk there is the old file, the
 new one, or none, but never half of one. A line is appended by a single write, and synced. An incomplete line is skipped
-when the file is read.
+when the file is read; what is appended after it marks it as cut off (`CUT_OFF`), so that it can be told from a line
+that was damaged later.
 """
 
 import contextlib
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.runtime.strict_json import load_json
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CUT_OFF = b"\x18"  # ends a line that a kill or a full disk left incomplete; ASCII calls it CANCEL, JSON has no such
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -101,7 +104,7 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
         try:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
-                line = b"\n" + line
+                line = CUT_OFF + b"\n" + line
             written = os.write(handle, line)
             if written != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -114,15 +117,38 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON records of `path`, without incomplete and empty lines. No records if there is no file."""
+    yield from (record for _, record in numbered_records(path) if record is not None)
+
+
+def numbered_records(
+    path: Path, cut_off: Callable[[int], object] | None = None
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The JSON records of `path` with the numbers of their lines, from 1; None in place of a line that is no record.
+    Nothing if there is no file.
+
+    Args:
+        cut_off: is called with the number of each line that a kill or a full disk left incomplete: the last one, or one
+            that is marked. Such lines are then not yielded.
+    """
     if not path.exists():
         return
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            record = json.loads(line)
-        except ValueError:  # also UnicodeDecodeError: a line cut within a character
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        record = _record_of(line)
+        if record is None and not line.strip():
             continue
-        if isinstance(record, dict):
-            yield record
+        if record is None and cut_off is not None and (number == len(lines) or line.endswith(CUT_OFF)):
+            cut_off(number)
+        else:
+            yield number, record
+
+
+def _record_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = load_json(line)
+    except ValueError:  # also UnicodeDecodeError: a line cut within a character
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _finite(value: Any) -> Any:

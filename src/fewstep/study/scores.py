@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from fewstep.bench.coverage import ENOUGH
+from fewstep.bench.lines import LineFields, mistyped
+from fewstep.bench.verdict import contradiction
 from fewstep.runtime import durable
+from fewstep.runtime.errors import JudgeError
 from fewstep.study.folder import StudyFolder, StudyManifest
 from fewstep.study.intervals import (
     Interval,
@@ -23,8 +26,11 @@ from fewstep.study.intervals import (
 )
 from fewstep.study.plan import BASE
 
-TEACHER, SPECIALISED = "teacher:", "specialised"
 ATTEMPTS = ".attempts.jsonl"  # the file of attempts beside a judge's verdicts
+REMEDY = "judge that gallery again"
+ASKED: LineFields = {"judge": "text", "case": "text", "seed": "whole", "status": "text"}
+SCORED: LineFields = {**ASKED, "task": "text", "category": "text", "score": "number", "sub_scores": "numbers?"}
+TEACHER, SPECIALISED = "teacher:", "specialised"
 NO_RUN = None  # in place of a run's seed
 
 Column = tuple[str, str]  # task, category
@@ -101,12 +107,20 @@ class ExaminedRuns:
 
 
 def verdict_lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """A gallery's verdicts by judge, as lines."""
+    """A gallery's verdicts by judge, as lines. Verdicts from elsewhere may state less than ours, and be appended: a
+    last line that a kill cut off counts as not judged.
+
+    Raises:
+        JudgeError: a line that is no verdict, or a score beyond the scale. Names the file and the line.
+    """
     files = [file for file in sorted(folder.glob("verdicts/*.jsonl")) if not file.name.endswith(ATTEMPTS)]
     found: dict[str, list[dict[str, Any]]] = {}
     for file in files:
-        for line in durable.read_jsonl(file):
-            found.setdefault(str(line["judge"]), []).append(line)
+        for number, line in durable.numbered_records(file, cut_off=lambda number: None):
+            wrong = "cut off" if line is None else mistyped(line, SCORED if _scored(line) else ASKED)
+            if line is None or wrong or (wrong := contradiction(line)):
+                raise JudgeError(f"{file}:{number}: the line is no verdict ({wrong}); {REMEDY}")
+            found.setdefault(line["judge"], []).append(line)
     return found
 
 

@@ -1,6 +1,6 @@
 """The study's grids of pictures: the same prompts and noise across cells, or across the iterations of a cell."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from PIL import Image
 
 from fewstep.bench.gallery import Gallery
 from fewstep.runtime import durable
-from fewstep.sample.sheet import contact_sheet
+from fewstep.sample.sheet import SheetRow, contact_sheet
 from fewstep.study.folder import (
     StudyFolder,
     StudyManifest,
@@ -53,13 +53,13 @@ def _grid(figure: FigurePlan, place: StudyFolder, manifest: StudyManifest) -> Im
     for asked in _first(next(iter(galleries.values())), figure):
         source = _picture(sources, asked["case"], 0)
         drawn = [_picture(gallery, asked["case"], asked["seed"]) for gallery in galleries.values()]
-        rows.append((asked["prompt"], [source, *drawn]))
+        rows.append(SheetRow(asked["prompt"], [source, *drawn], asked["case"]))
     return contact_sheet(rows, ("source", *galleries))
 
 
 def _moments(figure: FigurePlan, place: StudyFolder, manifest: StudyManifest) -> Image.Image | None:
     """Prompts and cells down, iterations across, at the first seed."""
-    rows: list[tuple[str, Sequence[Image.Image | None]]] = []
+    rows: list[SheetRow] = []
     runs = {cell: manifest.run(cell, manifest.seeds[0]) for cell in figure.cells or manifest.plan.cells}
     folders = [place.student(run, manifest.moments[-1]) for run in runs.values()]
     examined = [folder for folder in folders if (folder / MANIFEST).is_file()]
@@ -70,7 +70,8 @@ def _moments(figure: FigurePlan, place: StudyFolder, manifest: StudyManifest) ->
             kept = [place.student(run, iteration) for iteration in manifest.moments]
             galleries = [Gallery(f) if (f / MANIFEST).is_file() else None for f in kept]
             drawn = [_picture(gallery, asked["case"], asked["seed"]) for gallery in galleries]
-            rows.append((f"{row_label(manifest, cell)}: {asked['prompt']}", drawn))
+            label = row_label(manifest, cell)
+            rows.append(SheetRow(f"{label}: {asked['prompt']}", drawn, f"{label}: {asked['case']}"))
     return contact_sheet(rows, [f"{iteration:,} iterations" for iteration in manifest.moments])
 
 

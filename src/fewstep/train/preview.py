@@ -1,7 +1,8 @@
 """The sample previews of a run: the same cases from the same noise at intervals, beside the teacher.
 
-Rows are cases. Columns are the source (for edits), the teacher with its full sampler, and the present student. Each
-preview is a contact sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`.
+Rows are cases. Columns are the sources (for edits), the teacher with its full sampler, and the present student. The
+teacher is the one that decides the details of that case, named with its steps and guidance. Each preview is a contact
+sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,17 +18,20 @@ from fewstep.backbones.conditioning import (
     Conditioning,
 )
 from fewstep.backbones.layout import Layout
+from fewstep.data.cases import Case
 from fewstep.data.pictures import open_picture
 from fewstep.encode.loader import Loader
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.roles.network import Network
 from fewstep.roles.roles import Roles
+from fewstep.roles.teachers import Teacher
 from fewstep.runtime import durable
 from fewstep.runtime.device import autocast
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.sample.origin import origin_of, save_with_origin
 from fewstep.sample.pictures import decode_finite, sample_latents
-from fewstep.sample.sheet import contact_sheet
+from fewstep.sample.sheet import SheetRow, contact_sheet
 
 CASES_A_TASK = 6  # ours
 SEED = 0
@@ -38,16 +42,16 @@ class PreviewCase:
     """One fixed case of the previews.
 
     Args:
+        case: the case itself; its prompt is the text beside its row.
         cond: its conditioning, a batch of 1.
         negative: the unconditional branch of the teacher's guidance; None without guidance.
-        caption: the text under its row.
-        source: the picture that is edited; None for text to image.
+        sources: the pictures that are edited, in order; none for text to image.
     """
 
+    case: Case
     cond: Conditioning
     negative: Conditioning | None
-    caption: str
-    source: Image.Image | None
+    sources: tuple[Image.Image, ...]
 
 
 class SamplePreview:
@@ -77,50 +81,65 @@ class SamplePreview:
         twice."""
         cases = []
         for task in loader.tasks:
-            guidance = roles.teachers.of_task(task).guidance[task]
             for case in loader.first_cases(task, CASES_A_TASK):
-                negative = guidance.negative if guidance.active else None
-                source = open_picture(case.references[-1], case.where) if case.references else None
-                cases.append(
-                    PreviewCase(
-                        loader.conditioning(case),
-                        None if negative is None else loader.conditioning(case, negative),
-                        case.prompt,
-                        source,
-                    )
-                )
+                guidance = roles.teachers.of_task(task, case.category).guidance[task]
+                negative = loader.conditioning(case, guidance.negative) if guidance.active else None
+                sources = tuple(open_picture(path, case.where) for path in case.references)
+                cases.append(PreviewCase(case, loader.conditioning(case), negative, sources))
         return cls(roles, cases, grid, precision, folder, ranks)
 
     def render(self, done: int) -> None:
-        """Writes the sheet after `done` iterations. The teacher's pictures are rendered once in a run, and kept."""
+        """Writes the sheet after `done` iterations. The teachers' pictures are rendered once in a run, and kept."""
         everyone = range(len(self.cases))
-        names = [f"teacher-{i:02d}" for i in everyone]
-        if self.ranks.from_first(lambda: any(self._kept(name) is None for name in names)):
+        teachers = [self._described(self._teacher(case), case) for case in self.cases]
+        if self.ranks.from_first(lambda: any(origin_of(self._taught(i)) != teachers[i] for i in everyone)):
             for i, picture in self._teachers().items():
-                self._keep(names[i], picture)
+                self._keep(self._taught(i), picture, teachers[i])
         student = self._drawn(self.roles.student, everyone, self.grid, NO_GUIDANCE)
         if not self.ranks.first:
             return
         for i, picture in enumerate(student):
-            self._keep(f"student-{done:06d}-{i:02d}", picture)
-        rows = [
-            (case.caption, (case.source, self._kept(name), made))
-            for case, name, made in zip(self.cases, names, student, strict=True)
-        ]
-        sheet = contact_sheet(rows, ("source", "teacher", f"student, {done} iterations"))
+            self._keep(self._pictures / f"student-{done:06d}-{i:02d}.png", picture, f"student, {done} iterations")
+        sheet = self._sheet(done, teachers, student)
         durable.replace_atomically(
             self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG")
         )
 
+    def _sheet(self, done: int, teachers: Sequence[str], student: Sequence[Image.Image | None]) -> Image.Image:
+        """The teacher is named in the heading, or beside each row if rows have different ones."""
+        width = max((len(case.sources) for case in self.cases), default=0)
+        same = len(set(teachers)) == 1
+        rows = [
+            SheetRow(
+                case.case.prompt,
+                (*case.sources, *[None] * (width - len(case.sources)), self._kept(self._taught(i)), made),
+                name=case.case.id,
+                note="" if same else teachers[i],
+            )
+            for i, (case, made) in enumerate(zip(self.cases, student, strict=True))
+        ]
+        sources = ["source"] if width == 1 else [f"source {number}" for number in range(1, width + 1)]
+        return contact_sheet(rows, [*sources, teachers[0] if same else "teacher", f"student, {done} iterations"])
+
+    def _teacher(self, case: PreviewCase) -> Teacher:
+        return self.roles.teachers.of_task(case.cond.layout.task, case.case.category)
+
+    def _described(self, teacher: Teacher, case: PreviewCase) -> str:
+        """Which teacher, at how many steps and which guidance."""
+        name = f" {teacher.network.name}" if len(self.roles.teachers.teachers) > 1 else ""
+        guidance = teacher.guidance[case.cond.layout.task]
+        guided = f"guidance {guidance.scale:g}" if guidance.active else "no guidance"
+        return f"teacher{name}, {teacher.network.backbone.default_steps} steps, {guided}"
+
     def _teachers(self) -> dict[int, Image.Image | None]:
-        """The picture of each case by its task's teacher, with the family's default steps and the teacher's guidance.
-        Empty on a rank that only runs the networks along with the first."""
-        by_layout: dict[Layout, list[int]] = {}
+        """The picture of each case by its teacher, with the family's default steps and the teacher's guidance. Empty on
+        a rank that only runs the networks along with the first."""
+        together: dict[tuple[str, Layout], list[int]] = {}
         for i, case in enumerate(self.cases):
-            by_layout.setdefault(case.cond.layout, []).append(i)
+            together.setdefault((self._teacher(case).network.name, case.cond.layout), []).append(i)
         pictures: dict[int, Image.Image | None] = {}
-        for layout, members in by_layout.items():
-            teacher = self.roles.teachers.of_task(layout.task)
+        for (_, layout), members in together.items():
+            teacher = self._teacher(self.cases[members[0]])
             backbone = teacher.network.backbone
             grid = backbone.sampling_grid(backbone.default_steps, layout.target)
             drawn = self._drawn(teacher.network, members, grid, teacher.guidance[layout.task])
@@ -157,13 +176,19 @@ class SamplePreview:
             found |= dict(zip(members, decode_finite(backbone, x0_BND, target), strict=True))
         return [found[i] for i in range(len(cases))]
 
-    def _kept(self, name: str) -> Image.Image | None:
-        path = self.folder / "pictures" / f"{name}.png"
+    @property
+    def _pictures(self) -> Path:
+        return self.folder / "pictures"
+
+    def _taught(self, i: int) -> Path:
+        """Case i as its teacher draws it."""
+        return self._pictures / f"teacher-{i:02d}.png"
+
+    def _kept(self, path: Path) -> Image.Image | None:
         return open_picture(path, str(path)) if path.is_file() else None
 
-    def _keep(self, name: str, picture: Image.Image | None) -> None:
+    def _keep(self, path: Path, picture: Image.Image | None, origin: str) -> None:
         if picture is None:
             return
-        durable.make_folder(self.folder / "pictures")
-        path = self.folder / "pictures" / f"{name}.png"
-        durable.replace_atomically(path, lambda beside: picture.convert("RGB").save(beside, format="PNG"))
+        durable.make_folder(self._pictures)
+        save_with_origin(picture, path, origin)

@@ -14,6 +14,7 @@ of flat fields.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import scipy  # its parts are imported when they are first used
@@ -239,7 +240,7 @@ def _stretch(planes: Plane, flat: Mask) -> Plane | None:
     if not clipped[flat].any():
         return None
     share = _spread(_masked_mean_of(_blocks(clipped * weight[..., None]), _blocks(weight), 8 / COARSE), weight.shape)
-    return np.interp(share, _SHARES, _STRETCHES).astype(np.float32)
+    return np.interp(share, *_stretches()).astype(np.float32)
 
 
 def _shrunk(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -249,8 +250,11 @@ def _shrunk(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.sqrt((z**2 + 1) * below - z * density - mean**2)
 
 
-_SHARES = np.linspace(0, 1, 1001)
-_STRETCHES = 1 / _shrunk(np.minimum(_SHARES, 0.5).clip(1e-9))
+@cache
+def _stretches() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares of clipped pixels, and the factor for each. On first use: scipy.special is slow to import."""
+    shares = np.linspace(0, 1, 1001)
+    return shares, 1 / _shrunk(np.minimum(shares, 0.5).clip(1e-9))
 
 
 # ---- the lattice

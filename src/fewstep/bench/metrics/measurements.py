@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fewstep.bench.lines import LineFields, mistyped
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError
 
@@ -33,6 +34,18 @@ class Measurement:
 
 
 KNOWN = {f.name for f in fields(Measurement)}
+REMEDY = "remove the file and measure again"
+FIELDS: LineFields = {
+    "case": "text",
+    "seed": "whole",
+    "task": "text",
+    "category": "text",
+    "metric": "text",
+    "version": "text",
+    "values": "object",
+    "skipped": "text?",
+    "key": "text?",
+}
 
 
 def metric_path(gallery: Path, metric: str) -> Path:
@@ -62,19 +75,28 @@ def read_metrics(gallery: Path) -> dict[str, list[Measurement]]:
 
 
 def read_metric(gallery: Path, metric: str) -> dict[tuple[str, int], Measurement]:
-    """One metric's records by case and seed; empty if it was not measured."""
+    """One metric's records by case and seed; empty if it was not measured. The last line about a picture counts. A
+    line that a kill cut off is no record: its picture is measured again.
+
+    Raises:
+        GalleryError: a line that is no record of a metric. Names it.
+    """
     path = metric_path(gallery, metric)
-    found = [_measured(record, path) for record in durable.read_jsonl(path)]
-    return {(each.case, each.seed): each for each in found}
+    found: dict[tuple[str, int], Measurement] = {}
+    for number, record in durable.numbered_records(path, cut_off=lambda number: None):
+        measured = _measured(record, f"{path}:{number}")
+        found[measured.case, measured.seed] = measured
+    return found
 
 
-def _measured(record: Mapping[str, Any], path: Path) -> Measurement:
-    known = {name: value for name, value in record.items() if name in KNOWN}
-    if not isinstance(known.get("values"), dict) or bool(known["values"]) == bool(known.get("skipped")):
-        raise GalleryError(f"{path}: a line is no record of a metric; remove the file and measure again")
-    try:
-        return Measurement(**known)
-    except TypeError as error:
-        raise GalleryError(
-            f"{path}: a line is no record of a metric ({error}); remove the file and measure again"
-        ) from error
+def _measured(record: Mapping[str, Any] | None, where: str) -> Measurement:
+    wrong = "cut off" if record is None else mistyped(record, FIELDS)
+    if record is None or wrong:
+        raise GalleryError(f"{where}: the line is no record of a metric ({wrong}); {REMEDY}")
+    values = {name: value for name, value in record["values"].items() if value is not None}
+    if wrong := mistyped({"values": values}, {"values": "numbers"}):
+        raise GalleryError(f"{where}: {wrong}; {REMEDY}")
+    if bool(record["values"]) == bool(record.get("skipped")):
+        raise GalleryError(f"{where}: the line has values and a reason for none, or neither; {REMEDY}")
+    known = {name: value for name, value in record.items() if name in KNOWN and value is not None}
+    return Measurement(**{**known, "skipped": record.get("skipped")})

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewstep.bench.gallery import Gallery, ManifestRow
+from fewstep.bench.statistics import SHARE, Bounds
 from fewstep.bench.suite import Question, Suite
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.errors import CaseError, GalleryError
@@ -39,6 +40,11 @@ class ValueSpec:
     unit: str
     better: Literal["higher", "lower"] | None
     compared: Literal["difference", "ratio"] = "difference"
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """The ends of the scale, if it has any."""
+        return SHARE if self.unit == "share" else None
 
 
 def no_tools() -> str:

@@ -1,8 +1,14 @@
-"""Text in pictures, read by rapidocr with the models that its package bundles: no network. The extra `ocr`."""
+"""Text in pictures, read by rapidocr with the models that its package bundles: no network. The extra `ocr`.
+
+Text is read as it stands. The reader itself turns every line until it can be read, so it would find nothing wrong with
+lettering that is upside down or sideways. Here it may not; its classifier of orientation only tells which lines are
+turned.
+"""
 
 import importlib
 import importlib.metadata
 import importlib.util
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,13 +24,19 @@ LEAST_SIDE = 384  # px; smaller pictures are enlarged by a whole number: then al
 SIDE_READ = 1536  # px; the longer side at which lines are looked for: 12 px glyphs of a 1,328 px picture survive
 
 
+TALL = 1.5  # height over width from which the reader takes a line to run upwards or downwards (its own limit)
+FEWEST = 3  # letters of a line that runs so; single letters are tall too
+
+
 @dataclass(frozen=True)
 class TextLine:
-    """height: of its box, in px of the picture; sure: the reader's own confidence, 0..1."""
+    """height: of its box, in px of the picture; sure: the reader's own confidence, 0..1. turned: the lettering is
+    upside down or sideways, by more than 45 degrees; then `text` is what could be made of it."""
 
     text: str
     height: float
     sure: float
+    turned: bool = False
 
 
 def tools() -> str:
@@ -42,15 +54,54 @@ def read_text(pixels: Pixels) -> list[TextLine] | Skipped:
     if not _there():
         return Skipped(MISSING)
     times = max(1, -(-LEAST_SIDE // min(pixels.shape[:2])))
-    found = _reader()(np.asarray(_enlarged(pixels, times))[:, :, ::-1])  # it expects BGR, as OpenCV has it
+    picture = _enlarged(pixels, times)
+    found = _reader()(_bgr(picture), use_det=True, use_cls=False, use_rec=True)
     if found.txts is None:
         return []
-    boxes = [np.asarray(box, dtype=np.float64) / times for box in found.boxes]
-    lines = [
-        (box, TextLine(text, _height(box), float(sure)))
-        for box, text, sure in zip(boxes, found.txts, found.scores, strict=True)
-    ]
+    lines: list[tuple[np.ndarray, TextLine]] = []
+    for read, text, sure in zip(found.boxes, found.txts, found.scores, strict=True):
+        box = np.asarray(read, dtype=np.float64)
+        turned = is_sideways(box, text) or _is_upside_down(picture, box, float(sure))
+        lines.append((box / times, TextLine(text, _height(box / times), float(sure), turned)))
     return _in_order(lines)
+
+
+def is_sideways(box: np.ndarray, text: str) -> bool:
+    """Whether a line runs upwards or downwards. Scripts without spaces may be written so, letter below letter."""
+    width = max(np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[2] - box[3]))
+    height = max(np.linalg.norm(box[3] - box[0]), np.linalg.norm(box[2] - box[1]))
+    letters = [letter for letter in text if letter.isalnum()]
+    across = sum(not ideographic(letter) for letter in letters)
+    return bool(height >= TALL * width and len(letters) >= FEWEST and across > len(letters) / 2)
+
+
+def ideographic(letter: str) -> bool:
+    """Whether a letter is of a script that is written without spaces."""
+    return unicodedata.name(letter, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))
+
+
+def _is_upside_down(picture: Image.Image, box: np.ndarray, sure: float) -> bool:
+    """The classifier says so, and the line is read with more confidence the other way up. The classifier alone would
+    also turn words such as NOON."""
+    line = _cut_out(picture, box)
+    told = _reader()(_bgr(line), use_det=False, use_cls=True, use_rec=False).cls_res
+    if not told or "180" not in told[0][0]:
+        return False
+    turned = _reader()(_bgr(line.rotate(180)), use_det=False, use_cls=False, use_rec=True)
+    return bool(turned.scores) and float(turned.scores[0]) > sure
+
+
+def _cut_out(picture: Image.Image, box: np.ndarray) -> Image.Image:
+    """The line, laid straight. box: clockwise from its upper left corner."""
+    width, height = np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[3] - box[0])
+    corners = tuple(float(x) for corner in (box[0], box[3], box[2], box[1]) for x in corner)
+    size = max(1, round(width)), max(1, round(height))
+    return picture.transform(size, Image.Transform.QUAD, corners, Image.Resampling.BICUBIC)
+
+
+def _bgr(picture: Image.Image) -> Pixels:
+    """As OpenCV has it, and the reader expects it."""
+    return np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
 
 
 def _there() -> bool:

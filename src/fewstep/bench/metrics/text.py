@@ -53,20 +53,24 @@ def text_values(wanted: Sequence[str], found: Sequence[TextLine]) -> Values:
     """word_precision, word_recall, word_f1: of words as a bag, in any order. order: share of the correct words that are
     in the order asked. exact_lines: share of lines read exactly. cer: character error rate, the edit distance of all
     the text over its length, 1 at most. extra_lines: lines that resemble nothing asked for. cer_<height>: by the height
-    of the line."""
-    stray = {"extra_lines": float(len(found))}
+    of the line. turned_lines: lines that are upside down or sideways. Nobody asked for those: they are not read, count
+    as extra lines, and what was asked is missing."""
+    turned = {"turned_lines": float(sum(line.turned for line in found))}
     if not wanted:
-        return {**stray, "extra_words": float(len(words_in(" ".join(line.text for line in found))))}
-    read = [line.text for line in found]
+        words = words_in(" ".join(line.text for line in found))
+        return {"extra_lines": float(len(found)), "extra_words": float(len(words)), **turned}
+    upright = [line for line in found if not line.turned]
+    read = [line.text for line in upright]
     pairs = matched_lines(wanted, read)
     asked, seen = words_in(" ".join(wanted)), words_in(" ".join(read))
     return {
         **_of_words(asked, seen),
         "exact_lines": sum(normalised_line(wanted[i]) == normalised_line(read[j]) for i, j in pairs) / len(wanted),
         "cer": error_rate(" ".join(wanted), " ".join(read)),
-        "extra_lines": float(sum(_alike(wanted, line) < ALIKE for line in read)),
+        "extra_lines": sum(_alike(wanted, line) < ALIKE for line in read) + turned["turned_lines"],
         "extra_words": float((Counter(seen) - Counter(asked)).total()),
-        **_by_height(wanted, found, pairs),
+        **turned,
+        **_by_height(wanted, upright, pairs),
     }
 
 
@@ -80,7 +84,7 @@ def words_in(line: str) -> list[str]:
     found: list[str] = []
     for part in normalised_line(line).split():
         word = part.strip("".join(c for c in set(part) if unicodedata.category(c)[0] in "PS"))
-        found += list(word) if any(_ideographic(c) for c in word) else [word] if word else []
+        found += list(word) if any(ocr.ideographic(c) for c in word) else [word] if word else []
     return found
 
 
@@ -133,14 +137,10 @@ def _share(a: str, b: str) -> float:
     return LCSseq.similarity(a, b) / max(1, min(len(a), len(b)))
 
 
-def _ideographic(character: str) -> bool:
-    return unicodedata.name(character, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))
-
-
 _SHARE, _RATE, _COUNT = ValueSpec("share", "higher"), ValueSpec("edits a letter", "lower"), ValueSpec("count", "lower")
 METRIC = Metric(
     name="text",
-    version="1",
+    version="2",
     main="word_f1",
     values={
         "word_f1": _SHARE,
@@ -151,6 +151,7 @@ METRIC = Metric(
         "cer": _RATE,
         "extra_lines": _COUNT,
         "extra_words": _COUNT,
+        "turned_lines": _COUNT,
         **{f"cer_{name}": _RATE for name in HEIGHTS},
     },
     measure=measure,

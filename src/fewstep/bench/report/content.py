@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fewstep import __version__
-from fewstep.bench.comparison import Comparison, Shade
+from fewstep.bench.comparison import LEAST_CASES, Comparison, Shade
 from fewstep.bench.leaderboard import LeaderboardEntry, leaderboard
 from fewstep.bench.report.cells import CERTAIN, signed
 from fewstep.bench.report.duels import HOW_DUELS, duel_tables
@@ -111,7 +111,9 @@ def _sentence(name: str, gap: Comparison, group: GalleryGroup) -> str:
     ]
     if gap.margin:
         said.append(f"margin {gap.margin:g}")
-    if gap.shade == "undecided" and gap.needed is not None:
+    if gap.too_few:
+        said.append(f"{gap.overall.clusters:,} cases; a conclusion needs {LEAST_CASES}")
+    elif gap.shade == "undecided" and gap.needed is not None:
         said.append(f"about {gap.needed:,} cases would tell {'the margin' if gap.margin else 'so small a difference'}")
     return f"{name} {PHRASES[gap.shade]} {group.reference.name} ({'; '.join(said)})"
 

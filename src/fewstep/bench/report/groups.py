@@ -177,6 +177,11 @@ def _missing_of(system: System, group: GalleryGroup) -> Iterator[str]:
         yield f"{system.name}: {len(system.records) - have:,} pictures that the suite does not ask are left out."
     if have < asked:
         yield f"{system.name} lacks {asked - have:,} of {asked:,} pictures that another gallery has."
+    if have < len(group.keys) and system.cut_off:
+        yield (
+            f"{system.name}: {', '.join(system.cut_off)} was cut off when a process ended. It counts as no picture; "
+            "`fewstep generate` draws it again."
+        )
     failures = sum(system.failed(key) is not None for key in system.records)
     if failures:
         yield f"{system.name}: {failures:,} of {len(system.records):,} pictures failed; see Failures."

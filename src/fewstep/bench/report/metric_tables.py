@@ -89,7 +89,7 @@ def _line(group: GalleryGroup, metric: str, name: str, title: str, heading: str 
     value = value_of(metric, name)
     values = [system.values.get(metric, {}).get(name, {}) for system in group.systems]
     digits = _digits([x for of in values for x in of.values()])
-    means = [statistics.mean(list(of.values()), [case for case, _ in of]) for of in values]
+    means = [statistics.mean(list(of.values()), [case for case, _ in of], bounds=value.bounds) for of in values]
     scale = f"{metric} {value.unit} {value.compared}"
     cells = [estimate_cell(mean, digits) for mean in means]
     cells += [_compared(of, values[0], value, digits, scale) for of in values[1:]]

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from fewstep.bench.gallery import refuse_exchanged
+from fewstep.bench.pixels import pixel_hash, rgb_or_rgba
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError
 
@@ -50,7 +52,11 @@ class Album:
     _placed: dict[Path, tuple[str, str | int]] = field(default_factory=dict)
 
     def place(self, picture: Path) -> tuple[str, str | int] | None:
-        """None if no pictures are kept, or the file is missing or is no picture."""
+        """None if no pictures are kept, or the file is missing or is no picture.
+
+        Raises:
+            GalleryError: it is not the picture that it is named after.
+        """
         if self.keep is PictureMode.NONE:
             return None
         if picture not in self._placed:
@@ -75,11 +81,12 @@ class Album:
     def _light(self, picture: Path, name: str) -> str | int:
         with Image.open(picture) as opened:
             if max(opened.size) <= SIDE:
-                opened.verify()
+                refuse_exchanged(picture, pixel_hash(opened))
                 return 0
             self.used.add(name)
             if not (self.folder / name).is_file():
-                small = opened.convert("RGB")
+                refuse_exchanged(picture, pixel_hash(opened))
+                small = rgb_or_rgba(opened)  # what is transparent stays so, as in the whole picture
                 small.thumbnail((SIDE, SIDE))
                 durable.replace_atomically(
                     self.folder / name, lambda beside: small.save(beside, "WEBP", quality=QUALITY)

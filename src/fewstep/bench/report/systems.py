@@ -30,7 +30,8 @@ class SuiteIdentity:
 
 @dataclass(frozen=True)
 class System:
-    """One gallery, read whole. records: the manifest's line for each picture, failed ones among them."""
+    """One gallery, read whole. records: the manifest's line for each picture, failed ones among them.
+    cut_off: lines of the manifest that a kill left incomplete."""
 
     name: str
     folder: Path
@@ -40,6 +41,7 @@ class System:
     records: Mapping[PictureKey, ManifestRow]
     verdicts: Mapping[str, Sequence[Verdict]]
     measured: Mapping[str, Sequence[Measurement]]
+    cut_off: Sequence[str] = ()
 
     @cached_property
     def scores(self) -> Mapping[str, Mapping[PictureKey, float]]:
@@ -96,4 +98,5 @@ def open_system(folder: Path) -> System:
     if not records:
         raise GalleryError(f"{folder} has no picture yet: its manifest is empty. Finish `fewstep generate` first")
     model, origin = heading.get("model") or {}, str(heading.get("origin", "generated"))
-    return System(name, folder, suite, model, origin, records, read_verdicts(folder), read_metrics(folder))
+    verdicts, measured = read_verdicts(folder), read_metrics(folder)
+    return System(name, folder, suite, model, origin, records, verdicts, measured, gallery.cut_off)

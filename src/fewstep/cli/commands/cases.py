@@ -30,11 +30,15 @@ def cases_check(
         Optional[Path],  # noqa: UP045
         typer.Option(help="A benchmark suite's folder or file of prompts: name the cases that share 8 words with it."),
     ] = None,
+    problems: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A file to write every problem to, one a line; the first 20 of each file are printed."),
+    ] = None,
 ) -> None:
     """Validate cases, count them by task and category, find duplicates, and name each bad line."""
     from fewstep.cli.verbs.cases import check_cases
 
-    if not check_cases(sources, against, out):
+    if not check_cases(sources, against, out, problems):
         raise typer.Exit(2)
 
 

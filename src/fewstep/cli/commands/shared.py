@@ -1,5 +1,6 @@
 """What all commands share: how they print, how they report errors, and the arguments that several take."""
 
+import errno
 import inspect
 import signal
 from collections.abc import Callable
@@ -33,6 +34,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 NO_ANSWER = 3
+NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP}  # a path that no file can have: whoever asks for it first finds out
 
 
 def with_error_message(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -82,6 +84,12 @@ def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
             raise typer.Exit(exit_code(number)) from None
         except typer.Exit:
             raise
+        except OSError as error:
+            if debug or error.errno not in NO_NAME or error.filename is None:
+                raise
+            told = escape(f"{error.filename!s:.80}... cannot be used ({error.strerror}); give another name")
+            err.print(f"[bold red]fewstep:[/] {told}", highlight=False, soft_wrap=True)
+            raise typer.Exit(code) from None
         except Exception:
             if code != NO_ANSWER:
                 raise

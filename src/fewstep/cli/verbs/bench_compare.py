@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fewstep.bench.comparison import Comparison
+from fewstep.bench.comparison import LEAST_CASES, Comparison
 from fewstep.bench.leaderboard import LeaderboardEntry
 from fewstep.bench.metrics import latency
 from fewstep.bench.metrics.measurements import FOLDER, Measurement
@@ -136,16 +137,19 @@ def _print_comparison(
         highlight=False,
         soft_wrap=True,
     )
-    if found.shade in ("undecided", "not worse", "not better") and found.needed is not None:
+    if found.shade in ("undecided", "not worse", "not better") and found.needed is not None and not found.too_few:
         least = found.margin or abs(found.overall.value or 0.0)
         console.print(
             f"To tell a difference of {least:.3g} with power .8, at this spread: {found.needed:,} cases.",
             highlight=False,
             soft_wrap=True,
         )
-    console.print(
-        f"[bold]{found.outcome}[/]: {OUTCOME_PHRASES[found.shade]} ({found.margin:g})", highlight=False, soft_wrap=True
-    )
+    said = f"{OUTCOME_PHRASES[found.shade]} ({found.margin:g})"
+    if found.too_few:
+        said = f"{found.overall.clusters:,} cases are too few for a conclusion; compare {LEAST_CASES} or more"
+    elif found.unanimous:
+        said += ", by the same in every case, which has no interval"
+    console.print(f"[bold]{found.outcome}[/]: {said}", highlight=False, soft_wrap=True)
 
 
 # ---- rank
@@ -203,7 +207,7 @@ def _rank_table(found: Sequence[LeaderboardEntry], galleries: Sequence[ScoredGal
             each.system,
             _shown(each.overall.as_dict()),
             *(_shown(each.judges[judge].as_dict()) for judge in judges),
-            f"{each.p_rank[0]:.2f}" if each.p_rank else "-",
+            f"{each.p_rank[0]:.2f}" if each.p_rank and not isnan(each.p_rank[0]) else "-",
             f"{100 * min(c.share for c in each.coverage.values()):.1f} %",
             "-" if not others else str(others[0]) if len(others) == 1 else f"{others[0]}-{others[-1]}",
         )

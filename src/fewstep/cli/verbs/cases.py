@@ -1,5 +1,7 @@
 """What `fewstep cases check` and `convert` print."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +13,16 @@ from rich.table import Table
 
 from fewstep.data.check import CasesReport, check_sources
 from fewstep.data.convert import convert, pictures_folder
+from fewstep.runtime import durable
 
 SHOWN = 50  # duplicates and overlaps that are named one by one
 PROBLEMS = 20  # of each file
+KINDS = 10  # of them, counted where there are more
 
 
-def check_cases(sources: Sequence[str], against: Path | None, console: Console) -> bool:
-    """Prints counts, duplicates, overlap and every problem. Returns whether a run could use these cases."""
+def check_cases(sources: Sequence[str], against: Path | None, console: Console, to: Path | None = None) -> bool:
+    """Prints counts, duplicates, overlap, and each file's first problems with the kinds of all. Returns whether a
+    run could use these cases. to: a file to write every problem to."""
     with _counting("cases read", console) as seen:
         report = check_sources(sources, against, seen)
     table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
@@ -34,7 +39,9 @@ def check_cases(sources: Sequence[str], against: Path | None, console: Console) 
     if report.ignored:
         told = ", ".join(f"{key!r:.60} ({count:,})" for key, count in report.ignored.items())
         console.print(f"keys that are ignored, and their cases: {escape(told)}", highlight=False, soft_wrap=True)
-    _problems(report, console)
+    _problems(report, console, listed=to is not None)
+    if to is not None:
+        _write_problems(report, to, console)
     return report.passed
 
 
@@ -51,13 +58,34 @@ def _overlaps(report: CasesReport) -> list[str]:
     return [f"{found.where} shares with {found.suite}: {found.words}" for found in report.overlap]
 
 
-def _problems(report: CasesReport, console: Console) -> None:
+def _problems(report: CasesReport, console: Console, listed: bool) -> None:
+    """listed: whether all of them are written to a file."""
+    short = False
     for file, problems in report.problems_of.items():
         for problem in problems[:PROBLEMS]:
             console.print(f"[red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
         if len(problems) > PROBLEMS:
-            more = f"{file}: ... and {len(problems) - PROBLEMS:,} more"
+            kinds = Counter(problem_kind(problem, file) for problem in problems).most_common()
+            said = " of the same kind" if len(kinds) == 1 else "; all by kind, the most frequent first:"
+            more = f"{file}: ... and {len(problems) - PROBLEMS:,} more{said}"
             console.print(f"[red]{escape(more)}[/]", highlight=False, soft_wrap=True)
+            for kind, count in kinds[:KINDS] if len(kinds) > 1 else ():
+                console.print(f"[red]{count:>9,} x {escape(kind)}[/]", highlight=False, soft_wrap=True)
+            if len(kinds) > KINDS:
+                console.print(f"[red]          and {len(kinds) - KINDS:,} kinds more[/]", highlight=False)
+            short = True
+    if short and not listed:
+        console.print("all of them: `--problems FILE` writes them, one a line", highlight=False)
+
+
+def _write_problems(report: CasesReport, to: Path, console: Console) -> None:
+    durable.write_atomically(to, "".join(f"{' '.join(problem.splitlines())}\n" for problem in report.problems))
+    console.print(f"{len(report.problems):,} problems in [bold]{escape(str(to))}[/]", highlight=False, soft_wrap=True)
+
+
+def problem_kind(problem: str, file: str) -> str:
+    """The problem without its place, and without what differs from line to line: names and numbers."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*", "…", re.sub(rf"^{re.escape(file)}(:\d+)?: ", "", problem))
 
 
 def _remarks(remarks: Sequence[str], console: Console) -> None:

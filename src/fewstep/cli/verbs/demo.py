@@ -24,7 +24,7 @@ from fewstep.run.pocket_exam import (
     examine_model,
 )
 from fewstep.runtime import durable
-from fewstep.sample.sheet import contact_sheet
+from fewstep.sample.sheet import SheetRow, contact_sheet
 
 DEMO_EXAM = ExamSpec(cases=20, diversity=2, seeds=8)  # ours: 180 pictures a system, about a minute
 
@@ -56,7 +56,8 @@ def overview(examination: Path) -> Image.Image:
     for record in first.values():
         case, seed = record["case"], record["seed"]
         source = sources.picture(case, 0) if (case, 0) in sources else None
-        rows.append((record["prompt"], [source, *(gallery.picture(case, seed) for gallery in galleries.values())]))
+        drawn = (gallery.picture(case, seed) for gallery in galleries.values())
+        rows.append(SheetRow(record["prompt"], [source, *drawn], case))
     return contact_sheet(rows, ("source", *COLUMNS.values()))
 
 

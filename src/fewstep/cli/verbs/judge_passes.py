@@ -131,6 +131,13 @@ def _put(
 ) -> None:
     """Sends the questions, and writes the verdicts file however the pass ends."""
     console.print(f"answers go to {work.verdicts}", highlight=False, soft_wrap=True)
+    if attempts.cut_off:
+        console.print(
+            f"[yellow]{attempts.cut_off:,} cut off in {attempts.path}:[/] the line of an answer that a kill or a full "
+            "disk left incomplete; its question is asked again",
+            highlight=False,
+            soft_wrap=True,
+        )
     try:
         _ask(waiting, endpoint, attempts, give_up_after, console)
     finally:

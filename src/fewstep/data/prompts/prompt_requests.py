@@ -6,7 +6,6 @@ that the grammar draws, with lengths.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from fewstep.endpoint.messages import (
 )
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.strict_json import load_json
 
 FOLDER = Path(__file__).parent / "questions"
 LENGTHS = ((8, 16), (25, 45), (60, 100))  # words, ours: short, medium and long prompts in equal parts
@@ -167,7 +167,7 @@ def prompts_in(answer: str) -> list[str]:
     """
     words = THOUGHT.sub("", answer).strip()
     fenced = FENCED.fullmatch(words)
-    content = json.loads(fenced[1] if fenced else words)
+    content = load_json(fenced[1] if fenced else words)
     prompts = content.get("prompts") if isinstance(content, dict) else content
     if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
         raise ValueError('no list of strings under "prompts"')
