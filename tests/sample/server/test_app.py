@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import struct
 import weakref
 import zlib
@@ -18,6 +19,7 @@ from PIL import Image, ImageChops
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.runtime.errors import EnvironmentRefused
 from fewstep.sample.pictures import Model, generate_pictures
 from fewstep.sample.server.app import Server
 from fewstep.sample.server.image_request import ImageRequest
@@ -123,6 +125,25 @@ def test_health_and_models(model: Model) -> None:
     health, models = asked(model, talk)
     assert (health["status"], health["requests"]) == ("ok", 0)
     assert [one["id"] for one in models["data"]] == ["tiny"]
+
+
+def test_the_front_page_says_what_this_is_and_asks_for_nothing(model: Model) -> None:
+    async def conversation() -> httpx.Response:
+        async with client(Server(model, "<tiny> & own", LIMITS, ["gpt-image-1"])) as http:
+            return await http.get("/")
+
+    page = asyncio.run(conversation())
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "<h1>&lt;tiny&gt; &amp; own</h1>" in page.text
+    assert "curl http://here/v1/images/generations" in page.text
+    assert all(word in page.text for word in ("gpt-image-1", "4 steps", "64x64", "16,384 pixels", "/v1/images/edits"))
+    assert not re.search(r"\b(src|href|url|import|action)\b", page.text)
+
+
+def test_limits_that_refuse_the_students_own_size_are_told_at_the_start(model: Model) -> None:
+    with pytest.raises(EnvironmentRefused, match=r"64x64 = 4,096 pixels; raise it"):
+        Server(model, "tiny", Limits(max_pixels=4_095))
+    Server(model, "tiny", Limits(max_pixels=4_096))
 
 
 BAD_JSON: list[tuple[str, dict[str, Any], int, str]] = [
