@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.errors import EnvironmentRefused, LayoutError
-from fewstep.sample.pictures import Model, generate_pictures, open_model
+from fewstep.sample.pictures import Model, default_size, generate_pictures, open_model, refuse_cut_prompts
 
 MAX_PROMPT = 10_000  # characters
 
@@ -53,6 +54,9 @@ def sample_images(
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     refuse_long_prompts(asked)
     references = [_reference(image) for image in images]
+    if not isinstance(model, Model) and any(map(may_be_long, asked)):  # before its weights are loaded
+        own = size or default_size(model)
+        refuse_cut_prompts(estimate_conditioning(str(model)), asked, references, own)
     opened = model if isinstance(model, Model) else _opened(model, device, dtype)
     chosen = None if guidance is None else replace(opened.guidance, scale=guidance)
     return generate_pictures(opened, asked, references, seed, steps, chosen, size)

@@ -10,6 +10,7 @@ import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from PIL import Image, ImageChops
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.runtime.errors import EnvironmentRefused
-from fewstep.sample.pictures import Model, generate_pictures
+from fewstep.sample.pictures import Model, generate_pictures, open_model
 from fewstep.sample.server.app import Server
 from fewstep.sample.server.image_request import ImageRequest
 from fewstep.sample.server.limits import Limits, RequestRefused
@@ -144,6 +145,22 @@ def test_limits_that_refuse_the_students_own_size_are_told_at_the_start(model: M
     with pytest.raises(EnvironmentRefused, match=r"64x64 = 4,096 pixels; raise it"):
         Server(model, "tiny", Limits(max_pixels=4_095))
     Server(model, "tiny", Limits(max_pixels=4_096))
+
+
+def test_a_prompt_that_the_model_does_not_read_whole_is_refused_and_no_failure() -> None:
+    """The pocket's tokenizer spells what it does not know, a byte a token."""
+    pocket = replace(open_model("pocket"), own_steps=4)
+
+    async def talk(http: httpx.AsyncClient) -> tuple[list[httpx.Response], dict[str, Any]]:
+        bodies = [{"prompt": "\U0001f600" * 2400, "seed": seed} for seed in range(3)]
+        answers = [await http.post(GENERATIONS, json=body) for body in bodies]
+        return answers, (await http.get("/health")).json()
+
+    answers, health = asked(pocket, talk)
+    for answer in answers:
+        refused(answer, 400, "and qwen-image-2.1 reads 8,191; shorten it")
+        assert answer.json()["error"]["param"] == "prompt"
+    assert health["status"] == "ok"
 
 
 BAD_JSON: list[tuple[str, dict[str, Any], int, str]] = [

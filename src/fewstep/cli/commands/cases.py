@@ -30,11 +30,15 @@ def cases_check(
         Optional[Path],  # noqa: UP045
         typer.Option(help="A benchmark suite's folder or file of prompts: name the cases that share 8 words with it."),
     ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The model that will read them: name the cases of more text than it reads."),
+    ] = None,
 ) -> None:
     """Validate cases, count them by task and category, find duplicates, and name each bad line."""
     from fewstep.cli.verbs.cases import check_cases
 
-    if not check_cases(sources, against, out):
+    if not check_cases(sources, against, out, model):
         raise typer.Exit(2)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -9,17 +10,27 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
+from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
+from fewstep.data.cases import Case
 from fewstep.data.check import CasesReport, check_sources
 from fewstep.data.convert import convert, pictures_folder
+from fewstep.encode.long_text import refuse_long_text
+from fewstep.runtime.errors import ModelError
 
 SHOWN = 50  # duplicates and overlaps that are named one by one
 PROBLEMS = 20  # of each file
+ASSUMED_SIZE = (1024, 1024)  # px, of cases that state none: references take positions that the text then lacks
 
 
-def check_cases(sources: Sequence[str], against: Path | None, console: Console) -> bool:
-    """Prints counts, duplicates, overlap and every problem. Returns whether a run could use these cases."""
+def check_cases(sources: Sequence[str], against: Path | None, console: Console, model: str | None = None) -> bool:
+    """Prints counts, duplicates, overlap and every problem. Returns whether a run could use these cases.
+
+    Raises:
+        ModelError: `model` cannot be read, or its tokenizer is not on this machine.
+    """
+    refuse = partial(_refuse_unread, estimate=_reader(model)) if model else lambda case: None
     with _counting("cases read", console) as seen:
-        report = check_sources(sources, against, seen)
+        report = check_sources(sources, against, seen, refuse)
     table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
     table.columns[2].justify = "right"
     for (task, category), count in report.counts.items():
@@ -36,6 +47,17 @@ def check_cases(sources: Sequence[str], against: Path | None, console: Console) 
         console.print(f"keys that are ignored, and their cases: {escape(told)}", highlight=False, soft_wrap=True)
     _problems(report, console)
     return report.passed
+
+
+def _reader(model: str) -> ConditioningEstimate:
+    estimate = estimate_conditioning(model)
+    if estimate.tokens is None:
+        raise ModelError(f"--model {model}: its tokenizer is not on this machine; give the model's folder")
+    return estimate
+
+
+def _refuse_unread(case: Case, estimate: ConditioningEstimate) -> None:
+    refuse_long_text([case], estimate, ASSUMED_SIZE)
 
 
 def convert_cases(source: str, to: Path, console: Console) -> None:
