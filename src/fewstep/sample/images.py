@@ -65,8 +65,11 @@ def sample_images(
 def refuse_long_prompts(prompts: Sequence[str]) -> None:
     """
     Raises:
-        LayoutError: a prompt is longer than MAX_PROMPT.
+        LayoutError: a prompt is longer than MAX_PROMPT, or no text.
     """
+    for prompt in prompts:
+        if prompt != prompt.encode("utf-8", "replace").decode():
+            raise LayoutError(f"the prompt {prompt!a:.60} is no text: it holds half of a character; give it as UTF-8")
     long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
     if long is not None:
         raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")

@@ -33,6 +33,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 NO_ANSWER = 3
+HINT = "give another path, or see with --debug where"
 
 
 def with_error_message(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,6 +62,10 @@ class AnswerCommand(TyperCommand):
             raise
 
 
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
@@ -80,6 +85,13 @@ def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
                 err.print("[bold]Stopped.[/] The same command goes on where this left off.")
             number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
             raise typer.Exit(exit_code(number)) from None
+        except OSError as error:  # a name that is too long, a folder that may not be written
+            if debug or error.strerror is None or isinstance(error, BrokenPipeError):
+                raise
+            if reports_error():
+                place = "" if error.filename is None else f"{error.filename!s:.200}: "
+                err.print(f"[bold red]fewstep:[/] {escape(_plain(place + error.strerror))}; {HINT}", soft_wrap=True)
+            raise typer.Exit(code) from None
         except typer.Exit:
             raise
         except Exception:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from fewstep.data.pictures import MAX_ASPECT
 from fewstep.runtime import durable
 from fewstep.runtime.errors import LayoutError, RunError
 from fewstep.sample.images import refuse_long_prompts, sample_images
@@ -48,6 +49,8 @@ def _size(text: str) -> tuple[int, int]:
     height, width = int(match[1]), int(match[2])
     if max(height, width) > MAX_SIDE:
         raise LayoutError(f"--size {text} is over {MAX_SIDE} px a side")
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise LayoutError(f"--size {text}: sides may differ {MAX_ASPECT}-fold at most")
     return height, width
 
 

@@ -68,7 +68,8 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=256)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+        why = getattr(error, "strerror", None) or error
         raise EnvironmentRefused(
-            f"{host}:{port} cannot be listened at ({error.strerror or error}); choose another --host or --port"
+            f"{host:.80}:{port} cannot be listened at ({why}); choose another --host or --port"
         ) from error
