@@ -4,7 +4,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Attempt:
         words: the command line, to be given in the input's folder.
         refused: the command must not end with 0. False where the input may turn out to be usable.
         told: a refusal has to hold one of these words. Where only another refusal can follow, accepting shows so.
-        writes: folders, relative to the input's, that the command may write into whatever comes.
+        lost: what the command dropped without a word, found in another way; empty for nothing.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Attempt:
     words: tuple[str, ...]
     refused: bool = True
     told: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
+    lost: Callable[[], str] = str
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,13 @@ class Verdict:
     fault: str
     cpu: float
     written: tuple[str, ...]
+    lost: str
 
     @property
     def accepted(self) -> bool:
-        """Silently: a code of 0, or a refusal of something else, where this was to be refused."""
+        """Silently: a code of 0 or another refusal where this was to be refused, or a picture that was lost."""
+        if self.lost:
+            return True
         if not self.attempt.refused or self.fault:
             return False
         return self.code == 0 or not (not self.attempt.told or any(word in self.output for word in self.attempt.told))
@@ -83,8 +86,7 @@ def tried(attempt: Attempt, folder: Path) -> Verdict:
     fault = fault or ("a traceback is printed" if "Traceback (most recent call last)" in output else "")
     after = contents(folder) if code != 0 else before
     new = (path for path in after if after[path] != before.get(path))
-    written = tuple(path for path in new if not any(path.startswith(may) for may in attempt.writes))
-    return Verdict(attempt, code, " ".join(output.split()), fault, cpu, written)
+    return Verdict(attempt, code, " ".join(output.split()), fault, cpu, tuple(new), attempt.lost())
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:

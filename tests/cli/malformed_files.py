@@ -14,6 +14,7 @@ from PIL import Image
 import fewstep
 from tests.cli.attempts import Attempt
 from tests.data.made_files import packed, png, write
+from tests.data.malformed import malformed, place_of, told_and_used
 
 PACKAGE, GALLERIES = Path(fewstep.__file__).parent, Path(__file__).parents[1] / "compatibility/fixtures/galleries"
 EDITOR = PACKAGE / "pocket/specialists/editor.safetensors"
@@ -144,6 +145,18 @@ def case_file(rng: random.Random, folder: Path) -> Attempt:
     write(folder / name, data)
     command = rng.choice([(*CHECK, name), ("cases", "convert", name, "--to", "out.jsonl")])
     return Attempt("cases", f"{command[1]}: {what}", command)
+
+
+def case_set(rng: random.Random, folder: Path) -> Attempt:
+    """Lines, tables, archives and folders whose pictures are known: each is in use, or named."""
+    path, pictures = malformed(rng.randrange(10**9), folder)
+
+    def lost() -> str:
+        messages, used, whole = told_and_used(path, folder / "unpacked")
+        named = [name for name in pictures if whole or any(place in messages for place in place_of(name, path))]
+        return ", ".join(name for name, data in pictures.items() if data not in used and name not in named)
+
+    return Attempt("cases", f"a set of {path.name}", (*CHECK, path.name), refused=False, lost=lost)
 
 
 # ---- LoRA files
@@ -303,7 +316,9 @@ def gallery(rng: random.Random, folder: Path) -> Attempt:
     shutil.copytree(GALLERIES / "six", folder / "g")
     shutil.copytree(GALLERIES / "two", folder / "h")
     part = rng.choice(("manifest", "verdicts", "gallery", "suite"))
-    rank = ("bench", "rank", "g", "h", "--judge", "probe") if rng.random() < 0.7 else ("bench", "compare", "g", "h")
+    words: tuple[str, ...] = ("bench", "measure", "g", "--metrics", "sanity", "--workers", "1")
+    if part in ("verdicts", "gallery"):  # rank and compare do not look at the others
+        words = rng.choice([("bench", "rank", "g", "h", "--judge", "probe"), ("bench", "compare", "g", "h")])
     if part == "manifest":
         what = rng.choice(list(MANIFEST_CHANGES))
         _lines(folder / "g/manifest.jsonl", MANIFEST_CHANGES[what])
@@ -313,11 +328,12 @@ def gallery(rng: random.Random, folder: Path) -> Attempt:
     else:
         file = folder / "g" / ("gallery.json" if part == "gallery" else "suite/suite.json")
         what = _broken_json(rng, file)
-    return Attempt("gallery", f"{rank[1]}: {part}: {what}", rank)
+    needed = part != "suite" or what not in ("missing", "a folder")  # not by this metric
+    return Attempt("gallery", f"{words[1]}: {part}: {what}", words, refused=needed)
 
 
 MAKERS = {
-    "cases": (case_row, case_picture, case_file),
+    "cases": (case_row, case_picture, case_file, case_set),
     "lora": (lora,),
     "model": (model,),
     "gallery": (gallery,),

@@ -190,7 +190,10 @@ def local_file(model: str, name: str) -> Path | None:
 def _counter(vocabulary: Path | None) -> Callable[[str], int] | None:
     if vocabulary is None:
         return None
-    tokenizer = Tokenizer.from_file(str(vocabulary))
+    try:
+        tokenizer = Tokenizer.from_file(str(vocabulary))
+    except Exception as error:  # that is the class it raises
+        raise ModelError(f"{vocabulary} is no tokenizer ({error!s:.80}). Copy or download it again") from error
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 

@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: the model folder is incomplete. Copy or download it again") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # the last: brackets nested too deeply
         raise ModelError(f"{path} cannot be read as JSON ({_first_line(error)}). Copy or download it again") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a JSON object. Copy or download it again")
