@@ -37,9 +37,14 @@ def folder_of(source: str | Path) -> Path:
         raise ModelError(
             f"{path} is a file. Give the model's folder in the diffusers layout (the one with model_index.json)"
         )
-    if not _HUB_ID.fullmatch(str(source)):
+    if not is_hub_id(source):
         raise ModelError(f"no model at '{source}': not a folder here, and not a hub id (owner/name)")
     return _fetched(str(source))
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether it has the form owner/name."""
+    return bool(_HUB_ID.fullmatch(str(source)))
 
 
 def _fetched(hub_id: str) -> Path:

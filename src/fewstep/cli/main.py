@@ -100,9 +100,11 @@ def distill(
 
     Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
     """
+    from fewstep.run.door import refuse_recipe
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    refuse_recipe(chosen)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run import launch
 
@@ -147,9 +149,11 @@ def plan(
 
     Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
     """
+    from fewstep.backbones.model_door import refuse_no_model
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    refuse_no_model(chosen.model)
     from fewstep.cli.verbs.plan import print_needs
     from fewstep.run.budget.budget import plan as needs_of
 
@@ -180,9 +184,11 @@ def encode(
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
     use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
+    from fewstep.backbones.model_door import refuse_no_model
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    refuse_no_model(chosen.model)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run.encoding import encode_recipe
     from fewstep.runtime.rank_slice import RankSlice
@@ -262,6 +268,11 @@ def sample(
     to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
 ) -> None:
     """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
+    from fewstep.backbones.model_door import refuse_no_model
+    from fewstep.sample.asked import refuse_call
+
+    refuse_call(prompt, image or [], seed, size, to)
+    refuse_no_model(model)
     from fewstep.cli.verbs import sample
 
     written = sample.sample_to_files(
@@ -304,6 +315,9 @@ def generate(
 
     Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
     """
+    from fewstep.backbones.model_door import refuse_no_model
+
+    refuse_no_model(model)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.generate import print_generated
     from fewstep.run.gallery import generate_gallery

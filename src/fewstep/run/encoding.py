@@ -47,7 +47,9 @@ class EncodedRecipe:
         )
 
 
-def read_cases(recipe: Recipe, out: str | Path, reporter: Reporter = SILENT, needed: Parts = "encoder") -> Composition:
+def accepted_cases(
+    recipe: Recipe, out: str | Path, reporter: Reporter = SILENT, needed: Parts = "encoder"
+) -> Composition:
     """The recipe's cases, all of which its model accepts.
 
     Args:
@@ -77,15 +79,15 @@ def encode_recipe(
     What is in the store already is not encoded again. Only the encoder is loaded, and only if something is missing.
 
     Args:
-        out: as for `read_cases`.
+        out: as for `accepted_cases`.
         rank_slice: this process's part, where several encode; all if not given.
-        composition: from `read_cases`, where they were read before.
+        composition: from `accepted_cases`, where they were read before.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     device, size = device_of(recipe.run, recipe.model), recipe.size
-    composition = composition or read_cases(recipe, out, reporter)
+    composition = composition or accepted_cases(recipe, out, reporter)
     cases, store_folder = composition.cases(), recipe.store_folder(Path(out))
     model = model_summary(recipe.model)
     store = ConditioningStore(store_folder / model.fingerprint, model.fingerprint)

@@ -20,7 +20,7 @@ from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
-from fewstep.run.encoding import encode_on_all_ranks, read_cases
+from fewstep.run.encoding import accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import Origin, begin_fork, fork_origin, refuse_interrupted_fork
@@ -97,7 +97,7 @@ class _Launch:
             return outcome
 
     def _cases(self) -> Composition:
-        return read_cases(self.recipe, self.out, self.reporter, needed="all")
+        return accepted_cases(self.recipe, self.out, self.reporter, needed="all")
 
     def _trainer(self, run: RunDir, loader: Loader, device: torch.device) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision

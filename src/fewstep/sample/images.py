@@ -10,10 +10,9 @@ from PIL import Image
 from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.device import PRECISIONS, resolve_device
-from fewstep.runtime.errors import EnvironmentRefused, LayoutError
+from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.sample.asked import refuse_long_prompts
 from fewstep.sample.pictures import Model, default_size, generate_pictures, open_model, refuse_cut_prompts
-
-MAX_PROMPT = 10_000  # characters
 
 
 def sample_images(
@@ -60,19 +59,6 @@ def sample_images(
     opened = model if isinstance(model, Model) else _opened(model, device, dtype)
     chosen = None if guidance is None else replace(opened.guidance, scale=guidance)
     return generate_pictures(opened, asked, references, seed, steps, chosen, size)
-
-
-def refuse_long_prompts(prompts: Sequence[str]) -> None:
-    """
-    Raises:
-        LayoutError: a prompt is longer than MAX_PROMPT, or no text.
-    """
-    for prompt in prompts:
-        if prompt != prompt.encode("utf-8", "replace").decode():
-            raise LayoutError(f"the prompt {prompt!a:.60} is no text: it holds half of a character; give it as UTF-8")
-    long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
-    if long is not None:
-        raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")
 
 
 def _reference(image: Image.Image | str | Path) -> Image.Image:

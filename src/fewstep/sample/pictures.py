@@ -35,13 +35,13 @@ from fewstep.runtime.errors import (
     ModelError,
     RecipeError,
 )
+from fewstep.sample.asked import refuse_seeds
 from fewstep.sample.sampler import sample, seeded_noise
 
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
 DEFAULT_SIZE = (1024, 1024)  # of the Qwen-Image families
 POCKET_SIZE = (64, 64)
-MAX_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,7 @@ def generate_pictures(
     seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     if len(seeds) != len(prompts):
         raise LayoutError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed, or one for each prompt")
-    if wrong := [each for each in seeds if not 0 <= each < MAX_SEED]:
-        raise LayoutError(f"a seed is a whole number from 0 to 2**63 - 1, not {wrong[0]}")
+    refuse_seeds(seeds)
     if not prompts:
         return []
     size = size or model.default_size(images)

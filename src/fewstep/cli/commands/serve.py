@@ -39,6 +39,9 @@ def serve(
 
     Needs `pip install 'fewstep[serve]'`. Stop it with Ctrl-C: what is under way is answered first.
     """
+    from fewstep.backbones.model_door import refuse_no_model
+
+    refuse_no_model(student)
     try:
         from fewstep.cli.verbs import serve as serving
         from fewstep.sample.server.limits import Limits
