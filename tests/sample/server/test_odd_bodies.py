@@ -13,6 +13,7 @@ from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.sample.pictures import Model
 from fewstep.sample.server.app import Server
 from fewstep.sample.server.limits import Limits, RequestRefused
+from tests.cli.malformed_files import PICTURES
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 NAMES = (
@@ -89,6 +90,15 @@ def test_forms(model: Model) -> None:
     forms = [odd_form(random.Random(seed)) for seed in range(COUNT)]
     for answer in answers_to(model, [(EDITS, *form) for form in forms]):
         refusal(answer)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(model: Model, name: str) -> None:
+    """As files of cases bring them."""
+    request = httpx.Request("POST", "http://x", data={"prompt": "a"}, files={"image": ("a.png", PICTURES[name]())})
+    kind = request.headers["content-type"]
+    (answer,) = answers_to(model, [(EDITS, kind, request.read())])
+    assert refusal(answer)["param"] == "image"
 
 
 JSON = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from fewstep.data.pictures import MAX_ASPECT, MODES
+from fewstep.data.pictures import MAX_ASPECT, MODES, ORIENTATION, UNREADABLE
 from fewstep.sample.server import packing
 from fewstep.sample.server.limits import Limits, RequestRefused
 from fewstep.sample.server.openai_fields import NEUTRAL, NEVER, refuse_unless_neutral
@@ -173,7 +173,7 @@ def reference_picture(data: bytes, left: int) -> Image.Image:
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(left) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise RequestRefused(
             400, f"image is no {', '.join(FORMATS)} picture that can be read; upload the file itself", "image"
         ) from error
@@ -186,12 +186,14 @@ def reference_picture(data: bytes, left: int) -> Image.Image:
     if opened.mode not in MODES:
         raise RequestRefused(400, f"image has {opened.mode} pixels; save it with 8 bits per channel", "image")
     try:
+        if not isinstance(opened.getexif().get(ORIENTATION, 1), int):
+            raise RequestRefused(400, "image has an EXIF orientation that is no number; save it again", "image")
         upright = ImageOps.exif_transpose(opened)
         transparent = "A" in upright.getbands() or "transparency" in upright.info
         return upright.convert("RGBA" if transparent else "RGB")
     except Image.DecompressionBombError as error:
         raise _too_large(left) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except UNREADABLE as error:
         raise RequestRefused(400, "image is torn: its pixels cannot be read; save it again", "image") from error
 
 
