@@ -1,21 +1,41 @@
 """Recipes with one thing wrong in each, the same ones for each seed."""
 
+import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fewstep.run.recipe import describe
 from fewstep.runtime import strict_yaml
-from fewstep.runtime.key_help import KeyNote
 from tests.cli.attempts import Attempt
 
-NUMBERS = [
-    note
-    for note in describe()
-    if note.type in ("whole number", "number") and "<" not in note.key and "[]" not in note.key
-]
-TEXTS = [note for note in describe() if note.type == "text" and "<" not in note.key and "[]" not in note.key]
+PLAIN = [note for note in describe() if "<" not in note.key and "[]" not in note.key]
+NUMBERS = [note for note in PLAIN if note.type in ("whole number", "number")]
+TEXTS = [note for note in PLAIN if note.type == "text"]
+SWITCHES = [note for note in PLAIN if note.type == "true | false"]
+CHOICES = [note for note in PLAIN if re.fullmatch(r"[a-z0-9-]+( \| [a-z0-9-]+)+", note.type) and note not in SWITCHES]
+CHOICES = [note for note in CHOICES if note.type.split()[0] not in ("text", "number", "section", "list", "whole")]
+# Below names and entries of lists, as the pocket's recipe has them.
+INNER: dict[str, str] = {
+    "data.t2i.0.weight": "number",
+    "data.edit.0.weight": "number",
+    "data.t2i.0.source": "text",
+    "tasks": "section",
+    "teachers.base.guidance.t2i.scale": "number",
+    "teachers.base.guidance.edit.scale": "number",
+    "teachers.base.guidance.t2i.negative": "text",
+    "teachers.named.editor.adapter": "text",
+    "teachers.named.editor.tasks": "list",  # an empty one would never teach
+    "teachers.named.editor.categories": "list",
+    "teachers.named.editor.guidance": "section",
+    "student.betas": "list",
+    "student.sigmas": "list",
+    "size": "list",
+    "teachers.rows": "list",
+    "objective.first_step_anchor.tasks": "list",
+}
 SECTIONS = ("run", "tasks", "data", "teachers", "student", "critic", "objective", "teachers.watch", "student.adapter")
 NO_NUMBERS: tuple[Any, ...] = (
     True,
@@ -88,11 +108,15 @@ def _written(folder: Path, text: str | bytes, what: str) -> Attempt:
     return Attempt("recipe", what, ("recipe", "show", "recipe.yaml"))
 
 
+def _text(value: Any) -> str:
+    """A value as YAML on one line."""
+    return json.dumps(value).replace("NaN", ".nan").replace("Infinity", ".inf")
+
+
 def _changed(rng: random.Random, folder: Path, key: str, value: Any, what: str) -> Attempt:
     """In a file, or at the command line."""
     if rng.random() < 0.4:
-        text = strict_yaml.dump_yaml([value]).strip()
-        return Attempt("recipe", f"--set {what}", ("recipe", "show", "pocket", "--set", f"{key}={text[1:-1]}"))
+        return Attempt("recipe", f"--set {what}", ("recipe", "show", "pocket", "--set", f"{key}={_text(value)}"))
     made: Any = value
     for part in reversed(key.split(".")):
         made = {part: made}
@@ -114,9 +138,33 @@ def no_section(rng: random.Random, folder: Path) -> Attempt:
     return _changed(rng, folder, key, value, f"{key}: {value!r:.30}")
 
 
+def no_switch(rng: random.Random, folder: Path) -> Attempt:
+    note, value = rng.choice(SWITCHES), rng.choice([3, -1, "maybe", 0.5, [], {}, [True]])
+    return _changed(rng, folder, note.key, value, f"{note.key}: {value!r:.30}")
+
+
+def no_choice(rng: random.Random, folder: Path) -> Attempt:
+    note, value = rng.choice(CHOICES), rng.choice(["nosuch", "", 3, [], {}, ["full"]])
+    return _changed(rng, folder, note.key, value, f"{note.key}: {value!r:.30}")
+
+
+def no_inner(rng: random.Random, folder: Path) -> Attempt:
+    """At the command line, which reaches into the lists of the pocket's recipe."""
+    key, kind = rng.choice(list(INNER.items()))
+    wrong: dict[str, tuple[Any, ...]] = {
+        "number": (True, "many", float("nan"), 10**30, -1, {}, [3]),
+        "text": NO_TEXTS,
+        "list": (3, True, "a", [], [True], [[1]], [{}], [float("nan")], {"a": 1}, [10**30]),
+        "section": (3, True, "a", [3], ["t2i"]),
+    }
+    value = rng.choice(wrong[kind])
+    words = ("recipe", "show", "pocket", "--set", f"{key}={_text(value)}")
+    return Attempt("recipe", f"--set {key}: {value!r:.30}", words)
+
+
 def no_key(rng: random.Random, folder: Path) -> Attempt:
     """A letter too many, too few, or another one."""
-    key = rng.choice([note.key for note in _plain()])
+    key = rng.choice(PLAIN).key
     at = rng.randrange(key.rfind(".") + 1, len(key))
     wrong = rng.choice(
         [key[:at] + key[at + 1 :], key[:at] + rng.choice("qxz") + key[at:], key[:at] + "Q" + key[at + 1 :]]
@@ -135,8 +183,7 @@ def no_yaml(rng: random.Random, folder: Path) -> Attempt:
     return _written(folder, text if isinstance(text, bytes) else begun + text, what)
 
 
-def _plain() -> list[KeyNote]:
-    return [note for note in describe() if "<" not in note.key and "[]" not in note.key]
-
-
-MAKERS: tuple[Callable[[random.Random, Path], Attempt], ...] = (no_number, no_text, no_section, no_key, no_yaml)
+MAKERS: tuple[Callable[[random.Random, Path], Attempt], ...] = (
+    *(no_number, no_text, no_section, no_key, no_yaml),
+    *(no_switch, no_choice, no_inner),
+)

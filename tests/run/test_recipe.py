@@ -217,6 +217,8 @@ POCKET = "extends: pocket\n"
         ("teachers: {lam_max: -1}", "teachers.lam_max: weights of teachers lie in [0, 1]; those are [-1.0]"),
         ("teachers: {lam_max: {a: 0.5, b: 2}}", "teachers.lam_max: weights of teachers lie in [0, 1]; those of 'b'"),
         ("teachers: {rows: [0, 0, 0.5, 1.5]}", "teachers.rows: weights of teachers lie in [0, 1]"),
+        ("teachers: {named: {a: {adapter: x, tasks: []}}}", "teachers.named.a.tasks should hold at least 1, not 0"),
+        ("teachers: {named: {a: {adapter: x, categories: []}}}", "a.categories should hold at least 1, not 0"),
         ("run: 3", "run should hold `key: value` lines, not 3"),
         ("size: 64", "size should be a list, not 64"),
         ("size: [0, 64]", "size [0, 64] is no picture"),

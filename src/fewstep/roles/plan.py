@@ -165,8 +165,8 @@ class TeacherSpec(Section):
         "offloaded: on the CPU, copied to the device for each of its forwards",
     )
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
-    tasks: tuple[Task, ...] | None = Field(None, description="tasks it teaches; left out: all")
-    categories: tuple[str, ...] | None = Field(None, description="categories it teaches; left out: all")
+    tasks: tuple[Task, ...] | None = Field(None, min_length=1, description="tasks it teaches; left out: all")
+    categories: tuple[str, ...] | None = Field(None, min_length=1, description="categories it teaches; left out: all")
     anchor: bool = Field(
         False, description="stands in for the base on its samples: takes the rest there instead of a weighted part"
     )

@@ -75,6 +75,8 @@ def _sentence(fault: Any, notes: Sequence[KeyNote], key: str, whole: str) -> str
     if fault["type"] == "missing":
         note = _note_of(key, notes)
         return f"{key} is missing: {note.description if note else ''}"
+    if fault["type"] == "too_short":
+        return f"{key} should hold at least {fault['ctx']['min_length']}, not {fault['ctx']['actual_length']}"
     own = fault.get("ctx", {}).get("error")
     if own is not None:
         text = str(own)
