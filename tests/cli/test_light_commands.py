@@ -73,6 +73,7 @@ def test_what_no_model_can_answer_is_refused_before_one_is_imported(inputs: Smal
         (*sample, "--seed", "1" + "0" * 30),
         ("sample", "pocket", "-p", "a" * 20_000),
         ("generate", "missing", "--suite", "mini-t2i", "--to", "gallery"),
+        ("generate", "pocket", "--suite", "nosuch", "--to", "gallery"),
         ("serve", "missing"),
         ("serve", str(inputs.folder)),
         *((command, "pocket", "--set", "model=missing") for command in ("distill", "encode", "plan")),

@@ -316,8 +316,10 @@ def generate(
     Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
     """
     from fewstep.backbones.model_door import refuse_no_model
+    from fewstep.bench.suites import refuse_no_suite
 
     refuse_no_model(model)
+    refuse_no_suite(suite)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.generate import print_generated
     from fewstep.run.gallery import generate_gallery
