@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import shutil
 import struct
@@ -9,7 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from PIL import Image
+from pyarrow import parquet
 
 import fewstep
 from tests.cli.attempts import Attempt
@@ -19,6 +22,7 @@ from tests.data.malformed import malformed, place_of, told_and_used
 PACKAGE, GALLERIES = Path(fewstep.__file__).parent, Path(__file__).parents[1] / "compatibility/fixtures/galleries"
 EDITOR = PACKAGE / "pocket/specialists/editor.safetensors"
 CHECK = ("cases", "check")
+LATE = pa.array([2**60, 0], pa.timestamp("ms"))  # beyond what Python can hold
 
 
 # ---- cases
@@ -145,6 +149,45 @@ def case_file(rng: random.Random, folder: Path) -> Attempt:
     write(folder / name, data)
     command = rng.choice([(*CHECK, name), ("cases", "convert", name, "--to", "out.jsonl")])
     return Attempt("cases", f"{command[1]}: {what}", command)
+
+
+def case_table(rng: random.Random, folder: Path) -> Attempt:
+    """Parquet of columns that no prompt or picture can be."""
+    columns: dict[str, dict[str, pa.Array]] = {
+        "prompts that are numbers": {"prompt": pa.array([1, 2])},
+        "prompts that are lists": {"prompt": pa.array([["a"], ["b"]])},
+        "prompts that are bytes": {"prompt": pa.array([b"\xff", b"a"])},
+        "prompts of a time that is none": {"prompt": LATE},
+        "no prompts": {"prompt": pa.array([None, None], pa.string())},
+        "no columns": {},
+        "heights of a time that is none": {
+            "height": LATE,
+            "width": pa.array([1, 1]),
+        },
+        "pictures that are numbers": {"reference_images": pa.array([1, 2])},
+        "pictures that are no pictures": {"image": pa.array([b"hello", b""])},
+        "pictures in structs of nothing": {"reference_images": pa.array([{"a": 1}, {"a": 2}])},
+        "pictures, torn": {"reference_images": pa.array([{"bytes": png()[:-30], "path": "a.png"}] * 2)},
+        "lists of lists of lists": {"reference_images": pa.array([[[["a.png"]]], [[[]]]])},
+        "ids that are decimals": {"task": pa.array([1.5, 2.5])},
+    }
+    what = rng.choice(list(columns))
+    made = columns[what]
+    if not what.startswith(("prompts", "no ")):
+        made = {"prompt": pa.array(["a boat", "make it night"])} | made
+    parquet.write_table(pa.table(made), folder / "c.parquet")
+    return Attempt("cases", f"parquet: {what}", (*CHECK, "c.parquet"))
+
+
+def case_name(rng: random.Random, folder: Path) -> Attempt:
+    """Files whose names are no UTF-8, or as long as a disk allows: read, or named in one line."""
+    stem = rng.choice([b"\xff\xfe", b"a" * 250, "é".encode("latin-1"), b"a\nb", b"-a", b" ", b"[a]"])
+    place = os.fsencode(folder / "set")
+    os.mkdir(place)
+    for ending, data in ((b".png", png()), (b".txt", b"a boat")):
+        with open(os.path.join(place, stem + ending), "wb") as file:
+            file.write(data)
+    return Attempt("cases", f"a folder with {stem!r:.20}", (*CHECK, "set"), refused=False)
 
 
 def case_set(rng: random.Random, folder: Path) -> Attempt:
@@ -333,7 +376,7 @@ def gallery(rng: random.Random, folder: Path) -> Attempt:
 
 
 MAKERS = {
-    "cases": (case_row, case_picture, case_file, case_set),
+    "cases": (case_row, case_picture, case_file, case_table, case_name, case_set),
     "lora": (lora,),
     "model": (model,),
     "gallery": (gallery,),

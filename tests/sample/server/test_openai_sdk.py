@@ -188,6 +188,7 @@ def test_the_matrix_has_sixty_calls() -> None:
 
 def test_models(client: openai.OpenAI) -> None:
     assert [one.id for one in client.models.list()] == ["tiny", *ALIASES]
+    assert client.get("/models/", cast_to=dict[str, Any])["object"] == "list"
     for name in ("tiny", *ALIASES):
         one = client.models.retrieve(name)
         assert (one.id, one.object, one.owned_by) == (name, "model", "fewstep")

@@ -104,6 +104,8 @@ class Server:
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["model"]
+        if not name:  # a slash too many
+            return await self.models(request)
         if name not in self.served.names:
             here = ", ".join(self.served.names)
             raise RequestRefused(404, f"no model {name!r:.80} here; this server has {here}", "model", "model_not_found")
