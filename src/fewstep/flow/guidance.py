@@ -32,7 +32,7 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if not 0 <= self.scale < math.inf:
-            raise RecipeError(f"a guidance scale is a finite number from 0 (1 is none), not {self.scale}")
+            raise RecipeError(f"a guidance scale is at least 0 and finite (1 is none), not {self.scale}")
 
     @property
     def active(self) -> bool:
