@@ -38,7 +38,7 @@ def cases_check(
     """Validate cases, count them by task and category, find duplicates, and name each bad line."""
     from fewstep.cli.verbs.cases import check_cases
 
-    if not check_cases(sources, against, out, model):
+    if not check_cases(sources, against, out, model=model):
         raise typer.Exit(2)
 
 

@@ -22,7 +22,7 @@ PROBLEMS = 20  # of each file
 ASSUMED_SIZE = (1024, 1024)  # px, of cases that state none: references take positions that the text then lacks
 
 
-def check_cases(sources: Sequence[str], against: Path | None, console: Console, model: str | None = None) -> bool:
+def check_cases(sources: Sequence[str], against: Path | None, console: Console, *, model: str | None = None) -> bool:
     """Prints counts, duplicates, overlap and every problem. Returns whether a run could use these cases.
 
     Raises:
