@@ -60,6 +60,28 @@ def test_help_imports_no_arrays(inputs: SmallInputs) -> None:
     ends(dict.fromkeys(asked, 0), (*ANY_ARRAY, "PIL", "yaml"), inputs)
 
 
+def test_what_no_model_can_answer_is_refused_before_one_is_imported(inputs: SmallInputs) -> None:
+    picture = str(inputs.folder / "pictures" / "none.png")
+    sample = ("sample", "pocket", "-p", "a boat")
+    refused = [
+        ("sample", "missing", "-p", "a boat"),
+        ("sample", str(inputs.cases), "-p", "a boat"),
+        (*sample, "--size", "3x4x5"),
+        (*sample, "-i", picture),
+        (*sample, "-i", str(inputs.cases)),
+        (*sample, "--out", "a.jpg"),
+        (*sample, "--seed", "1" + "0" * 30),
+        ("sample", "pocket", "-p", "a" * 20_000),
+        ("generate", "missing", "--suite", "mini-t2i", "--to", "gallery"),
+        ("generate", "pocket", "--suite", "nosuch", "--to", "gallery"),
+        ("serve", "missing"),
+        ("serve", str(inputs.folder)),
+        *((command, "pocket", "--set", "model=missing") for command in ("distill", "encode", "plan")),
+        ("distill", "pocket", "--set", "run.best_by=nosuch"),
+    ]
+    ends(dict.fromkeys(refused, 2), MODELS, inputs)
+
+
 def test_recipes_are_shown_and_mistyped_ones_refused_without_arrays(inputs: SmallInputs) -> None:
     shown = [("recipe", "list"), ("recipe", "show", "pocket"), ("recipe", "schema"), ("study", "list")]
     refused = [

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fewstep.data.cases import Case
+from fewstep.data.sources import entries_of
+from fewstep.runtime.errors import CaseError
 from tests.data.made_files import packed, png, write
 
 KEYS = (
@@ -100,3 +103,34 @@ def malformed(seed: int, folder: Path) -> tuple[Path, dict[str, bytes]]:
     rng = random.Random(seed)
     pictures = Pictures(rng)
     return MAKERS[seed % len(MAKERS)](rng, folder, pictures), pictures.bytes
+
+
+# ---- what became of it
+
+
+def told_and_used(path: Path, folder: Path) -> tuple[str, set[bytes], bool]:
+    """All messages, the content of all pictures in use, and whether the whole input was refused."""
+    messages, used, whole = [], set(), False
+    try:
+        for entry in entries_of(str(path), folder, thorough=True):
+            if isinstance(entry, Case):
+                used |= {
+                    picture.read_bytes() for picture in (*entry.references, *([entry.target] if entry.target else []))
+                }
+            else:
+                messages.append(str(entry))
+    except CaseError as error:
+        messages.append(str(error))
+        whole = True
+    return "\n".join(messages), used, whole
+
+
+def place_of(name: str, path: Path) -> list[str]:
+    """Words one of which names the picture: itself, or the line, row or sample that is refused with it."""
+    if path.suffix == ".tar":
+        return [f"{path}:a", f"{path}:'a."]
+    if path.is_dir():
+        return [name, f"{path / name.partition('.')[0]}.txt", f"{path / Path(name).name[0]}.txt"]
+    text = path.read_bytes().decode("utf-8", "replace").split("\n")
+    line = next(i for i, row in enumerate(text, start=1) if name in row)
+    return [name, f"{path}:{line}: "]

@@ -2,43 +2,12 @@
 
 from pathlib import Path
 
-from fewstep.data.cases import Case
 from fewstep.data.convert import convert
-from fewstep.data.sources import entries_of
-from fewstep.runtime.errors import CaseError
 from tests.cli.command_line import fewstep
 from tests.data.made_files import packed, png
-from tests.data.malformed import malformed
+from tests.data.malformed import malformed, place_of, told_and_used
 
 COUNT = 120
-
-
-def told_and_used(path: Path, folder: Path) -> tuple[str, set[bytes], bool]:
-    """All messages, the content of all pictures in use, and whether the whole input was refused."""
-    messages, used, whole = [], set(), False
-    try:
-        for entry in entries_of(str(path), folder, thorough=True):
-            if isinstance(entry, Case):
-                used |= {
-                    picture.read_bytes() for picture in (*entry.references, *([entry.target] if entry.target else []))
-                }
-            else:
-                messages.append(str(entry))
-    except CaseError as error:
-        messages.append(str(error))
-        whole = True
-    return "\n".join(messages), used, whole
-
-
-def place_of(name: str, path: Path) -> list[str]:
-    """Words one of which names the picture: itself, or the line, row or sample that is refused with it."""
-    if path.suffix == ".tar":
-        return [f"{path}:a", f"{path}:'a."]
-    if path.is_dir():
-        return [name, f"{path / name.partition('.')[0]}.txt", f"{path / Path(name).name[0]}.txt"]
-    text = path.read_bytes().decode("utf-8", "replace").split("\n")
-    line = next(i for i, row in enumerate(text, start=1) if name in row)
-    return [name, f"{path}:{line}: "]
 
 
 def test_every_picture_is_in_use_or_named(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_only_a_scale_other_than_one_costs_a_second_evaluation() -> None:
     assert Guidance(4.0).active
 
 
-@pytest.mark.parametrize("scale", [-1.0, float("nan")])
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
 def test_refused(scale: float) -> None:
-    with pytest.raises(RecipeError, match="at least 0"):
+    with pytest.raises(RecipeError, match="at least 0 and finite"):
         Guidance(scale)

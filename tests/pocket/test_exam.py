@@ -26,6 +26,7 @@ from fewstep.pocket.exam import (
 )
 from fewstep.pocket.probe import Probe, Reader
 from fewstep.pocket.systems import system_of
+from fewstep.run.best_by import FIGURES
 from fewstep.runtime.errors import RunError
 from fewstep.sample.pictures import Model, generate_pictures
 
@@ -138,6 +139,7 @@ def test_headline_agrees_with_the_examination(probe: Probe, tmp_path: Path) -> N
     renders = Renders(3)
     found = examine({"a": ExaminedSystem(renders, {})}, SPEC, probe, tmp_path)
     short = headline(renders, SPEC.questions()[: SPEC.scored_count], probe)
+    assert ("score", *short) == FIGURES  # which can choose a checkpoint
     for key, name in (
         ("t2i.attributes", "attributes"),
         ("edit.changed", "changed"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fewstep.roles.plan import (
     TeachersSpec,
@@ -124,11 +125,16 @@ def test_teachers_without_any_weight_are_not_used() -> None:
     assert teacher_plan(spec(preset="base-only"), K).used == ("base",)
 
 
+@pytest.mark.parametrize("given_", [{"lam_max": 1.2}, {"lam_max": {"a": -1}}, {"rows": [0, 0, -0.1, 1]}])
+def test_weights_lie_between_0_and_1_whoever_has_them(given_: dict[str, Any]) -> None:
+    for names in (("style",), ()):
+        with pytest.raises(ValidationError, match=r"lie in \[0, 1\]"):
+            spec(**{"names": names, **given_})
+
+
 @pytest.mark.parametrize(
     ("given_", "words"),
     [
-        ({"lam_max": 1.2}, r"lie in \[0, 1\]"),
-        ({"rows": [0, 0, -0.1, 1]}, r"lie in \[0, 1\]"),
         ({"rows": [0, 0, 1]}, "3 numbers for 'style' but the student takes 4 steps"),
         ({"rows": {"stile": [0, 0, 0, 1]}}, "stile, unknown here.*style"),
         ({"lam_max": {}}, "leaves out style"),

@@ -62,12 +62,13 @@ def preprocessors(pipeline_class: Any) -> tuple[str, ...]:
 
 
 def refuse_incomplete_preprocessor(part: Path) -> None:
-    """Checks that the files of a tokenizer or processor are there.
+    """Checks that the files of a tokenizer or processor are there, and can be read.
 
     Raises:
-        ModelError: one is missing. The message names it.
+        ModelError: one is missing, or is no JSON. The message names it.
     """
-    read_json(part / "tokenizer_config.json")
+    for file in {part / "tokenizer_config.json", *part.glob("*.json")}:
+        read_json(file)
     if (part / "tokenizer.json").is_file():
         return
     pair = [part / "vocab.json", part / "merges.txt"]  # the older form of the same

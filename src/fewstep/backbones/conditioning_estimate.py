@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
@@ -32,6 +33,7 @@ KLEIN_TOKENS = 512  # whatever the prompt
 KLEIN_TEXT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 POSITIONS, POSITIONS_20B = 8192, 4096  # of the transformers' rotary tables
 TEXT_20B = 512  # positions of a prompt alone that the text-to-image pipeline keeps
+NEVER_LONG = 400  # bytes: with its template under 512 tokens, the least that a family reads
 CONFIG, TOKENIZERS = "transformer/config.json", ("processor/tokenizer.json", "tokenizer/tokenizer.json")
 
 
@@ -46,6 +48,7 @@ class ConditioningEstimate:
         basis: what the numbers were taken from, for messages.
     """
 
+    family: ClassVar[str] = "qwen-image-2.1"
     text_width: int
     latent_width: int
     tokens: Callable[[str], int] | None
@@ -66,6 +69,17 @@ class ConditioningEstimate:
         """Text positions that the family takes: beyond them it cuts the prompt, or has no positions left."""
         return POSITIONS - 1 - sum(map(max, references))
 
+    def long_text(self, prompt: str, size: tuple[int, int], references: Sequence[TokenGrid]) -> str | None:
+        """What a message says of a prompt that the family does not read whole; None if it does, or where the tokenizer
+        is not on this machine. size: height and width in px of the target."""
+        if not may_be_long(prompt):
+            return None
+        most = self.most_text((size[0] // PIXELS_PER_TOKEN, size[1] // PIXELS_PER_TOKEN), references)
+        needed = self.needed_text(prompt, len(references))
+        if needed is None or needed <= most:
+            return None
+        return f"a prompt of {needed:,} tokens with its template, and {self.family} reads {most:,}; shorten it"
+
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
         """Rows and columns of latent tokens of a reference. It has its shape at the target's area, in steps of 32 px.
 
@@ -80,6 +94,8 @@ class ConditioningEstimate:
 class ConditioningEstimate20B(ConditioningEstimate):
     """The estimate for Qwen-Image 20 B. The image positions of the text encoder are stored as well, and references have
     a fixed area."""
+
+    family: ClassVar[str] = "qwen-image"
 
     def text_length(self, prompt: str, references: int) -> int:
         pictures = "".join(f"Picture {n + 1}: <|vision_start|><|vision_end|>" for n in range(references))
@@ -99,6 +115,8 @@ class ConditioningEstimate20B(ConditioningEstimate):
 class ConditioningEstimateKlein(ConditioningEstimate):
     """The estimate for FLUX.2 klein. All texts have one length; references keep their size, cropped to the grid."""
 
+    family: ClassVar[str] = "flux2-klein"
+
     def text_length(self, prompt: str, references: int) -> int:
         return KLEIN_TOKENS
 
@@ -111,6 +129,11 @@ class ConditioningEstimateKlein(ConditioningEstimate):
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
         scale = min(1.0, math.sqrt(AREA / (picture[0] * picture[1])))
         return int(picture[0] * scale) // PIXELS_PER_TOKEN, int(picture[1] * scale) // PIXELS_PER_TOKEN
+
+
+def may_be_long(prompt: str) -> bool:
+    """False of texts so short that every family reads them whole, however they are tokenized."""
+    return len(prompt.encode("utf-8", "replace")) >= NEVER_LONG
 
 
 def _kind(model: str) -> tuple[type[ConditioningEstimate], tuple[int, int]]:
@@ -167,7 +190,10 @@ def local_file(model: str, name: str) -> Path | None:
 def _counter(vocabulary: Path | None) -> Callable[[str], int] | None:
     if vocabulary is None:
         return None
-    tokenizer = Tokenizer.from_file(str(vocabulary))
+    try:
+        tokenizer = Tokenizer.from_file(str(vocabulary))
+    except Exception as error:  # that is the class it raises
+        raise ModelError(f"{vocabulary} is no tokenizer ({error!s:.80}). Copy or download it again") from error
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 

@@ -42,9 +42,14 @@ def folder_of(source: str | Path) -> Path:
         raise ModelError(
             f"{path} is a file. Give the model's folder in the diffusers layout (the one with model_index.json)"
         )
-    if not _HUB_ID.fullmatch(str(source)):
+    if not is_hub_id(source):
         raise ModelError(f"no model at '{source}': not a folder here, and not a hub id (owner/name)")
     return _fetched(str(source))
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether it has the form owner/name."""
+    return bool(_HUB_ID.fullmatch(str(source)))
 
 
 def _fetched(hub_id: str) -> Path:
@@ -71,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing: the model folder is incomplete. Copy or download it again") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # the last: brackets nested too deeply
         raise ModelError(f"{path} cannot be read as JSON ({_first_line(error)}). Copy or download it again") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not a JSON object. Copy or download it again")

@@ -18,6 +18,16 @@ from fewstep.runtime.task import TASKS
 SUITE_FOLDER = "suite"  # the suite's place in a gallery
 
 
+def refuse_no_suite(name: str | Path) -> None:
+    """What `open_suite` refuses at once, without reading cases.
+
+    Raises:
+        SuiteError: neither a folder of a suite nor a shipped name.
+    """
+    if not (Path(name) / HEADING).is_file() and not shipped.is_shipped(str(name)):
+        open_suite(name)
+
+
 def open_suite(name: str | Path) -> Suite:
     """A shipped suite by its name (drawn into the cache if it is not there yet), or a folder.
 

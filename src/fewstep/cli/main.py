@@ -18,6 +18,7 @@ from fewstep.cli.commands import (
     recipe,
     study,
 )
+from fewstep.cli.commands.serve import serve
 from fewstep.cli.commands.shared import (
     Overrides,
     RecipeName,
@@ -25,7 +26,6 @@ from fewstep.cli.commands.shared import (
     with_error_message,
 )
 from fewstep.runtime.allocator import keep_freed_memory
-from fewstep.runtime.errors import EnvironmentRefused
 
 app = typer.Typer(
     name="fewstep",
@@ -100,9 +100,11 @@ def distill(
 
     Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
     """
+    from fewstep.run.door import refuse_recipe
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    refuse_recipe(chosen)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run import launch
 
@@ -147,9 +149,11 @@ def plan(
 
     Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
     """
+    from fewstep.backbones.model_door import refuse_no_model
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    refuse_no_model(chosen.model)
     from fewstep.cli.verbs.plan import print_needs
     from fewstep.run.budget.budget import plan as needs_of
 
@@ -180,9 +184,11 @@ def encode(
 ) -> None:
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
     use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
+    from fewstep.backbones.model_door import refuse_no_model
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
+    refuse_no_model(chosen.model)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run.encoding import encode_recipe
     from fewstep.runtime.rank_slice import RankSlice
@@ -265,6 +271,11 @@ def sample(
     to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
 ) -> None:
     """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
+    from fewstep.backbones.model_door import refuse_no_model
+    from fewstep.sample.asked import refuse_call
+
+    refuse_call(prompt, image or [], seed, size, to)
+    refuse_no_model(model)
     from fewstep.cli.verbs import sample
 
     written = sample.sample_to_files(
@@ -307,6 +318,11 @@ def generate(
 
     Resumes by the same command; under `torchrun` each process draws a share. Exits with 1 where pictures failed.
     """
+    from fewstep.backbones.model_door import refuse_no_model
+    from fewstep.bench.suites import refuse_no_suite
+
+    refuse_no_model(model)
+    refuse_no_suite(suite)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.generate import print_generated
     from fewstep.run.gallery import generate_gallery
@@ -330,40 +346,7 @@ def generate(
         raise typer.Exit(1)
 
 
-@app.command()
-@with_error_message
-def serve(
-    student: Annotated[str, typer.Argument(help="A student folder, as `fewstep export` writes it.")],
-    host: Annotated[str, typer.Option(help="Address to listen at; the default is this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    queue: Annotated[int, typer.Option(help="Requests that may wait; more get status 429.", min=1)] = 32,
-    batch: Annotated[int, typer.Option(help="Pictures drawn together, where they are alike.", min=1)] = 8,
-    max_pixels: Annotated[int, typer.Option(help="Largest picture that may be asked for, in pixels.", min=1)] = 2048**2,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="`bf16` or `fp32`; bf16 on a GPU and fp32 on a CPU if not given."),
-    ] = None,
-    name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="What clients call the model; the folder's name if not given."),
-    ] = None,
-) -> None:
-    """Serve a student to clients of the OpenAI images API: generations and edits.
-
-    Needs `pip install 'fewstep[serve]'`. Stop it with Ctrl-C: what is under way is answered first.
-    """
-    try:
-        from fewstep.cli.verbs import serve as serving
-        from fewstep.sample.server.limits import Limits
-    except ModuleNotFoundError as error:
-        raise EnvironmentRefused(
-            f"{error.name} is not installed, and serving needs it: pip install 'fewstep[serve]'"
-        ) from error
-    limits = Limits(queue=queue, batch=batch, max_pixels=max_pixels)
-    serving.serve_student(
-        student, host=host, port=port, limits=limits, device=device, dtype=dtype, name=name, console=out
-    )
+app.command()(serve)
 
 
 @app.command()

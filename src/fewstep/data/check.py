@@ -49,16 +49,20 @@ def check_sources(
     sources: Sequence[str | Path],
     against: Path | None = None,
     on_progress: Callable[[int], object] = lambda count: None,
+    refuse: Callable[[Case], object] = lambda case: None,
 ) -> CasesReport:
     """Reads every line, and every picture whole. Pictures in archives are unpacked into a temporary folder.
-    on_progress: called with the number of entries read.
+
+    Args:
+        on_progress: called with the number of entries read.
+        refuse: raises a CaseError for a case that cannot be used for a further reason, such as its model's limits.
 
     Raises:
         CaseError: `against` holds no prompts.
     """
     suite = suite_prompts(against) if against is not None else []
     with tempfile.TemporaryDirectory(prefix="fewstep-check-") as folder:
-        cases, problems = _read(sources, Path(folder), on_progress)
+        cases, problems = _read(sources, Path(folder), on_progress, refuse)
         duplicates = _duplicates(cases)
     if not cases and not problems:
         named = ", ".join(map(str, sources))
@@ -74,7 +78,10 @@ def check_sources(
 
 
 def _read(
-    sources: Sequence[str | Path], folder: Path, on_progress: Callable[[int], object]
+    sources: Sequence[str | Path],
+    folder: Path,
+    on_progress: Callable[[int], object],
+    refuse: Callable[[Case], object],
 ) -> tuple[list[Case], dict[str, list[str]]]:
     """Cases, and problems by file or folder."""
     cases: list[Case] = []
@@ -84,14 +91,24 @@ def _read(
         files = [str(source)]  # the last one is being read
         try:
             for entry in entries_of(str(source), folder, True, lambda path, files=files: files.append(str(path))):  # type: ignore[misc]
-                if isinstance(entry, Case):
+                if (fault := _fault(entry, refuse)) is not None:
+                    problems.setdefault(files[-1], []).append(fault)
+                elif isinstance(entry, Case):
                     cases.append(entry)
-                else:
-                    problems.setdefault(files[-1], []).append(str(entry))
                 on_progress(count := count + 1)
         except CaseError as error:
             problems.setdefault(files[-1], []).append(str(error))
     return cases, problems
+
+
+def _fault(entry: Case | CaseError, refuse: Callable[[Case], object]) -> str | None:
+    if isinstance(entry, CaseError):
+        return str(entry)
+    try:
+        refuse(entry)
+    except CaseError as error:
+        return str(error)
+    return None
 
 
 def _duplicates(cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:

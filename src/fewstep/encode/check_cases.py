@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fewstep.backbones.conditioning_estimate import PIXELS_PER_TOKEN, ConditioningEstimate, estimate_conditioning
+from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.families import (
     POCKET,
     family_of,
@@ -11,10 +11,8 @@ from fewstep.backbones.families import (
 from fewstep.backbones.folder import folder_of
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
-from fewstep.encode.estimate import kind_of
+from fewstep.encode.long_text import refuse_long_text
 from fewstep.runtime.errors import CaseError, RecipeError
-
-NEVER_LONG = 400  # bytes: with its template under 512 tokens, the least that a family reads
 
 
 def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int], parts: Parts) -> None:
@@ -39,23 +37,7 @@ def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int],
             raise CaseError(f"{case.where}: {family.family} {fault}")
         if len(case.references) > most:
             raise CaseError(f"{case.where}: {_too_many(family.family, most, len(case.references))}")
-    estimate = estimate_conditioning(str(folder))
-    for case in cases:
-        _refuse_long_text(case, estimate, family.family, size)
-
-
-def _refuse_long_text(case: Case, estimate: ConditioningEstimate, family: str, size: tuple[int, int]) -> None:
-    """Texts so short that they fit, however they are tokenized, are not looked at closer."""
-    if len(case.prompt.encode()) < NEVER_LONG:
-        return
-    target, references = kind_of(case, estimate, size)
-    most = estimate.most_text((target[0] // PIXELS_PER_TOKEN, target[1] // PIXELS_PER_TOKEN), references)
-    needed = estimate.needed_text(case.prompt, len(references))
-    if needed is not None and needed > most:
-        raise CaseError(
-            f"{case.where}: case {case.id!r} has a prompt of {needed:,} tokens with its template, and {family} reads "
-            f"{most:,}; shorten it"
-        )
+    refuse_long_text(cases, estimate_conditioning(str(folder)), size)
 
 
 def _off_grid(size: tuple[int, int], step: int) -> str | None:

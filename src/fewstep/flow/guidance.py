@@ -5,6 +5,7 @@ guidance (arXiv 2207.12598) writes (1 + w) v_c - w v_u, so s = 1 + w. This modul
 torch, because recipes hold them. `flow/guided_velocity.py` applies them.
 """
 
+import math
 from dataclasses import dataclass
 
 from fewstep.runtime.errors import RecipeError
@@ -22,7 +23,7 @@ class Guidance:
             give saturated, white pictures.
 
     Raises:
-        RecipeError: a negative scale.
+        RecipeError: a scale that is negative or not finite.
     """
 
     scale: float = 1.0
@@ -30,8 +31,8 @@ class Guidance:
     negative: str = ""
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise RecipeError(f"a guidance scale is at least 0 (1 is none), not {self.scale}")
+        if not 0 <= self.scale < math.inf:
+            raise RecipeError(f"a guidance scale is at least 0 and finite (1 is none), not {self.scale}")
 
     @property
     def active(self) -> bool:

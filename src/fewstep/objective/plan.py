@@ -13,7 +13,10 @@ class FirstStepAnchorPlan(Section):
 
     weight: float = Field(0.05, gt=0, description="of its loss beside matching (field: DP-DMD)")
     teacher_steps: int = Field(
-        5, gt=0, description="K: steps of the teacher from pure noise to the student's second noise level (ours)"
+        5,
+        gt=0,
+        le=1000,
+        description="K: steps of the teacher from pure noise to the student's second noise level (ours)",
     )
     detach: bool = Field(
         True, description="matching improves the other steps alone (field: DP-DMD); false: the first step too"
@@ -30,7 +33,7 @@ class SegmentGuidancePlan(Section):
 
     weight: float = Field(0.25, gt=0, description="of its loss beside matching (ours)")
     teacher_steps: int = Field(
-        4, gt=0, description="steps of the teacher over one segment of the student's grid (ours)"
+        4, gt=0, le=1000, description="steps of the teacher over one segment of the student's grid (ours)"
     )
 
 
@@ -49,7 +52,7 @@ class ObjectivePlan(Section):
         "uniform", description="how times are drawn between time_low and time_high"
     )
     time_shift: float = Field(
-        1.0, gt=0, description="shift a of t' = a t / (1 + (a - 1) t); 1 is none, the teacher's own is usual"
+        1.0, gt=0, le=1000, description="shift a of t' = a t / (1 + (a - 1) t); 1 is none, the teacher's own is usual"
     )
 
     first_step_anchor: FirstStepAnchorPlan | None = Field(

@@ -17,6 +17,8 @@ Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise"
 Residency = Literal["resident", "offloaded"]
 PullResponse = Literal["warn", "halve", "stop"]
 
+MOST_STEPS = 1000  # ours: as many as the teachers' schedulers have levels
+MOST_WARM_UP = 100_000  # ours: 2,000 times the field's
 DEFAULT_SHIFT = 3.0  # field: Qwen-Image-Lightning
 
 _PREFIX_GRADIENT = (
@@ -28,7 +30,9 @@ _PREFIX_GRADIENT = (
 class AdapterPlan(Section):
     """A LoRA (arXiv 2106.09685): W x + (alpha / rank) B A x."""
 
-    rank: int = Field(32, gt=0, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)")
+    rank: int = Field(
+        32, gt=0, le=16_384, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)"
+    )
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
 
 
@@ -37,12 +41,12 @@ class RolePlan(Section):
 
     mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
     adapter: AdapterPlan = Field(default=AdapterPlan(rank=32, alpha=32.0), description="the LoRA of mode adapter")
-    learning_rate: float = Field(gt=0, description="AdamW step size")
+    learning_rate: float = Field(gt=0, le=1, description="AdamW step size")
     cooldown: float = Field(
         0.0, ge=0, le=1, description="share of the run, at its end, over which the step size falls linearly to 0"
     )
     betas: tuple[float, float] = Field((0.0, 0.999), description="AdamW momenta (field: DMD2)")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW weight decay")
     clip: float = Field(1.0, gt=0, description="largest gradient norm (field: DMD2)")
     prefix_gradient: PrefixGradient = Field("full", description=_PREFIX_GRADIENT)
 
@@ -63,14 +67,17 @@ class StudentPlan(RolePlan):
         "becomes the adapter, cut down to adapter.rank where it is wider, or is merged into the copy of mode full; the "
         "critic starts as the base",
     )
-    steps: int = Field(4, gt=0, description="network evaluations per picture (paper: 4)")
+    steps: int = Field(4, gt=0, le=MOST_STEPS, description="network evaluations per picture (paper: 4)")
     shift: float | None = Field(
-        None, gt=0, description="static shift of the grid, 3 unless sigmas are given: 1, .9, .75, .5 (field: Lightning)"
+        None,
+        gt=0,
+        le=1000,
+        description="static shift of the grid, 3 unless sigmas are given: 1, .9, .75, .5 (field: Lightning)",
     )
     sigmas: tuple[float, ...] | None = Field(
         None, description="the grid as a list instead, strictly decreasing in (0, 1], closing 0 implied"
     )
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW step size (field: 1e-5..5e-5 at 7 B)")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW step size (field: 1e-5..5e-5 at 7 B)")
     ema: float = Field(
         0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
     )
@@ -108,8 +115,10 @@ class StudentPlan(RolePlan):
 class CriticPlan(RolePlan):
     """The network that learns the student's distribution."""
 
-    learning_rate: float = Field(2e-3, gt=0, description="AdamW step size (field: 1..2 times the student's)")
-    updates: int = Field(2, gt=0, description="updates per student update (field: 5 in DMD2, 3 on small budgets)")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW step size (field: 1..2 times the student's)")
+    updates: int = Field(
+        2, gt=0, le=1000, description="updates per student update (field: 5 in DMD2, 3 on small budgets)"
+    )
     exit_step: Literal["same", "drawn"] = Field(
         "same",
         description="which of the student's steps the critic learns from. same: the one about to be improved; drawn: "
@@ -117,14 +126,17 @@ class CriticPlan(RolePlan):
         "single step does (ours: seen on Gaussian worlds)",
     )
     warmup_iterations: int = Field(
-        0, ge=0, description="critic-only iterations before the first; 50 remove the early spike (field: ThakiCloud)"
+        0,
+        ge=0,
+        le=MOST_WARM_UP,
+        description="critic-only iterations before the first; 50 remove the early spike (field: ThakiCloud)",
     )
 
 
 class GuidancePlan(Section):
     """Classifier-free guidance of one teacher at one task: v_u + s (v_c - v_u)."""
 
-    scale: float = Field(1.0, ge=0, description="1 is none, and costs no second evaluation")
+    scale: float = Field(1.0, ge=0, le=1000, description="1 is none, and costs no second evaluation")
     keep_norm: bool = Field(False, description="rescale each token to the conditional velocity's length")
     negative: str = Field("", description="prompt of the unconditional branch")
 
@@ -153,8 +165,8 @@ class TeacherSpec(Section):
         "offloaded: on the CPU, copied to the device for each of its forwards",
     )
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
-    tasks: tuple[Task, ...] | None = Field(None, description="tasks it teaches; left out: all")
-    categories: tuple[str, ...] | None = Field(None, description="categories it teaches; left out: all")
+    tasks: tuple[Task, ...] | None = Field(None, min_length=1, description="tasks it teaches; left out: all")
+    categories: tuple[str, ...] | None = Field(None, min_length=1, description="categories it teaches; left out: all")
     anchor: bool = Field(
         False, description="stands in for the base on its samples: takes the rest there instead of a weighted part"
     )
@@ -240,6 +252,18 @@ class TeachersSpec(Section):
     watch: WatchPlan = Field(
         default=WatchPlan.model_validate({}), description="health of the guidance, and answers to it"
     )
+
+    @field_validator("lam_max", "rows")
+    @classmethod
+    def _shares(cls, given: Any) -> Any:
+        """Also where no teacher has a weighted part, so that what is written is right or refused."""
+        by_name = given if isinstance(given, dict) else {"": given}
+        for name, weights in by_name.items():
+            every = weights if isinstance(weights, tuple) else () if weights is None else (weights,)
+            if not all(0 <= weight <= 1 for weight in every):
+                whose = f" of '{name}'" if name else ""
+                raise ValueError(f"weights of teachers lie in [0, 1]; those{whose} are {list(every)}")
+        return given
 
     @field_validator("named", mode="before")
     @classmethod

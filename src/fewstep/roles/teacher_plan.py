@@ -163,7 +163,7 @@ def teacher_plan(spec: TeachersSpec, steps: int) -> TeacherPlan:
     """The plan that a recipe's section describes, for a student of `steps` steps.
 
     Raises:
-        RecipeError: numbers outside [0, 1], rows of another length, unknown or missing names, a preset that
+        RecipeError: rows of another length, unknown or missing names, a preset that
             contradicts what else is given, or what `TeacherPlan` refuses.
     """
     weighted = [name for name, teacher in spec.named.items() if not teacher.anchor]
@@ -207,6 +207,4 @@ def _by_name(
 def _scaled(name: str, top: float, row: Sequence[float], steps: int) -> tuple[float, ...]:
     if len(row) != steps:
         raise RecipeError(f"teachers.rows has {len(row)} numbers for '{name}' but the student takes {steps} steps")
-    if not all(0 <= value <= 1 for value in (top, *row)):
-        raise RecipeError(f"teacher weights lie in [0, 1]; for '{name}' lam_max is {top} and rows are {list(row)}")
     return tuple(top * value for value in row)

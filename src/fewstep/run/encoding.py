@@ -15,6 +15,7 @@ from fewstep.encode.encode import encode_cases, needs_encoding
 from fewstep.encode.estimate import shape_mismatch
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import device_of
 from fewstep.run.recipe import Recipe
@@ -47,33 +48,50 @@ class EncodedRecipe:
         )
 
 
+def accepted_cases(
+    recipe: Recipe, out: str | Path, reporter: Reporter = SILENT, needed: Parts = "encoder"
+) -> Composition:
+    """The recipe's cases, all of which its model accepts.
+
+    Args:
+        out: the run folder that the store stands beside (`store`, if the recipe names no other place). Archives are
+            unpacked there, and pocket cases drawn.
+        needed: of the model's folder, must be whole; more than "encoder" where more will be loaded later.
+
+    Raises:
+        CaseError, RecipeError, ModelError: what speaks against the cases.
+    """
+    refuse_unusable_model(recipe.model, needed)
+    with reporter.waiting("reading cases"):
+        composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
+    refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
+    refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
+    return composition
+
+
 def encode_recipe(
     recipe: Recipe,
     out: str | Path,
     reporter: Reporter = SILENT,
     rank_slice: RankSlice = FULL_SLICE,
-    needed: Parts = "encoder",
+    composition: Composition | None = None,
 ) -> EncodedRecipe:
-    """Reads the recipe's cases and encodes them into its store, or this process's part of them.
+    """Encodes the recipe's cases into its store, or this process's part of them.
 
     What is in the store already is not encoded again. Only the encoder is loaded, and only if something is missing.
 
     Args:
-        out: the run folder that the store stands beside (`store`, if the recipe names no other place).
+        out: as for `accepted_cases`.
         rank_slice: this process's part, where several encode; all if not given.
-        needed: of the model's folder, must be whole; more than "encoder" where more will be loaded later.
+        composition: from `accepted_cases`, where they were read before.
 
     Raises:
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     recipe = settle_precision(recipe, Path(out), reporter)
     device, size = device_of(recipe.run, recipe.model), recipe.size
-    refuse_unusable_model(recipe.model, needed)
-    store_folder = recipe.store_folder(Path(out))
-    with reporter.waiting("reading cases"):
-        composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
-    cases = composition.cases()
-    refuse_unfit_cases(recipe.model, cases, size, needed)
+    composition = composition or accepted_cases(recipe, out, reporter)
+    cases, store_folder = composition.cases(), recipe.store_folder(Path(out))
     model = model_summary(recipe.model)
     store = ConditioningStore(store_folder / model.fingerprint, model.fingerprint)
     prepared = EncodedRecipe(recipe, store, composition, recipe.negatives(composition.tasks, model.guidance))
@@ -85,9 +103,11 @@ def encode_recipe(
     return prepared
 
 
-def encode_on_all_ranks(recipe: Recipe, out: Path, reporter: Reporter, ranks: Ranks) -> EncodedRecipe:
+def encode_on_all_ranks(
+    recipe: Recipe, out: Path, reporter: Reporter, ranks: Ranks, composition: Composition
+) -> EncodedRecipe:
     """Each rank encodes its part of what is missing; then every rank finds all of it in the store."""
-    prepared = encode_recipe(recipe, out, reporter, ranks.rank_slice, needed="all")
+    prepared = encode_recipe(recipe, out, reporter, ranks.rank_slice, composition)
     ranks.wait()
     held = prepared.store
     return replace(prepared, store=ConditioningStore(held.folder, held.fingerprint)) if ranks.world > 1 else prepared

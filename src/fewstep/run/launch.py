@@ -12,6 +12,7 @@ import torch
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.backbones.pipeline_backbone import Parts
+from fewstep.data.composition import Composition
 from fewstep.encode.loader import Loader
 from fewstep.flow.rng import NamedRNG
 from fewstep.pocket.student_eval import probe_eval
@@ -20,10 +21,10 @@ from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
-from fewstep.run.encoding import encode_on_all_ranks
+from fewstep.run.encoding import accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
-from fewstep.run.fork import begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
+from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
@@ -81,9 +82,15 @@ class _Launch:
         self.rng = NamedRNG(recipe.run.seed)
 
     def distill(self, fork: str | None) -> Outcome:
-        device = preflight(self.recipe, self.ranks.world, self.reporter)
-        with self._open_run(fork, device) as run:
-            prepared = encode_on_all_ranks(self.recipe, self.out, self.reporter, self.ranks)
+        device = preflight(
+            self.recipe, self.ranks.world, self.reporter, own_examiner=self.extensions.examiner is not None
+        )
+        start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
+        begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
+        composition = None if begun else self._cases()
+        with self._open_run(start, device) as run:
+            composition = composition or self._cases()
+            prepared = encode_on_all_ranks(self.recipe, self.out, self.reporter, self.ranks, composition)
             loader = prepared.loader(self.ranks.rank_slice)
             self.ranks.agree("cases", loader.identity())
             self.ranks.from_first(lambda: run.pin_cases(loader.identity(), loader.counts()))
@@ -92,6 +99,9 @@ class _Launch:
                 self._finish(run, outcome)
             self.ranks.wait()
             return outcome
+
+    def _cases(self) -> Composition:
+        return accepted_cases(self.recipe, self.out, self.reporter, needed="all")
 
     def _trainer(self, run: RunDir, loader: Loader, device: torch.device) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision
@@ -142,12 +152,11 @@ class _Launch:
         backbone.release_encoder()
         return backbone, examiner
 
-    def _open_run(self, fork: str | None, device: torch.device) -> RunDir:
+    def _open_run(self, start: Origin | None, device: torch.device) -> RunDir:
         """The first rank creates and locks the run folder for all ranks, and starts a fork."""
         if not self.ranks.first:
             self.ranks.wait()
             return RunDir(self.out, self.recipe)
-        start = fork_origin(fork, self.recipe, self.out) if fork else None
         facts = {"device": str(device), "threads": torch.get_num_threads(), "ranks": self.ranks.world}
         if self.extensions.extra_losses:
             facts["extra_losses"] = self.extensions.names()

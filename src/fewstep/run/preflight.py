@@ -9,6 +9,7 @@ from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.validation import validate_init_from, validate_teachers
+from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
@@ -29,17 +30,22 @@ def device_of(run: RunPlan, model: str) -> torch.device:
     return device
 
 
-def preflight(recipe: Recipe, world: int, reporter: Reporter) -> torch.device:
-    """The run's device, after all checks have passed. world: the number of ranks.
+def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool = False) -> torch.device:
+    """The run's device, after all checks have passed.
+
+    Args:
+        world: the number of ranks.
+        own_examiner: the caller brings an examiner.
 
     Raises:
         EnvironmentRefused: the device, the precision or the compiler is not available here.
-        RecipeError: fewer samples than ranks and parts.
+        RecipeError: fewer samples than ranks and parts, or no examiner for `run.best_by`.
         ModelError: the model's files are not whole, or its weights not those of its classes.
         AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
         ExportError: the student could not be exported.
     """
     run, model = recipe.run, recipe.model
+    refuse_best_without_examiner(recipe, own_examiner)
     device = device_of(run, model)
     _warn_of_slow_bfloat16(device, run, reporter)
     if run.compile:

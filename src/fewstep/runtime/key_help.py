@@ -21,16 +21,24 @@ WORDED |= dict.fromkeys(("tuple_type", "list_type"), "should be a list")
 WORDED |= {"float_parsing": "should be a number", "int_parsing": "should be a whole number"}
 WORDED |= {"int_from_float": "should be a whole number", "string_type": "should be text"}
 
+BOUNDS = {  # pydantic's names of faults, how it keeps the bound, and our words
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "greater than or equal to"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "less than or equal to"),
+}
+
 
 @dataclass(frozen=True)
 class KeyNote:
-    """One key: its dotted name (names that users choose are in angle brackets, list entries are []), type, default and
-    meaning."""
+    """One key: its dotted name (names that users choose are in angle brackets, list entries are []), type, default,
+    meaning, and the range of a number in words."""
 
     key: str
     type: str
     default: Any
     description: str
+    range: str = ""
 
 
 def key_notes(plan: type[Section], prefix: str = "") -> list[KeyNote]:
@@ -40,7 +48,7 @@ def key_notes(plan: type[Section], prefix: str = "") -> list[KeyNote]:
         key = f"{prefix}{name}"
         inners = _inners(field.annotation)
         if not any(not step for _, step in inners) or type(None) in _options(field.annotation):
-            notes.append(KeyNote(key, _type_text(field.annotation), _default(field), field.description or ""))
+            notes.append(KeyNote(key, _type_text(field.annotation), _default(field), *_words(field)))
         for inner, step in inners:
             notes += key_notes(inner, f"{key}{step}.")
     return notes
@@ -65,15 +73,24 @@ def _sentence(fault: Any, notes: Sequence[KeyNote], key: str, whole: str) -> str
     if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
         return f"{key} has too few entries"
     if fault["type"] == "missing":
-        note = next((note.description for note in notes if note.key == _general(key, notes)), "")
-        return f"{key} is missing: {note}"
+        note = _note_of(key, notes)
+        return f"{key} is missing: {note.description if note else ''}"
+    if fault["type"] == "too_short":
+        return f"{key} should hold at least {fault['ctx']['min_length']}, not {fault['ctx']['actual_length']}"
     own = fault.get("ctx", {}).get("error")
     if own is not None:
         text = str(own)
         stated = not key or text.split(".")[0].split(" ")[0] == key.split(".")[0] or key in text
         return text if stated else f"{key}: {text}"
+    if fault["type"] in BOUNDS and (note := _note_of(key, notes)) is not None and note.range:
+        return f"{key} should be {note.range}, not {fault['input']!r:.60}"
     text = WORDED.get(fault["type"]) or fault["msg"].replace("Input should", "should")
     return f"{key} {text}, not {fault['input']!r:.60}"
+
+
+def _note_of(key: str, notes: Sequence[KeyNote]) -> KeyNote | None:
+    general = _general(key, notes)
+    return next((note for note in notes if note.key == general), None)
 
 
 def nearest_key(key: str, notes: Sequence[KeyNote]) -> str | None:
@@ -165,6 +182,17 @@ def _type_text(annotation: Any) -> str:
     if origin is dict:
         return f"{{{_type_text(arguments[0])}: {_type_text(arguments[1])}}}"
     return "section" if isinstance(annotation, type) and issubclass(annotation, Section) else str(annotation)
+
+
+def _words(field: FieldInfo) -> tuple[str, str]:
+    """Meaning and range."""
+    bounds = [
+        f"{words} {bound:,}"
+        for kept in field.metadata
+        for name, words in BOUNDS.values()
+        if (bound := getattr(kept, name, None)) is not None
+    ]
+    return field.description or "", " and ".join(bounds)
 
 
 def _default(field: FieldInfo) -> Any:

@@ -11,6 +11,7 @@ import yaml
 
 from fewstep.runtime.errors import RecipeError
 
+MOST_NODES = 100_000  # of a text; a schedule or a list of cells is far below it
 _CHANGED = {f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int", "timestamp")}
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")}
 _BOOL = r"true|True|TRUE|false|False|FALSE"
@@ -22,6 +23,10 @@ _FLOAT = (
 
 
 class _Loader(yaml.SafeLoader):
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._sizes: dict[int, int] = {}  # by a node's id: how many nodes it stands for
+
     yaml_implicit_resolvers = {  # noqa: RUF012 - a class attribute of PyYAML
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _CHANGED]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -41,6 +46,22 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.append(key)
         return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """Aliases of aliases double what they stand for at every line: forty lines are more than any machine holds. So
+        what an alias stands for is counted as often as it is read."""
+        node = super().compose_node(parent, index)
+        if node is not None:
+            self._sizes[id(node)] = size = 1 + sum(self._sizes.get(id(inner), 1) for inner in _inside(node))
+            if size > MOST_NODES:
+                raise yaml.composer.ComposerError(None, None, "aliases repeat too much", node.start_mark)
+        return node
+
+
+def _inside(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 class _Dumper(yaml.SafeDumper):

@@ -131,6 +131,7 @@ class GalleryRenderer:
         case, backbone = job.question.case, self.model.backbone
         references = [open_picture(path, case.where) for path in case.references] or None
         size = self._size(job.question, references)
+        self.model.refuse_long_text([case.prompt], references or (), size)
         begun_s = device_time_s(backbone.device)
         (cond,) = backbone.encode([case.prompt], references, size)
         negative = backbone.encode([self.guidance.negative], references, size)[0] if self.guidance.active else None

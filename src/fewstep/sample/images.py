@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
 from fewstep.data.pictures import open_picture
 from fewstep.runtime.device import PRECISIONS, resolve_device
-from fewstep.runtime.errors import EnvironmentRefused, LayoutError
-from fewstep.sample.pictures import Model, generate_pictures, open_model
-
-MAX_PROMPT = 10_000  # characters
+from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.sample.asked import refuse_long_prompts
+from fewstep.sample.pictures import Model, default_size, generate_pictures, open_model, refuse_cut_prompts
 
 
 def sample_images(
@@ -54,19 +54,12 @@ def sample_images(
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     refuse_long_prompts(asked)
     references = [_reference(image) for image in images]
+    if not isinstance(model, Model) and any(map(may_be_long, asked)):  # before its weights are loaded
+        own = size or default_size(model)
+        refuse_cut_prompts(estimate_conditioning(str(model)), asked, references, own)
     opened = model if isinstance(model, Model) else _opened(model, device, dtype)
     chosen = None if guidance is None else replace(opened.guidance, scale=guidance)
     return generate_pictures(opened, asked, references, seed, steps, chosen, size)
-
-
-def refuse_long_prompts(prompts: Sequence[str]) -> None:
-    """
-    Raises:
-        LayoutError: a prompt is longer than MAX_PROMPT.
-    """
-    long = next((p for p in prompts if len(p) > MAX_PROMPT), None)
-    if long is not None:
-        raise LayoutError(f"a prompt has at most {MAX_PROMPT:,} characters; this one has {len(long):,}: {long[:60]}…")
 
 
 def _reference(image: Image.Image | str | Path) -> Image.Image:

@@ -6,6 +6,7 @@ For that, only samples of one layout and one text length share a batch: sums ove
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fewstep.backbones.conditioning import (
     Conditioning,
     stack,
 )
+from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
 from fewstep.backbones.families import (
     POCKET,
     load_backbone,
@@ -35,6 +37,7 @@ from fewstep.runtime.errors import (
     PictureError,
     RecipeError,
 )
+from fewstep.sample.asked import refuse_seeds
 from fewstep.sample.sampler import sample, seeded_noise
 
 BATCH = 64  # pictures sampled together
@@ -63,6 +66,22 @@ class Model:
     def default_size(self, references: Sequence[Image.Image] = ()) -> tuple[int, int]:
         """The default height and width. An edit gets the shape of its references at the model's default area."""
         return self.backbone.edit_size(references, self.size[0] * self.size[1]) if references else self.size
+
+    def refuse_long_text(
+        self, prompts: Sequence[str], references: Sequence[Image.Image] = (), size: tuple[int, int] | None = None
+    ) -> None:
+        """
+        Args:
+            size: height and width in px; the default if not given.
+
+        Raises:
+            LayoutError: a prompt that the family would cut without a word, or has no positions for.
+        """
+        refuse_cut_prompts(self._estimate, prompts, references, size or self.default_size(references))
+
+    @cached_property
+    def _estimate(self) -> ConditioningEstimate:
+        return estimate_conditioning(self.backbone.source)
 
     def sampling(
         self, steps: int | None = None, guidance: Guidance | None = None, size: tuple[int, int] | None = None
@@ -99,7 +118,7 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
-    return Model(backbone, own_steps, guidance, POCKET_SIZE if source == POCKET else trained_size(folder))
+    return Model(backbone, own_steps, guidance, default_size(source))
 
 
 def load_student(
@@ -132,17 +151,19 @@ def generate_pictures(
     square root of the area. Without a size, an edit gets the shape of its last reference at the model's default area.
 
     Raises:
-        LayoutError: a size that is not on the model's grid, too many references, or another number of seeds than of
-            prompts.
+        LayoutError: a size that is not on the model's grid, too many references, a prompt that is longer than the
+            model reads, or another number of seeds than of prompts.
         RecipeError: a student with another number of steps than its own, or with guidance.
         PictureError: latents or pixels that are not finite.
     """
     seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else list(seed)
     if len(seeds) != len(prompts):
         raise LayoutError(f"{len(prompts)} prompts but {len(seeds)} seeds; give one seed, or one for each prompt")
+    refuse_seeds(seeds)
     if not prompts:
         return []
     size = size or model.default_size(images)
+    model.refuse_long_text(prompts, images, size)
     grid, chosen = model.sampling(steps, guidance, size)
     backbone, references = model.backbone, list(images) or None
     conds = backbone.encode(prompts, references, size)
@@ -223,6 +244,25 @@ def compatible_batches(
         unconditional = negatives[i].text_BLC.shape[1] if negatives else 0
         together.setdefault((cond.layout, cond.text_BLC.shape[1], unconditional), []).append(i)
     return [members[at : at + batch] for members in together.values() for at in range(0, len(members), batch)]
+
+
+def refuse_cut_prompts(
+    estimate: ConditioningEstimate, prompts: Sequence[str], references: Sequence[Image.Image], size: tuple[int, int]
+) -> None:
+    """`Model.refuse_long_text`, for a model that is not loaded yet."""
+    grids = [estimate.reference_grid((picture.height, picture.width), size) for picture in references]
+    for prompt in prompts:
+        if fault := estimate.long_text(prompt, size, grids):
+            raise LayoutError(f"{fault}: {prompt[:60]}…")
+
+
+def default_size(source: str | Path) -> tuple[int, int]:
+    """The default height and width of a model that is not loaded yet.
+
+    Raises:
+        ModelError: as `open_model`.
+    """
+    return POCKET_SIZE if source == POCKET else trained_size(folder_of(source))
 
 
 def trained_size(folder: Path) -> tuple[int, int]:

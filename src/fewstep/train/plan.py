@@ -7,16 +7,22 @@ from pydantic import Field, field_validator, model_validator
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.runtime.section import Section
 
+MOST_ITERATIONS = 1_000_000  # ours: 500 times the paper's; beyond it a number is a slip
+MOST_SAMPLES = 65_536  # ours
+
 
 class RunPlan(Section):
     """How long a run takes, on which hardware, and what it keeps."""
 
-    iterations: int = Field(150, gt=0, description="student updates (paper: 2,000; ours on the pocket teacher: 192)")
-    seed: int = Field(0, description="of every random draw")
-    batch: int = Field(64, gt=0, description="samples per iteration, over all ranks")
+    iterations: int = Field(
+        150, gt=0, le=MOST_ITERATIONS, description="student updates (paper: 2,000; ours on the pocket teacher: 192)"
+    )
+    seed: int = Field(0, ge=-(2**63), lt=2**63, description="of every random draw")
+    batch: int = Field(64, gt=0, le=MOST_SAMPLES, description="samples per iteration, over all ranks")
     gradient_accumulation: int = Field(
         1,
         gt=0,
+        le=MOST_SAMPLES,
         description="parts of each rank's share of a batch that are run through one after another, for one update: "
         "memory is that of one part",
     )
@@ -58,6 +64,15 @@ class RunPlan(Section):
     @model_validator(mode="after")
     def _enough_samples(self) -> "RunPlan":
         refuse_few_samples(self.batch, 1, self.gradient_accumulation)
+        return self
+
+    @model_validator(mode="after")
+    def _examined_where_examinations_decide(self) -> "RunPlan":
+        if self.best_by is not None and self.examine_every_iterations == 0:
+            raise ValueError(
+                f"run.best_by is {self.best_by!r:.60}, but run.examine_every_iterations is 0: nothing would be "
+                "examined. Set one of them, or run.best_by: null"
+            )
         return self
 
     @field_validator("gradient_checkpointing", mode="before")

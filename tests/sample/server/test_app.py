@@ -4,11 +4,13 @@ import asyncio
 import base64
 import io
 import json
+import re
 import struct
 import weakref
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,7 +20,8 @@ from PIL import Image, ImageChops
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import NO_GUIDANCE
-from fewstep.sample.pictures import Model, generate_pictures
+from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.sample.pictures import Model, generate_pictures, open_model
 from fewstep.sample.server.app import Server
 from fewstep.sample.server.image_request import ImageRequest
 from fewstep.sample.server.limits import Limits, RequestRefused
@@ -123,6 +126,41 @@ def test_health_and_models(model: Model) -> None:
     health, models = asked(model, talk)
     assert (health["status"], health["requests"]) == ("ok", 0)
     assert [one["id"] for one in models["data"]] == ["tiny"]
+
+
+def test_the_front_page_says_what_this_is_and_asks_for_nothing(model: Model) -> None:
+    async def conversation() -> httpx.Response:
+        async with client(Server(model, "<tiny> & own", LIMITS, ["gpt-image-1"])) as http:
+            return await http.get("/")
+
+    page = asyncio.run(conversation())
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "<h1>&lt;tiny&gt; &amp; own</h1>" in page.text
+    assert "curl http://here/v1/images/generations" in page.text
+    assert all(word in page.text for word in ("gpt-image-1", "4 steps", "64x64", "16,384 pixels", "/v1/images/edits"))
+    assert not re.search(r"\b(src|href|url|import|action)\b", page.text)
+
+
+def test_limits_that_refuse_the_students_own_size_are_told_at_the_start(model: Model) -> None:
+    with pytest.raises(EnvironmentRefused, match=r"64x64 = 4,096 pixels; raise it"):
+        Server(model, "tiny", Limits(max_pixels=4_095))
+    Server(model, "tiny", Limits(max_pixels=4_096))
+
+
+def test_a_prompt_that_the_model_does_not_read_whole_is_refused_and_no_failure() -> None:
+    """The pocket's tokenizer spells what it does not know, a byte a token."""
+    pocket = replace(open_model("pocket"), own_steps=4)
+
+    async def talk(http: httpx.AsyncClient) -> tuple[list[httpx.Response], dict[str, Any]]:
+        bodies = [{"prompt": "\U0001f600" * 2400, "seed": seed} for seed in range(3)]
+        answers = [await http.post(GENERATIONS, json=body) for body in bodies]
+        return answers, (await http.get("/health")).json()
+
+    answers, health = asked(pocket, talk)
+    for answer in answers:
+        refused(answer, 400, "and qwen-image-2.1 reads 8,191; shorten it")
+        assert answer.json()["error"]["param"] == "prompt"
+    assert health["status"] == "ok"
 
 
 BAD_JSON: list[tuple[str, dict[str, Any], int, str]] = [

@@ -1,20 +1,17 @@
 """Refusals over real sockets: who sends more than is read must still hear why, and not "connection reset"."""
 
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
-import uvicorn
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.sample.pictures import Model
 from fewstep.sample.server.app import Server
 from fewstep.sample.server.limits import Limits
+from tests.sample.server.listening import listening_at
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
@@ -26,16 +23,8 @@ def server(backbone: QwenImage21) -> Server:
 
 @pytest.fixture(scope="module")
 def address(server: Server) -> Iterator[str]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(uvicorn.Config(server.app(), log_level="warning"))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    running.should_exit = True
-    thread.join()
-    listening.close()
+    with listening_at(server) as found:
+        yield found
 
 
 def refused(answer: httpx.Response, status: int, words: str) -> None:

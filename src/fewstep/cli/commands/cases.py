@@ -34,11 +34,15 @@ def cases_check(
         Optional[Path],  # noqa: UP045
         typer.Option(help="A file to write every problem to, one a line; the first 20 of each file are printed."),
     ] = None,
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The model that will read them: name the cases of more text than it reads."),
+    ] = None,
 ) -> None:
     """Validate cases, count them by task and category, find duplicates, and name each bad line."""
     from fewstep.cli.verbs.cases import check_cases
 
-    if not check_cases(sources, against, out, problems):
+    if not check_cases(sources, against, out, to=problems, model=model):
         raise typer.Exit(2)
 
 

@@ -25,9 +25,12 @@ def recipe_list() -> None:
 @with_error_message
 def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
     """A recipe as it would run: every key with its value."""
+    from fewstep.run.best_by import refuse_best_without_examiner
     from fewstep.run.recipe import load_recipe
 
-    out.print(load_recipe(recipe, overrides or []).resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
+    chosen = load_recipe(recipe, overrides or [])
+    refuse_best_without_examiner(chosen)
+    out.print(chosen.resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("schema")

@@ -1,6 +1,5 @@
 """What all commands share: how they print, how they report errors, and the arguments that several take."""
 
-import errno
 import inspect
 import signal
 from collections.abc import Callable
@@ -34,7 +33,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 NO_ANSWER = 3
-NO_NAME = {errno.ENAMETOOLONG, errno.ELOOP}  # a path that no file can have: whoever asks for it first finds out
+HINT = "give another path, or see with --debug where"
 
 
 def with_error_message(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +62,10 @@ class AnswerCommand(TyperCommand):
             raise
 
 
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, debug: bool = False, **options: Any) -> None:
@@ -82,14 +85,15 @@ def _guarded(command: Callable[..., Any], code: int) -> Callable[..., Any]:
                 err.print("[bold]Stopped.[/] The same command goes on where this left off.")
             number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
             raise typer.Exit(exit_code(number)) from None
+        except OSError as error:  # a name that is too long, a folder that may not be written
+            if debug or error.strerror is None or isinstance(error, BrokenPipeError):
+                raise
+            if reports_error():
+                place = "" if error.filename is None else f"{error.filename!s:.200}: "
+                err.print(f"[bold red]fewstep:[/] {escape(_plain(place + error.strerror))}; {HINT}", soft_wrap=True)
+            raise typer.Exit(code) from None
         except typer.Exit:
             raise
-        except OSError as error:
-            if debug or error.errno not in NO_NAME or error.filename is None:
-                raise
-            told = escape(f"{error.filename!s:.80}... cannot be used ({error.strerror}); give another name")
-            err.print(f"[bold red]fewstep:[/] {told}", highlight=False, soft_wrap=True)
-            raise typer.Exit(code) from None
         except Exception:
             if code != NO_ANSWER:
                 raise

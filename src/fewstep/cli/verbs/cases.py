@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -11,20 +12,37 @@ from rich.markup import escape
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
+from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
+from fewstep.data.cases import Case
 from fewstep.data.check import CasesReport, check_sources
 from fewstep.data.convert import convert, pictures_folder
+from fewstep.encode.long_text import refuse_long_text
 from fewstep.runtime import durable
+from fewstep.runtime.errors import ModelError
 
 SHOWN = 50  # duplicates and overlaps that are named one by one
 PROBLEMS = 20  # of each file
 KINDS = 10  # of them, counted where there are more
+ASSUMED_SIZE = (1024, 1024)  # px, of cases that state none: references take positions that the text then lacks
 
 
-def check_cases(sources: Sequence[str], against: Path | None, console: Console, to: Path | None = None) -> bool:
+def check_cases(
+    sources: Sequence[str],
+    against: Path | None,
+    console: Console,
+    *,
+    to: Path | None = None,
+    model: str | None = None,
+) -> bool:
     """Prints counts, duplicates, overlap, and each file's first problems with the kinds of all. Returns whether a
-    run could use these cases. to: a file to write every problem to."""
+    run could use these cases. to: a file to write every problem to. model: the one that will read them.
+
+    Raises:
+        ModelError: `model` cannot be read, or its tokenizer is not on this machine.
+    """
+    refuse = partial(_refuse_unread, estimate=_reader(model)) if model else lambda case: None
     with _counting("cases read", console) as seen:
-        report = check_sources(sources, against, seen)
+        report = check_sources(sources, against, seen, refuse)
     table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
     table.columns[2].justify = "right"
     for (task, category), count in report.counts.items():
@@ -43,6 +61,17 @@ def check_cases(sources: Sequence[str], against: Path | None, console: Console, 
     if to is not None:
         _write_problems(report, to, console)
     return report.passed
+
+
+def _reader(model: str) -> ConditioningEstimate:
+    estimate = estimate_conditioning(model)
+    if estimate.tokens is None:
+        raise ModelError(f"--model {model}: its tokenizer is not on this machine; give the model's folder")
+    return estimate
+
+
+def _refuse_unread(case: Case, estimate: ConditioningEstimate) -> None:
+    refuse_long_text([case], estimate, ASSUMED_SIZE)
 
 
 def convert_cases(source: str, to: Path, console: Console) -> None:

@@ -17,17 +17,26 @@ from fewstep.encode.estimate import (
     shape_mismatch,
     store_size,
 )
+from fewstep.encode.long_text import refuse_long_text
 from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.recipe import Recipe
 
 
 def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:
     """Prints what the recipe's run will see, and the size of its store. Archives are unpacked and pocket cases drawn
-    where the run will look for them; nothing is loaded or encoded."""
+    where the run will look for them; nothing is loaded or encoded.
+
+    Raises:
+        RecipeError: a teacher's categories match no case.
+        CaseError: a source that cannot be read, or a prompt that is longer than the model reads.
+    """
     store_folder = recipe.store_folder(out)
     with console.status("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
     outline = estimate_conditioning(recipe.model)
+    refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
+    refuse_long_text(composition.cases(), outline, recipe.size)
     seen = count_samples(
         composition,
         recipe.run.iterations,

@@ -1,6 +1,7 @@
 """`fewstep serve`: a student behind an address."""
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,22 +28,26 @@ def serve_student(
     device: str,
     dtype: str | None,
     name: str | None,
+    aliases: Sequence[str],
     console: Console,
 ) -> None:
     """Serves until it is stopped (Ctrl-C, SIGTERM); running requests are answered first.
 
     Raises:
         ModelError: no student.
-        EnvironmentRefused: the address is taken, or a device is not available.
+        EnvironmentRefused: the address is taken, a device is not available, a name is none, or `limits` refuses the
+            student's own size.
     """
     if dtype is not None and dtype not in PRECISIONS:
         raise EnvironmentRefused(f"--dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
+    if any(not each.strip() for each in (*aliases, *([] if name is None else [name]))):
+        raise EnvironmentRefused("--name and --alias are what clients call the model; leave them out instead of empty")
     with _bound(host, port) as listening:
         where = resolve_device(device, dtype or "fp32")
         chosen = PRECISIONS[dtype] if dtype else torch.bfloat16 if where.type == "cuda" else torch.float32
         with console.status(f"loading {student}"):
             model = load_student(student, dtype=chosen, device=where)
-        server = Server(model, name or Path(student).resolve().name, limits)
+        server = Server(model, name or Path(student).resolve().name, limits, aliases)
         console.print(
             f"serving [bold]{server.served.name}[/] at http://{host}:{listening.getsockname()[1]}/v1, Ctrl-C ends",
             highlight=False,
@@ -63,7 +68,8 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=256)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+        why = getattr(error, "strerror", None) or error
         raise EnvironmentRefused(
-            f"{host}:{port} cannot be listened at ({error.strerror or error}); choose another --host or --port"
+            f"{host:.80}:{port} cannot be listened at ({why}); choose another --host or --port"
         ) from error

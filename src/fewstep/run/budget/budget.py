@@ -12,11 +12,12 @@ from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import (
     task_turns,
+    used_tasks,
 )
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.forecast import TaskForecast, forecast
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.measured import METRICS_FILE, measured_seconds
+from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.precision import precision_for
@@ -227,12 +228,10 @@ def iteration_time(
     """The time of an iteration, from what was declared or measured; None if nothing was.
 
     Raises:
-        RecipeError: more than one of the three was given.
-        RunError: the measured run has no iterations.
+        RecipeError, RunError: as `refuse_rates`.
     """
-    if sum(value is not None for value in (seconds, measured, tflops)) > 1:
-        raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
     tasks = tuple(budget.iterations)
+    refuse_rates(seconds, measured, tflops, tasks)
     if seconds is not None:
         return IterationTime(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
     if measured is not None:
@@ -378,6 +377,7 @@ def plan(
         RecipeError: fewer samples than GPUs, or two rates. ModelError: a model of unknown size. CaseError: cases that
             are here and cannot be used. RunError: `measured` is no run.
     """
+    refuse_rates(seconds_per_iteration, measured, tflops, used_tasks(recipe.mixture))
     on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_gpu(recipe)
     store = recipe.store_folder(Path(out) if out is not None else Path("runs") / recipe.name)
     budget = gpu_budget(recipe, store, gpus, on_gpu, per_machine)

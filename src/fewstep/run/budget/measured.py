@@ -5,10 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewstep.runtime.durable import read_jsonl
-from fewstep.runtime.errors import RunError
+from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.task import Task
 
 METRICS_FILE = "metrics.jsonl"
+
+
+def refuse_rates(
+    seconds: float | None, measured: str | Path | None, tflops: float | None, tasks: Sequence[Task]
+) -> None:
+    """Checks the ways to tell a rate, before a rehearsal takes its minute.
+
+    Raises:
+        RecipeError: more than one. RunError: as `measured_seconds`.
+    """
+    if sum(value is not None for value in (seconds, measured, tflops)) > 1:
+        raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
+    if measured is not None:
+        measured_seconds(Path(measured), tasks)
 
 
 def measured_seconds(run: Path, tasks: Sequence[Task]) -> dict[Task, float]:
@@ -21,9 +35,12 @@ def measured_seconds(run: Path, tasks: Sequence[Task]) -> dict[Task, float]:
     if not path.is_file():
         raise RunError(f"{path} is missing: --measured takes a run folder")
     found: dict[str, list[float]] = {}
-    for line in read_jsonl(path):
-        if line["phase"] == "distil":
-            found.setdefault(line["task"], []).append(line["seconds"]["iteration"])
+    try:
+        for line in read_jsonl(path):
+            if line["phase"] == "distil":
+                found.setdefault(line["task"], []).append(float(line["seconds"]["iteration"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is no record of a run ({error!r:.80}); give the folder of a run") from error
     lacking = [task for task in tasks if task not in found]
     if lacking:
         raise RunError(

@@ -18,8 +18,10 @@ from fewstep.encode.estimate import (
     kind_of,
     store_size,
 )
+from fewstep.encode.long_text import refuse_long_text
 from fewstep.flow.guidance import Guidance
 from fewstep.run.budget.rehearsal import BatchShape
+from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.task import Task
 
@@ -45,7 +47,8 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
     """The shapes of a recipe's batches. place: the folder of generated and unpacked cases, now or later.
 
     Raises:
-        CaseError: cases are here and cannot be read.
+        RecipeError: a teacher's categories match no case.
+        CaseError: cases are here and cannot be read, or their text is longer than the model reads.
         LayoutError: a size is not on the model's grid.
     """
     conditioning_estimate, tasks = estimate_conditioning(recipe.model), used_tasks(recipe.mixture)
@@ -59,6 +62,8 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
         )
         return BatchShapes(by_task, None, (note,))
     composition = build_composition(recipe.data, recipe.mixture, place / "cases")
+    refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
+    refuse_long_text(composition.cases(), conditioning_estimate, recipe.size)
     store = store_size(
         composition.cases(),
         conditioning_estimate,

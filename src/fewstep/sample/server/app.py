@@ -1,13 +1,11 @@
 """The HTTP API, which clients of OpenAI's images API can call.
 
-Pictures are returned as base64 PNG. Requests contain only text and uploaded pictures. Nothing is written to disk.
+Pictures are returned as base64. Requests contain only text and uploaded pictures. Nothing is written to disk.
 """
 
 import asyncio
-import base64
-import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,15 +15,17 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from fewstep.runtime.errors import EnvironmentRefused
 from fewstep.sample.pictures import Model
 from fewstep.sample.server.body import (
     drain,
     form_fields,
     json_fields,
 )
+from fewstep.sample.server.front_page import front_page
 from fewstep.sample.server.image_request import (
     ImageRequest,
     ServedModel,
@@ -39,12 +39,25 @@ RETRY_SECONDS = 2  # after which a client should try again if the queue is full
 
 
 class Server:
-    """One model behind four routes."""
+    """One model behind the routes of `app`.
 
-    def __init__(self, model: Model, name: str, limits: Limits):
-        backbone = model.backbone
+    Raises:
+        EnvironmentRefused: `limits` do not admit the student's own size.
+    """
+
+    def __init__(self, model: Model, name: str, limits: Limits, aliases: Sequence[str] = ()):
+        backbone, (height, width) = model.backbone, model.size
+        if limits.max_pixels is not None and limits.max_pixels < height * width:
+            raise EnvironmentRefused(
+                f"--max-pixels {limits.max_pixels:,} is less than the student's own {width}x{height} = "
+                f"{height * width:,} pixels; raise it, or leave it out"
+            )
         assert model.own_steps is not None, "a student is served"
-        self.served = ServedModel(name, model.own_steps, model.size, backbone.size_multiple, backbone.max_references)
+        self.served = ServedModel(
+            *(name, model.own_steps, model.size, backbone.size_multiple, backbone.max_references),
+            aliases=tuple(dict.fromkeys(aliases)),
+            max_pixels=limits.max_pixels,
+        )
         self.limits = limits
         self.worker = Worker(model, limits)
         self._begun = int(time.time())
@@ -52,12 +65,15 @@ class Server:
 
     def app(self) -> Starlette:
         routes = [
+            Route("/", self.front),
             Route("/health", self.health),
             Route("/v1/models", self.models),
+            Route("/v1/models/{model:path}", self.model),
             Route("/v1/images/generations", self._admitted(self.generations), methods=["POST"]),
             Route("/v1/images/edits", self._admitted(self.edits), methods=["POST"]),
         ]
         handlers: Any = {RequestRefused: _refused, HTTPException: _not_served, ClientDisconnect: _disconnected}
+        handlers |= {Exception: _broken}
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
 
     @asynccontextmanager
@@ -67,6 +83,10 @@ class Server:
         await anyio.to_thread.run_sync(self.worker.close)
 
     # ---- routes
+
+    async def front(self, request: Request) -> Response:
+        """What this is, for whoever opens the address in a browser."""
+        return HTMLResponse(front_page(self.served, str(request.base_url)))
 
     async def health(self, request: Request) -> Response:
         """200 as long as pictures can be made. A GPU that has failed once may fail for all later requests too. Weights
@@ -82,8 +102,19 @@ class Server:
         return JSONResponse(state, 200 if alive else 503)
 
     async def models(self, request: Request) -> Response:
-        one = {"id": self.served.name, "object": "model", "created": self._begun, "owned_by": "fewstep"}
-        return JSONResponse({"object": "list", "data": [one]})
+        return JSONResponse({"object": "list", "data": [self._described(name) for name in self.served.names]})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["model"]
+        if not name:  # a slash too many
+            return await self.models(request)
+        if name not in self.served.names:
+            here = ", ".join(self.served.names)
+            raise RequestRefused(404, f"no model {name!r:.80} here; this server has {here}", "model", "model_not_found")
+        return JSONResponse(self._described(name))
+
+    def _described(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._begun, "owned_by": "fewstep"}
 
     async def generations(self, request: Request) -> Response:
         fields = await json_fields(request, self.limits)
@@ -116,10 +147,12 @@ class Server:
         answers = self.worker.submit(asked)
         pictures = await _unless_gone(request, answers)
         data = [
-            {"b64_json": await anyio.to_thread.run_sync(_base64, picture), "seed": asked.seed + i}
+            {"b64_json": await anyio.to_thread.run_sync(asked.packing.base64, picture), "seed": asked.seed + i}
             for i, picture in enumerate(pictures)
         ]
-        return JSONResponse({"created": int(time.time()), "data": data})
+        size = "{}x{}".format(*pictures[0].size)
+        told = {"created": int(time.time()), "output_format": asked.packing.format, "size": size}
+        return JSONResponse({**told, "data": data})
 
 
 async def _unless_gone(request: Request, answers: "list[Future[Image.Image]]") -> list[Image.Image]:
@@ -149,14 +182,6 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _base64(picture: Image.Image) -> str:
-    """The picture as base64 PNG, without its alpha channel if all of it is opaque."""
-    opaque = picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] == 255
-    file = io.BytesIO()
-    (picture.convert("RGB") if opaque else picture).save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
 async def _refused(request: Request, error: RequestRefused) -> Response:
     headers = {"Retry-After": str(RETRY_SECONDS)} if error.status in (429, 503) else {}
     if error.status in (408, 413, 415, 429):
@@ -166,11 +191,16 @@ async def _refused(request: Request, error: RequestRefused) -> Response:
 
 async def _not_served(request: Request, error: HTTPException) -> Response:
     """The response for an unknown route or method."""
-    known = "GET /health, GET /v1/models, POST /v1/images/generations, POST /v1/images/edits"
+    known = "GET /health, GET /v1/models, GET /v1/models/NAME, POST /v1/images/generations, POST /v1/images/edits"
     refusal = RequestRefused(
         error.status_code, f"{request.method} {request.url.path:.100} is not served; there are {known}"
     )
     return JSONResponse(refusal.body(), error.status_code, error.headers)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    """A fault of ours. Starlette would answer it in plain text; it logs the error all the same."""
+    return JSONResponse(RequestRefused(500, "the server failed; its log says why").body(), 500)
 
 
 async def _disconnected(request: Request, error: ClientDisconnect) -> Response:

@@ -15,7 +15,7 @@ from fewstep.sample.server.limits import Limits, RequestRefused
 
 READ_SECONDS = 60  # a body that takes longer is given up
 DROP_SECONDS, DROP_BYTES = 10, 64 * 1024 * 1024  # of a body that is refused
-MAX_FIELDS = 32
+MAX_FIELDS = MAX_FILES = 32  # of a form; how many pictures an edit may have, is said with its field
 
 
 async def json_fields(request: Request, limits: Limits) -> dict[str, Any]:
@@ -28,7 +28,7 @@ async def json_fields(request: Request, limits: Limits) -> dict[str, Any]:
     with _in_time():
         data = b"".join([part async for part in _limited(request, limits.max_json)])
     try:
-        fields = json.loads(data)
+        fields = json.loads(data, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise RequestRefused(400, f"the body is no JSON ({error!s:.100})") from error
     if not isinstance(fields, dict):
@@ -50,27 +50,36 @@ async def form_fields(
     parser = MultiPartParser(
         request.headers,
         body,
-        max_files=max_references,
+        max_files=MAX_FILES,
         max_fields=MAX_FIELDS,
         max_part_size=limits.max_json,
     )
     try:
         with _in_time():
             form = await parser.parse()
-        return await _sorted(form.multi_items(), limits)
-    except MultiPartException as error:
-        await drain(body)
-        raise RequestRefused(
-            400, f"the form cannot be read ({error.message}); at most {max_references} pictures"
-        ) from error
+        return await _sorted(form.multi_items(), limits, max_references)
     except KeyError as error:
         raise RequestRefused(400, "the form cannot be read: its content type names no boundary") from error
+    except (MultiPartException, ValueError) as error:  # ValueError: a header or a charset that does not decode
+        await drain(body)
+        raise RequestRefused(400, f"the form cannot be read ({error!s:.100})") from error
     finally:
         for file in parser._files_to_close_on_error:  # of an incomplete form nobody else knows them
             file.close()
 
 
-async def _sorted(items: list[tuple[str, Any]], limits: Limits) -> tuple[dict[str, Any], list[Image.Image]]:
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise RequestRefused(400, f"{name!r:.60} is given twice", name[:60])
+        made[name] = value
+    return made
+
+
+async def _sorted(items: list[tuple[str, Any]], limits: Limits, most: int) -> tuple[dict[str, Any], list[Image.Image]]:
+    if (count := sum(name in FILES for name, _ in items)) > most:
+        raise RequestRefused(400, f"an edit has at most {most} pictures here, not {count}", "image")
     fields: dict[str, Any] = {}
     pictures: list[Image.Image] = []
     left = limits.max_reference_pixels
@@ -85,7 +94,8 @@ async def _sorted(items: list[tuple[str, Any]], limits: Limits) -> tuple[dict[st
         else:
             fields[name] = "a file" if isinstance(value, UploadFile) else value
     if not pictures:
-        raise RequestRefused(400, "image is missing: upload the picture to edit as the form's file `image`", "image")
+        words = "image is missing: upload the picture to edit as the form's file `image`"
+        raise RequestRefused(400, words, "image", "missing_required_parameter")
     return fields, pictures
 
 

@@ -13,33 +13,50 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from fewstep.data.pictures import MAX_ASPECT, MODES
+from fewstep.data.pictures import MAX_ASPECT, MODES, ORIENTATION, UNREADABLE
+from fewstep.sample.server import packing
 from fewstep.sample.server.limits import Limits, RequestRefused
+from fewstep.sample.server.openai_fields import NEUTRAL, NEVER, refuse_unless_neutral
+from fewstep.sample.server.packing import WHOLE_PNG, Packing, packing_of
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # the only decoders that uploaded bytes are given to
 MAX_SEED = 2**63 - 1
-# Fields of the OpenAI API that are accepted with these values only, which change nothing. None: any value, ignored.
-DEFAULT_ONLY: dict[str, tuple[str, ...] | None] = {
-    "response_format": ("b64_json",),
-    "output_format": ("png",),
-    "quality": ("auto", "standard"),
-    "background": ("auto",),
-    "moderation": ("auto",),
-    "user": None,
-}
-OWN_FIELDS = ("prompt", "n", "size", "seed", "steps", "model")
+OVER_OWN_AREA = 2  # OpenAI's wide sizes, 1536x1024 and 1792x1024, are within it for a student of a megapixel
+OWN_FIELDS = ("prompt", "n", "size", "seed", "steps", "model", *packing.FIELDS)
 FILES = ("image", "image[]")
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What the served model can do. size: its default height and width. multiple: sides are multiples of it."""
+    """What the served model can do.
+
+    aliases: further names that clients may call it. size: its default height and width, at which it was trained.
+    multiple: sides are multiples of it. max_pixels: of a picture; None: twice the area of `size`.
+    """
 
     name: str
     steps: int
     size: tuple[int, int]
     multiple: int
     max_references: int
+    aliases: tuple[str, ...] = ()
+    max_pixels: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.name, *(alias for alias in self.aliases if alias != self.name)
+
+    @property
+    def most_pixels(self) -> int:
+        """A picture far over the size that a student was trained at is poor, and holds up all other requests."""
+        return OVER_OWN_AREA * self.size[0] * self.size[1] if self.max_pixels is None else self.max_pixels
+
+    def examples(self) -> str:
+        """Sizes that are drawn, as WIDTHxHEIGHT: the student's own, and up to half as long again."""
+        height, width = self.size
+        longer = [side * 3 // 2 // self.multiple * self.multiple for side in (width, height)]
+        sizes = dict.fromkeys([(width, height), (longer[0], height), (width, longer[1])])
+        return ", ".join(f"{w}x{h}" for w, h in sizes if w * h <= self.most_pixels)
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,7 @@ class ImageRequest:
     seed: int
     size: tuple[int, int] | None
     references: tuple[Image.Image, ...] = ()
+    packing: Packing = WHOLE_PNG
 
 
 def parse_request(
@@ -63,18 +81,24 @@ def parse_request(
         RequestRefused: 400, or 404 for the name of another model.
     """
     for name, value in fields.items():
+        _refuse_half_letters(name, value)
         _refuse_strange(name, value)
     prompt = fields.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise RequestRefused(400, "prompt is missing: say in words what to draw, or how to edit", "prompt")
-    if any("\ud800" <= character <= "\udfff" for character in prompt):
-        raise RequestRefused(400, "prompt is no text: it holds half of a surrogate pair; send it as UTF-8", "prompt")
+    if prompt is None or (isinstance(prompt, str) and not prompt.strip()):
+        raise RequestRefused(
+            400, "prompt is missing: say in words what to draw, or how to edit", "prompt", "missing_required_parameter"
+        )
+    if not isinstance(prompt, str):
+        raise RequestRefused(400, f"prompt is a text, not {prompt!r:.60}", "prompt")
     if len(prompt) > limits.max_prompt:
         raise RequestRefused(
             400, f"prompt has {len(prompt):,} characters; at most {limits.max_prompt:,} are read", "prompt"
         )
-    if fields.get("model") not in (None, served.name):
-        raise RequestRefused(404, f"no model {str(fields['model'])!r:.80} here; this server has {served.name}", "model")
+    if fields.get("model") not in (None, *served.names):
+        here = ", ".join(served.names)
+        raise RequestRefused(
+            404, f"no model {str(fields['model'])!r:.80} here; this server has {here}", "model", "model_not_found"
+        )
     count = _whole(fields, "n", 1, 1, limits.max_pictures)
     seed = _whole(fields, "seed", secrets.randbelow(2**31), 0, MAX_SEED - count)
     steps = _whole(fields, "steps", served.steps, 1, 2**31)
@@ -82,21 +106,24 @@ def parse_request(
         raise RequestRefused(
             400, f"this student samples in {served.steps} steps and no others; leave steps out", "steps"
         )
-    return ImageRequest(prompt, count, seed, _size(fields.get("size"), served, limits), tuple(references))
+    size = _size(fields.get("size"), served)
+    return ImageRequest(prompt, count, seed, size, tuple(references), packing_of(fields))
+
+
+def _refuse_half_letters(name: str, value: Any) -> None:
+    """Half of a surrogate pair, which JSON can spell, is no text that an answer or a tokenizer could hold."""
+    for text in (name, value):
+        if isinstance(text, str) and any("\ud800" <= character <= "\udfff" for character in text):
+            raise RequestRefused(400, f"{name!r:.60} holds half of a surrogate pair; send UTF-8", name[:60])
 
 
 def _refuse_strange(name: str, value: Any) -> None:
     if name in OWN_FIELDS or value is None:
         return
-    if name == "mask":
-        raise RequestRefused(400, "masks are not supported: say in the prompt what to change, and leave mask out", name)
-    if name not in DEFAULT_ONLY:
-        raise RequestRefused(
-            400, f"unknown field {name!r:.60}; known are {', '.join([*OWN_FIELDS, *DEFAULT_ONLY])}", name[:60]
-        )
-    default = DEFAULT_ONLY[name]
-    if default is not None and value not in default:
-        raise RequestRefused(400, f"{name} is {' or '.join(default)} here, not {value!r:.60}", name)
+    if name not in NEUTRAL and name not in NEVER:
+        known = ", ".join([*OWN_FIELDS, *NEUTRAL])
+        raise RequestRefused(400, f"unknown field {name!r:.60}; known are {known}", name[:60], "unknown_parameter")
+    refuse_unless_neutral(name, value)
 
 
 def _whole(fields: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
@@ -111,7 +138,7 @@ def _whole(fields: Mapping[str, Any], name: str, default: int, low: int, high: i
     return value
 
 
-def _size(value: Any, served: ServedModel, limits: Limits) -> tuple[int, int] | None:
+def _size(value: Any, served: ServedModel) -> tuple[int, int] | None:
     """(height, width) from OpenAI's WIDTHxHEIGHT; None for auto."""
     if value in (None, "auto"):
         return None
@@ -119,9 +146,12 @@ def _size(value: Any, served: ServedModel, limits: Limits) -> tuple[int, int] | 
     if match is None:
         raise RequestRefused(400, f"size reads WIDTHxHEIGHT in pixels, or auto, not {value!r:.60}", "size")
     width, height = int(match[1]), int(match[2])
-    if width * height > limits.max_pixels:
+    if width * height > served.most_pixels:
         raise RequestRefused(
-            400, f"size {value} has {width * height:,} pixels; at most {limits.max_pixels:,} are drawn", "size"
+            400,
+            f"size {value} has {width * height:,} pixels; at most {served.most_pixels:,} are drawn, in sides that are "
+            f"multiples of {served.multiple} (such as {served.examples()}; or auto)",
+            "size",
         )
     short, long = sorted((width, height))
     if short == 0 or long > MAX_ASPECT * short:
@@ -143,7 +173,7 @@ def reference_picture(data: bytes, left: int) -> Image.Image:
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(left) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise RequestRefused(
             400, f"image is no {', '.join(FORMATS)} picture that can be read; upload the file itself", "image"
         ) from error
@@ -156,12 +186,14 @@ def reference_picture(data: bytes, left: int) -> Image.Image:
     if opened.mode not in MODES:
         raise RequestRefused(400, f"image has {opened.mode} pixels; save it with 8 bits per channel", "image")
     try:
+        if not isinstance(opened.getexif().get(ORIENTATION, 1), int):
+            raise RequestRefused(400, "image has an EXIF orientation that is no number; save it again", "image")
         upright = ImageOps.exif_transpose(opened)
         transparent = "A" in upright.getbands() or "transparency" in upright.info
         return upright.convert("RGBA" if transparent else "RGB")
     except Image.DecompressionBombError as error:
         raise _too_large(left) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except UNREADABLE as error:
         raise RequestRefused(400, "image is torn: its pixels cannot be read; save it again", "image") from error
 
 

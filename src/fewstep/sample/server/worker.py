@@ -70,10 +70,12 @@ class Worker:
         """A future for each picture. One that is cancelled before its turn costs nothing.
 
         Raises:
-            RequestRefused: 503 after `close`; 400 for a size that the model does not accept.
+            RequestRefused: 503 after `close`; 400 for a size that the model does not accept, or a prompt that it does
+                not read whole.
         """
         size = image_request.size or self._model.default_size(image_request.references)
         self._refuse_size(size)
+        self._refuse_text(image_request, size)
         asked = [QueuedPicture(image_request, image_request.seed + i, size) for i in range(image_request.count)]
         with self._changed:
             if self._closing:
@@ -102,6 +104,12 @@ class Worker:
             self._model.backbone.layout_grid(size)
         except FewstepError as error:
             raise RequestRefused(400, str(error), "size") from error
+
+    def _refuse_text(self, image_request: ImageRequest, size: tuple[int, int]) -> None:
+        try:
+            self._model.refuse_long_text([image_request.prompt], image_request.references, size)
+        except FewstepError as error:
+            raise RequestRefused(400, str(error), "prompt") from error
 
     # ---- the thread
 
