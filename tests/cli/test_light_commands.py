@@ -62,10 +62,16 @@ def test_help_imports_no_arrays(inputs: SmallInputs) -> None:
 
 def test_what_no_model_can_answer_is_refused_before_one_is_imported(inputs: SmallInputs) -> None:
     picture = str(inputs.folder / "pictures" / "none.png")
+    torn = inputs.folder / "torn"
+    (torn / "vae").mkdir(parents=True)
+    (torn / "model_index.json").write_text('{"_class_name": "QwenImage21Pipeline", "vae": ["diffusers", "x"]}')
+    (torn / "vae" / "model.safetensors").write_bytes((50).to_bytes(8, "little") + b"{")
     sample = ("sample", "pocket", "-p", "a boat")
     refused = [
         ("sample", "missing", "-p", "a boat"),
         ("sample", str(inputs.cases), "-p", "a boat"),
+        ("sample", str(torn), "-p", "a boat"),
+        ("distill", "pocket", "--set", f"model={torn}", "--set", "run.best_by=null"),
         (*sample, "--size", "3x4x5"),
         (*sample, "-i", picture),
         (*sample, "-i", str(inputs.cases)),

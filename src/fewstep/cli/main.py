@@ -275,7 +275,7 @@ def sample(
     from fewstep.sample.asked import refuse_call
 
     refuse_call(prompt, image or [], seed, size, to)
-    refuse_no_model(model)
+    refuse_no_model(model, whole=True)
     from fewstep.cli.verbs import sample
 
     written = sample.sample_to_files(
@@ -321,7 +321,7 @@ def generate(
     from fewstep.backbones.model_door import refuse_no_model
     from fewstep.bench.suites import refuse_no_suite
 
-    refuse_no_model(model)
+    refuse_no_model(model, whole=True)
     refuse_no_suite(suite)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.generate import print_generated

@@ -11,4 +11,4 @@ def refuse_recipe(recipe: Recipe) -> None:
         RecipeError: `run.best_by` without an examiner. ModelError: no such model.
     """
     refuse_best_without_examiner(recipe)
-    refuse_no_model(recipe.model)
+    refuse_no_model(recipe.model, whole=True)

@@ -41,7 +41,7 @@ def serve(
     """
     from fewstep.backbones.model_door import refuse_no_model
 
-    refuse_no_model(student)
+    refuse_no_model(student, whole=True)
     try:
         from fewstep.cli.verbs import serve as serving
         from fewstep.sample.server.limits import Limits
