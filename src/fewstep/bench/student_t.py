@@ -1,4 +1,4 @@
-"""The quantile of Student's t that bounds an interval, in closed form: to import scipy.special takes a quarter of the
+"""The quantile of Student's t that bounds an interval, in closed form: to import scipy.special takes a sixth of the
 time of a whole report. `tests/bench/test_student_t.py` holds it against scipy.
 
 For a whole number nu of degrees of freedom and theta = atan(t / sqrt(nu)), P(|t'| <= t) is a finite sum of powers of
