@@ -95,11 +95,14 @@ class House:
 
     @cached_property
     def imports(self) -> Graph:
-        """Between modules of the package, from wherever in a module they stand."""
+        """Between modules of the package, from wherever in a module they stand; not those that only mypy reads."""
         return {name: frozenset(self._imported(module)) - {name} for name, module in self.modules.items()}
 
     def _imported(self, module: Module) -> Iterator[str]:
+        unrun = {below for node in module.nodes if _is_for_typing(node) for below in ast.walk(node)}
         for node in module.nodes:
+            if node in unrun:
+                continue
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names if alias.name in self.modules)
             elif isinstance(node, ast.ImportFrom) and node.module in self.modules:
@@ -226,6 +229,10 @@ def longest_chain(graph: Graph) -> list[str]:
         return known[node]
 
     return max((chain(node, frozenset()) for node in graph), key=len)
+
+
+def _is_for_typing(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _imported_by(node: ast.AST) -> list[str]:
