@@ -100,11 +100,15 @@ def distill(
 
     Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
     """
-    from fewstep.run.door import refuse_recipe
+    from fewstep.run.door import refuse_recipe, user_loras
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
     refuse_recipe(chosen)
+    for file in user_loras(chosen):
+        from fewstep.lora.file import read_lora
+
+        read_lora(Path(file))  # in 2 s, and before diffusers is imported; whether it fits the model is seen later
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run import launch
 

@@ -12,3 +12,11 @@ def refuse_recipe(recipe: Recipe) -> None:
     """
     refuse_best_without_examiner(recipe)
     refuse_no_model(recipe.model, whole=True)
+
+
+def user_loras(recipe: Recipe) -> tuple[str, ...]:
+    """The LoRA files of the user's that the recipe names. Reading them takes torch, but neither diffusers nor the
+    model."""
+    named = (spec.adapter for spec in recipe.teachers.named.values())
+    files = [file for file in (recipe.student.init_from, *named) if file and not file.startswith("pocket:")]
+    return tuple(dict.fromkeys(files))
