@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = [*sorted(f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("*.py")), "scripts/hero.py"]
+BENCHMARKS = [*sorted(f"benchmarks/{path.name}" for path in (ROOT / "benchmarks").glob("[!_]*.py")), "scripts/hero.py"]
 LIBRARIES = {"benchmarks/host_reads.py"}  # without a command of their own: tests import them
 
 # As `PYTHONPATH=. python benchmarks/NAME.py --help`, all in one process, because each alone would import torch again.
