@@ -160,6 +160,15 @@ def test_scripts_without_spaces_may_run_downwards_and_single_letters_are_tall() 
     assert not ocr.is_sideways(tall, "I")
 
 
+@pytest.mark.skipif(ocr.tools() == "none", reason="the extra ocr is not installed")
+@pytest.mark.parametrize("letter", ["W", "U", "M", "H"])
+def test_a_letter_alone_is_never_called_turned(letter: str) -> None:
+    """The classifier of directions was made for lines, and takes some single letters for upside down."""
+    lines = ocr.read_text(np.asarray(sign(letter)))
+    assert not isinstance(lines, Skipped)
+    assert not any(line.turned for line in lines)
+
+
 def test_turned_lines_are_counted_and_not_read() -> None:
     lines = [TextLine(WANTED[0], 20, 1.0), TextLine(WANTED[1], 20, 1.0, turned=True)]
     found = text_values(WANTED, lines)

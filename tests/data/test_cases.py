@@ -131,6 +131,10 @@ def test_foreign_keys_are_left_alone_and_empty_ones_too(tmp_path: Path) -> None:
         ({**T2I, "task": "t2i", "source_image": "a.png"}, "a t2i case has no reference images"),
         ({**T2I, "refrence_images": ["a.png"]}, "'refrence_images' is not known; did you mean 'reference_images'?"),
         ({**T2I, "Source_Image": "a.png"}, "did you mean 'source_image'?"),
+        (
+            {**T2I, "images": ["a.png"]},
+            "'images' is not known; pictures that are edited stand under 'reference_images'",
+        ),
         ({**T2I, "reference_images": ["gone.png"]}, "there is no picture"),
         ({**T2I, "reference_images": [3]}, "give paths of pictures as text"),
         ({**T2I, "reference_images": {"a": 1}}, "give paths of pictures as text"),

@@ -65,3 +65,13 @@ def test_each_failure_has_its_remedy(tmp_path: Path, number: int, remedy: str) -
 )
 def test_a_library_s_own_message_for_a_full_disk_is_understood(error: Exception, number: int | None) -> None:
     assert durable.system_error(error).errno == number
+
+
+def test_a_file_gets_the_mode_that_the_umask_gives(tmp_path: Path) -> None:
+    """safetensors makes files that their owner alone can read."""
+    closed, plain = tmp_path / "closed", tmp_path / "plain"
+    closed.write_bytes(b"")
+    plain.write_bytes(b"")
+    closed.chmod(0o600)
+    durable.as_umask_says(closed)
+    assert closed.stat().st_mode == plain.stat().st_mode

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from fewstep.backbones.families import POCKET, POCKET_GUIDANCE
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.rng import NamedRNG
+from fewstep.run.pocket_exam import teacher_guidance
 from fewstep.runtime.errors import PictureError
-from fewstep.sample.pictures import Model, decode_chunked, decode_finite, generate_pictures
+from fewstep.sample.pictures import Model, decode_chunked, decode_finite, generate_pictures, open_model
 
 TARGET = (2, 2)
 
@@ -38,3 +40,16 @@ def test_a_part_that_gives_no_numbers(part: str, what: str) -> None:
             weight.fill_(float("nan"))
     with pytest.raises(PictureError, match=f"the {what} are not finite numbers"):
         generate_pictures(model, ["a boat"])
+
+
+def test_the_pocket_teacher_is_sampled_with_the_guidance_that_its_recipe_distils() -> None:
+    assert teacher_guidance() == POCKET_GUIDANCE
+    model = open_model(POCKET)
+    scale = {task: model.guidance_for(task).scale for task in POCKET_GUIDANCE}
+    assert scale == {"t2i": 3.0, "edit": 2.5}
+    prompt = ["a red house beside a lake"]
+    (usual,), (guided,), (unguided,) = (
+        generate_pictures(model, prompt, steps=2, guidance=guidance)
+        for guidance in (None, Guidance(3.0), Guidance(1.0))
+    )
+    assert usual.tobytes() == guided.tobytes() != unguided.tobytes()

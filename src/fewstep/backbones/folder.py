@@ -36,7 +36,12 @@ def folder_of(source: str | Path) -> Path:
     if path.is_dir():
         a_run = (path / "checkpoints").is_dir() and (path / "recipe.yaml").is_file()
         if a_run and not (path / "model_index.json").exists():
-            raise ModelError(f"{path} is a run; its student is {path / 'student'}, once it has one")
+            done = (path / "student" / "model_index.json").is_file()
+            raise ModelError(
+                f"{path} is a run; its student is {path / 'student'}"
+                if done
+                else f"{path} is a run that has no student yet; the command that began it goes on, and makes one"
+            )
         return path
     if path.is_file():
         raise ModelError(

@@ -104,11 +104,11 @@ def distill(
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
-    refuse_recipe(chosen)
     for file in user_loras(chosen):
         from fewstep.lora.file import read_lora
 
         read_lora(Path(file))  # in 2 s, and before diffusers is imported; whether it fits the model is seen later
+    refuse_recipe(chosen)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run import launch
 

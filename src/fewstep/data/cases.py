@@ -289,7 +289,7 @@ def refuse_slips(names: Collection[str], where: str) -> None:
     for key in names:
         meant = _meant(key)
         if meant is not None and not any(name in names for name in _names_of(meant)):
-            raise CaseError(f"{where}: key {key!r:.60} is not known; did you mean {meant!r}?")
+            raise CaseError(f"{where}: key {key!r:.60} is not known; {_advice(meant)}")
 
 
 @cache
@@ -299,6 +299,13 @@ def _meant(key: str) -> str | None:
         return None
     close = process.extractOne(key.lower(), sorted(KNOWN - SLIPLESS), scorer=fuzz.ratio, score_cutoff=NEAR)
     return None if close is None else close[0]
+
+
+def _advice(meant: str) -> str:
+    """A name for the target is near to names that others give to references, so its meaning is said."""
+    if meant in ALIASES["target"]:
+        return f"pictures that are edited stand under 'reference_images', and what is wanted of them under {meant!r}"
+    return f"did you mean {meant!r}?"
 
 
 def _names_of(name: str) -> tuple[str, ...]:

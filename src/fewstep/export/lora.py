@@ -24,6 +24,7 @@ from fewstep.lora.keys import (
     to_comfyui_names,
 )
 from fewstep.lora.truncation import TruncatedFactors, truncate
+from fewstep.runtime.durable import as_umask_says
 from fewstep.runtime.errors import AdapterError
 
 WEIGHT_FILE = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for in a folder
@@ -137,6 +138,7 @@ def _at_scale_one(updates: Mapping[str, Factors]) -> dict[str, Factors]:
 def _saved(tensors: dict[str, Tensor], file: Path, metadata: Mapping[str, str] | None = None) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, file, metadata=dict(metadata or {"format": "pt"}))
+    as_umask_says(file)
     return file
 
 

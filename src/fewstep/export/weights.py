@@ -15,6 +15,7 @@ from torch import Tensor
 from fewstep.backbones.folder import header_of, weight_files
 from fewstep.export.lora import Lora
 from fewstep.lora.factors import merged
+from fewstep.runtime.durable import as_umask_says
 from fewstep.runtime.errors import AdapterError, ExportError
 
 STEM = "diffusion_pytorch_model"
@@ -98,6 +99,7 @@ def _write(folder: Path, parts: Iterator[tuple[str, dict[str, Tensor]]]) -> None
     size = 0
     for file, tensors in parts:
         save_file({name: t.contiguous() for name, t in tensors.items()}, folder / file, metadata={"format": "pt"})
+        as_umask_says(folder / file)
         places |= dict.fromkeys(tensors, file)
         size += sum(t.numel() * t.element_size() for t in tensors.values())
     if set(places.values()) != {f"{STEM}.safetensors"}:

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import torch
 
-from fewstep.backbones.families import POCKET
 from fewstep.bench.gallery import refuse_other_suite
 from fewstep.bench.suites import open_suite
-from fewstep.run.pocket_exam import teacher_guidance
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.errors import EnvironmentRefused
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
@@ -66,7 +64,7 @@ def generate_gallery(
     where = _device(device, dtype)
     chosen = PRECISIONS[dtype] if dtype else torch.bfloat16 if where.type == "cuda" else torch.float32
     loaded = open_model(source, dtype=chosen, device=where)
-    own = teacher_guidance()[opened.task] if source == POCKET else loaded.guidance
+    own = loaded.guidance_for(opened.task)
     own = own if guidance is None else replace(own, scale=guidance)
     renderer = GalleryRenderer(loaded, opened, steps, own, batch)
     total = len(range(rank_slice.rank, len(opened.questions[:limit]) * opened.seeds, rank_slice.world))

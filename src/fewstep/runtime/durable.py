@@ -58,6 +58,14 @@ def make_folder(folder: Path) -> None:
         raise refusal(folder, error) from error
 
 
+def as_umask_says(path: Path) -> None:
+    """Gives a file the mode of any other that this process creates. safetensors makes files that only their owner can
+    read (0600), whatever the umask is."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
 def replace_atomically(path: Path, write: Callable[[Path], None], *, synced: bool = True) -> None:
     """Replaces `path` by what `write` writes.
 

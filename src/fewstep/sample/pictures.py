@@ -4,8 +4,8 @@ A picture depends on its prompt, references, seed, size and grid, and not on wha
 For that, only samples of one layout and one text length share a batch: sums over padded keys are rounded otherwise.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fewstep.backbones.conditioning import (
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
 from fewstep.backbones.families import (
     POCKET,
+    POCKET_GUIDANCE,
     load_backbone,
     pocket_folder,
 )
@@ -37,6 +38,7 @@ from fewstep.runtime.errors import (
     PictureError,
     RecipeError,
 )
+from fewstep.runtime.task import Task
 from fewstep.sample.asked import refuse_seeds
 from fewstep.sample.sampler import sample, seeded_noise
 
@@ -50,18 +52,23 @@ POCKET_SIZE = (64, 64)
 class Model:
     """A model that makes pictures.
 
-    own_steps: the number of steps of a student, whose folder contains its noise levels; None for a teacher. size: the
-    default height and width in px.
+    own_steps: the number of steps of a student, whose folder contains its noise levels; None for a teacher. guidance:
+    the family's; by_task: that of a model with its own. size: the default height and width in px.
     """
 
     backbone: Backbone
     own_steps: int | None
     guidance: Guidance
     size: tuple[int, int]
+    by_task: Mapping[Task, Guidance] = field(default_factory=dict)
 
     @property
     def is_student(self) -> bool:
         return self.own_steps is not None
+
+    def guidance_for(self, task: Task) -> Guidance:
+        """What it is sampled with where nobody says otherwise."""
+        return self.by_task.get(task, self.guidance)
 
     def default_size(self, references: Sequence[Image.Image] = ()) -> tuple[int, int]:
         """The default height and width. An edit gets the shape of its references at the model's default area."""
@@ -118,7 +125,8 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
-    return Model(backbone, own_steps, guidance, default_size(source))
+    by_task = POCKET_GUIDANCE if source == POCKET else {}
+    return Model(backbone, own_steps, guidance, default_size(source), by_task)
 
 
 def load_student(
@@ -164,7 +172,8 @@ def generate_pictures(
         return []
     size = size or model.default_size(images)
     model.refuse_long_text(prompts, images, size)
-    grid, chosen = model.sampling(steps, guidance, size)
+    own = None if model.is_student else model.guidance_for("edit" if images else "t2i")
+    grid, chosen = model.sampling(steps, guidance or own, size)
     backbone, references = model.backbone, list(images) or None
     conds = backbone.encode(prompts, references, size)
     negatives = backbone.encode([chosen.negative], references, size) * len(conds) if chosen.active else None

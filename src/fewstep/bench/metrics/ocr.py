@@ -61,7 +61,7 @@ def read_text(pixels: Pixels) -> list[TextLine] | Skipped:
     lines: list[tuple[np.ndarray, TextLine]] = []
     for read, text, sure in zip(found.boxes, found.txts, found.scores, strict=True):
         box = np.asarray(read, dtype=np.float64)
-        turned = is_sideways(box, text) or _is_upside_down(picture, box, float(sure))
+        turned = is_sideways(box, text) or _is_upside_down(picture, box, text, float(sure))
         lines.append((box / times, TextLine(text, _height(box / times), float(sure), turned)))
     return _in_order(lines)
 
@@ -80,9 +80,11 @@ def ideographic(letter: str) -> bool:
     return unicodedata.name(letter, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))
 
 
-def _is_upside_down(picture: Image.Image, box: np.ndarray, sure: float) -> bool:
+def _is_upside_down(picture: Image.Image, box: np.ndarray, text: str, sure: float) -> bool:
     """The classifier says so, and the line is read with more confidence the other way up. The classifier alone would
-    also turn words such as NOON."""
+    also turn words such as NOON. A letter alone has no verdict."""
+    if sum(map(str.isalnum, text)) < 2:  # of one letter the classifier turns upright ones too
+        return False
     line = _cut_out(picture, box)
     told = _reader()(_bgr(line), use_det=False, use_cls=True, use_rec=False).cls_res
     if not told or "180" not in told[0][0]:

@@ -14,6 +14,7 @@ from fewstep.backbones.conditioning import stack
 from fewstep.backbones.families import (
     MODEL_FAMILIES,
     POCKET,
+    POCKET_GUIDANCE,
     family_of,
     load_backbone,
     model_shapes,
@@ -82,6 +83,8 @@ def _model(source: str, console: Console) -> None:
     table.add_row("sampler", f"student at {list(sigmas)}" if sigmas else f"teacher, {steps} steps by default")
     table.add_row("scheduler", _scheduler(read_json(folder / "scheduler" / "scheduler_config.json")))
     words = f"{guidance.scale:g}" + (", kept norm" if guidance.keep_norm else "")
+    if source == POCKET:
+        words = ", ".join(f"{own.scale:g} ({task})" for task, own in POCKET_GUIDANCE.items())
     table.add_row("guidance", "none: a student" if sigmas else words)
     words, fault = _called(source, folder)
     table.add_row("one network call", words)
