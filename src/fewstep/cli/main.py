@@ -104,10 +104,12 @@ def distill(
     from fewstep.run.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
-    for file in user_loras(chosen):
+    for key, part, file in user_loras(chosen):
         from fewstep.lora.file import read_lora
+        from fewstep.lora.naming import naming
 
-        read_lora(Path(file))  # in 2 s, and before diffusers is imported; whether it fits the model is seen later
+        with naming(key, part):
+            read_lora(Path(file))  # in 2 s, and before diffusers is imported; whether it fits the model is seen later
     refuse_recipe(chosen)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run import launch

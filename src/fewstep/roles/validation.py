@@ -4,8 +4,7 @@ Files must be complete, and keys and shapes must be those of the base. Adapters 
 Of models only the headers of the weight files are read.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from fewstep.backbones.families import (
     ModelShapes,
@@ -16,10 +15,11 @@ from fewstep.backbones.families import (
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
 from fewstep.lora.keys import Shapes, to_diffusers_names
+from fewstep.lora.naming import naming
 from fewstep.lora.truncation import TruncatedFactors, truncate
 from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
-from fewstep.runtime.errors import AdapterError, ModelError
+from fewstep.runtime.errors import ModelError
 
 
 def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
@@ -33,17 +33,17 @@ def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
     adapters = {name: one.adapter for name, one in used.items() if one.adapter is not None}
     read = {}
     for name, source in adapters.items():
-        with _named(f"teachers.named.{name}", "adapter"):
+        with naming(f"teachers.named.{name}", "adapter"):
             read[name] = lora_file.read_lora(adapter_path(source))
     if not used:
         return
     ours = model_shapes(base)
     for name, factors in read.items():
-        with _named(f"teachers.named.{name}", "adapter"):
+        with naming(f"teachers.named.{name}", "adapter"):
             to_diffusers_names(factors, ours.linear_shapes, adapters[name])
     for name, one in used.items():
         if one.model is not None:
-            with _named(f"teachers.named.{name}", "model"):
+            with naming(f"teachers.named.{name}", "model"):
                 refuse_unusable_model(one.model, "transformer")
                 refuse_other_model(model_shapes(one.model), ours, one.model, base)
 
@@ -58,7 +58,7 @@ def validate_init_from(student: StudentPlan, base: str) -> TruncatedFactors | No
     """
     if student.init_from is None:
         return None
-    with _named("student.init_from"):
+    with naming("student.init_from"):
         return truncated_lora(student.init_from, model_shapes(base).linear_shapes, _room(student))[1]
 
 
@@ -110,15 +110,3 @@ def refuse_other_model(theirs: ModelShapes, ours: ModelShapes, origin: str, base
             f"the teacher {origin} has other weights than the model that is distilled ({len(odd)} tensors differ: "
             f"{said[0]} in the one, {said[1]} in the other); teachers of one run share a family and a size"
         )
-
-
-@contextmanager
-def _named(key: str, part: str = "") -> Iterator[None]:
-    """Errors inside get the recipe's key in front, and at the end how to leave the key out."""
-    where = f"{key}.{part}" if part else key
-    try:
-        yield
-    except AdapterError as error:
-        raise AdapterError(f"{where}: {error}. {key}: null takes it out of a recipe") from error
-    except ModelError as error:
-        raise ModelError(f"{where}: {error}. {key}: null takes it out of a recipe") from error

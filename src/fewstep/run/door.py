@@ -1,8 +1,11 @@
 """What is refused of a recipe at the command line before torch and diffusers are imported, which takes seconds."""
 
 from fewstep.backbones.model_door import refuse_no_model
+from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
+
+POCKET = "pocket"  # what embedded LoRAs begin with
 
 
 def refuse_recipe(recipe: Recipe) -> None:
@@ -14,9 +17,10 @@ def refuse_recipe(recipe: Recipe) -> None:
     refuse_no_model(recipe.model, whole=True)
 
 
-def user_loras(recipe: Recipe) -> tuple[str, ...]:
-    """The LoRA files of the user's that the recipe names. Reading them takes torch, but neither diffusers nor the
-    model."""
-    named = (spec.adapter for spec in recipe.teachers.named.values())
-    files = [file for file in (recipe.student.init_from, *named) if file and not file.startswith("pocket:")]
-    return tuple(dict.fromkeys(files))
+def user_loras(recipe: Recipe) -> tuple[tuple[str, str, str], ...]:
+    """The user's LoRA files that a run would read: the recipe's key that takes it out, the part of the key, the file.
+    Reading them takes torch, but neither diffusers nor the model."""
+    used = teacher_plan(recipe.teachers, recipe.student.steps).used[1:]
+    named = [(f"teachers.named.{name}", "adapter", recipe.teachers.named[name].adapter) for name in used]
+    every = [("student.init_from", "", recipe.student.init_from), *named]
+    return tuple((key, part, file) for key, part, file in every if file and not file.startswith(f"{POCKET}:"))
