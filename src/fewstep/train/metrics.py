@@ -1,7 +1,8 @@
 """metrics.jsonl: one line for each iteration, in order, each once.
 
 phase warm-up or distil: `iteration` counts from 0. phase examine: `iteration` is the number of iterations done. phase
-event: a teacher pulled too hard in iteration `iteration`, and how the run reacted; it follows that iteration's line.
+event: what was noticed in or after iteration `iteration`, and how the run reacted; it follows that iteration's line. A
+teacher that pulled too hard has `teacher`; what an examination showed has `kind`.
 """
 
 import json
@@ -23,6 +24,15 @@ class MetricsLog:
 
     def append(self, phase: str, iteration: int, figures: dict[str, Any]) -> None:
         append_jsonl(self.path, {"phase": phase, "iteration": iteration, **figures})
+
+    def values(self, figure: str) -> list[float]:
+        """What examinations of learnt students found of a figure, in order."""
+        lines = read_jsonl(self.path) if self.path.is_file() else ()
+        return [
+            float(line[figure])
+            for line in lines
+            if line["phase"] == "examine" and line["iteration"] and isinstance(line.get(figure), int | float)
+        ]
 
     def truncate_after(self, position: Position) -> None:
         """Deletes the lines after `position`. A run that resumes there writes them again."""

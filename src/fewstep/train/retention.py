@@ -5,7 +5,7 @@ Of two equal figures that of the earlier iteration is better. A figure that is n
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +21,15 @@ class Best:
 
 
 class Ranking:
-    """The best `run.keep_best` students so far, best first."""
+    """The best `run.keep_best` students so far, best first.
 
-    def __init__(self, run: RunPlan):
+    Args:
+        closeness: orders values in place of `run.best_is`, more being better.
+    """
+
+    def __init__(self, run: RunPlan, closeness: Callable[[float], float] | None = None):
         self.by, self.highest, self.places = run.best_by, run.best_is == "highest", run.keep_best
+        self.closeness = closeness
         self.ranked: list[Best] = []
 
     def enter(self, iteration: int, value: float) -> bool:
@@ -64,7 +69,17 @@ class Ranking:
         self.ranked = [one for one in self.ranked if one.iteration in iterations]
 
     def _order(self, one: Best) -> tuple[float, int]:
-        return (-one.value if self.highest else one.value), one.iteration
+        return -self._better(one.value), one.iteration
+
+    def _better(self, value: float) -> float:
+        if self.closeness is not None:
+            return self.closeness(value)
+        return value if self.highest else -value
+
+    def without_better(self, values: Sequence[float]) -> int:
+        """How many of the latest values there are since the best of all. Values that are not finite are none."""
+        known = [self._better(value) for value in values if math.isfinite(value)]
+        return len(known) - 1 - known.index(max(known)) if known else 0
 
 
 def expired(oldest_first: Sequence[str], newest: int, spared: Collection[str]) -> list[str]:

@@ -26,7 +26,7 @@ from fewstep.train.checkpoint import (
 )
 from fewstep.train.dmd_step import DMDStep, StepMetrics
 from fewstep.train.graceful_stop import GracefulStop
-from fewstep.train.hooks import RunHooks
+from fewstep.train.hooks import ExamEvent, RunHooks, SelfExam
 from fewstep.train.metrics import MetricsLog
 from fewstep.train.monitor import (
     NonFiniteCounter,
@@ -87,7 +87,7 @@ class Trainer:
         sharded = self.roles.student.has_sharded_parameters or self.roles.critic.has_sharded_parameters
         self.checkpoints = ShardedCheckpoints(*kept) if sharded else Checkpoints(*kept)
         self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
-        self.position, self.ranking = Position(), Ranking(run)
+        self.position, self.ranking = Position(), Ranking(run, self.hooks.closeness)
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
         self.categories: Counter[str] = Counter()  # samples by task and category, as t2i/portrait
@@ -101,7 +101,8 @@ class Trainer:
             TrainingStopped: too many updates were not finite, or a teacher pulled too hard and the recipe says stop.
             Interrupted: a signal asked to end. The run is saved, and the same command resumes it.
         """
-        examined = self.hooks.examine is not None and self.run.examine_every_iterations
+        examiners = (self.hooks.examine, self.hooks.self_exam)
+        examined = any(each is not None for each in examiners) and self.run.examine_every_iterations
         if self.run.best_by and not examined:
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
@@ -125,17 +126,22 @@ class Trainer:
                 self._save_if_due(graceful_stop, w + 1)
             if self.position.iteration == 0:
                 self._evaluate(0)
+            elif self._out_of_patience():
+                return False
             for i in range(self.position.iteration, total):
                 line = self._iterate(i)
                 stop = self._respond_to_pulls(i, line)
                 if busy:
                     busy.look()
                 advance(details=summary(line))
-                better, wanted = self._evaluate(i + 1), self._wants_to_stop(i, line)
-                ends = stop is not None or wanted or i + 1 == total
+                (better, halt), wanted = self._evaluate(i + 1), self._wants_to_stop(i, line)
+                stop, over = stop or halt, self._out_of_patience(i + 1)
+                ends = stop is not None or wanted or over or i + 1 == total
                 self._save_if_due(graceful_stop, i + 1, better or ends)
                 if stop is not None:
                     raise stop
+                if over:
+                    return False
                 if wanted:
                     return i + 1 < total
         return False
@@ -232,25 +238,61 @@ class Trainer:
 
     # ---- examining the student
 
-    def _evaluate(self, done: int) -> bool:
-        """Renders and examines the averaged student if it is time to. Returns whether it is one of the best so far."""
+    def _evaluate(self, done: int) -> tuple[bool, TrainingStopped | None]:
+        """Renders and examines the averaged student if it is time to. Returns whether it is one of the best so far, and
+        the error that ends the run, if what was seen is answered so."""
         rendering = self.hooks.render if _due(done, self.run.sample_every_iterations) else None
         examining = self.hooks.examine if _due(done, self.run.examine_every_iterations) else None
-        if rendering is None and examining is None:
-            return False
+        exam = self.hooks.self_exam if self.hooks.self_exam is not None and self.hooks.self_exam.due(done) else None
+        if rendering is None and examining is None and exam is None:
+            return False, None
         figures: dict[str, float] = {}
-        if self.ranks.first or self.roles.is_sharded:
+        own = SelfExam({})
+        if self.ranks.first or self.roles.is_sharded or exam is not None:
             with self.step.optimizers.ema.applied():
-                if rendering is not None:
-                    rendering(done)
-                figures = dict(examining(done)) if examining is not None else {}
-        figures = self.ranks.gather(figures)[0]
+                if self.ranks.first or self.roles.is_sharded:
+                    if rendering is not None:
+                        rendering(done)
+                    figures = dict(examining(done)) if examining is not None else {}
+                own = exam.examine(done) if exam is not None else own
+        figures, own = self.ranks.gather((figures | dict(own.figures), own))[0]
         if figures:
-            self._write("examine", done, figures)
+            took = {"examination_seconds": round(own.seconds, 3)} if exam is not None else {}
+            self._write("examine", done, figures | took)
             self.reporter.say(
                 f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             )
-        return self._is_one_of_the_best(done, figures)
+        stops = [self._exam_event(done, event) for event in own.events]
+        return self._is_one_of_the_best(done, figures), next((stop for stop in stops if stop is not None), None)
+
+    def _exam_event(self, done: int, event: ExamEvent) -> TrainingStopped | None:
+        """Records and tells what an examination showed. Returns the error that ends the run, if the answer is stop."""
+        told = {"kind": event.kind, "words": event.words, "values": dict(event.values), "answer": event.answer}
+        self._write("event", done - 1, told)
+        message = f"after {done} iterations: {event.kind.replace('_', ' ')}: {event.words}; answer: {event.answer}"
+        self.reporter.say(message, "warning")
+        if event.answer != "stop":
+            return None
+        return TrainingStopped(
+            f"{message}. Saved in {self.checkpoints.folder / self.position.name}: the same command goes on from there. "
+            f"To go on past it set examine.answers.{event.kind}: warn"
+        )
+
+    def _out_of_patience(self, done: int | None = None) -> bool:
+        """Whether the run ends because no examination got better for `patience` of them. It follows from the records, so
+        a run that has ended so ends again. Asked after an examination, or before the first iteration (done None)."""
+        patience, name = self.hooks.patience, self.run.best_by
+        if patience is None or name is None or (done is not None and not self._examined_after(done)):
+            return False
+        since = self.ranking.without_better(self.metrics.values(name)) if self.ranks.first else 0
+        since = self.ranks.gather(since)[0]
+        if since >= patience:
+            self.reporter.say(f"{since} examinations without a better {name}: the run ends here (examine.patience)", "result")
+        return bool(since >= patience)
+
+    def _examined_after(self, done: int) -> bool:
+        exam = self.hooks.self_exam
+        return _due(done, self.run.examine_every_iterations) or (exam is not None and exam.due(done))
 
     def _is_one_of_the_best(self, done: int, figures: Mapping[str, float]) -> bool:
         name = self.run.best_by
