@@ -27,6 +27,7 @@ from fewstep.train.checkpoint import (
 from fewstep.train.dmd_step import DMDStep, StepMetrics
 from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
+from fewstep.train.kept_students import KeptStudents
 from fewstep.train.metrics import MetricsLog
 from fewstep.train.monitor import (
     NonFiniteCounter,
@@ -83,9 +84,15 @@ class Trainer:
         self.reporter = self.hooks.reporter if ranks.first else SILENT
         self.device = self.roles.student.backbone.device
         self.metrics = MetricsLog(folder / "metrics.jsonl")
-        kept = folder / "checkpoints", run.keep_checkpoints, lambda text: self.reporter.say(text, "warning"), ranks
+        self.students = KeptStudents(folder)
         sharded = self.roles.student.has_sharded_parameters or self.roles.critic.has_sharded_parameters
-        self.checkpoints = ShardedCheckpoints(*kept) if sharded else Checkpoints(*kept)
+        self.checkpoints = (ShardedCheckpoints if sharded else Checkpoints)(
+            folder / "checkpoints",
+            run.keep_checkpoints,
+            lambda text: self.reporter.say(text, "warning"),
+            ranks,
+            self.students.keep if run.keep_students else lambda place: None,
+        )
         self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
         self.position, self.ranking = Position(), Ranking(run)
         self.turns: Counter[str] = Counter()  # batches by task
@@ -348,6 +355,8 @@ class Trainer:
                 self.ranks.gather(self.checkpoints.complete_iterations() if self.ranks.first else set())[0]
             )
             self.reporter.say(f"going on from {place}")
+            if self.run.keep_students:
+                self.ranks.from_first(self.students.complete)
         if self.ranks.first:
             self.metrics.truncate_after(self.position)
 
