@@ -63,6 +63,23 @@ def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> 
     refused("no model at", "serve", tmp_path / "nowhere", "--port", 0)
 
 
+def test_the_student_of_any_save_is_exported(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """Also where its checkpoint is gone."""
+    run, often = tmp_path / "run", ("run.iterations=3", "run.save_every_iterations=1", "run.keep_checkpoints=1")
+    result = fewstep("distill", write_recipe(recipe, tmp_path), "--out", run, *(w for s in often for w in ("--set", s)))
+    assert result.exit_code == 0, result.output
+    assert [place.name for place in (run / "checkpoints").iterdir()] == ["iteration-000003"]
+    result = fewstep("export", run, "--to", tmp_path / "lora", "--form", "adapter", "--checkpoint", 2, "--verify")
+    assert result.exit_code == 0, result.output
+    assert "exporting the averaged student of iteration 2," in " ".join(result.output.split())
+    assert "| Checkpoint | iteration 2 of its run |" in (tmp_path / "lora" / "README.md").read_text()
+    written = load_file(tmp_path / "lora" / "pytorch_lora_weights.safetensors")
+    held = load_file(run / "students" / "iteration-000002.safetensors")
+    assert sum(float(value.square().sum()) for value in written.values()) > 0
+    assert len(written) == len(held)
+    refused("no student of iteration 4; it has: 1, 2, 3", "export", run, "--to", tmp_path / "no", "--checkpoint", 4)
+
+
 def recipe_model(run: Path) -> str:
     return str(yaml.safe_load((run / "recipe.yaml").read_text())["model"])
 

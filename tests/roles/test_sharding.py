@@ -42,6 +42,7 @@ from fewstep.train.checkpoint import (
     checkpoint_fault,
     load_checkpoint,
 )
+from fewstep.train.kept_students import KeptStudents
 from fewstep.train.plan import RunPlan
 from fewstep.train.settings import DMDSettings
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
@@ -103,6 +104,22 @@ def test_a_sharded_run_goes_on_from_a_checkpoint_of_one_process(tmp_path: Path) 
     trained(tmp_path / "many", SINGLE_RANK)
     on_ranks(2, partial(trained, iterations=5), tmp_path / "many")
     assert_alike(tmp_path / "one", tmp_path / "many")
+
+
+def test_the_student_of_each_save_of_a_sharded_run_stays(tmp_path: Path) -> None:
+    on_ranks(2, partial(trained, keep_checkpoints=1, best_by=None), tmp_path / "few")
+    on_ranks(2, partial(trained, best_by=None), tmp_path / "all")
+    kept, checkpoints = KeptStudents(tmp_path / "few"), tmp_path / "all" / "checkpoints"
+    assert kept.iterations() == [1, 2, 3]
+    assert len(list((tmp_path / "few" / "checkpoints").iterdir())) == 1
+    for iteration in kept.iterations():
+        held = load_checkpoint(checkpoints / Position(iteration).name, stems=["student_average"])[0]["student_average"]
+        student = kept.load(iteration)
+        assert student.keys() == held.keys()
+        assert all(torch.equal(student[name], held[name]) for name in held)
+    files = [file for file in kept.find(1).place.rglob("*") if file.is_file()]
+    checkpoint = sum(file.stat().st_size for file in (checkpoints / Position(1).name).rglob("*"))
+    assert sum(file.stat().st_size for file in files) < 0.25 * checkpoint
 
 
 # ---- the real transformer

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import (
@@ -17,6 +18,7 @@ from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.run.student import checkpoint_of
 from fewstep.runtime.errors import EnvironmentRefused, RunError
 from fewstep.train.checkpoint import Position
+from fewstep.train.kept_students import KeptStudents
 from tests.train.runs import assert_same_run, lines, toy_trainer
 
 LONG: dict[str, Any] = {"iterations": 6, "save_every_iterations": 2}
@@ -77,6 +79,20 @@ def test_the_best_come_along(tmp_path: Path) -> None:
     assert toy_trainer(tmp_path / "new", hooks=hooks, iterations=6, **run).train().best is not None
     kept = {place.name for place in (tmp_path / "new" / "checkpoints").iterdir()}
     assert kept == {Position(2).name, Position(6).name}
+
+
+def test_of_most_iterations_the_student_alone_is_kept_and_no_fork_begins_there(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    with RunDir.open_or_create(old, chosen()):
+        toy_trainer(old, iterations=4, save_every_iterations=1, keep_checkpoints=1).train()
+    refused = r"no whole checkpoint of iteration 2; it has: 4\. Of 2 the averaged student is kept, .*student\.init_from"
+    with pytest.raises(RunError, match=refused):
+        fork_origin(f"{old}@2", chosen(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    fork_messages(f"{old}@4", chosen(), tmp_path / "new")
+    taken, held = KeptStudents(tmp_path / "new"), KeptStudents(old)
+    assert taken.iterations() == held.iterations() == [1, 2, 3, 4]
+    assert all(torch.equal(taken.load(2)[name], value) for name, value in held.load(2).items())
 
 
 def test_a_best_that_its_run_has_dropped_is_no_best_of_a_fork(tmp_path: Path) -> None:
@@ -173,7 +189,7 @@ def test_where_nothing_can_begin(old: Path, tmp_path: Path) -> None:
         fork_origin(str(old), chosen(), old)
     with pytest.raises(RunError, match="is no run folder"):
         fork_origin(str(tmp_path), chosen(), new)
-    with pytest.raises(RunError, match="keeps no checkpoint of iteration 3; it has: 2, 4"):
+    with pytest.raises(RunError, match="keeps no whole checkpoint of iteration 3; it has: 2, 4"):
         fork_origin(f"{old}@3", chosen(), new)
     with pytest.raises(RunError, match="no fork of"):
         fork_origin(str(tmp_path / "new"), chosen(), old)

@@ -70,7 +70,7 @@ def test_what_is_not_exported_need_not_be_whole_bit_for_bit(run: RunDir) -> None
 
 
 def test_what_is_not_there_names_what_is(run: RunDir) -> None:
-    with pytest.raises(RunError, match=r"no checkpoint of iteration 5; it has: .*4, 6"):
+    with pytest.raises(RunError, match=r"no whole checkpoint of iteration 5; it has: .*4, 6"):
         checkpoint_of(run, "5")
     with pytest.raises(RunError, match="best, last or an iteration's number"):
         checkpoint_of(run, "newest")

@@ -5,6 +5,7 @@
     metrics.jsonl      one line for each iteration
     fork.json          in a fork: where it came from, and what was changed
     checkpoints/ samples/ student/
+    students/          the averaged student of every save (train/kept_students.py)
     lock               held by the process that works here
 
 The lock is one of the kernel (flock). It ends with its process, so the folder of a dead process can be locked again.
@@ -33,7 +34,7 @@ PACKAGES = ("fewstep", "torch", "diffusers", "transformers", "peft", "safetensor
 FOLDERS = ("checkpoints", "samples", "student")
 CASES = "cases.json"
 MODEL_FILES = ("model_index.json", "sample_sigmas.json", "transformer")
-RUN_ENTRIES = {"lock", *FOLDERS}  # what an interrupted start may have left
+RUN_ENTRIES = {"lock", "students", *FOLDERS}  # what an interrupted start may have left
 
 
 class RunDir:

@@ -1,8 +1,9 @@
 """A fork: a new run that continues from another run's checkpoint, with a changed recipe.
 
-The new folder gets the checkpoint (and those that its ranking names), the records up to it, and fork.json, which says
-where they came from and what was changed. Then it is a run like any other. Iterations are counted on, and random draws
-follow from their numbers as before. So a fork that changes nothing ends like the uninterrupted run, to the last bit.
+The new folder gets the checkpoint (and those that its ranking names), the records and kept students up to it, and
+fork.json, which says where they came from and what was changed. Then it is a run like any other. Iterations are counted
+on, and random draws follow from their numbers as before. So a fork that changes nothing ends like the uninterrupted
+run, to the last bit.
 """
 
 import json
@@ -25,6 +26,7 @@ from fewstep.train.checkpoint import (
     Position,
     checkpoint_fault,
 )
+from fewstep.train.kept_students import KeptStudents
 
 RECORD = "fork.json"
 # Keys whose change would give the checkpoint's tensors another meaning, or no place.
@@ -109,6 +111,8 @@ def begin_fork(run: RunDir, start: Origin, say: Callable[[str], None]) -> None:
     best = [start.run.checkpoints / Position(iteration).name for iteration in ranked]
     for place in {start.place, *(one for one in best if checkpoint_fault(one) is None)}:
         _take(place, run.checkpoints / place.name)
+    if run.recipe.run.keep_students:
+        KeptStudents(run.folder).take_over(KeptStudents(start.run.folder), start.iteration)
     _write_record(run.folder, start, whole=True)
     say(f"forked from {start.place}" + "".join(f"\n  {line}" for line in start.changed))
 

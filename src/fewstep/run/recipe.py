@@ -61,6 +61,7 @@ OPERATIONAL = (
     "run.gradient_checkpointing",
     "run.keep_best",
     "run.keep_checkpoints",
+    "run.keep_students",
     "run.max_skipped_updates",
     "run.sample_every_iterations",
     "run.save_every_iterations",

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from torch import Tensor
+
 from fewstep.backbones.families import POCKET
 from fewstep.export import card
 from fewstep.export.folder import DEFAULT_OPTIONS, ExportOptions, StudentWeights, export_lora, export_student
@@ -18,6 +20,7 @@ from fewstep.train.checkpoint import (
     files_of,
     load_checkpoint,
 )
+from fewstep.train.kept_students import STEM, KeptStudent, KeptStudents
 
 
 def export_from_run(
@@ -31,25 +34,23 @@ def export_from_run(
     """Writes the student, and returns it as the run holds it (cut down to a lower rank if the options say so).
 
     Args:
-        which: a checkpoint, as `checkpoint_of` names it.
+        which: `last`, `best` (the last if no figure decided), or any iteration whose student is kept.
         form: merged: a whole pipeline folder. adapter: the LoRA alone.
     """
     recipe, plan = run.recipe, run.recipe.student
-    stems = ["student_average"]
-    place = checkpoint_of(run, which, stems)
-    tensors, state = load_checkpoint(place, stems=stems, checked=True)
+    student, learned = _student_of(run, which)
     remove_leftovers(to.absolute().parent, lambda text: reporter.say(text, "warning"))
-    reporter.say(f"exporting {place}")
+    reporter.say(f"exporting the averaged student of iteration {student.iteration:,}, {student.place}")
     about = card.StudentInfo(
         name=recipe.name,
         size=recipe.size,
         base_name=_base_name(recipe.model),
         recipe_name=recipe.name,
-        tasks=state["tasks"],
+        tasks=dict(student.tasks),
         learned_from=recipe.learned_from,
-        iteration=state["iteration"],
+        iteration=student.iteration,
     )
-    learned, alpha = tensors["student_average"], None if plan.mode == "full" else plan.adapter.alpha
+    alpha = None if plan.mode == "full" else plan.adapter.alpha
     weights = StudentWeights(learned, plan.mode, alpha)
     write = export_lora if form == "adapter" and alpha is not None else export_student
     write(recipe.model, weights, plan.grid, to, recipe.resolved_yaml(), about, options)
@@ -59,14 +60,25 @@ def export_from_run(
     return RunStudent({}, lora if files is None or files.svd_rank is None else lora.of_rank(files.svd_rank))
 
 
+def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
+    """The averaged student of an iteration, or of the checkpoint that is the last or the best, and its weights."""
+    if which.isdecimal():
+        students = KeptStudents(run.folder)
+        found = students.find(int(which))
+        return found, students.load(found.iteration)
+    place = checkpoint_of(run, which, [STEM])
+    tensors, state = load_checkpoint(place, stems=[STEM], checked=True)
+    return KeptStudent(state["iteration"], state["tasks"], place), tensors[STEM]
+
+
 def _base_name(model: str) -> str | None:
     """The model's hub id, if it has one."""
     return None if model == POCKET or Path(model).is_dir() else model
 
 
 def checkpoint_of(run: RunDir, which: str, stems: Collection[str] | None = None) -> Path:
-    """A checkpoint by name, complete and as it was written: `last`, `best` (the last if no figure decided), or an
-    iteration. Never another one in its place.
+    """A whole checkpoint by name, complete and as it was written: `last`, `best` (the last if no figure decided), or an
+    iteration. Never another one in its place. Of most iterations a run keeps the averaged student alone.
 
     Args:
         stems: the file stems that will be read of it, whose hashes are compared; None means all.
@@ -82,7 +94,7 @@ def checkpoint_of(run: RunDir, which: str, stems: Collection[str] | None = None)
     if which.isdecimal():
         place = run.checkpoints / f"iteration-{int(which):06d}"
         if not place.is_dir():
-            raise RunError(f"{run.folder} keeps no checkpoint of iteration {which}; it has: {kept}")
+            raise RunError(_no_checkpoint(run, int(which), kept))
         return _intact(place, stems, f"the checkpoint of iteration {which}", kept)
     if which not in ("best", "last"):
         raise RunError(f"--checkpoint is best, last or an iteration's number, not '{which}'")
@@ -93,6 +105,16 @@ def checkpoint_of(run: RunDir, which: str, stems: Collection[str] | None = None)
             place = run.checkpoints / f"iteration-{best['iteration']:06d}"
             return _intact(place, stems, f"the best of {run.folder}", kept)
     return _intact(last, stems, "the newest checkpoint", kept)
+
+
+def _no_checkpoint(run: RunDir, iteration: int, kept: str) -> str:
+    told = f"{run.folder} keeps no whole checkpoint of iteration {iteration}; it has: {kept}"
+    if iteration not in KeptStudents(run.folder).iterations():
+        return told
+    return (
+        f"{told}. Of {iteration} the averaged student is kept, without optimiser and critic: export it, or begin a new "
+        "run from it (fewstep export --form adapter, then student.init_from)"
+    )
 
 
 def _intact(place: Path, stems: Collection[str] | None, what: str, kept: str) -> Path:

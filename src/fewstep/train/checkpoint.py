@@ -55,12 +55,19 @@ class Checkpoints:
     Args:
         keep: how many of the newest are kept.
         say: takes a message about each checkpoint that is skipped because it is incomplete.
+        on_complete: is called on the first rank with the folder of each checkpoint that was written, before others are
+            deleted.
     """
 
     def __init__(
-        self, folder: Path, keep: int, say: Callable[[str], None] = lambda text: None, ranks: Ranks = SINGLE_RANK
+        self,
+        folder: Path,
+        keep: int,
+        say: Callable[[str], None] = lambda text: None,
+        ranks: Ranks = SINGLE_RANK,
+        on_complete: Callable[[Path], None] = lambda place: None,
     ):
-        self.folder, self.keep, self.say, self.ranks = folder, keep, say, ranks
+        self.folder, self.keep, self.say, self.ranks, self.on_complete = folder, keep, say, ranks, on_complete
 
     def save(self, position: Position, tensors: Tensors, state: Mapping[str, Any], best: Collection[int] = ()) -> Path:
         """Writes one. Then deletes those that are neither among the newest `keep` nor of the best iterations. All ranks
@@ -121,6 +128,7 @@ class Checkpoints:
             shutil.rmtree(place, ignore_errors=True)
             os.rename(beside, place)
             sync_to_disk(self.folder)
+        self.on_complete(place)
         self._retain(best)
 
     def _beside(self, position: Position) -> Path:

@@ -26,6 +26,15 @@ def write_hashes(folder: Path, hashes: Mapping[str, str]) -> None:
     (folder / FILE).write_text(json.dumps({"algorithm": ALGORITHM, "files": dict(hashes)}, indent=1) + "\n")
 
 
+def stated_hashes(folder: Path) -> dict[str, str]:
+    """The hashes that the folder states of its files, by this module's algorithm. Empty if it states none."""
+    try:
+        held = json.loads((folder / FILE).read_text())
+        return dict(held["files"]) if held["algorithm"] == ALGORITHM else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
 def changed_files(folder: Path, names: Collection[str] | None = None) -> list[str]:
     """Those of the files whose content is not what was written. names: which to look at; None means all that have a
     hash. Empty for a folder without hashes."""

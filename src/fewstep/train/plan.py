@@ -40,6 +40,9 @@ class RunPlan(Section):
         25, gt=0, description="checkpoints; a killed run loses at most so many iterations"
     )
     keep_checkpoints: int = Field(3, gt=0, description="newest checkpoints that are kept, beside the best")
+    keep_students: bool = Field(
+        True, description="the averaged student of every save stays, also when its checkpoint is deleted"
+    )
     keep_best: int = Field(1, gt=0, description="best checkpoints by best_by that are kept, beside the newest")
     sample_every_iterations: int = Field(25, ge=0, description="pictures of fixed prompts and noise; 0 for none")
     examine_every_iterations: int = Field(25, ge=0, description="figures of the examiner; 0 for none")

@@ -40,8 +40,15 @@ class ShardedCheckpoints(Checkpoints):
     killed before, the checkpoint before is the newest complete one.
     """
 
-    def __init__(self, folder: Path, keep: int, say: Callable[[str], None], ranks: Ranks):
-        super().__init__(folder, keep, say, ranks)
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        say: Callable[[str], None],
+        ranks: Ranks,
+        on_complete: Callable[[Path], None] = lambda place: None,
+    ):
+        super().__init__(folder, keep, say, ranks, on_complete)
         # The threads communicate in a process group of their own. In the group of the training, their messages and
         # those of the training would be taken for each other.
         self._group = dist.new_group(backend="gloo")

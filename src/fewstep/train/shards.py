@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import safe_open
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 FOLDER = "shards"  # in a checkpoint
+APART = "student_average"  # the stem that every rank writes into a file of its own, so that it can be kept alone
 
 TensorsByStem = dict[str, dict[str, Tensor]]
 TemplateLookup = Callable[[str, str], Tensor | None]
@@ -36,10 +38,26 @@ def write_shards(place: Path, tensors: Mapping[str, Mapping[str, Tensor]], group
         A future that is done when this rank's files are written.
     """
     flat = {f"{stem}/{name}": tensor.detach() for stem, named in tensors.items() for name, tensor in named.items()}
-    writer = HuggingFaceStorageWriter(str(place / FOLDER), save_distributed=True)
+    index = {name: 2 if name.startswith(f"{APART}/") else 1 for name in flat}
+    writer = HuggingFaceStorageWriter(str(place / FOLDER), fqn_to_index_mapping=index, save_distributed=True)
     begun = dcp.async_save(flat, storage_writer=writer, process_group=group)
     assert isinstance(begun, Future)
     return begun
+
+
+def files_of_stem(place: Path, stem: str) -> list[str]:
+    """The files of a sharded checkpoint that hold this stem and nothing else, relative to it. Empty where tensors of
+    other stems share its files, as all did in earlier versions."""
+    found = []
+    for file in sorted((place / FOLDER).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            names: list[str] = opened.keys()
+        stems = {name.split("/", 1)[0] for name in names}
+        if stems == {stem}:
+            found.append(f"{FOLDER}/{file.name}")
+        elif stem in stems:
+            return []
+    return found
 
 
 def read_shards(

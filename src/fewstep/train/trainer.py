@@ -26,7 +26,9 @@ from fewstep.train.checkpoint import (
 )
 from fewstep.train.dmd_step import DMDStep, StepMetrics
 from fewstep.train.graceful_stop import GracefulStop
-from fewstep.train.hooks import ExamEvent, RunHooks, SelfExam
+from fewstep.train.examinations import Examinations
+from fewstep.train.hooks import RunHooks
+from fewstep.train.kept_students import KeptStudents
 from fewstep.train.metrics import MetricsLog
 from fewstep.train.monitor import (
     NonFiniteCounter,
@@ -83,11 +85,20 @@ class Trainer:
         self.reporter = self.hooks.reporter if ranks.first else SILENT
         self.device = self.roles.student.backbone.device
         self.metrics = MetricsLog(folder / "metrics.jsonl")
-        kept = folder / "checkpoints", run.keep_checkpoints, lambda text: self.reporter.say(text, "warning"), ranks
+        self.students = KeptStudents(folder)
         sharded = self.roles.student.has_sharded_parameters or self.roles.critic.has_sharded_parameters
-        self.checkpoints = ShardedCheckpoints(*kept) if sharded else Checkpoints(*kept)
+        self.checkpoints = (ShardedCheckpoints if sharded else Checkpoints)(
+            folder / "checkpoints",
+            run.keep_checkpoints,
+            lambda text: self.reporter.say(text, "warning"),
+            ranks,
+            self.students.keep if run.keep_students else lambda place: None,
+        )
         self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
         self.position, self.ranking = Position(), Ranking(run, self.hooks.closeness)
+        self.examinations = Examinations(
+            self.hooks, run, self.roles, step.optimizers.ema, self.metrics, self.ranking, self.reporter, ranks
+        )
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
         self.categories: Counter[str] = Counter()  # samples by task and category, as t2i/portrait
@@ -125,8 +136,8 @@ class Trainer:
                 advance(details=summary(self._warm_up(w)))
                 self._save_if_due(graceful_stop, w + 1)
             if self.position.iteration == 0:
-                self._evaluate(0)
-            elif self._out_of_patience():
+                self.examinations.look(0)
+            elif self.examinations.out_of_patience():
                 return False
             for i in range(self.position.iteration, total):
                 line = self._iterate(i)
@@ -134,8 +145,8 @@ class Trainer:
                 if busy:
                     busy.look()
                 advance(details=summary(line))
-                (better, halt), wanted = self._evaluate(i + 1), self._wants_to_stop(i, line)
-                stop, over = stop or halt, self._out_of_patience(i + 1)
+                seen, wanted = self.examinations.look(i + 1), self._wants_to_stop(i, line)
+                better, over, stop = seen.better, seen.out_of_patience, stop or self._stopped_by(seen.halt)
                 ends = stop is not None or wanted or over or i + 1 == total
                 self._save_if_due(graceful_stop, i + 1, better or ends)
                 if stop is not None:
@@ -145,6 +156,13 @@ class Trainer:
                 if wanted:
                     return i + 1 < total
         return False
+
+    def _stopped_by(self, halt: str | None) -> TrainingStopped | None:
+        """The error that ends a run because of what an examination showed; None if nothing does."""
+        if halt is None:
+            return None
+        where = self.checkpoints.folder / self.position.name
+        return TrainingStopped(f"{halt}. Saved in {where}: the same command goes on from there")
 
     def _wants_to_stop(self, i: int, line: MetricsLine) -> bool:
         """Whether `on_iteration` asks to end the run. The answer of the first rank counts for all."""
@@ -236,74 +254,6 @@ class Trainer:
             negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
             return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
 
-    # ---- examining the student
-
-    def _evaluate(self, done: int) -> tuple[bool, TrainingStopped | None]:
-        """Renders and examines the averaged student if it is time to. Returns whether it is one of the best so far, and
-        the error that ends the run, if what was seen is answered so."""
-        rendering = self.hooks.render if _due(done, self.run.sample_every_iterations) else None
-        examining = self.hooks.examine if _due(done, self.run.examine_every_iterations) else None
-        exam = self.hooks.self_exam if self.hooks.self_exam is not None and self.hooks.self_exam.due(done) else None
-        if rendering is None and examining is None and exam is None:
-            return False, None
-        figures: dict[str, float] = {}
-        own = SelfExam({})
-        if self.ranks.first or self.roles.is_sharded or exam is not None:
-            with self.step.optimizers.ema.applied():
-                if self.ranks.first or self.roles.is_sharded:
-                    if rendering is not None:
-                        rendering(done)
-                    figures = dict(examining(done)) if examining is not None else {}
-                own = exam.examine(done) if exam is not None else own
-        figures, own = self.ranks.gather((figures | dict(own.figures), own))[0]
-        if figures:
-            took = {"examination_seconds": round(own.seconds, 3)} if exam is not None else {}
-            self._write("examine", done, figures | took)
-            self.reporter.say(
-                f"after {done} iterations: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            )
-        stops = [self._exam_event(done, event) for event in own.events]
-        return self._is_one_of_the_best(done, figures), next((stop for stop in stops if stop is not None), None)
-
-    def _exam_event(self, done: int, event: ExamEvent) -> TrainingStopped | None:
-        """Records and tells what an examination showed. Returns the error that ends the run, if the answer is stop."""
-        told = {"kind": event.kind, "words": event.words, "values": dict(event.values), "answer": event.answer}
-        self._write("event", done - 1, told)
-        message = f"after {done} iterations: {event.kind.replace('_', ' ')}: {event.words}; answer: {event.answer}"
-        self.reporter.say(message, "warning")
-        if event.answer != "stop":
-            return None
-        return TrainingStopped(
-            f"{message}. Saved in {self.checkpoints.folder / self.position.name}: the same command goes on from there. "
-            f"To go on past it set examine.answers.{event.kind}: warn"
-        )
-
-    def _out_of_patience(self, done: int | None = None) -> bool:
-        """Whether the run ends because no examination got better for `patience` of them. It follows from the records, so
-        a run that has ended so ends again. Asked after an examination, or before the first iteration (done None)."""
-        patience, name = self.hooks.patience, self.run.best_by
-        if patience is None or name is None or (done is not None and not self._examined_after(done)):
-            return False
-        since = self.ranking.without_better(self.metrics.values(name)) if self.ranks.first else 0
-        since = self.ranks.gather(since)[0]
-        if since >= patience:
-            self.reporter.say(f"{since} examinations without a better {name}: the run ends here (examine.patience)", "result")
-        return bool(since >= patience)
-
-    def _examined_after(self, done: int) -> bool:
-        exam = self.hooks.self_exam
-        return _due(done, self.run.examine_every_iterations) or (exam is not None and exam.due(done))
-
-    def _is_one_of_the_best(self, done: int, figures: Mapping[str, float]) -> bool:
-        name = self.run.best_by
-        if name is None or not figures:
-            return False
-        if name not in figures:
-            raise RecipeError(f"run.best_by is '{name}', but the examiner's figures are: {', '.join(sorted(figures))}")
-        if done == 0:
-            return False
-        return self.ranking.enter(done, figures[name])
-
     # ---- saving and resuming
 
     def _save_if_due(self, graceful_stop: GracefulStop, done: int, now: bool = False) -> None:
@@ -312,7 +262,7 @@ class Trainer:
         Ranks share what signals they got, so that all save and end after the same iteration.
         """
         asked = next((signal for signal in self.ranks.gather(graceful_stop.asked) if signal), None)
-        if now or asked or _due(done, self.run.save_every_iterations):
+        if now or asked or done % self.run.save_every_iterations == 0:
             self._save()
         self.checkpoints.poll()
         if asked:
@@ -390,6 +340,8 @@ class Trainer:
                 self.ranks.gather(self.checkpoints.complete_iterations() if self.ranks.first else set())[0]
             )
             self.reporter.say(f"going on from {place}")
+            if self.run.keep_students:
+                self.ranks.from_first(self.students.complete)
         if self.ranks.first:
             self.metrics.truncate_after(self.position)
 
@@ -404,7 +356,3 @@ class Trainer:
     def _write(self, phase: str, number: int, figures: MetricsLine) -> None:
         if self.ranks.first:
             self.metrics.append(phase, number, figures)
-
-
-def _due(done: int, every: int) -> bool:
-    return every > 0 and done % every == 0
