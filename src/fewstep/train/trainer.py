@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,14 @@ class Trainer:
         )
         self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
         self.position, self.ranking = Position(), Ranking(run, self.hooks.closeness)
-        self.examinations = Examinations(
-            self.hooks, run, self.roles, step.optimizers.ema, self.metrics, self.ranking, self.reporter, ranks
-        )
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
         self.categories: Counter[str] = Counter()  # samples by task and category, as t2i/portrait
+
+    @cached_property
+    def examinations(self) -> Examinations:
+        looked = self.hooks, self.run, self.roles, self.step.optimizers.ema
+        return Examinations(*looked, self.metrics, self.ranking, self.reporter, self.ranks)
 
     def train(self) -> Outcome:
         """Runs all iterations that are left.
