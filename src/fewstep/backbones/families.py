@@ -97,10 +97,12 @@ class ModelSummary:
     Args:
         fingerprint: keys the conditioning store.
         guidance: the guidance that its makers sample with.
+        steps: as many as they sample with.
     """
 
     fingerprint: str
     guidance: Guidance
+    steps: int
 
 
 def model_summary(source: str | Path) -> ModelSummary:
@@ -111,9 +113,7 @@ def model_summary(source: str | Path) -> ModelSummary:
     """
     folder = folder_of(pocket_folder() if source == POCKET else source)
     family = family_of(folder)
-    return ModelSummary(
-        family.fingerprint_in(folder), family.default_sampling(read_json(folder / "model_index.json"))[0]
-    )
+    return ModelSummary(family.fingerprint_in(folder), *family.default_sampling(read_json(folder / "model_index.json")))
 
 
 def adapter_path(source: str) -> Path:

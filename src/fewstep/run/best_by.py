@@ -1,10 +1,20 @@
-"""Whether a run's examiner can find the figure that its best checkpoint is chosen by. Without torch."""
+"""Whether a run can find the figure that its best checkpoint is chosen by, and which value of it is better. Without
+torch."""
 
+from collections.abc import Callable
+from typing import Protocol
+
+from fewstep.bench.paired.catalogue import BY_NAME, COMPOSITE
+from fewstep.data.mixture import used_tasks
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.errors import RecipeError
 
 EXAMINED = "pocket"  # the only model with an examiner of its own, the probe
 FIGURES = ("score", "attributes", "letters", "changed", "exact_psnr", "preserved_psnr", "flat_noise")  # of the probe
+
+
+class OrdersFigures(Protocol):
+    def closeness(self, name: str) -> Callable[[float], float]: ...
 
 
 def refuse_best_without_examiner(recipe: Recipe, own_examiner: bool = False) -> None:
@@ -13,15 +23,58 @@ def refuse_best_without_examiner(recipe: Recipe, own_examiner: bool = False) -> 
         own_examiner: a Python caller brings one. What it finds is known once it has examined.
 
     Raises:
-        RecipeError: `run.best_by` names a figure that nothing would measure.
+        RecipeError: `run.best_by` names a figure that nothing would measure, or `examine.patience` waits for none.
     """
     name = recipe.run.best_by
-    if name is None or own_examiner:
+    if name is None:
+        if recipe.examine is not None and recipe.examine.patience is not None:
+            raise RecipeError(
+                "examine.patience waits for a better run.best_by, and that is null; set run.best_by: composite"
+            )
         return
-    if recipe.model != EXAMINED:
+    own = own_figures(recipe)
+    if own_examiner or name in own:
+        return
+    if recipe.model != EXAMINED and not own:
         raise RecipeError(
             f"run.best_by: {name:.60} needs an examiner, and model {recipe.model} has none: only {EXAMINED} has its "
-            "own. Set run.best_by: null, or give one in Python (fewstep.distill(examiner=...), docs/extending.md)"
+            "own. Set run.best_by: null, or an examine section (fewstep recipe schema), or give one in Python "
+            "(fewstep.distill(examiner=...), docs/extending.md)"
         )
-    if name not in FIGURES:
-        raise RecipeError(f"run.best_by is {name!r:.60}, but the probe's figures are: {', '.join(FIGURES)}")
+    probed = FIGURES if recipe.model == EXAMINED else ()
+    if name not in probed:
+        whose = "the probe's figures" if not own else "the figures of this run"
+        listed = ", ".join((*probed, *own))
+        raise RecipeError(f"run.best_by is {name!r:.60}, {_why_not(recipe, name)}but {whose} are: {listed}")
+
+
+def own_figures(recipe: Recipe) -> tuple[str, ...]:
+    """The figures that the run's own examination will have, by its recipe: those of its tasks and seeds, its scorers',
+    and the composite."""
+    plan = recipe.examine
+    if plan is None or recipe.run.examine_every_iterations == 0:
+        return ()
+    tasks = used_tasks(recipe.mixture)
+    sources = tuple(plan.sources(tasks))
+    if not sources:
+        return ()
+    scored = [f"{task}.{name}" for task in sources for name in plan.scorers]
+    return (COMPOSITE, *(figure.name for figure in plan.figures(tasks)), *scored)
+
+
+def best_order(recipe: Recipe, examiner: OrdersFigures) -> Callable[[float], float] | None:
+    """What orders the values of `run.best_by`, more being better. None for a figure of another examiner, where
+    `run.best_is` says."""
+    name = recipe.run.best_by
+    return examiner.closeness(name) if name is not None and name in own_figures(recipe) else None
+
+
+def _why_not(recipe: Recipe, name: str) -> str:
+    """What keeps a figure of the catalogue from this run."""
+    figure = BY_NAME.get(name)
+    plan = recipe.examine
+    if figure is None or plan is None:
+        return ""
+    if figure.task not in plan.sources(used_tasks(recipe.mixture)):
+        return f"and this run examines no {figure.task} (tasks, examine.{figure.task}), "
+    return f"which needs {figure.seeds} seeds, and examine.seeds is {plan.seeds}, " if plan.seeds < figure.seeds else ""

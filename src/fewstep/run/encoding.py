@@ -8,6 +8,7 @@ import torch
 
 from fewstep.backbones.families import load_backbone, model_summary, refuse_unusable_model
 from fewstep.backbones.pipeline_backbone import Parts
+from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.sources import build_composition
 from fewstep.encode.check_cases import refuse_unfit_cases
@@ -19,6 +20,7 @@ from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import device_of
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.prepare import PlannedExam, planned_exam
 from fewstep.runtime.device import PRECISIONS, free_unused
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
@@ -28,12 +30,17 @@ from fewstep.runtime.task import Task
 
 @dataclass(frozen=True)
 class EncodedRecipe:
-    """A recipe whose cases are all encoded. No part of the model is in memory."""
+    """A recipe whose cases are all encoded, those of its examination too. No part of the model is in memory."""
 
     recipe: Recipe
     store: ConditioningStore
     composition: Composition
     negatives: Mapping[Task, tuple[str, ...]]
+    exam: PlannedExam | None = None
+
+    @property
+    def cases(self) -> list[Case]:
+        return [*self.composition.cases(), *(() if self.exam is None else self.exam.plain_cases)]
 
     def loader(self, rank_slice: RankSlice = FULL_SLICE) -> Loader:
         """The batches of the run, with this rank's samples of each."""
@@ -51,7 +58,7 @@ class EncodedRecipe:
 def accepted_cases(
     recipe: Recipe, out: str | Path, reporter: Reporter = SILENT, needed: Parts = "encoder"
 ) -> Composition:
-    """The recipe's cases, all of which its model accepts.
+    """The recipe's cases, all of which its model accepts, as those that it examines itself with.
 
     Args:
         out: the run folder that the store stands beside (`store`, if the recipe names no other place). Archives are
@@ -66,6 +73,8 @@ def accepted_cases(
         composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
+    if (exam := planned_exam(recipe, Path(out))) is not None:
+        refuse_unfit_cases(recipe.model, exam.plain_cases, recipe.size, needed)
     return composition
 
 
@@ -91,12 +100,12 @@ def encode_recipe(
     recipe = settle_precision(recipe, Path(out), reporter)
     device, size = device_of(recipe.run, recipe.model), recipe.size
     composition = composition or accepted_cases(recipe, out, reporter)
-    cases, store_folder = composition.cases(), recipe.store_folder(Path(out))
-    model = model_summary(recipe.model)
+    store_folder, model = recipe.store_folder(Path(out)), model_summary(recipe.model)
     store = ConditioningStore(store_folder / model.fingerprint, model.fingerprint)
-    prepared = EncodedRecipe(recipe, store, composition, recipe.negatives(composition.tasks, model.guidance))
-    if needs_encoding(cases, store, size=size, negatives=prepared.negatives, rank_slice=rank_slice):
-        if rank_slice.rank == 0 and (remark := shape_mismatch(cases, size)):
+    negatives = recipe.negatives(composition.tasks, model.guidance)
+    prepared = EncodedRecipe(recipe, store, composition, negatives, planned_exam(recipe, Path(out)))
+    if needs_encoding(prepared.cases, store, size=size, negatives=prepared.negatives, rank_slice=rank_slice):
+        if rank_slice.rank == 0 and (remark := shape_mismatch(composition.cases(), size)):
             reporter.say(remark, "warning")
         _encode(prepared, device, reporter, rank_slice)
         free_unused(device)
@@ -119,7 +128,7 @@ def _encode(prepared: EncodedRecipe, device: torch.device, reporter: Reporter, r
         encoder = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], device=device, parts="encoder")
     done = encode_cases(
         encoder,
-        prepared.composition.cases(),
+        prepared.cases,
         store,
         size=recipe.size,
         negatives=prepared.negatives,

@@ -21,13 +21,16 @@ from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
-from fewstep.run.encoding import accepted_cases, encode_on_all_ranks
+from fewstep.run.best_by import best_order
+from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.build import run_examiner
+from fewstep.run.self_exam.examiner import RunExaminer
 from fewstep.run.student import export_from_run
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RankLost
@@ -94,7 +97,7 @@ class _Launch:
             loader = prepared.loader(self.ranks.rank_slice)
             self.ranks.agree("cases", loader.identity())
             self.ranks.from_first(lambda: run.pin_cases(loader.identity(), loader.counts()))
-            outcome = self._trainer(run, loader, device).train()
+            outcome = self._trainer(run, prepared, loader, device).train()
             if self.ranks.first:
                 self._finish(run, outcome)
             self.ranks.wait()
@@ -103,14 +106,18 @@ class _Launch:
     def _cases(self) -> Composition:
         return accepted_cases(self.recipe, self.out, self.reporter, needed="all")
 
-    def _trainer(self, run: RunDir, loader: Loader, device: torch.device) -> Trainer:
+    def _trainer(self, run: RunDir, prepared: EncodedRecipe, loader: Loader, device: torch.device) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision
         placement = placement_for(plan.sharding, self.ranks, device, precision)
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid
         preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks)
+        own = self._self_exam(run, prepared, roles)
         hooks = RunHooks(
+            self_exam=own,
+            closeness=None if own is None else best_order(self.recipe, own),
+            patience=None if self.recipe.examine is None else self.recipe.examine.patience,
             examine=examiner(roles.student, grid, precision) if examiner else None,
             render=preview.render,
             on_iteration=self.extensions.on_iteration,
@@ -118,6 +125,14 @@ class _Launch:
         )
         self.reporter.say(f"run folder {self.out}: metrics.jsonl, checkpoints/, samples/", "result")
         return Trainer(run.folder, self._step(roles), loader.batch, plan, hooks, self.ranks)
+
+    def _self_exam(self, run: RunDir, prepared: EncodedRecipe, roles: Roles) -> RunExaminer | None:
+        """What examines the run against its teachers; None if the recipe does not ask for it. The first rank freezes
+        the set for all."""
+        if (planned := prepared.exam) is None:
+            return None
+        self.ranks.from_first(lambda: planned.freeze(run.folder) and None)
+        return run_examiner(run, planned, prepared.store, prepared.negatives, roles, self.ranks, self.reporter)
 
     def _roles(self, backbone: Backbone, placement: Placement) -> Roles:
         r, run = self.recipe, self.recipe.run

@@ -2,8 +2,9 @@
 
 import torch
 
-from fewstep.backbones.families import POCKET, refuse_unusable_model
+from fewstep.backbones.families import POCKET, model_summary, refuse_unusable_model
 from fewstep.data.batch_slice import refuse_few_samples
+from fewstep.data.mixture import used_tasks
 from fewstep.export.folder import refuse_grid
 from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.plan import StudentPlan, TeachersSpec
@@ -11,6 +12,8 @@ from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.validation import validate_init_from, validate_teachers
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.cost import exam_schedule
+from fewstep.run.self_exam.scoring import refuse_scorers
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
 from fewstep.runtime.reporter import Reporter
@@ -39,13 +42,14 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
 
     Raises:
         EnvironmentRefused: the device, the precision or the compiler is not available here.
-        RecipeError: fewer samples than ranks and parts, or no examiner for `run.best_by`.
+        RecipeError: fewer samples than ranks and parts, no examiner for `run.best_by`, or a scorer of another kind.
         ModelError: the model's files are not whole, or its weights not those of its classes.
         AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
         ExportError: the student could not be exported.
     """
     run, model = recipe.run, recipe.model
     refuse_best_without_examiner(recipe, own_examiner)
+    refuse_scorers(recipe.examine)
     device = device_of(run, model)
     _warn_of_slow_bfloat16(device, run, reporter)
     if run.compile:
@@ -53,7 +57,18 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     refuse_few_samples(run.batch, world, run.gradient_accumulation)
     refuse_unusable_model(model)
     _look_at_networks(recipe.student, recipe.teachers, model, reporter)
+    _say_examinations(recipe, reporter)
     return device
+
+
+def _say_examinations(recipe: Recipe, reporter: Reporter) -> None:
+    """What the run's own examinations take, and how they were made to fit their share."""
+    summary = model_summary(recipe.model)
+    schedule = exam_schedule(recipe, used_tasks(recipe.mixture), summary.steps, summary.guidance)
+    if schedule is not None:
+        reporter.say(schedule.words)
+        for changed in schedule.changed:
+            reporter.say(changed, "warning")
 
 
 def _warn_of_slow_bfloat16(device: torch.device, run: RunPlan, reporter: Reporter) -> None:

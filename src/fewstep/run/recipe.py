@@ -34,6 +34,7 @@ from fewstep.roles.plan import (
     TeachersSpec,
 )
 from fewstep.roles.teacher_plan import teacher_plan
+from fewstep.run.self_exam.plan import ExaminePlan
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.key_help import (
@@ -97,6 +98,9 @@ class Recipe(Section):
         _default_section(CriticPlan), description="the network that learns what the student makes"
     )
     objective: ObjectivePlan = Field(_default_section(ObjectivePlan), description="distribution matching")
+    examine: ExaminePlan | None = Field(
+        None, description="how the run examines itself, every run.examine_every_iterations; null: not at all"
+    )
 
     @field_validator("name")
     @classmethod
@@ -212,7 +216,7 @@ class Recipe(Section):
 
     def fingerprint(self) -> str:
         """A short hash of all that determines the weights: every key except those in OPERATIONAL."""
-        keys = {key: value for key, value in flat_keys(self.resolved()).items() if key not in OPERATIONAL}
+        keys = {key: value for key, value in flat_keys(self.resolved()).items() if not _is_operational(key)}
         return hashlib.blake2b(json.dumps(keys, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -265,7 +269,12 @@ def recipe_diff(a: Recipe, b: Recipe) -> list[str]:
 
 def weight_changes(held: Recipe, chosen: Recipe) -> list[str]:
     """`recipe_diff`, but only of keys that determine the weights."""
-    return [line for line in recipe_diff(held, chosen) if line.partition(":")[0] not in OPERATIONAL]
+    return [line for line in recipe_diff(held, chosen) if not _is_operational(line.partition(":")[0])]
+
+
+def _is_operational(key: str) -> bool:
+    """How a run examines itself changes no weights either; which set it began with is held by its folder."""
+    return key in OPERATIONAL or key.partition(".")[0] == "examine"
 
 
 def flat_keys(value: Any, key: str = "") -> dict[str, Any]:

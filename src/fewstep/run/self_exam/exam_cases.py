@@ -145,35 +145,37 @@ def identity_of(cases: Sequence[ExamCase]) -> str:
     return hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()
 
 
-def freeze(run: Path, cases: Sequence[ExamCase]) -> FrozenSet:
-    """Writes the set into the run folder, once.
+def freeze(run: Path, cases: Sequence[ExamCase], asked: str) -> FrozenSet:
+    """Writes the set into the run folder, once; later it is read from there.
+
+    Args:
+        asked: what the recipe asked for, in a form that can be compared.
 
     Raises:
-        RunError: the run began with another set. Its figures could not be compared with later ones.
+        RunError: as `frozen_set`.
     """
-    folder = run / FOLDER
-    held = frozen_set(run)
+    held = frozen_set(run, asked)
     if held is not None:
-        if held.identity != identity_of(cases):
-            raise RunError(
-                f"{folder} holds the set that this run began with ({len(held.cases)} cases), and examine now names "
-                "another; put examine back, or remove that folder: figures from before are then of another set"
-            )
         return held
+    folder = run / FOLDER
     kept = [_kept(one, folder) for one in cases]
     lines = [{"case": record_of(one.case, folder), "seeds": one.seeds, "text": one.text} for one in kept]
     durable.make_folder(folder)
     durable.write_atomically(folder / CASES, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    told = {"format": FORMAT, "identity": identity_of(kept), "cases": len(kept)}
+    told = {"format": FORMAT, "identity": identity_of(kept), "cases": len(kept), "asked": asked}
     durable.write_atomically(folder / SET, json.dumps(told, indent=1) + "\n")
     return FrozenSet(folder, tuple(kept))
 
 
-def frozen_set(run: Path) -> FrozenSet | None:
+def frozen_set(run: Path, asked: str | None = None) -> FrozenSet | None:
     """The set in a run folder; None if it has none.
 
+    Args:
+        asked: what a recipe asks for now; None takes whatever is there.
+
     Raises:
-        RunError: it cannot be read, or is not as it was written.
+        RunError: it cannot be read, is not as it was written, or something else was asked for when the run began.
+            Figures of two sets could not be compared.
     """
     folder = run / FOLDER
     if not (folder / SET).is_file():
@@ -183,11 +185,16 @@ def frozen_set(run: Path) -> FrozenSet | None:
         lines = list(durable.read_jsonl(folder / CASES))
         cases = [_read(line, folder, f"{folder / CASES}:{n}") for n, line in enumerate(lines, 1)]
         found = FrozenSet(folder, tuple(cases))
-        whole = told["identity"] == found.identity
+        whole, same = told["identity"] == found.identity, asked is None or told["asked"] == asked
     except (ValueError, KeyError, TypeError, CaseError) as error:
         raise RunError(f"{folder} cannot be read ({error}); remove that folder, and the set is frozen again") from error
     if not whole:
         raise RunError(f"{folder} is not as it was written; restore it, or remove it and the set is frozen again")
+    if not same:
+        raise RunError(
+            f"{folder} holds the set that this run began with ({len(found.cases)} cases), and examine now asks for "
+            "another (t2i, edit, prompts, edits or seeds); put it back, or remove that folder and begin a new set"
+        )
     return found
 
 

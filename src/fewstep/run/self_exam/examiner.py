@@ -1,0 +1,232 @@
+"""A run examines its student against its teachers, on its own ranks, and needs no judge for it.
+
+    examination/teacher.json            the teacher's own values with their intervals, and records of its pictures
+    examination/results/000048.json     figures, events, records and what was missing after 48 iterations
+    examination/pace.json               after which iteration examinations became rarer, if they took too long
+
+What is here follows from the frozen set, the teachers and the student's weights. A run that was killed measures again
+what it had not written.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.bench.paired.catalogue import closeness
+from fewstep.bench.paired.summary import exam_figures, missing_reasons, teacher_band, teacher_values
+from fewstep.bench.paired.watch import WatchEvent, critic_event, events_of
+from fewstep.run.self_exam.cost import ExamSchedule
+from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
+from fewstep.run.self_exam.measuring import ExamRecord, measure_answers
+from fewstep.runtime import durable
+from fewstep.runtime.errors import RunError
+from fewstep.runtime.parallel import Ranks
+from fewstep.runtime.reporter import Reporter
+from fewstep.train.hooks import ExamEvent, SelfExam
+
+SLACK = 1.25  # ours: measured over declared share, from which examinations come more rarely
+RESULTS = "results"
+Scoring = Callable[[ExamDrawer, str, Sequence[ExamRecord]], list[ExamRecord]]
+"""scoring(drawer, who, records) adds what models say of these pictures."""
+
+
+@dataclass(frozen=True)
+class RunClock:
+    """What a run has written so far: where its metrics are. It tells the seconds that iterations and examinations took,
+    and the critic's losses."""
+
+    path: Path
+
+    def lines(self) -> list[dict[str, Any]]:
+        return list(durable.read_jsonl(self.path)) if self.path.is_file() else []
+
+
+class RunExaminer:
+    """The `SelfExaminer` of a run.
+
+    Args:
+        figures: names of the catalogue's figures that the set can give; others are not looked for.
+        answers: warn, stop or none, by kind of event.
+        clock: the run's records.
+        ranks: all of them take part.
+        scoring: models that score pictures, if the recipe names any.
+    """
+
+    def __init__(
+        self,
+        drawer: ExamDrawer,
+        schedule: ExamSchedule,
+        figures: Sequence[str],
+        answers: Mapping[str, str],
+        clock: RunClock,
+        reporter: Reporter,
+        ranks: Ranks,
+        scoring: Scoring | None = None,
+    ):
+        self.drawer, self.schedule, self.figures, self.answers = drawer, schedule, tuple(figures), dict(answers)
+        self.clock, self.reporter, self.ranks, self.scoring = clock, reporter, ranks, scoring
+        self.folder = drawer.exam.folder
+        self._teacher: list[dict[str, Any]] | None = None
+        self._told: set[str] = set()
+
+    # ---- what the trainer asks
+
+    def due(self, done: int) -> bool:
+        pace = self.ranks.from_first(lambda: _read(self.folder / "pace.json")) or {}
+        every = pace["every"] if done > pace.get("after", done) else self.schedule.every
+        return done % every == 0
+
+    def examine(self, done: int) -> SelfExam:
+        """Draws and measures the student as it is now. All ranks call it; the first one's answer counts."""
+        begun_s = time.perf_counter()
+        teacher = self.teacher()
+        who = f"student-{done:06d}"
+        self.drawer.student(who)
+        records = self._records(who)
+        if not self.ranks.first:
+            return SelfExam({})
+        found = self._result(done, records, teacher)
+        took_s = time.perf_counter() - begun_s
+        self._slow_down(done, took_s)
+        return SelfExam(found["figures"], tuple(ExamEvent(**event) for event in found["events"]), took_s)
+
+    def closeness(self, name: str) -> Callable[[float], float]:
+        """Orders values of a figure, more being better."""
+        return lambda value: closeness(name, value, self.teacher_values().get(name))
+
+    # ---- the teacher
+
+    def teacher(self) -> list[dict[str, Any]]:
+        """The records of the teachers' answers, which are drawn and measured once. All ranks call it."""
+        if self._teacher is None:
+            whole = self.ranks.from_first(lambda: self._held_teacher() is not None)
+            drawn = self.drawer.teachers()
+            if not whole or any(self.ranks.gather(drawn)):
+                records = self._records(TEACHER)
+                if self.ranks.first:
+                    self._keep_teacher(records)
+            self.ranks.wait()
+            self._teacher = self.ranks.from_first(self._held_teacher)
+        assert self._teacher is not None, "the teacher has just been measured"
+        return self._teacher
+
+    def teacher_values(self) -> dict[str, float]:
+        held = self._teacher if self._teacher is not None else self._held_teacher()
+        return {} if held is None else teacher_values(held)
+
+    def _held_teacher(self) -> list[dict[str, Any]] | None:
+        held = _read(self.folder / "teacher.json")
+        if held is None or held.get("set") != self.drawer.exam.identity:
+            return None
+        records: list[dict[str, Any]] = held["records"]
+        return records
+
+    def _keep_teacher(self, records: Sequence[dict[str, Any]]) -> None:
+        who = sorted({self.drawer.described(one) for one in self.drawer.exam.cases})
+        told = {"set": self.drawer.exam.identity, "teachers": who, "band": teacher_band(records), "records": records}
+        _write(self.folder / "teacher.json", told)
+        self._say_missing({name: f"of the teacher, {why}" for name, why in missing_reasons(records, self.figures).items()})
+
+    # ---- an examination
+
+    def _records(self, who: str) -> list[dict[str, Any]]:
+        """The records of all ranks, in the order of the set."""
+        if not self.drawer.writes:
+            own: list[ExamRecord] = []
+        else:
+            own = measure_answers(self.drawer, who, self.drawer.mine)
+            own = own if self.scoring is None else self.scoring(self.drawer, who, own)
+        gathered = [record.as_dict() for part in self.ranks.gather(own) for record in part]
+        place = {one.case.id: n for n, one in enumerate(self.drawer.exam.cases)}
+        return sorted(gathered, key=lambda record: place[record["case"]])
+
+    def _result(self, done: int, records: Sequence[dict[str, Any]], teacher: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        found = exam_figures(records, teacher)
+        missing = missing_reasons(records, self.figures)
+        self._say_missing(missing)
+        events = self._events(done, found, records) if done else []
+        told = {
+            "iteration": done,
+            "set": self.drawer.exam.identity,
+            "figures": found,
+            "missing": missing,
+            "events": events,
+            "records": list(records),
+        }
+        _write(self.result_path(done), told)
+        return told
+
+    def result_path(self, done: int) -> Path:
+        return self.folder / RESULTS / f"{done:06d}.json"
+
+    def _events(self, done: int, found: Mapping[str, float], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        lines = self.clock.lines()
+        events: list[WatchEvent | None] = [*events_of(found, self.teacher_values())]
+        events.append(critic_event([m for m in lines if m["phase"] == "distil" and m["iteration"] < done]))
+        answered = [(event, self.answers.get(event.kind, "warn")) for event in events if event is not None]
+        return [
+            {"kind": event.kind, "words": event.words, "values": dict(event.values), "answer": answer}
+            for event, answer in answered
+            if answer != "none"
+        ]
+
+    def _say_missing(self, missing: Mapping[str, str]) -> None:
+        for name, why in missing.items():
+            if name not in self._told:
+                self._told.add(name)
+                self.reporter.say(f"examination: {name} is missing: {why}", "warning")
+
+    def _slow_down(self, done: int, took_s: float) -> None:
+        """Makes later examinations rarer if they take more than their share of the time, and says so. What is decided
+        stands in a file, so a run that goes on examines at the same iterations."""
+        lines, path = self.clock.lines(), self.folder / "pace.json"
+        trained_s = sum(m["seconds"]["iteration"] for m in lines if "seconds" in m)
+        spent_s = took_s + sum(m.get("examination_seconds", 0.0) for m in lines if m["phase"] == "examine" and m["iteration"] < done)
+        if done == 0 or trained_s <= 0 or spent_s / (spent_s + trained_s) <= SLACK * self.schedule.plan.share:
+            return
+        held = _read(path) or {"every": self.schedule.every}
+        per_iteration_s = trained_s / done
+        needed = took_s * (1 - self.schedule.plan.share) / (self.schedule.plan.share * per_iteration_s)
+        times = -(-needed // self.schedule.every)
+        every = int(max(held["every"], times * self.schedule.every))
+        if every == held["every"] and path.is_file():
+            return
+        _write(path, {"after": done, "every": every})
+        self.reporter.say(
+            f"examinations take {100 * spent_s / (spent_s + trained_s):.2g} % of the time, more than examine.share "
+            f"{self.schedule.plan.share:g}: from now on every {every} iterations",
+            "warning",
+        )
+
+
+def read_results(folder: Path) -> dict[int, dict[str, Any]]:
+    """The results of an examination folder by iteration, in order; what cannot be read is left out."""
+    found = {}
+    for path in sorted((folder / RESULTS).glob("*.json")) if (folder / RESULTS).is_dir() else []:
+        held = _read(path)
+        if held is not None and isinstance(held.get("iteration"), int):
+            found[held["iteration"]] = held
+    return found
+
+
+def read_teacher(folder: Path) -> dict[str, Any] | None:
+    """What is known of the teachers' answers; None if they were not measured yet."""
+    return _read(folder / "teacher.json")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        held = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove it, and it is made again") from error
+    return held if isinstance(held, dict) else None
+
+
+def _write(path: Path, told: Mapping[str, Any]) -> None:
+    durable.make_folder(path.parent)
+    durable.write_atomically(path, json.dumps(told, ensure_ascii=False, allow_nan=False) + "\n")
