@@ -6,6 +6,7 @@ the source agree: there a student has no reason to differ either.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 import scipy  # its parts are imported when they are first used
@@ -22,6 +23,7 @@ from fewstep.bench.metrics.tone import tone
 
 LARGEST = 512  # px, ours: structure is compared at this longer side at most; finer detail differs by noise alone
 SMALLEST = 11  # px: SSIM's window
+_READER = Lock()  # the reader keeps state between its parts, and pictures are measured in threads
 SCALES = 5  # as in MS-SSIM (Wang, Simoncelli, Bovik 2003), each half the one before
 
 
@@ -121,7 +123,8 @@ def _tone(pair: AnswerPair) -> Values:
 def _read(pair: AnswerPair) -> Values | Skipped:
     if not pair.text or pair.source is not None:
         return Skipped("no words in quotes")
-    found = ocr.read_text(pair.answer)
+    with _READER:
+        found = ocr.read_text(pair.answer)
     return found if isinstance(found, Skipped) else {"text": text_values(pair.text, found)["word_f1"]}
 
 

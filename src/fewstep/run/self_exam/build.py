@@ -41,6 +41,7 @@ def run_examiner(
         planned.schedule,
         planned.figures,
         recipe.examine.answers.model_dump(),
+        recipe.student.ema,
         RunClock(run.metrics_path),
         reporter,
         ranks,

@@ -17,7 +17,7 @@ from typing import Any
 
 from fewstep.bench.paired.catalogue import closeness
 from fewstep.bench.paired.summary import exam_figures, missing_reasons, teacher_band, teacher_values
-from fewstep.bench.paired.watch import WatchEvent, critic_event, events_of
+from fewstep.bench.paired.watch import WatchEvent, average_event, critic_event, events_of
 from fewstep.run.self_exam.cost import ExamSchedule
 from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
 from fewstep.run.self_exam.measuring import ExamRecord, measure_answers
@@ -50,6 +50,7 @@ class RunExaminer:
     Args:
         figures: names of the catalogue's figures that the set can give; others are not looked for.
         answers: warn, stop or none, by kind of event.
+        decay: of the student's average.
         clock: the run's records.
         ranks: all of them take part.
         scoring: models that score pictures, if the recipe names any.
@@ -61,13 +62,15 @@ class RunExaminer:
         schedule: ExamSchedule,
         figures: Sequence[str],
         answers: Mapping[str, str],
+        decay: float,
         clock: RunClock,
         reporter: Reporter,
         ranks: Ranks,
         scoring: Scoring | None = None,
     ):
         self.drawer, self.schedule, self.figures, self.answers = drawer, schedule, tuple(figures), dict(answers)
-        self.clock, self.reporter, self.ranks, self.scoring = clock, reporter, ranks, scoring
+        self.decay, self.clock = decay, clock
+        self.reporter, self.ranks, self.scoring = reporter, ranks, scoring
         self.folder = drawer.exam.folder
         self._teacher: list[dict[str, Any]] | None = None
         self._told: set[str] = set()
@@ -147,7 +150,7 @@ class RunExaminer:
         found = exam_figures(records, teacher)
         missing = missing_reasons(records, self.figures)
         self._say_missing(missing)
-        events = self._events(done, found, records) if done else []
+        events = self._events(done, found) if done else []
         told = {
             "iteration": done,
             "set": self.drawer.exam.identity,
@@ -162,10 +165,11 @@ class RunExaminer:
     def result_path(self, done: int) -> Path:
         return self.folder / RESULTS / f"{done:06d}.json"
 
-    def _events(self, done: int, found: Mapping[str, float], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        lines = self.clock.lines()
+    def _events(self, done: int, found: Mapping[str, float]) -> list[dict[str, Any]]:
+        trained = [m for m in self.clock.lines() if m["phase"] == "distil" and m["iteration"] < done]
+        gaps = [m["gap"] for m in trained if m.get("gap") is not None]
         events: list[WatchEvent | None] = [*events_of(found, self.teacher_values())]
-        events.append(critic_event([m for m in lines if m["phase"] == "distil" and m["iteration"] < done]))
+        events += [critic_event(gaps), average_event(self.decay)]
         answered = [(event, self.answers.get(event.kind, "warn")) for event in events if event is not None]
         return [
             {"kind": event.kind, "words": event.words, "values": dict(event.values), "answer": answer}

@@ -22,8 +22,8 @@ class AnswersPlan(Section):
     tint: WatchAnswer = Field("warn", description="edits recolour what the teacher leaves alone")
     noise: WatchAnswer = Field("warn", description="noise on flat areas that the teacher's pictures do not have")
     no_ops: WatchAnswer = Field("warn", description="edits that the teacher makes are not made")
-    unsteady: WatchAnswer = Field("warn", description="pictures change from one examination to the next, and not less")
-    critic_lag: WatchAnswer = Field("warn", description="the critic no longer follows the student")
+    critic_lag: WatchAnswer = Field("warn", description="critic and teachers are far apart for 24 iterations")
+    average: WatchAnswer = Field("warn", description="student.ema is 0: what ships is no average")
 
 
 class ExaminePlan(Section):
