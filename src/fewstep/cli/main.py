@@ -18,6 +18,7 @@ from fewstep.cli.commands import (
     recipe,
     study,
 )
+from fewstep.cli.commands.runs import rank, report
 from fewstep.cli.commands.serve import serve
 from fewstep.cli.commands.shared import (
     Overrides,
@@ -353,6 +354,8 @@ def generate(
 
 
 app.command()(serve)
+app.command()(rank)
+app.command()(report)
 
 
 @app.command()

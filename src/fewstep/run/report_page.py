@@ -27,6 +27,7 @@ from fewstep.run.examination import (
     table,
 )
 from fewstep.run.folder import RunDir
+from fewstep.run.self_exam.pages import ExamPages, event_words
 from fewstep.sample.origin import origin_of
 
 CHARTS = (
@@ -34,27 +35,35 @@ CHARTS = (
     ("Gap", ("gap",), "Distance of the two velocities, relative; healthy when small and steady."),
     ("Student's loss", ("student_loss",), ""),
     ("Critic's loss", ("critic_loss",), "Says little by itself."),
+    ("Norms of gradients", ("student_norm", "critic_norm"), "Before clipping."),
     ("Saturation", ("saturation", "saturation_teachers"), "Share of latent values beyond three standard deviations."),
     ("Spread of the latents", ("latent_spread",), "Student's over teachers', as clean estimates; healthy near 1."),
 )
-EVENTS = 20  # of teachers that pulled too hard; of further ones only the number is shown
+EVENTS = 20  # of further ones only the number is shown
 
 
 def student_page(
-    run: RunDir, examination: ExaminationResult | None, *, command: str, minutes: float | None = None, machine: str = ""
+    run: RunDir,
+    examination: ExaminationResult | None,
+    *,
+    command: str,
+    minutes: float | None = None,
+    machine: str = "",
+    state: str = "",
 ) -> ReportPage:
-    """The page of a run, with its examination if there is one."""
+    """The page of a run, with its examination if there is one. state: how far a run is that has not ended, in words."""
     metrics = run.metrics()
     trained = [m for m in metrics if m["phase"] == "distil"]
     spent = minutes if minutes is not None else _minutes(metrics)
+    own = ExamPages(run)
     found = examination.found if examination else None
     return ReportPage(
         title=_title(run, examination),
-        summary=_summary(run, examination, spent),
-        cards=cards(examination, spent, len(trained)) if examination else (),
-        tables=(table(examination),) if examination else (),
-        sheets=sheets(examination) if examination else (),
-        charts=(*_charts(metrics), *_pulls(trained)),
+        summary=_summary(run, examination, spent, state),
+        cards=(*(cards(examination, spent, len(trained)) if examination else ()), *own.cards()),
+        tables=(*((table(examination),) if examination else ()), *own.tables()),
+        sheets=(*(sheets(examination) if examination else ()), *own.sheets()),
+        charts=(*own.charts(), *_charts(metrics), *_pulls(trained)),
         events=_events(metrics),
         samples=_samples(run),
         shares=_shares(run, trained),
@@ -73,8 +82,10 @@ def _title(run: RunDir, examination: ExaminationResult | None) -> str:
     return f"{run.recipe.name}: {examination.calls[1]} network calls instead of {examination.calls[0]}"
 
 
-def _summary(run: RunDir, examination: ExaminationResult | None, minutes: float) -> str:
+def _summary(run: RunDir, examination: ExaminationResult | None, minutes: float, state: str = "") -> str:
     r = run.recipe
+    if state:
+        return f"A {r.student.steps}-step student of {r.model}. {state}"
     begun = f"A {r.student.steps}-step student of {r.model}, distilled in {minutes:.1f} minutes"
     if examination is None:
         return f"{begun}; it has not been examined yet."
@@ -120,7 +131,8 @@ def _charts(metrics: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     trained = [m for m in metrics if m["phase"] == "distil"]
     charts = [Chart(title, tuple(_series(trained, k) for k in keys), note=note) for title, keys, note in CHARTS]
     looked = [m for m in metrics if m["phase"] == "examine"]
-    names = sorted({k for m in looked for k, v in m.items() if isinstance(v, float)})
+    own = {"examination_seconds", "composite"}  # of the run's own examinations, which have charts of their own
+    names = sorted({k for m in looked for k, v in m.items() if isinstance(v, float) and "." not in k} - own)
     groups = {"Examined on the way": [k for k in names if all(0 <= m.get(k, 0) <= 1 for m in looked)]}
     groups |= {_words(k).capitalize(): [k] for k in names if k not in groups["Examined on the way"]}
     charts += [Chart(title, tuple(_series(looked, k) for k in keys)) for title, keys in groups.items()]
@@ -142,13 +154,16 @@ def _pulls(trained: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
 
 def _events(metrics: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     events = [m for m in metrics if m["phase"] == "event"]
-    told = [
-        f"Iteration {m['iteration']:,}: {m['teacher']} pulled {m['pull']:.3g} times as hard as the base "
-        f"({m['task']}, step {m['student_step']}; bound {m['bound']:g}). Answer: {m['answer']}; "
-        f"trust is now {m['trust']:.3g}."
-        for m in events[:EVENTS]
-    ]
+    told = [event_words(m) if "kind" in m else _pull_words(m) for m in events[:EVENTS]]
     return (*told, *([f"{len(events) - EVENTS} more in metrics.jsonl."] if len(events) > EVENTS else []))
+
+
+def _pull_words(m: Mapping[str, Any]) -> str:
+    trust = "" if m.get("trust") is None else f"; trust is now {m['trust']:.3g}"
+    return (
+        f"Iteration {m['iteration']:,}: {m['teacher']} pulled {m['pull']:.3g} times as hard as the base "
+        f"({m['task']}, step {m['student_step']}; bound {m['bound']:g}). Answer: {m['answer']}{trust}."
+    )
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:

@@ -12,6 +12,7 @@ from fewstep.export.leftovers import remove_leftovers
 from fewstep.export.lora import Lora
 from fewstep.export.run_student import RunStudent
 from fewstep.run.folder import RunDir
+from fewstep.run.self_exam.ranked import ranked_best
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.train.checkpoint import (
@@ -34,7 +35,8 @@ def export_from_run(
     """Writes the student, and returns it as the run holds it (cut down to a lower rank if the options say so).
 
     Args:
-        which: `last`, `best` (the last if no figure decided), or any iteration whose student is kept.
+        which: `last`, `best` (what `fewstep rank` chose, else what the run's figure did, else the last), or any
+            iteration whose student is kept.
         form: merged: a whole pipeline folder. adapter: the LoRA alone.
     """
     recipe, plan = run.recipe, run.recipe.student
@@ -62,6 +64,8 @@ def export_from_run(
 
 def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
     """The averaged student of an iteration, or of the checkpoint that is the last or the best, and its weights."""
+    ranked = ranked_best(run.folder) if which == "best" else None
+    which = which if ranked is None else str(ranked)  # of fewstep rank, on all kept students
     if which.isdecimal():
         students = KeptStudents(run.folder)
         found = students.find(int(which))

@@ -83,7 +83,9 @@ class Examinations:
         since = self.ranks.gather(since)[0]
         if since < patience:
             return False
-        self.reporter.say(f"{since} examinations without a better {name}: the run ends here (examine.patience)", "result")
+        self.reporter.say(
+            f"{since} examinations without a better {name}: the run ends here (examine.patience)", "result"
+        )
         return True
 
     def _found(self, done: int, drawing: bool, examining: bool, itself: bool) -> tuple[dict[str, float], SelfExam]:

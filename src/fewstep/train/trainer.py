@@ -26,8 +26,8 @@ from fewstep.train.checkpoint import (
     load_checkpoint,
 )
 from fewstep.train.dmd_step import DMDStep, StepMetrics
-from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.examinations import Examinations
+from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
 from fewstep.train.kept_students import KeptStudents
 from fewstep.train.metrics import MetricsLog

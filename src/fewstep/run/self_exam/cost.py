@@ -66,7 +66,12 @@ def exam_schedule(recipe: Recipe, tasks: tuple[Task, ...], steps: int, guidance:
         every *= 2
     share = _share(recipe, plan, every, steps, guidance)
     found = ExamSchedule(plan, every, _pictures(plan), share)
-    return replace(found, changed=_changes(recipe, asked, found, _share(recipe, asked, recipe.run.examine_every_iterations, steps, guidance)))
+    return replace(
+        found,
+        changed=_changes(
+            recipe, asked, found, _share(recipe, asked, recipe.run.examine_every_iterations, steps, guidance)
+        ),
+    )
 
 
 def _changes(recipe: Recipe, asked: ExaminePlan, found: ExamSchedule, wanted: float) -> tuple[str, ...]:
@@ -84,7 +89,9 @@ def _changes(recipe: Recipe, asked: ExaminePlan, found: ExamSchedule, wanted: fl
 
 def _smaller(plan: ExaminePlan) -> ExaminePlan:
     """Three quarters of the cases of each task, but not fewer than LEAST of them."""
-    fewer = {key: max(min(count, LEAST), count * 3 // 4) for key in ("prompts", "edits") if (count := getattr(plan, key))}
+    fewer = {
+        key: max(min(count, LEAST), count * 3 // 4) for key in ("prompts", "edits") if (count := getattr(plan, key))
+    }
     return plan.model_copy(update=fewer)
 
 

@@ -38,7 +38,11 @@ class ExamConditionings:
 
     @classmethod
     def load(
-        cls, cases: Sequence[ExamCase], store: ConditioningStore, size: tuple[int, int], negatives: Mapping[str, Sequence[str]]
+        cls,
+        cases: Sequence[ExamCase],
+        store: ConditioningStore,
+        size: tuple[int, int],
+        negatives: Mapping[str, Sequence[str]],
     ) -> "ExamConditionings":
         """
         Raises:

@@ -29,7 +29,7 @@ from fewstep.runtime.task import Task
 
 FORMAT = 1
 FOLDER, SET, CASES = "examination", "set.json", "cases.jsonl"
-QUOTED = re.compile("\"([^\"]{1,80})\"|“([^”]{1,80})”|„([^“”]{1,80})[“”]|«([^»]{1,80})»|「([^」]{1,80})」")
+QUOTED = re.compile('"([^"]{1,80})"|“([^”]{1,80})”|„([^“”]{1,80})[“”]|«([^»]{1,80})»|「([^」]{1,80})」')
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def _of_source(source: str, task: Task, cache: Path) -> Iterator[tuple[Case, tup
         if suite.task != task:
             kind = "edits, with pictures" if task == "edit" else "prompts alone"
             raise SuiteError(f"suite {suite.name} is of task {suite.task}, and {kind} are needed here; name another")
-        yield from ((_sized(question.case, suite), _lines(question.expect, question.case)) for question in suite.questions)
+        yield from (
+            (_sized(question.case, suite), _lines(question.expect, question.case)) for question in suite.questions
+        )
         return
     cases = [case for case in cases_of(entries_of(source, cache), source) if case.task == task]
     if not cases:

@@ -85,16 +85,20 @@ class RunExaminer:
     def examine(self, done: int) -> SelfExam:
         """Draws and measures the student as it is now. All ranks call it; the first one's answer counts."""
         begun_s = time.perf_counter()
-        teacher = self.teacher()
-        who = f"student-{done:06d}"
-        self.drawer.student(who)
-        records = self._records(who)
+        found = self.result_of(done)
         if not self.ranks.first:
             return SelfExam({})
-        found = self._result(done, records, teacher)
         took_s = time.perf_counter() - begun_s
         self._slow_down(done, took_s)
         return SelfExam(found["figures"], tuple(ExamEvent(**event) for event in found["events"]), took_s)
+
+    def result_of(self, done: int) -> dict[str, Any]:
+        """The same without the trainer: what results/ holds of the student, as its weights are now. Empty on all ranks
+        but the first."""
+        teacher, who = self.teacher(), f"student-{done:06d}"
+        self.drawer.student(who)
+        records = self._records(who)
+        return self._result(done, records, teacher) if self.ranks.first else {}
 
     def closeness(self, name: str) -> Callable[[float], float]:
         """Orders values of a figure, more being better."""
@@ -131,7 +135,9 @@ class RunExaminer:
         who = sorted({self.drawer.described(one) for one in self.drawer.exam.cases})
         told = {"set": self.drawer.exam.identity, "teachers": who, "band": teacher_band(records), "records": records}
         _write(self.folder / "teacher.json", told)
-        self._say_missing({name: f"of the teacher, {why}" for name, why in missing_reasons(records, self.figures).items()})
+        self._say_missing(
+            {name: f"of the teacher, {why}" for name, why in missing_reasons(records, self.figures).items()}
+        )
 
     # ---- an examination
 
@@ -146,7 +152,9 @@ class RunExaminer:
         place = {one.case.id: n for n, one in enumerate(self.drawer.exam.cases)}
         return sorted(gathered, key=lambda record: place[record["case"]])
 
-    def _result(self, done: int, records: Sequence[dict[str, Any]], teacher: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _result(
+        self, done: int, records: Sequence[dict[str, Any]], teacher: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
         found = exam_figures(records, teacher)
         missing = missing_reasons(records, self.figures)
         self._say_missing(missing)
@@ -188,7 +196,9 @@ class RunExaminer:
         stands in a file, so a run that goes on examines at the same iterations."""
         lines, path = self.clock.lines(), self.folder / "pace.json"
         trained_s = sum(m["seconds"]["iteration"] for m in lines if "seconds" in m)
-        spent_s = took_s + sum(m.get("examination_seconds", 0.0) for m in lines if m["phase"] == "examine" and m["iteration"] < done)
+        spent_s = took_s + sum(
+            m.get("examination_seconds", 0.0) for m in lines if m["phase"] == "examine" and m["iteration"] < done
+        )
         if done == 0 or trained_s <= 0 or spent_s / (spent_s + trained_s) <= SLACK * self.schedule.plan.share:
             return
         held = _read(path) or {"every": self.schedule.every}

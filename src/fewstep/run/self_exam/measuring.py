@@ -16,7 +16,6 @@ from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
 from fewstep.run.self_exam.exam_cases import ExamCase
 from fewstep.runtime.errors import CaseError
 
-
 MOST_WORKERS = 8  # threads, ours
 
 

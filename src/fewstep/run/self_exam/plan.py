@@ -49,7 +49,9 @@ class ExaminePlan(Section):
     patience: int | None = Field(
         None, gt=0, description="ends the run after so many examinations without a better run.best_by; null: never"
     )
-    answers: AnswersPlan = Field(default=AnswersPlan.model_validate({}), description="to what is noticed, event by event")
+    answers: AnswersPlan = Field(
+        default=AnswersPlan.model_validate({}), description="to what is noticed, event by event"
+    )
     scorers: dict[str, str] = Field(
         {}, description="models that score prompt and picture, name: local folder (CLIP, SigLIP, PickScore)"
     )
