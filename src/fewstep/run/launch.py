@@ -31,6 +31,7 @@ from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.build import run_examiner
 from fewstep.run.self_exam.examiner import RunExaminer
+from fewstep.run.self_exam.measuring import measure_answers
 from fewstep.run.student import export_from_run
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RankLost
@@ -132,7 +133,9 @@ class _Launch:
         if (planned := prepared.exam) is None:
             return None
         self.ranks.from_first(lambda: planned.freeze(run.folder) and None)
-        return run_examiner(run, planned, prepared.store, prepared.negatives, roles, self.ranks, self.reporter)
+        return run_examiner(
+            run, planned, prepared.store, prepared.negatives, roles, self.ranks, self.reporter, measure_answers
+        )
 
     def _roles(self, backbone: Backbone, placement: Placement) -> Roles:
         r, run = self.recipe, self.recipe.run

@@ -13,7 +13,7 @@ from fewstep.roles.validation import validate_init_from, validate_teachers
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.cost import exam_schedule
-from fewstep.run.self_exam.scoring import refuse_scorers
+from fewstep.run.self_exam.scorer_folders import refuse_scorers
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
 from fewstep.runtime.reporter import Reporter

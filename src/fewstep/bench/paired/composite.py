@@ -1,8 +1,8 @@
 """One figure of several, for choosing a checkpoint without a judge.
 
-composite = - sum_j w_j p_j. Each p_j is 0 where the student is as its teacher, and 1 at a gap that one would see. A part
-that a run cannot have (edits without edits, variety with one seed, text without a reader) takes no part; whether it is
-one is the same for all examinations of a run.
+composite = - sum_j w_j p_j. Each p_j is 0 where the student is as its teacher, and 1 at a gap that one would see. What
+a run cannot have (edits without edits, variety with one seed, text without a reader) takes no part. That is the same
+for all examinations of a run, so they can be compared.
 """
 
 from collections.abc import Callable, Mapping

@@ -12,9 +12,9 @@ import numpy as np
 Figures = Mapping[str, float]
 
 VARIETY = 0.75  # of the teacher's distance between seeds (Viggle published 0.75 as a failure)
-SATURATION = 1.15  # times the teacher's chroma
+SATURATION = 1.12  # times the teacher's chroma
 SHIFT = 1.0  # px beyond the teacher's own
-TINT = 2.0  # CIEDE2000 beyond the teacher's own
+TINT = 1.0  # CIEDE2000 beyond the teacher's own
 NOISE, NOISE_LEVELS = 1.5, 1.0  # times the teacher's, and levels of 255 beyond it
 NO_OPS = 0.2  # share of the edits that the teacher makes
 GAP = 0.6  # median distance of critic and teachers, relative
@@ -99,9 +99,13 @@ _WATCHED = (_variety, _saturation, _noise, _shift, _tint, _no_ops)
 
 
 def critic_event(gaps: Sequence[float]) -> WatchEvent | None:
-    """The critic does not follow the student. gaps: `gap` of the iterations so far: |v_real - v_fake| / |v_real|, in the
-    mean over the batch. Healthy pocket runs stay at 0.25 to 0.35. With a critic whose rate is ten times too high it is
-    1.0, and with teachers guided four times as strongly as they should be 0.8: those ask for what no student reaches.
+    """The critic does not follow the student.
+
+    Healthy pocket runs stay at 0.25 to 0.35. A critic whose rate is ten times too high is at 1.0. Teachers that are
+    guided four times as strongly as they should be are at 0.8: those ask for what no student reaches.
+
+    Args:
+        gaps: `gap` of the iterations so far, |v_real - v_fake| / |v_real| in the mean over the batch.
     """
     latest = list(gaps)[-WINDOW:]
     if len(latest) < WINDOW:
@@ -110,8 +114,8 @@ def critic_event(gaps: Sequence[float]) -> WatchEvent | None:
     if middle <= GAP:
         return None
     words = (
-        f"critic and teachers are {middle:.2f} apart over the last {WINDOW} iterations (bound {GAP:g}): the critic does "
-        "not follow the student, or the teachers' guidance asks for more than a student can reach"
+        f"critic and teachers are {middle:.2f} apart over the last {WINDOW} iterations (bound {GAP:g}): the critic "
+        "does not follow the student, or the teachers' guidance asks for more than a student can reach"
     )
     return WatchEvent("critic_lag", words, {"gap": middle})
 

@@ -6,7 +6,7 @@ from fewstep.encode.store import ConditioningStore
 from fewstep.roles.roles import Roles
 from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.drawing import ExamConditionings, ExamDrawer
-from fewstep.run.self_exam.examiner import RunClock, RunExaminer
+from fewstep.run.self_exam.examiner import Measuring, RunClock, RunExaminer
 from fewstep.run.self_exam.prepare import PlannedExam
 from fewstep.run.self_exam.scoring import exam_scoring
 from fewstep.runtime.parallel import Ranks
@@ -22,11 +22,13 @@ def run_examiner(
     roles: Roles,
     ranks: Ranks,
     reporter: Reporter,
+    measuring: Measuring,
 ) -> RunExaminer:
     """
     Args:
         store: holds the conditionings of the set, and of the negative prompts with its pictures.
         negatives: the negative prompts of each task.
+        measuring: what measures pictures (`measuring.py`); it is handed in, as whoever calls imports it anyway.
 
     Raises:
         StoreError: a case of the set that was not encoded.
@@ -45,5 +47,6 @@ def run_examiner(
         RunClock(run.metrics_path),
         reporter,
         ranks,
+        measuring,
         exam_scoring(recipe.examine, roles.student.backbone.device),
     )

@@ -23,12 +23,13 @@ from fewstep.data.cases import Case, case_of, record_of
 from fewstep.data.pictures import file_digest
 from fewstep.data.sources import cases_of, entries_of
 from fewstep.run.self_exam.plan import ExaminePlan
+from fewstep.run.self_exam.ranked import FOLDER
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError, RecipeError, RunError, SuiteError
 from fewstep.runtime.task import Task
 
 FORMAT = 1
-FOLDER, SET, CASES = "examination", "set.json", "cases.jsonl"
+SET, CASES = "set.json", "cases.jsonl"
 QUOTED = re.compile('"([^"]{1,80})"|“([^”]{1,80})”|„([^“”]{1,80})[“”]|«([^»]{1,80})»|「([^」]{1,80})」')
 
 
@@ -140,9 +141,9 @@ class FrozenSet:
 
 def identity_of(cases: Sequence[ExamCase]) -> str:
     told = [
-        (one.case.id, one.case.task, one.case.prompt, one.case.category, one.case.height, one.case.width, one.seeds)
-        + tuple(map(file_digest, one.case.references))
+        (one.seeds, case.id, case.task, case.prompt, case.category, case.height, case.width, *digests)
         for one in cases
+        for case, digests in ((one.case, map(file_digest, one.case.references)),)
     ]
     return hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()
 

@@ -20,7 +20,8 @@ from fewstep.bench.paired.summary import exam_figures, missing_reasons, teacher_
 from fewstep.bench.paired.watch import WatchEvent, average_event, critic_event, events_of
 from fewstep.run.self_exam.cost import ExamSchedule
 from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
-from fewstep.run.self_exam.measuring import ExamRecord, measure_answers
+from fewstep.run.self_exam.exam_cases import ExamCase
+from fewstep.run.self_exam.records import ExamRecord
 from fewstep.runtime import durable
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import Ranks
@@ -29,6 +30,8 @@ from fewstep.train.hooks import ExamEvent, SelfExam
 
 SLACK = 1.25  # ours: measured over declared share, from which examinations come more rarely
 RESULTS = "results"
+Measuring = Callable[[ExamDrawer, str, Sequence[ExamCase]], list[ExamRecord]]
+"""measuring(drawer, who, cases) gives the records of these cases, as `who` answered them."""
 Scoring = Callable[[ExamDrawer, str, Sequence[ExamRecord]], list[ExamRecord]]
 """scoring(drawer, who, records) adds what models say of these pictures."""
 
@@ -53,6 +56,7 @@ class RunExaminer:
         decay: of the student's average.
         clock: the run's records.
         ranks: all of them take part.
+        measuring: what measures pictures.
         scoring: models that score pictures, if the recipe names any.
     """
 
@@ -66,11 +70,12 @@ class RunExaminer:
         clock: RunClock,
         reporter: Reporter,
         ranks: Ranks,
+        measuring: Measuring,
         scoring: Scoring | None = None,
     ):
         self.drawer, self.schedule, self.figures, self.answers = drawer, schedule, tuple(figures), dict(answers)
         self.decay, self.clock = decay, clock
-        self.reporter, self.ranks, self.scoring = reporter, ranks, scoring
+        self.reporter, self.ranks, self.measuring, self.scoring = reporter, ranks, measuring, scoring
         self.folder = drawer.exam.folder
         self._teacher: list[dict[str, Any]] | None = None
         self._told: set[str] = set()
@@ -146,7 +151,7 @@ class RunExaminer:
         if not self.drawer.writes:
             own: list[ExamRecord] = []
         else:
-            own = measure_answers(self.drawer, who, self.drawer.mine)
+            own = self.measuring(self.drawer, who, self.drawer.mine)
             own = own if self.scoring is None else self.scoring(self.drawer, who, own)
         gathered = [record.as_dict() for part in self.ranks.gather(own) for record in part]
         place = {one.case.id: n for n, one in enumerate(self.drawer.exam.cases)}

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,10 @@ from fewstep.bench.paired.picture_pair import AnswerPair, measure_pair, seeds_di
 from fewstep.data.pictures import open_picture
 from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
 from fewstep.run.self_exam.exam_cases import ExamCase
+from fewstep.run.self_exam.records import ExamRecord
 from fewstep.runtime.errors import CaseError
 
 MOST_WORKERS = 8  # threads, ours
-
-
-@dataclass(frozen=True)
-class ExamRecord:
-    """One picture. values: figures by their short names, such as psnr. missing: why others are not there."""
-
-    case: str
-    task: str
-    category: str
-    seed: int
-    values: dict[str, float]
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def measure_answers(drawer: ExamDrawer, who: str, cases: Sequence[ExamCase]) -> list[ExamRecord]:

@@ -12,9 +12,9 @@ from fewstep.bench.paired.catalogue import BY_NAME, COMPOSITE, closeness
 from fewstep.pages.charts import Series
 from fewstep.pages.page import Chart, PageTable, Sheet, SheetPicture, StatCard, Strip, TableCell, TableRow
 from fewstep.run.folder import RunDir
-from fewstep.run.self_exam.exam_cases import FOLDER, ExamCase, frozen_set
+from fewstep.run.self_exam.exam_cases import ExamCase, frozen_set
 from fewstep.run.self_exam.examiner import read_results, read_teacher
-from fewstep.run.self_exam.ranked import RANKED
+from fewstep.run.self_exam.ranked import FOLDER, RANKED
 from fewstep.runtime.errors import RunError
 
 CASES_A_TASK = 6  # rows of the sheet
@@ -45,7 +45,9 @@ class ExamPages:
         shown = [name for name in (*BY_NAME,) if any(name in one["figures"] for one in self.ranking["students"])]
         columns = (self.ranking["by"], "behind the first", *shown)
         rows = tuple(self._row(one, shown) for one in self.ranking["students"])
-        note = "Of paired resamples of whole cases, 95 %. Students whose interval behind the first holds 0 are not told apart."
+        note = (
+            "95 % of paired resamples of whole cases. A student whose interval behind the first holds 0 may be as good."
+        )
         return (PageTable("Kept students, best first", columns, rows, note),)
 
     def charts(self) -> tuple[Chart, ...]:
@@ -121,7 +123,8 @@ class ExamPages:
 def event_words(event: Mapping[str, Any]) -> str:
     """What an examination noticed, as a line of the page."""
     after = int(event["iteration"]) + 1
-    return f"After {after:,} iterations: {str(event['kind']).replace('_', ' ')}: {event['words']}. Answer: {event['answer']}."
+    kind = str(event["kind"]).replace("_", " ")
+    return f"After {after:,} iterations: {kind}: {event['words']}. Answer: {event['answer']}."
 
 
 _AIMS = {"higher": "higher is better", "lower": "lower is better", "teacher": "the teacher's own is best"}

@@ -55,7 +55,6 @@ class ExaminePlan(Section):
     scorers: dict[str, str] = Field(
         {}, description="models that score prompt and picture, name: local folder (CLIP, SigLIP, PickScore)"
     )
-    judge: str | None = Field(None, description="declaration of a judge's endpoint, asked beside the run")
 
     @field_validator("scorers")
     @classmethod

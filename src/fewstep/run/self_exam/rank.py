@@ -1,4 +1,4 @@
-"""`fewstep.rank_run`: all kept students of a run, examined alike, and which of them to ship."""
+"""`fewstep rank`: all kept students of a run, examined alike, and which of them to ship."""
 
 import json
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from fewstep.run.folder import RunDir
 from fewstep.run.preflight import device_of
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.build import run_examiner
-from fewstep.run.self_exam.exam_cases import FOLDER
 from fewstep.run.self_exam.examiner import RunExaminer, read_results, read_teacher
-from fewstep.run.self_exam.ranked import RANKED
+from fewstep.run.self_exam.measuring import measure_answers
+from fewstep.run.self_exam.ranked import FOLDER, RANKED
 from fewstep.runtime import durable
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RecipeError, RunError
@@ -121,4 +121,6 @@ def _examiner(run: RunDir, reporter: Reporter) -> RunExaminer:
         backbone = load_backbone(recipe.model, dtype=dtype, device=device, parts="decoder", int8=int8)
     spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
     roles = build_roles(backbone, spec, NamedRNG(recipe.run.seed), Execution(recipe.run.precision))
-    return run_examiner(run, prepared.exam, prepared.store, prepared.negatives, roles, SINGLE_RANK, reporter)
+    return run_examiner(
+        run, prepared.exam, prepared.store, prepared.negatives, roles, SINGLE_RANK, reporter, measure_answers
+    )

@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from fewstep.run.self_exam.exam_cases import FOLDER
 from fewstep.runtime.errors import RunError
 
-RANKED = "rank.json"
+FOLDER, RANKED = "examination", "rank.json"  # in a run folder
 
 
 def ranked_best(run: Path) -> int | None:
