@@ -29,8 +29,7 @@ from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, ref
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
-from fewstep.run.self_exam.build import run_examiner
-from fewstep.run.self_exam.examiner import RunExaminer
+from fewstep.run.self_exam.examiner import RunExaminer, run_examiner
 from fewstep.run.self_exam.measuring import measure_answers
 from fewstep.run.student import export_from_run
 from fewstep.runtime.device import PRECISIONS

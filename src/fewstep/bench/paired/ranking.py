@@ -12,7 +12,7 @@ import numpy as np
 
 from fewstep.bench.paired.catalogue import COMPOSITE, closeness
 from fewstep.bench.paired.composite import PARTS, composite
-from fewstep.bench.paired.summary import PictureRecords, exam_figures, teacher_values
+from fewstep.bench.paired.summary import PictureRecords, paired_figures, teacher_values
 from fewstep.bench.resampling import (
     Scores,
     bootstrap_estimate,
@@ -54,7 +54,7 @@ def rank_students(
         by: a figure, or the composite.
     """
     taught = teacher_values(teacher)
-    figures = {iteration: exam_figures(rows, teacher) for iteration, rows in records.items()}
+    figures = {iteration: paired_figures(rows, teacher) for iteration, rows in records.items()}
     known = sorted(iteration for iteration, found in figures.items() if by in found)
     if not known:
         return []

@@ -13,7 +13,7 @@ PictureRecords = Sequence[Mapping[str, Any]]  # case, task, seed, values, missin
 NO_BAND = {"psnr", "structure"}  # of the teacher to itself they say nothing
 
 
-def exam_figures(records: PictureRecords, teacher: PictureRecords) -> dict[str, float]:
+def paired_figures(records: PictureRecords, teacher: PictureRecords) -> dict[str, float]:
     """The means of every figure that some picture has, and the composite where all of its parts are there."""
     found = {
         figure.name: value

@@ -8,7 +8,6 @@ What is here follows from the frozen set, the teachers and the student's weights
 what it had not written.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.bench.paired.catalogue import closeness
-from fewstep.bench.paired.summary import exam_figures, missing_reasons, teacher_band, teacher_values
+from fewstep.bench.paired.summary import missing_reasons, paired_figures, teacher_band, teacher_values
 from fewstep.bench.paired.watch import WatchEvent, average_event, critic_event, events_of
+from fewstep.encode.store import ConditioningStore
+from fewstep.roles.roles import Roles
+from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.cost import ExamSchedule
-from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
+from fewstep.run.self_exam.drawing import TEACHER, ExamConditionings, ExamDrawer
 from fewstep.run.self_exam.exam_cases import ExamCase
+from fewstep.run.self_exam.prepare import PlannedExam
 from fewstep.run.self_exam.records import ExamRecord
+from fewstep.run.self_exam.results import RESULTS, TEACHER_FILE, read_json_file, read_teacher, write_json_file
+from fewstep.run.self_exam.scoring import exam_scoring
 from fewstep.runtime import durable
-from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.reporter import Reporter
+from fewstep.runtime.task import Task
 from fewstep.train.hooks import ExamEvent, SelfExam
 
 SLACK = 1.25  # ours: measured over declared share, from which examinations come more rarely
-RESULTS = "results"
 Measuring = Callable[[ExamDrawer, str, Sequence[ExamCase]], list[ExamRecord]]
 """measuring(drawer, who, cases) gives the records of these cases, as `who` answered them."""
 Scoring = Callable[[ExamDrawer, str, Sequence[ExamRecord]], list[ExamRecord]]
@@ -83,7 +87,7 @@ class RunExaminer:
     # ---- what the trainer asks
 
     def due(self, done: int) -> bool:
-        pace = self.ranks.from_first(lambda: _read(self.folder / "pace.json")) or {}
+        pace = self.ranks.from_first(lambda: read_json_file(self.folder / "pace.json")) or {}
         every = pace["every"] if done > pace.get("after", done) else self.schedule.every
         return done % every == 0
 
@@ -130,7 +134,7 @@ class RunExaminer:
         return {} if held is None else teacher_values(held)
 
     def _held_teacher(self) -> list[dict[str, Any]] | None:
-        held = _read(self.folder / "teacher.json")
+        held = read_teacher(self.folder)
         if held is None or held.get("set") != self.drawer.exam.identity:
             return None
         records: list[dict[str, Any]] = held["records"]
@@ -139,7 +143,7 @@ class RunExaminer:
     def _keep_teacher(self, records: Sequence[dict[str, Any]]) -> None:
         who = sorted({self.drawer.described(one) for one in self.drawer.exam.cases})
         told = {"set": self.drawer.exam.identity, "teachers": who, "band": teacher_band(records), "records": records}
-        _write(self.folder / "teacher.json", told)
+        write_json_file(self.folder / TEACHER_FILE, told)
         self._say_missing(
             {name: f"of the teacher, {why}" for name, why in missing_reasons(records, self.figures).items()}
         )
@@ -160,7 +164,7 @@ class RunExaminer:
     def _result(
         self, done: int, records: Sequence[dict[str, Any]], teacher: Sequence[dict[str, Any]]
     ) -> dict[str, Any]:
-        found = exam_figures(records, teacher)
+        found = paired_figures(records, teacher)
         missing = missing_reasons(records, self.figures)
         self._say_missing(missing)
         events = self._events(done, found) if done else []
@@ -172,7 +176,7 @@ class RunExaminer:
             "events": events,
             "records": list(records),
         }
-        _write(self.result_path(done), told)
+        write_json_file(self.result_path(done), told)
         return told
 
     def result_path(self, done: int) -> Path:
@@ -206,14 +210,14 @@ class RunExaminer:
         )
         if done == 0 or trained_s <= 0 or spent_s / (spent_s + trained_s) <= SLACK * self.schedule.plan.share:
             return
-        held = _read(path) or {"every": self.schedule.every}
+        held = read_json_file(path) or {"every": self.schedule.every}
         per_iteration_s = trained_s / done
         needed = took_s * (1 - self.schedule.plan.share) / (self.schedule.plan.share * per_iteration_s)
         times = -(-needed // self.schedule.every)
         every = int(max(held["every"], times * self.schedule.every))
         if every == held["every"] and path.is_file():
             return
-        _write(path, {"after": done, "every": every})
+        write_json_file(path, {"after": done, "every": every})
         self.reporter.say(
             f"examinations take {100 * spent_s / (spent_s + trained_s):.2g} % of the time, more than examine.share "
             f"{self.schedule.plan.share:g}: from now on every {every} iterations",
@@ -221,31 +225,39 @@ class RunExaminer:
         )
 
 
-def read_results(folder: Path) -> dict[int, dict[str, Any]]:
-    """The results of an examination folder by iteration, in order; what cannot be read is left out."""
-    found = {}
-    for path in sorted((folder / RESULTS).glob("*.json")) if (folder / RESULTS).is_dir() else []:
-        held = _read(path)
-        if held is not None and isinstance(held.get("iteration"), int):
-            found[held["iteration"]] = held
-    return found
+def run_examiner(
+    run: RunDir,
+    planned: PlannedExam,
+    store: ConditioningStore,
+    negatives: Mapping[Task, Sequence[str]],
+    roles: Roles,
+    ranks: Ranks,
+    reporter: Reporter,
+    measuring: Measuring,
+) -> RunExaminer:
+    """
+    Args:
+        store: holds the conditionings of the set, and of the negative prompts with its pictures.
+        negatives: the negative prompts of each task.
+        measuring: what measures pictures (`measuring.py`); it is handed in, as whoever calls imports it anyway.
 
-
-def read_teacher(folder: Path) -> dict[str, Any] | None:
-    """What is known of the teachers' answers; None if they were not measured yet."""
-    return _read(folder / "teacher.json")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        held = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); remove it, and it is made again") from error
-    return held if isinstance(held, dict) else None
-
-
-def _write(path: Path, told: Mapping[str, Any]) -> None:
-    durable.make_folder(path.parent)
-    durable.write_atomically(path, json.dumps(told, ensure_ascii=False, allow_nan=False) + "\n")
+    Raises:
+        StoreError: a case of the set that was not encoded.
+    """
+    recipe, exam = run.recipe, planned.freeze(run.folder)
+    batch = -(-recipe.run.batch // (ranks.world * recipe.run.gradient_accumulation))
+    conditionings = ExamConditionings.load(exam.cases, store, recipe.size, negatives)
+    drawer = ExamDrawer(roles, exam, conditionings, recipe.student.grid, recipe.run.precision, batch, ranks)
+    assert recipe.examine is not None, "there is a planned examination"
+    return RunExaminer(
+        drawer,
+        planned.schedule,
+        planned.figures,
+        recipe.examine.answers.model_dump(),
+        recipe.student.ema,
+        RunClock(run.metrics_path),
+        reporter,
+        ranks,
+        measuring,
+        exam_scoring(recipe.examine, roles.student.backbone.device),
+    )

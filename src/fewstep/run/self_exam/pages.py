@@ -13,8 +13,8 @@ from fewstep.pages.charts import Series
 from fewstep.pages.page import Chart, PageTable, Sheet, SheetPicture, StatCard, Strip, TableCell, TableRow
 from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.exam_cases import ExamCase, frozen_set
-from fewstep.run.self_exam.examiner import read_results, read_teacher
 from fewstep.run.self_exam.ranked import FOLDER, RANKED
+from fewstep.run.self_exam.results import read_results, read_teacher
 from fewstep.runtime.errors import RunError
 
 CASES_A_TASK = 6  # rows of the sheet

@@ -7,8 +7,9 @@ from fewstep.backbones.families import model_summary
 from fewstep.data.cases import Case
 from fewstep.data.mixture import used_tasks
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.chosen_cases import exam_cases
 from fewstep.run.self_exam.cost import ExamSchedule, exam_schedule
-from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet, exam_cases, freeze, frozen_set
+from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet, freeze, frozen_set
 from fewstep.runtime.task import Task
 
 

@@ -16,10 +16,10 @@ from fewstep.run.encoding import encode_recipe
 from fewstep.run.folder import RunDir
 from fewstep.run.preflight import device_of
 from fewstep.run.recipe import Recipe
-from fewstep.run.self_exam.build import run_examiner
-from fewstep.run.self_exam.examiner import RunExaminer, read_results, read_teacher
+from fewstep.run.self_exam.examiner import RunExaminer, run_examiner
 from fewstep.run.self_exam.measuring import measure_answers
 from fewstep.run.self_exam.ranked import FOLDER, RANKED
+from fewstep.run.self_exam.results import read_results, read_teacher
 from fewstep.runtime import durable
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RecipeError, RunError

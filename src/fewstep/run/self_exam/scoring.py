@@ -6,12 +6,13 @@ A scorer is opened for each examination and dropped after it, so it takes no mem
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from PIL import Image
 
 from fewstep.backbones.scorers import Scorer
-from fewstep.run.self_exam.drawing import ExamDrawer
+from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet
 from fewstep.run.self_exam.plan import ExaminePlan
 from fewstep.run.self_exam.records import ExamRecord
 from fewstep.runtime.errors import FewstepError
@@ -19,14 +20,23 @@ from fewstep.runtime.errors import FewstepError
 BATCH = 16  # pictures at once, ours
 
 
+class DrawnAnswers(Protocol):
+    """Where the pictures of an examination are."""
+
+    @property
+    def exam(self) -> FrozenSet: ...
+
+    def picture(self, who: str, one: ExamCase, seed: int) -> Path: ...
+
+
 def exam_scoring(
     plan: ExaminePlan, device: torch.device
-) -> Callable[[ExamDrawer, str, Sequence[ExamRecord]], list[ExamRecord]] | None:
+) -> Callable[[DrawnAnswers, str, Sequence[ExamRecord]], list[ExamRecord]] | None:
     """What adds the scorers' figures to records, as `score_NAME`; None if the recipe names none."""
     if not plan.scorers:
         return None
 
-    def scored(drawer: ExamDrawer, who: str, records: Sequence[ExamRecord]) -> list[ExamRecord]:
+    def scored(drawer: DrawnAnswers, who: str, records: Sequence[ExamRecord]) -> list[ExamRecord]:
         found = list(records)
         for name, folder in plan.scorers.items():
             found = _with_scores(name, folder, device, drawer, who, found)
@@ -36,7 +46,7 @@ def exam_scoring(
 
 
 def _with_scores(
-    name: str, folder: str, device: torch.device, drawer: ExamDrawer, who: str, records: Sequence[ExamRecord]
+    name: str, folder: str, device: torch.device, drawer: DrawnAnswers, who: str, records: Sequence[ExamRecord]
 ) -> list[ExamRecord]:
     """The same records, with the score of each picture; or why there is none."""
     key = f"score_{name}"
@@ -50,7 +60,7 @@ def _with_scores(
     ]
 
 
-def _scores(scorer: Scorer, drawer: ExamDrawer, who: str, records: Sequence[ExamRecord]) -> list[float | None]:
+def _scores(scorer: Scorer, drawer: DrawnAnswers, who: str, records: Sequence[ExamRecord]) -> list[float | None]:
     by_id = {one.case.id: one for one in drawer.exam.cases}
     found: list[float | None] = [None] * len(records)
     drawn = [i for i, r in enumerate(records) if drawer.picture(who, by_id[r.case], r.seed).is_file()]
