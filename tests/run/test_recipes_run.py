@@ -37,6 +37,11 @@ SHRUNK = {
     "run.save_every_iterations": 1,
     "run.sample_every_iterations": 2,
     "critic.warmup_iterations": 1,
+    "run.examine_every_iterations": 2,
+    "examine.t2i": "cases/t2i.jsonl",
+    "examine.edit": "cases/edit.jsonl",
+    "examine.prompts": 1,
+    "examine.edits": 1,
 } | ({} if fast_bfloat16() or torch.cuda.is_available() else {"run.precision": "fp32"})
 
 
@@ -128,6 +133,10 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     assert all(line["student_norm"] > 0 and line["student_skipped"] == 0 for line in trained)
     if name == "my-lora":  # beside the student stands the user's LoRA, not the base alone
         assert origin_of(run / "samples" / "pictures" / "teacher-00.png") == "teacher mine, 40 steps, no guidance"
+    examined = [line for line in lines if line["phase"] == "examine"]
+    assert [line["iteration"] for line in examined] == [0, 2]
+    assert all({"composite", "t2i.psnr", "t2i.variety"} <= line.keys() for line in examined)
+    assert ("edit.psnr" in examined[-1]) == (name != "my-lora")
     asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
     assert asked >= ({"base", "drawing"} if name == "qwen-image-unified" else {"base"})
 
