@@ -26,6 +26,7 @@ from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import LayoutError
+from fewstep.runtime.task import Task
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,13 @@ class Backbone(ABC):
     def modules(self) -> dict[str, nn.Module]:
         """The parts with weights that are loaded, by name."""
         return {"transformer": self.transformer}
+
+    def noise_dtypes(self, task: Task, text: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+        """The dtype in which the stock pipeline draws a seed's noise, and the one that its states have afterwards.
+
+        text: that of the embeddings.
+        """
+        return text, text
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""

@@ -31,10 +31,17 @@ KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size
     "joint_attention_dim": 7680,
     "guidance_embeds": False,
 }
+KLEIN_9B = {**KLEIN, "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
+LONGCAT = {"num_layers": 10, "num_single_layers": 20}  # meituan-longcat/LongCat-Image: 12.54 GB in bf16
 EDITING = {"zero_cond_t": True}  # Qwen-Image-Edit-2511
 PUBLISHED: tuple[tuple[str, str, Mapping[str, Any]], ...] = (  # part of a name, its pipeline class, its config
     ("flux.2-klein-4b", "Flux2KleinPipeline", KLEIN),
     ("flux.2-klein-base-4b", "Flux2KleinPipeline", KLEIN),
+    ("flux.2-klein-9b", "Flux2KleinPipeline", KLEIN_9B),
+    ("flux.2-klein-base-9b", "Flux2KleinPipeline", KLEIN_9B),
+    ("z-image", "ZImagePipeline", {}),
+    ("longcat-image-edit", "LongCatImageEditPipeline", LONGCAT),
+    ("longcat-image", "LongCatImagePipeline", LONGCAT),
     ("qwen-image-2.1", "QwenImage21Pipeline", {}),
     ("qwen-image-edit-2511", "QwenImageEditPlusPipeline", EDITING),
     ("qwen-image-edit", "QwenImageEditPlusPipeline", {}),
@@ -55,7 +62,7 @@ class ModelSize:
     def depths(self) -> dict[str, int]:
         """The number of blocks of each kind, by its key in the config."""
         whole = fake_model(self).transformer.config
-        return {key: int(whole[key]) for key in ("num_layers", "num_single_layers") if key in whole}
+        return {key: int(whole[key]) for key in ("num_layers", "num_single_layers", "n_layers") if key in whole}
 
     @property
     def parameters(self) -> int:

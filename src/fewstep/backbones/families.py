@@ -19,13 +19,14 @@ from fewstep.backbones.folder import (
 from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.z_image import ZImage
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.plugins import ExtensionPoint
 from fewstep.runtime.task import Task
 
-KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)
+KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
 POCKET = "pocket"
 # What the pocket teacher is sampled with, as its recipe distils it: its captions were careless, its family's were not.

@@ -1,4 +1,4 @@
-"""FLUX.2 klein: text to image and edits by one transformer of 4 B, small enough for a 24 GB card.
+"""FLUX.2 klein: text to image and edits by one transformer, of 4 B (for a 24 GB card) or 9 B.
 
 Every prompt fills 512 text positions, padding included. The transformer attends to all of them, as in its training, so
 there is no mask. References keep their own size up to 1024 x 1024 px, and are cropped (not resized) to the grid of 16
@@ -7,6 +7,7 @@ px. Latents are normalised by the VAE's running statistics. All conventions are 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +18,10 @@ from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.folder import read_json
 from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.licences import APACHE, Licence
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     Flux2KleinPipeline,
@@ -30,8 +33,11 @@ from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.device import to_device
 from fewstep.runtime.errors import LayoutError
+from fewstep.runtime.task import Task
 
 MAX_AREA = 1024 * 1024  # px of a reference; a larger one is made smaller
+TEXT_4B = 7680  # text channels of the 4 B model; the 9 B one has 12,288
+NON_COMMERCIAL = Licence("other", "FLUX Non-Commercial License")  # of the 9 B models
 REFERENCE_STEP = 10  # of the time axis of positions, from one reference to the next
 
 
@@ -44,7 +50,7 @@ class Flux2Klein(PipelineBackbone):
     transformer_class: ClassVar[Any] = Flux2Transformer2DModel
     encoding_version: ClassVar[int] = 1
     student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
-    default_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
+    default_licence: ClassVar[Licence | str] = APACHE
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit
@@ -61,9 +67,22 @@ class Flux2Klein(PipelineBackbone):
         return (NO_GUIDANCE, 4) if index.get("is_distilled") else super().default_sampling(index)
 
     @classmethod
-    def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+    def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
+        return NON_COMMERCIAL if config.get("joint_attention_dim", 0) > TEXT_4B else super().makers_licence(config)
+
+    @classmethod
+    def distilled(cls, folder: Path) -> str | None:
+        if not read_json(folder / "model_index.json").get("is_distilled"):
+            return None
+        return (
+            "is a distilled FLUX.2 klein (is_distilled in its model_index.json): its makers made it for 4 steps without "
+            "guidance already. Take the base model of its size, such as black-forest-labs/FLUX.2-klein-base-4B"
+        )
+
+    @classmethod
+    def lora_call(cls, grid: Sequence[float], size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
         """The base lacks the student's `is_distilled`, so the stock call must be told not to use guidance."""
-        return super().lora_call(grid, size) | {"guidance_scale": 1.0}
+        return super().lora_call(grid, size, task) | {"guidance_scale": 1.0}
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "Flux2Klein":

@@ -40,6 +40,7 @@ from fewstep.backbones.identity import (
 )
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
+from fewstep.backbones.licences import Licence
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.flow.guidance import Guidance
@@ -77,8 +78,9 @@ class PipelineBackbone(Backbone):
     reads_sample_sigmas: ClassVar[bool] = (
         False  # whether the stock class reads `sample_sigmas` from its model_index.json
     )
+    time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
-    default_licence: ClassVar[str]  # of the makers' own weights, for folders that state none
+    default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none
 
     def __init__(
         self,
@@ -230,18 +232,35 @@ class PipelineBackbone(Backbone):
         return {"t2i": pipeline, "edit": pipeline}
 
     @classmethod
-    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
-        """The arguments that the stock call of a student needs beside prompt, pictures and size.
+    def student_call(cls, steps: int, size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
+        """The arguments that the stock call of a student needs for a task, beside prompt, pictures and size.
 
         size: height and width in px.
         """
         return {"num_inference_steps": steps}
 
     @classmethod
-    def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+    def lora_call(cls, grid: Sequence[float], size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
         """The same for a base with a student's LoRA and scheduler. Its folder does not contain the grid, so the call
         must."""
-        return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
+        return cls.student_call(len(grid), size, task) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
+
+    @classmethod
+    def fixed_edit_size(cls, picture: tuple[int, int]) -> tuple[int, int] | None:
+        """(height, width) in px at which the stock call edits a picture of this (height, width), where the call itself
+        cannot say it; None where it can."""
+        return None
+
+    @classmethod
+    def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
+        """The licence of the makers' own weights of this size. config: the transformer's."""
+        own = cls.default_licence
+        return Licence(name=own) if isinstance(own, str) else own
+
+    @classmethod
+    def distilled(cls, folder: Path) -> str | None:
+        """What a folder of an already distilled model is, and which model to take as a teacher; None for any other."""
+        return None
 
     # ---- its parts
 

@@ -23,6 +23,7 @@ from fewstep.backbones.conditioning import (
 )
 from fewstep.backbones.identity import config_identity, tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.licences import APACHE, Licence
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImageEditPlusPipeline,
@@ -47,7 +48,7 @@ class QwenImage(PipelineBackbone):
     pipelines: ClassVar[Mapping[str, Any]] = {DRAWS: QwenImagePipeline, EDITS: QwenImageEditPlusPipeline}
     transformer_class: ClassVar[Any] = QwenImageTransformer2DModel
     encoding_version: ClassVar[int] = 1
-    default_licence: ClassVar[str] = "Apache-2.0"
+    default_licence: ClassVar[Licence | str] = APACHE
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),

@@ -22,6 +22,7 @@ from fewstep.backbones.identity import config_identity
 from fewstep.backbones.interleave import slot_count, slot_positions
 from fewstep.backbones.joint_sequence import forward_joint
 from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.licences import Licence
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImage21KVCache,
@@ -37,6 +38,7 @@ from fewstep.flow.sigmas import (
     shifted,
 )
 from fewstep.runtime.errors import LayoutError, ModelError
+from fewstep.runtime.task import Task
 
 SETTLED = 8  # rounds; two do for every shape that was tried
 
@@ -60,7 +62,7 @@ class QwenImage21(PipelineBackbone):
     transformer_class: ClassVar[Any] = QwenImage21Transformer2DModel
     encoding_version: ClassVar[int] = 1
     reads_sample_sigmas: ClassVar[bool] = True
-    default_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
+    default_licence: ClassVar[Licence | str] = Licence("other", "Qwen-Image-2.1's research licence")
     lora_targets = (
         *("to_q", "to_k", "to_v", "to_out.0"),
         *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
@@ -72,7 +74,7 @@ class QwenImage21(PipelineBackbone):
     size_multiple: ClassVar[int] = 32
 
     @classmethod
-    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+    def student_call(cls, steps: int, size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
         """References are resized to the target's area. The number of steps is in the folder itself."""
         return {"output_resolution": reference_resolution(size)}
 

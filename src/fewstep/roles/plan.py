@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fewstep.flow.guidance import Guidance
+from fewstep.flow.guidance import Guidance, NormRule
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.section import Section
 from fewstep.runtime.task import Task
@@ -137,7 +137,11 @@ class GuidancePlan(Section):
     """Classifier-free guidance of one teacher at one task: v_u + s (v_c - v_u)."""
 
     scale: float = Field(1.0, ge=0, le=1000, description="1 is none, and costs no second evaluation")
-    keep_norm: bool = Field(False, description="rescale each token to the conditional velocity's length")
+    keep_norm: NormRule = Field(
+        False,
+        description="true: rescale each token to the conditional velocity's length; at-most: only where it is longer; "
+        "picture-at-most: the whole picture, where it is longer",
+    )
     negative: str = Field("", description="prompt of the unconditional branch")
 
     def guidance(self) -> Guidance:

@@ -40,7 +40,7 @@ from fewstep.runtime.errors import (
 )
 from fewstep.runtime.task import Task
 from fewstep.sample.asked import refuse_seeds
-from fewstep.sample.sampler import sample, seeded_noise
+from fewstep.sample.sampler import pipeline_noise, sample
 
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
@@ -236,11 +236,9 @@ def sample_latents(
     """The clean latents that `sample_pictures` decodes, batch by batch: the indices of its samples, and x0_BND."""
     assert len(conds) == len(seeds), (len(conds), len(seeds))
     for part in compatible_batches(conds, negatives, batch):
-        layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
+        cond = stack([conds[i] for i in part]).to(backbone.device)
         negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
-        noise_BND = seeded_noise(
-            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
-        ).to(backbone.device)
+        noise_BND = pipeline_noise(backbone, cond, [seeds[i] for i in part])
         yield part, sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
 
 
