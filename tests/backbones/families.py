@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,10 +17,16 @@ from torch import Tensor
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.packing import packed
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
-from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler, QwenImagePipeline
+from fewstep.backbones.stock import (
+    FlowMatchEulerDiscreteScheduler,
+    LongCatImagePipeline,
+    QwenImagePipeline,
+    pipeline_longcat_image_edit,
+)
 from fewstep.backbones.testing.toy import ToyBackbone
 from fewstep.backbones.z_image import ZImage
 
@@ -205,6 +212,29 @@ def _of_task(backbone: Any, edits: bool) -> Any:
     return QwenImagePipeline.from_pipe(backbone.pipeline, dtype=backbone.pipeline.dtype)
 
 
+def _longcat_of_task(backbone: Any, edits: bool) -> Any:
+    if edits:
+        return backbone.pipeline
+    return LongCatImagePipeline.from_pipe(backbone.pipeline, dtype=backbone.pipeline.dtype)
+
+
+def _text_of_longcat(backbone: Any, asked: Request) -> list[Tensor]:
+    pipeline = _longcat_of_task(backbone, bool(asked.shapes))
+    if not asked.shapes:
+        return list(pipeline.encode_prompt(list(asked.prompts))[0])
+    (height, width), resize = asked.size, pipeline.image_processor.resize
+    seen = resize(resize(asked.references[0], height, width), height // 2, width // 2)
+    return [pipeline.encode_prompt([prompt], seen)[0][0] for prompt in asked.prompts]
+
+
+@contextmanager
+def _edits_at(size: tuple[int, int]) -> Iterator[None]:
+    """LongCat-Image-Edit draws a megapixel in the reference's shape. Here its own rule answers with another size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_longcat_image_edit, "calculate_dimensions", lambda area, ratio: size[::-1])
+        yield
+
+
 def _true_guidance(scale: float, negatives: list[str]) -> dict[str, Any]:
     return {"true_cfg_scale": scale, "negative_prompt": negatives}
 
@@ -248,6 +278,22 @@ FAMILIES = [
         lambda scale, negatives: {"guidance_scale": scale - 1, "negative_prompt": list(negatives)},
         words=lambda size: {"guidance_scale": 0.0},
         references=0,
+    ),
+    Family(
+        "longcat-image",
+        LongCatImage.tiny,
+        LongCatImage.load,
+        _text_of_longcat,
+        lambda scale, negatives: {"guidance_scale": scale, "negative_prompt": negatives},
+        words=lambda size: {"guidance_scale": 1.0},
+        drawn_words={"guidance_scale": 1.0, "enable_prompt_rewrite": False},
+        pipeline=_longcat_of_task,
+        given=lambda image: image.convert("RGB"),
+        lists_pictures=False,
+        one_by_one=True,
+        one_length=True,
+        references=1,
+        edits_at=_edits_at,
     ),
 ]
 BACKBONES: list[tuple[str, Callable[[], Backbone]]] = [(f.name, f.make) for f in FAMILIES] + [("toy", ToyBackbone)]

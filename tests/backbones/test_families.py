@@ -87,7 +87,7 @@ def test_a_conditioning_estimate_is_what_is_stored(family: Family, stock: Any, t
     else:
         assert estimate.reference_grid(picture_size, SIZE) == cond.layout.references[0]
     if family.one_length:
-        assert estimate.text_length("x", 1) == cond.text_BLC.shape[1]
+        assert estimate.text_length("x", 0) == T2I.conditioning(stock).text_BLC.shape[1]
 
 
 def test_the_estimate_of_a_model_that_is_not_here_goes_by_its_name() -> None:

@@ -57,7 +57,7 @@ def test_guided_velocity(family: Family, stock: Any, asked: Request) -> None:
     steps, _ = stock_call(family, stock, asked, **family.guided(2.5, negatives))
     cond = asked.conditioning(stock)
     null = Request("negative", negatives, asked.shapes, asked.size).conditioning(stock)
-    guidance = replace(stock.default_guidance, scale=2.5)
+    guidance = replace(stock.guidance_of(cond.layout.task), scale=2.5)
     for step in steps:
         v_c, v_u = (stock.velocity(stock.transformer, step.z_BND, step.t_B, c) for c in (cond, null))
         torch.testing.assert_close(guided(v_c, v_u, guidance), step.v_BND, rtol=0, atol=1e-5)

@@ -163,6 +163,10 @@ class Backbone(ABC):
         """The parts with weights that are loaded, by name."""
         return {"transformer": self.transformer}
 
+    def guidance_of(self, task: Task) -> Guidance:
+        """What the makers sample the teacher with at a task."""
+        return self.default_guidance
+
     def noise_dtypes(self, task: Task, text: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
         """The dtype in which the stock pipeline draws a seed's noise, and the one that its states have afterwards.
 

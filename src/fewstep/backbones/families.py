@@ -16,6 +16,7 @@ from fewstep.backbones.folder import (
     read_json,
     weight_files,
 )
+from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
@@ -26,7 +27,7 @@ from fewstep.runtime.errors import ModelError
 from fewstep.runtime.plugins import ExtensionPoint
 from fewstep.runtime.task import Task
 
-KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage)
+KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage, LongCatImage)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
 POCKET = "pocket"
 # What the pocket teacher is sampled with, as its recipe distils it: its captions were careless, its family's were not.

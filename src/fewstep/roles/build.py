@@ -165,4 +165,4 @@ def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:
 def _guidance(name: str, spec: TeachersSpec, backbone: Backbone) -> dict[Task, Guidance]:
     given: GuidanceByTask = spec.base.guidance if name == BASE else spec.named[name].guidance
     plans = given or {}
-    return {task: plans[task].guidance() if task in plans else backbone.default_guidance for task in TASKS}
+    return {task: plans[task].guidance() if task in plans else backbone.guidance_of(task) for task in TASKS}

@@ -38,7 +38,7 @@ from fewstep.runtime.errors import (
     PictureError,
     RecipeError,
 )
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.asked import refuse_seeds
 from fewstep.sample.sampler import pipeline_noise, sample
 
@@ -125,7 +125,7 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
-    by_task = POCKET_GUIDANCE if source == POCKET else {}
+    by_task = POCKET_GUIDANCE if source == POCKET else {task: backbone.guidance_of(task) for task in TASKS}
     return Model(backbone, own_steps, guidance, default_size(source), by_task)
 
 

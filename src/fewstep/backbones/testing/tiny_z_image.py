@@ -52,14 +52,14 @@ def _transformer() -> ZImageTransformer2DModel:
     return made.eval()
 
 
-def vae() -> AutoencoderKL:
+def vae(channels: int = CHANNELS) -> AutoencoderKL:
     """An 8x VAE with its own shift and scale of latents, as FLUX.1's, which Z-Image and LongCat-Image have."""
     return AutoencoderKL(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
-        latent_channels=CHANNELS,
+        latent_channels=channels,
         norm_num_groups=4,
         sample_size=64,
         scaling_factor=0.3611,
