@@ -29,8 +29,8 @@ from fewstep.roles.plan import (
 )
 from fewstep.roles.validation import validate_teachers
 from fewstep.runtime.errors import LayoutError, ModelError
-from tests.backbones.families import FAMILIES as UNDER_CONTRACT
 from tests.backbones.families import EDIT, SIZE, T2I, Family, noise_for, picture
+from tests.backbones.families import FAMILIES as UNDER_CONTRACT
 
 SMALL = AdapterPlan(rank=2, alpha=2.0)
 

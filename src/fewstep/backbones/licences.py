@@ -29,7 +29,9 @@ class Licence:
     @property
     def commercial(self) -> bool | None:
         """Whether commercial use is allowed; None for terms that are not known here."""
-        said = f"{self.id or ''} {self.name or ''}".lower().replace("_", "-").replace("non commercial", "non-commercial")
+        said = (
+            f"{self.id or ''} {self.name or ''}".lower().replace("_", "-").replace("non commercial", "non-commercial")
+        )
         if any(word in said for word in RESTRICTED):
             return False
         return True if (self.id or "").lower() in FREE else None

@@ -58,6 +58,7 @@ class LongCatImage(PipelineBackbone):
     pipelines: ClassVar[Mapping[str, Any]] = {DRAWS: LongCatImagePipeline, EDITS: LongCatImageEditPipeline}
     transformer_class: ClassVar[Any] = LongCatImageTransformer2DModel
     encoding_version: ClassVar[int] = 1
+    single_file_reader: ClassVar[bool] = False
     default_licence: ClassVar[Licence | str] = APACHE
     default_guidance = Guidance(4.5, keep_norm="at-most")
     default_steps = 50

@@ -79,6 +79,7 @@ class PipelineBackbone(Backbone):
         False  # whether the stock class reads `sample_sigmas` from its model_index.json
     )
     time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
+    single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
     default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none
 

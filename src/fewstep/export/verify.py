@@ -89,6 +89,7 @@ class Verification:
     checks: tuple[Check, ...]
     exact: bool = False
     single_file: Path | None = None  # compared with transformer/ too
+    unread: Path | None = None  # a single file for which diffusers has no reader
     card: str | None = None  # what the code on the folder's card made
 
     def words(self) -> str:
@@ -98,6 +99,8 @@ class Verification:
             lines.append(self.card)
         if self.single_file is not None:
             lines.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
+        if self.unread is not None:
+            lines.append(f"{self.unread.name}: not compared, diffusers has no reader for it")
         return "\n".join(lines)
 
 
@@ -128,7 +131,8 @@ def verify(
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
     size, family = size or trained_size(folder), family_of(folder)
     calls = probe_calls(_classes(folder), partial(family.student_call, len(sigmas)), size, seed, family.fixed_edit_size)
-    single = single_file_of(folder)
+    written = single_file_of(folder)
+    single = written if family.single_file_reader else None
     request = StockRequest(
         str(folder.resolve()),
         dtype_name(dtype),
@@ -149,7 +153,8 @@ def verify(
         errors = _run_errors(*run, SigmaGrid.of(sigmas), dtype, device, calls, found)
         checks = [replace(check, run_error=error) for check, error in zip(checks, errors, strict=True)]
     exact = dtype == torch.float32 and stored == {"F32"}
-    report = Verification(folder, tuple(sigmas), dtype_name(dtype), tuple(checks), exact, single)
+    unread = written if single is None else None
+    report = Verification(folder, tuple(sigmas), dtype_name(dtype), tuple(checks), exact, single, unread)
     refuse_differences(report)
     return replace(report, card=run_card_code(folder, trained_size(folder), device, timeout_seconds))
 

@@ -126,6 +126,7 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
     by_task = POCKET_GUIDANCE if source == POCKET else {task: backbone.guidance_of(task) for task in TASKS}
+    by_task = by_task if sigmas is None else {}
     return Model(backbone, own_steps, guidance, default_size(source), by_task)
 
 

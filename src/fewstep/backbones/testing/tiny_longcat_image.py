@@ -13,7 +13,7 @@ from fewstep.backbones.stock import (
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_qwen_image import WIDTH, qwen_25_vl, qwen_2_vl_processor
+from fewstep.backbones.testing.tiny_qwen_image import WIDTH, qwen_2_vl_processor, qwen_25_vl
 from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
 from fewstep.backbones.testing.tiny_z_image import vae
 
