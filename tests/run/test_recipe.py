@@ -73,13 +73,19 @@ def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
 def test_what_the_recipes_are_for() -> None:
     """All of them, and of each what its name promises."""
     names = "qwen-image-2.1 qwen-image-2.1-48gb qwen-image-2.1-full qwen-image-unified flux2-klein-24gb my-lora pocket"
-    assert set(shipped_recipes()) == set(names.split())
+    assert set(shipped_recipes()) == {*names.split(), "z-image", "longcat-unified", "klein-9b"}
     full, unified, lora = load_recipe("qwen-image-2.1-full"), load_recipe("qwen-image-unified"), load_recipe("my-lora")
     assert (full.student.mode, full.critic.mode) == ("full", "full")
     assert 1e-6 <= full.student.learning_rate <= 2e-6
     routed = unified.teachers.named["drawing"]
     assert (unified.model, routed.model) == ("Qwen/Qwen-Image-Edit-2511", "Qwen/Qwen-Image-2512")
     assert (routed.anchor, routed.tasks) == (True, ("t2i",))
+    both, z_image, klein = (load_recipe(name) for name in ("longcat-unified", "z-image", "klein-9b"))
+    routed = both.teachers.named["drawing"]
+    assert (both.model, routed.model) == ("meituan-longcat/LongCat-Image-Edit", "meituan-longcat/LongCat-Image")
+    assert (routed.anchor, routed.tasks) == (True, ("t2i",))
+    assert z_image.tasks.ratio.weights == (1, 0)
+    assert klein.model.endswith("klein-base-9B")
     assert lora.student.init_from == lora.teachers.named["mine"].adapter
 
 

@@ -154,8 +154,8 @@ class ConditioningEstimateZ(ConditioningEstimate):
 
 
 class ConditioningEstimateLongCat(ConditioningEstimate):
-    """The estimate for LongCat-Image. All texts have one length, beside what the text encoder sees of the reference; the
-    reference has the target's size."""
+    """The estimate for LongCat-Image. All texts have one length, beside what the text encoder sees of the reference,
+    which has the target's size."""
 
     family: ClassVar[str] = "longcat-image"
 

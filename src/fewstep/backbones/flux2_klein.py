@@ -75,8 +75,8 @@ class Flux2Klein(PipelineBackbone):
         if not read_json(folder / "model_index.json").get("is_distilled"):
             return None
         return (
-            "is a distilled FLUX.2 klein (is_distilled in its model_index.json): its makers made it for 4 steps without "
-            "guidance already. Take the base model of its size, such as black-forest-labs/FLUX.2-klein-base-4B"
+            "is a distilled FLUX.2 klein (is_distilled in its model_index.json): its makers made it for 4 steps "
+            "without guidance. Take the base model of its size, such as black-forest-labs/FLUX.2-klein-base-4B"
         )
 
     @classmethod

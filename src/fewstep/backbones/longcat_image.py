@@ -5,8 +5,8 @@ sample is that of an edit without its reference, and its prompt is encoded with 
 fills 512 positions, and the transformer attends to all of them, padding included. In edits the text encoder sees the
 reference at half its sides; these positions are stored with the text. The reference has the target's size.
 
-Text in quotation marks is encoded by character. To find it, the pipelines put placeholders in the place of words with an
-apostrophe inside, and corrupt a prompt with two different ones (`_spelled`).
+Text in quotation marks is encoded by character. To find it, the pipelines put placeholders in the place of words with
+an apostrophe inside, and corrupt a prompt with two different ones (`_spelled`).
 
 All conventions are those of the two pipelines in diffusers 0.42, and contract tests compare the results with their own
 calls.

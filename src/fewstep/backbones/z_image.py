@@ -79,8 +79,8 @@ class ZImage(PipelineBackbone):
         if not turbo and "turbo" not in folder.name.lower():
             return None
         return (
-            f"is Z-Image-Turbo (its scheduler's shift is {config.get('shift', 1.0):g}): its makers distilled it already, "
-            "and it follows neither guidance nor a negative prompt. Take Tongyi-MAI/Z-Image, which it was made of"
+            f"is Z-Image-Turbo (its scheduler's shift is {config.get('shift', 1.0):g}): its makers distilled it "
+            "already, and it follows neither guidance nor a negative prompt. Take Tongyi-MAI/Z-Image, which it was made of"
         )
 
     @classmethod

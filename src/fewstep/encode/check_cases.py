@@ -52,7 +52,7 @@ def _off_grid(size: tuple[int, int], step: int) -> str | None:
 def _too_many(family: str, most: int, count: int) -> str:
     if most == 0:
         return (
-            f"an edit, but the model draws from text alone. Take a model that edits (of {family}, if it has one; such a "
-            "model draws from text as well), or leave edits out"
+            f"an edit, but this {family} draws from text alone. Take a model that edits (it draws from text as well), "
+            "or leave edits out"
         )
     return f"{family} takes at most {most} references, not {count}; leave some out"
