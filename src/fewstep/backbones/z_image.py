@@ -80,7 +80,7 @@ class ZImage(PipelineBackbone):
             return None
         return (
             f"is Z-Image-Turbo (its scheduler's shift is {config.get('shift', 1.0):g}): its makers distilled it "
-            "already, and it follows neither guidance nor a negative prompt. Take Tongyi-MAI/Z-Image, which it was made of"
+            "already, and it follows no guidance. Take Tongyi-MAI/Z-Image, which it was made of"
         )
 
     @classmethod
