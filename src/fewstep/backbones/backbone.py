@@ -110,6 +110,20 @@ class Backbone(ABC):
         """The grid on which the model's own pipeline samples with `steps` steps at this size."""
 
     @abstractmethod
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        """The shift a that the model's own pipeline gives its noise levels in `steps` steps at this size:
+        s' = a s / (1 + (a - 1) s). 1 is none. A scheduler's `shift_terminal` is no part of it."""
+
+    def told_times(self, t_B: Tensor) -> Tensor:
+        """The times that the transformer is really told when `velocity` is called at t_B, float32.
+
+        They differ from t_B where the stock pipeline rounds times to its weights' dtype: bfloat16 keeps 8 bits. What is
+        drawn for training is rounded first and noised then, so that a network is told the level of the noise that it
+        sees. Rounded times are told as they are: told_times(told_times(t)) is told_times(t).
+        """
+        return t_B
+
+    @abstractmethod
     def fingerprint(self) -> str:
         """A short hash of what determines conditionings (text encoder, processor, VAE, template). Stores are keyed by
         it."""

@@ -27,7 +27,7 @@ from fewstep.backbones.stock import (
 )
 from fewstep.backbones.testing import tiny_flux2_klein
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
-from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.sigmas import SigmaGrid, scheduler_shift
 from fewstep.runtime.device import to_device
 from fewstep.runtime.errors import LayoutError
 
@@ -79,11 +79,11 @@ class Flux2Klein(PipelineBackbone):
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
         assert not cond.padded, "this transformer knows no mask: every text has all its positions"
-        dtype = untyped(transformer).x_embedder.weight.dtype
+        dtype = self._dtype(transformer)
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
-            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            timestep=self.time_argument(t_B, dtype),
             encoder_hidden_states=cond.text_BLC.to(dtype),
             txt_ids=_text_positions(cond.text_BLC.shape[1], z_BND.device),
             img_ids=_picture_positions(cond.layout, z_BND.device),
@@ -100,6 +100,20 @@ class Flux2Klein(PipelineBackbone):
         of steps."""
         tokens = target[0] * target[1]
         return SigmaGrid.of_scheduler(self._scheduler, steps, tokens, compute_empirical_mu(tokens, steps))
+
+    @classmethod
+    def scheduler_shift(cls, scheduler: Mapping[str, Any], steps: int, tokens: int) -> float:
+        """e^mu of the pipeline's own fit, which falls with the number of steps: 9.9 in 4 and 7.6 in 50 at 1024 px."""
+        return scheduler_shift(scheduler, tokens, compute_empirical_mu(tokens, steps))
+
+    @classmethod
+    def _told(cls, t_B: Tensor, dtype: torch.dtype) -> Tensor:
+        """The stock transformer multiplies its argument by 1,000 again before it embeds it, in the same dtype."""
+        return (cls.time_argument(t_B, dtype) * 1000).float() / 1000
+
+    @classmethod
+    def _dtype(cls, transformer: nn.Module) -> torch.dtype:
+        return untyped(transformer).x_embedder.weight.dtype
 
     # ---- encoding and decoding
 

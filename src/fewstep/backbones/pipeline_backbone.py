@@ -41,6 +41,7 @@ from fewstep.backbones.identity import (
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.pipeline_times import PipelineTimes
 from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
@@ -62,7 +63,7 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
 attention.install()
 
 
-class PipelineBackbone(Backbone):
+class PipelineBackbone(PipelineTimes, Backbone):
     """A family whose work is done by stock diffusers classes.
 
     `pipeline` is None if only the transformer was loaded. `folder` is None if the model was made in memory. All modules
@@ -242,6 +243,15 @@ class PipelineBackbone(Backbone):
         """The same for a base with a student's LoRA and scheduler. Its folder does not contain the grid, so the call
         must."""
         return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
+
+    # ---- noise levels and times
+
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        return self.scheduler_shift(self._scheduler, steps, target[0] * target[1])
+
+    def told_times(self, t_B: Tensor) -> Tensor:
+        dtype = self._dtype(self.transformer)
+        return t_B if dtype == torch.float32 else self._told(t_B, dtype)  # fp32 is exact to its last bit or two
 
     # ---- its parts
 

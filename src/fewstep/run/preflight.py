@@ -70,7 +70,8 @@ def _look_at_networks(student: StudentPlan, teachers: TeachersSpec, model: str, 
     validate_teachers(teachers, student.steps, model)
     _warn_of_unused_teachers(teachers, student.steps, reporter)
     _warn_of_truncated_lora(student, model, reporter)
-    refuse_grid(model, student.grid)
+    if student.is_settled:  # the teacher's own levels can always be shipped
+        refuse_grid(model, student.grid)
 
 
 def _warn_of_unused_teachers(teachers: TeachersSpec, steps: int, reporter: Reporter) -> None:
