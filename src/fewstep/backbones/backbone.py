@@ -46,7 +46,8 @@ class Backbone(ABC):
     """
 
     family: ClassVar[str]
-    lora_targets: tuple[str, ...]  # module names (suffixes) that adapters attach to
+    lora_targets: tuple[str, ...]  # ends of the names of the blocks' layers that adapters change: attention and MLP
+    attention_targets: tuple[str, ...] = ()  # those of attention alone
     default_guidance: Guidance  # what the makers sample the teacher with
     default_steps: int
     max_references: int

@@ -207,6 +207,15 @@ def load_backbone(
     return backbone
 
 
+def family_of_model(source: str | Path) -> type[PipelineBackbone]:
+    """The family of a folder, a hub id, or "pocket".
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    return family_of(folder_of(pocket_folder() if source == POCKET else source))
+
+
 def family_of(folder: Path) -> type[PipelineBackbone]:
     """The family whose pipeline class the folder names.
 

@@ -45,6 +45,14 @@ class Flux2Klein(PipelineBackbone):
     encoding_version: ClassVar[int] = 1
     student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
     default_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
+    attention_targets = (  # to_qkv_mlp_proj and to_out: of single blocks, where attention and MLP share their layers
+        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *("to_qkv_mlp_proj", "to_out"),
+    )
+    lora_targets = (
+        *attention_targets,
+        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
+    )
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit
@@ -53,7 +61,6 @@ class Flux2Klein(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self.lora_targets = _lora_targets(self._config["num_single_layers"])
         self.default_guidance, self.default_steps = self.default_sampling(self._index)
 
     @classmethod
@@ -112,8 +119,8 @@ class Flux2Klein(PipelineBackbone):
         return (cls.time_argument(t_B, dtype) * 1000).float() / 1000
 
     @classmethod
-    def _dtype(cls, transformer: nn.Module) -> torch.dtype:
-        return untyped(transformer).x_embedder.weight.dtype
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).x_embedder.weight
 
     # ---- encoding and decoding
 
@@ -206,13 +213,3 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
         for number, (rows, columns) in enumerate((layout.target, *layout.references))
     ]
     return to_device(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
-
-
-def _lora_targets(single_blocks: int) -> tuple[str, ...]:
-    """Suffixes of the names of all linear layers in blocks. `to_out` is a list in double blocks but a layer in single
-    blocks, so those of single blocks are named one by one."""
-    return (
-        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out", "to_qkv_mlp_proj"),
-        *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(single_blocks)),
-    )

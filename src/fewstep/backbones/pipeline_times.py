@@ -49,5 +49,13 @@ class PipelineTimes:
 
     @classmethod
     def _dtype(cls, transformer: nn.Module) -> torch.dtype:
-        """The dtype that the transformer computes in. Families name the layer that takes their latents."""
-        return next(weight.dtype for weight in transformer.parameters() if weight.is_floating_point())
+        """The dtype that the transformer computes in: autocast's, or else that of its weights. fp32 masters under
+        autocast are asked as a base in bf16 is."""
+        weight = cls._first_weight(transformer)
+        kind = weight.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        """A weight in the dtype that the model was loaded in. Families name the layer that takes their latents."""
+        return next(weight for weight in transformer.parameters() if weight.is_floating_point())

@@ -48,8 +48,9 @@ class QwenImage(PipelineBackbone):
     transformer_class: ClassVar[Any] = QwenImageTransformer2DModel
     encoding_version: ClassVar[int] = 1
     default_licence: ClassVar[str] = "Apache-2.0"
+    attention_targets = (*("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),)
     lora_targets = (
-        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *attention_targets,
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
     default_guidance = Guidance(4.0, keep_norm=True, negative=" ")  # the makers' negative prompt is one space
@@ -105,8 +106,8 @@ class QwenImage(PipelineBackbone):
         return SigmaGrid.of_scheduler(self._scheduler, steps, target[0] * target[1])
 
     @classmethod
-    def _dtype(cls, transformer: nn.Module) -> torch.dtype:
-        return untyped(transformer).img_in.weight.dtype
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).img_in.weight
 
     # ---- encoding and decoding
 

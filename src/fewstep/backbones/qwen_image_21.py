@@ -57,10 +57,8 @@ class QwenImage21(PipelineBackbone):
     encoding_version: ClassVar[int] = 1
     reads_sample_sigmas: ClassVar[bool] = True
     default_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
-    lora_targets = (
-        *("to_q", "to_k", "to_v", "to_out.0"),
-        *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
-    )
+    attention_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_targets = (*attention_targets, "img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out")
     default_guidance = NO_GUIDANCE
     default_steps = 40
     max_references = 10
@@ -151,8 +149,8 @@ class QwenImage21(PipelineBackbone):
         return SigmaGrid.of([shifted(sigma, shift) for sigma in own])
 
     @classmethod
-    def _dtype(cls, transformer: nn.Module) -> torch.dtype:
-        return untyped(transformer).img_in.weight.dtype
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).img_in.weight
 
     # ---- encoding and decoding
 

@@ -16,6 +16,7 @@ Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]
 Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant", "adaptive"]
 Residency = Literal["resident", "offloaded"]
+Targets = Literal["attention", "attention+mlp", "all"] | tuple[str, ...]
 PullResponse = Literal["warn", "halve", "stop"]
 
 MOST_STEPS = 1000  # ours: as many as the teachers' schedulers have levels
@@ -35,6 +36,18 @@ class AdapterPlan(Section):
         32, gt=0, le=16_384, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)"
     )
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
+    targets: Targets = Field(
+        "attention+mlp",
+        description="layers that it changes. attention, attention+mlp: of all blocks; all: every linear layer, "
+        "modulation and time embedding too (field: Viggle, Turbo8); or patterns of names, such as [to_q, img_mod.*]",
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _some(cls, targets: Targets) -> Targets:
+        if isinstance(targets, tuple) and not (targets and all(targets)):
+            raise ValueError("adapter.targets holds no pattern; give attention, attention+mlp, all or names of layers")
+        return targets
 
 
 class RolePlan(Section):
