@@ -179,7 +179,7 @@ POCKET = "extends: pocket\n"
         ("student: {sigmas: [1, .9], shift: null}", "student.steps is 4 but student.sigmas has 2"),
         ("student: {sigmas: [1, .5, .75, .2], shift: null}", "sigmas must decrease"),
         ("student: {sigmas: [1.5, .9, .75, .5], shift: null}", "sigmas lie in (0, 1]"),
-        ("student: {shift: -1}", "student.shift should be greater than 0 and less than or equal to 1,000, not -1"),
+        ("student: {shift: -1}", "student.shift should be teacher, or a number above 0 and at most 1,000; not -1"),
         ("student: {learning_rate: fast}", "student.learning_rate should be a number, not 'fast'"),
         ("student: {learning_rate: .nan}", "student.learning_rate should be a finite number"),
         ("student: {learning_rate: 0}", "student.learning_rate should be greater than 0"),

@@ -43,7 +43,7 @@ def test_a_distilled_model_is_refused_with_the_one_to_take(tmp_path: Path) -> No
 
 def test_edits_need_a_model_that_edits(tmp_path: Path) -> None:
     z_image = {"model": saved(tiny_z_image.z_image_pipeline(), tmp_path / "z")}
-    with pytest.raises(RecipeError, match=r"tasks\.edit: .*ZImagePipeline\) draws from text alone; no model of z-image"):
+    with pytest.raises(RecipeError, match=r"tasks\.edit: .*ZImagePipeline\) draws from text alone; no model"):
         refuse_untaught_tasks(z_image, ("t2i", "edit"))
     refuse_untaught_tasks(z_image, ("t2i",))
     longcat = {"model": saved(tiny_longcat_image.longcat_image_pipeline(), tmp_path / "l")}

@@ -47,7 +47,8 @@ class Backbone(ABC):
     """
 
     family: ClassVar[str]
-    lora_targets: tuple[str, ...]  # module names (suffixes) that adapters attach to
+    lora_targets: tuple[str, ...]  # ends of the names of the blocks' layers that adapters change: attention and MLP
+    attention_targets: tuple[str, ...] = ()  # those of attention alone
     default_guidance: Guidance  # what the makers sample the teacher with
     default_steps: int
     max_references: int
@@ -109,6 +110,20 @@ class Backbone(ABC):
     @abstractmethod
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """The grid on which the model's own pipeline samples with `steps` steps at this size."""
+
+    @abstractmethod
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        """The shift a that the model's own pipeline gives its noise levels in `steps` steps at this size:
+        s' = a s / (1 + (a - 1) s). 1 is none. A scheduler's `shift_terminal` is no part of it."""
+
+    def told_times(self, t_B: Tensor) -> Tensor:
+        """The times that the transformer is really told when `velocity` is called at t_B, float32.
+
+        They differ from t_B where the stock pipeline rounds times to its weights' dtype: bfloat16 keeps 8 bits. What is
+        drawn for training is rounded first and noised then, so that a network is told the level of the noise that it
+        sees. Rounded times are told as they are: told_times(told_times(t)) is told_times(t).
+        """
+        return t_B
 
     @abstractmethod
     def fingerprint(self) -> str:

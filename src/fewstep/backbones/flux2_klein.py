@@ -30,7 +30,7 @@ from fewstep.backbones.stock import (
 )
 from fewstep.backbones.testing import tiny_flux2_klein
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
-from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.sigmas import SigmaGrid, scheduler_shift
 from fewstep.runtime.device import to_device
 from fewstep.runtime.errors import LayoutError
 from fewstep.runtime.task import Task
@@ -51,6 +51,14 @@ class Flux2Klein(PipelineBackbone):
     encoding_version: ClassVar[int] = 1
     student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
     default_licence: ClassVar[Licence | str] = APACHE
+    attention_targets = (  # to_qkv_mlp_proj and to_out: of single blocks, where attention and MLP share their layers
+        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *("to_qkv_mlp_proj", "to_out"),
+    )
+    lora_targets = (
+        *attention_targets,
+        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
+    )
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit
@@ -59,7 +67,6 @@ class Flux2Klein(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self.lora_targets = _lora_targets(self._config["num_single_layers"])
         self.default_guidance, self.default_steps = self.default_sampling(self._index)
 
     @classmethod
@@ -98,11 +105,11 @@ class Flux2Klein(PipelineBackbone):
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
         assert not cond.padded, "this transformer knows no mask: every text has all its positions"
-        dtype = untyped(transformer).x_embedder.weight.dtype
+        dtype = self._dtype(transformer)
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
-            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            timestep=self.time_argument(t_B, dtype),
             encoder_hidden_states=cond.text_BLC.to(dtype),
             txt_ids=_text_positions(cond.text_BLC.shape[1], z_BND.device),
             img_ids=_picture_positions(cond.layout, z_BND.device),
@@ -119,6 +126,20 @@ class Flux2Klein(PipelineBackbone):
         of steps."""
         tokens = target[0] * target[1]
         return SigmaGrid.of_scheduler(self._scheduler, steps, tokens, compute_empirical_mu(tokens, steps))
+
+    @classmethod
+    def scheduler_shift(cls, scheduler: Mapping[str, Any], steps: int, tokens: int) -> float:
+        """e^mu of the pipeline's own fit, which falls with the number of steps: 9.9 in 4 and 7.6 in 50 at 1024 px."""
+        return scheduler_shift(scheduler, tokens, compute_empirical_mu(tokens, steps))
+
+    @classmethod
+    def _told(cls, t_B: Tensor, dtype: torch.dtype) -> Tensor:
+        """The stock transformer multiplies its argument by 1,000 again before it embeds it, in the same dtype."""
+        return (cls.time_argument(t_B, dtype) * 1000).float() / 1000
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).x_embedder.weight
 
     # ---- encoding and decoding
 
@@ -211,13 +232,3 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
         for number, (rows, columns) in enumerate((layout.target, *layout.references))
     ]
     return to_device(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
-
-
-def _lora_targets(single_blocks: int) -> tuple[str, ...]:
-    """Suffixes of the names of all linear layers in blocks. `to_out` is a list in double blocks but a layer in single
-    blocks, so those of single blocks are named one by one."""
-    return (
-        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out", "to_qkv_mlp_proj"),
-        *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(single_blocks)),
-    )

@@ -60,6 +60,11 @@ class LongCatImage(PipelineBackbone):
     encoding_version: ClassVar[int] = 1
     single_file_reader: ClassVar[bool] = False
     default_licence: ClassVar[Licence | str] = APACHE
+    attention_targets = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+    lora_targets = (  # proj_out: of single blocks, and the transformer's last layer, which has the same name
+        *attention_targets,
+        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out"),
+    )
     default_guidance = Guidance(4.5, keep_norm="at-most")
     default_steps = 50
     max_references = 1
@@ -70,7 +75,6 @@ class LongCatImage(PipelineBackbone):
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
         self.max_references = self.max_references_of(self._index)
-        self.lora_targets = _lora_targets(self._config["num_single_layers"])
 
     @classmethod
     def max_references_of(cls, index: Mapping[str, Any]) -> int:
@@ -119,12 +123,12 @@ class LongCatImage(PipelineBackbone):
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
         assert not cond.padded, "this transformer knows no mask: every text has all its positions"
-        dtype = untyped(transformer).x_embedder.weight.dtype
+        dtype = self._dtype(transformer)
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         length = cond.text_BLC.shape[1]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
-            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            timestep=self.time_argument(t_B, dtype),
             encoder_hidden_states=cond.text_BLC.to(dtype),
             txt_ids=to_device(_positions(0, (0, 0), num_token=length), z_BND.device),
             img_ids=to_device(_picture_positions(cond.layout, length), z_BND.device),
@@ -139,6 +143,15 @@ class LongCatImage(PipelineBackbone):
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """Even steps, moved by the scheduler's shift."""
         return SigmaGrid.of_scheduler(self._scheduler, steps, target[0] * target[1])
+
+    @classmethod
+    def _told(cls, t_B: Tensor, dtype: torch.dtype) -> Tensor:
+        """The stock transformer multiplies its argument by 1,000 again before it embeds it, in the same dtype."""
+        return (cls.time_argument(t_B, dtype) * 1000).float() / 1000
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).x_embedder.weight
 
     def noise_dtypes(self, task: Task, text: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
         """For text to image noise is drawn in float32 and rounded; for an edit it is drawn in the embeddings' dtype."""
@@ -267,13 +280,3 @@ def _picture_positions(layout: Layout, text: int) -> Tensor:
     """Positions (N + R, 3) of the target and of the reference. Both begin behind the text on both axes."""
     grids = [(TARGET, layout.target), *((REFERENCE, grid) for grid in layout.references)]
     return torch.cat([_positions(kind, (text, text), height=grid[0], width=grid[1]) for kind, grid in grids])
-
-
-def _lora_targets(single_blocks: int) -> tuple[str, ...]:
-    """Suffixes of the names of all linear layers in blocks, less modulations. The last layer is a `proj_out` too, so
-    those of single blocks are named one by one."""
-    return (
-        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        *("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp"),
-        *(f"single_transformer_blocks.{i}.proj_out" for i in range(single_blocks)),
-    )

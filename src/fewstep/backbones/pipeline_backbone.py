@@ -42,6 +42,7 @@ from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.licences import Licence
 from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.pipeline_times import PipelineTimes
 from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
@@ -63,7 +64,7 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
 attention.install()
 
 
-class PipelineBackbone(Backbone):
+class PipelineBackbone(PipelineTimes, Backbone):
     """A family whose work is done by stock diffusers classes.
 
     `pipeline` is None if only the transformer was loaded. `folder` is None if the model was made in memory. All modules
@@ -262,6 +263,15 @@ class PipelineBackbone(Backbone):
     def distilled(cls, folder: Path) -> str | None:
         """What a folder of an already distilled model is, and which model to take as a teacher; None for any other."""
         return None
+
+    # ---- noise levels and times
+
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        return self.scheduler_shift(self._scheduler, steps, target[0] * target[1])
+
+    def told_times(self, t_B: Tensor) -> Tensor:
+        dtype = self._dtype(self.transformer)
+        return t_B if dtype == torch.float32 else self._told(t_B, dtype)  # fp32 is exact to its last bit or two
 
     # ---- its parts
 

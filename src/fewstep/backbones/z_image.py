@@ -47,10 +47,8 @@ class ZImage(PipelineBackbone):
     encoding_version: ClassVar[int] = 1
     default_licence: ClassVar[Licence | str] = APACHE
     time_reversed: ClassVar[bool] = True
-    lora_targets = (
-        *("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0"),
-        *("feed_forward.w1", "feed_forward.w2", "feed_forward.w3"),
-    )
+    attention_targets = ("attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0")
+    lora_targets = (*attention_targets, "feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
     # The pipeline guides by pos + w (pos - neg), so w is our scale less 1. The makers' page samples with w = 4.
     default_guidance = Guidance(5.0)
     default_steps = 50
@@ -96,12 +94,12 @@ class ZImage(PipelineBackbone):
         """v(z, t | cond), shape BND, in z's dtype; computed in the dtype of the weights."""
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
-        dtype = untyped(transformer).x_pad_token.dtype
+        dtype = self._dtype(transformer)
         z_BCFHW = unpacked(z_BND.to(dtype), cond.layout.target, PATCH)[:, :, None]
         texts = [text_LC[:length].to(dtype) for text_LC, length in zip(cond.text_BLC, cond.lengths_B, strict=True)]
         answers = transformer(
             list(z_BCFHW.unbind(0)),
-            (1000 - t_B.float() * 1000) / 1000,  # in the pipeline's own order of rounding
+            self.time_argument(t_B, dtype),
             texts,
             return_dict=False,
         )[0]
@@ -114,6 +112,20 @@ class ZImage(PipelineBackbone):
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """Even steps, moved by the scheduler's shift, which is static in the makers' folders."""
         return SigmaGrid.of_scheduler(self._scheduler, steps, target[0] * target[1])
+
+    @classmethod
+    def time_argument(cls, t_B: Tensor, dtype: torch.dtype) -> Tensor:
+        """1 - t, in float32 whatever the weights have, and in the pipeline's own order of rounding."""
+        return (1000 - t_B.float() * 1000) / 1000
+
+    @classmethod
+    def _told(cls, t_B: Tensor, dtype: torch.dtype) -> Tensor:
+        """Every time: the transformer embeds it in float32."""
+        return t_B
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).all_x_embedder["2-1"].weight
 
     def noise_dtypes(self, task: Task, text: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
         return torch.float32, torch.float32
