@@ -47,7 +47,7 @@ def test_edits_need_a_model_that_edits(tmp_path: Path) -> None:
         refuse_untaught_tasks(z_image, ("t2i", "edit"))
     refuse_untaught_tasks(z_image, ("t2i",))
     longcat = {"model": saved(tiny_longcat_image.longcat_image_pipeline(), tmp_path / "l")}
-    with pytest.raises(RecipeError, match="take a model of LongCatImageEditPipeline, or set tasks.edit=0"):
+    with pytest.raises(RecipeError, match=r"take a model of LongCatImageEditPipeline, or set tasks\.edit=0"):
         refuse_untaught_tasks(longcat, ("t2i", "edit"))
 
 
