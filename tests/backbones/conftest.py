@@ -6,11 +6,33 @@ import pytest
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
-from tests.backbones.families import BACKBONES, FAMILIES, SIZE, Family
+from tests.backbones.families import BACKBONES, FAMILIES, SIZE, Family, Request
 
 CACHING = [family for family in FAMILIES if family.cache]
 
 _made = cache(lambda index: BACKBONES[index][1]())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Edits are not asked of families that take fewer references."""
+    takes = {family.name: family.references for family in FAMILIES}
+    items[:] = [item for item in items if _asked_for(item) <= takes.get(_family_of(item), 99)]
+
+
+def _asked_for(item: pytest.Item) -> int:
+    asked = _params(item).get("asked")
+    return len(asked.shapes) if isinstance(asked, Request) else 0
+
+
+def _family_of(item: pytest.Item) -> str:
+    params = _params(item)
+    family, index = params.get("family") or params.get("caching"), params.get("backbone")
+    return family.name if isinstance(family, Family) else BACKBONES[index][0] if isinstance(index, int) else ""
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    called = getattr(item, "callspec", None)
+    return called.params if called is not None else {}
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda f: f.name)

@@ -4,11 +4,12 @@ and how its stock pipeline is asked for what the contract is asked for."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,10 +17,18 @@ from torch import Tensor
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.longcat_image import LongCatImage
+from fewstep.backbones.packing import packed
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
-from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler, QwenImagePipeline
+from fewstep.backbones.stock import (
+    FlowMatchEulerDiscreteScheduler,
+    LongCatImagePipeline,
+    QwenImagePipeline,
+    pipeline_longcat_image_edit,
+)
 from fewstep.backbones.testing.toy import ToyBackbone
+from fewstep.backbones.z_image import ZImage
 
 SIZE = (64, 96)  # height, width
 
@@ -36,6 +45,10 @@ class Request:
     @property
     def references(self) -> list[Image.Image]:
         return [picture(*shape, seed=i) for i, shape in enumerate(self.shapes)]
+
+    def within(self, backbone: Backbone) -> Request:
+        """The same with as many references as the model takes; without any it is text to image."""
+        return replace(self, shapes=self.shapes[: backbone.max_references])
 
     def conditioning(self, backbone: Backbone) -> Conditioning:
         return stack(backbone.encode(self.prompts, self.references or None, self.size))
@@ -123,15 +136,18 @@ def _one_call(
     images = named.pop("image", request.references)
     pipeline = family.pipeline(backbone, bool(images))
     pipeline.set_progress_bar_config(disable=True)
-    pictures = {"image": [family.given(image) for image in images]} if images else {}
-    with recorded(pipeline) as steps:
+    given = [family.given(image) for image in images]
+    pictures = {"image": given if family.lists_pictures else given[0]} if images else {}
+    sized = {} if images and family.edits_at else {"height": height, "width": width}
+    words = family.words(request.size) if images or family.drawn_words is None else family.drawn_words
+    with recorded(pipeline) as steps, family.edits_at(request.size) if family.edits_at else nullcontext():
         drawn = pipeline(
             prompt=list(prompts),
-            height=height,
-            width=width,
             generator=torch.Generator().manual_seed(seed),
-            **{"num_inference_steps": 3} | pictures | family.words(request.size) | named,
+            **{"num_inference_steps": 3} | sized | pictures | words | named,
         ).images
+    if steps and steps[0].z_BND.dim() == 4:
+        steps = [Step(packed(s.v_BND, 2), s.t_B, packed(s.z_BND, 2), packed(s.after_BND, 2)) for s in steps]
     return steps, drawn
 
 
@@ -147,6 +163,8 @@ class Family:
     """words(size): arguments of the stock call that make it treat references as `encode` does, and draw unguided.
     guided(scale, negatives): those that guide it. pipeline(backbone, edits): the stock pipeline of a task. encoded:
     what the stock pipeline makes of a request's prompts, (L, C) each. given: a picture as the stock call takes it.
+    drawn_words: those of a text-to-image call, where they differ. lists_pictures: whether it takes a list of pictures.
+    edits_at(size): where a call of an edit has no size, makes it draw at this one. references: how many it takes.
     one_by_one: whether it takes a batch of edits one at a time. shifts_padded: whether it answers otherwise for a text
     that it pads, so that only the text alone shows what is right. cache(on): arguments that turn its cache on or off,
     where the family has a prefix. one_length: whether every text has the same length, so that nothing is padded.
@@ -165,6 +183,10 @@ class Family:
     negative: str = "blurry, grey"
     one_length: bool = False
     shifts_padded: bool = False
+    references: int = 4
+    drawn_words: dict[str, Any] | None = None
+    lists_pictures: bool = True
+    edits_at: Callable[[tuple[int, int]], AbstractContextManager[None]] | None = None
 
 
 def _text_of_21(backbone: Any, asked: Request) -> list[Tensor]:
@@ -188,6 +210,29 @@ def _of_task(backbone: Any, edits: bool) -> Any:
     if edits:
         return backbone.pipeline
     return QwenImagePipeline.from_pipe(backbone.pipeline, dtype=backbone.pipeline.dtype)
+
+
+def _longcat_of_task(backbone: Any, edits: bool) -> Any:
+    if edits:
+        return backbone.pipeline
+    return LongCatImagePipeline.from_pipe(backbone.pipeline, dtype=backbone.pipeline.dtype)
+
+
+def _text_of_longcat(backbone: Any, asked: Request) -> list[Tensor]:
+    pipeline = _longcat_of_task(backbone, bool(asked.shapes))
+    if not asked.shapes:
+        return list(pipeline.encode_prompt(list(asked.prompts))[0])
+    (height, width), resize = asked.size, pipeline.image_processor.resize
+    seen = resize(resize(asked.references[0], height, width), height // 2, width // 2)
+    return [pipeline.encode_prompt([prompt], seen)[0][0] for prompt in asked.prompts]
+
+
+@contextmanager
+def _edits_at(size: tuple[int, int]) -> Iterator[None]:
+    """LongCat-Image-Edit draws a megapixel in the reference's shape. Here its own rule answers with another size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_longcat_image_edit, "calculate_dimensions", lambda area, ratio: size[::-1])
+        yield
 
 
 def _true_guidance(scale: float, negatives: list[str]) -> dict[str, Any]:
@@ -224,6 +269,31 @@ FAMILIES = [
         words=lambda size: {"guidance_scale": 1.0},
         negative="",  # the pipeline knows no other
         one_length=True,
+    ),
+    Family(
+        "z-image",
+        ZImage.tiny,
+        ZImage.load,
+        lambda backbone, asked: backbone.pipeline.encode_prompt(list(asked.prompts))[0],
+        lambda scale, negatives: {"guidance_scale": scale - 1, "negative_prompt": list(negatives)},
+        words=lambda size: {"guidance_scale": 0.0},
+        references=0,
+    ),
+    Family(
+        "longcat-image",
+        LongCatImage.tiny,
+        LongCatImage.load,
+        _text_of_longcat,
+        lambda scale, negatives: {"guidance_scale": scale, "negative_prompt": negatives},
+        words=lambda size: {"guidance_scale": 1.0},
+        drawn_words={"guidance_scale": 1.0, "enable_prompt_rewrite": False},
+        pipeline=_longcat_of_task,
+        given=lambda image: image.convert("RGB"),
+        lists_pictures=False,
+        one_by_one=True,
+        one_length=True,
+        references=1,
+        edits_at=_edits_at,
     ),
 ]
 BACKBONES: list[tuple[str, Callable[[], Backbone]]] = [(f.name, f.make) for f in FAMILIES] + [("toy", ToyBackbone)]

@@ -107,7 +107,7 @@ def test_checkpointing_frees_activations(open_model: Any) -> None:
             total += x.numel() * x.element_size()
             return x
 
-        cond = EDIT.conditioning(open_model)
+        cond = EDIT.within(open_model).conditioning(open_model)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
             open_model.velocity(open_model.transformer, noise_for(open_model, cond), torch.ones(1), cond)
         return total

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fewstep.backbones.blocks import blocks
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.int8 import (
@@ -80,9 +81,10 @@ def own(family: Family) -> Any:
 def spread(own: Any) -> Any:
     """One whose blocks do something, as a trained one's do: tiny random weights leave the answer to the embeddings."""
     with torch.no_grad():
-        for name, parameter in own.transformer.named_parameters():
-            if "blocks." in name and parameter.dim() == 2:
-                parameter.mul_(3)
+        for block in blocks(own.transformer):
+            for parameter in block.parameters():
+                if parameter.dim() == 2:
+                    parameter.mul_(3)
     return own
 
 
@@ -91,11 +93,13 @@ def asked(backbone: Any, cond: Conditioning) -> Tensor:
 
 
 def test_the_blocks_alone_are_rounded_and_the_velocity_stays_near(spread: Any) -> None:
-    cond = EDIT.conditioning(spread)
+    cond = EDIT.within(spread).conditioning(spread)
     shapes, before = linear_shapes(spread.transformer), asked(spread, cond)
     to_int8(spread.transformer)
-    kinds = {name: type(m) for name, m in spread.transformer.named_modules() if isinstance(m, nn.Linear)}
-    assert all((kind is Int8Linear) == ("blocks." in name) for name, kind in kinds.items())
+    inside = {id(m) for block in blocks(spread.transformer) for m in block.modules()}
+    linear = [m for m in spread.transformer.modules() if isinstance(m, nn.Linear)]
+    assert all((type(m) is Int8Linear) == (id(m) in inside) for m in linear)
+    assert any(id(m) not in inside for m in linear)
     assert linear_shapes(spread.transformer) == shapes
     after = asked(spread, cond)
     assert not torch.equal(after, before)
@@ -116,7 +120,7 @@ def test_adapters_over_it_are_those_over_the_rounded_base(family: Family, how: s
         for name, layer in rounded_values.items():
             weight = dequantize(layer.weight, layer.scale, torch.float32)
             large.transformer.get_parameter(f"{name}.weight").copy_(weight)
-    cond = EDIT.conditioning(large)
+    cond = EDIT.within(large).conditioning(large)
     found = [_learnt(backbone, cond, how) for backbone in (small, large)]
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
 
@@ -146,7 +150,7 @@ def _learnt(backbone: Any, cond: Conditioning, how: Any) -> dict[str, Tensor]:
 def test_it_is_loaded_so(family: Family, own: Any, parts: str, tmp_path: Path) -> None:
     own.pipeline.save_pretrained(tmp_path)
     loaded = load_backbone(tmp_path, dtype=torch.float32, parts=parts, int8=True)  # type: ignore[arg-type]
-    cond = EDIT.conditioning(own)
+    cond = EDIT.within(own).conditioning(own)
     to_int8(own.transformer)
     assert torch.equal(asked(loaded, cond), asked(own, cond))
     assert not any(p.requires_grad for p in loaded.transformer.parameters())

@@ -47,7 +47,7 @@ def same(ours: Conditioning, theirs: Conditioning) -> bool:
 def test_an_encoder_encodes_and_decodes_as_the_whole_model(folder: Path) -> None:
     whole, encoder = loaded(folder, "all"), loaded(folder, "encoder")
     assert encoder.pipeline.transformer is None
-    for asked in (T2I_UNEQUAL, EDIT_TWO):
+    for asked in (T2I_UNEQUAL, EDIT_TWO.within(whole)):
         given = (asked.prompts, asked.references or None, asked.size)
         assert all(same(*pair) for pair in zip(encoder.encode(*given), whole.encode(*given), strict=True))
     latents_BND = encoder.encode_images([picture(96, 64)], SIZE)
@@ -59,7 +59,7 @@ def test_an_encoder_encodes_and_decodes_as_the_whole_model(folder: Path) -> None
 def test_a_decoder_answers_and_decodes_as_the_whole_model(folder: Path) -> None:
     whole, decoder = loaded(folder, "all"), loaded(folder, "decoder")
     assert decoder.pipeline.text_encoder is None
-    cond = EDIT_TWO.conditioning(whole)
+    cond = EDIT_TWO.within(whole).conditioning(whole)
     z_BND, t_B = noise_for(whole, cond), torch.tensor([0.6])
     v_BND = decoder.velocity(decoder.transformer, z_BND, t_B, cond)
     assert torch.equal(v_BND, whole.velocity(whole.transformer, z_BND, t_B, cond))
@@ -107,7 +107,7 @@ def test_a_meta_copy_is_the_model_once_it_has_its_weights(folder: Path) -> None:
     assert all(p.is_meta and not p.requires_grad for p in twin.transformer.parameters())
     materialise(twin.transformer, torch.device("cpu"))
     twin.transformer.load_state_dict(whole.transformer.state_dict())
-    cond = EDIT_TWO.conditioning(loaded(folder, "all"))
+    cond = EDIT_TWO.within(whole).conditioning(loaded(folder, "all"))
     z_BND, t_B = noise_for(whole, cond), torch.full((len(cond),), 0.7)
     assert torch.equal(
         twin.velocity(twin.transformer, z_BND, t_B, cond), whole.velocity(whole.transformer, z_BND, t_B, cond)

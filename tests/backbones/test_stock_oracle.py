@@ -10,7 +10,7 @@ import torch
 from fewstep.backbones.conditioning import stack
 from fewstep.flow.guided_velocity import guided
 from fewstep.flow.solver import trajectory
-from fewstep.sample.sampler import seeded_noise
+from fewstep.sample.sampler import pipeline_noise
 from tests.backbones.families import (
     EDIT,
     EDIT_TWO,
@@ -51,13 +51,13 @@ def test_cached_velocity(caching: Family, asked: Request, cached: bool) -> None:
         torch.testing.assert_close(v, step.v_BND, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT_TWO], ids=lambda r: r.name)
+@pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT, EDIT_TWO], ids=lambda r: r.name)
 def test_guided_velocity(family: Family, stock: Any, asked: Request) -> None:
     negatives = [family.negative] * len(asked.prompts)
     steps, _ = stock_call(family, stock, asked, **family.guided(2.5, negatives))
     cond = asked.conditioning(stock)
     null = Request("negative", negatives, asked.shapes, asked.size).conditioning(stock)
-    guidance = replace(stock.default_guidance, scale=2.5)
+    guidance = replace(stock.guidance_of(cond.layout.task), scale=2.5)
     for step in steps:
         v_c, v_u = (stock.velocity(stock.transformer, step.z_BND, step.t_B, c) for c in (cond, null))
         torch.testing.assert_close(guided(v_c, v_u, guidance), step.v_BND, rtol=0, atol=1e-5)
@@ -83,9 +83,7 @@ def test_the_noise_of_a_seed(family: Family, stock: Any, asked: Request, dtype: 
         stock.pipeline.save_pretrained(tmp_path)
         backbone = family.load(tmp_path, dtype, "cpu")
     steps, _ = stock_call(family, backbone, asked, seed=5)
-    target = backbone.layout_grid(asked.size)
-    ours = seeded_noise([5], target, backbone.latent_channels, dtype, backbone.noise_patch)
-    assert torch.equal(ours, steps[0].z_BND)
+    assert torch.equal(pipeline_noise(backbone, asked.conditioning(backbone), [5]), steps[0].z_BND)
 
 
 @pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT], ids=lambda r: r.name)
@@ -114,11 +112,12 @@ def test_prompts_encoded_together_or_alone(stock: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "RGB", "L"])
-def test_references_of_any_mode(family: Family, stock: Any, mode: str) -> None:
+@pytest.mark.parametrize("asked", [EDIT], ids=lambda r: r.name)
+def test_references_of_any_mode(family: Family, stock: Any, asked: Request, mode: str) -> None:
     """Alpha reaches the VAE, and white stands behind it for the text encoder: as in the pipeline."""
     image = picture(80, 64, 3, "RGBA").convert(mode)
-    steps, _ = stock_call(family, stock, Request("", ["x"]), image=[image])
-    cond = stack(stock.encode(["x"], [image], SIZE))
+    steps, _ = stock_call(family, stock, asked, image=[image])
+    cond = stack(stock.encode(asked.prompts, [image], SIZE))
     v = stock.velocity(stock.transformer, steps[0].z_BND, steps[0].t_B, cond)
     torch.testing.assert_close(v, steps[0].v_BND, rtol=0, atol=1e-5)
 
@@ -132,11 +131,12 @@ def test_bfloat16(family: Family, tmp_path: Path, asked: Request) -> None:
     assert cond.text_BLC.dtype == torch.bfloat16
     prefix = loaded.prefix(loaded.transformer, cond)
     other_sums = family.shifts_padded and cond.padded  # asked alone, so bf16 rounds sums over fewer keys
+    kept = loaded.noise_dtypes(cond.layout.task, torch.bfloat16)[1]
     for step in steps:
-        assert step.z_BND.dtype == torch.bfloat16
+        assert step.z_BND.dtype == kept
         cached = loaded.velocity(loaded.transformer, step.z_BND, step.t_B, cond, prefix)
         plain = loaded.velocity(loaded.transformer, step.z_BND, step.t_B, cond)
-        assert cached.dtype == torch.bfloat16
+        assert cached.dtype == kept
         torch.testing.assert_close(cached, step.v_BND, rtol=0, atol=1e-2 if other_sums else 1e-3)
         torch.testing.assert_close(plain, step.v_BND, rtol=0, atol=5e-2)
         full = loaded.velocity(loaded.transformer, step.z_BND.float(), step.t_B, cond)
@@ -147,7 +147,7 @@ def test_bfloat16(family: Family, tmp_path: Path, asked: Request) -> None:
 def test_saved_and_loaded(family: Family, stock: Any, tmp_path: Path, parts: str) -> None:
     stock.pipeline.save_pretrained(tmp_path)
     loaded: Any = family.load(tmp_path, torch.float32, "cpu", parts)
-    cond = EDIT.conditioning(stock)
+    cond = EDIT.within(stock).conditioning(stock)
     z, t = noise_for(stock, cond), torch.tensor([0.7])
     want = stock.velocity(stock.transformer, z, t, cond)
     torch.testing.assert_close(loaded.velocity(loaded.transformer, z, t, cond), want, rtol=0, atol=0)

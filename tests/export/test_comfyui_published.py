@@ -25,6 +25,8 @@ CASES = [
     ("QwenImagePipeline", "t2i", False),
     *(("QwenImageEditPlusPipeline", task, zero) for task, zero in (("t2i", False), ("edit", False), ("edit", True))),
     *(("Flux2KleinPipeline", task, False) for task in ("t2i", "edit")),
+    *(("LongCatImageEditPipeline", task, False) for task in ("t2i", "edit")),
+    *((pipeline, "t2i", False) for pipeline in ("ZImagePipeline", "LongCatImagePipeline")),
 ]
 # In ComfyUI's source since its templates have three values for this node, and not yet on its page.
 BEYOND_THE_PAGE = {("ImageScaleToTotalPixels", "resolution_steps")}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.stock import QwenImagePipeline, pipeline_qwenimage_edit_plus
-from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
+from fewstep.backbones.testing import tiny_flux2_klein, tiny_longcat_image, tiny_qwen_image, tiny_z_image
 from fewstep.export.card import StudentInfo
 from fewstep.export.folder import (
     ExportOptions,
@@ -40,7 +40,12 @@ BASES: dict[str, Callable[[], Any]] = {
     "qwen-image": tiny_qwen_image.qwen_image_pipeline,
     "qwen-image-edit": tiny_qwen_image.qwen_image_edit_pipeline,
     "flux2-klein": tiny_flux2_klein.flux2_klein_pipeline,
+    "z-image": tiny_z_image.z_image_pipeline,
+    "longcat-image": tiny_longcat_image.longcat_image_pipeline,
+    "longcat-image-edit": tiny_longcat_image.longcat_image_edit_pipeline,
 }
+DRAW_ONLY = {"qwen-image", "z-image", "longcat-image"}
+OFF = {"flux2-klein": "1.0", "z-image": "0.0", "longcat-image": "1.0", "longcat-image-edit": "1.0"}  # guidance_scale
 
 
 def base_of(name: str, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
@@ -58,18 +63,18 @@ def student_of(name: str, tmp_path: Path, grid: SigmaGrid = GRID) -> tuple[Path,
     return student, adapter
 
 
-@pytest.mark.parametrize("name", ["qwen-image", "flux2-klein"])
+@pytest.mark.parametrize("name", ["qwen-image", "flux2-klein", "z-image", "longcat-image-edit"])
 def test_a_fresh_process_samples_right(name: str, tmp_path: Path) -> None:
     student, _ = student_of(name, tmp_path)
     report = verify(student)
-    assert [check.task for check in report.checks] == (["t2i"] if name == "qwen-image" else ["t2i", "edit"])
+    assert [check.task for check in report.checks] == (["t2i"] if name in DRAW_ONLY else ["t2i", "edit"])
     for check in report.checks:
         assert check.times == pytest.approx(list(GRID), abs=1e-6)
-        assert check.latent_error < 1e-4
+        assert check.latent_error < (1e-5 if name in ("z-image", "longcat-image-edit") else 1e-4)
         assert check.levels <= 1
 
 
-@pytest.mark.parametrize("name", ["qwen-image", "flux2-klein"])
+@pytest.mark.parametrize("name", ["qwen-image", "flux2-klein", "z-image", "longcat-image"])
 def test_a_lora_on_the_base_is_the_run_s_student(name: str, tmp_path: Path) -> None:
     """klein's base is guided by its own call, unless a caller turns that off."""
     base, adapter = base_of(name, tmp_path)
@@ -77,12 +82,15 @@ def test_a_lora_on_the_base_is_the_run_s_student(name: str, tmp_path: Path) -> N
     lora = export_lora(base, StudentWeights(adapter, "adapter", 6.0), GRID, tmp_path / "lora", RECIPE, info)
     report = verify_lora(lora, base, RunStudent({}, Lora.of(adapter, 6.0)), GRID, size=(64, 64))
     assert report.exact
-    assert [check.task for check in report.checks] == (["t2i"] if name == "qwen-image" else ["t2i", "edit"])
+    assert [check.task for check in report.checks] == (["t2i"] if name in DRAW_ONLY else ["t2i", "edit"])
     for check in report.checks:
         assert check.times == pytest.approx(list(GRID), abs=1e-6)
         assert check.run_error is not None
         assert check.run_error < 1e-4
-    assert ("guidance_scale=1.0).images" in (lora / "README.md").read_text()) == (name == "flux2-klein")
+    card = (lora / "README.md").read_text()
+    assert ("guidance_scale=" in card) == (name in OFF)
+    assert f"guidance_scale={OFF.get(name, '')}" in card or name not in OFF
+    assert ("pipe.transformer.load_lora_adapter(" in card) == (name == "longcat-image")
 
 
 def test_an_edit_student_does_both_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +121,10 @@ def test_what_the_folder_states(name: str, tmp_path: Path) -> None:
     assert "num_inference_steps=4" in card
     assert "output_resolution" not in card
     assert ("QwenImagePipeline.from_pipe" in card) == (name == "qwen-image-edit")
-    assert ("edited = " in card) == (name != "qwen-image")
+    assert ("LongCatImagePipeline.from_pipe" in card) == (name == "longcat-image-edit")
+    assert ("edited = " in card) == (name not in DRAW_ONLY)
+    assert ("enable_prompt_rewrite=False" in card) == name.startswith("longcat")
+    assert (f"guidance_scale={OFF[name]}" in card) if name in OFF and name != "flux2-klein" else True
     model = open_model(student)
     assert model.own_steps == 4
     assert not model.guidance.active

@@ -212,10 +212,10 @@ def test_guidance_of_scale_one_is_silent() -> None:
     assert not slope.any()
 
 
-@given(st.floats(0, 0.999), st.floats(0.01, 1))
-def test_its_times_lie_below_the_students(u: float, t_k: float) -> None:
-    t = float(guidance_times(torch.tensor(u), t_k))
-    assert 0 < t <= t_k * (1 + 1e-6)
+@given(st.floats(0, 0.999), st.floats(0.01, 1), st.sampled_from([0.02, 0.3]))
+def test_its_times_lie_below_the_students_and_above_the_lowest(u: float, t_k: float, low: float) -> None:
+    t = float(guidance_times(torch.tensor(u), t_k, low))
+    assert min(low, t_k) * (1 - 1e-6) <= t <= t_k * (1 + 1e-6)
 
 
 def strength(t_B: Tensor) -> Tensor:
@@ -229,13 +229,13 @@ def test_its_mean_gradient_is_the_closed_form_and_cancels_where_it_should(k: int
     """Under one normaliser both terms are linear in means, so the fixed point is known: the student goes beyond the
     prompt's mean by (s - 1) (m_c - m_u) E a(t') / E a(t), with t' below t_k and t over all levels."""
     (cond, uncond), scale, n = worlds(), 2.5, 60_000
-    levels, below = torch.linspace(0.02, 0.98, 2001), guidance_times(torch.linspace(0, 1, 2001)[:-1], GRID[k])
+    levels, below = torch.linspace(0.02, 0.98, 2001), guidance_times(torch.linspace(0, 1, 2001)[:-1], GRID[k], 0.02)
     away = (scale - 1) * (cond.mean_ND - uncond.mean_ND) * strength(below).mean(0) / strength(levels).mean(0)
     means = []
     for offset in (away, torch.zeros_like(away)):
         student = cond.moved(offset)
         x0 = student.sample(RNG.normal((n, 1, D), "x0"))
-        t, t_ca = 0.02 + 0.96 * RNG.uniform((n,), "t"), guidance_times(RNG.uniform((n,), "t ca"), GRID[k])
+        t, t_ca = 0.02 + 0.96 * RNG.uniform((n,), "t"), guidance_times(RNG.uniform((n,), "t ca"), GRID[k], 0.02)
         z, z_ca = (path.noised(x0, RNG.normal((n, 1, D), f"eps{i}"), at) for i, at in enumerate((t, t_ca)))
         g = dmd_gradient(x0, z, t, cond.velocity(z, t), student.velocity(z, t), NO_NORMALISER)
         v_c, v_u = cond.velocity(z_ca, t_ca), uncond.velocity(z_ca, t_ca)

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.qwen_image import QwenImage
+from fewstep.backbones.z_image import ZImage
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors, merged
 from fewstep.roles.build import RolesSpec, build_roles
@@ -27,11 +29,19 @@ from tests.roles.test_lora_teachers import ALPHA, RANK, diffusers, peft
 from tests.train.tiny_model import normal
 
 Updates = dict[str, Factors]
-FAMILIES: dict[str, Callable[[], Backbone]] = {"qwen-image": QwenImage.tiny, "flux2-klein": Flux2Klein.tiny}
+FAMILIES: dict[str, Callable[[], Backbone]] = {
+    "qwen-image": QwenImage.tiny,
+    "flux2-klein": Flux2Klein.tiny,
+    "z-image": ZImage.tiny,
+    "longcat-image": LongCatImage.tiny,
+}
 LAYERS = {
     "qwen-image": r"transformer_blocks\.\d+\.(attn\.(to_q|add_k_proj|to_out\.0)|img_mlp\.net\.0\.proj|txt_mlp\.net\.2)",
     "flux2-klein": r"(transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_add_out)|ff\.linear_in|ff_context\.linear_out)"
     r"|single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out))",
+    "z-image": r"(layers|noise_refiner)\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[12])",
+    "longcat-image": r"(transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_add_out)|ff\.net\.0\.proj|ff_context\.net\.2)"
+    r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_mlp|proj_out))",
 }
 KLEIN = {  # one to one
     "attn.to_add_out": "txt_attn.proj",
@@ -39,6 +49,9 @@ KLEIN = {  # one to one
     "ff_context.linear_out": "txt_mlp.2",
     "attn.to_qkv_mlp_proj": "linear1",
     "attn.to_out": "linear2",
+    "ff.net.0.proj": "img_mlp.0",
+    "ff_context.net.2": "txt_mlp.2",
+    "proj_out": "linear2",
 }
 
 
@@ -55,22 +68,42 @@ def update(backbone: Backbone, family: str) -> Updates:
 
 
 def native(updates: Updates) -> Updates:
-    """As ComfyUI's model has the layers: klein's queries, keys and values are one, in block form."""
+    """As ComfyUI's model has the layers: queries, keys and values are one, in block form; with the first layer of the
+    MLP in LongCat-Image's single blocks."""
     found: Updates = {}
     for name, one in updates.items():
         kind, number, layer = re.findall(r"^(\w+)\.(\d+)\.(.+)$", name)[0]
+        if "attention" in layer or "feed_forward" in layer:  # Z-Image
+            place = f"{kind}.{number}"
+            if layer == "attention.to_q":
+                found[f"{place}.attention.qkv"] = fused(updates, [f"{place}.attention.to_{part}" for part in "qkv"])
+            elif not layer.startswith("attention.to_") or layer == "attention.to_out.0":
+                found[name.replace("to_out.0", "out")] = one
+            continue
         block = f"{'single' if kind.startswith('single') else 'double'}_blocks.{number}"
         if layer in KLEIN:
             found[f"{block}.{KLEIN[layer]}"] = one
         elif layer == "attn.to_q":
-            parts = [updates[f"{kind}.{number}.attn.to_{part}"] for part in "qkv"]
-            a, b = torch.cat([part.a for part in parts]), torch.block_diag(*(part.b for part in parts))
-            found[f"{block}.img_attn.qkv"] = Factors(a, b, 3 * ALPHA)
+            parts = [f"{kind}.{number}.attn.to_{part}" for part in "qkv"]
+            if kind.startswith("single"):
+                found[f"{block}.linear1"] = fused(updates, [*parts, f"{kind}.{number}.proj_mlp"])
+            else:
+                found[f"{block}.img_attn.qkv"] = fused(updates, parts)
     return found
 
 
+def fused(updates: Updates, names: list[str]) -> Factors:
+    parts = [updates[name] for name in names]
+    a, b = torch.cat([part.a for part in parts]), torch.block_diag(*(part.b for part in parts))
+    return Factors(a, b, len(parts) * ALPHA)
+
+
+def fuses(updates: Updates) -> bool:
+    return any(m.startswith(("single", "layers")) for m in updates)
+
+
 def comfyui(updates: Updates, file: Path) -> None:
-    own = native(updates) if any(m.startswith("single") for m in updates) else updates
+    own = native(updates) if fuses(updates) else updates
     tensors = {}
     for m, f in own.items():
         tensors |= {f"diffusion_model.{m}.lora_A.weight": f.a, f"diffusion_model.{m}.lora_B.weight": f.b}
@@ -79,7 +112,7 @@ def comfyui(updates: Updates, file: Path) -> None:
 
 
 def kohya(updates: Updates, file: Path) -> None:
-    own = native(updates) if any(m.startswith("single") for m in updates) else updates
+    own = native(updates) if fuses(updates) else updates
     tensors = {}
     for m, f in own.items():
         flat = "lora_unet_" + m.replace(".", "_")

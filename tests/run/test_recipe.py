@@ -73,13 +73,19 @@ def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
 def test_what_the_recipes_are_for() -> None:
     """All of them, and of each what its name promises."""
     names = "qwen-image-2.1 qwen-image-2.1-48gb qwen-image-2.1-full qwen-image-unified flux2-klein-24gb my-lora pocket"
-    assert set(shipped_recipes()) == set(names.split())
+    assert set(shipped_recipes()) == {*names.split(), "z-image", "longcat-unified", "klein-9b"}
     full, unified, lora = load_recipe("qwen-image-2.1-full"), load_recipe("qwen-image-unified"), load_recipe("my-lora")
     assert (full.student.mode, full.critic.mode) == ("full", "full")
     assert 1e-6 <= full.student.learning_rate <= 2e-6
     routed = unified.teachers.named["drawing"]
     assert (unified.model, routed.model) == ("Qwen/Qwen-Image-Edit-2511", "Qwen/Qwen-Image-2512")
     assert (routed.anchor, routed.tasks) == (True, ("t2i",))
+    both, z_image, klein = (load_recipe(name) for name in ("longcat-unified", "z-image", "klein-9b"))
+    routed = both.teachers.named["drawing"]
+    assert (both.model, routed.model) == ("meituan-longcat/LongCat-Image-Edit", "meituan-longcat/LongCat-Image")
+    assert (routed.anchor, routed.tasks) == (True, ("t2i",))
+    assert z_image.tasks.ratio.weights == (1, 0)
+    assert klein.model.endswith("klein-base-9B")
     assert lora.student.init_from == lora.teachers.named["mine"].adapter
 
 
@@ -173,7 +179,7 @@ POCKET = "extends: pocket\n"
         ("student: {sigmas: [1, .9], shift: null}", "student.steps is 4 but student.sigmas has 2"),
         ("student: {sigmas: [1, .5, .75, .2], shift: null}", "sigmas must decrease"),
         ("student: {sigmas: [1.5, .9, .75, .5], shift: null}", "sigmas lie in (0, 1]"),
-        ("student: {shift: -1}", "student.shift should be greater than 0 and less than or equal to 1,000, not -1"),
+        ("student: {shift: -1}", "student.shift should be teacher, or a number above 0 and at most 1,000; not -1"),
         ("student: {learning_rate: fast}", "student.learning_rate should be a number, not 'fast'"),
         ("student: {learning_rate: .nan}", "student.learning_rate should be a finite number"),
         ("student: {learning_rate: 0}", "student.learning_rate should be greater than 0"),

@@ -17,8 +17,10 @@ from fewstep.backbones.families import model_shapes
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
 from fewstep.backbones.testing import (
     tiny_flux2_klein,
+    tiny_longcat_image,
     tiny_qwen_image,
     tiny_qwen_image_21,
+    tiny_z_image,
 )
 from fewstep.run.recipe import (
     flat_keys,
@@ -62,6 +64,12 @@ TWINS = {
         tiny_qwen_image.qwen_image_edit_pipeline, [("drawing", lambda: tiny_qwen_image.qwen_image_pipeline(seed=1))]
     ),
     "flux2-klein-24gb": Twin(tiny_flux2_klein.flux2_klein_pipeline),
+    "klein-9b": Twin(tiny_flux2_klein.flux2_klein_pipeline),
+    "z-image": Twin(tiny_z_image.z_image_pipeline),
+    "longcat-unified": Twin(
+        tiny_longcat_image.longcat_image_edit_pipeline,
+        [("drawing", lambda: tiny_longcat_image.longcat_image_pipeline(seed=1))],
+    ),
     "my-lora": Twin(tiny_qwen_image_21.qwen_image_21_pipeline, lora=True),
 }
 
@@ -129,7 +137,7 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["phase"] == "distil"]
     assert len(trained) == 2
-    assert {line["task"] for line in trained} == ({"t2i"} if name == "my-lora" else {"t2i", "edit"})
+    assert {line["task"] for line in trained} == ({"t2i"} if name in ("my-lora", "z-image") else {"t2i", "edit"})
     assert all(line["student_norm"] > 0 and line["student_skipped"] == 0 for line in trained)
     if name == "my-lora":  # beside the student stands the user's LoRA, not the base alone
         assert origin_of(run / "samples" / "pictures" / "teacher-00.png") == "teacher mine, 40 steps, no guidance"
@@ -138,7 +146,7 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     assert all({"composite", "t2i.psnr", "t2i.variety"} <= line.keys() for line in examined)
     assert ("edit.psnr" in examined[-1]) == (name != "my-lora")
     asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
-    assert asked >= ({"base", "drawing"} if name == "qwen-image-unified" else {"base"})
+    assert asked >= ({"base", "drawing"} if TWINS[name].teachers else {"base"})
 
     done("export", run, "--to", tmp_path / "student")
     index = json.loads((tmp_path / "student" / "model_index.json").read_text())

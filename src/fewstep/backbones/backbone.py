@@ -26,6 +26,7 @@ from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import LayoutError
+from fewstep.runtime.task import Task
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Backbone(ABC):
     """
 
     family: ClassVar[str]
-    lora_targets: tuple[str, ...]  # module names (suffixes) that adapters attach to
+    lora_targets: tuple[str, ...]  # ends of the names of the blocks' layers that adapters change: attention and MLP
+    attention_targets: tuple[str, ...] = ()  # those of attention alone
     default_guidance: Guidance  # what the makers sample the teacher with
     default_steps: int
     max_references: int
@@ -110,6 +112,20 @@ class Backbone(ABC):
         """The grid on which the model's own pipeline samples with `steps` steps at this size."""
 
     @abstractmethod
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        """The shift a that the model's own pipeline gives its noise levels in `steps` steps at this size:
+        s' = a s / (1 + (a - 1) s). 1 is none. A scheduler's `shift_terminal` is no part of it."""
+
+    def told_times(self, t_B: Tensor) -> Tensor:
+        """The times that the transformer is really told when `velocity` is called at t_B, float32.
+
+        They differ from t_B where the stock pipeline rounds times to its weights' dtype: bfloat16 keeps 8 bits. What is
+        drawn for training is rounded first and noised then, so that a network is told the level of the noise that it
+        sees. Rounded times are told as they are: told_times(told_times(t)) is told_times(t).
+        """
+        return t_B
+
+    @abstractmethod
     def fingerprint(self) -> str:
         """A short hash of what determines conditionings (text encoder, processor, VAE, template). Stores are keyed by
         it."""
@@ -161,6 +177,17 @@ class Backbone(ABC):
     def modules(self) -> dict[str, nn.Module]:
         """The parts with weights that are loaded, by name."""
         return {"transformer": self.transformer}
+
+    def guidance_of(self, task: Task) -> Guidance:
+        """What the makers sample the teacher with at a task."""
+        return self.default_guidance
+
+    def noise_dtypes(self, task: Task, text: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+        """The dtype in which the stock pipeline draws a seed's noise, and the one that its states have afterwards.
+
+        text: that of the embeddings.
+        """
+        return text, text
 
     def noise_shape(self, layout: Layout) -> tuple[int, int]:
         """(N, D) of one sample's target latents."""

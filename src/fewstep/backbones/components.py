@@ -13,7 +13,7 @@ from fewstep.backbones.folder import read_json
 from fewstep.runtime.errors import ModelError
 
 QUANTISED = "quantization_config"
-PREPROCESSORS = ("tokenizer", "processor")  # parts without weights
+PREPROCESSORS = ("tokenizer", "processor", "text_processor")  # parts without weights
 
 
 def refuse_absent_components(folder: Path, index: Mapping[str, Any], pipeline_class: Any) -> None:

@@ -5,6 +5,7 @@ has its own rule for the length of a text and for the size of a reference.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fewstep.runtime.errors import ModelError
 
 PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
 PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
+PUBLISHED_KLEIN_9B, PUBLISHED_Z, PUBLISHED_LONGCAT = (12288, 128), (2560, 64), (3584, 64)
 PIXELS_PER_TOKEN, STEP = 16, 32
 AREA = 1024 * 1024  # px of references of Qwen-Image 20 B; the most that FLUX.2 klein takes
 CHARACTERS_PER_TOKEN = 4.3  # ours: English captions under Qwen's tokenizer
@@ -30,10 +32,16 @@ TEMPLATE_TOKENS, REFERENCE_TOKENS = 8, 6  # of the two under Qwen's tokenizer
 TAIL = "<|im_end|>\n<|im_start|>assistant\n"  # what Qwen-Image 20 B keeps of its template behind a prompt
 TAIL_TOKENS, SEEN_TOKENS = 5, 188  # of it; of a reference of 384 x 384 px in the text encoder
 KLEIN_TOKENS = 512  # whatever the prompt
+FIXED_TEXT = 512  # of LongCat-Image, whatever the prompt; the most of Z-Image, with its template
+SEEN_LONGCAT = 326  # of a picture of 1024 x 1024 px in its text encoder, which sees half of each side
+Z_TEXT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+QUOTED = re.compile("'[^']*'|\"[^\"]*\"|‘[^’]*’|“[^”]*”")  # LongCat-Image encodes these by character
 KLEIN_TEXT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 POSITIONS, POSITIONS_20B = 8192, 4096  # of the transformers' rotary tables
 TEXT_20B = 512  # positions of a prompt alone that the text-to-image pipeline keeps
 NEVER_LONG = 400  # bytes: with its template under 512 tokens, the least that a family reads
+TEXT_WIDTHS = ("context_in_dim", "joint_attention_dim", "cap_feat_dim")  # what a transformer's config calls it
+PATCH_Z = 2  # side of Z-Image's patch of latents, whose config counts a latent's channels
 CONFIG, TOKENIZERS = "transformer/config.json", ("processor/tokenizer.json", "tokenizer/tokenizer.json")
 
 
@@ -131,6 +139,42 @@ class ConditioningEstimateKlein(ConditioningEstimate):
         return int(picture[0] * scale) // PIXELS_PER_TOKEN, int(picture[1] * scale) // PIXELS_PER_TOKEN
 
 
+class ConditioningEstimateZ(ConditioningEstimate):
+    """The estimate for Z-Image, which draws from text alone."""
+
+    family: ClassVar[str] = "z-image"
+
+    def text_length(self, prompt: str, references: int) -> int:
+        if self.tokens is None:
+            return TEMPLATE_TOKENS + _tokens_by_length(prompt)
+        return self.tokens(Z_TEXT.format(prompt=prompt))
+
+    def most_text(self, target: TokenGrid, references: Sequence[TokenGrid]) -> int:
+        return FIXED_TEXT
+
+
+class ConditioningEstimateLongCat(ConditioningEstimate):
+    """The estimate for LongCat-Image. All texts have one length, beside what the text encoder sees of the reference,
+    which has the target's size."""
+
+    family: ClassVar[str] = "longcat-image"
+
+    def text_length(self, prompt: str, references: int) -> int:
+        return FIXED_TEXT + SEEN_LONGCAT * references
+
+    def needed_text(self, prompt: str, references: int) -> int | None:
+        if self.tokens is None:
+            return None
+        quoted = "".join(QUOTED.findall(prompt))
+        return self.tokens(QUOTED.sub("", prompt)) + sum(map(self.tokens, quoted))
+
+    def most_text(self, target: TokenGrid, references: Sequence[TokenGrid]) -> int:
+        return FIXED_TEXT
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
+        return size[0] // PIXELS_PER_TOKEN, size[1] // PIXELS_PER_TOKEN
+
+
 def may_be_long(prompt: str) -> bool:
     """False of texts so short that every family reads them whole, however they are tokenized."""
     return len(prompt.encode("utf-8", "replace")) >= NEVER_LONG
@@ -142,7 +186,11 @@ def _kind(model: str) -> tuple[type[ConditioningEstimate], tuple[int, int]]:
     index = local_file(model, "model_index.json")
     name = str(read_json(index).get("_class_name")) if index is not None else model.lower()
     if name == "Flux2KleinPipeline" or "klein" in name:
-        return ConditioningEstimateKlein, PUBLISHED_KLEIN
+        return ConditioningEstimateKlein, PUBLISHED_KLEIN_9B if "9b" in name else PUBLISHED_KLEIN
+    if name == "ZImagePipeline" or "z-image" in name:
+        return ConditioningEstimateZ, PUBLISHED_Z
+    if name.startswith("LongCatImage") or "longcat-image" in name:
+        return ConditioningEstimateLongCat, PUBLISHED_LONGCAT
     if name in ("QwenImagePipeline", "QwenImageEditPlusPipeline"):
         return ConditioningEstimate20B, PUBLISHED_20B
     twenty = "qwen-image" in name and "qwen-image-2.1" not in name
@@ -163,12 +211,15 @@ def estimate_conditioning(model: str) -> ConditioningEstimate:
     kind, (text_width, latent_width) = _kind(model)
     if config is not None:
         stated = read_json(config)
-        text_width = int(stated.get("context_in_dim", stated.get("joint_attention_dim", text_width)))
-        latent_width = int(stated.get("in_channels", latent_width))
+        text_width = next((int(stated[key]) for key in TEXT_WIDTHS if key in stated), text_width)
+        latents = int(stated.get("in_channels", latent_width))
+        latent_width = PATCH_Z**2 * latents if kind is ConditioningEstimateZ else latents
     published = {
         ConditioningEstimate: "Qwen-Image-2.1",
         ConditioningEstimate20B: "Qwen-Image",
-        ConditioningEstimateKlein: "FLUX.2 klein 4 B",
+        ConditioningEstimateKlein: f"FLUX.2 klein {9 if (text_width, latent_width) == PUBLISHED_KLEIN_9B else 4} B",
+        ConditioningEstimateZ: "Z-Image",
+        ConditioningEstimateLongCat: "LongCat-Image",
     }[kind]
     widths = "its config" if config is not None else f"the widths of {published} (the model is not on this machine)"
     counted = "its tokenizer" if vocabulary is not None else f"{CHARACTERS_PER_TOKEN} characters a token"

@@ -31,31 +31,53 @@ KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size
     "joint_attention_dim": 7680,
     "guidance_embeds": False,
 }
+SCHEDULER = "scheduler/scheduler_config.json"
+# Their scheduler_config.json, as far as it decides noise levels.
+QWEN_SCHEDULER = {
+    "use_dynamic_shifting": True,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 8192,
+    "base_shift": 0.5,
+    "max_shift": 0.9,
+    "shift_terminal": 0.02,
+}
+KLEIN_SCHEDULER = {"use_dynamic_shifting": True, "shift": 3.0, "base_shift": 0.5, "max_shift": 1.15}
+Z_IMAGE_SCHEDULER = {"use_dynamic_shifting": False, "shift": 6.0}
+KLEIN_9B = {**KLEIN, "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
+LONGCAT = {"num_layers": 10, "num_single_layers": 20}  # meituan-longcat/LongCat-Image: 12.54 GB in bf16
 EDITING = {"zero_cond_t": True}  # Qwen-Image-Edit-2511
-PUBLISHED: tuple[tuple[str, str, Mapping[str, Any]], ...] = (  # part of a name, its pipeline class, its config
-    ("flux.2-klein-4b", "Flux2KleinPipeline", KLEIN),
-    ("flux.2-klein-base-4b", "Flux2KleinPipeline", KLEIN),
-    ("qwen-image-2.1", "QwenImage21Pipeline", {}),
-    ("qwen-image-edit-2511", "QwenImageEditPlusPipeline", EDITING),
-    ("qwen-image-edit", "QwenImageEditPlusPipeline", {}),
-    ("qwen-image", "QwenImagePipeline", {}),
+# Part of a name, its model_index.json as far as it matters, its config, its scheduler's; None where that was not read.
+PUBLISHED: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any], Mapping[str, Any] | None], ...] = (
+    ("flux.2-klein-4b", {"_class_name": "Flux2KleinPipeline"}, KLEIN, KLEIN_SCHEDULER),
+    ("flux.2-klein-base-4b", {"_class_name": "Flux2KleinPipeline"}, KLEIN, KLEIN_SCHEDULER),
+    ("flux.2-klein-9b", {"_class_name": "Flux2KleinPipeline"}, KLEIN_9B, KLEIN_SCHEDULER),
+    ("flux.2-klein-base-9b", {"_class_name": "Flux2KleinPipeline"}, KLEIN_9B, KLEIN_SCHEDULER),
+    ("z-image", {"_class_name": "ZImagePipeline"}, {}, Z_IMAGE_SCHEDULER),
+    ("longcat-image-edit", {"_class_name": "LongCatImageEditPipeline"}, LONGCAT, None),
+    ("longcat-image", {"_class_name": "LongCatImagePipeline"}, LONGCAT, None),
+    ("qwen-image-2.1", {"_class_name": "QwenImage21Pipeline"}, {}, QWEN_SCHEDULER),
+    ("qwen-image-edit-2511", {"_class_name": "QwenImageEditPlusPipeline"}, EDITING, QWEN_SCHEDULER),
+    ("qwen-image-edit", {"_class_name": "QwenImageEditPlusPipeline"}, {}, QWEN_SCHEDULER),
+    ("qwen-image", {"_class_name": "QwenImagePipeline"}, {}, QWEN_SCHEDULER),
 )
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What determines memory and work of a model's transformer. basis: where it was read, for messages."""
+    """What determines memory and work of a model's transformer, and its noise levels. basis: where it was read, for
+    messages. scheduler: None if its config is not on this machine."""
 
     family: type[PipelineBackbone]
     index: Mapping[str, Any]  # of model_index.json
     config: Mapping[str, Any]
     basis: str
+    scheduler: Mapping[str, Any] | None = None
 
     @property
     def depths(self) -> dict[str, int]:
         """The number of blocks of each kind, by its key in the config."""
         whole = fake_model(self).transformer.config
-        return {key: int(whole[key]) for key in ("num_layers", "num_single_layers") if key in whole}
+        return {key: int(whole[key]) for key in ("num_layers", "num_single_layers", "n_layers") if key in whole}
 
     @property
     def parameters(self) -> int:
@@ -76,14 +98,16 @@ def size_of_model(model: str) -> ModelSize:
             known = ", ".join(sorted(MODEL_FAMILIES.names()))
             raise ModelError(f"{index} names the class {index_content.get('_class_name')}; fewstep knows {known}")
         stated = {key: value for key, value in read_json(config).items() if not key.startswith("_")}
-        return ModelSize(family, index_content, stated, str(config))
-    for part, name, published in PUBLISHED:
+        levels = local_file(model, SCHEDULER)
+        return ModelSize(family, index_content, stated, str(config), None if levels is None else read_json(levels))
+    for part, published_index, published, scheduler in PUBLISHED:
         if part in model.lower():
             basis = f"the published size ({model} is not on this machine)"
-            return ModelSize(FAMILIES[name], {"_class_name": name}, published, basis)
+            family = FAMILIES[published_index["_class_name"]]
+            return ModelSize(family, published_index, published, basis, scheduler)
     raise ModelError(
         f"{model} is not on this machine, and of another size than the published models whose size is known "
-        f"({', '.join(part for part, _, _ in PUBLISHED)}). Give a folder with its model_index.json and {CONFIG}"
+        f"({', '.join(entry[0] for entry in PUBLISHED)}). Give a folder with its model_index.json and {CONFIG}"
     )
 
 
@@ -101,7 +125,7 @@ def fake_model(
     """
     with fake or FakeTensorMode(allow_non_fake_inputs=True):
         made = size.family.random({**size.config, **(depths or {})}, dtype=dtype)
-    made._index = size.index
+    made._index, made._scheduler = size.index, size.scheduler or {}
     made.default_guidance, made.default_steps = size.family.default_sampling(size.index)
     return made
 

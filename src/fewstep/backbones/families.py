@@ -4,6 +4,7 @@ another package's (docs/extending.md)."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,16 +17,19 @@ from fewstep.backbones.folder import (
     read_json,
     weight_files,
 )
+from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.z_image import ZImage
 from fewstep.flow.guidance import Guidance
+from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.plugins import ExtensionPoint
 from fewstep.runtime.task import Task
 
-KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein)
+KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage, LongCatImage)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
 POCKET = "pocket"
 # What the pocket teacher is sampled with, as its recipe distils it: its captions were careless, its family's were not.
@@ -116,6 +120,52 @@ def model_summary(source: str | Path) -> ModelSummary:
     return ModelSummary(family.fingerprint_in(folder), *family.default_sampling(read_json(folder / "model_index.json")))
 
 
+@dataclass(frozen=True)
+class StockLevels:
+    """Which noise levels a model's own pipeline would sample at.
+
+    Args:
+        student: the grid of a student of the given number of steps (`PipelineBackbone.student_levels`).
+        time_shift: the shift in the number of steps that the makers take, which are `default_steps`.
+        terminal: the scheduler's `shift_terminal`, which neither of the two follows.
+    """
+
+    student: SigmaGrid
+    time_shift: float
+    default_steps: int
+    terminal: float | None
+
+
+def stock_levels(source: str | Path, size: tuple[int, int], steps: int) -> StockLevels:
+    """The levels of a folder, a hub id, or "pocket", at a size in px (height, width). No weight is read.
+
+    Raises:
+        ModelError: as `load_backbone`. RecipeError: a scheduler with settings that are not supported here.
+    """
+    folder = folder_of(pocket_folder() if source == POCKET else source)
+    family, index = family_of(folder), read_json(folder / "model_index.json")
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    return levels_of(family, index, scheduler, size, steps)
+
+
+def levels_of(
+    family: type[PipelineBackbone],
+    index: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    size: tuple[int, int],
+    steps: int,
+) -> StockLevels:
+    """The levels by what the model's files say: its model_index.json and its scheduler's config."""
+    side, usual = family.pixels_per_token, family.default_sampling(index)[1]
+    tokens = (size[0] // side) * (size[1] // side)
+    return StockLevels(
+        family.student_levels(index, scheduler, steps, tokens),
+        family.scheduler_shift(scheduler, usual, tokens),
+        usual,
+        scheduler.get("shift_terminal"),
+    )
+
+
 def adapter_path(source: str) -> Path:
     """The path of a teacher's LoRA. pocket:NAME is one of the embedded ones; anything else is a path.
 
@@ -157,6 +207,15 @@ def load_backbone(
     backbone = family_of(folder).load(folder, dtype, device, parts, int8)
     backbone.source = str(source)  # what the user called it, not where the hub's cache put it
     return backbone
+
+
+def family_of_model(source: str | Path) -> type[PipelineBackbone]:
+    """The family of a folder, a hub id, or "pocket".
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    return family_of(folder_of(pocket_folder() if source == POCKET else source))
 
 
 def family_of(folder: Path) -> type[PipelineBackbone]:

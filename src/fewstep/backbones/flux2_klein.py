@@ -1,4 +1,4 @@
-"""FLUX.2 klein: text to image and edits by one transformer of 4 B, small enough for a 24 GB card.
+"""FLUX.2 klein: text to image and edits by one transformer, of 4 B (for a 24 GB card) or 9 B.
 
 Every prompt fills 512 text positions, padding included. The transformer attends to all of them, as in its training, so
 there is no mask. References keep their own size up to 1024 x 1024 px, and are cropped (not resized) to the grid of 16
@@ -7,6 +7,7 @@ px. Latents are normalised by the VAE's running statistics. All conventions are 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +18,10 @@ from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.folder import read_json
 from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.licences import APACHE, Licence
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     Flux2KleinPipeline,
@@ -27,11 +30,14 @@ from fewstep.backbones.stock import (
 )
 from fewstep.backbones.testing import tiny_flux2_klein
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
-from fewstep.flow.sigmas import SigmaGrid
+from fewstep.flow.sigmas import SigmaGrid, scheduler_shift
 from fewstep.runtime.device import to_device
 from fewstep.runtime.errors import LayoutError
+from fewstep.runtime.task import Task
 
 MAX_AREA = 1024 * 1024  # px of a reference; a larger one is made smaller
+TEXT_4B = 7680  # text channels of the 4 B model; the 9 B one has 12,288
+NON_COMMERCIAL = Licence("other", "FLUX Non-Commercial License")  # of the 9 B models
 REFERENCE_STEP = 10  # of the time axis of positions, from one reference to the next
 
 
@@ -44,7 +50,15 @@ class Flux2Klein(PipelineBackbone):
     transformer_class: ClassVar[Any] = Flux2Transformer2DModel
     encoding_version: ClassVar[int] = 1
     student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
-    default_licence: ClassVar[str] = "Apache-2.0 for the 4 B models"
+    default_licence: ClassVar[Licence | str] = APACHE
+    attention_targets = (  # to_qkv_mlp_proj and to_out: of single blocks, where attention and MLP share their layers
+        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *("to_qkv_mlp_proj", "to_out"),
+    )
+    lora_targets = (
+        *attention_targets,
+        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
+    )
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit
@@ -53,7 +67,6 @@ class Flux2Klein(PipelineBackbone):
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self.lora_targets = _lora_targets(self._config["num_single_layers"])
         self.default_guidance, self.default_steps = self.default_sampling(self._index)
 
     @classmethod
@@ -61,9 +74,22 @@ class Flux2Klein(PipelineBackbone):
         return (NO_GUIDANCE, 4) if index.get("is_distilled") else super().default_sampling(index)
 
     @classmethod
-    def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+    def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
+        return NON_COMMERCIAL if config.get("joint_attention_dim", 0) > TEXT_4B else super().makers_licence(config)
+
+    @classmethod
+    def distilled(cls, folder: Path) -> str | None:
+        if not read_json(folder / "model_index.json").get("is_distilled"):
+            return None
+        return (
+            "is a distilled FLUX.2 klein (is_distilled in its model_index.json): its makers made it for 4 steps "
+            "without guidance. Take the base model of its size, such as black-forest-labs/FLUX.2-klein-base-4B"
+        )
+
+    @classmethod
+    def lora_call(cls, grid: Sequence[float], size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
         """The base lacks the student's `is_distilled`, so the stock call must be told not to use guidance."""
-        return super().lora_call(grid, size) | {"guidance_scale": 1.0}
+        return super().lora_call(grid, size, task) | {"guidance_scale": 1.0}
 
     @classmethod
     def tiny(cls, seed: int = 0) -> "Flux2Klein":
@@ -79,11 +105,11 @@ class Flux2Klein(PipelineBackbone):
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
         assert not cond.padded, "this transformer knows no mask: every text has all its positions"
-        dtype = untyped(transformer).x_embedder.weight.dtype
+        dtype = self._dtype(transformer)
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
-            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            timestep=self.time_argument(t_B, dtype),
             encoder_hidden_states=cond.text_BLC.to(dtype),
             txt_ids=_text_positions(cond.text_BLC.shape[1], z_BND.device),
             img_ids=_picture_positions(cond.layout, z_BND.device),
@@ -100,6 +126,20 @@ class Flux2Klein(PipelineBackbone):
         of steps."""
         tokens = target[0] * target[1]
         return SigmaGrid.of_scheduler(self._scheduler, steps, tokens, compute_empirical_mu(tokens, steps))
+
+    @classmethod
+    def scheduler_shift(cls, scheduler: Mapping[str, Any], steps: int, tokens: int) -> float:
+        """e^mu of the pipeline's own fit, which falls with the number of steps: 9.9 in 4 and 7.6 in 50 at 1024 px."""
+        return scheduler_shift(scheduler, tokens, compute_empirical_mu(tokens, steps))
+
+    @classmethod
+    def _told(cls, t_B: Tensor, dtype: torch.dtype) -> Tensor:
+        """The stock transformer multiplies its argument by 1,000 again before it embeds it, in the same dtype."""
+        return (cls.time_argument(t_B, dtype) * 1000).float() / 1000
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).x_embedder.weight
 
     # ---- encoding and decoding
 
@@ -192,13 +232,3 @@ def _picture_positions(layout: Layout, device: torch.device) -> Tensor:
         for number, (rows, columns) in enumerate((layout.target, *layout.references))
     ]
     return to_device(torch.cat([torch.cartesian_prod(*each) for each in axes]), device)
-
-
-def _lora_targets(single_blocks: int) -> tuple[str, ...]:
-    """Suffixes of the names of all linear layers in blocks. `to_out` is a list in double blocks but a layer in single
-    blocks, so those of single blocks are named one by one."""
-    return (
-        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-        *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out", "to_qkv_mlp_proj"),
-        *(f"single_transformer_blocks.{i}.attn.to_out" for i in range(single_blocks)),
-    )

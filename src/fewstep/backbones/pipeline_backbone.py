@@ -40,7 +40,9 @@ from fewstep.backbones.identity import (
 )
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
+from fewstep.backbones.licences import Licence
 from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.pipeline_times import PipelineTimes
 from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
@@ -62,7 +64,7 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
 attention.install()
 
 
-class PipelineBackbone(Backbone):
+class PipelineBackbone(PipelineTimes, Backbone):
     """A family whose work is done by stock diffusers classes.
 
     `pipeline` is None if only the transformer was loaded. `folder` is None if the model was made in memory. All modules
@@ -77,8 +79,10 @@ class PipelineBackbone(Backbone):
     reads_sample_sigmas: ClassVar[bool] = (
         False  # whether the stock class reads `sample_sigmas` from its model_index.json
     )
+    time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
+    single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
-    default_licence: ClassVar[str]  # of the makers' own weights, for folders that state none
+    default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none
 
     def __init__(
         self,
@@ -230,18 +234,44 @@ class PipelineBackbone(Backbone):
         return {"t2i": pipeline, "edit": pipeline}
 
     @classmethod
-    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
-        """The arguments that the stock call of a student needs beside prompt, pictures and size.
+    def student_call(cls, steps: int, size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
+        """The arguments that the stock call of a student needs for a task, beside prompt, pictures and size.
 
         size: height and width in px.
         """
         return {"num_inference_steps": steps}
 
     @classmethod
-    def lora_call(cls, grid: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+    def lora_call(cls, grid: Sequence[float], size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
         """The same for a base with a student's LoRA and scheduler. Its folder does not contain the grid, so the call
         must."""
-        return cls.student_call(len(grid), size) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
+        return cls.student_call(len(grid), size, task) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
+
+    @classmethod
+    def fixed_edit_size(cls, picture: tuple[int, int]) -> tuple[int, int] | None:
+        """(height, width) in px at which the stock call edits a picture of this (height, width), where the call itself
+        cannot say it; None where it can."""
+        return None
+
+    @classmethod
+    def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
+        """The licence of the makers' own weights of this size. config: the transformer's."""
+        own = cls.default_licence
+        return Licence(name=own) if isinstance(own, str) else own
+
+    @classmethod
+    def distilled(cls, folder: Path) -> str | None:
+        """What a folder of an already distilled model is, and which model to take as a teacher; None for any other."""
+        return None
+
+    # ---- noise levels and times
+
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        return self.scheduler_shift(self._scheduler, steps, target[0] * target[1])
+
+    def told_times(self, t_B: Tensor) -> Tensor:
+        dtype = self._dtype(self.transformer)
+        return t_B if dtype == torch.float32 else self._told(t_B, dtype)  # fp32 is exact to its last bit or two
 
     # ---- its parts
 

@@ -23,6 +23,7 @@ from fewstep.backbones.conditioning import (
 )
 from fewstep.backbones.identity import config_identity, tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.licences import APACHE, Licence
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImageEditPlusPipeline,
@@ -47,9 +48,10 @@ class QwenImage(PipelineBackbone):
     pipelines: ClassVar[Mapping[str, Any]] = {DRAWS: QwenImagePipeline, EDITS: QwenImageEditPlusPipeline}
     transformer_class: ClassVar[Any] = QwenImageTransformer2DModel
     encoding_version: ClassVar[int] = 1
-    default_licence: ClassVar[str] = "Apache-2.0"
+    default_licence: ClassVar[Licence | str] = APACHE
+    attention_targets = (*("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),)
     lora_targets = (
-        *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        *attention_targets,
         *("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2"),
     )
     default_guidance = Guidance(4.0, keep_norm=True, negative=" ")  # the makers' negative prompt is one space
@@ -84,11 +86,11 @@ class QwenImage(PipelineBackbone):
         """v(z, t | cond), shape BND, in z's dtype; computed in the dtype of the weights."""
         assert prefix is None, "attention is not causal: nothing is independent of t"
         assert z_BND.shape[1] == cond.layout.target_tokens, (z_BND.shape, cond.layout)
-        dtype = untyped(transformer).img_in.weight.dtype
+        dtype = self._dtype(transformer)
         references = [] if cond.references_BRD is None else [cond.references_BRD.to(dtype)]
         v_BND = transformer(
             hidden_states=torch.cat([z_BND.to(dtype), *references], dim=1),
-            timestep=(t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            timestep=self.time_argument(t_B, dtype),
             encoder_hidden_states=cond.text_BLC.to(dtype),
             encoder_hidden_states_mask=cond.mask_BL if cond.padded else None,
             img_shapes=[[(1, *grid) for grid in (cond.layout.target, *cond.layout.references)]] * len(cond),
@@ -103,6 +105,10 @@ class QwenImage(PipelineBackbone):
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         """Even steps, moved by the scheduler's shift. Teachers have a dynamic shift."""
         return SigmaGrid.of_scheduler(self._scheduler, steps, target[0] * target[1])
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).img_in.weight
 
     # ---- encoding and decoding
 

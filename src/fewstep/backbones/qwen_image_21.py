@@ -22,6 +22,7 @@ from fewstep.backbones.identity import config_identity
 from fewstep.backbones.interleave import slot_count, slot_positions
 from fewstep.backbones.joint_sequence import forward_joint
 from fewstep.backbones.layout import Layout, TokenGrid
+from fewstep.backbones.licences import Licence
 from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
 from fewstep.backbones.stock import (
     QwenImage21KVCache,
@@ -31,12 +32,9 @@ from fewstep.backbones.stock import (
 )
 from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.flow.guidance import NO_GUIDANCE
-from fewstep.flow.sigmas import (
-    SigmaGrid,
-    dynamic_shift,
-    shifted,
-)
+from fewstep.flow.sigmas import SigmaGrid, shifted
 from fewstep.runtime.errors import LayoutError, ModelError
+from fewstep.runtime.task import Task
 
 SETTLED = 8  # rounds; two do for every shape that was tried
 
@@ -60,11 +58,9 @@ class QwenImage21(PipelineBackbone):
     transformer_class: ClassVar[Any] = QwenImage21Transformer2DModel
     encoding_version: ClassVar[int] = 1
     reads_sample_sigmas: ClassVar[bool] = True
-    default_licence: ClassVar[str] = "Qwen-Image-2.1's research licence: no commercial use"
-    lora_targets = (
-        *("to_q", "to_k", "to_v", "to_out.0"),
-        *("img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out"),
-    )
+    default_licence: ClassVar[Licence | str] = Licence("other", "Qwen-Image-2.1's research licence")
+    attention_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    lora_targets = (*attention_targets, "img_mlp.proj", "img_mlp.gate_layer", "img_mlp.out")
     default_guidance = NO_GUIDANCE
     default_steps = 40
     max_references = 10
@@ -72,7 +68,7 @@ class QwenImage21(PipelineBackbone):
     size_multiple: ClassVar[int] = 32
 
     @classmethod
-    def student_call(cls, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+    def student_call(cls, steps: int, size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
         """References are resized to the target's area. The number of steps is in the folder itself."""
         return {"output_resolution": reference_resolution(size)}
 
@@ -115,7 +111,7 @@ class QwenImage21(PipelineBackbone):
         cache: QwenImage21KVCache | None,
         mode: Literal["extract", "cached"] | None,
     ) -> Tensor:
-        dtype = untyped(transformer).img_in.weight.dtype
+        dtype = self._dtype(transformer)
         references_BRD = None if cond.references_BRD is None else cond.references_BRD.to(dtype)
         return forward_joint(
             transformer,
@@ -124,7 +120,7 @@ class QwenImage21(PipelineBackbone):
             cond.text_BLC.to(dtype),
             cond.mask_BL if cond.padded else None,
             cond.lengths_B,
-            (t_B * 1000).to(dtype) / 1000,  # rounded as the pipeline rounds it: bfloat16 keeps 8 bits of t
+            self.time_argument(t_B, dtype),
             cond.layout,
             target,
             cache,
@@ -140,9 +136,23 @@ class QwenImage21(PipelineBackbone):
             return SigmaGrid.of_scheduler(self._scheduler, steps, tokens)
         if self._scheduler.get("shift_terminal"):
             raise ModelError(f"{self.source} has sample_sigmas and a shift_terminal; give the grid as a list of sigmas")
-        dynamic = self._scheduler.get("use_dynamic_shifting", False)
-        shift = dynamic_shift(tokens, self._scheduler) if dynamic else self._scheduler.get("shift", 1.0)
+        shift = self.sampling_shift(steps, target)
         return SigmaGrid.of([shifted(sigma, shift) for sigma in sample_sigmas])
+
+    @classmethod
+    def student_levels(
+        cls, index: Mapping[str, Any], scheduler: Mapping[str, Any], steps: int, tokens: int
+    ) -> SigmaGrid:
+        """Those of its `sample_sigmas`, shifted, for a base that has as many."""
+        own = index.get("sample_sigmas")
+        if own is None or len(own) != steps:
+            return super().student_levels(index, scheduler, steps, tokens)
+        shift = cls.scheduler_shift(scheduler, steps, tokens)
+        return SigmaGrid.of([shifted(sigma, shift) for sigma in own])
+
+    @classmethod
+    def _first_weight(cls, transformer: nn.Module) -> Tensor:
+        return untyped(transformer).img_in.weight
 
     # ---- encoding and decoding
 

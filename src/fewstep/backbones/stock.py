@@ -10,12 +10,15 @@ from fewstep.runtime import torchvision_pair
 torchvision_pair.ensure()
 
 from diffusers.models import (  # noqa: E402
+    AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
     Flux2Transformer2DModel,
+    LongCatImageTransformer2DModel,
     QwenImage21Transformer2DModel,
     QwenImageTransformer2DModel,
+    ZImageTransformer2DModel,
 )
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # noqa: E402
 from diffusers.models.transformers import transformer_qwenimage21  # noqa: E402
@@ -25,6 +28,12 @@ from diffusers.models.transformers.transformer_qwenimage21 import (  # noqa: E40
 )
 from diffusers.pipelines.flux2 import Flux2KleinPipeline  # noqa: E402
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu  # noqa: E402
+from diffusers.pipelines.longcat_image import (  # noqa: E402
+    LongCatImageEditPipeline,
+    LongCatImagePipeline,
+    pipeline_longcat_image,
+    pipeline_longcat_image_edit,
+)
 from diffusers.pipelines.qwenimage import (  # noqa: E402
     QwenImageEditPlusPipeline,
     QwenImagePipeline,
@@ -34,6 +43,7 @@ from diffusers.pipelines.qwenimage21.pipeline_qwenimage21 import (  # noqa: E402
     QwenImage21Pipeline,
     calculate_dimensions,
 )
+from diffusers.pipelines.z_image import ZImagePipeline  # noqa: E402
 from diffusers.schedulers import FlowMatchEulerDiscreteScheduler  # noqa: E402
 from diffusers.utils import logging as diffusers_logging  # noqa: E402
 from transformers import (  # noqa: E402
@@ -47,6 +57,7 @@ from transformers import (  # noqa: E402
     Qwen2VLVideoProcessor,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
@@ -70,12 +81,16 @@ __all__ = [
     "AutoImageProcessor",
     "AutoModel",
     "AutoTokenizer",
+    "AutoencoderKL",
     "AutoencoderKLFlux2",
     "AutoencoderKLQwenImage",
     "AutoencoderKLQwenImage21",
     "FlowMatchEulerDiscreteScheduler",
     "Flux2KleinPipeline",
     "Flux2Transformer2DModel",
+    "LongCatImageEditPipeline",
+    "LongCatImagePipeline",
+    "LongCatImageTransformer2DModel",
     "Qwen2Tokenizer",
     "Qwen2VLImageProcessorPil",
     "Qwen2VLProcessor",
@@ -84,6 +99,7 @@ __all__ = [
     "Qwen2_5_VLForConditionalGeneration",
     "Qwen3Config",
     "Qwen3ForCausalLM",
+    "Qwen3Model",
     "Qwen3VLConfig",
     "Qwen3VLForConditionalGeneration",
     "Qwen3VLProcessor",
@@ -95,9 +111,13 @@ __all__ = [
     "QwenImageEditPlusPipeline",
     "QwenImagePipeline",
     "QwenImageTransformer2DModel",
+    "ZImagePipeline",
+    "ZImageTransformer2DModel",
     "calculate_dimensions",
     "compute_empirical_mu",
     "diffusers_logging",
+    "pipeline_longcat_image",
+    "pipeline_longcat_image_edit",
     "pipeline_qwenimage_edit_plus",
     "transformers_logging",
 ]

@@ -6,14 +6,15 @@ weights.
 
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
-REQUEST: {"folder", "dtype", "device", "lora"?, "comfyui_lora"?, "scheduler"?, "single_file"?,
+REQUEST: {"folder", "dtype", "device", "lora"?, "comfyui_lora"?, "scheduler"?, "single_file"?, "time_reversed"?,
           "calls": [{"class", "prompt", "seed", "options", "image"?}]}
     lora, scheduler: folders whose LoRA and scheduler are loaded into the pipeline.
     comfyui_lora: a LoRA file with ComfyUI's keys.
     single_file: a transformer in ComfyUI's layout. Its weights must be those of the folder.
+    time_reversed: the transformer is told 1 - t.
     class: of the pipeline to call, the folder's own or another one over the same parts.
-ANSWER: for call i the tensors i.latents (1, N, D), i.pixels (H, W, channels; float32 in [0, 1]) and i.times (t of each
-network call).
+ANSWER: for call i the tensors i.latents (1, N, D, or as the class has them), i.pixels (H, W, channels; float32 in
+[0, 1]) and i.times (t of each sample of each network call: a class that guides shows twice as many).
 """
 
 import json
@@ -42,9 +43,12 @@ def run_request(request: Path, answer: Path) -> None:
     pipe = _opened(asked, dtype).to(asked["device"])
     pipe.set_progress_bar_config(disable=True)
     times: list[float] = []
-    pipe.transformer.register_forward_pre_hook(
-        lambda module, args, named: times.append(float(named["timestep"].flatten()[0])), with_kwargs=True
-    )
+
+    def note(module: Any, args: Any, named: dict[str, Any]) -> None:
+        t_B = named["timestep"] if "timestep" in named else args[1]
+        times.extend(((1 - t_B) if asked.get("time_reversed") else t_B).double().flatten().tolist())
+
+    pipe.transformer.register_forward_pre_hook(note, with_kwargs=True)
     tensors: dict[str, torch.Tensor] = {}
     for i, call in enumerate(asked["calls"]):
         times.clear()
@@ -63,12 +67,20 @@ def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
     if asked.get("scheduler"):
         pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
     if asked.get("lora"):
-        pipe.load_lora_weights(asked["lora"])
+        load_lora(pipe, asked["lora"])
     if asked.get("comfyui_lora"):
         add_lora(pipe.transformer, asked["comfyui_lora"])
     if asked.get("single_file"):
         refuse_other_weights(pipe.transformer, asked["single_file"], asked["folder"])
     return pipe
+
+
+def load_lora(pipe: Any, folder: str) -> None:
+    """As the card says. A pipeline without LoRAs of its own has a transformer that takes them."""
+    if hasattr(pipe, "load_lora_weights"):
+        pipe.load_lora_weights(folder)
+    else:
+        pipe.transformer.load_lora_adapter(folder)
 
 
 @torch.no_grad()
@@ -103,20 +115,23 @@ def _answering(pipe: Any, name: str, dtype: torch.dtype) -> Any:
 def _drawn(pipe: Any, call: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """The last latents and the pixels of one call, which gets the options of the request and no others."""
     last: list[torch.Tensor] = []
+    step = pipe.scheduler.step
 
-    def keep(pipe: Any, step: int, t: torch.Tensor, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        last[:] = [held["latents"]]
-        return {}
+    def keep(*given: Any, **named: Any) -> Any:
+        answer = step(*given, **named)
+        last[:] = [answer[0]]
+        return answer
 
+    pipe.scheduler.step = keep  # not every class has a callback
     picture_of = {"image": Image.open(call["image"])} if "image" in call else {}
     pixels = pipe(
         prompt=call["prompt"],
         generator=torch.Generator().manual_seed(call["seed"]),
-        callback_on_step_end=keep,
         output_type="np",
         **picture_of,
         **call["options"],
     ).images[0]
+    pipe.scheduler.step = step
     return last[0], torch.from_numpy(pixels).float().contiguous()
 
 

@@ -22,7 +22,10 @@ from fewstep.backbones.weight_faults import DTYPES, WeightFaults, refuse_other_d
 from fewstep.runtime.errors import ModelError
 
 # Keys of configs of which each unit has a tensor at least.
-COUNTS = ("num_layers", "num_single_layers", "num_hidden_layers", "depth", "num_res_blocks", "layers_per_block")
+COUNTS = (
+    *("num_layers", "num_single_layers", "num_hidden_layers", "depth", "num_res_blocks", "layers_per_block"),
+    *("n_layers", "n_refiner_layers"),
+)
 
 
 def refuse_unfit_weights(part: Path, stem: str, model_class: Any) -> None:

@@ -52,7 +52,7 @@ def _off_grid(size: tuple[int, int], step: int) -> str | None:
 def _too_many(family: str, most: int, count: int) -> str:
     if most == 0:
         return (
-            "an edit, but the model draws from text alone. Take a model of this family that edits (for Qwen-Image "
-            "Qwen-Image-Edit-2509 or -2511; it draws from text as well), or leave edits out"
+            f"an edit, but this {family} draws from text alone. Take a model that edits (it draws from text as well), "
+            "or leave edits out"
         )
     return f"{family} takes at most {most} references, not {count}; leave some out"

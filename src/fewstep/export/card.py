@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fewstep import __version__
+from fewstep.backbones.licences import InheritedLicence, Licence
 from fewstep.export import comfyui
 from fewstep.export.lora import PLAIN_FOLDER, Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
@@ -20,20 +20,6 @@ FAILINGS = (
     "Pictures of one prompt differ less from seed to seed than the base's.",
     "Sampled at any other noise levels than the list above, or with guidance, the pictures break.",
 )
-
-
-@dataclass(frozen=True)
-class Licence:
-    """The licence in the base's own card: an SPDX-like id, and for `other` a name and a link. None means that the card
-    does not say."""
-
-    id: str | None = None
-    name: str | None = None
-    link: str | None = None
-
-    @property
-    def words(self) -> str:
-        return self.name or self.id or "not stated by the base"
 
 
 @dataclass(frozen=True)
@@ -66,31 +52,55 @@ class Usage:
 
     Args:
         classes: the stock class of each task.
-        call: the arguments of a call, beside prompt, pictures and size.
-        lora_call: the same for the base with a LoRA.
+        calls: the arguments of a call of each task, beside prompt, pictures and size.
+        lora_calls: the same for the base with a LoRA.
         shift: that of the folder's scheduler.
+        sized_edits: whether the call of an edit takes a size.
+        own_loras: whether the stock class loads LoRAs itself; else its transformer does.
     """
 
     pipeline: str
     classes: Mapping[Task, str]
-    call: Mapping[str, Any]
-    lora_call: Mapping[str, Any]
+    calls: Mapping[Task, Mapping[str, Any]]
+    lora_calls: Mapping[Task, Mapping[str, Any]]
     shift: float
+    sized_edits: bool = True
+    own_loras: bool = True
+
+    def options(self, task: Task, size: tuple[int, int]) -> str:
+        """The arguments of a task's call as Python code."""
+        return _arguments(self._size(task, size) | self.calls[task])
+
+    def lora_options(self, task: Task, size: tuple[int, int]) -> str:
+        """The arguments of a task's call with a LoRA as Python code."""
+        return _arguments(self._size(task, size) | self.lora_calls[task])
+
+    def _size(self, task: Task, size: tuple[int, int]) -> dict[str, Any]:
+        return {"height": size[0], "width": size[1]} if task == "t2i" or self.sized_edits else {}
 
     @property
-    def options(self) -> str:
-        """The arguments of a call as Python code."""
-        return _arguments(self.call)
+    def lora_arguments(self) -> str:
+        """What every call with a LoRA must say beside its size, as Python code."""
+        return _arguments(self.lora_calls["t2i"])[2:]
 
     @property
-    def lora_options(self) -> str:
-        """The arguments of a call with a LoRA as Python code."""
-        return _arguments(self.lora_call)
+    def guidance_argument(self) -> float | None:
+        """The `guidance_scale` by which a call turns the class's own guidance off; None if none is needed."""
+        return self.calls["t2i"].get("guidance_scale")
+
+    @property
+    def lora_guidance_argument(self) -> float | None:
+        """The same of a call with a LoRA."""
+        return self.lora_calls["t2i"].get("guidance_scale")
+
+    @property
+    def lora_loader(self) -> str:
+        return "load_lora_weights" if self.own_loras else "transformer.load_lora_adapter"
 
     @property
     def needs_step_count(self) -> bool:
         """Whether a call must give the number of steps, because the stock class does not read the grid."""
-        return "num_inference_steps" in self.call
+        return "num_inference_steps" in self.calls["t2i"]
 
     @property
     def edits(self) -> bool:
@@ -129,8 +139,13 @@ class ExportInfo:
     grid: SigmaGrid
     stored: Stored
     lora: Lora | None
-    licence: Licence
+    inherited: InheritedLicence
     files: LoraFiles
+
+    @property
+    def licence(self) -> Licence:
+        """As the base's own card states it."""
+        return self.inherited.licence if self.inherited.stated else Licence()
 
     @property
     def sigmas(self) -> str:
@@ -155,24 +170,6 @@ class ExportInfo:
         assert self.lora is not None
         ranks_text, cut = ", ".join(map(str, self.lora.ranks)), self.lora.cut
         return ranks_text if cut is None else f"{ranks_text} (cut down to {cut.words()})"
-
-
-def licence_of(base: Path) -> Licence:
-    """The licence in the front matter of the base's README.md."""
-    readme = base / "README.md"
-    if not readme.is_file():
-        return Licence()
-    parts = readme.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
-    if len(parts) < 3 or parts[0].strip():
-        return Licence()
-    try:
-        head = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
-        return Licence()
-    if not isinstance(head, dict):
-        return Licence()
-    said = {key: head.get(key) for key in ("license", "license_name", "license_link")}
-    return Licence(*(None if value is None else str(value) for value in said.values()))
 
 
 def student_card(facts: ExportInfo, about: StudentInfo) -> str:

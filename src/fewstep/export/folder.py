@@ -27,6 +27,7 @@ from fewstep.backbones.folder import (
     folder_of,
     read_json,
 )
+from fewstep.backbones.licences import inherited_licence
 from fewstep.export import card, comfyui
 from fewstep.export.graphs import ComfyUIBase
 from fewstep.export.grids import GridSettings, grid_settings
@@ -214,14 +215,18 @@ def pipeline_index(folder: Path) -> dict[str, Any]:
 def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraFiles) -> card.ExportInfo:
     base, grid, size = source.folder, source.grid, source.about.size
     family, pipeline = family_of(base), pipeline_index(base)["_class_name"]
+    classes = family.task_pipelines(pipeline)
     usage = card.Usage(
         pipeline,
-        family.task_pipelines(pipeline),
-        family.student_call(len(grid), size),
-        family.lora_call(list(grid), size),
+        classes,
+        {task: family.student_call(len(grid), size, task) for task in classes},
+        {task: family.lora_call(list(grid), size, task) for task in classes},
         source.settings.scheduler["shift"],
+        family.fixed_edit_size(size) is None,
+        hasattr(family.pipelines[pipeline], "load_lora_weights"),
     )
-    return card.ExportInfo(source.name, usage, grid, stored, lora, card.licence_of(base), files)
+    inherited = inherited_licence(base, family.makers_licence(read_json(base / "transformer" / "config.json")))
+    return card.ExportInfo(source.name, usage, grid, stored, lora, inherited, files)
 
 
 def _adapter(weights: StudentWeights, files: LoraFiles, base: Path) -> Lora:

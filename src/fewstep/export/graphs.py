@@ -30,6 +30,8 @@ class BaseFiles:
 
 
 _TWENTY = ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", "qwen_image_vae.safetensors")
+FLUX_VAE = "ae.safetensors"
+_LONGCAT = ("qwen_2.5_vl_7b_fp8_scaled.safetensors", "longcat_image", FLUX_VAE)
 FILES = {  # by the stock class of the base
     "QwenImage21Pipeline": BaseFiles(
         "qwen_image_2.1_bf16.safetensors",
@@ -42,6 +44,9 @@ FILES = {  # by the stock class of the base
     "Flux2KleinPipeline": BaseFiles(
         "flux-2-klein-base-4b-fp8.safetensors", "qwen_3_4b.safetensors", "flux2", "flux2-vae.safetensors"
     ),
+    "ZImagePipeline": BaseFiles("z_image_bf16.safetensors", "qwen_3_4b.safetensors", "lumina2", FLUX_VAE),
+    "LongCatImagePipeline": BaseFiles("longcat_image_bf16.safetensors", *_LONGCAT),
+    "LongCatImageEditPipeline": BaseFiles("longcat_image_edit_bf16.safetensors", *_LONGCAT),
 }
 
 
@@ -112,6 +117,7 @@ def _edit(base: ComfyUIBase, size: Size) -> Graph:
         "QwenImage21Pipeline": lambda: _edit_21(size),
         "QwenImageEditPlusPipeline": lambda: _edit_20b(base.zero_cond_t),
         "Flux2KleinPipeline": lambda: _edit_klein(size),
+        "LongCatImageEditPipeline": _edit_longcat,
     }[base.pipeline]()
     return {"picture": node("LoadImage", image="example.png"), **own}
 
@@ -145,6 +151,20 @@ def _edit_klein(size: Size) -> Graph:
         "prompt": node("ReferenceLatent", conditioning=["instruction", 0], latent=["reference", 0]),
         "shape": node("GetImageSize", image=["scaled", 0]),
         "latent": node("EmptyFlux2LatentImage", width=["shape", 0], height=["shape", 1], batch_size=1),
+    }
+
+
+def _edit_longcat() -> Graph:
+    """As in ComfyUI's own template: every edit has a megapixel in its picture's shape."""
+    scaled = node("ImageScaleToTotalPixels", megapixels=1.0, resolution_steps=16, upscale_method="lanczos")
+    asked = node("TextEncodeQwenImageEdit", clip=["text encoder", 0], prompt=INSTRUCTION, vae=VAE, image=["scaled", 0])
+    method = node("FluxKontextMultiReferenceLatentMethod", conditioning=["instruction", 0])
+    method["inputs"]["reference_latents_method"] = "index"
+    return {
+        "scaled": {**scaled, "inputs": {**scaled["inputs"], "image": ["picture", 0]}},
+        "latent": node("VAEEncode", pixels=["scaled", 0], vae=VAE),
+        "instruction": asked,
+        "prompt": method,
     }
 
 

@@ -80,6 +80,8 @@ def _entries(header: Mapping[str, Mapping[str, Any]]) -> dict[str, TensorEntry]:
                 shapes = [tuple(header[part]["shape"]) for part in parts]
                 shape = (sum(rows for rows, *_ in shapes), *shapes[0][1:])
                 found[f"{module}.{called}"] = TensorEntry(header[parts[0]]["dtype"], shape, parts, one.swapped)
+    for name in (name for name in header if "." not in name):  # parameters of the transformer itself
+        found[name] = TensorEntry(header[name]["dtype"], tuple(header[name]["shape"]), (name,))
     return dict(sorted(found.items()))
 
 

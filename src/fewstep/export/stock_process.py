@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class StockRequest:
         comfyui_lora: a LoRA file with ComfyUI's keys, or with plain ones.
         scheduler: a folder with a scheduler/ in it.
         single_file: ComfyUI's file of the transformer, which must hold the same weights.
+        time_reversed: the stock transformer is told 1 - t.
     """
 
     folder: str
@@ -45,6 +46,7 @@ class StockRequest:
     scheduler: str | None = None
     comfyui_lora: str | None = None
     single_file: str | None = None
+    time_reversed: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class StockCall:
     Args:
         pipeline: the stock class to call.
         image: the picture to edit; None for text to image.
-        size: height and width in px.
-        options: the arguments of the call beside prompt, picture and size.
+        size: height and width in px of what it draws.
+        options: the arguments of the call beside prompt and picture.
     """
 
     pipeline: str
@@ -77,20 +79,31 @@ class StockResult:
 
 
 def probe_calls(
-    classes: Mapping[Task, str], options: Mapping[str, Any], size: tuple[int, int], seed: int
+    classes: Mapping[Task, str],
+    options: Callable[[tuple[int, int], Task], Mapping[str, Any]],
+    size: tuple[int, int],
+    seed: int,
+    fixed_edit_size: Callable[[tuple[int, int]], tuple[int, int] | None] = lambda size: None,
 ) -> list[StockCall]:
-    """Calls for one picture, and for one edit of a colour ramp if the model edits. classes: the stock class of each
-    task."""
-    ramp = np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8)
-    asked: dict[Task, tuple[str, Image.Image | None]] = {
-        "t2i": (PROMPT, None),
-        "edit": (INSTRUCTION, Image.fromarray(ramp)),
-    }
-    return [
-        StockCall(pipeline, prompt, seed, size, options, image)
-        for task, pipeline in classes.items()
-        for prompt, image in [asked[task]]
-    ]
+    """Calls for one picture, and for one edit of a colour ramp if the model edits.
+
+    Args:
+        classes: the stock class of each task.
+        options: the arguments of a call of this size and task.
+        size: height and width in px.
+        fixed_edit_size: that of an edit of a picture of this size, where the class has one of its own.
+    """
+    found = []
+    for task, pipeline in classes.items():
+        fixed = fixed_edit_size(size) if task == "edit" else None
+        stated = {} if fixed else {"height": size[0], "width": size[1]}
+        prompt, image = (INSTRUCTION, _ramp(size)) if task == "edit" else (PROMPT, None)
+        found.append(StockCall(pipeline, prompt, seed, fixed or size, {**stated, **options(size, task)}, image))
+    return found
+
+
+def _ramp(size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(np.linspace(0, 255, size[0] * size[1] * 3).reshape(*size, 3).astype(np.uint8))
 
 
 def run_stock_calls(request: StockRequest, calls: Sequence[StockCall], timeout_seconds: float) -> list[StockResult]:
@@ -113,9 +126,8 @@ def run_stock_calls(request: StockRequest, calls: Sequence[StockCall], timeout_s
 def _calls_json(calls: Sequence[StockCall], work: Path) -> list[dict[str, Any]]:
     described = []
     for i, call in enumerate(calls):
-        height, width = call.size
         one: dict[str, Any] = {"class": call.pipeline, "prompt": call.prompt, "seed": call.seed}
-        one["options"] = {"height": height, "width": width, **call.options}
+        one["options"] = dict(call.options)
         if call.image is not None:
             one["image"] = str(work / f"{i}.png")
             call.image.save(one["image"])

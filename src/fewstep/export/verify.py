@@ -4,8 +4,10 @@ Stock diffusers opens the export in a fresh process. Its network calls, latents 
 our own sampler: on the export, and on the student as its run holds it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from fewstep.backbones.folder import (
     sample_sigmas,
     weight_files,
 )
+from fewstep.backbones.packing import packed
 from fewstep.export import comfyui
 from fewstep.export.card_code import run_card_code
 from fewstep.export.folder import pipeline_index
@@ -43,7 +46,7 @@ from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import ExportError
 from fewstep.runtime.task import Task
 from fewstep.sample.pictures import load_student, trained_size
-from fewstep.sample.sampler import sample, seeded_noise
+from fewstep.sample.sampler import pipeline_noise, sample
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # ours; of latents with unit variance, after all steps
 PIXEL_TOLERANCE = 1e-3  # ours; of float32 pixels in [0, 1], where nothing was rounded on the way
@@ -86,6 +89,7 @@ class Verification:
     checks: tuple[Check, ...]
     exact: bool = False
     single_file: Path | None = None  # compared with transformer/ too
+    unread: Path | None = None  # a single file for which diffusers has no reader
     card: str | None = None  # what the code on the folder's card made
 
     def words(self) -> str:
@@ -95,6 +99,8 @@ class Verification:
             lines.append(self.card)
         if self.single_file is not None:
             lines.append(f"{self.single_file.name}: the weights of transformer/ to the last bit, as diffusers reads it")
+        if self.unread is not None:
+            lines.append(f"{self.unread.name}: not compared, diffusers has no reader for it")
         return "\n".join(lines)
 
 
@@ -124,10 +130,15 @@ def verify(
     if not sigmas:
         raise ExportError(f"{folder} carries no sample_sigmas: stock diffusers would sample it as a teacher")
     size, family = size or trained_size(folder), family_of(folder)
-    calls = probe_calls(_classes(folder), family.student_call(len(sigmas), size), size, seed)
-    single = single_file_of(folder)
+    calls = probe_calls(_classes(folder), partial(family.student_call, len(sigmas)), size, seed, family.fixed_edit_size)
+    written = single_file_of(folder)
+    single = written if family.single_file_reader else None
     request = StockRequest(
-        str(folder.resolve()), dtype_name(dtype), device, single_file=None if single is None else str(single.resolve())
+        str(folder.resolve()),
+        dtype_name(dtype),
+        device,
+        single_file=None if single is None else str(single.resolve()),
+        time_reversed=family.time_reversed,
     )
     found = run_stock_calls(request, calls, timeout_seconds)
     model = load_student(folder, dtype=dtype, device=device)  # after the other process is done with its own
@@ -142,7 +153,8 @@ def verify(
         errors = _run_errors(*run, SigmaGrid.of(sigmas), dtype, device, calls, found)
         checks = [replace(check, run_error=error) for check, error in zip(checks, errors, strict=True)]
     exact = dtype == torch.float32 and stored == {"F32"}
-    report = Verification(folder, tuple(sigmas), dtype_name(dtype), tuple(checks), exact, single)
+    unread = written if single is None else None
+    report = Verification(folder, tuple(sigmas), dtype_name(dtype), tuple(checks), exact, single, unread)
     refuse_differences(report)
     return replace(report, card=run_card_code(folder, trained_size(folder), device, timeout_seconds))
 
@@ -167,8 +179,15 @@ def verify_lora(
     """
     folder = Path(folder)
     place = folder_of(pocket_folder() if base == POCKET else base)
-    calls = probe_calls(_classes(place), family_of(place).lora_call(list(grid), size), size, seed)
-    asked = StockRequest(str(place.resolve()), dtype_name(dtype), device, scheduler=str(folder.resolve()))
+    family = family_of(place)
+    calls = probe_calls(_classes(place), partial(family.lora_call, list(grid)), size, seed, family.fixed_edit_size)
+    asked = StockRequest(
+        str(place.resolve()),
+        dtype_name(dtype),
+        device,
+        scheduler=str(folder.resolve()),
+        time_reversed=family.time_reversed,
+    )
     found = {
         name: run_stock_calls(replace(asked, **{key: str(path.resolve())}), calls, timeout_seconds)
         for name, key, path in _loras(folder)
@@ -221,14 +240,20 @@ def _run_errors(
 def _compared(call: StockCall, answer: StockResult, drawn: tuple[Tensor, Tensor]) -> Check:
     """Compares a call of the stock pipeline with the latents and pixels of our sampler."""
     latents, pixels = drawn
+    theirs = answer.latents if answer.latents.dim() == 3 else packed(answer.latents, _patch(answer.latents, latents))
     levels = (255 * pixels).round() - (255 * answer.pixels).round()
     return Check(
         task="t2i" if call.image is None else "edit",
         times=answer.times,
-        latent_error=float((latents - answer.latents).abs().max()),
+        latent_error=float((latents - theirs).abs().max()),
         levels=int(levels.abs().max()),
         pixel_error=float((pixels - answer.pixels).abs().max()),
     )
+
+
+def _patch(latents_BCHW: Tensor, tokens_BND: Tensor) -> int:
+    """The side of the patch that makes these latents these tokens. Some stock classes keep latents unpacked."""
+    return math.isqrt(latents_BCHW[0, 0].numel() // tokens_BND.shape[1])
 
 
 @torch.no_grad()
@@ -236,11 +261,9 @@ def _drawn(backbone: Backbone, transformer: nn.Module, grid: SigmaGrid, call: St
     """Our sampler's last latents (1, N, D) and pixels (H, W, channels)."""
     references = None if call.image is None else [call.image]
     (cond,) = backbone.encode([call.prompt], references, call.size)
-    target = cond.layout.target
-    channels, dtype, patch = backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
-    noise_BND = seeded_noise([call.seed], target, channels, dtype, patch)
-    x0_BND = sample(backbone, transformer, cond, noise_BND.to(backbone.device), grid)
-    return x0_BND.float().cpu(), backbone.pixels(x0_BND, target)[0].float().cpu()
+    noise_BND = pipeline_noise(backbone, cond, [call.seed])
+    x0_BND = sample(backbone, transformer, cond, noise_BND, grid)
+    return x0_BND.float().cpu(), backbone.pixels(x0_BND, cond.layout.target)[0].float().cpu()
 
 
 def refuse_differences(report: Verification) -> None:

@@ -7,8 +7,11 @@ torch, because recipes hold them. `flow/guided_velocity.py` applies them.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from fewstep.runtime.errors import RecipeError
+
+NormRule = bool | Literal["at-most", "picture-at-most"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,10 @@ class Guidance:
 
     Args:
         scale: s in v = v_u + s (v_c - v_u). 1 means no guidance.
-        keep_norm: rescale each token of the guided velocity to the length of the conditional one, as QwenImagePipeline
-            does.
+        keep_norm: what is done about the length of the guided velocity. True: each token gets the length that it has in
+            the conditional one (QwenImagePipeline). "at-most": only tokens that became longer do (LongCatImagePipeline,
+            `enable_cfg_renorm`). "picture-at-most": the same for the picture as a whole (ZImagePipeline,
+            `cfg_normalization`).
         negative: the prompt of the unconditional branch. It is encoded like any prompt: zeros in place of an embedding
             give saturated, white pictures.
 
@@ -27,7 +32,7 @@ class Guidance:
     """
 
     scale: float = 1.0
-    keep_norm: bool = False
+    keep_norm: NormRule = False
     negative: str = ""
 
     def __post_init__(self) -> None:

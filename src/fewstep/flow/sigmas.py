@@ -32,6 +32,27 @@ def dynamic_shift(tokens: int, config: Mapping[str, Any]) -> float:
     return math.exp(base + slope * (tokens - base_length))
 
 
+def scheduler_shift(config: Mapping[str, Any], tokens: int, mu: float | None = None) -> float:
+    """The shift that FlowMatchEulerDiscreteScheduler with `config` applies to every noise level: its own static one,
+    or the dynamic one of a target of so many latent tokens.
+
+    Args:
+        mu: the logarithm of the dynamic shift, for pipelines that do not follow the scheduler's own rule for it.
+
+    Raises:
+        RecipeError: a scheduler with settings that are not supported here.
+    """
+    for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
+        if config.get(key):
+            raise RecipeError(f"schedulers with {key} are not supported; give the grid as a list of sigmas")
+    if config.get("time_shift_type", "exponential") != "exponential":
+        raise RecipeError("schedulers with a linear time shift are not supported; give the grid as a list")
+    if not config.get("use_dynamic_shifting", False):
+        return float(config.get("shift", 1.0))
+    # e^mu / (e^mu + 1 / s - 1) = e^mu s / (1 + (e^mu - 1) s)    [diffusers, FlowMatchEulerDiscreteScheduler]
+    return dynamic_shift(tokens, config) if mu is None else math.exp(mu)
+
+
 @dataclass(frozen=True)
 class SigmaGrid:
     """Noise levels, strictly decreasing in (0, 1]. `grid[k]` is that of student step k; k = 0 is the noisiest.
@@ -75,15 +96,7 @@ class SigmaGrid:
         Raises:
             RecipeError: a scheduler with settings that are not supported here.
         """
-        for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas"):
-            if config.get(key):
-                raise RecipeError(f"schedulers with {key} are not supported; give the grid as a list of sigmas")
-        if config.get("time_shift_type", "exponential") != "exponential":
-            raise RecipeError("schedulers with a linear time shift are not supported; give the grid as a list")
-        dynamic = config.get("use_dynamic_shifting", False)
-        dynamic_now = dynamic_shift(tokens, config) if mu is None else math.exp(mu)
-        shift = dynamic_now if dynamic else config.get("shift", 1.0)
-        sigmas = cls.static(steps, shift).sigmas
+        sigmas = cls.static(steps, scheduler_shift(config, tokens, mu)).sigmas
         terminal = config.get("shift_terminal")
         return cls(_stretched(sigmas, terminal) if terminal else sigmas)
 

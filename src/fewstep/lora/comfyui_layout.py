@@ -5,6 +5,8 @@
 | Qwen-Image-2.1 | diffusers' names, but the MLP's gate and projection are one: img_mlp.gate_up, gate rows first |
 | Qwen-Image 20 B | diffusers' names, all of them |
 | FLUX.2 klein | its makers' own: double_blocks.0.img_attn.qkv, single_blocks.0.linear1, final_layer.linear, .. |
+| Z-Image | its makers' own: queries, keys and values are one, layers.0.attention.qkv; x_embedder, final_layer.linear |
+| LongCat-Image | those of FLUX.1: as klein's, with modulations in each block; single_blocks.0.linear1 is four in one |
 
 Source: ComfyUI's comfy/lora.py, comfy/utils.py and comfy/ldm/qwen_image, read in November 2026. diffusers reads the
 same layouts (`from_single_file`), and the tests hold these tables against it.
@@ -59,11 +61,13 @@ def _block(name: str, *parts: str, weight: str = "weight") -> RenameRule:
     return RenameRule(f"double_blocks.*.{name}", tuple(f"transformer_blocks.*.{part}" for part in parts), weight=weight)
 
 
-def _single(name: str, part: str, weight: str = "weight") -> RenameRule:
-    return RenameRule(f"single_blocks.*.{name}", (f"single_transformer_blocks.*.attn.{part}",), weight=weight)
+def _single(name: str, *parts: str, weight: str = "weight") -> RenameRule:
+    return RenameRule(
+        f"single_blocks.*.{name}", tuple(f"single_transformer_blocks.*.{part}" for part in parts), weight=weight
+    )
 
 
-_KLEIN = (
+_FLUX = (  # of FLUX.1 and FLUX.2 alike
     _block("img_attn.qkv", "attn.to_q", "attn.to_k", "attn.to_v"),
     _block("txt_attn.qkv", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
     _block("img_attn.proj", "attn.to_out.0"),
@@ -72,16 +76,22 @@ _KLEIN = (
     _block("img_attn.norm.key_norm", "attn.norm_k", weight="scale"),
     _block("txt_attn.norm.query_norm", "attn.norm_added_q", weight="scale"),
     _block("txt_attn.norm.key_norm", "attn.norm_added_k", weight="scale"),
+    _single("norm.query_norm", "attn.norm_q", weight="scale"),
+    _single("norm.key_norm", "attn.norm_k", weight="scale"),
+    RenameRule("img_in", ("x_embedder",)),
+    RenameRule("txt_in", ("context_embedder",)),
+    RenameRule("final_layer.linear", ("proj_out",)),
+    RenameRule("final_layer.adaLN_modulation.1", ("norm_out.linear",), swapped=True),
+)
+
+_KLEIN = (
+    *_FLUX,
     _block("img_mlp.0", "ff.linear_in"),
     _block("img_mlp.2", "ff.linear_out"),
     _block("txt_mlp.0", "ff_context.linear_in"),
     _block("txt_mlp.2", "ff_context.linear_out"),
-    _single("linear1", "to_qkv_mlp_proj"),
-    _single("linear2", "to_out"),
-    _single("norm.query_norm", "norm_q", "scale"),
-    _single("norm.key_norm", "norm_k", "scale"),
-    RenameRule("img_in", ("x_embedder",)),
-    RenameRule("txt_in", ("context_embedder",)),
+    _single("linear1", "attn.to_qkv_mlp_proj"),
+    _single("linear2", "attn.to_out"),
     RenameRule("time_in.in_layer", ("time_guidance_embed.timestep_embedder.linear_1",)),
     RenameRule("time_in.out_layer", ("time_guidance_embed.timestep_embedder.linear_2",)),
     RenameRule("guidance_in.in_layer", ("time_guidance_embed.guidance_embedder.linear_1",)),
@@ -89,8 +99,30 @@ _KLEIN = (
     RenameRule("double_stream_modulation_img.lin", ("double_stream_modulation_img.linear",)),
     RenameRule("double_stream_modulation_txt.lin", ("double_stream_modulation_txt.linear",)),
     RenameRule("single_stream_modulation.lin", ("single_stream_modulation.linear",)),
-    RenameRule("final_layer.linear", ("proj_out",)),
-    RenameRule("final_layer.adaLN_modulation.1", ("norm_out.linear",), swapped=True),
+)
+
+_LONGCAT = (
+    *_FLUX,
+    _block("img_mlp.0", "ff.net.0.proj"),
+    _block("img_mlp.2", "ff.net.2"),
+    _block("txt_mlp.0", "ff_context.net.0.proj"),
+    _block("txt_mlp.2", "ff_context.net.2"),
+    _block("img_mod.lin", "norm1.linear"),
+    _block("txt_mod.lin", "norm1_context.linear"),
+    _single("linear1", "attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
+    _single("linear2", "proj_out"),
+    _single("modulation.lin", "norm.linear"),
+    RenameRule("time_in.in_layer", ("time_embed.timestep_embedder.linear_1",)),
+    RenameRule("time_in.out_layer", ("time_embed.timestep_embedder.linear_2",)),
+)
+
+_Z_IMAGE = (
+    RenameRule("*.attention.qkv", ("*.attention.to_q", "*.attention.to_k", "*.attention.to_v")),
+    RenameRule("*.attention.out", ("*.attention.to_out.0",)),
+    RenameRule("*.attention.q_norm", ("*.attention.norm_q",)),
+    RenameRule("*.attention.k_norm", ("*.attention.norm_k",)),
+    RenameRule("x_embedder", ("all_x_embedder.2-1",)),
+    RenameRule("final_layer.*", ("all_final_layer.2-1.*",)),
 )
 
 LAYOUTS = (
@@ -101,6 +133,8 @@ LAYOUTS = (
     ),
     ComfyUILayout("Qwen-Image 20 B", "txt_mlp.net.0.proj", ()),
     ComfyUILayout("FLUX.2 klein", "double_stream_modulation_img.linear", _KLEIN),
+    ComfyUILayout("Z-Image", "all_x_embedder.2-1", _Z_IMAGE),
+    ComfyUILayout("LongCat-Image", "time_embed.timestep_embedder.linear_1", _LONGCAT),
 )
 
 

@@ -7,8 +7,10 @@ A guided teacher predicts v_guided = v_c + (v_guided - v_c). So the gradient of 
 
 The first term matches the student to the unguided teacher, and vanishes once they agree. The second goes on pushing
 towards the prompt. Plain distribution matching evaluates both at the same t. Here the first is evaluated at all levels
-as before, and the second only at levels below the student's: t ~ U(0, t_k). What coarser levels decide is already
-decided when step k begins.
+as before, and the second only at levels below the student's: t ~ U(low, t_k). What coarser levels decide is already
+decided when step k begins. The paper bounds only this side (sec. 4.3, tau_CA > t; its time runs towards the picture),
+and its runs with the cleanest levels alone collapse (sec. 4.1). Below `low` no teacher is asked anywhere else either:
+it is the same lower bound as that of p(t).
 
 With guidance scale 1 the second term is 0. If both were drawn from the same p(t), their sum would be the plain gradient
 again.
@@ -19,10 +21,13 @@ from torch import Tensor
 from fewstep.objective.dmd import normaliser, surrogate_loss
 
 
-def guidance_times(u_B: Tensor, t_k: float) -> Tensor:
-    """t_B uniform on (0, t_k] for u_B uniform on [0, 1)."""
-    # t ~ U(0, t_k)    [Decoupled DMD, arXiv 2511.22677]; 1 - u keeps t above 0
-    return (1 - u_B) * t_k
+def guidance_times(u_B: Tensor, t_k: float, low: float) -> Tensor:
+    """t_B uniform on (low, t_k] for u_B uniform on [0, 1). At a step whose t_k is not above `low` it is t_k.
+
+    low: above 0, the objective's `time_low`.
+    """
+    # t ~ U(low, t_k)    [Decoupled DMD, arXiv 2511.22677, sec. 4.3; low: DMD's 0.02 T, arXiv 2311.18828]
+    return t_k - u_B * max(t_k - low, 0.0)
 
 
 def guidance_gradient(

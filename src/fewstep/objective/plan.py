@@ -1,10 +1,11 @@
 """Numbers of the objective."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fewstep.runtime.section import Section
+from fewstep.runtime.shift_key import Shift, read_shift
 from fewstep.runtime.task import Task
 
 
@@ -51,8 +52,10 @@ class ObjectivePlan(Section):
     time_distribution: Literal["uniform", "logit-normal"] = Field(
         "uniform", description="how times are drawn between time_low and time_high"
     )
-    time_shift: float = Field(
-        1.0, gt=0, le=1000, description="shift a of t' = a t / (1 + (a - 1) t); 1 is none, the teacher's own is usual"
+    time_shift: Shift = Field(
+        1.0,
+        description="shift a of t' = a t / (1 + (a - 1) t); 1 is none; teacher: as its pipeline shifts its levels "
+        "at each batch's size, in the number of steps that its makers take (field: ThakiCloud)",
     )
 
     first_step_anchor: FirstStepAnchorPlan | None = Field(
@@ -66,6 +69,11 @@ class ObjectivePlan(Section):
         description="what a guided teacher's guidance adds is taken at t uniform below the student's noise level, "
         "matching at all levels without it (field: Decoupled DMD); a forward more each guided teacher",
     )
+
+    @field_validator("time_shift", mode="before")
+    @classmethod
+    def _shift(cls, given: Any) -> Any:
+        return read_shift(given, "objective.time_shift")
 
     def anchored(self, task: Task) -> bool:
         """Whether the first step of a task is anchored."""

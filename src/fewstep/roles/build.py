@@ -20,6 +20,7 @@ from fewstep.roles.offloaded import OffloadedNetwork
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, RolePlan, StudentPlan, TeachersSpec
 from fewstep.roles.recomputation import recompute
 from fewstep.roles.roles import Roles
+from fewstep.roles.targets import target_modules
 from fewstep.roles.teacher_plan import BASE, TeacherPlan, teacher_plan
 from fewstep.roles.teachers import Teacher, Teachers
 from fewstep.roles.validation import initial_update
@@ -97,7 +98,9 @@ class _NetworkBuilder:
     ):
         self.backbone, self.spec, self.rng, self.execution, self.loaders = backbone, spec, rng, execution, loaders
         given, placement = backbone.transformer, execution.placement
-        init_from = initial_update(spec.student, linear_shapes(given)) if spec.student.init_from else {}
+        shapes = linear_shapes(given)
+        self.linears = tuple(shapes)
+        init_from = initial_update(spec.student, shapes) if spec.student.init_from else {}
         self.starts: dict[str, Mapping[str, Factors]] = {"student": init_from, "critic": {}}
         trained: tuple[tuple[str, RolePlan], ...] = (("student", spec.student), ("critic", spec.critic))
         # Full copies are made first: later the base contains adapters, and a copy would contain them too.
@@ -113,7 +116,8 @@ class _NetworkBuilder:
             network = Network(name, self.backbone, self.copies[name], precision=self.execution.precision)
         else:
             start = self.starts[name]
-            self.adapters.add(name, plan.adapter, (*self.backbone.lora_targets, *start), self.rng)
+            chosen = target_modules(plan.adapter.targets, self.backbone, self.linears)
+            self.adapters.add(name, plan.adapter, (*chosen, *start), self.rng)
             self.adapters.start_from(name, start)
             network = self._over_base(name, name)
         recompute(network.transformer, self.execution.gradient_checkpointing)
@@ -165,4 +169,4 @@ def _fitting(transformer: nn.Module, base: nn.Module, origin: str) -> nn.Module:
 def _guidance(name: str, spec: TeachersSpec, backbone: Backbone) -> dict[Task, Guidance]:
     given: GuidanceByTask = spec.base.guidance if name == BASE else spec.named[name].guidance
     plans = given or {}
-    return {task: plans[task].guidance() if task in plans else backbone.default_guidance for task in TASKS}
+    return {task: plans[task].guidance() if task in plans else backbone.guidance_of(task) for task in TASKS}

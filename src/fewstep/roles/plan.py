@@ -6,15 +6,17 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fewstep.flow.guidance import Guidance
+from fewstep.flow.guidance import Guidance, NormRule
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.section import Section
+from fewstep.runtime.shift_key import TEACHER, Shift, read_shift
 from fewstep.runtime.task import Task
 
 Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]
 Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant", "adaptive"]
 Residency = Literal["resident", "offloaded"]
+Targets = Literal["attention", "attention+mlp", "all"] | tuple[str, ...]
 PullResponse = Literal["warn", "halve", "stop"]
 
 MOST_STEPS = 1000  # ours: as many as the teachers' schedulers have levels
@@ -34,6 +36,18 @@ class AdapterPlan(Section):
         32, gt=0, le=16_384, description="inner width of the adapter (field: 64, 128..256 for T2I + edit)"
     )
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
+    targets: Targets = Field(
+        "attention+mlp",
+        description="layers that it changes. attention, attention+mlp: of all blocks; all: every linear layer, "
+        "modulation and time embedding too (field: Viggle, Turbo8); or patterns of names, such as [to_q, img_mod.*]",
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _some(cls, targets: Targets) -> Targets:
+        if isinstance(targets, tuple) and not (targets and all(targets)):
+            raise ValueError("adapter.targets holds no pattern; give attention, attention+mlp, all or names of layers")
+        return targets
 
 
 class RolePlan(Section):
@@ -68,14 +82,15 @@ class StudentPlan(RolePlan):
         "critic starts as the base",
     )
     steps: int = Field(4, gt=0, le=MOST_STEPS, description="network evaluations per picture (paper: 4)")
-    shift: float | None = Field(
+    shift: Shift | None = Field(
         None,
-        gt=0,
-        le=1000,
-        description="static shift of the grid, 3 unless sigmas are given: 1, .9, .75, .5 (field: Lightning)",
+        description="static shift of the grid, 3 unless sigmas are given: 1, .9, .75, .5 (field: Lightning); teacher: "
+        "the one that the base's stock pipeline has at the recipe's size in so many steps",
     )
     sigmas: tuple[float, ...] | None = Field(
-        None, description="the grid as a list instead, strictly decreasing in (0, 1], closing 0 implied"
+        None,
+        description="the grid as a list instead, strictly decreasing in (0, 1], closing 0 implied. Beside shift: "
+        "teacher it is what that stood for when the run began, and is written by it",
     )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW step size (field: 1e-5..5e-5 at 7 B)")
     ema: float = Field(
@@ -87,6 +102,11 @@ class StudentPlan(RolePlan):
         "activations are held through the critic's updates",
     )
 
+    @field_validator("shift", mode="before")
+    @classmethod
+    def _shift(cls, given: Any) -> Any:
+        return None if given is None else read_shift(given, "student.shift")
+
     @model_validator(mode="before")
     @classmethod
     def _default_shift(cls, given: Any) -> Any:
@@ -96,19 +116,25 @@ class StudentPlan(RolePlan):
 
     @model_validator(mode="after")
     def _one_grid(self) -> Self:
-        if self.sigmas is not None and self.shift is not None:
+        if self.sigmas is not None and self.shift not in (None, TEACHER):
             raise ValueError("student.sigmas and student.shift exclude each other: set the other one to null")
         if self.sigmas is not None and len(self.sigmas) != self.steps:
             raise ValueError(f"student.steps is {self.steps} but student.sigmas has {len(self.sigmas)} entries")
-        self.grid  # noqa: B018 - a grid that cannot be is refused here
+        if self.is_settled:
+            self.grid  # noqa: B018 - a grid that cannot be is refused here
         return self
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the grid is known: not while `shift: teacher` still waits for the model (`run/levels.py`)."""
+        return self.sigmas is not None or self.shift != TEACHER
 
     @property
     def grid(self) -> SigmaGrid:
         """The ONE grid of rollout, sampler and export."""
         if self.sigmas is not None:
             return SigmaGrid.of(self.sigmas)
-        assert self.shift is not None
+        assert isinstance(self.shift, float), "shift: teacher is settled first"
         return SigmaGrid.static(self.steps, self.shift)
 
 
@@ -137,7 +163,11 @@ class GuidancePlan(Section):
     """Classifier-free guidance of one teacher at one task: v_u + s (v_c - v_u)."""
 
     scale: float = Field(1.0, ge=0, le=1000, description="1 is none, and costs no second evaluation")
-    keep_norm: bool = Field(False, description="rescale each token to the conditional velocity's length")
+    keep_norm: NormRule = Field(
+        False,
+        description="true: rescale each token to the conditional velocity's length; at-most: only where it is longer; "
+        "picture-at-most: the whole picture, where it is longer",
+    )
     negative: str = Field("", description="prompt of the unconditional branch")
 
     def guidance(self) -> Guidance:

@@ -28,6 +28,7 @@ from fewstep.backbones.meta_copy import (
     meta_copy,
 )
 from fewstep.lora.factors import Factors, merged
+from fewstep.roles.masters import compute_as_stored
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import (
     Ranks,
@@ -81,6 +82,7 @@ class Replicated:
             id(p): nn.Parameter(cast_copy(p, torch.float32)) for p in transformer.parameters()
         }
         made = copy.deepcopy(transformer, masters | buffer_copies(transformer, torch.float32))
+        compute_as_stored(made)
         with torch.no_grad():
             for module, update in updates.items():
                 weight = made.get_parameter(f"{module}.weight")

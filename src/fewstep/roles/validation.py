@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fewstep.backbones.families import (
     ModelShapes,
     adapter_path,
+    family_of_model,
     model_shapes,
     refuse_unusable_model,
 )
@@ -17,9 +18,10 @@ from fewstep.lora.factors import Factors
 from fewstep.lora.keys import Shapes, to_diffusers_names
 from fewstep.lora.naming import naming
 from fewstep.lora.truncation import TruncatedFactors, truncate
-from fewstep.roles.plan import StudentPlan, TeachersSpec
+from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.targets import target_modules
 from fewstep.roles.teacher_plan import teacher_plan
-from fewstep.runtime.errors import ModelError
+from fewstep.runtime.errors import ModelError, RecipeError
 
 
 def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
@@ -60,6 +62,29 @@ def validate_init_from(student: StudentPlan, base: str) -> TruncatedFactors | No
         return None
     with naming("student.init_from"):
         return truncated_lora(student.init_from, model_shapes(base).linear_shapes, _room(student))[1]
+
+
+def validate_targets(student: StudentPlan, critic: CriticPlan, base: str) -> list[str]:
+    """Checks `adapter.targets` of both roles against the model `base`.
+
+    Returns the layers that the student's LoRA (`student.init_from`) changes beyond its targets. Its adapter takes them
+    in as well, or it would not start as that LoRA.
+
+    Raises:
+        RecipeError: patterns that no layer has; the message names the role's key.
+        AdapterError: as `validate_init_from`.
+    """
+    family, shapes = family_of_model(base), model_shapes(base).linear_shapes
+    chosen: dict[str, list[str]] = {}
+    for role, plan in {"student": student, "critic": critic}.items():
+        if plan.mode == "adapter":
+            try:
+                chosen[role] = target_modules(plan.adapter.targets, family, shapes)
+            except RecipeError as error:
+                raise RecipeError(f"{role}.{error}") from error
+    if student.init_from is None or "student" not in chosen:
+        return []
+    return sorted(initial_update(student, shapes).keys() - set(chosen["student"]))
 
 
 def initial_update(student: StudentPlan, shapes: Shapes) -> Mapping[str, Factors]:

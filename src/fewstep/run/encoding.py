@@ -10,6 +10,7 @@ from fewstep.backbones.families import load_backbone, model_summary, refuse_unus
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
+from fewstep.data.mixture import used_tasks
 from fewstep.data.sources import build_composition
 from fewstep.encode.check_cases import refuse_unfit_cases
 from fewstep.encode.encode import encode_cases, needs_encoding
@@ -21,6 +22,7 @@ from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import device_of
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.prepare import PlannedExam, planned_exam
+from fewstep.run.teacher_terms import models_of, refuse_distilled, refuse_untaught_tasks, tell_licences
 from fewstep.runtime.device import PRECISIONS, free_unused
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
@@ -66,9 +68,13 @@ def accepted_cases(
         needed: of the model's folder, must be whole; more than "encoder" where more will be loaded later.
 
     Raises:
-        CaseError, RecipeError, ModelError: what speaks against the cases.
+        CaseError, RecipeError, ModelError: what speaks against the cases, or against a model as a teacher of them.
     """
     refuse_unusable_model(recipe.model, needed)
+    teaching = models_of(recipe.model, recipe.teachers, recipe.student.steps)
+    refuse_untaught_tasks(teaching, used_tasks(recipe.mixture))
+    refuse_distilled(teaching)
+    tell_licences(teaching, reporter)
     with reporter.waiting("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)

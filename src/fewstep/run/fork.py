@@ -30,10 +30,11 @@ from fewstep.train.kept_students import KeptStudents
 
 RECORD = "fork.json"
 # Keys whose change would give the checkpoint's tensors another meaning, or no place.
+FIXED_OF_ROLES = ("mode", "adapter.rank", "adapter.alpha", "adapter.targets")
 FIXED_KEYS = (
     "model",
     "run.seed",
-    *(f"{role}.{key}" for role in ("student", "critic") for key in ("mode", "adapter.rank", "adapter.alpha")),
+    *(f"{role}.{key}" for role in ("student", "critic") for key in FIXED_OF_ROLES),
     "student.init_from",
 )
 

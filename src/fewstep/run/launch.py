@@ -26,6 +26,7 @@ from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ra
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
+from fewstep.run.levels import settle_levels
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
@@ -70,7 +71,7 @@ def distill_recipe(
             begun: Path | None = out if fork is None or (out / "recipe.yaml").is_file() else origin_folder(fork)
             ranks.agree("recipe", recipe.resolved_yaml())
             settled = ranks.from_first(partial(settle_precision, recipe, begun, reporter))
-            return _Launch(settled, out, reporter if ranks.first else SILENT, extensions, ranks).distill(fork)
+            return _Launch(settled, out, reporter if ranks.first else SILENT, extensions, ranks, begun).distill(fork)
     except RankLost as lost:
         held = Checkpoints(out / "checkpoints", keep=1).latest()
         where = f"The same command goes on from {held}" if held else "No checkpoint was whole yet: start it again"
@@ -78,16 +79,26 @@ def distill_recipe(
 
 
 class _Launch:
-    """One process of a run."""
+    """One process of a run. begun: the folder of the run that it goes on from, if any."""
 
-    def __init__(self, recipe: Recipe, out: Path, reporter: Reporter, extensions: Extensions, ranks: Ranks):
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        reporter: Reporter,
+        extensions: Extensions,
+        ranks: Ranks,
+        begun: Path | None = None,
+    ):
         self.recipe, self.out, self.reporter, self.extensions, self.ranks = recipe, out, reporter, extensions, ranks
+        self.begun = begun
         self.rng = NamedRNG(recipe.run.seed)
 
     def distill(self, fork: str | None) -> Outcome:
         device = preflight(
             self.recipe, self.ranks.world, self.reporter, own_examiner=self.extensions.examiner is not None
         )
+        self.recipe = self.ranks.from_first(partial(settle_levels, self.recipe, self.begun, self.reporter))
         start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
         composition = None if begun else self._cases()

@@ -9,7 +9,7 @@ from fewstep.export.folder import refuse_grid
 from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
-from fewstep.roles.validation import validate_init_from, validate_teachers
+from fewstep.roles.validation import validate_init_from, validate_targets, validate_teachers
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.cost import exam_schedule
@@ -56,7 +56,7 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
         refuse_without_compiler(device)
     refuse_few_samples(run.batch, world, run.gradient_accumulation)
     refuse_unusable_model(model)
-    _look_at_networks(recipe.student, recipe.teachers, model, reporter)
+    _look_at_networks(recipe, reporter)
     _say_examinations(recipe, reporter)
     return device
 
@@ -81,11 +81,14 @@ def _warn_of_slow_bfloat16(device: torch.device, run: RunPlan, reporter: Reporte
         )
 
 
-def _look_at_networks(student: StudentPlan, teachers: TeachersSpec, model: str, reporter: Reporter) -> None:
+def _look_at_networks(recipe: Recipe, reporter: Reporter) -> None:
+    student, teachers, model = recipe.student, recipe.teachers, recipe.model
     validate_teachers(teachers, student.steps, model)
     _warn_of_unused_teachers(teachers, student.steps, reporter)
     _warn_of_truncated_lora(student, model, reporter)
-    refuse_grid(model, student.grid)
+    _tell_of_further_layers(recipe, reporter)
+    if student.is_settled:  # the teacher's own levels can always be shipped
+        refuse_grid(model, student.grid)
 
 
 def _warn_of_unused_teachers(teachers: TeachersSpec, steps: int, reporter: Reporter) -> None:
@@ -97,6 +100,16 @@ def _warn_of_unused_teachers(teachers: TeachersSpec, steps: int, reporter: Repor
             f"teachers.named.{name} does not teach: preset {teachers.preset} gives it no weight. "
             "Choose step-wise or another, or take the name out",
             "warning",
+        )
+
+
+def _tell_of_further_layers(recipe: Recipe, reporter: Reporter) -> None:
+    """Says if the student's adapter is on more layers than its targets, since it starts from a LoRA that is."""
+    further = validate_targets(recipe.student, recipe.critic, recipe.model)
+    if further:
+        reporter.say(
+            f"student.init_from changes {len(further)} layers beyond student.adapter.targets, the first {further[0]}. "
+            "The student learns them too; the critic has only its own targets"
         )
 
 

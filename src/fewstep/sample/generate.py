@@ -39,8 +39,8 @@ from fewstep.sample.pictures import (
 )
 from fewstep.sample.sampler import (
     evaluations,
+    pipeline_noise,
     sample,
-    seeded_noise,
 )
 
 MAX_FAILURES_IN_A_ROW = 10  # ours: by then it is not the case
@@ -191,10 +191,7 @@ class GalleryRenderer:
         cond = stack([each.cond for each in ready]).to(backbone.device)
         negatives = [each.negative for each in ready if each.negative is not None]
         negative = stack(negatives).to(backbone.device) if negatives else None
-        seeds, target = [each.job.seed for each in ready], cond.layout.target
-        noise_BND = seeded_noise(seeds, target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch).to(
-            backbone.device
-        )
+        noise_BND = pipeline_noise(backbone, cond, [each.job.seed for each in ready])
         with self._counted.counting(backbone.transformer) as counted:
             x0_BND = sample(counted, backbone.transformer, cond, noise_BND, grid, self.guidance, negative)
             return x0_BND, dict(counted.calls)

@@ -58,7 +58,8 @@ def sample_images(
         own = size or default_size(model)
         refuse_cut_prompts(estimate_conditioning(str(model)), asked, references, own)
     opened = model if isinstance(model, Model) else _opened(model, device, dtype)
-    chosen = None if guidance is None else replace(opened.guidance, scale=guidance)
+    usual = opened.guidance_for("edit" if references else "t2i")
+    chosen = None if guidance is None else replace(usual, scale=guidance)
     return generate_pictures(opened, asked, references, seed, steps, chosen, size)
 
 

@@ -38,9 +38,9 @@ from fewstep.runtime.errors import (
     PictureError,
     RecipeError,
 )
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.asked import refuse_seeds
-from fewstep.sample.sampler import sample, seeded_noise
+from fewstep.sample.sampler import pipeline_noise, sample
 
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
@@ -125,7 +125,8 @@ def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
-    by_task = POCKET_GUIDANCE if source == POCKET else {}
+    by_task = POCKET_GUIDANCE if source == POCKET else {task: backbone.guidance_of(task) for task in TASKS}
+    by_task = by_task if sigmas is None else {}
     return Model(backbone, own_steps, guidance, default_size(source), by_task)
 
 
@@ -236,11 +237,9 @@ def sample_latents(
     """The clean latents that `sample_pictures` decodes, batch by batch: the indices of its samples, and x0_BND."""
     assert len(conds) == len(seeds), (len(conds), len(seeds))
     for part in compatible_batches(conds, negatives, batch):
-        layout, cond = conds[part[0]].layout, stack([conds[i] for i in part]).to(backbone.device)
+        cond = stack([conds[i] for i in part]).to(backbone.device)
         negative = stack([negatives[i] for i in part]).to(backbone.device) if negatives else None
-        noise_BND = seeded_noise(
-            [seeds[i] for i in part], layout.target, backbone.latent_channels, cond.text_BLC.dtype, backbone.noise_patch
-        ).to(backbone.device)
+        noise_BND = pipeline_noise(backbone, cond, [seeds[i] for i in part])
         yield part, sample(backbone, transformer, cond, noise_BND, grid, guidance, negative)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fewstep.backbones.backbone import Prefix
+from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
@@ -85,6 +85,13 @@ def seeded_noise(
     shape = (1, channels // patch**2, rows, patch, columns, patch)
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in seeds]
     return torch.cat(drawn).permute(0, 2, 4, 1, 3, 5).reshape(len(drawn), rows * columns, channels)
+
+
+def pipeline_noise(backbone: Backbone, cond: Conditioning, seeds: Sequence[int]) -> Tensor:
+    """The noise (BND) of each seed as the stock pipeline begins with it, on the backbone's device."""
+    drawn, kept = backbone.noise_dtypes(cond.layout.task, cond.text_BLC.dtype)
+    channels, patch = backbone.latent_channels, backbone.noise_patch
+    return seeded_noise(seeds, cond.layout.target, channels, drawn, patch).to(backbone.device, kept)
 
 
 def _bound(backbone: SamplerBackbone, transformer: nn.Module, cond: Conditioning, use_prefix: bool) -> Velocity:

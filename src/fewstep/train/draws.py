@@ -28,9 +28,14 @@ class Draws:
         return _on_device_of(batch, self.rng.normal_per_sample(batch.samples, shape, name, *counters))
 
     def times(self, batch: Batch, name: str, *counters: int) -> Tensor:
-        """t_B ~ p(t), one time for each sample, on the batch's device (`objective/times.py`)."""
+        """t_B ~ p(t), one time for each sample, on the batch's device (`objective/times.py`).
+
+        They are times that the networks can be told: z is noised at exactly what they hear (`Backbone.told_times`).
+        """
         u_B = self.rng.uniform_per_sample(batch.samples, name, *counters)
-        return _on_device_of(batch, times(u_B, self.objective))
+        backbone = self.backbone
+        shift = backbone.sampling_shift(backbone.default_steps, batch.cond.layout.target)
+        return _on_device_of(batch, backbone.told_times(times(u_B, self.objective, shift)))
 
     def student_steps(self, batch: Batch, steps: range, name: str, *counters: int) -> Tensor:
         """One of these student steps for each sample, all equally probable. Shape (B,)."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fewstep.backbones.backbone import Backbone
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
@@ -32,7 +33,8 @@ def build_extra_losses(objective: ObjectivePlan, roles: Roles, grid: SigmaGrid, 
     if objective.segment_guidance is not None:
         extra_losses.append(SegmentGuidance(objective.segment_guidance, roles.teachers, grid))
     if objective.decoupled_guidance:
-        extra_losses.append(DecoupledGuidance(objective.normaliser_floor, roles.teachers, grid, rng))
+        floor, low, backbone = objective.normaliser_floor, objective.time_low, roles.student.backbone
+        extra_losses.append(DecoupledGuidance(floor, low, roles.teachers, grid, rng, backbone))
     return tuple(extra_losses)
 
 
@@ -77,15 +79,18 @@ class DecoupledGuidance:
     """Decoupled guidance (Decoupled DMD, arXiv 2511.22677), at noise and times of its own."""
 
     floor: float
+    low: float
     teachers: Teachers
     grid: SigmaGrid
     rng: NamedRNG
+    backbone: Backbone
 
     def __call__(self, given: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
         x0, samples = given.x0_BND.detach(), given.batch.samples
         i = given.at.iteration
         u_B = self.rng.uniform_per_sample(samples, "guidance time", i)
-        t_B = to_device(guidance_times(u_B, self.grid[given.at.k]), x0.device)
+        told_B = self.backbone.told_times(guidance_times(u_B, self.grid[given.at.k], self.low))
+        t_B = to_device(told_B, x0.device)
         eps_BND = to_device(self.rng.normal_per_sample(samples, x0.shape[1:], "guidance noise", i), x0.device)
         z_BND = path.noised(x0, eps_BND, t_B)
         added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, given.batch, given.at, given.prefixes)

@@ -48,7 +48,7 @@ def qwen_image_edit_pipeline(seed: int = 0) -> QwenImageEditPlusPipeline:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = _parts(zero_cond_t=True)
-        return QwenImageEditPlusPipeline(**parts, processor=_processor(parts["tokenizer"]))
+        return QwenImageEditPlusPipeline(**parts, processor=qwen_2_vl_processor(parts["tokenizer"]))
 
 
 def _parts(zero_cond_t: bool) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _parts(zero_cond_t: bool) -> dict[str, Any]:
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         "vae": _vae(),
-        "text_encoder": _text_encoder(tokenizer),
+        "text_encoder": qwen_25_vl(tokenizer),
         "tokenizer": tokenizer,
         "transformer": _transformer(zero_cond_t),
     }
@@ -87,7 +87,8 @@ def _vae() -> AutoencoderKLQwenImage:
     ).eval()
 
 
-def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+def qwen_25_vl(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+    """A tiny Qwen2.5-VL with vision."""
     ids = tokenizer.get_vocab()
     text = {
         "vocab_size": len(tokenizer),
@@ -121,7 +122,8 @@ def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGenerati
     return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
-def _processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+def qwen_2_vl_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+    """Its processor, with an image size range that admits 28 x 28 px."""
     sizes = {"shortest_edge": 4 * PATCH * PATCH, "longest_edge": 2048 * 2048}
     images = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=2, size=sizes)
     videos = Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=2)

@@ -191,6 +191,9 @@ class ToyBackbone(Backbone):
     def sampling_grid(self, steps: int, target: TokenGrid) -> SigmaGrid:
         return SigmaGrid.static(steps)
 
+    def sampling_shift(self, steps: int, target: TokenGrid) -> float:
+        return 1.0
+
     def release_encoder(self) -> None:
         """There is nothing that only encoding needs."""
 

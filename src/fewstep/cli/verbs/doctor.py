@@ -26,7 +26,7 @@ from fewstep.backbones.folder import (
     read_json,
     sample_sigmas,
 )
-from fewstep.export.card import licence_of
+from fewstep.backbones.licences import inherited_licence
 from fewstep.export.leftovers import leftovers
 from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
@@ -34,6 +34,7 @@ from fewstep.runtime import torchvision_pair
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32
 from fewstep.runtime.errors import ModelError, PictureError
 
+NORMS = {False: "", True: ", kept norm", "at-most": ", norm at most", "picture-at-most": ", picture's norm at most"}
 HEADROOM = 1.2  # ours: times the weights, to allow for the other memory of a call
 
 
@@ -74,15 +75,17 @@ def _model(source: str, console: Console) -> None:
         "family", f"{family.family} ({index['_class_name']}; known: {', '.join(sorted(MODEL_FAMILIES.names()))})"
     )
     table.add_row("tasks", ", ".join(family.task_pipelines(index["_class_name"])))
-    licence = licence_of(folder)
-    table.add_row("licence", licence.words if licence.id else f"not stated here; {family.default_licence}")
+    makers = family.makers_licence(read_json(folder / "transformer" / "config.json"))
+    table.add_row("licence", inherited_licence(folder, makers).words)
     shapes = model_shapes(folder).shapes.values()
     table.add_row("transformer", f"{sum(math.prod(shape) for shape in shapes) / 1e6:,.1f} M parameters")
+    if taken := family.distilled(folder):
+        table.add_row("as a teacher", f"this {taken}")
     guidance, steps = family.default_sampling(index)
     sigmas = sample_sigmas(folder)
     table.add_row("sampler", f"student at {list(sigmas)}" if sigmas else f"teacher, {steps} steps by default")
     table.add_row("scheduler", _scheduler(read_json(folder / "scheduler" / "scheduler_config.json")))
-    words = f"{guidance.scale:g}" + (", kept norm" if guidance.keep_norm else "")
+    words = f"{guidance.scale:g}" + NORMS[guidance.keep_norm]
     if source == POCKET:
         words = ", ".join(f"{own.scale:g} ({task})" for task, own in POCKET_GUIDANCE.items())
     table.add_row("guidance", "none: a student" if sigmas else words)

@@ -68,6 +68,8 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     run = budget.recipe.run
     kept = budget.checkpoint * (run.keep_checkpoints + run.keep_best)
     found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
+    found.append(f"licence: {budget.licence.words}")
+    found += budget.levels
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
         found.append(f"conditioning store: about {size}")

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fewstep.backbones.conditioning_estimate import local_file
 from fewstep.backbones.fake_model import ModelSize, size_of_model
+from fewstep.backbones.licences import InheritedLicence, inherited_licence
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import (
     task_turns,
@@ -20,6 +22,7 @@ from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
+from fewstep.run.levels import levels_for
 from fewstep.run.precision import precision_for
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.errors import RecipeError
@@ -45,7 +48,8 @@ class GPUBudget:
     """What a recipe needs on its GPUs.
 
     peaks: for each task, the phase in which one GPU holds most. checkpoint: the bytes of a checkpoint on disk, of all
-    GPUs together. ranks: those of its GPUs, seen from the first. notes: what was assumed.
+    GPUs together. ranks: those of its GPUs, seen from the first. notes: what was assumed. levels: what a `teacher` in
+    the place of a shift stands for.
     """
 
     recipe: Recipe
@@ -56,6 +60,7 @@ class GPUBudget:
     ranks: Ranks
     on_gpu: bool
     notes: tuple[str, ...]
+    levels: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> int:
@@ -98,6 +103,13 @@ class GPUBudget:
         return sum(n for name, n in peak.items() if name.startswith(("weights", "optimiser", "averaged")))
 
     @property
+    def licence(self) -> InheritedLicence:
+        """What the student will inherit of its base."""
+        index = local_file(self.recipe.model, "model_index.json")
+        makers = self.size.family.makers_licence(self.size.config)
+        return inherited_licence(None if index is None else index.parent, makers)
+
+    @property
     def store(self) -> StoreSize | None:
         return self.shapes.store
 
@@ -117,7 +129,8 @@ def gpu_budget(
         RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
         ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
     """
-    recipe, size = precision_for(recipe, on_gpu), size_of_model(recipe.model)
+    size = size_of_model(recipe.model)
+    recipe, levels = levels_for(precision_for(recipe, on_gpu), size)
     guidance, _ = size.family.default_sampling(size.index)
     shapes = batch_shapes(recipe, place, guidance)
     ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))
@@ -130,7 +143,7 @@ def gpu_budget(
             )
         if per_machine is None and gpus > 1:
             notes += (f"{ranks.per_machine} GPUs a machine, over which weights are split; --per-machine says another",)
-    return _budget(recipe, size, shapes, ranks, on_gpu, notes)
+    return replace(_budget(recipe, size, shapes, ranks, on_gpu, notes), levels=tuple(levels))
 
 
 def _budget(
@@ -269,6 +282,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "model": budget.recipe.model,
             "basis": budget.size.basis,
             "parameters": budget.size.parameters,
+            "licence": budget.licence.words,
             "gpus": budget.gpus,
             "gpus_per_machine": budget.ranks.per_machine,
             "sharding": budget.recipe.run.sharding,
@@ -277,6 +291,8 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
             "hours": None if rate is None else round(rate.hours(budget), 3),
+            "sigmas": list(budget.recipe.student.grid),
+            "levels": list(budget.levels),
             "notes": list(budget.notes),
             "card_bytes": None if card is None else card.bytes,
             "fits": None if card is None else budget.bytes <= card.bytes,

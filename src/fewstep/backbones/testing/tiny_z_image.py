@@ -1,0 +1,86 @@
+"""A complete ZImagePipeline of stock classes that fits into a test: random weights, no file, no network."""
+
+import torch
+
+from fewstep.backbones.stock import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from fewstep.backbones.testing.tiny_flux2_klein import CHAT_TEMPLATE
+from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
+
+CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
+WIDTH = 16  # of the text encoder
+SHIFT = 6.0  # of Tongyi-MAI/Z-Image
+
+
+def z_image_pipeline(seed: int = 0, shift: float = SHIFT) -> ZImagePipeline:
+    """In float32 on the CPU. The caller's random state is left as it was."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ZImagePipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=shift, use_dynamic_shifting=False),
+            vae=vae(),
+            text_encoder=_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            transformer=_transformer(),
+        )
+
+
+def _transformer() -> ZImageTransformer2DModel:
+    """Its learned tokens of padding are drawn: zeros, as the class makes them, would hide mistakes."""
+    made = ZImageTransformer2DModel(
+        in_channels=CHANNELS,
+        dim=48,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=WIDTH,
+        axes_dims=[8, 8, 8],
+        axes_lens=[1024, 128, 128],
+    )
+    for token in (made.x_pad_token, made.cap_pad_token):
+        torch.nn.init.normal_(token)
+    return made.eval()
+
+
+def vae(channels: int = CHANNELS) -> AutoencoderKL:
+    """An 8x VAE with its own shift and scale of latents, as FLUX.1's, which Z-Image and LongCat-Image have."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).eval()
+
+
+def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3Model:
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+        pad_token_id=tokenizer.get_vocab()["<|endoftext|>"],
+        bos_token_id=None,
+        eos_token_id=tokenizer.get_vocab()["<|im_end|>"],
+    )
+    return Qwen3Model(config).eval()
