@@ -11,6 +11,7 @@ from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.validation import validate_init_from, validate_teachers
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
+from fewstep.run.untrained_start import refuse_untrained_start
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
 from fewstep.runtime.reporter import Reporter
@@ -39,13 +40,15 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
 
     Raises:
         EnvironmentRefused: the device, the precision or the compiler is not available here.
-        RecipeError: fewer samples than ranks and parts, or no examiner for `run.best_by`.
+        RecipeError: fewer samples than ranks and parts, no examiner for `run.best_by`, or an average that would ship
+            the untrained start.
         ModelError: the model's files are not whole, or its weights not those of its classes.
         AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
         ExportError: the student could not be exported.
     """
     run, model = recipe.run, recipe.model
     refuse_best_without_examiner(recipe, own_examiner)
+    refuse_untrained_start(recipe.student, run)
     device = device_of(run, model)
     _warn_of_slow_bfloat16(device, run, reporter)
     if run.compile:
