@@ -94,7 +94,11 @@ class StudentPlan(RolePlan):
     )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW step size (field: 1e-5..5e-5 at 7 B)")
     ema: float = Field(
-        0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
+        0.98,
+        ge=0,
+        lt=1,
+        description="decay of the averaged student that is shipped, after a warm-up min(ema, (1 + i) / (10 + i)) over "
+        "updates i (field: TensorFlow, diffusers); 0 ships the raw one",
     )
     forward_once: bool = Field(
         False,

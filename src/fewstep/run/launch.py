@@ -123,7 +123,8 @@ class _Launch:
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid
-        preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks)
+        drawn = "averaged student" if self.recipe.student.ema else "raw student"
+        preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks, drawn)
         own = self._self_exam(run, prepared, roles)
         hooks = RunHooks(
             self_exam=own,
@@ -208,5 +209,5 @@ class _Launch:
             shutil.rmtree(left, ignore_errors=True)
         if not any(run.student.iterdir()):
             with self.reporter.waiting("writing the student folder"):
-                export_from_run(run, run.student, "best" if outcome.best else "last")
+                export_from_run(run, run.student, "best" if outcome.best else "last", reporter=self.reporter)
         self.reporter.say(f"student {run.student}, opens with DiffusionPipeline.from_pretrained", "result")

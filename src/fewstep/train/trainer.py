@@ -27,6 +27,7 @@ from fewstep.train.checkpoint import (
 )
 from fewstep.train.dmd_step import DMDStep, StepMetrics
 from fewstep.train.examinations import Examinations
+from fewstep.train.ema_decay import LARGEST_START, start_words
 from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
 from fewstep.train.kept_students import KeptStudents
@@ -120,6 +121,7 @@ class Trainer:
         if self.run.best_by and not examined:
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
+        self._say_what_ships()
         try:
             stopped = self._run_loop()
         except TrainingStopped:
@@ -295,6 +297,7 @@ class Trainer:
             "turns": self.turns,
             "tasks": self.tasks,
             "categories": self.categories,
+            "average": optimizers.ema.progress(),
             "best": None if self.ranking.first is None else asdict(self.ranking.first),
             "ranking": self.ranking.state(),
         }
@@ -333,6 +336,7 @@ class Trainer:
             self.step.optimizers.student.load_state(tensors["student_optimiser"])
             self.step.optimizers.critic.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
+            self.step.optimizers.ema.go_on(state.get("average"), self.position.iteration)
             self.nonfinite.counts = dict(state["skipped"])
             self._load_trust(state)
             self.pulls.over = Counter(state.get("pulls_over", {}))
@@ -347,6 +351,18 @@ class Trainer:
                 self.ranks.from_first(self.students.complete)
         if self.ranks.first:
             self.metrics.truncate_after(self.position)
+
+    def _say_what_ships(self) -> None:
+        ema = self.step.optimizers.ema
+        left = ema.start_share_after(self.run.iterations)
+        if ema.warms_up or left <= LARGEST_START:
+            self.reporter.say(start_words(ema.decay, left))
+        else:
+            self.reporter.say(
+                f"this run's average has no warm-up, as it began with an earlier version: at its end {left:.0%} of the "
+                "untrained start is in it, and it is what ships. Export the raw student (--weights raw), or begin anew",
+                "warning",
+            )
 
     def _template(self, stem: str, name: str) -> Tensor | None:
         """The parameter that a tensor of a checkpoint is placed like; None for step counts, which are not sharded."""
