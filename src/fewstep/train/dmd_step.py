@@ -46,21 +46,27 @@ class DMDStep:
         #    z_{k+1} = z_k + (t_{k+1} - t_k) v_theta(z_k, t_k, c), z_0 ~ N(0, 1)    [DMD2 sec. 4.5, backward simulation]
         states = [self.roll_out(part, "rollout", i, k, keep=len(parts) == 1) for part in parts]
         # 2. The critic learns the student's distribution.     3. The student is matched to the teachers, at step k.
-        return self.update_critic(states, k, "critic", i) | self.update_student(states, k, i)
+        if self.settings.critic.order == "critic-first":
+            return self.update_critic(states, k, "critic", i) | self.update_student(states, k, i)
+        return self.update_student(states, k, i) | self.update_critic(states, k, "critic", i)  # as DMD2's code
 
     def warm_up(self, w: int, *parts: Batch) -> StepMetrics:
         """A critic-only iteration, before the first: the critic must know the student before it is used."""
         states = [self.roll_out(part, "warm-up rollout", w, None) for part in parts]
         return self.update_critic(states, None, "warm-up critic", w)
 
-    def roll_out(self, part: Batch, name: str, i: int, k: int | None, keep: bool = False) -> RolloutState:
+    def roll_out(
+        self, part: Batch, name: str, i: int, k: int | None, keep: bool = False, once: bool = True
+    ) -> RolloutState:
         with self.timer.part("rollout"):  # each part's own: a plan takes the peak and the work of every one
-            return self.student.roll_out(part, name, i, k, keep)
+            return self.student.roll_out(part, name, i, k, keep, once)
 
     def update_critic(self, states: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
-        """Several updates of psi for one of theta (DMD2 sec. 4.2, two time-scale updates), on one rollout (ours)."""
+        """Several updates of psi for one of theta (DMD2 sec. 4.2, two time-scale updates)."""
         updates: list[StepMetrics] = []
         for j in range(self.settings.critic.updates):
+            if self.settings.critic.new_rollout(j):  # else all learn from the one that the student is improved on (ours)
+                states = [self.roll_out(state.batch, f"{name} rollout {j}", i, k, once=False) for state in states]
             with self.timer.part("critic"):
                 parts = [(state.batch.share, self.critic_backward(state, k, name, i, j)) for state in states]
                 updates.append(merge_metrics(parts) | self.optimizers.critic.step())
