@@ -24,13 +24,14 @@ from fewstep.train.checkpoint import (
     Position,
     load_checkpoint,
 )
-from fewstep.train.dmd_step import DMDStep, StepMetrics
+from fewstep.train.dmd_step import DMDStep
 from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
 from fewstep.train.metrics import MetricsLog
 from fewstep.train.monitor import (
     NonFiniteCounter,
     PullMonitor,
+    StepMetrics,
     merge_over_ranks,
     pulls_of,
     to_host,
