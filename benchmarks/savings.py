@@ -33,7 +33,8 @@ from fewstep.run.recipe import load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import autocast
 from fewstep.train.build import build_dmd_step
-from fewstep.train.dmd_step import DMDStep, StepMetrics
+from fewstep.train.dmd_step import DMDStep
+from fewstep.train.monitor import StepMetrics
 from fewstep.train.settings import DMDSettings
 from fewstep.train.student_rollout import RolloutState, StudentRollouts
 

@@ -147,7 +147,10 @@ class CriticPlan(RolePlan):
 
     learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW step size (field: 1..2 times the student's)")
     updates: int = Field(
-        2, gt=0, le=1000, description="updates per student update (field: 5 in DMD2, 3 on small budgets)"
+        2,
+        gt=0,
+        le=1000,
+        description="updates per student update (field: 5 in DMD2, each on a new batch; 3 on small budgets)",
     )
     exit_step: Literal["same", "drawn"] = Field(
         "same",
@@ -155,12 +158,31 @@ class CriticPlan(RolePlan):
         "any, by sample (DMD2). Drawn, the critic knows the steps' mixture alone, which can match the teacher while no "
         "single step does (ours: seen on Gaussian worlds)",
     )
+    order: Literal["critic-first", "student-first"] = Field(
+        "critic-first",
+        description="of an iteration's updates. critic-first: the critic has learnt the rollout that it is asked "
+        "about; student-first: it is asked before it learns it (DMD2)",
+    )
+    rollouts: Literal["shared", "fresh"] = Field(
+        "shared",
+        description="what an iteration's critic updates learn from. shared: the rollout that the student is improved "
+        "on (ours: one rollout an iteration); fresh: each further update a rollout of its own, from fresh noise for "
+        "the same prompts; critic-first then leaves the student's rollout to the student alone",
+    )
     warmup_iterations: int = Field(
         0,
         ge=0,
         le=MOST_WARM_UP,
         description="critic-only iterations before the first; 50 remove the early spike (field: ThakiCloud)",
     )
+
+    def new_rollout(self, j: int) -> bool:
+        """Whether update j of an iteration learns from a rollout of its own."""
+        return self.rollouts == "fresh" and (j > 0 or self.order == "critic-first")
+
+    def new_rollouts(self, updates: int) -> int:
+        """How many rollouts the first `updates` updates of an iteration add to the student's."""
+        return sum(self.new_rollout(j) for j in range(updates))
 
 
 class GuidancePlan(Section):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from fewstep.encode.batch import Batch
 from fewstep.flow import path
@@ -20,12 +19,10 @@ from fewstep.roles.step_index import StepIndex
 from fewstep.roles.teachers import Prefixes
 from fewstep.train.diagnostics import TeacherDiagnostics
 from fewstep.train.loss_inputs import ExtraLoss, LossInputs
-from fewstep.train.monitor import StepTimer, merge_metrics, prefixed
+from fewstep.train.monitor import StepMetrics, StepTimer, mean_metrics, merge_metrics, prefixed
 from fewstep.train.optimizers import Optimizers
 from fewstep.train.settings import DMDSettings
 from fewstep.train.student_rollout import RolloutState, StudentRollouts
-
-StepMetrics = dict[str, Tensor]  # scalars on the device: who reads one waits for it
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,8 @@ class DMDStep:
         #    z_{k+1} = z_k + (t_{k+1} - t_k) v_theta(z_k, t_k, c), z_0 ~ N(0, 1)    [DMD2 sec. 4.5, backward simulation]
         states = [self.roll_out(part, "rollout", i, k, keep=len(parts) == 1) for part in parts]
         # 2. The critic learns the student's distribution.     3. The student is matched to the teachers, at step k.
+        if self.settings.critic.order == "student-first":  # as DMD2's code: the critic is asked before it learns
+            return self.update_student(states, k, i) | self.update_critic(states, k, "critic", i)
         return self.update_critic(states, k, "critic", i) | self.update_student(states, k, i)
 
     def warm_up(self, w: int, *parts: Batch) -> StepMetrics:
@@ -53,19 +52,20 @@ class DMDStep:
         states = [self.roll_out(part, "warm-up rollout", w, None) for part in parts]
         return self.update_critic(states, None, "warm-up critic", w)
 
-    def roll_out(self, part: Batch, name: str, i: int, k: int | None, keep: bool = False) -> RolloutState:
+    def roll_out(self, part: Batch, name: str, i: int, k: int | None, **how: bool) -> RolloutState:
         with self.timer.part("rollout"):  # each part's own: a plan takes the peak and the work of every one
-            return self.student.roll_out(part, name, i, k, keep)
+            return self.student.roll_out(part, name, i, k, **how)
 
     def update_critic(self, states: Sequence[RolloutState], k: int | None, name: str, i: int) -> StepMetrics:
-        """Several updates of psi for one of theta (DMD2 sec. 4.2, two time-scale updates), on one rollout (ours)."""
+        """Several updates of psi for one of theta (DMD2 sec. 4.2, two time-scale updates)."""
         updates: list[StepMetrics] = []
         for j in range(self.settings.critic.updates):
+            if self.settings.critic.new_rollout(j):  # else all share the one that the student is improved on (ours)
+                states = [self.roll_out(state.batch, f"{name} rollout {j}", i, k, once=False) for state in states]
             with self.timer.part("critic"):
                 parts = [(state.batch.share, self.critic_backward(state, k, name, i, j)) for state in states]
                 updates.append(merge_metrics(parts) | self.optimizers.critic.step())
-        means = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
-        return prefixed("critic", means | {"skipped": means["skipped"] * len(updates)})
+        return prefixed("critic", mean_metrics(updates))
 
     def update_student(self, states: Sequence[RolloutState], k: int, i: int) -> StepMetrics:
         """The one update of theta, and of its moving average, which is shipped."""

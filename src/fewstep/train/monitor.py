@@ -21,6 +21,7 @@ from fewstep.runtime.errors import TrainingStopped
 
 COUNT_METRIC = "left_out"  # the only figure that counts samples: parts are added, not averaged
 
+StepMetrics = dict[str, Tensor]  # scalars on the device: who reads one waits for it
 MetricT = TypeVar("MetricT", float, Tensor)
 
 
@@ -64,6 +65,12 @@ def to_host(metrics: Mapping[str, Tensor]) -> dict[str, float | None]:
     """
     values = torch.stack([value.detach().float() for value in metrics.values()]).tolist()
     return {name: value if math.isfinite(value) else None for name, value in zip(metrics, values, strict=True)}
+
+
+def mean_metrics(updates: Sequence[StepMetrics]) -> StepMetrics:
+    """The means over an iteration's updates of one network. Of skipped updates it is their number."""
+    means = {key: torch.stack([update[key] for update in updates]).mean() for key in updates[0]}
+    return means | {"skipped": means["skipped"] * len(updates)}
 
 
 def merge_metrics(parts: Sequence[tuple[float, Mapping[str, MetricT]]]) -> dict[str, MetricT]:

@@ -31,7 +31,10 @@ class StudentForward:
 
 @dataclass(frozen=True)
 class RolloutState:
-    """A part of the batch and the student's states on it. It is valid until the student's next update.
+    """A part of the batch and the student's states on it.
+
+    `prefix` and `forward` are valid until the student's next update. The states are samples: the critic may learn from
+    them after it, as in DMD2.
 
     Args:
         prefix: the constant prefix that all steps share, if it was kept.
@@ -52,13 +55,17 @@ class StudentRollouts:
     settings: DMDSettings
     draws: Draws
 
-    def roll_out(self, batch: Batch, name: str, i: int, exit_step: int | None, keep: bool = False) -> RolloutState:
+    def roll_out(
+        self, batch: Batch, name: str, i: int, exit_step: int | None, keep: bool = False, once: bool = True
+    ) -> RolloutState:
         """The student's states from fresh noise, which is drawn by `name` and number i.
 
         Args:
             exit_step: k, the step that this iteration improves. None in the critic's warm-up, which uses all K steps.
             keep: keep the prefix that the steps share for the student's update, if it counts as constant. Only for a
                 batch in one part: kept for every part, prefixes would take gigabytes at 7 B.
+            once: with `student.forward_once`, the rollout makes the forward with a gradient. Not for a rollout that
+                the critic alone learns from.
 
         Raises:
             RecipeError: the recipe stops the prefix's gradient, but the family has no prefix.
@@ -76,7 +83,7 @@ class StudentRollouts:
             velocity, steps, forwards = self.student.bind(batch.cond, prefix), count(), list[StudentForward]()
 
             def step(z_BND: Tensor, t_B: Tensor) -> Tensor:
-                if not plan.forward_once or next(steps) != exit_step:
+                if not (plan.forward_once and once) or next(steps) != exit_step:
                     return velocity(z_BND, t_B)
                 # This forward records a gradient inside no_grad. Its weights must not come out of autocast's cache:
                 # copies cast under no_grad have no gradient, and the student would silently get none. `autocast`

@@ -25,9 +25,9 @@ from fewstep.train.checkpoint import (
     Position,
     load_checkpoint,
 )
-from fewstep.train.dmd_step import DMDStep, StepMetrics
-from fewstep.train.examinations import Examinations
+from fewstep.train.dmd_step import DMDStep
 from fewstep.train.ema_decay import LARGEST_START, start_words
+from fewstep.train.examinations import Examinations
 from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
 from fewstep.train.kept_students import KeptStudents
@@ -35,6 +35,7 @@ from fewstep.train.metrics import MetricsLog
 from fewstep.train.monitor import (
     NonFiniteCounter,
     PullMonitor,
+    StepMetrics,
     merge_over_ranks,
     pulls_of,
     to_host,

@@ -203,6 +203,19 @@ def test_steps_that_are_not_rolled_out_are_not_counted() -> None:
     assert 3.5 < same.phases[0].flops / same.phases[0].last_call < 5.5
 
 
+@pytest.mark.parametrize(("order", "own"), [("critic-first", 3), ("student-first", 2)])
+def test_fresh_rollouts_of_the_critic_are_counted(order: str, own: int) -> None:
+    """With 3 updates, and steps that are skipped in all rollouts alike."""
+    shape, kind, keys = batch_shape("qwen-image-2.1", "t2i", 8), size("qwen-image-2.1"), ["critic.updates=3"]
+    shared, fresh = (
+        forecast(recipe(*keys, f"critic.order={order}", f"critic.rollouts={how}"), shape, 2, False, kind)
+        for how in ("shared", "fresh")
+    )
+    rollout = shared.phases[0].flops - shared.skipped_steps * shared.phases[0].last_call
+    assert fresh.flops - shared.flops == pytest.approx(own * rollout, rel=1e-6)
+    assert fresh.calls["student"] - shared.calls["student"] == own * (1 + 3)  # a prefix, and 4 steps less one
+
+
 def test_recomputing_takes_less_memory_and_more_work_the_more_it_is() -> None:
     plans = [recipe(f"run.gradient_checkpointing={how}") for how in ("off", "selective", "full")]
     shape = batch_shape("qwen-image-2.1", "t2i", 12)

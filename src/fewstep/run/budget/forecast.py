@@ -55,7 +55,9 @@ class TaskForecast:
         rehearsed: the number of samples in the rehearsal.
         phases: those of the rehearsal, with what is held for all parts.
         calls: forwards of each role, in the mean over exit steps.
-        skipped_steps: steps of the rollout that are not run, in the mean over exit steps.
+        skipped_steps: steps of a rollout that are not run, in the mean over exit steps.
+        rollouts: rollouts in the rehearsal, of one update of the critic.
+        more_rollouts: rollouts of the critic's further updates.
     """
 
     batch_shape: BatchShape
@@ -66,6 +68,8 @@ class TaskForecast:
     calls: Mapping[str, float]
     updates: int
     skipped_steps: float
+    rollouts: int = 1
+    more_rollouts: int = 0
 
     @property
     def at_once(self) -> int:
@@ -78,11 +82,13 @@ class TaskForecast:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of the mean iteration. Only one update of the critic is rehearsed, and all steps of
-        a rollout are alike."""
-        once = next(phase.flops for phase in self.phases if phase.name == "critic")
-        step = sum(phase.last_call for phase in self.phases if phase.name == "rollout")
-        every = sum(phase.flops for phase in self.phases) + (self.updates - 1) * once - self.skipped_steps * step
+        """Floating-point operations of the mean iteration. Only one update of the critic is rehearsed, all rollouts are
+        alike, and so are all steps of one."""
+        update = max(phase.flops for phase in self.phases if phase.name == "critic")  # the fake score is a forward
+        rollout = sum(phase.flops for phase in self.phases if phase.name == "rollout") / self.rollouts
+        step = sum(phase.last_call for phase in self.phases if phase.name == "rollout") / self.rollouts
+        every = sum(phase.flops for phase in self.phases) + (self.updates - 1) * update + self.more_rollouts * rollout
+        every -= (self.rollouts + self.more_rollouts) * self.skipped_steps * step
         return round(every * self.samples / self.rehearsed)
 
 
@@ -119,10 +125,14 @@ def forecast(
                 deeper = _rehearsed(recipe, batch_shape, rehearsed, some, on_gpu, size, more, here)
                 slopes.append((deeper, (n - counted[key]) / STEP))
     phases = [_extrapolated(number, base, slopes) for number in range(len(base.phases))]
-    skipped_steps, updates = _skipped_steps(recipe, batch_shape.task), recipe.critic.updates
+    skipped_steps, critic = _skipped_steps(recipe, batch_shape.task), recipe.critic
+    rollouts, of_all = 1 + critic.new_rollouts(1), 1 + critic.new_rollouts(critic.updates)
+    calls = _calls(base, critic.updates, parts, some)
+    a_rollout = next(phase.calls for phase in phases if phase.name == "rollout")
+    calls["student"] += parts * ((of_all - rollouts) * a_rollout - of_all * skipped_steps)
     return TaskForecast(
         batch_shape, samples, parts, rehearsed, tuple(_holding(phase, samples / rehearsed) for phase in phases),
-        _calls(base, updates, skipped_steps, parts, some), updates, skipped_steps,
+        calls, critic.updates, skipped_steps, rollouts, of_all - rollouts,
     )  # fmt: skip
 
 
@@ -186,7 +196,7 @@ def _extrapolated(number: int, base: RehearsalResult, slopes: list[tuple[Rehears
             peak[purpose] += round(times * (deeper.phases[number].peak[purpose] - at.peak[purpose]))
         flops += times * (deeper.phases[number].flops - at.flops)
         last_call += times * (deeper.phases[number].last_call - at.last_call)
-    return Phase(at.name, +peak, round(flops), round(last_call))
+    return Phase(at.name, +peak, round(flops), round(last_call), at.calls)
 
 
 def _holding(phase: Phase, batches: float) -> Phase:
@@ -195,9 +205,9 @@ def _holding(phase: Phase, batches: float) -> Phase:
     return replace(phase, peak=+Counter({**phase.peak, **held}))
 
 
-def _calls(base: RehearsalResult, updates: int, skipped_steps: float, parts: int, rehearsed: int) -> dict[str, float]:
-    """Forwards of an iteration by role. One of the critic's gives the fake score; the others are updates."""
+def _calls(base: RehearsalResult, updates: int, parts: int, rehearsed: int) -> dict[str, float]:
+    """Forwards of an iteration by role, with all steps of the rehearsed rollouts. One of the critic's gives the fake
+    score; the others are updates."""
     calls: dict[str, float] = {role: n * parts / rehearsed for role, n in base.calls.items()}
-    calls["student"] -= skipped_steps * parts
     calls["critic"] += (updates - 1) * parts
     return calls

@@ -48,12 +48,14 @@ class Phase:
         peak: allocated bytes by purpose at the moment when their sum is largest.
         flops: floating-point operations of the phase.
         last_call: those of them since a network was last called.
+        calls: how many times networks were called.
     """
 
     name: str
     peak: Counter[str] = field(default_factory=Counter)
     flops: int = 0
     last_call: int = 0
+    calls: int = 0
 
     @property
     def bytes(self) -> int:
@@ -91,6 +93,7 @@ class OpCounter(TorchDispatchMode):
         """Call it whenever a network is called."""
         if self.phases:
             self.phases[-1].last_call = 0
+            self.phases[-1].calls += 1
 
     def seconds(self) -> dict[str, float]:
         return {}
