@@ -125,6 +125,11 @@ class CriticPlan(RolePlan):
         "any, by sample (DMD2). Drawn, the critic knows the steps' mixture alone, which can match the teacher while no "
         "single step does (ours: seen on Gaussian worlds)",
     )
+    prompts: Literal["student", "teacher"] = Field(
+        "student",
+        description="which prompt the critic reads where a case has a teacher_prompt. Both have the same optimum: the "
+        "student's pictures depend on its own prompt alone",
+    )
     warmup_iterations: int = Field(
         0,
         ge=0,

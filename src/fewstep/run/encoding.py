@@ -10,6 +10,7 @@ from fewstep.backbones.families import load_backbone, model_summary, refuse_unus
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
 from fewstep.data.sources import build_composition
+from fewstep.data.teacher_prompts import teacher_prompt_remarks
 from fewstep.encode.check_cases import refuse_unfit_cases
 from fewstep.encode.encode import encode_cases, needs_encoding
 from fewstep.encode.estimate import shape_mismatch
@@ -65,6 +66,8 @@ def accepted_cases(
     with reporter.waiting("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
+    for remark in teacher_prompt_remarks(composition.cases(), recipe.critic.prompts):
+        reporter.say(remark, "warning")
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
     return composition
 
