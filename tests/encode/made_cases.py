@@ -60,7 +60,7 @@ def edit_cases(folder: Path, count: int, wide: int = 0) -> list[Case]:
 def fill_store(store: ConditioningStore, cases: list[Case], negatives: dict[Task, tuple[str, ...]]) -> None:
     """Adds something to the store for every case and negative prompt; texts of 3 to 7 positions."""
     for n, case in enumerate(cases):
-        for m, prompt in enumerate((case.prompt, *negatives.get(case.task, ()))):
+        for m, prompt in enumerate((*case.prompts, *negatives.get(case.task, ()))):
             seed, length = 1000 * m + n, 3 + (n + m) % 5
             if case.task == "t2i":
                 cond = t2i_conditioning(seed, length)

@@ -1,6 +1,8 @@
 """Batches as pure functions of their number: one task, one layout, exact shares, the same on any number of ranks."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,3 +145,34 @@ def test_cases_that_are_not_encoded_are_counted_and_named(world: World) -> None:
 def test_ranks_that_cannot_share_a_batch_are_refused(world: World) -> None:
     with pytest.raises(RecipeError, match=r"run\.batch 4 leaves some of the 5 ranks without a sample"):
         loader(world, rank_slice=RankSlice(0, 5))
+
+
+def rewritten(folder: Path) -> list[Case]:
+    first, *others = t2i_cases(8, "a")
+    return [replace(first, teacher_prompt="a rewriting of the first prompt"), *others, *edit_cases(folder, 4)]
+
+
+def test_a_batch_holds_what_the_teachers_read(tmp_path: Path) -> None:
+    """Where some case of it has a prompt for them; a case without one has its own there."""
+    cases = rewritten(tmp_path)
+    store, by_id = ConditioningStore(tmp_path / "store", "print"), {case.id: case for case in cases}
+    fill_store(store, cases, NEGATIVES)
+    made, found = loader((store, cases)), 0
+    for i in range(8):
+        batch = made.batch(i)
+        assert batch.read_by("student") is batch.cond
+        assert (batch.teacher_cond is not None) == (cases[0].id in batch.case_ids)
+        if batch.teacher_cond is not None:
+            found += 1
+            for row, case_id in enumerate(batch.case_ids):
+                expected = made.conditioning(by_id[case_id], by_id[case_id].taught_prompt).text_BLC[0]
+                assert torch.equal(batch.teacher_cond.text_BLC[row, : len(expected)], expected)
+    assert found == 2, "once an epoch"
+
+
+def test_teacher_prompts_belong_to_the_identity_of_the_cases(tmp_path: Path) -> None:
+    cases = rewritten(tmp_path)
+    store = ConditioningStore(tmp_path / "store", "print")
+    fill_store(store, cases, NEGATIVES)
+    plain = [replace(case, teacher_prompt=None) for case in cases]
+    assert loader((store, cases)).identity() != loader((store, plain)).identity()

@@ -57,7 +57,8 @@ def previewed(backbone: Backbone, roles: Roles, folder: Path, *cases: Case) -> S
         told = [source.convert("RGB") for source in sources] or None
         guidance = roles.teachers.of_task(case.task, case.category).guidance[case.task]
         negative = backbone.encode([guidance.negative], told, SIZE)[0] if guidance.active else None
-        shown.append(PreviewCase(case, backbone.encode([case.prompt], told, SIZE)[0], negative, sources))
+        own, taught = backbone.encode([case.prompt, case.taught_prompt], told, SIZE)
+        shown.append(PreviewCase(case, own, taught, negative, sources))
     return SamplePreview(roles, shown, GRID, "fp32", folder)
 
 

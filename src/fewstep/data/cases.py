@@ -38,7 +38,8 @@ UNCATEGORISED = "uncategorised"
 @dataclass(frozen=True)
 class Case:
     """references is empty exactly for t2i. height, width: the target's size in pixels, both or neither; without them
-    the recipe's size holds. target is not needed to distil; it is kept for examinations. where: file:line.
+    the recipe's size holds. target is not needed to distil; it is kept for examinations. teacher_prompt: a rewriting of
+    `prompt` that the teachers read, while the student reads `prompt`. where: file:line.
     ignored: the keys of its record that mean nothing here."""
 
     id: str
@@ -52,11 +53,22 @@ class Case:
     seed: int | None = None
     source: str | None = None
     license: str | None = None
+    teacher_prompt: str | None = None
     where: str = ""
     ignored: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         assert (self.task == "edit") == bool(self.references), self
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Every text that is encoded of the case, each once: the student's prompt first, then the teachers'."""
+        return tuple(dict.fromkeys([self.prompt, self.taught_prompt]))
+
+    @property
+    def taught_prompt(self) -> str:
+        """What the teachers read."""
+        return self.prompt if self.teacher_prompt is None else self.teacher_prompt
 
     def size(self, default: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the target in pixels."""
@@ -102,6 +114,7 @@ def case_of(record: Mapping[str, Any], folder: Path, where: str, name: str, thor
         seed=_seed(record, where),
         source=_string(record, "source", where),
         license=_string(record, "license", where),
+        teacher_prompt=_teacher_prompt(record, where),
         where=where,
         ignored=ignored,
     )
@@ -114,7 +127,7 @@ def record_of(case: Case, folder: Path) -> dict[str, Any]:
         record["reference_images"] = [_relative(path, folder) for path in case.references]
     if case.target is not None:
         record["target_image"] = _relative(case.target, folder)
-    for name in ("height", "width", "seed", "source", "license"):
+    for name in ("teacher_prompt", "height", "width", "seed", "source", "license"):
         if (value := getattr(case, name)) is not None:
             record[name] = value
     return record
@@ -194,6 +207,11 @@ def _prompt(record: Mapping[str, Any], where: str) -> Any:
     if any(value != values[0] for value in values[1:]):
         raise CaseError(f"{where}: {' and '.join(given)} disagree; say which one is meant under {canonical!r}")
     return values[0] if values else record.get(canonical)
+
+
+def _teacher_prompt(record: Mapping[str, Any], where: str) -> str | None:
+    value = _string(record, "teacher_prompt", where)
+    return None if value is None else prompt_of(value, f"{where}: teacher_prompt")
 
 
 def _paths(record: Mapping[str, Any], role: PictureRole, folder: Path, where: str) -> list[str]:

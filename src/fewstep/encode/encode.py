@@ -85,8 +85,9 @@ def encode_cases(
     reporter: Reporter = SILENT,
     rank_slice: RankSlice = FULL_SLICE,
 ) -> EncodeResult:
-    """Encodes the prompts of cases, and the negative prompts of their task. A negative prompt is encoded once for t2i,
-    and once for each set of pictures for edits.
+    """Encodes the prompts of cases, the student's and the teachers', and the negative prompts of their task.
+
+    A negative prompt is encoded once for t2i, and once for each set of pictures for edits.
 
     Several processes can share the work, and write into one store.
 
@@ -139,7 +140,7 @@ def _calls(
     filling: dict[tuple[tuple[Path, ...], tuple[int, int]], EncodeCall] = {}
     for case in cases:
         about = case.references, case.size(size)
-        for prompt in (case.prompt, *negatives.get(case.task, ())):
+        for prompt in (*case.prompts, *negatives.get(case.task, ())):
             key = store_key(case, prompt, store, size)
             if key in seen:
                 continue

@@ -91,7 +91,7 @@ def store_size(
         about = target, tuple(map(file_digest, case.references))
         if grids:
             latents[about] = sum(rows * columns for rows, columns in grids)
-        for prompt in (case.prompt, *negatives.get(case.task, ())):
+        for prompt in (*case.prompts, *negatives.get(case.task, ())):
             if (prompt, *about) not in texts:
                 texts[prompt, *about] = outline.text_length(prompt, len(grids))
     return StoreSize(

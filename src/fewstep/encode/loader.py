@@ -63,7 +63,7 @@ class Loader:
         self._keys = {
             (case, prompt): store_key(case, prompt, store, size)
             for case in composition.cases()
-            for prompt in (case.prompt, *self.negatives.get(case.task, ()))
+            for prompt in (*case.prompts, *self.negatives.get(case.task, ()))
         }
         self._refuse_missing()
         self.order: BatchOrder[Layout] = BatchOrder(composition, self._layout, batch, seed)
@@ -76,12 +76,18 @@ class Loader:
         return Batch(
             index=i,
             task=task,
-            cond=self._stacked(cases, None),
-            negatives={prompt: self._stacked(cases, prompt) for prompt in self.negatives.get(task, ())},
+            cond=self._stacked([(case, case.prompt) for case in cases]),
+            negatives={
+                negative: self._stacked([(case, negative) for case in cases])
+                for negative in self.negatives.get(task, ())
+            },
             samples=tuple(range(first, first + self.batch_size))[self.mine],
             categories=tuple(case.category for case in mine),
             case_ids=tuple(case.id for case in mine),
             share=len(mine) / len(cases),
+            teacher_cond=self._stacked([(case, case.taught_prompt) for case in cases])
+            if any(case.teacher_prompt for case in cases)  # of the whole batch: all ranks decide alike
+            else None,
         )
 
     def identity(self) -> str:
@@ -108,20 +114,21 @@ class Loader:
         turns = zip_longest(*by_category.values())
         return [case for turn in turns for case in turn if case is not None][:count]
 
-    def conditioning(self, case: Case, negative: str | None = None) -> Conditioning:
-        """The conditioning of one case, or of a negative prompt with its pictures (batch of 1)."""
-        return self._loaded(self._keys[case, case.prompt if negative is None else negative])
+    def conditioning(self, case: Case, prompt: str | None = None) -> Conditioning:
+        """The conditioning of one case under one of its prompts, or under a negative prompt of its task (batch of 1).
+        None: the student's prompt."""
+        return self._loaded(self._keys[case, case.prompt if prompt is None else prompt])
 
     def _layout(self, case: Case) -> Layout:
         return self.store.layout(self._keys[case, case.prompt])
 
-    def _stacked(self, cases: Sequence[Case], negative: str | None) -> Conditioning:
-        """This rank's samples, padded to the longest text on any rank.
+    def _stacked(self, asked: Sequence[tuple[Case, str]]) -> Conditioning:
+        """This rank's samples of a batch of cases and prompts, padded to the longest text on any rank.
 
         Sums over padded keys are rounded otherwise. If the padding depended on the number of ranks, so would the last
         bits of the results.
         """
-        keys = [self._keys[case, case.prompt if negative is None else negative] for case in cases]
+        keys = [self._keys[each] for each in asked]
         mine = keys[self.mine]
         longest = max(keys, key=self.store.length)
         return stack([self._loaded(key) for key in (*mine, longest)]).rows(slice(0, len(mine)))

@@ -18,8 +18,11 @@ def refuse_long_text(cases: Iterable[Case], estimate: ConditioningEstimate, size
         CaseError: the first case whose prompt the model would cut, or has no positions for.
     """
     for case in cases:
-        if not may_be_long(case.prompt):  # its pictures need not be looked at
+        long = [prompt for prompt in case.prompts if may_be_long(prompt)]
+        if not long:  # its pictures need not be looked at
             continue
         target, references = kind_of(case, estimate, size)
-        if fault := estimate.long_text(case.prompt, target, references):
-            raise CaseError(f"{case.where}: case {case.id!r} has {fault}")
+        for prompt in long:
+            if fault := estimate.long_text(prompt, target, references):
+                whose = "" if prompt == case.prompt else "in its teacher_prompt "
+                raise CaseError(f"{case.where}: case {case.id!r} has {whose}{fault}")

@@ -169,6 +169,11 @@ class CriticPlan(RolePlan):
         "on (ours: one rollout an iteration); fresh: each further update a rollout of its own, from fresh noise for "
         "the same prompts; critic-first then leaves the student's rollout to the student alone",
     )
+    prompts: Literal["student", "teacher"] = Field(
+        "student",
+        description="which prompt the critic reads where a case has a teacher_prompt. Both have the same optimum: the "
+        "student's pictures depend on its own prompt alone",
+    )
     warmup_iterations: int = Field(
         0,
         ge=0,

@@ -33,14 +33,14 @@ from fewstep.runtime.task import Task
 class TeacherBatch(Protocol):
     """What the teachers need of a batch.
 
-    That is its task, its conditioning, the unconditional branch of each negative prompt (with the same references), and
-    the category of each sample.
+    That is its task, the conditioning that teachers read, the unconditional branch of each negative prompt (with the
+    same references), and the category of each sample.
     """
 
     @property
     def task(self) -> Task: ...
     @property
-    def cond(self) -> Conditioning: ...
+    def taught(self) -> Conditioning: ...
     @property
     def negatives(self) -> Mapping[str, Conditioning]: ...
     @property
@@ -228,7 +228,7 @@ class Teachers:
         rows = asking or [0]
         guidance, batch = self._guidance(query.name, query.batch), query.batch
         guides = guidance.active and not query.unguided
-        cond, uncond = batch.cond, batch.negatives[guidance.negative] if guides else None
+        cond, uncond = batch.taught, batch.negatives[guidance.negative] if guides else None
         if len(rows) < len(z_BND):
             z_BND, t_B = (_select(value, rows, len(asked_B)) for value in (z_BND, t_B))
             cond, uncond = cond.rows(rows), None if uncond is None else uncond.rows(rows)

@@ -12,6 +12,7 @@ from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.data.sources import build_composition
+from fewstep.data.teacher_prompts import teacher_prompt_remarks
 from fewstep.encode.check_cases import refuse_unfit_cases
 from fewstep.encode.encode import encode_cases, needs_encoding
 from fewstep.encode.estimate import shape_mismatch
@@ -78,6 +79,8 @@ def accepted_cases(
     with reporter.waiting("reading cases"):
         composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
+    for remark in teacher_prompt_remarks(composition.cases(), recipe.critic.prompts):
+        reporter.say(remark, "warning")
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
     if (exam := planned_exam(recipe, Path(out))) is not None:
         refuse_unfit_cases(recipe.model, exam.plain_cases, recipe.size, needed)

@@ -77,13 +77,13 @@ class DMDStep:
 
     def critic_backward(self, state: RolloutState, k: int | None, name: str, i: int, j: int) -> StepMetrics:
         """The gradient of psi in update j, on one part: psi learns the velocity of the student's distribution."""
-        batch, draws = state.batch, self.student.draws
+        batch, draws, cond = state.batch, self.student.draws, state.batch.read_by(self.settings.critic.prompts)
         # x0 = z_k - t_k v_theta(z_k, t_k, c): at the exit step, or at steps drawn anew for each sample and update.
         step = k if self.settings.critic.exit_step == "same" else None
         x0_BND = self.student.x0(state, step, f"{name} exit", i, j)
         eps_BND, t_B = draws.noise(batch, f"{name} noise", i, j), draws.times(batch, f"{name} time", i, j)
         # L(psi) = E |v_psi(z_t, t, c) - (eps - x0)|^2, z_t = (1 - t) x0 + t eps, no CFG     [DMD eq. 6, in velocities]
-        velocity = self.roles.critic.bind(batch.cond, constant_prefix=self.settings.critic.prefix_gradient == "stopped")
+        velocity = self.roles.critic.bind(cond, constant_prefix=self.settings.critic.prefix_gradient == "stopped")
         loss, figures = critic_loss(velocity, x0_BND, eps_BND, t_B)
         self.optimizers.critic.backward(loss, batch.share)
         return {"loss": loss.detach(), **figures}
@@ -106,7 +106,7 @@ class DMDStep:
             )  # fmt: skip
         # v_fake = v_psi(z_t, t, c)                                                 [DMD eq. 5]
         with self.timer.part("critic"), torch.no_grad():
-            v_fake_BND = self.roles.critic.velocity(z_BND, t_B, batch.cond)
+            v_fake_BND = self.roles.critic.velocity(z_BND, t_B, batch.read_by(self.settings.critic.prompts))
         # g = t (v_real - v_fake) / max(mean |x0 - x0_real|, floor), dL/dtheta = E[g dx0/dtheta]     [DMD eq. 7 and 8]
         with self.timer.part("student"):
             floor = self.settings.objective.normaliser_floor

@@ -44,12 +44,14 @@ class PreviewCase:
     Args:
         case: the case itself; its prompt is the text beside its row.
         cond: its conditioning, a batch of 1.
+        taught: the same under the prompt that the teachers read.
         negative: the unconditional branch of the teacher's guidance; None without guidance.
         sources: the pictures that are edited, in order; none for text to image.
     """
 
     case: Case
     cond: Conditioning
+    taught: Conditioning
     negative: Conditioning | None
     sources: tuple[Image.Image, ...]
 
@@ -96,7 +98,8 @@ class SamplePreview:
                 guidance = roles.teachers.of_task(task, case.category).guidance[task]
                 negative = loader.conditioning(case, guidance.negative) if guidance.active else None
                 sources = tuple(open_picture(path, case.where) for path in case.references)
-                cases.append(PreviewCase(case, loader.conditioning(case), negative, sources))
+                own, taught = (loader.conditioning(case, prompt) for prompt in (case.prompt, case.taught_prompt))
+                cases.append(PreviewCase(case, own, taught, negative, sources))
         return cls(roles, cases, grid, precision, folder, ranks, student)
 
     def render(self, done: int) -> None:
@@ -163,10 +166,11 @@ class SamplePreview:
     def _drawn(
         self, network: Network, members: Sequence[int], grid: SigmaGrid, guidance: Guidance
     ) -> list[Image.Image | None]:
+        student = network is self.roles.student
         cases = [self.cases[i] for i in members]
         negatives = [case.negative for case in cases if case.negative is not None] if guidance.active else None
         asked = (
-            *(network.backbone, network.transformer, [case.cond for case in cases]),
+            *(network.backbone, network.transformer, [case.cond if student else case.taught for case in cases]),
             *([SEED + i for i in members], grid, guidance, negatives),
         )
         with network.active(), autocast(network.backbone.device, self.precision):

@@ -258,7 +258,8 @@ class Trainer:
         with self.step.timer.part("data"):
             batch = self.batch(i)
             negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
-            return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
+            taught = None if batch.teacher_cond is None else batch.teacher_cond.to(self.device)
+            return replace(batch, cond=batch.cond.to(self.device), negatives=negatives, teacher_cond=taught)
 
     # ---- saving and resuming
 

@@ -78,6 +78,29 @@ def prompts_build(
         prompts.ask_prompts(order, endpoint, each, out)
 
 
+@app.command("rewrite")
+@with_error_message
+def prompts_rewrite(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="Cases of any format that `fewstep cases check` reads.")
+    ],
+    endpoint: Annotated[Path, typer.Option(help="A .toml or .yaml that declares a chat endpoint.")],
+    to: Annotated[Path, typer.Option("--to", help="The cases file (.jsonl) to write.")],
+    instructions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A text file with what the model is told, such as the makers' own rewriting prompt."),
+    ] = None,
+) -> None:
+    """Give cases a teacher_prompt: a rewriting that the teachers read, while the student reads the prompt itself.
+
+    The student then needs no prompt rewriter. Answers are kept as they come: stop it at any time, the same command goes
+    on.
+    """
+    from fewstep.cli.verbs import prompt_rewriting
+
+    prompt_rewriting.rewrite_cases(source, endpoint, to, instructions, out)
+
+
 @app.command("report")
 @with_error_message
 def prompts_report(

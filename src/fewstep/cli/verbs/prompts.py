@@ -82,7 +82,7 @@ def build_prompts(spec: PromptSetSpec, console: Console) -> None:
     Raises:
         CaseError: the file exists already, the pictures cannot be used, or the grammar has no new text left.
     """
-    _refuse_taken(spec)
+    refuse_taken(spec.to)
     shown, avoided = _material(spec)
     began = time.monotonic()
     cases: list[Case] = []
@@ -101,14 +101,14 @@ def ask_prompts(spec: PromptSetSpec, declaration: Path, each: int, console: Cons
         EndpointError, DeclarationError: the endpoint or its file cannot be used.
     """
     if not spec.record.exists():
-        _refuse_taken(spec)
+        refuse_taken(spec.to)
     endpoint = load_endpoint(declaration)
     endpoint.key()
     shown, avoided = _material(spec)
     asks = [_ask(spec, category, tuple(shown), each, endpoint) for category in spec.categories]
     console.print(f"answers are kept in [bold]{spec.record}[/]", highlight=False, soft_wrap=True)
     began = time.monotonic()
-    with _spending(spec.count * len(asks), console) as seen:
+    with spending_bar(spec.count * len(asks), console) as seen:
         cases = prompt_writer.write_prompts(asks, spec.count, endpoint, spec.record, avoided, seen)
     _write(spec.to, cases)
     _print_summary(spec, cases, time.monotonic() - began, console)
@@ -186,11 +186,15 @@ def _material(spec: PromptSetSpec) -> tuple[list[EditSource], list[str]]:
     return shown, [prompt for _, prompt in suite_prompts(spec.avoid)] if spec.avoid is not None else []
 
 
-def _refuse_taken(spec: PromptSetSpec) -> None:
-    if spec.to.suffix.lower() != ".jsonl":
-        raise CaseError(f"{spec.to}: cases are written as JSON Lines; give --to a name that ends in .jsonl")
-    if spec.to.exists():
-        raise CaseError(f"{spec.to} is there already; take it away, or choose another --to")
+def refuse_taken(to: Path) -> None:
+    """
+    Raises:
+        CaseError: the file to write exists, or its name does not end in .jsonl.
+    """
+    if to.suffix.lower() != ".jsonl":
+        raise CaseError(f"{to}: cases are written as JSON Lines; give --to a name that ends in .jsonl")
+    if to.exists():
+        raise CaseError(f"{to} is there already; take it away, or choose another --to")
 
 
 def _write(path: Path, cases: Sequence[Case]) -> None:
@@ -222,7 +226,7 @@ def _counting(total: int, console: Console) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _spending(total: int, console: Console) -> Iterator[Callable[[prompt_writer.WritingProgress], None]]:
+def spending_bar(total: int, console: Console) -> Iterator[Callable[[prompt_writer.WritingProgress], None]]:
     """One line: how many are done, the requests and cost so far, and the cost of the rest at this rate."""
     with _bar("{task.completed:,.0f} of {task.total:,.0f}  {task.description}", console) as progress:
         row = progress.add_task("", total=total)

@@ -44,15 +44,20 @@ SCHEMA: dict[str, Any] = {
 _Message = Mapping[str, Any]
 
 
-class CategoryRequests(Protocol):
-    """A category that a model writes prompts for. name: the category; each: prompts wanted of one request."""
+class AcceptsPrompts(Protocol):
+    """What is needed to read an answer. each: prompts wanted of one request."""
+
+    @property
+    def each(self) -> int: ...
+    def accepts(self, prompt: str) -> bool: ...
+
+
+class CategoryRequests(AcceptsPrompts, Protocol):
+    """A category that a model writes prompts for. name: the category."""
 
     @property
     def name(self) -> str: ...
-    @property
-    def each(self) -> int: ...
     def messages(self, number: int) -> list[_Message]: ...
-    def accepts(self, prompt: str) -> bool: ...
     def about(self, number: int) -> str: ...
     def case(self, number: int, prompt: str, name: str, source: str) -> Case: ...
     def fingerprint(self) -> str: ...
@@ -174,7 +179,7 @@ def prompts_in(answer: str) -> list[str]:
     return [" ".join(prompt.split()) for prompt in prompts]
 
 
-def usable(prompt: str, ask: CategoryRequests) -> bool:
+def usable(prompt: str, ask: AcceptsPrompts) -> bool:
     """Whether a prompt has a sane length, can be written to a file, and is of its category."""
     try:
         return FEWEST <= len(prompt_of(prompt, "").split()) <= MOST and ask.accepts(prompt)

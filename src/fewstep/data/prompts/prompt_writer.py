@@ -16,6 +16,7 @@ from fewstep.data.prompts.answer_log import UNANSWERED, AnswerLog
 from fewstep.data.prompts.dedup import PromptDedup
 from fewstep.data.prompts.prompt_requests import (
     SCHEMA,
+    AcceptsPrompts,
     CategoryRequests,
     prompts_in,
     usable,
@@ -111,7 +112,7 @@ class _PromptWriter:
 
     async def _ask(self, ask: CategoryRequests, number: int, client: Client) -> None:
         reply = await client.ask(ask.messages(number), SCHEMA)
-        self._answers.add({"category": ask.name, "request": number, **_row(reply, ask)})
+        self._answers.add({"category": ask.name, "request": number, **answer_row(reply, ask)})
         self._tell()
 
     def _new(self, ask: CategoryRequests, number: int, most: int, have: int) -> list[Case]:
@@ -147,7 +148,7 @@ class _PromptWriter:
         )
 
 
-def _row(reply: Reply, ask: CategoryRequests) -> dict[str, Any]:
+def answer_row(reply: Reply, ask: AcceptsPrompts) -> dict[str, Any]:
     """The part of a reply that is recorded. status: as the client's, or "invalid" if it holds no JSON of the form asked
     for."""
     status: str = reply.status

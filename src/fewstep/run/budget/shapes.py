@@ -105,7 +105,7 @@ def _batch_shape(
     conditioning_estimate: ConditioningEstimate,
 ) -> BatchShape:
     target, grids = kind
-    lengths = {conditioning_estimate.text_length(case.prompt, len(grids)) for case in cases}
+    lengths = {conditioning_estimate.text_length(prompt, len(grids)) for case in cases for prompt in case.prompts}
     return BatchShape(
         task, _grid(target), max(lengths), conditioning_estimate.text_width, grids, padded=len(lengths) > 1
     )
