@@ -39,6 +39,8 @@ def _problem(name: str, thing: object) -> str | None:
         return f"does not define {', '.join(lacking)}"
     if name not in getattr(thing, "pipelines", {}):
         return f"has no pipeline class {name!r} in its `pipelines`"
+    if "edit_size" in vars(thing):
+        return "defines edit_size; define size_of_edit in its place, which training and sampling both ask"
     taken = next((own for own in KNOWN if own.family == getattr(thing, "family", None) and own is not thing), None)
     return f"calls its family {taken.family!r}, as one of fewstep's own does" if taken else None
 

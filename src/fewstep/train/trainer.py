@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fewstep.encode.batch import Batch
+from fewstep.encode.batch import Batch, MixedBatch
 from fewstep.runtime.errors import (
     Interrupted,
     RecipeError,
@@ -73,7 +73,7 @@ class Trainer:
         self,
         folder: Path,
         step: DMDStep,
-        batch: Callable[[int], Batch],
+        batch: Callable[[int], Batch | MixedBatch],
         run: RunPlan,
         hooks: RunHooks | None = None,
         ranks: Ranks = SINGLE_RANK,
@@ -224,11 +224,9 @@ class Trainer:
         self.nonfinite.add(figures, f"{phase} iteration {number}")
         return written
 
-    def _batch(self, i: int) -> Batch:
+    def _batch(self, i: int) -> Batch | MixedBatch:
         with self.step.timer.part("data"):
-            batch = self.batch(i)
-            negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
-            return replace(batch, cond=batch.cond.to(self.device), negatives=negatives)
+            return self.batch(i).to(self.device)
 
     # ---- examining the student
 
