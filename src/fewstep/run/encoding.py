@@ -6,15 +6,23 @@ from pathlib import Path
 
 import torch
 
-from fewstep.backbones.families import load_backbone, model_summary, refuse_unusable_model
+from fewstep.backbones.conditioning_estimate import estimate_conditioning
+from fewstep.backbones.families import (
+    family_of,
+    load_backbone,
+    model_folder,
+    model_summary,
+    refuse_unusable_model,
+)
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
-from fewstep.data.sources import build_composition
-from fewstep.encode.check_cases import refuse_unfit_cases
+from fewstep.encode.check_cases import refuse_unfit_cases, refuse_unfit_sizes
 from fewstep.encode.encode import encode_cases, needs_encoding
-from fewstep.encode.estimate import shape_mismatch
+from fewstep.encode.estimate import kind_of
+from fewstep.encode.layouts import count_layouts
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.run.composition import recipe_composition
 from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import device_of
@@ -62,10 +70,21 @@ def accepted_cases(
         CaseError, RecipeError, ModelError: what speaks against the cases.
     """
     refuse_unusable_model(recipe.model, needed)
+    refuse_unfit_sizes(recipe.model, recipe.size, recipe.data.sizes)
+    family = family_of(model_folder(recipe.model))
+    remarks: list[str] = []
     with reporter.waiting("reading cases"):
-        composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
+        cache = recipe.store_folder(Path(out)) / "cases"
+        composition = recipe_composition(recipe, cache, family, remarks.append)
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
+    estimate = estimate_conditioning(str(model_folder(recipe.model)))
+    for remark in remarks:
+        reporter.say(remark, "warning")
+    for task in composition.tasks:
+        counts = count_layouts(composition, task, lambda case: kind_of(case, estimate, recipe.size), recipe.run.batch)
+        if words := counts.words():
+            reporter.say(words)
     return composition
 
 
@@ -89,15 +108,13 @@ def encode_recipe(
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     recipe = settle_precision(recipe, Path(out), reporter)
-    device, size = device_of(recipe.run, recipe.model), recipe.size
-    composition = composition or accepted_cases(recipe, out, reporter)
+    device = device_of(recipe.run, recipe.model)
+    composition = composition or accepted_cases(recipe, out, reporter if rank_slice.rank == 0 else SILENT)
     cases, store_folder = composition.cases(), recipe.store_folder(Path(out))
     model = model_summary(recipe.model)
     store = ConditioningStore(store_folder / model.fingerprint, model.fingerprint)
     prepared = EncodedRecipe(recipe, store, composition, recipe.negatives(composition.tasks, model.guidance))
-    if needs_encoding(cases, store, size=size, negatives=prepared.negatives, rank_slice=rank_slice):
-        if rank_slice.rank == 0 and (remark := shape_mismatch(cases, size)):
-            reporter.say(remark, "warning")
+    if needs_encoding(cases, store, size=recipe.size, negatives=prepared.negatives, rank_slice=rank_slice):
         _encode(prepared, device, reporter, rank_slice)
         free_unused(device)
     return prepared
