@@ -103,9 +103,7 @@ class BatchOrder(Generic[Kind]):
             return index_at(n, size, stream.name, self.seed)
         return index_apart(n, size, stream.name, self.seed, self.batch - 1)
 
-    def _case(
-        self, task: Task, leg: _Leg[Kind], kind: Kind | None, streams: Sequence[Stream], position: int
-    ) -> Case:
+    def _case(self, task: Task, leg: _Leg[Kind], kind: Kind | None, streams: Sequence[Stream], position: int) -> Case:
         number, rank = position_at(position, [stream.weight for stream in streams])
         stream = streams[number]
         return stream.cases[self.index(task, stream, leg.drawn[kind, stream.name] + rank)]

@@ -41,9 +41,7 @@ class LayoutCounts:
         return text
 
 
-def count_layouts(
-    composition: Composition, task: Task, kind: Callable[[Case], Hashable], batch: int
-) -> LayoutCounts:
+def count_layouts(composition: Composition, task: Task, kind: Callable[[Case], Hashable], batch: int) -> LayoutCounts:
     """The layouts of one task's cases, each of which states its size. kind: determines a case's layout."""
     cases = [case for case in composition.cases() if case.task == task]
     counts = Counter(map(kind, cases))

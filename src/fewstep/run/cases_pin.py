@@ -1,9 +1,9 @@
 """What a run records of its cases (cases.json), and how it knows them again.
 
-    identity   a hash of the cases and of their keys in the store, in which their sizes are
-    cases      their number by task
-    sizes      `data.sizes`, for messages; runs of earlier versions have none, and trained edits at `size`
-    order      the order of batches (`data/order.py`); not written where all orders are one
+identity   a hash of the cases and of their keys in the store, in which their sizes are
+cases      their number by task
+sizes      `data.sizes`, for messages; runs of earlier versions have none, and trained edits at `size`
+order      the order of batches (`data/order.py`); not written where all orders are one
 """
 
 from collections.abc import Mapping

@@ -40,6 +40,7 @@ def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:
         composition = recipe_composition(recipe, store_folder / "cases", outline, remarks.append)
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     refuse_long_text(composition.cases(), outline, recipe.size)
+
     def kind(case: Case) -> Hashable:
         return kind_of(case, outline, recipe.size)
 
