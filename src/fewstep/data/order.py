@@ -108,7 +108,7 @@ class BatchOrder(Generic[Kind]):
         stream = streams[number]
         return stream.cases[self.index(task, stream, leg.drawn[kind, stream.name] + rank)]
 
-    def _group(self, task: Task, case: Case) -> Kind | None:
+    def group(self, task: Task, case: Case) -> Kind | None:
         """Cases of one group share batches. None: of any of the kinds that have no batches of their own."""
         kind = self._kind(case)
         return None if kind in self.sharing[task] else kind
@@ -122,7 +122,7 @@ class BatchOrder(Generic[Kind]):
             drawn: Counter[tuple[Kind | None, str]] = Counter()
             if legs:
                 drawn = legs[-1].drawn + legs[-1].samples(first - legs[-1].first, self.batch)
-            groups = split_by_group(streams, partial(self._group, task))
+            groups = split_by_group(streams, partial(self.group, task))
             legs.append(_Leg(start, first, drawn, tuple((group, tuple(held)) for group, held in groups.items())))
         return legs
 

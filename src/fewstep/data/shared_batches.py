@@ -27,18 +27,28 @@ def sharing_kinds(phases: Phases[tuple[Stream, ...]], kind: Callable[[Case], Kin
     counts = Counter(kind(case) for case in {case: None for held in phases.values for s in held for case in s.cases})
     if len(counts) == 1 or batch == 1:
         return frozenset()
-    sharing: set[Kind] = set()
+    sharing: frozenset[Kind] = frozenset()
     while True:
-        groups = [
-            split_by_group(held, lambda case: None if (own := kind(case)) in sharing else own) for held in phases.values
-        ]
-        small = {key for group in groups for key, streams in group.items() if is_small(streams, batch)}
-        if None in small and len(small) == 1 and len(sharing) < len(counts):
+        small = _small_groups(phases, kind, sharing, batch)
+        if small == {None} and len(sharing) < len(counts):
             small = {min(counts.keys() - sharing, key=lambda one: (counts[one], repr(one)))}
-        small -= {None}
-        if not small:
-            return frozenset(sharing)
-        sharing |= {key for key in small if key is not None}
+        more = frozenset(one for one in small if one is not None)
+        if not more:
+            return sharing
+        sharing |= more
+
+
+def _small_groups(
+    phases: Phases[tuple[Stream, ...]], kind: Callable[[Case], Kind], sharing: frozenset[Kind], batch: int
+) -> set[Kind | None]:
+    """Kinds that are too small in some phase. None: what shares batches, all together."""
+
+    def group(case: Case) -> Kind | None:
+        own = kind(case)
+        return None if own in sharing else own
+
+    groups = [split_by_group(held, group) for held in phases.values]
+    return {key for each in groups for key, streams in each.items() if is_small(streams, batch)}
 
 
 def is_small(streams: Sequence[Stream], batch: int) -> bool:

@@ -93,12 +93,11 @@ class RunDir:
             RunError: the run began with other cases, with the same at other sizes, or in another order of batches.
         """
         path = self.folder / CASES
-        if path.is_file() and self.metrics_path.exists():
-            if fault := pin.fault(json.loads(path.read_text())):
-                raise RunError(
-                    f"{self.folder} {fault}, or go on with these as a run of its own: another --out, and "
-                    f"--fork {self.folder}"
-                )
+        if path.is_file() and self.metrics_path.exists() and (fault := pin.fault(json.loads(path.read_text()))):
+            raise RunError(
+                f"{self.folder} {fault}, or go on with these as a run of its own: another --out, and "
+                f"--fork {self.folder}"
+            )
         durable.write_atomically(path, json.dumps(pin.record(), indent=1) + "\n")
 
     @property

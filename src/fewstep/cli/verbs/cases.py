@@ -55,7 +55,8 @@ def check_cases(
     console.print(table)
     if len(sizes) > 1:
         shown = ", ".join(f"{h} x {w} ({count:,})" for (h, w), count in sizes.most_common(SIZES))
-        text = f"sizes of edits that state none, at {ASSUMED_SIZE[0]} x {ASSUMED_SIZE[1]}: {len(sizes):,}; most frequent {shown}"
+        area = f"{ASSUMED_SIZE[0]} x {ASSUMED_SIZE[1]} px"
+        text = f"edits without a size, of a model whose own is {area}: {len(sizes):,} sizes, most frequent {shown}"
         console.print(text, highlight=False, soft_wrap=True)
     _remarks([f"the same case: {', '.join(group)}" for group in report.duplicates], console)
     if against is not None:

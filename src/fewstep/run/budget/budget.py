@@ -45,8 +45,8 @@ class Change:
 class GPUBudget:
     """What a recipe needs on its GPUs.
 
-    tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds most. checkpoint: the bytes of a checkpoint on disk, of all
-    GPUs together. ranks: those of its GPUs, seen from the first. notes: what was assumed.
+    tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds
+    most. checkpoint: bytes on disk, of all GPUs together. ranks: seen from the first. notes: what was assumed.
     """
 
     recipe: Recipe
