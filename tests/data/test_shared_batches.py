@@ -208,7 +208,9 @@ def test_small_is_what_a_batch_could_exhaust() -> None:
     (stream,) = by_source("t2i", [cases_of([9])], [1])
     assert not is_small([stream], 4)
     assert is_small([stream], 5)
-    pieces = split_by_group(by_category("t2i", [cases_of([9], 3)], [1], {f"category {n}": 1 for n in range(3)}), len_one)
+    pieces = split_by_group(
+        by_category("t2i", [cases_of([9], 3)], [1], {f"category {n}": 1 for n in range(3)}), len_one
+    )
     (streams,) = pieces.values()
     assert not is_small(streams, ceil(9 / 3))
 

@@ -69,9 +69,13 @@ def test_sizes_are_held_with_the_cases_and_not_by_the_recipe(tmp_path: Path) -> 
         run.metrics_path.write_text("{}\n")
     with RunDir.open_or_create(tmp_path, load_recipe("pocket", ["data.sizes.edit=recipe"])) as run:
         run.pin_cases(pin("a", {"edit": 7}, edit="recipe"))
-        with pytest.raises(RunError, match=r"at other sizes \(data\.sizes\.edit: recipe -> reference\): take that back.*--fork"):
+        with pytest.raises(
+            RunError, match=r"at other sizes \(data\.sizes\.edit: recipe -> reference\): take that back.*--fork"
+        ):
             run.pin_cases(pin("b", {"edit": 7}))
-        with pytest.raises(RunError, match=r"other cases \(7 edit; now 3 edit, and data\.sizes\.edit: recipe -> reference\)"):
+        with pytest.raises(
+            RunError, match=r"other cases \(7 edit; now 3 edit, and data\.sizes\.edit: recipe -> reference\)"
+        ):
             run.pin_cases(pin("b", {"edit": 3}))
 
 
