@@ -16,11 +16,12 @@ from torch import Tensor
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import Conditioning, stack
+from fewstep.backbones.edit_sizes import reference_resolution
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.packing import packed
 from fewstep.backbones.qwen_image import QwenImage
-from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
+from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import (
     FlowMatchEulerDiscreteScheduler,
     LongCatImagePipeline,

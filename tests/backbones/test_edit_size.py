@@ -1,19 +1,34 @@
-"""Where no size is asked for, an edit lies on the grid of its reference: on another one it would shift."""
+"""Where no size is asked for, an edit lies on the grid of its reference: on another one it would shift. Training,
+sampling, planning and the stock pipelines agree on it."""
 
 import random
+from pathlib import Path
+from typing import Any
 
+import pytest
 from PIL import Image
 
-from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.conditioning_estimate import estimate_conditioning
+from fewstep.backbones.edit_sizes import at_area, klein_fault, klein_size
+from fewstep.backbones.flux2_klein import Flux2Klein, _own_size
 from fewstep.backbones.qwen_image import (
     QwenImage,
     pipeline_qwenimage_edit_plus,
     reference_size,
 )
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.stock import calculate_dimensions
 from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
+from fewstep.data.case_sizes import CaseSizes
+from fewstep.data.cases import Case
+from fewstep.data.pictures import open_picture
+from fewstep.data.plan import SizesPlan
+from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.sample.pictures import Model
+from tests.backbones.families import FAMILIES, Family
 
 MEGAPIXEL = 1024 * 1024
+SIZE = (64, 64)
 
 
 def shapes(count: int) -> list[Image.Image]:
@@ -51,3 +66,84 @@ def test_of_flux2_klein() -> None:
     assert layout.target == layout.references[0]
     height, width = backbone.edit_size([Image.new("1", (3000, 2000))], MEGAPIXEL)
     assert 0.95 * MEGAPIXEL < height * width <= MEGAPIXEL
+
+
+# ---- the rules without pictures, against the stock functions
+
+
+def test_the_rules_are_the_stock_functions() -> None:
+    klein = Flux2Klein.from_pipeline(tiny_flux2_klein.flux2_klein_pipeline()).pipeline
+    for image in shapes(300):
+        for area in (MEGAPIXEL, 512 * 512, 4096):
+            for stock in (calculate_dimensions, pipeline_qwenimage_edit_plus.calculate_dimensions):
+                width, height = stock(area, image.width / image.height)[:2]
+                assert at_area((image.height, image.width), area) == (height, width)
+        image = image.convert("L")
+        assert klein_size((image.height, image.width)) == _own_size(klein, image)[1]
+        refused = klein_fault((image.height, image.width)) is not None
+        try:
+            klein.image_processor.check_image_input(image)
+        except ValueError:
+            assert refused
+        else:
+            assert not refused
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_an_estimate_says_what_the_family_says(family: Family, tmp_path: Path) -> None:
+    backbone = family.make()
+    backbone.pipeline.save_pretrained(tmp_path)
+    estimate = estimate_conditioning(str(tmp_path))
+    for image, other in zip(shapes(60), reversed(shapes(60)), strict=True):
+        pictures = [(other.height, other.width), (image.height, image.width)]
+        for area in (MEGAPIXEL, 256 * 320):
+            assert estimate.size_of_edit(pictures, area) == backbone.size_of_edit(pictures, area)
+            assert backbone.edit_size([other, image], area) == backbone.size_of_edit(pictures, area)
+        assert estimate.reference_fault(pictures[1]) == backbone.reference_fault(pictures[1])
+
+
+# ---- one case, trained, sampled, in a gallery, and by the stock call itself
+
+SHAPES = [[(96, 96)], [(160, 80)], [(80, 150)], [(96, 96), (160, 80)], [(160, 80), (96, 96), (66, 100)]]
+
+
+@pytest.mark.parametrize("pictures", SHAPES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_case_is_trained_at_the_layout_that_it_is_sampled_at(
+    family: Family, pictures: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With real classes in small. The 20 B brings references to a fixed area, here that of the small size."""
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", SIZE[0] * SIZE[1])
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", SIZE[0] * SIZE[1])
+    for n, shape in enumerate(pictures):
+        Image.new("RGB", shape, (40 * n, 90, 10)).save(tmp_path / f"{n}.png")
+    case = Case("e", "edit", "make it night", references=tuple(tmp_path / f"{n}.png" for n in range(len(pictures))))
+    backbone = family.make()
+    opened = [open_picture(path, "") for path in case.references]
+
+    size = CaseSizes(SizesPlan.model_validate({}), SIZE, 0, type(backbone)).of(case)
+    (trained,) = backbone.encode([case.prompt], opened, size)
+
+    model = Model(backbone, None, NO_GUIDANCE, SIZE)
+    assert model.default_size(opened) == size, "`sample` and `serve`"
+    assert stock_size(family, backbone, opened, family.words(size), monkeypatch) == size
+    follows = trained.layout.references[0 if family.name == "flux2-klein" else -1]
+    assert trained.layout.target == follows, "on its reference's grid"
+
+
+def stock_size(
+    family: Family, backbone: object, opened: list[Image.Image], words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, int]:
+    """(height, width) that the stock call draws without being told a size."""
+    stock = pipeline_qwenimage_edit_plus.calculate_dimensions
+    scale = MEGAPIXEL // (SIZE[0] * SIZE[1])  # its megapixel is written into the call
+    monkeypatch.setattr(
+        pipeline_qwenimage_edit_plus,
+        "calculate_dimensions",
+        lambda area, ratio: stock(area // scale if area == MEGAPIXEL else area, ratio),
+    )
+    drawn = family.pipeline(backbone, True)(
+        prompt="make it night", image=[family.given(image) for image in opened], num_inference_steps=2, **words
+    ).images[0]
+    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "calculate_dimensions", stock)
+    return drawn.height, drawn.width

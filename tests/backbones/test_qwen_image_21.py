@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewstep.backbones.edit_sizes import reference_resolution
 from fewstep.backbones.interleave import slot_positions
-from fewstep.backbones.qwen_image_21 import QwenImage21, reference_resolution
+from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler
 from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.runtime.errors import LayoutError, ModelError

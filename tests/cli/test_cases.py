@@ -43,15 +43,35 @@ def test_plan_prints_what_a_run_will_see(
 
 
 @pytest.mark.parametrize("command", ["cases plan", "encode"])
-def test_an_edit_of_another_shape_than_its_reference_is_mentioned(
-    recipe: dict[str, Any], tmp_path: Path, command: str
-) -> None:
+def test_how_many_layouts_there_are_is_told(recipe: dict[str, Any], tmp_path: Path, command: str) -> None:
     file = write_recipe(recipe, tmp_path)
-    assert "of another shape" not in output_of("cases", "plan", file, "--out", tmp_path / "runs" / "a")
-    for picture in tmp_path.rglob("*.png"):
-        Image.new("RGB", (128, 64)).save(picture)
-    output = output_of(*command.split(), file, "--out", tmp_path / "runs" / "a")
-    assert "edits have references of another shape than 64 x 64" in output, output
+    assert "layouts, by" not in output_of("cases", "plan", file, "--out", tmp_path / "runs" / "a"), "all have one"
+    for n, width in enumerate((64, 160, 64, 80)):
+        Image.new("RGB", (width, 64), "teal").save(tmp_path / f"{n}.png")
+    edits = [{"prompt": f"make it night {n}", "reference_images": [f"{n}.png"]} for n in range(4)]
+    (tmp_path / "edit.jsonl").write_text("".join(json.dumps(edit) + "\n" for edit in edits))
+    recipe["data"]["sizes"] = {"t2i": [{"size": [64, 64]}, {"size": [96, 32]}]}
+    output = output_of(*command.split(), write_recipe(recipe, tmp_path), "--out", tmp_path / "runs" / "a")
+    assert "edits: 4 cases of 2 layouts, by size 64 x 64 (75%), 32 x 96 (25%); 4 have too few" in output, output
+    assert "text to image: 4 cases of 2 layouts, by size" in output
+
+
+def test_sizes_that_no_case_is_trained_at_are_told(recipe: dict[str, Any], tmp_path: Path) -> None:
+    recipe["data"]["sizes"] = {"t2i": [{"size": [64, 96], "weight": 10**9}, {"size": [96, 32]}]}
+    output = output_of("cases", "plan", write_recipe(recipe, tmp_path), "--out", tmp_path / "runs" / "a")
+    assert "none of the 4 prompts without a size of their own was drawn for 96 x 32 px" in output
+    assert "`size` 64 x 64 px is none of them" in output
+
+
+def test_check_says_what_sizes_a_model_gives_edits(recipe: dict[str, Any], tmp_path: Path) -> None:
+    for n, shape in enumerate([(64, 64), (160, 64), (2000, 1000)]):
+        Image.new("RGB", shape).save(tmp_path / f"{n}.png")
+    edits = [{"prompt": f"make it night {n}", "reference_images": [f"{n}.png"]} for n in range(3)]
+    (tmp_path / "edit.jsonl").write_text("".join(json.dumps(edit) + "\n" for edit in edits))
+    output = output_of("cases", "check", tmp_path / "edit.jsonl", "--model", recipe["model"])
+    assert (
+        "edits without a size, of a model whose own is 1024 x 1024 px: 3 sizes, most frequent 1024 x 1024 (1)" in output
+    )
 
 
 def test_what_was_planned_is_what_a_run_logs(recipe: dict[str, Any], tmp_path: Path) -> None:

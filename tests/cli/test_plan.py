@@ -46,6 +46,32 @@ def test_it_forecasts_a_model_without_weights(without_weights: dict[str, Any], t
     assert plan["fits"] is None
 
 
+def test_memory_is_that_of_the_longest_layout_and_work_that_of_the_mean(
+    without_weights: dict[str, Any], tmp_path: Path
+) -> None:
+    large, small = {"size": [128, 128], "weight": 1}, {"size": [64, 64], "weight": 20}
+
+    def planned(sizes: list[dict[str, Any]]) -> dict[str, Any]:
+        data = without_weights["data"] | {"t2i": [{"source": "not-there.jsonl"}], "sizes": {"t2i": sizes}}
+        file = write_recipe(without_weights | {"data": data, "tasks": {"t2i": 1, "edit": 0}}, tmp_path)
+        result = fewstep("plan", file, "--json", "--out", tmp_path / "run")
+        assert result.exit_code == 0, result.output
+        return dict(json.loads(result.output)["tasks"]["t2i"])
+
+    both, of_large, of_small = planned([large, small]), planned([large]), planned([small])
+    assert both["peak_bytes"] == of_large["peak_bytes"] > of_small["peak_bytes"]
+    assert both["flops_per_iteration"] == of_small["flops_per_iteration"] < of_large["flops_per_iteration"]
+    assert both["tokens"] - both["tokens_of_mean_length"] == 64 - 16
+
+
+def test_a_plan_tells_of_its_layouts(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    data = without_weights["data"] | {"sizes": {"t2i": [{"size": [64, 64]}, {"size": [32, 64]}]}}
+    result = fewstep("plan", write_recipe(without_weights | {"data": data}, tmp_path), "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "text to image: 4 cases of 2 layouts, by size" in result.output
+    assert "tokens of a sample, mean" in result.output or "tokens of a sample, longest" in result.output
+
+
 def test_what_does_not_fit_ends_with_2_and_names_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
     plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
     whole = gpu_budget(plan, tmp_path, on_gpu=False)

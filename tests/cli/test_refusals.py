@@ -9,6 +9,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -178,8 +179,23 @@ def test_a_hub_id_without_network(
         ({"size": [80, 64]}, ["size: qwen-image-2.1 takes sides that are multiples of 32 px", "nearest is 64 x 64"]),
         ({"case": {"height": 64, "width": 90}}, ["t2i.jsonl:1", "not 64 x 90; the nearest is 64 x 96"]),
         ({"references": 11}, ["edit.jsonl:1", "takes at most 10 references, not 11"]),
+        (
+            {"sizes": [{"size": [64, 64]}, {"size": [64, 72]}]},
+            ["data.sizes.t2i.1.size: qwen-image-2.1 takes sides that are multiples of 32 px", "nearest is 64 x 64"],
+        ),
+        ({"sizes": [{"size": [64, 64], "weight": 0}]}, ["data.sizes.t2i.0.weight should be greater than"]),
+        ({"picture": (1024, 64)}, ["edit.jsonl:1: an edit of a reference of 64 x 1024 px would have no size left"]),
+        ({"picture": (1300, 65)}, ["edit.jsonl:1:", "1300 x 65 px; sides may differ 16-fold at most"]),
     ],
-    ids=["size of the recipe", "size of a case", "references"],
+    ids=[
+        "size of the recipe",
+        "size of a case",
+        "references",
+        "size of prompts",
+        "weight of a size",
+        "oblong",
+        "too oblong",
+    ],
 )
 def test_what_the_family_does_not_take_is_refused_before_it_is_loaded(
     change: dict[str, Any],
@@ -193,7 +209,10 @@ def test_what_the_family_does_not_take_is_refused_before_it_is_loaded(
     if "references" in change:
         record = {"prompt": "all of them", "reference_images": ["source.png"] * change["references"]}
         (tmp_path / "edit.jsonl").write_text(json.dumps(record) + "\n")
+    if "picture" in change:
+        Image.new("RGB", change["picture"]).save(tmp_path / "source.png")
     recipe |= {"size": change.get("size", recipe["size"])}
+    recipe["data"]["sizes"] = {"t2i": change.get("sizes", [])}
     for command in ("distill", "encode"):
         refused(fewstep(command, write_recipe(recipe, tmp_path), "--out", tmp_path / "runs" / "a"), *words)
 

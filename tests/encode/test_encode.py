@@ -3,7 +3,6 @@
 import shutil
 from collections import namedtuple
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from fewstep.data.cases import Case
 from fewstep.data.pictures import open_picture
 from fewstep.encode import store as store_module
 from fewstep.encode.encode import encode_cases, store_key
-from fewstep.encode.estimate import shape_mismatch
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import (
@@ -146,12 +144,12 @@ def test_batches_go_straight_into_the_network(
     encode_cases(backbone, cases, store, size=SIZE, negatives=NEGATIVES)
     loader = Loader(store, composition_of(cases, 1, 1), batch=3, size=SIZE, seed=0, negatives=NEGATIVES)
     for i in range(2):
-        batch = loader.batch(i)
-        shape = backbone.noise_shape(batch.cond.layout)
-        for cond in (batch.cond, *batch.negatives.values()):
-            v_BND = backbone.velocity(backbone.transformer, torch.zeros(3, *shape), torch.ones(3), cond)
-            assert v_BND.shape == (3, *shape)
-            assert bool(v_BND.isfinite().all())
+        for part in loader.batch(i).micro_batches(1):
+            shape = (len(part.samples), *backbone.noise_shape(part.cond.layout))
+            for cond in (part.cond, *part.negatives.values()):
+                v_BND = backbone.velocity(backbone.transformer, torch.zeros(shape), torch.ones(len(cond)), cond)
+                assert v_BND.shape == shape
+                assert bool(v_BND.isfinite().all())
 
 
 # ---- refusing
@@ -209,14 +207,3 @@ def test_a_killed_encoding_goes_on(backbone: QwenImage21, tmp_path: Path, monkey
         (fresh,) = backbone.encode([case.prompt], pictures or None, SIZE)
         kept = store.load(store_key(case, case.prompt, store, SIZE))
         torch.testing.assert_close(kept.text_BLC.float(), fresh.text_BLC.float(), rtol=2**-7, atol=1e-2)
-
-
-def test_edits_of_another_shape_than_they_are_trained_at_are_mentioned(tmp_path: Path) -> None:
-    cases = [*t2i_cases(3), *edit_cases(tmp_path, 4, wide=2)]
-    remark = shape_mismatch(cases, (64, 64))
-    assert remark is not None
-    assert remark.startswith("2 edits have")
-    assert "is 64 x 128" in remark
-    stated = [replace(case, height=64, width=128) for case in cases]
-    assert shape_mismatch(stated, (64, 64)) is None
-    assert shape_mismatch(cases[:3] + cases[5:], (96, 96)) is None, "a square is a square at any size"

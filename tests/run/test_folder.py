@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.run.cases_pin import CasesPin
 from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime import durable
@@ -47,14 +48,49 @@ def test_a_student_is_no_run_though_it_carries_a_recipe(tmp_path: Path, name: st
     RunDir.open_or_create(tmp_path, POCKET).close()
 
 
+def pin(identity: str, counts: dict[str, int], order: int = 1, edit: str = "reference") -> CasesPin:
+    return CasesPin.of(load_recipe("pocket", [f"data.sizes.edit={edit}"]), identity, counts, order)
+
+
 def test_cases_are_held_from_the_first_iteration_on(tmp_path: Path) -> None:
     with RunDir.open_or_create(tmp_path, POCKET) as run:
-        run.pin_cases("a", {"t2i": 8, "edit": 1})
-        run.pin_cases("b", {"t2i": 7})  # nothing was made of the others yet
+        run.pin_cases(pin("a", {"t2i": 8, "edit": 1}))
+        run.pin_cases(pin("b", {"t2i": 7}))  # nothing was made of the others yet
         run.metrics_path.write_text("{}\n")
-        run.pin_cases("b", {"t2i": 7})
-        with pytest.raises(RunError, match=r"began with other cases \(7 t2i; now 3 t2i\).*--fork"):
-            run.pin_cases("c", {"t2i": 3})
+        run.pin_cases(pin("b", {"t2i": 7}))
+        with pytest.raises(RunError, match=r"began with other cases \(7 t2i; now 3 t2i\): put them back.*--fork"):
+            run.pin_cases(pin("c", {"t2i": 3}))
+
+
+def test_sizes_are_held_with_the_cases_and_not_by_the_recipe(tmp_path: Path) -> None:
+    """Where they change no case, as in a run whose pictures are all squares, the run goes on."""
+    with RunDir.open_or_create(tmp_path, POCKET) as run:
+        run.pin_cases(pin("a", {"edit": 7}))
+        run.metrics_path.write_text("{}\n")
+    with RunDir.open_or_create(tmp_path, load_recipe("pocket", ["data.sizes.edit=recipe"])) as run:
+        run.pin_cases(pin("a", {"edit": 7}, edit="recipe"))
+        with pytest.raises(
+            RunError, match=r"at other sizes \(data\.sizes\.edit: recipe -> reference\): take that back.*--fork"
+        ):
+            run.pin_cases(pin("b", {"edit": 7}))
+        with pytest.raises(
+            RunError, match=r"other cases \(7 edit; now 3 edit, and data\.sizes\.edit: recipe -> reference\)"
+        ):
+            run.pin_cases(pin("b", {"edit": 3}))
+
+
+def test_a_run_of_an_earlier_version_goes_on_where_nothing_changes_for_it(tmp_path: Path) -> None:
+    """It knew neither sizes of edits nor batches of several layouts, so it has no record of them."""
+    with RunDir.open_or_create(tmp_path, POCKET) as run:
+        run.metrics_path.write_text("{}\n")
+        held = '{"identity": "a", "cases": {"edit": 7}}'
+        (tmp_path / "cases.json").write_text(held)
+        with pytest.raises(RunError, match=r"data\.sizes\.edit: recipe -> reference\): take that back"):
+            run.pin_cases(pin("b", {"edit": 7}))
+        with pytest.raises(RunError, match=r"earlier version, which made batches .* in another order.*--fork"):
+            run.pin_cases(pin("a", {"edit": 7}, order=2))
+        assert (tmp_path / "cases.json").read_text() == held
+        run.pin_cases(pin("a", {"edit": 7}))
 
 
 def test_the_same_recipe_goes_on_and_each_start_is_noted(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tests.cli.command_line import fewstep
 # What makes any recipe a matter of seconds. Learning rates, ranks, steps, guidance, modes and precision stay.
 SHRUNK = {
     "size": "[64, 64]",
+    "data.sizes.t2i": "[{size: [64, 64], weight: 2}, {size: [32, 96]}]",
     "run.iterations": 2,
     "run.batch": 2,  # at most
     "run.save_every_iterations": 1,
@@ -90,8 +91,13 @@ def cases(tmp_path: Path) -> None:
     """Where the shipped recipes look for them, from the folder that they are run in."""
     (tmp_path / "cases").mkdir()
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "cases" / "source.png")
-    t2i = [{"prompt": f"a red house number {i}", "category": "landscape"} for i in range(2)]
-    edit = [{"prompt": f"make it night {i}", "category": "scene", "reference_images": ["source.png"]} for i in range(2)]
+    Image.new("RGB", (160, 80), "teal").save(tmp_path / "cases" / "wide.png")
+    t2i = [{"prompt": f"a red house number {i}", "category": "landscape"} for i in range(3)]
+    pictures = ("source.png", "wide.png")
+    edit = [
+        {"prompt": f"make it night {i}", "category": "scene", "reference_images": [picture]}
+        for i, picture in enumerate(pictures)
+    ]
     for name, records in (("t2i", t2i), ("edit", edit)):
         (tmp_path / "cases" / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 

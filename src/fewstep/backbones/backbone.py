@@ -143,17 +143,30 @@ class Backbone(ABC):
                 )
         return size[0] // self.pixels_per_token, size[1] // self.pixels_per_token
 
-    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """(height, width) in px of an edit of these references when no size is given, as the stock pipeline chooses it.
+    @classmethod
+    def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        """(height, width) in px of an edit of references of these sizes when no size is given, as the stock pipeline
+        chooses it. Training, sampling and galleries all ask here.
 
         The grid must be that of the reference that the edit follows. With another grid the edit would be shifted
-        against it.
+        against it. By default it is the shape of the last reference at this area.
 
-        area: that of the model's default size, in px. Not every family uses it.
+        Args:
+            references: height and width of each in px.
+            area: that of the model's default size, in px. Not every family uses it.
         """
-        image, step = references[-1], self.size_multiple
-        width = math.sqrt(area * image.width / image.height)
-        return max(step, round(area / width / step) * step), max(step, round(width / step) * step)
+        (height, width), step = references[-1], cls.size_multiple
+        side = math.sqrt(area * width / height)
+        return max(step, round(area / side / step) * step), max(step, round(side / step) * step)
+
+    @classmethod
+    def reference_fault(cls, reference: tuple[int, int]) -> str | None:
+        """What a message says of a reference of this height and width that the model refuses; None if it takes it."""
+        return None
+
+    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+        """`size_of_edit`, of pictures."""
+        return self.size_of_edit([(image.height, image.width) for image in references], area)
 
     def refuse_references(self, count: int) -> None:
         """Refuses more references than the model accepts.

@@ -91,8 +91,11 @@ class Conditioning:
         )
 
 
-def stack(conditions: Sequence[Conditioning]) -> Conditioning:
+def stack(conditions: Sequence[Conditioning], length: int = 0) -> Conditioning:
     """Joins several conditionings into one batch, padded on the right to the longest text.
+
+    Args:
+        length: the least number of text positions to pad to.
 
     Raises:
         LayoutError: the samples do not share one layout.
@@ -103,11 +106,11 @@ def stack(conditions: Sequence[Conditioning]) -> Conditioning:
             "one batch holds one layout (task, sizes, number of references); got "
             + "; ".join(sorted(str(layout) for layout in layouts))
         )
-    length = max(c.text_BLC.shape[1] for c in conditions)
+    length = max(length, *(c.text_BLC.shape[1] for c in conditions))
     texts = [_padded(c.text_BLC, length) for c in conditions]
     masks = [_padded(c.mask_BL, length) for c in conditions]
     refs = [c.references_BRD for c in conditions if c.references_BRD is not None]
-    lengths_B = tuple(length for c in conditions for length in c.lengths_B)
+    lengths_B = tuple(own for c in conditions for own in c.lengths_B)
     return Conditioning(torch.cat(texts), torch.cat(masks), layouts.pop(), torch.cat(refs) if refs else None, lengths_B)
 
 

@@ -15,6 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 
 import fewstep
+from fewstep.backbones.edit_sizes import at_area, klein_fault, klein_size, on_own_grid, reference_resolution
 from fewstep.backbones.folder import read_json
 from fewstep.backbones.layout import TokenGrid
 from fewstep.runtime.errors import ModelError
@@ -22,8 +23,7 @@ from fewstep.runtime.errors import ModelError
 PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
 PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
 PUBLISHED_KLEIN_9B, PUBLISHED_Z, PUBLISHED_LONGCAT = (12288, 128), (2560, 64), (3584, 64)
-PIXELS_PER_TOKEN, STEP = 16, 32
-AREA = 1024 * 1024  # px of references of Qwen-Image 20 B; the most that FLUX.2 klein takes
+PIXELS_PER_TOKEN = 16
 CHARACTERS_PER_TOKEN = 4.3  # ours: English captions under Qwen's tokenizer
 CHARACTERS_PER_TOKEN_DENSE = 1.5  # ours: Chinese, Japanese, Korean
 TEXT = "<|im_start|>user\n{references}{prompt}<|im_end|>\n<|im_start|>assistant\n"  # what is kept of the template
@@ -93,10 +93,16 @@ class ConditioningEstimate:
 
         picture, size: height and width in px of the reference and of the target.
         """
-        ratio = picture[1] / picture[0]
-        width = math.sqrt(round(math.sqrt(size[0] * size[1])) ** 2 * ratio)
-        rows, columns = (round(side / STEP) * STEP // PIXELS_PER_TOKEN for side in (width / ratio, width))
-        return rows, columns
+        height, width = at_area(picture, reference_resolution(size) ** 2)
+        return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
+
+    def size_of_edit(self, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        """The size of an edit when none is given (`Backbone.size_of_edit`)."""
+        return on_own_grid(references[-1], area)
+
+    def reference_fault(self, reference: tuple[int, int]) -> str | None:
+        """What a message says of a reference that the model refuses (`Backbone.reference_fault`)."""
+        return None
 
 
 class ConditioningEstimate20B(ConditioningEstimate):
@@ -119,6 +125,9 @@ class ConditioningEstimate20B(ConditioningEstimate):
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
         return super().reference_grid(picture, (1024, 1024))
 
+    def size_of_edit(self, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        return at_area(references[-1], area)
+
 
 class ConditioningEstimateKlein(ConditioningEstimate):
     """The estimate for FLUX.2 klein. All texts have one length; references keep their size, cropped to the grid."""
@@ -135,8 +144,14 @@ class ConditioningEstimateKlein(ConditioningEstimate):
         return KLEIN_TOKENS
 
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
-        scale = min(1.0, math.sqrt(AREA / (picture[0] * picture[1])))
-        return int(picture[0] * scale) // PIXELS_PER_TOKEN, int(picture[1] * scale) // PIXELS_PER_TOKEN
+        height, width = klein_size(picture)
+        return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
+
+    def size_of_edit(self, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        return klein_size(references[0])
+
+    def reference_fault(self, reference: tuple[int, int]) -> str | None:
+        return klein_fault(reference)
 
 
 class ConditioningEstimateZ(ConditioningEstimate):

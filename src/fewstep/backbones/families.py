@@ -43,6 +43,8 @@ def _problem(name: str, thing: object) -> str | None:
         return f"does not define {', '.join(lacking)}"
     if name not in getattr(thing, "pipelines", {}):
         return f"has no pipeline class {name!r} in its `pipelines`"
+    if "edit_size" in vars(thing):
+        return "defines edit_size; define size_of_edit in its place, which training and sampling both ask"
     taken = next((own for own in KNOWN if own.family == getattr(thing, "family", None) and own is not thing), None)
     return f"calls its family {taken.family!r}, as one of fewstep's own does" if taken else None
 
@@ -57,13 +59,22 @@ def pocket_folder() -> Path:
     return Path(fewstep.__file__).parent / "pocket" / "teacher"
 
 
+def model_folder(source: str | Path) -> Path:
+    """The folder of a model: a folder, a hub id, or "pocket".
+
+    Raises:
+        ModelError: not found.
+    """
+    return folder_of(pocket_folder() if source == POCKET else source)
+
+
 def refuse_unusable_model(source: str | Path, parts: Parts = "all") -> None:
     """Checks the files of a folder, a hub id, or "pocket" as `load_backbone` does. No weight is read.
 
     Raises:
         ModelError: as `load_backbone`.
     """
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     family_of(folder).inspect(folder, parts)
 
 
@@ -87,7 +98,7 @@ def model_shapes(source: str | Path) -> ModelShapes:
     Raises:
         ModelError: as `load_backbone`.
     """
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     family = family_of(folder)
     files = weight_files(folder / "transformer", "diffusion_pytorch_model")
     shapes = {name: tuple(entry["shape"]) for file in files for name, entry in header_of(file).items()}
@@ -115,7 +126,7 @@ def model_summary(source: str | Path) -> ModelSummary:
     Raises:
         ModelError: as `load_backbone`.
     """
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     family = family_of(folder)
     return ModelSummary(family.fingerprint_in(folder), *family.default_sampling(read_json(folder / "model_index.json")))
 
@@ -203,7 +214,7 @@ def load_backbone(
     check_device(dtype, device)
     if source == POCKET and not pocket_folder().is_dir():
         raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     backbone = family_of(folder).load(folder, dtype, device, parts, int8)
     backbone.source = str(source)  # what the user called it, not where the hub's cache put it
     return backbone

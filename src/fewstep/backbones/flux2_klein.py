@@ -18,6 +18,7 @@ from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.edit_sizes import klein_fault, klein_size
 from fewstep.backbones.folder import read_json
 from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
@@ -163,9 +164,14 @@ class Flux2Klein(PipelineBackbone):
         mask_1L = embeds_BLC.new_ones((1, embeds_BLC.shape[1]), dtype=torch.bool)
         return [Conditioning(text_LC[None], mask_1L, layout, latents) for text_LC in embeds_BLC]
 
-    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+    @classmethod
+    def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
         """The size of the first reference, which is at most a megapixel."""
-        return _own_size(self._require_pipeline("edit pictures"), references[0])[1]
+        return klein_size(references[0])
+
+    @classmethod
+    def reference_fault(cls, reference: tuple[int, int]) -> str | None:
+        return klein_fault(reference)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

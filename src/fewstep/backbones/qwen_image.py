@@ -21,6 +21,7 @@ from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.edit_sizes import at_area
 from fewstep.backbones.identity import config_identity, tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.licences import APACHE, Licence
@@ -133,9 +134,10 @@ class QwenImage(PipelineBackbone):
         texts = self._instructions(pipeline, prompts, images)
         return [Conditioning(*encoded, layout, latents) for encoded in texts]
 
-    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
+    @classmethod
+    def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
         """The shape of the last reference at this area, in steps of 32 px, as for references."""
-        return _at_area(references[-1], area)
+        return at_area(references[-1], area)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

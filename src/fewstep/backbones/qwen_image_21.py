@@ -6,7 +6,6 @@ are the same at every t, and can be computed once (`Prefix`). All conventions ar
 diffusers 0.42, and contract tests compare the results with its own call.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +17,7 @@ from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.edit_sizes import on_own_grid, reference_resolution
 from fewstep.backbones.identity import config_identity
 from fewstep.backbones.interleave import slot_count, slot_positions
 from fewstep.backbones.joint_sequence import forward_joint
@@ -35,19 +35,6 @@ from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.flow.sigmas import SigmaGrid, shifted
 from fewstep.runtime.errors import LayoutError, ModelError
 from fewstep.runtime.task import Task
-
-SETTLED = 8  # rounds; two do for every shape that was tried
-
-
-def reference_resolution(size: tuple[int, int]) -> int:
-    """The value of the pipeline's `output_resolution` that resizes references to the target's area.
-
-    A reference of the target's shape then gets exactly the target's size. With any other value the two grids differ,
-    and edits are shifted. Pass the same value to a stock pipeline when sampling at sizes that are not square.
-
-    size: height and width of the target in px.
-    """
-    return round(math.sqrt(size[0] * size[1]))
 
 
 class QwenImage21(PipelineBackbone):
@@ -186,20 +173,10 @@ class QwenImage21(PipelineBackbone):
         texts = [embeds[valid][None] for embeds, valid in zip(embeds_BSC, valid_BS, strict=True)]
         return [Conditioning(text, text.new_ones(text.shape[:2], dtype=torch.bool), layout, latents) for text in texts]
 
-    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """A size at which the last reference gets exactly the size of the target.
-
-        The reference is resized to the target's area. But the target's sides were rounded to 32 px, which changes that
-        area, so the reference may be rounded to other sides. Repeating this settles after two rounds.
-        """
-        width, height, _ = calculate_dimensions(area, references[-1].width / references[-1].height)
-        size = height, width
-        for _ in range(SETTLED):
-            of_reference = self._reference_size(references[-1], size)
-            if of_reference == size:
-                break
-            size = of_reference
-        return size
+    @classmethod
+    def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        """A size at which the last reference gets exactly the size of the target."""
+        return on_own_grid(references[-1], area)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

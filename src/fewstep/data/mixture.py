@@ -57,6 +57,18 @@ def turns(n: int, weights: Sequence[int], stream: int) -> int:
     return n
 
 
+def most_turns(n: int, weights: Sequence[int], stream: int) -> int:
+    """The most of any n positions in a row that may belong to the stream: each halving of `position_at` gives either
+    side its share of them, rounded up at most."""
+    first, last = 0, len(weights)
+    while last - first > 1:
+        middle = (first + last) // 2
+        half = (middle, last) if stream >= middle else (first, middle)
+        n = -(-n * sum(weights[slice(*half)]) // sum(weights[first:last]))
+        first, last = half
+    return n
+
+
 def stream_at(i: int, weights: Sequence[int]) -> int:
     """The number of the stream that position i belongs to; see `position_at`."""
     return position_at(i, weights).stream
@@ -107,6 +119,24 @@ def index_at(i: int, size: int, name: str, seed: int) -> int:
     an order of its own that depends on (seed, name, epoch) alone."""
     epoch, rank = divmod(i, size)
     return _order(size, name, seed, epoch)[rank]
+
+
+def index_apart(i: int, size: int, name: str, seed: int, apart: int) -> int:
+    """`index_at`, in an order in which any apart + 1 positions in a row hold different cases, across epochs too. With
+    fewer than 3 x apart cases it is a third of their number in place of `apart`."""
+    epoch, rank = divmod(i, size)
+    return _order_apart(size, name, seed, epoch, min(apart, size // 3))[rank]
+
+
+@lru_cache(maxsize=64)
+def _order_apart(size: int, name: str, seed: int, epoch: int, apart: int) -> array:  # type: ignore[type-arg]
+    """The order of an epoch. Of its first 2 x apart cases those come first that were not among the last `apart` of the
+    epoch before. There are enough of them, and the last third of the order stays as it is."""
+    own = _order(size, name, seed, epoch)
+    if epoch == 0 or apart == 0:
+        return own
+    recent = set(_order(size, name, seed, epoch - 1)[size - apart :])
+    return array("Q", sorted(own[: 2 * apart], key=recent.__contains__)) + own[2 * apart :]
 
 
 @lru_cache(maxsize=64)

@@ -52,11 +52,21 @@ def verify_picture(path: Path, where: str, thorough: bool = False) -> tuple[int,
 
 
 def upright_size(path: Path, where: str) -> tuple[int, int]:
-    """(height, width) as `open_picture` will give it, from the header alone.
+    """(height, width) as `open_picture` will give it, from the header alone. Read again only if the file's size or time
+    has changed.
 
     Raises:
         CaseError: as `verify_picture`.
     """
+    try:
+        stat = path.stat()
+    except OSError:
+        return _upright(path, where, 0, 0)
+    return _upright(path, where, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1_000_000)
+def _upright(path: Path, where: str, size: int, time_ns: int) -> tuple[int, int]:
     height, width = verify_picture(path, where)
     try:
         with _opened(path, where) as image:

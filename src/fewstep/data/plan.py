@@ -4,7 +4,7 @@ phases."""
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from fewstep.data.mixture import (
     Ratio,
@@ -21,6 +21,7 @@ from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.section import Section
 from fewstep.runtime.task import TASKS, Task
 
+MAX_SIDE = 16_384  # px, ours
 CompositionPreset = Literal["E1", "E2", "E3", "E4", "E5"]
 PRESETS: dict[str, dict[str, int]] = {  # paper, table 1: equal numbers of prompts of each category
     "E1": {"landscape": 1},
@@ -156,6 +157,43 @@ class CategoryWeights(Section):
         return phases_of([phase.weights for phase in given], [phase.until for phase in given], where)
 
 
+class SizeShare(Section):
+    """One of the sizes at which prompts are trained."""
+
+    size: tuple[int, int] = Field(description="[height, width] in px")
+    weight: int = Field(1, ge=1, description="its share of the prompts, beside the other sizes' weights")
+
+    @field_validator("size")
+    @classmethod
+    def _sides(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(0 < side <= MAX_SIDE for side in size):
+            raise ValueError(f"size {list(size)} is no picture; give [height, width] in px, such as [832, 1248]")
+        return size
+
+
+class SizesPlan(Section):
+    """At which sizes cases are trained that state none."""
+
+    t2i: tuple[SizeShare, ...] = Field(
+        (),
+        description="sizes of text to image, each with its share; a prompt gets one of them, drawn from seed and id. "
+        "Empty: all at `size`",
+    )
+    edit: Literal["reference", "recipe"] = Field(
+        "reference",
+        description="reference: the size that the model's own pipeline gives an edit of these references, as samplers "
+        "do; recipe: `size`",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_twice(self) -> "SizesPlan":
+        sizes = [share.size for share in self.t2i]
+        twice = next((size for size in sizes if sizes.count(size) > 1), None)
+        if twice is not None:
+            raise RecipeError(f"data.sizes.t2i names {list(twice)} twice; name it once, with the sum of the weights")
+        return self
+
+
 class DataPlan(Section):
     """What the student sees."""
 
@@ -168,6 +206,10 @@ class DataPlan(Section):
     )
     category_weights: CategoryWeights = Field(
         default_factory=CategoryWeights, description="shares of the categories; empty: the sources' weights decide"
+    )
+    sizes: SizesPlan = Field(
+        default_factory=lambda: SizesPlan.model_validate({}),
+        description="at which sizes cases are trained that state none",
     )
 
     @model_validator(mode="after")

@@ -3,14 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
-from fewstep.data.mixture import (
-    index_at,
-    turns,
-)
+from fewstep.data.mixture import turns
 from fewstep.data.order import BatchOrder
 from fewstep.data.streams import Stream
 from fewstep.runtime.task import TASKS, Task
@@ -61,7 +59,7 @@ def count_samples(
     drawn = [(task, stream, count) for task in composition.tasks for stream, count in order.drawn(task, iterations)]
     categories: Counter[tuple[Task, str]] = Counter()
     for task, stream, count in drawn:
-        for category, samples in _categories(stream, count, seed).items():
+        for category, samples in _categories(stream, count, partial(order.index, task, stream)).items():
             categories[task, category] += samples
     return SampleCounts(_stretches(composition, iterations), dict(sorted(categories.items())), _sources(drawn))
 
@@ -75,7 +73,7 @@ def _stretches(composition: Composition, iterations: int) -> tuple[PhaseCounts, 
     return tuple(found)
 
 
-def _categories(stream: Stream, count: int, seed: int) -> Counter[str]:
+def _categories(stream: Stream, count: int, index: Callable[[int], int]) -> Counter[str]:
     """Categories of a stream's first `count` samples. Whole epochs hold every case once; the last, partial one is
     walked."""
     epochs, rest = divmod(count, len(stream.cases))
@@ -83,7 +81,7 @@ def _categories(stream: Stream, count: int, seed: int) -> Counter[str]:
     for case in stream.cases:
         found[case.category] += epochs
     for position in range(count - rest, count):
-        found[stream.cases[index_at(position, len(stream.cases), stream.name, seed)].category] += 1
+        found[stream.cases[index(position)].category] += 1
     return +found
 
 

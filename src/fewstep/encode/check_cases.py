@@ -3,16 +3,28 @@
 from collections.abc import Sequence
 
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
-from fewstep.backbones.families import (
-    POCKET,
-    family_of,
-    pocket_folder,
-)
-from fewstep.backbones.folder import folder_of
+from fewstep.backbones.families import family_of, model_folder
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
+from fewstep.data.plan import SizesPlan
 from fewstep.encode.long_text import refuse_long_text
 from fewstep.runtime.errors import CaseError, RecipeError
+
+
+def refuse_unfit_sizes(model: str, size: tuple[int, int], sizes: SizesPlan) -> None:
+    """Refuses sizes of a recipe that its model cannot draw.
+
+    Args:
+        size: height and width in px of cases for which nothing else names one.
+
+    Raises:
+        ModelError: the model's folder is of an unknown family. RecipeError: a size off the family's grid.
+    """
+    family = family_of(model_folder(model))
+    named = [("size", size), *((f"data.sizes.t2i.{n}.size", share.size) for n, share in enumerate(sizes.t2i))]
+    for key, asked in named:
+        if fault := _off_grid(asked, family.size_multiple):
+            raise RecipeError(f"{key}: {family.family} {fault}")
 
 
 def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int], parts: Parts) -> None:
@@ -24,14 +36,11 @@ def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int],
 
     Raises:
         ModelError: the model's folder lacks something of them, or is of an unknown family.
-        RecipeError: a `size` off the family's grid. CaseError: a case of such a size, of too many references, or of
-            more text than the family takes.
+        CaseError: a case of a size off the family's grid, of too many references, or of more text than it takes.
     """
-    folder = folder_of(pocket_folder() if model == POCKET else model)
+    folder = model_folder(model)
     family = family_of(folder)
     most = family.max_references_of(family.inspect(folder, parts))
-    if fault := _off_grid(size, family.size_multiple):
-        raise RecipeError(f"size: {family.family} {fault}")
     for case in cases:
         if fault := _off_grid(case.size(size), family.size_multiple):
             raise CaseError(f"{case.where}: {family.family} {fault}")

@@ -1,6 +1,5 @@
 """Estimates how large a conditioning store will be, before anything is encoded. Without torch."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,6 @@ from fewstep.runtime.task import Task
 
 TEXT_BYTES = 2  # the store keeps text in bf16
 LATENT_BYTES = {"bf16": 2, "fp32": 4, "auto": 4}  # by the run's precision; auto: at most
-SAME_SHAPE = 1.05  # ours: ratios of sides nearer than this are rounded to the same grid, or the next
 
 
 @dataclass(frozen=True)
@@ -43,29 +41,6 @@ def kind_of(
     target = case.size(size)
     pictures = (upright_size(path, case.where) for path in case.references)
     return target, tuple(outline.reference_grid(picture, target) for picture in pictures)
-
-
-def shape_mismatch(cases: Iterable[Case], size: tuple[int, int]) -> str | None:
-    """A message about edits without a size of their own whose last reference has another shape than `size`. None if
-    there are none.
-
-    Pipelines give an edit the shape of its last reference. So such edits would be trained at another shape than they
-    are sampled at.
-    """
-    found = [case for case in cases if case.task == "edit" and case.height is None and _of_other_shape(case, size)]
-    if not found:
-        return None
-    height, width = upright_size(found[0].references[-1], found[0].where)
-    return (
-        f"{len(found):,} edits have references of another shape than {size[0]} x {size[1]}, at which they are trained: "
-        f"the first, {found[0].where}, is {height} x {width}. Samplers give an edit its reference's shape; state the "
-        "cases' height and width to train it so"
-    )
-
-
-def _of_other_shape(case: Case, size: tuple[int, int]) -> bool:
-    height, width = upright_size(case.references[-1], case.where)
-    return abs(math.log((width * size[0]) / (height * size[1]))) > math.log(SAME_SHAPE)
 
 
 def store_size(

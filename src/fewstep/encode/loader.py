@@ -1,20 +1,20 @@
-"""The batches of a run. Batch i depends on i alone: its task, layout, categories, cases, and their conditionings."""
+"""The batches of a run. Batch i depends on i alone: its task, layouts, categories, cases, and their conditionings."""
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby, zip_longest
 
 from fewstep.backbones.conditioning import (
     Conditioning,
     stack,
 )
 from fewstep.backbones.layout import Layout
-from fewstep.data.batch_slice import batch_slice
+from fewstep.data.batch_slice import batch_slice, refuse_few_samples
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.order import BatchOrder
-from fewstep.encode.batch import Batch
+from fewstep.encode.batch import Batch, MixedBatch
 from fewstep.encode.encode import store_key
 from fewstep.encode.store import (
     ConditioningStore,
@@ -56,7 +56,8 @@ class Loader:
         cache_bytes: int = CACHE_BYTES,
     ):
         self.store, self.batch_size, self.tasks = store, batch, composition.tasks
-        self.mine = batch_slice(batch, rank_slice.rank, rank_slice.world)
+        self.rank, self.world = rank_slice.rank, rank_slice.world
+        refuse_few_samples(batch, self.world)
         self.negatives = dict(negatives or {})
         self._cache: OrderedDict[StoreKey, Conditioning] = OrderedDict()
         self._cache_room = cache_bytes
@@ -68,24 +69,31 @@ class Loader:
         self._refuse_missing()
         self.order: BatchOrder[Layout] = BatchOrder(composition, self._layout, batch, seed)
 
-    def batch(self, i: int) -> Batch:
-        """This rank's part of batch i."""
+    def batch(self, i: int) -> Batch | MixedBatch:
+        """This rank's part of batch i. Samples of one layout stand together, so that ranks have few layouts each."""
         task, cases = self.order.cases(i)
-        mine = cases[self.mine]
-        first = i * self.batch_size
+        layouts = {layout: n for n, layout in enumerate(dict.fromkeys(map(self._layout, cases)))}
+        places = sorted(range(len(cases)), key=lambda n: layouts[self._layout(cases[n])])
+        by_rank = [places[batch_slice(len(cases), rank, self.world)] for rank in range(self.world)]
+        groups = [[list(g) for _, g in groupby(own, lambda n: layouts[self._layout(cases[n])])] for own in by_rank]
+        mine = tuple(self._of_one_layout(i, task, cases, places) for places in groups[self.rank])
+        if len(layouts) == 1:
+            return mine[0]
+        return MixedBatch(mine, tuple(tuple(map(len, own)) for own in groups))
+
+    def _of_one_layout(self, i: int, task: Task, cases: Sequence[Case], places: Sequence[int]) -> Batch:
+        """The samples at these places of batch i."""
+        mine, first = [cases[n] for n in places], i * self.batch_size
         return Batch(
             index=i,
             task=task,
-            cond=self._stacked([(case, case.prompt) for case in cases]),
-            negatives={
-                negative: self._stacked([(case, negative) for case in cases])
-                for negative in self.negatives.get(task, ())
-            },
-            samples=tuple(range(first, first + self.batch_size))[self.mine],
+            cond=self._stacked(cases, mine, lambda case: case.prompt),
+            negatives={n: self._stacked(cases, mine, lambda case, n=n: n) for n in self.negatives.get(task, ())},  # type: ignore[misc]
+            samples=tuple(first + n for n in places),
             categories=tuple(case.category for case in mine),
             case_ids=tuple(case.id for case in mine),
             share=len(mine) / len(cases),
-            teacher_cond=self._stacked([(case, case.taught_prompt) for case in cases])
+            teacher_cond=self._stacked(cases, mine, lambda case: case.taught_prompt)
             if any(case.teacher_prompt for case in cases)  # of the whole batch: all ranks decide alike
             else None,
         )
@@ -122,16 +130,18 @@ class Loader:
     def _layout(self, case: Case) -> Layout:
         return self.store.layout(self._keys[case, case.prompt])
 
-    def _stacked(self, asked: Sequence[tuple[Case, str]]) -> Conditioning:
-        """This rank's samples of a batch of cases and prompts, padded to the longest text on any rank.
+    def _stacked(self, cases: Sequence[Case], mine: Sequence[Case], prompt_of: Callable[[Case], str]) -> Conditioning:
+        """`mine` of a batch's cases, padded to the longest text of the batch, on any rank and of any layout.
 
         Sums over padded keys are rounded otherwise. If the padding depended on the number of ranks, so would the last
-        bits of the results.
+        bits of the results. And with sharded weights, ranks that run parts of different layouts must run equally many
+        forwards, which follow from the lengths of both branches.
         """
-        keys = [self._keys[each] for each in asked]
-        mine = keys[self.mine]
-        longest = max(keys, key=self.store.length)
-        return stack([self._loaded(key) for key in (*mine, longest)]).rows(slice(0, len(mine)))
+
+        def key(case: Case) -> StoreKey:
+            return self._keys[case, prompt_of(case)]
+
+        return stack([self._loaded(key(case)) for case in mine], max(self.store.length(key(case)) for case in cases))
 
     def _loaded(self, key: StoreKey) -> Conditioning:
         if key not in self._cache:

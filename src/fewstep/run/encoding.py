@@ -6,18 +6,26 @@ from pathlib import Path
 
 import torch
 
-from fewstep.backbones.families import load_backbone, model_summary, refuse_unusable_model
+from fewstep.backbones.conditioning_estimate import estimate_conditioning
+from fewstep.backbones.families import (
+    family_of,
+    load_backbone,
+    model_folder,
+    model_summary,
+    refuse_unusable_model,
+)
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
-from fewstep.data.sources import build_composition
 from fewstep.data.teacher_prompts import teacher_prompt_remarks
-from fewstep.encode.check_cases import refuse_unfit_cases
+from fewstep.encode.check_cases import refuse_unfit_cases, refuse_unfit_sizes
 from fewstep.encode.encode import encode_cases, needs_encoding
-from fewstep.encode.estimate import shape_mismatch
+from fewstep.encode.estimate import kind_of
+from fewstep.encode.layouts import count_layouts
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
+from fewstep.run.composition import recipe_composition
 from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import device_of
@@ -76,14 +84,25 @@ def accepted_cases(
     refuse_untaught_tasks(teaching, used_tasks(recipe.mixture))
     refuse_distilled(teaching)
     tell_licences(teaching, reporter)
+    refuse_unfit_sizes(recipe.model, recipe.size, recipe.data.sizes)
+    family = family_of(model_folder(recipe.model))
+    remarks: list[str] = []
     with reporter.waiting("reading cases"):
-        composition = build_composition(recipe.data, recipe.mixture, recipe.store_folder(Path(out)) / "cases")
+        cache = recipe.store_folder(Path(out)) / "cases"
+        composition = recipe_composition(recipe, cache, family, remarks.append)
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     for remark in teacher_prompt_remarks(composition.cases(), recipe.critic.prompts):
         reporter.say(remark, "warning")
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
     if (exam := planned_exam(recipe, Path(out))) is not None:
         refuse_unfit_cases(recipe.model, exam.plain_cases, recipe.size, needed)
+    estimate = estimate_conditioning(str(model_folder(recipe.model)))
+    for remark in remarks:
+        reporter.say(remark, "warning")
+    for task in composition.tasks:
+        counts = count_layouts(composition, task, lambda case: kind_of(case, estimate, recipe.size), recipe.run.batch)
+        if words := counts.words():
+            reporter.say(words)
     return composition
 
 
@@ -107,15 +126,13 @@ def encode_recipe(
         CaseError, RecipeError, ModelError, EnvironmentRefused: before anything long begins.
     """
     recipe = settle_precision(recipe, Path(out), reporter)
-    device, size = device_of(recipe.run, recipe.model), recipe.size
-    composition = composition or accepted_cases(recipe, out, reporter)
+    device = device_of(recipe.run, recipe.model)
+    composition = composition or accepted_cases(recipe, out, reporter if rank_slice.rank == 0 else SILENT)
     store_folder, model = recipe.store_folder(Path(out)), model_summary(recipe.model)
     store = ConditioningStore(store_folder / model.fingerprint, model.fingerprint)
     negatives = recipe.negatives(composition.tasks, model.guidance)
     prepared = EncodedRecipe(recipe, store, composition, negatives, planned_exam(recipe, Path(out)))
-    if needs_encoding(prepared.cases, store, size=size, negatives=prepared.negatives, rank_slice=rank_slice):
-        if rank_slice.rank == 0 and (remark := shape_mismatch(composition.cases(), size)):
-            reporter.say(remark, "warning")
+    if needs_encoding(prepared.cases, store, size=recipe.size, negatives=negatives, rank_slice=rank_slice):
         _encode(prepared, device, reporter, rank_slice)
         free_unused(device)
     return prepared

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fewstep.run import recipe
+from fewstep.run.cases_pin import CasesPin
 from fewstep.run.recipe import Recipe
 from fewstep.runtime import durable
 from fewstep.runtime.errors import FewstepError, RunError
@@ -86,21 +87,19 @@ class RunDir:
             raise RunError(f"{folder} is no run folder: it has no recipe.yaml. Name the --out of fewstep distill")
         return cls(folder, _recipe_of(folder))
 
-    def pin_cases(self, identity: str, counts: Mapping[str, int]) -> None:
+    def pin_cases(self, pin: CasesPin) -> None:
         """Records the cases of this run at its first start. Order and epochs depend on them, so they must not change.
 
         Raises:
-            RunError: the run began with other cases.
+            RunError: the run began with other cases, with the same at other sizes, or in another order of batches.
         """
-        path, told = self.folder / CASES, {"identity": identity, "cases": dict(sorted(counts.items()))}
-        if path.is_file() and self.metrics_path.exists():
-            held = json.loads(path.read_text())
-            if held["identity"] != identity:
-                raise RunError(
-                    f"{self.folder} began with other cases ({_counted(held['cases'])}; now {_counted(counts)}): put "
-                    f"them back, or go on with these as a run of its own: another --out, and --fork {self.folder}"
-                )
-        durable.write_atomically(path, json.dumps(told, indent=1) + "\n")
+        path = self.folder / CASES
+        if path.is_file() and self.metrics_path.exists() and (fault := pin.fault(json.loads(path.read_text()))):
+            raise RunError(
+                f"{self.folder} {fault}, or go on with these as a run of its own: another --out, and "
+                f"--fork {self.folder}"
+            )
+        durable.write_atomically(path, json.dumps(pin.record(), indent=1) + "\n")
 
     @property
     def checkpoints(self) -> Path:
@@ -180,10 +179,6 @@ def _refuse_foreign(folder: Path) -> None:
         raise RunError(f"{folder} is not empty and no run ({strange[0]} is in it); choose another --out")
 
 
-def _counted(cases: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {task}" for task, count in sorted(cases.items()))
-
-
 def _refuse_model(folder: Path) -> None:
     """Refuses a model or a student, which contains its recipe as a run does. A folder with records of a run is a run,
     whatever else is in it."""
@@ -200,7 +195,8 @@ def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:
     if not (folder / "recipe.yaml").exists() or not any(path.exists() for path in made):
         return
     held = _recipe_of(folder)
-    if held.fingerprint() == chosen.fingerprint():
+    pinned = recipe.PINNED_WITH_CASES
+    if held.fingerprint(without=pinned) == chosen.fingerprint(without=pinned):
         return
     changed = recipe.weight_changes(held, chosen)
     more = [f"... and {len(changed) - MAX_SHOWN} more"] if len(changed) > MAX_SHOWN else []

@@ -22,6 +22,7 @@ from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.best_by import best_order
+from fewstep.run.cases_pin import CasesPin
 from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
@@ -107,7 +108,8 @@ class _Launch:
             prepared = encode_on_all_ranks(self.recipe, self.out, self.reporter, self.ranks, composition)
             loader = prepared.loader(self.ranks.rank_slice)
             self.ranks.agree("cases", loader.identity())
-            self.ranks.from_first(lambda: run.pin_cases(loader.identity(), loader.counts()))
+            pin = CasesPin.of(self.recipe, loader.identity(), loader.counts(), loader.order.revision)
+            self.ranks.from_first(lambda: run.pin_cases(pin))
             outcome = self._trainer(run, prepared, loader, device).train()
             if self.ranks.first:
                 self._finish(run, outcome)

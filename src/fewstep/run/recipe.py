@@ -19,6 +19,7 @@ from fewstep.data.mixture import (
 )
 from fewstep.data.phases import Phases
 from fewstep.data.plan import (
+    MAX_SIDE,
     ONE_OR_SCHEDULE,
     DataPlan,
     TasksPlan,
@@ -47,7 +48,6 @@ from fewstep.runtime.section import Section
 from fewstep.runtime.task import Task
 from fewstep.train.plan import RunPlan
 
-MAX_SIDE = 16_384  # px, ours
 # These keys change where and how a run works, not which weights it makes. A run may be resumed with other values.
 OPERATIONAL = (
     "name",
@@ -69,6 +69,9 @@ OPERATIONAL = (
     "run.sharding",
     "teachers.watch.latents",
 )
+# A run's cases.json pins the sizes of its cases themselves, as these keys made them. So a run whose cases are all of
+# one size, as those of earlier versions of fewstep may be, goes on under either value.
+PINNED_WITH_CASES = ("data.sizes.t2i", "data.sizes.edit")
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -83,7 +86,9 @@ class Recipe(Section):
 
     name: str = Field(description="names the run folder; without one, the name of the recipe's file")
     model: str = Field(min_length=1, description="the base teacher: pocket, a folder, or a hub id")
-    size: tuple[int, int] = Field(description="[height, width] of the target in px, where a case names none")
+    size: tuple[int, int] = Field(
+        description="[height, width] of the target in px, where neither a case nor data.sizes names one"
+    )
     store: str | None = Field(None, description="folder of the conditioning store; null: `store` beside the run folder")
     run: RunPlan = Field(_default_section(RunPlan), description="how long, how large, how often")
     tasks: TasksSection = Field(
@@ -214,9 +219,10 @@ class Recipe(Section):
         _apply(raw, changes)
         return parse_recipe(raw, self.name)
 
-    def fingerprint(self) -> str:
-        """A short hash of all that determines the weights: every key except those in OPERATIONAL."""
-        keys = {key: value for key, value in flat_keys(self.resolved()).items() if not _is_operational(key)}
+    def fingerprint(self, without: Sequence[str] = ()) -> str:
+        """A short hash of all that determines the weights: every key except those in OPERATIONAL, and `without`."""
+        every = flat_keys(self.resolved())
+        keys = {key: value for key, value in every.items() if not _is_operational(key) and key not in without}
         return hashlib.blake2b(json.dumps(keys, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -78,8 +78,9 @@ def merge_metrics(parts: Sequence[tuple[float, Mapping[str, MetricT]]]) -> dict[
 
     Each is the mean over the parts that have it, weighted by their samples. A part lacks the figures of teachers that
     none of its samples needs. Counts are added. For figures that are not means over samples (root mean squares, ratios)
-    the result is the mean of the parts' values, not the value of the whole.
+    the result is the mean of the parts' values, not the value of the whole. Parts with a share of 0 do not count.
     """
+    parts = [part for part in parts if part[0]]
     if len(parts) == 1:
         return dict(parts[0][1])
     metrics: dict[str, MetricT] = {}

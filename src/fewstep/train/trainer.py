@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fewstep.encode.batch import Batch
+from fewstep.encode.batch import Batch, MixedBatch
 from fewstep.runtime.errors import (
     Interrupted,
     RecipeError,
@@ -78,7 +78,7 @@ class Trainer:
         self,
         folder: Path,
         step: DMDStep,
-        batch: Callable[[int], Batch],
+        batch: Callable[[int], Batch | MixedBatch],
         run: RunPlan,
         hooks: RunHooks | None = None,
         ranks: Ranks = SINGLE_RANK,
@@ -254,12 +254,9 @@ class Trainer:
         self.nonfinite.add(figures, f"{phase} iteration {number}")
         return written
 
-    def _batch(self, i: int) -> Batch:
+    def _batch(self, i: int) -> Batch | MixedBatch:
         with self.step.timer.part("data"):
-            batch = self.batch(i)
-            negatives = {prompt: cond.to(self.device) for prompt, cond in batch.negatives.items()}
-            taught = None if batch.teacher_cond is None else batch.teacher_cond.to(self.device)
-            return replace(batch, cond=batch.cond.to(self.device), negatives=negatives, teacher_cond=taught)
+            return self.batch(i).to(self.device)
 
     # ---- saving and resuming
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
+from fewstep.data.case_sizes import CaseSizes
 from fewstep.data.cases import Case
 from fewstep.data.check import CasesReport, check_sources
 from fewstep.data.convert import convert, pictures_folder
+from fewstep.data.plan import SizesPlan
 from fewstep.encode.long_text import refuse_long_text
 from fewstep.runtime import durable
 from fewstep.runtime.errors import ModelError
 
 SHOWN = 50  # duplicates and overlaps that are named one by one
 PROBLEMS = 20  # of each file
+SIZES = 5  # of edits, the most frequent first
 KINDS = 10  # of them, counted where there are more
 ASSUMED_SIZE = (1024, 1024)  # px, of cases that state none: references take positions that the text then lacks
 
@@ -40,7 +44,8 @@ def check_cases(
     Raises:
         ModelError: `model` cannot be read, or its tokenizer is not on this machine.
     """
-    refuse = partial(_refuse_unread, estimate=_reader(model)) if model else lambda case: None
+    sizes: Counter[tuple[int, int]] = Counter()
+    refuse = partial(_refuse_unread, estimate=_reader(model), sizes=sizes) if model else lambda case: None
     with _counting("cases read", console) as seen:
         report = check_sources(sources, against, seen, refuse)
     table = Table("task", "category", "cases", title=f"{report.usable:,} usable cases")
@@ -48,6 +53,11 @@ def check_cases(
     for (task, category), count in report.counts.items():
         table.add_row(task, escape(category), f"{count:,}")
     console.print(table)
+    if len(sizes) > 1:
+        shown = ", ".join(f"{h} x {w} ({count:,})" for (h, w), count in sizes.most_common(SIZES))
+        area = f"{ASSUMED_SIZE[0]} x {ASSUMED_SIZE[1]} px"
+        text = f"edits without a size, of a model whose own is {area}: {len(sizes):,} sizes, most frequent {shown}"
+        console.print(text, highlight=False, soft_wrap=True)
     _remarks([f"the same case: {', '.join(group)}" for group in report.duplicates], console)
     if against is not None:
         console.print(
@@ -70,8 +80,13 @@ def _reader(model: str) -> ConditioningEstimate:
     return estimate
 
 
-def _refuse_unread(case: Case, estimate: ConditioningEstimate) -> None:
-    refuse_long_text([case], estimate, ASSUMED_SIZE)
+def _refuse_unread(case: Case, estimate: ConditioningEstimate, sizes: Counter[tuple[int, int]]) -> None:
+    """Refuses a case that the model does not take; counts the size of an edit."""
+    rule = CaseSizes(SizesPlan.model_validate({}), ASSUMED_SIZE, 0, estimate)
+    height, width = rule.of(case)
+    refuse_long_text([replace(case, height=height, width=width)], estimate, ASSUMED_SIZE)
+    if case.task == "edit" and case.height is None:
+        sizes[height, width] += 1
 
 
 def convert_cases(source: str, to: Path, console: Console) -> None:

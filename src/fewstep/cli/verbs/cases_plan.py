@@ -1,5 +1,6 @@
 """What `fewstep cases plan` prints: which of its cases a recipe's run will see."""
 
+from collections.abc import Hashable
 from pathlib import Path
 
 from rich.console import Console
@@ -7,18 +8,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
+from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.sample_counts import SampleCounts, count_samples
-from fewstep.data.sources import build_composition
 from fewstep.encode.estimate import (
     LATENT_BYTES,
     StoreSize,
     kind_of,
-    shape_mismatch,
     store_size,
 )
+from fewstep.encode.layouts import count_layouts
 from fewstep.encode.long_text import refuse_long_text
 from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.run.composition import recipe_composition
 from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.recipe import Recipe
 
@@ -32,22 +34,24 @@ def plan_cases(recipe: Recipe, out: Path, console: Console) -> None:
         CaseError: a source that cannot be read, or a prompt that is longer than the model reads.
     """
     store_folder = recipe.store_folder(out)
-    with console.status("reading cases"):
-        composition = build_composition(recipe.data, recipe.mixture, store_folder / "cases")
     outline = estimate_conditioning(recipe.model)
+    remarks: list[str] = []
+    with console.status("reading cases"):
+        composition = recipe_composition(recipe, store_folder / "cases", outline, remarks.append)
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     refuse_long_text(composition.cases(), outline, recipe.size)
-    seen = count_samples(
-        composition,
-        recipe.run.iterations,
-        recipe.run.batch,
-        recipe.run.seed,
-        lambda case: kind_of(case, outline, recipe.size),
-    )
+
+    def kind(case: Case) -> Hashable:
+        return kind_of(case, outline, recipe.size)
+
+    seen = count_samples(composition, recipe.run.iterations, recipe.run.batch, recipe.run.seed, kind)
     console.print(_batches(seen, recipe), _categories(seen), _sources(seen, recipe))
     console.print(_store_words(composition, recipe, outline, store_folder), highlight=False, soft_wrap=True)
-    if mismatch := shape_mismatch(composition.cases(), recipe.size):
-        console.print(f"[yellow]{escape(mismatch)}[/]", highlight=False, soft_wrap=True)
+    for task in composition.tasks:
+        if words := count_layouts(composition, task, kind, recipe.run.batch).words():
+            console.print(escape(words), highlight=False, soft_wrap=True)
+    for remark in remarks:
+        console.print(f"[yellow]{escape(remark)}[/]", highlight=False, soft_wrap=True)
 
 
 def _batches(seen: SampleCounts, recipe: Recipe) -> Table:

@@ -1,6 +1,7 @@
 """What `fewstep plan` prints."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
@@ -59,9 +60,11 @@ def _work(budget: GPUBudget) -> Table:
     if any(t.parts > 1 for t in tasks):
         table.add_row("samples at once", *(f"{t.at_once:,}" for t in tasks))
     table.add_row("tokens of a sample, longest", *(f"{t.batch_shape.tokens:,}" for t in tasks))
+    if any(one.batch_shape.tokens != t.batch_shape.tokens for one, t in zip(budget.usual, tasks, strict=True)):
+        table.add_row("tokens of a sample, mean", *(f"{t.batch_shape.tokens:,}" for t in budget.usual))
     for role in dict.fromkeys(role for task in tasks for role in task.calls):
         table.add_row(f"forwards of {role}", *(f"{t.calls.get(role, 0):g}" for t in tasks))
-    table.add_row("TFLOP, backward and recomputation too", *(f"{t.flops / 1e12:,.3g}" for t in tasks))
+    table.add_row("TFLOP, backward and recomputation too", *(f"{t.flops / 1e12:,.3g}" for t in budget.usual))
     return table
 
 
@@ -79,6 +82,7 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
         found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
+    found += map(escape, budget.shapes.told)
     return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fewstep.data.mixture import (
     used_tasks,
 )
 from fewstep.encode.estimate import StoreSize
-from fewstep.run.budget.forecast import TaskForecast, forecast
+from fewstep.run.budget.forecast import TaskForecast, forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.op_counter import Phase
@@ -47,9 +48,9 @@ class Change:
 class GPUBudget:
     """What a recipe needs on its GPUs.
 
-    peaks: for each task, the phase in which one GPU holds most. checkpoint: the bytes of a checkpoint on disk, of all
-    GPUs together. ranks: those of its GPUs, seen from the first. notes: what was assumed. levels: what a `teacher` in
-    the place of a shift stands for.
+    tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds
+    most. checkpoint: bytes on disk, of all GPUs together. ranks: seen from the first. notes: what was assumed. levels:
+    what a `teacher` in the place of a shift stands for.
     """
 
     recipe: Recipe
@@ -65,6 +66,12 @@ class GPUBudget:
     @property
     def gpus(self) -> int:
         return self.ranks.world
+
+    @cached_property
+    def usual(self) -> tuple[TaskForecast, ...]:
+        """As `tasks`, at sequences of about mean length, which decide the work."""
+        pairs = zip(self.shapes.usual, self.tasks, strict=True)
+        return tuple(forecast_like(one, self.recipe, shape, self.on_gpu, self.size, self.ranks) for shape, one in pairs)
 
     @property
     def peaks(self) -> dict[Task, Phase]:
@@ -138,7 +145,7 @@ class GPUBudget:
     @property
     def flops(self) -> float:
         """Floating-point operations of the mean iteration, on all GPUs together."""
-        total = sum(self.iterations[task.batch_shape.task] * task.flops for task in self.tasks)
+        total = sum(self.iterations[task.batch_shape.task] * task.flops for task in self.usual)
         return self.gpus * total / max(1, sum(self.iterations.values()))
 
 
@@ -273,7 +280,7 @@ def iteration_time(
         return IterationTime(measured_seconds(measured, tasks), f"medians of {measured / METRICS_FILE}")
     if tflops is not None:
         speed = tflops * 1e12 * UTILISATION
-        by_task = {one.batch_shape.task: one.flops / speed for one in budget.tasks}
+        by_task = {one.batch_shape.task: one.flops / speed for one in budget.usual}
         return IterationTime(
             by_task,
             f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
@@ -292,11 +299,12 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "peak_phase": budget.peaks[one.batch_shape.task].name,
             "parts": dict(budget.peaks[one.batch_shape.task].peak),
             "split_over": {name: budget.shard_count(name) for name in budget.peaks[one.batch_shape.task].peak},
-            "flops_per_iteration": one.flops,
+            "flops_per_iteration": usual.flops,
+            "tokens_of_mean_length": usual.batch_shape.tokens,
             "forwards": dict(one.calls),
             "iterations": budget.iterations[one.batch_shape.task],
         }
-        for one in budget.tasks
+        for one, usual in zip(budget.tasks, budget.usual, strict=True)
     }
     return json.dumps(
         {
@@ -317,6 +325,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "hours": None if rate is None else round(rate.hours(budget), 3),
             "sigmas": list(budget.recipe.student.grid),
             "levels": list(budget.levels),
+            "layouts": list(budget.shapes.told),
             "notes": list(budget.notes),
             "card_bytes": None if card is None else card.bytes,
             "fits": None if card is None else budget.bytes <= card.bytes,

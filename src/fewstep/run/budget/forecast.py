@@ -136,6 +136,15 @@ def forecast(
     )  # fmt: skip
 
 
+def forecast_like(
+    other: TaskForecast, recipe: Recipe, batch_shape: BatchShape, on_gpu: bool, size: ModelSize, ranks: Ranks
+) -> TaskForecast:
+    """`forecast` of as many samples of another shape; the same one where both have equally many tokens."""
+    if batch_shape.tokens == other.batch_shape.tokens:
+        return other
+    return forecast(recipe, batch_shape, other.samples, on_gpu, size, ranks=ranks)
+
+
 def _skipped_steps(recipe: Recipe, task: Task) -> float:
     """Steps of the rollout that are not run, in the mean over exit steps: those after the exit step."""
     last, first = recipe.student.steps - 1, recipe.objective.first_matched_step(task)

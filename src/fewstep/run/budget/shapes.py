@@ -1,7 +1,8 @@
 """The shapes of a recipe's batches: from its cases if they are here, or else assumed, with a note."""
 
 import glob
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +12,17 @@ from fewstep.data.composition import Composition
 from fewstep.data.mixture import (
     used_tasks,
 )
-from fewstep.data.sources import build_composition
 from fewstep.encode.estimate import (
     LATENT_BYTES,
     StoreSize,
     kind_of,
     store_size,
 )
+from fewstep.encode.layouts import count_layouts
 from fewstep.encode.long_text import refuse_long_text
 from fewstep.flow.guidance import Guidance
 from fewstep.run.budget.rehearsal import BatchShape
+from fewstep.run.composition import recipe_composition
 from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.task import Task
@@ -33,14 +35,18 @@ class BatchShapes:
     """The shapes of a recipe's batches.
 
     Args:
-        by_task: for each task, the longest sequence of its cases.
+        by_task: for each task, the longest sequence of its cases, which decides the memory.
+        usual: for each task, that of the length nearest to the mean of its cases, which decides the work.
         store: the size of the conditioning store; None if no case was read.
         notes: what was assumed.
+        told: how many layouts the cases of a task have, where there are several; and sizes that no case is trained at.
     """
 
     by_task: tuple[BatchShape, ...]
+    usual: tuple[BatchShape, ...]
     store: StoreSize | None
     notes: tuple[str, ...]
+    told: tuple[str, ...] = ()
 
 
 def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
@@ -54,14 +60,16 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
     conditioning_estimate, tasks = estimate_conditioning(recipe.model), used_tasks(recipe.mixture)
     missing = [source for task in tasks for source in _missing(recipe, task)]
     if missing:
-        by_task = tuple(_assumed(recipe, task, conditioning_estimate) for task in tasks)
+        assumed = {task: _assumed(recipe, task, conditioning_estimate) for task in tasks}
+        by_task = tuple(max(shapes, key=lambda shape: shape.tokens) for shapes in assumed.values())
         note = (
             f"{', '.join(missing)} not found: every prompt is taken for {by_task[0].text} text positions"
             + (", every edit for one reference of the target's size" if "edit" in tasks else "")
             + "; the store's size is told once the cases are there"
         )
-        return BatchShapes(by_task, None, (note,))
-    composition = build_composition(recipe.data, recipe.mixture, place / "cases")
+        return BatchShapes(by_task, tuple(map(_usual, assumed.values())), None, (note,))
+    remarks: list[str] = []
+    composition = recipe_composition(recipe, place / "cases", conditioning_estimate, remarks.append)
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     refuse_long_text(composition.cases(), conditioning_estimate, recipe.size)
     store = store_size(
@@ -71,7 +79,15 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
         negatives=recipe.negatives(composition.tasks, default),
         latent_bytes=LATENT_BYTES[recipe.run.precision],
     )
-    return BatchShapes(tuple(_longest(recipe, task, composition, conditioning_estimate) for task in tasks), store, ())
+    kinds = {task: _kinds(recipe, task, composition, conditioning_estimate) for task in tasks}
+    longest = tuple(max(shapes, key=lambda shape: shape.tokens) for shapes in kinds.values())
+
+    def kind(case: Case) -> Hashable:
+        return kind_of(case, conditioning_estimate, recipe.size)
+
+    layouts = [count_layouts(composition, task, kind, recipe.run.batch).words() for task in tasks]
+    told = (*(words for words in layouts if words), *remarks)
+    return BatchShapes(longest, tuple(map(_usual, kinds.values())), store, (), told)
 
 
 def _missing(recipe: Recipe, task: Task) -> list[str]:
@@ -81,21 +97,34 @@ def _missing(recipe: Recipe, task: Task) -> list[str]:
     ]
 
 
-def _assumed(recipe: Recipe, task: Task, conditioning_estimate: ConditioningEstimate) -> BatchShape:
+def _assumed(recipe: Recipe, task: Task, conditioning_estimate: ConditioningEstimate) -> Counter[BatchShape]:
+    """The shapes of cases that are not there, in proportion."""
     references = (conditioning_estimate.reference_grid(recipe.size, recipe.size),) if task == "edit" else ()
     text = conditioning_estimate.text_length("x" * int(DEFAULT_TEXT * 4.3), len(references))
-    return BatchShape(task, _grid(recipe.size), text, conditioning_estimate.text_width, references)
+    drawn = {share.size: share.weight for share in recipe.data.sizes.t2i} if task == "t2i" else {}
+    return Counter(
+        {
+            BatchShape(task, _grid(size), text, conditioning_estimate.text_width, references): weight
+            for size, weight in (drawn or {recipe.size: 1}).items()
+        }
+    )
 
 
-def _longest(
+def _usual(shapes: Counter[BatchShape]) -> BatchShape:
+    """The shape whose number of tokens is nearest to the mean; where several are, the most frequent."""
+    mean = sum(shape.tokens * count for shape, count in shapes.items()) / sum(shapes.values())
+    return min(shapes, key=lambda shape: (abs(shape.tokens - mean), -shapes[shape]))
+
+
+def _kinds(
     recipe: Recipe, task: Task, composition: Composition, conditioning_estimate: ConditioningEstimate
-) -> BatchShape:
+) -> Counter[BatchShape]:
+    """The shapes of a task's batches, by the number of their cases."""
     cases = [case for case in composition.cases() if case.task == task]
     by_kind: dict[tuple[tuple[int, int], tuple[tuple[int, int], ...]], list[Case]] = {}
     for case in cases:
         by_kind.setdefault(kind_of(case, conditioning_estimate, recipe.size), []).append(case)
-    every = [_batch_shape(task, kind, held, conditioning_estimate) for kind, held in by_kind.items()]
-    return max(every, key=lambda batch_shape: batch_shape.tokens)
+    return Counter({_batch_shape(task, kind, held, conditioning_estimate): len(held) for kind, held in by_kind.items()})
 
 
 def _batch_shape(

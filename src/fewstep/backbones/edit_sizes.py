@@ -1,0 +1,63 @@
+"""The size of an edit without one of its own, by the sizes of its references, as each family's stock pipeline has it.
+
+Without torch, so that planning, training and sampling ask the same functions. Sizes are (height, width) in px. `area`
+is that of the model's default size, in px; not every family uses it. The rules are those of diffusers 0.42.1.
+"""
+
+import math
+
+Size = tuple[int, int]
+
+STEP = 32  # px; of the sides that Qwen's pipelines give a picture (`calculate_dimensions`)
+SETTLED = 8  # rounds; two do for every shape that was tried
+KLEIN_AREA, KLEIN_STEP = 1024 * 1024, 16  # FLUX.2 klein: the most px of a reference, and the step of its sides
+KLEIN_LEAST, KLEIN_ASPECT = 64, 8  # px of its shorter side, and how many times as long the other one may be
+
+
+def at_area(picture: Size, area: int) -> Size:
+    """The shape of a picture at this area, in steps of 32 px (`calculate_dimensions` of both Qwen pipelines)."""
+    ratio = picture[1] / picture[0]
+    width = math.sqrt(area * ratio)
+    return round(width / ratio / STEP) * STEP, round(width / STEP) * STEP
+
+
+def reference_resolution(size: Size) -> int:
+    """The value of Qwen-Image 2.1's `output_resolution` that resizes references to the target's area.
+
+    A reference of the target's shape then gets exactly the target's size. With any other value the two grids differ,
+    and edits are shifted. Pass the same value to a stock pipeline when sampling at sizes that are not square.
+    """
+    return round(math.sqrt(size[0] * size[1]))
+
+
+def on_own_grid(picture: Size, area: int) -> Size:
+    """A target size at which Qwen-Image 2.1 gives the picture, as a reference, exactly the target's size.
+
+    The reference is resized to the target's area. But the target's sides were rounded to 32 px, which changes that
+    area, so the reference may be rounded to other sides. Repeating this settles after two rounds.
+    """
+    size = at_area(picture, area)
+    for _ in range(SETTLED):
+        of_reference = at_area(picture, reference_resolution(size) ** 2)
+        if of_reference == size or 0 in of_reference:
+            break
+        size = of_reference
+    return size
+
+
+def klein_size(picture: Size) -> Size:
+    """What FLUX.2 klein uses of a picture: its own size, reduced to a megapixel at most, in whole tokens."""
+    height, width = picture
+    if height * width > KLEIN_AREA:
+        scale = math.sqrt(KLEIN_AREA / (width * height))
+        height, width = int(height * scale), int(width * scale)
+    return height // KLEIN_STEP * KLEIN_STEP, width // KLEIN_STEP * KLEIN_STEP
+
+
+def klein_fault(picture: Size) -> str | None:
+    """What FLUX.2 klein's pipeline refuses of a reference (`Flux2ImageProcessor.check_image_input`)."""
+    if min(picture) < KLEIN_LEAST:
+        return f"flux2-klein takes references of {KLEIN_LEAST} px a side at least; give a larger picture"
+    if max(picture) > KLEIN_ASPECT * min(picture):
+        return f"flux2-klein takes references whose sides differ {KLEIN_ASPECT}-fold at most; crop or pad it"
+    return None
