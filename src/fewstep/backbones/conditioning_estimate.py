@@ -15,7 +15,14 @@ from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 
 import fewstep
-from fewstep.backbones.edit_sizes import at_area, klein_fault, klein_size, on_own_grid, reference_resolution
+from fewstep.backbones.edit_sizes import (
+    at_area,
+    klein_fault,
+    klein_size,
+    longcat_size,
+    on_own_grid,
+    reference_resolution,
+)
 from fewstep.backbones.folder import read_json
 from fewstep.backbones.layout import TokenGrid
 from fewstep.runtime.errors import ModelError
@@ -188,6 +195,9 @@ class ConditioningEstimateLongCat(ConditioningEstimate):
 
     def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
         return size[0] // PIXELS_PER_TOKEN, size[1] // PIXELS_PER_TOKEN
+
+    def size_of_edit(self, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        return longcat_size(references[0])
 
 
 def may_be_long(prompt: str) -> bool:

@@ -11,6 +11,7 @@ Size = tuple[int, int]
 STEP = 32  # px; of the sides that Qwen's pipelines give a picture (`calculate_dimensions`)
 SETTLED = 8  # rounds; two do for every shape that was tried
 KLEIN_AREA, KLEIN_STEP = 1024 * 1024, 16  # FLUX.2 klein: the most px of a reference, and the step of its sides
+LONGCAT_AREA, LONGCAT_STEP = 1024 * 1024, 16  # LongCat-Image: px of every edit, and the step of its sides
 KLEIN_LEAST, KLEIN_ASPECT = 64, 8  # px of its shorter side, and how many times as long the other one may be
 
 
@@ -52,6 +53,15 @@ def klein_size(picture: Size) -> Size:
         scale = math.sqrt(KLEIN_AREA / (width * height))
         height, width = int(height * scale), int(width * scale)
     return height // KLEIN_STEP * KLEIN_STEP, width // KLEIN_STEP * KLEIN_STEP
+
+
+def longcat_size(picture: Size) -> Size:
+    """The size of every edit of LongCat-Image: the picture's shape at a megapixel, sides rounded up to whole tokens
+    (`calculate_dimensions` of its edit pipeline)."""
+    ratio = picture[1] / picture[0]
+    width = math.sqrt(LONGCAT_AREA * ratio)
+    height = width / ratio
+    return math.ceil(height / LONGCAT_STEP) * LONGCAT_STEP, math.ceil(width / LONGCAT_STEP) * LONGCAT_STEP
 
 
 def klein_fault(picture: Size) -> str | None:

@@ -25,6 +25,7 @@ from fewstep.backbones.backbone import Prefix
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.edit_sizes import longcat_size
 from fewstep.backbones.identity import config_identity, tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.licences import APACHE, Licence
@@ -35,7 +36,6 @@ from fewstep.backbones.stock import (
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
     pipeline_longcat_image,
-    pipeline_longcat_image_edit,
 )
 from fewstep.backbones.testing import tiny_longcat_image
 from fewstep.flow.guidance import Guidance
@@ -45,7 +45,6 @@ from fewstep.runtime.errors import LayoutError
 from fewstep.runtime.task import Task
 
 DRAWS, EDITS = "LongCatImagePipeline", "LongCatImageEditPipeline"
-EDIT_AREA = 1024 * 1024  # px of every edit, written into the pipeline's call
 PATCH = 2  # side of the patch of latents in a token
 TARGET, REFERENCE = 1, 2  # of a position's first axis, which is 0 for text
 CONTRACTION = re.compile(r"[a-zA-Z]+'[a-zA-Z]+")
@@ -91,10 +90,12 @@ class LongCatImage(PipelineBackbone):
         return call | ({"enable_prompt_rewrite": False} if task == "t2i" else {})
 
     @classmethod
+    def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        return longcat_size(references[0])
+
+    @classmethod
     def fixed_edit_size(cls, picture: tuple[int, int]) -> tuple[int, int]:
-        height, width = picture
-        width, height = pipeline_longcat_image_edit.calculate_dimensions(EDIT_AREA, width * 1.0 / height)
-        return height, width
+        return longcat_size(picture)
 
     @classmethod
     def distilled(cls, folder: Path) -> str | None:
@@ -182,10 +183,6 @@ class LongCatImage(PipelineBackbone):
         latents = self._latents(pipeline, seen, size)
         seen = _resized(pipeline, seen, (size[0] // 2, size[1] // 2))
         return [_whole(pipeline.encode_prompt([prompt], seen)[0], layout, latents) for prompt in spelled]
-
-    def edit_size(self, references: Sequence[Image.Image], area: int) -> tuple[int, int]:
-        """The reference's shape at a megapixel, whatever the area: the pipeline knows no other."""
-        return self.fixed_edit_size((references[0].height, references[0].width))
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

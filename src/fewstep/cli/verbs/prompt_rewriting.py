@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fewstep.cli.verbs.prompts import refuse_taken, spending_bar
+from fewstep.cli.verbs.prompts import refuse_written, spending_bar
 from fewstep.data.cases import write_jsonl
 from fewstep.data.prompts.prompt_rewriter import questions, rewrite_prompts
 from fewstep.data.sources import cases_of, entries_of
@@ -21,7 +21,7 @@ def rewrite_cases(source: str, declaration: Path, to: Path, instructions: Path |
         EndpointError, DeclarationError: the endpoint or its file cannot be used.
     """
     record = to.with_name(f"{to.stem}.answers.jsonl")
-    refuse_taken(to)
+    refuse_written(to)
     endpoint = load_endpoint(declaration)
     endpoint.key()
     asked = questions(None if instructions is None else _words(instructions))

@@ -82,7 +82,7 @@ def build_prompts(spec: PromptSetSpec, console: Console) -> None:
     Raises:
         CaseError: the file exists already, the pictures cannot be used, or the grammar has no new text left.
     """
-    refuse_taken(spec.to)
+    refuse_written(spec.to)
     shown, avoided = _material(spec)
     began = time.monotonic()
     cases: list[Case] = []
@@ -101,7 +101,7 @@ def ask_prompts(spec: PromptSetSpec, declaration: Path, each: int, console: Cons
         EndpointError, DeclarationError: the endpoint or its file cannot be used.
     """
     if not spec.record.exists():
-        refuse_taken(spec.to)
+        refuse_written(spec.to)
     endpoint = load_endpoint(declaration)
     endpoint.key()
     shown, avoided = _material(spec)
@@ -186,7 +186,7 @@ def _material(spec: PromptSetSpec) -> tuple[list[EditSource], list[str]]:
     return shown, [prompt for _, prompt in suite_prompts(spec.avoid)] if spec.avoid is not None else []
 
 
-def refuse_taken(to: Path) -> None:
+def refuse_written(to: Path) -> None:
     """
     Raises:
         CaseError: the file to write exists, or its name does not end in .jsonl.
