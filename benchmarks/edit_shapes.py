@@ -4,9 +4,9 @@ after `data.sizes.edit: reference`. Nothing is loaded.
     python benchmarks/edit_shapes.py --photos 600
 
 The photos are drawn from usual sensors and screens, with a part that was cropped by hand. For each family it prints:
-how many are trained at the shape that `fewstep sample` gives them, at the recipe's square (before) and at the
-family's own rule (after); how many get exactly what the stock call draws without any size; how many layouts there
-are; and, in batches of --batch, how many cases share batches with other shapes, how many parts a batch is run in, the
+how many are trained at the shape that `fewstep sample` gives them, at the square of the recipe (before) and at the
+family's own rule (after); how many get exactly what the stock call draws without any size; how many layouts there are;
+and, in batches of --batch, how many cases share batches with other shapes, how many parts a batch is run in, the
 longest time that a case waits in epochs, and how often a case is twice in a batch, against batches of one layout each
 (before).
 """
