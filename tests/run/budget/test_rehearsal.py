@@ -14,13 +14,17 @@ from fewstep.backbones import attention
 from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.joint_sequence import _rope, build_joint_sequence
+from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.qwen_image import EDITS, QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.testing import (
     tiny_flux2_klein,
+    tiny_longcat_image,
     tiny_qwen_image,
     tiny_qwen_image_21,
+    tiny_z_image,
 )
+from fewstep.backbones.z_image import ZImage
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.build import FILE_LOADERS
 from fewstep.run.budget.forecast import forecast
@@ -34,6 +38,8 @@ MAKERS = {
     "qwen-image-2.1": (QwenImage21, tiny_qwen_image_21.qwen_image_21_pipeline, "QwenImage21Pipeline"),
     "qwen-image": (QwenImage, tiny_qwen_image.qwen_image_edit_pipeline, EDITS),
     "flux2-klein": (Flux2Klein, tiny_flux2_klein.flux2_klein_pipeline, "Flux2KleinPipeline"),
+    "z-image": (ZImage, tiny_z_image.z_image_pipeline, "ZImagePipeline"),
+    "longcat-image": (LongCatImage, tiny_longcat_image.longcat_image_edit_pipeline, "LongCatImageEditPipeline"),
 }
 GUIDED = [f"teachers.base.guidance.{task}={{scale: 3.0}}" for task in ("t2i", "edit")]
 
@@ -53,8 +59,8 @@ def recipe(*keys: str) -> Recipe:
 
 def batch_shape(family: str, task: Any, side: int) -> BatchShape:
     config = size(family).config
-    width = config.get("context_in_dim", config.get("joint_attention_dim"))
-    padded = family != "flux2-klein"  # which knows no mask
+    width = next(config[key] for key in ("context_in_dim", "joint_attention_dim", "cap_feat_dim") if key in config)
+    padded = family not in ("flux2-klein", "longcat-image")  # which know no mask
     return BatchShape(task, (side, side), 24, width, ((side, side),) if task == "edit" else (), padded)
 
 
@@ -109,6 +115,8 @@ CASES = [
     ("qwen-image-2.1", "edit", 12, 1, "full", "selective"),
     ("qwen-image", "edit", 8, 2, "adapter", "selective"),
     ("flux2-klein", "edit", 8, 1, "adapter", "full"),
+    ("z-image", "t2i", 12, 2, "adapter", "full"),
+    ("longcat-image", "edit", 8, 1, "adapter", "selective"),
 ]
 
 
@@ -175,7 +183,12 @@ def test_and_over_a_base_in_int8(family: str, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("family", "task", "how"),
-    [("qwen-image-2.1", "edit", "full"), ("qwen-image", "t2i", "off"), ("flux2-klein", "t2i", "full")],
+    [
+        ("qwen-image-2.1", "edit", "full"),
+        ("qwen-image", "t2i", "off"),
+        ("flux2-klein", "t2i", "full"),
+        ("z-image", "t2i", "off"),
+    ],
 )
 def test_operations_are_those_that_torch_counts(family: str, task: str, how: str) -> None:
     """torch has no formula for the CPU's own attention, so both are made to do it by plain products."""
@@ -265,7 +278,9 @@ def test_the_real_sizes_are_known_without_their_files() -> None:
         name: size_of_model(name).parameters / 1e9 for name in ("Qwen/Qwen-Image-2.1", "Qwen/Qwen-Image-Edit-2511")
     }
     billions["klein"] = size_of_model("black-forest-labs/FLUX.2-klein-base-4B").parameters / 1e9
-    assert [round(n, 1) for n in billions.values()] == [7.1, 20.4, 3.9]
+    for name in ("FLUX.2-klein-base-9B", "Tongyi-MAI/Z-Image", "meituan-longcat/LongCat-Image-Edit"):
+        billions[name] = size_of_model(name).parameters / 1e9
+    assert [round(n, 1) for n in billions.values()] == [7.1, 20.4, 3.9, 9.1, 6.2, 6.3]
 
 
 def test_an_offloaded_teacher_counts_while_it_visits() -> None:
