@@ -13,9 +13,13 @@ from fewstep.backbones.stock import (
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_qwen_image import WIDTH, qwen_2_vl_processor, qwen_25_vl
-from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
-from fewstep.backbones.testing.tiny_z_image import vae
+from fewstep.backbones.testing.tiny_parts import (
+    QWEN_25_WIDTH,
+    byte_tokenizer,
+    flux_vae,
+    qwen_2_vl_processor,
+    qwen_25_vl,
+)
 
 CHANNELS = 16  # of a latent; a token packs 2 x 2 of them
 SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
@@ -39,7 +43,7 @@ def _parts() -> dict[str, Any]:
     tokenizer = byte_tokenizer()
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(**SCHEDULER),
-        "vae": vae(CHANNELS),
+        "vae": flux_vae(CHANNELS),
         "text_encoder": qwen_25_vl(tokenizer),
         "tokenizer": tokenizer,
         "text_processor": qwen_2_vl_processor(tokenizer),
@@ -54,7 +58,7 @@ def _transformer() -> LongCatImageTransformer2DModel:
         num_single_layers=2,
         attention_head_dim=32,
         num_attention_heads=2,
-        joint_attention_dim=WIDTH,
-        pooled_projection_dim=WIDTH,
+        joint_attention_dim=QWEN_25_WIDTH,
+        pooled_projection_dim=QWEN_25_WIDTH,
         axes_dims_rope=[8, 12, 12],
     ).eval()
