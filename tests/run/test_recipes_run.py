@@ -129,7 +129,8 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     if name == "my-lora":  # beside the student stands the user's LoRA, not the base alone
         assert origin_of(run / "samples" / "pictures" / "teacher-00.png") == "teacher mine, 40 steps, no guidance"
     asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
-    assert asked >= ({"base", "drawing"} if name == "qwen-image-unified" else {"base"})
+    assert asked >= {"qwen-image-unified": {"base", "drawing"}, "my-lora": {"mine"}}.get(name, {"base"})
+    assert (name != "my-lora") or asked == {"mine"}, "the LoRA teaches every step"
 
     done("export", run, "--to", tmp_path / "student")
     index = json.loads((tmp_path / "student" / "model_index.json").read_text())

@@ -4,6 +4,7 @@ import torch
 
 from fewstep.backbones.families import POCKET, refuse_unusable_model
 from fewstep.data.batch_slice import refuse_few_samples
+from fewstep.data.mixture import used_tasks
 from fewstep.export.folder import refuse_grid
 from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.plan import StudentPlan, TeachersSpec
@@ -11,6 +12,7 @@ from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.validation import validate_init_from, validate_teachers
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
+from fewstep.run.start_teacher import unlearnt_starts
 from fewstep.run.untrained_start import refuse_untrained_start
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
@@ -56,6 +58,8 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     refuse_few_samples(run.batch, world, run.gradient_accumulation)
     refuse_unusable_model(model)
     _look_at_networks(recipe.student, recipe.teachers, model, reporter)
+    for line in unlearnt_starts(recipe.student, recipe.teachers, used_tasks(recipe.mixture)):
+        reporter.say(line, "warning")
     return device
 
 
