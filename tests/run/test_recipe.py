@@ -87,6 +87,7 @@ def test_what_the_recipes_are_for() -> None:
     assert z_image.tasks.ratio.weights == (1, 0)
     assert klein.model.endswith("klein-base-9B")
     assert lora.student.init_from == lora.teachers.named["mine"].adapter
+    assert lora.teachers.named["mine"].anchor
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

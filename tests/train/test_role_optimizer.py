@@ -61,6 +61,19 @@ def test_the_step_size_cools_down_over_the_last_share_of_the_run() -> None:
     assert taken == pytest.approx([1e-2] * 5 + [0.75e-2, 0.5e-2, 0.25e-2])
 
 
+def test_the_step_size_rises_over_the_first_iterations() -> None:
+    _, role_optimizer = toy(learning_rate=1e-2, lr_warmup=4, cooldown=0.25)
+
+    def rate(i: int, before: int = 0) -> float:
+        role_optimizer.set_lr(i, 8, before)
+        return float(role_optimizer.optimizer.param_groups[0]["lr"])
+
+    assert [rate(i) for i in range(8)] == pytest.approx([0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2, 1e-2, 1e-2, 0.5e-2])
+    assert [rate(0, before) for before in range(3)] + [rate(i, 3) for i in range(2)] == pytest.approx(
+        [0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2]
+    )
+
+
 def test_without_a_cooldown_the_step_size_is_constant() -> None:
     _, role_optimizer = toy(learning_rate=1e-2)
     role_optimizer.set_lr(7, 8)

@@ -56,6 +56,13 @@ class RolePlan(Section):
     mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
     adapter: AdapterPlan = Field(default=AdapterPlan(rank=32, alpha=32.0), description="the LoRA of mode adapter")
     learning_rate: float = Field(gt=0, le=1, description="AdamW step size")
+    lr_warmup: int = Field(
+        0,
+        ge=0,
+        le=MOST_WARM_UP,
+        description="iterations over which the step size rises linearly to learning_rate (field: diffusers' "
+        "lr_warmup_steps); the critic's begin with its critic-only ones",
+    )
     cooldown: float = Field(
         0.0, ge=0, le=1, description="share of the run, at its end, over which the step size falls linearly to 0"
     )

@@ -14,6 +14,7 @@ from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.cost import exam_schedule
 from fewstep.run.self_exam.scorer_folders import refuse_scorers
+from fewstep.run.start_teacher import unlearnt_starts
 from fewstep.run.untrained_start import refuse_untrained_start
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
@@ -60,6 +61,8 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     refuse_few_samples(run.batch, world, run.gradient_accumulation)
     refuse_unusable_model(model)
     _look_at_networks(recipe, reporter)
+    for line in unlearnt_starts(recipe.student, recipe.teachers, used_tasks(recipe.mixture)):
+        reporter.say(line, "warning")
     _say_examinations(recipe, reporter)
     return device
 

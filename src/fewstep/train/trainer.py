@@ -187,8 +187,8 @@ class Trainer:
         self.tasks[batch.task] += len(categories)
         self.categories.update(f"{batch.task}/{category}" for category in categories)
         forwards = self.roles.teachers.forwards.copy()
-        for role_optimizer in (self.step.optimizers.student, self.step.optimizers.critic):
-            role_optimizer.set_lr(i, self.run.iterations)
+        self.step.optimizers.student.set_lr(i, self.run.iterations)
+        self.step.optimizers.critic.set_lr(i, self.run.iterations, self.step.settings.critic.warmup_iterations)
         metrics = self.step.iterate(i, k, *batch.micro_batches(self.run.gradient_accumulation))
         line: MetricsLine = {
             "student_step": k,
@@ -240,6 +240,7 @@ class Trainer:
 
     def _warm_up(self, w: int) -> MetricsLine:
         batch, begun_s = self._batch(w), time.perf_counter()
+        self.step.optimizers.critic.set_lr(0, self.run.iterations, before=w)
         metrics = self.step.warm_up(w, *batch.micro_batches(self.run.gradient_accumulation))
         self.position = Position(0, w + 1)
         return self._record("warm-up", w, metrics, {"task": batch.task}, begun_s, batch.share)
