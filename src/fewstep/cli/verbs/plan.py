@@ -73,6 +73,8 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
         found.append(f"conditioning store: about {size}")
     held = f"the {run.keep_checkpoints} newest and {run.keep_best} best"
     found.append(f"a checkpoint: {budget.checkpoint / GB:.3g} GB; {held} kept, {kept / GB:.3g} GB")
+    if (exam := budget.exam) is not None:
+        found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
     if rate is None:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
