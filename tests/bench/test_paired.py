@@ -48,7 +48,7 @@ def test_an_edit_that_moves_recolours_or_does_nothing_is_seen_without_a_mask() -
         return measure_pair(AnswerPair(answer, taught, picture)).values
 
     right, moved = found(taught), found(np.roll(taught, 2, axis=1))
-    tinted = found(np.clip(taught.astype(int) + (18, 0, -18), 0, 255).astype(np.uint8))
+    tinted = found(np.clip(taught.astype(int) + np.array([18, 0, -18]), 0, 255).astype(np.uint8))
     assert right["no_op"] == 0
     assert right["shift"] < 0.1
     assert right["drift"] == pytest.approx(0, abs=1e-6)

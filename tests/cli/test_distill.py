@@ -64,7 +64,7 @@ def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) 
         assert mistaken.exit_code == 2
         assert "is a model or a student, and no run" in " ".join(mistaken.output.split())
     unused = fewstep(
-        "distill", write_recipe(recipe, tmp_path), "--out", tmp_path / "y", "--set", "run.iterations=1",
+        "distill", write_recipe(recipe, tmp_path), "--out", tmp_path / "y", "--set", "run.iterations=2",
         "--set", "teachers.named.mine.adapter=mine.safetensors",
     )  # fmt: skip
     assert unused.exit_code == 0, unused.output

@@ -44,7 +44,7 @@ def test_a_lora_is_exported_cut_down_and_verified(run: Path, tmp_path: Path) -> 
     assert "exporting" in whole.output
     assert "iteration-000002" in "".join(whole.output.split())
     for exported in (to, tmp_path / "whole"):
-        assert "| Checkpoint | iteration 2 of its run |" in (exported / "README.md").read_text()
+        assert "| Checkpoint | iteration 2 of its run, the averaged student |" in (exported / "README.md").read_text()
     assert list((tmp_path / "whole" / "comfyui").glob("workflow-edit-single-file.json"))
 
     bad = tmp_path / "bad"
@@ -72,11 +72,31 @@ def test_the_student_of_any_save_is_exported(recipe: dict[str, Any], tmp_path: P
     result = fewstep("export", run, "--to", tmp_path / "lora", "--form", "adapter", "--checkpoint", 2, "--verify")
     assert result.exit_code == 0, result.output
     assert "exporting the averaged student of iteration 2," in " ".join(result.output.split())
-    assert "| Checkpoint | iteration 2 of its run |" in (tmp_path / "lora" / "README.md").read_text()
+    assert (
+        "| Checkpoint | iteration 2 of its run, the averaged student |" in (tmp_path / "lora" / "README.md").read_text()
+    )
     written = load_file(tmp_path / "lora" / "pytorch_lora_weights.safetensors")
     held = load_file(run / "students" / "iteration-000002.safetensors")
     assert sum(float(value.square().sum()) for value in written.values()) > 0
     assert len(written) == len(held)
+    raw = tmp_path / "raw"
+    result = fewstep("export", run, "--to", raw, "--form", "adapter", "--weights", "raw", "--checkpoint", 3, "--verify")
+    assert result.exit_code == 0, result.output
+    assert "exporting the raw student of iteration 3," in " ".join(result.output.split())
+    assert "| Checkpoint | iteration 3 of its run, the raw student |" in (raw / "README.md").read_text()
+    own = load_file(run / "checkpoints" / "iteration-000003" / "student.safetensors")
+    key = next(name for name in own if ".lora_A." in name)
+    assert load_file(raw / "pytorch_lora_weights.safetensors")[f"transformer.{key}"].equal(own[key])
+    no = ("export", run, "--to", tmp_path / "no")
+    refused(
+        "no whole checkpoint of iteration 2; it has: 3. Of 2 the averaged student",
+        *no,
+        "--weights",
+        "raw",
+        "--checkpoint",
+        2,
+    )
+    refused("average or raw", *no, "--weights", "ema")
     refused("no student of iteration 4; it has: 1, 2, 3", "export", run, "--to", tmp_path / "no", "--checkpoint", 4)
 
 

@@ -40,6 +40,8 @@ def test_it_forecasts_a_model_without_weights(without_weights: dict[str, Any], t
     parts = plan["tasks"]["t2i"]["parts"]
     assert parts["optimiser of the student"] == pytest.approx(2 * parts["weights of the student"], rel=0.01)
     assert plan["checkpoint_bytes"] == pytest.approx(7 * parts["weights of the student"], rel=0.01)
+    assert plan["student_bytes"] == pytest.approx(parts["weights of the student"], rel=0.01)
+    assert plan["disk_bytes"] >= plan["checkpoint_bytes"]
     assert plan["store_bytes"] > 0
     assert plan["fits"] is None
 

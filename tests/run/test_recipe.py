@@ -81,6 +81,7 @@ def test_what_the_recipes_are_for() -> None:
     assert (unified.model, routed.model) == ("Qwen/Qwen-Image-Edit-2511", "Qwen/Qwen-Image-2512")
     assert (routed.anchor, routed.tasks) == (True, ("t2i",))
     assert lora.student.init_from == lora.teachers.named["mine"].adapter
+    assert lora.teachers.named["mine"].anchor
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -138,7 +138,8 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     assert all({"composite", "t2i.psnr", "t2i.variety"} <= line.keys() for line in examined)
     assert ("edit.psnr" in examined[-1]) == (name != "my-lora")
     asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
-    assert asked >= ({"base", "drawing"} if name == "qwen-image-unified" else {"base"})
+    assert asked >= {"qwen-image-unified": {"base", "drawing"}, "my-lora": {"mine"}}.get(name, {"base"})
+    assert (name != "my-lora") or asked == {"mine"}, "the LoRA teaches every step"
 
     done("export", run, "--to", tmp_path / "student")
     index = json.loads((tmp_path / "student" / "model_index.json").read_text())

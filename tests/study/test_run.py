@@ -261,14 +261,14 @@ def test_what_nothing_here_can_judge_waits_for_its_judges(study_file: Callable[.
     run = {"precision": "fp32", "device": "cpu", "examine_every_iterations": 0}
     recipe = {"name": "mine", "model": str(tmp_path / "teacher"), "size": [64, 64], "run": run, "data": sources}
     write_recipe(recipe | {"student": role, "critic": role | {"updates": 1}}, tmp_path)
-    world = {"recipe": "recipe.yaml", "budget": {"iterations": 1, "batch": 2}, "set": {}, "teachers": []}
+    world = {"recipe": "recipe.yaml", "budget": {"iterations": 2, "batch": 2}, "set": {}, "teachers": []}
     file, out = study_file(("worlds", {"mine": world}), ("protocol/moments", []), ("figures", [])), tmp_path / "out"
     ran("run", file, "--out", out)
     assert (out / "runs" / "even-seed0" / "student" / "model_index.json").is_file()
     assert "none-seed0 is done" in ran("run", file, "--out", out)
     assert ran_report(out)["missing"] == ["none-seed0", "even-seed0"]
     for run, value in (("none-seed0", 2.0), ("even-seed0", 3.0)):
-        judged(StudyFolder(out).student(run, 1), ["t2i"], 3, lambda task, category, case, value=value: value)
+        judged(StudyFolder(out).student(run, 2), ["t2i"], 3, lambda task, category, case, value=value: value)
     (table,) = ran_report(out)["tables"]
     assert {row["name"]: row["rank"] for row in table["rows"]} == {"none": 2, "even": 1}
 

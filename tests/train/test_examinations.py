@@ -29,7 +29,9 @@ class Examined:
         return SelfExam(figures, [self.events[done]] if done in self.events else [], 0.5)
 
 
-def trainer_with(folder: Path, exam: Examined, closeness: Callable[[float], float] | None = None, **given: Any) -> Trainer:
+def trainer_with(
+    folder: Path, exam: Examined, closeness: Callable[[float], float] | None = None, **given: Any
+) -> Trainer:
     patience = given.pop("patience", None)
     trainer = toy_trainer(folder, best_by="t2i.psnr", examine_every_iterations=1, **given)
     trainer.hooks = replace(trainer.hooks, self_exam=exam, examine=None, patience=patience, closeness=closeness)

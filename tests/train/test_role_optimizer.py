@@ -16,6 +16,7 @@ from fewstep.roles.plan import (
 )
 from fewstep.runtime.errors import RunError
 from fewstep.train.ema import EMA
+from fewstep.train.ema_decay import LARGEST_START, fewest_updates, largest_decay, start_share
 from fewstep.train.role_optimizer import RoleOptimizer
 from tests.train.tiny_model import tiny
 
@@ -58,6 +59,19 @@ def test_the_step_size_cools_down_over_the_last_share_of_the_run() -> None:
         role_optimizer.set_lr(i, 8)
         taken.append(role_optimizer.optimizer.param_groups[0]["lr"])
     assert taken == pytest.approx([1e-2] * 5 + [0.75e-2, 0.5e-2, 0.25e-2])
+
+
+def test_the_step_size_rises_over_the_first_iterations() -> None:
+    _, role_optimizer = toy(learning_rate=1e-2, lr_warmup=4, cooldown=0.25)
+
+    def rate(i: int, before: int = 0) -> float:
+        role_optimizer.set_lr(i, 8, before)
+        return float(role_optimizer.optimizer.param_groups[0]["lr"])
+
+    assert [rate(i) for i in range(8)] == pytest.approx([0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2, 1e-2, 1e-2, 0.5e-2])
+    assert [rate(0, before) for before in range(3)] + [rate(i, 3) for i in range(2)] == pytest.approx(
+        [0.25e-2, 0.5e-2, 0.75e-2, 1e-2, 1e-2]
+    )
 
 
 def test_without_a_cooldown_the_step_size_is_constant() -> None:
@@ -151,7 +165,50 @@ def test_the_average_is_exponential() -> None:
                 p.copy_(start[name] + i)
         ema.update()
     for name, value in ema.mean.items():
-        torch.testing.assert_close(value, start[name] + 0.9 * 0.1 * 1 + 0.1 * 2)
+        torch.testing.assert_close(value, start[name] + 2 / 11 * 0.9 * 1 + 9 / 11 * 2)
+    assert ema.start_share == pytest.approx(0.1 * 2 / 11)
+
+
+@pytest.mark.parametrize(("decay", "updates"), [(0.9, 5), (0.999, 40), (0.3, 12), (0.0, 3)])
+def test_what_is_left_of_the_start_is_the_product_of_the_decays(decay: float, updates: int) -> None:
+    """Measured: weights that stay at 1 after a start at 0."""
+    network, _ = toy()
+    with torch.no_grad():
+        for weight in network.named_parameters().values():
+            weight.zero_()
+    ema = EMA(network, decay)
+    with torch.no_grad():
+        for weight in network.named_parameters().values():
+            weight.fill_(1.0)
+    for _ in range(updates):
+        ema.update()
+    left = 1 - float(next(iter(ema.mean.values())).flatten()[0])
+    assert left == pytest.approx(start_share(decay, updates), abs=1e-6)
+    assert ema.start_share == pytest.approx(start_share(decay, updates))
+
+
+def test_the_remedies_of_an_untrained_start_are_enough() -> None:
+    for decay in (0.5, 0.9, 0.999):
+        assert (
+            start_share(decay, fewest_updates(decay)) <= LARGEST_START < start_share(decay, fewest_updates(decay) - 1)
+        )
+    for updates in (1, 2, 7, 300):
+        assert start_share(largest_decay(updates), updates) <= LARGEST_START
+
+
+def test_an_average_of_an_earlier_version_goes_on_with_its_constant_decay() -> None:
+    network, _ = toy()
+    ema = EMA(network, 0.9)
+    start = {name: value.clone() for name, value in ema.mean.items()}
+    with torch.no_grad():
+        for weight in network.named_parameters().values():
+            weight.add_(1.0)
+    ema.go_on(None, 2)
+    ema.update()
+    for name, value in ema.mean.items():
+        torch.testing.assert_close(value, start[name] + 0.1)
+    assert ema.start_share == pytest.approx(0.9**3)
+    assert not ema.progress()["warms_up"]
 
 
 def test_no_decay_is_the_raw_student() -> None:

@@ -73,7 +73,8 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_last_bit(tmp_path: Path, stop:
 @pytest.mark.parametrize("stop", [0, 1, 2])
 def test_a_warm_up_is_resumed_alike(tmp_path: Path, stop: int) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    warm = {"critic": {"warmup_iterations": 4}, "save_every_iterations": 1}
+    rise = {"lr_warmup": 6}
+    warm = {"critic": {"warmup_iterations": 4, **rise}, "student": rise, "save_every_iterations": 1}
     toy_trainer(whole, **warm).train()
     with pytest.raises(Interrupted):
         toy_trainer(broken, batch=stopping_at(stop), **warm).train()

@@ -209,7 +209,13 @@ def encode(
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     to: Annotated[Path, typer.Option("--to", help="The folder to write; must not exist or be empty.")],
-    checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or an iteration.")] = "best",
+    checkpoint: Annotated[str, typer.Option(help="`best`, `last`, or any iteration that was saved.")] = "best",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="`average`: the moving average of the student; `raw`: the student itself, of whole checkpoints."
+        ),
+    ] = "average",
     form: Annotated[
         str, typer.Option(help="`merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.")
     ] = "merged",
@@ -246,6 +252,7 @@ def export(
         svd_rank=svd_rank,
         single_file=single_file,
         verify=verify,
+        weights=weights,
         reporter=TerminalReporter(out),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,6 +13,8 @@ from fewstep.export import comfyui
 from fewstep.export.lora import PLAIN_FOLDER, Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.task import Task
+
+WeightsKind = Literal["average", "raw"]  # the moving average of the student, or the student itself
 
 FAILINGS = (
     "Flat areas (walls, skies) can carry slight noise that the base does not show.",
@@ -46,7 +48,8 @@ class StudentInfo:
         size: height and width in px that it was trained for.
         base_name: the hub id of the base, if it has one.
         learned_from: what it was initialised from and was taught by, beside the base.
-        iteration: of the checkpoint that it was exported from; None if it is of no run.
+        iteration: of the run, after which its weights were saved; None if it is of no run.
+        weights: which of that iteration's weights it has.
     """
 
     name: str
@@ -58,6 +61,7 @@ class StudentInfo:
     failings: tuple[str, ...] = FAILINGS
     learned_from: tuple[str, ...] = ()
     iteration: int | None = None
+    weights: WeightsKind = "average"
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,14 @@ class Stored:
     """How the weights were written.
 
     Args:
-        rounding: the rounding error of storing a merged update, relative to the update's norm.
+        rounding: the rounding error of storing the weights, relative to the norm of what was learnt.
+        lossy: whether that is so much that another form should be used.
         single_file: whether ComfyUI's file of the whole transformer was written too.
     """
 
     dtype: str
     rounding: float = 0.0
+    lossy: bool = False
     single_file: bool = False
 
 

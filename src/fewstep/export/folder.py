@@ -6,7 +6,7 @@ The base's own scheduler would sample on another grid (`export/grids.py`).
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +90,14 @@ def export_student(
     recipe_yaml: str,
     about: card.StudentInfo,
     options: ExportOptions = DEFAULT_OPTIONS,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Writes a student folder: the base pipeline with the student's transformer, its grid, a model card and the recipe.
 
     Args:
         base: the base pipeline's folder (stock diffusers layout, safetensors) or hub id, or "pocket".
         weights: an adapter is merged in float32, and also written as a LoRA.
+        warn: takes a line if storing the weights lost much of what was learnt.
 
     Raises:
         ExportError: `to` is not empty, the family cannot carry its grid, ComfyUI's names for it are not known, or the
@@ -119,10 +121,9 @@ def export_student(
     with _new_folder(to) as folder:
         _copy_base(base, folder)
         if lora is None:
-            write_full(base / "transformer", folder / "transformer", weights.state, DTYPES[dtype])
-            rounding = 0.0
+            rounding = write_full(base / "transformer", folder / "transformer", weights.state, DTYPES[dtype])
         else:
-            rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype]).relative
+            rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype])
             _write_adapter(lora, source, files, folder, "lora")
         _write_json(folder / "model_index.json", index | settings.index)
         _write_json(folder / "scheduler" / "scheduler_config.json", settings.scheduler)
@@ -133,9 +134,15 @@ def export_student(
             unet = comfyui.MODEL_FILE.format(name=about.name)
             write_single_file(folder / "transformer", folder / comfyui.FOLDER / unet)
             _write_workflows(source, folder, unet=unet)
-        stored = card.Stored(dtype, rounding, options.single_file)
+        stored = card.Stored(dtype, rounding.relative, rounding.is_large, options.single_file)
         facts = _facts(source, stored, lora, files)
         (folder / "README.md").write_text(card.student_card(facts, about))
+    if rounding.is_large:
+        shipped = "ship the LoRA instead (--form adapter), or" if lora is not None else "take"
+        warn(
+            f"storing the weights in {dtype} lost {rounding.relative:.0%} of what was learnt (norm of the rounding "
+            f"over that of the update): {shipped} --dtype fp32"
+        )
     return to
 
 

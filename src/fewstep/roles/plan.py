@@ -42,6 +42,13 @@ class RolePlan(Section):
     mode: Mode = Field("adapter", description="adapter: a LoRA over the frozen base; full: a copy of all weights")
     adapter: AdapterPlan = Field(default=AdapterPlan(rank=32, alpha=32.0), description="the LoRA of mode adapter")
     learning_rate: float = Field(gt=0, le=1, description="AdamW step size")
+    lr_warmup: int = Field(
+        0,
+        ge=0,
+        le=MOST_WARM_UP,
+        description="iterations over which the step size rises linearly to learning_rate (field: diffusers' "
+        "lr_warmup_steps); the critic's begin with its critic-only ones",
+    )
     cooldown: float = Field(
         0.0, ge=0, le=1, description="share of the run, at its end, over which the step size falls linearly to 0"
     )
@@ -79,7 +86,11 @@ class StudentPlan(RolePlan):
     )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW step size (field: 1e-5..5e-5 at 7 B)")
     ema: float = Field(
-        0.98, ge=0, lt=1, description="decay of the averaged student that is shipped; 0 ships the raw one"
+        0.98,
+        ge=0,
+        lt=1,
+        description="decay of the averaged student that is shipped, after a warm-up min(ema, (1 + i) / (10 + i)) over "
+        "updates i (field: TensorFlow, diffusers); 0 ships the raw one",
     )
     forward_once: bool = Field(
         False,

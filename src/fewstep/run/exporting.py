@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
+from fewstep.export.card import WeightsKind
 from fewstep.export.folder import ExportOptions
 from fewstep.export.lora import LoraFiles
 from fewstep.export.run_student import RunStudent
@@ -19,6 +21,7 @@ from fewstep.runtime.errors import ExportError
 from fewstep.runtime.reporter import SILENT, Reporter
 
 FORMS = ("merged", "adapter")
+WEIGHTS = get_args(WeightsKind)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def export_run(
     svd_rank: int | None = None,
     single_file: bool = False,
     verify: bool = False,
+    weights: str = "average",
     reporter: Reporter = SILENT,
 ) -> ExportedStudent:
     """The student of a run's checkpoint in one of two forms.
@@ -50,13 +54,15 @@ def export_run(
     Args:
         run: the run folder.
         to: the folder to write; it must not exist or be empty.
-        checkpoint: `best` (the last where no figure decided), `last`, or an iteration.
+        checkpoint: `best` (the last where no figure decided), `last`, or any iteration that was saved.
         form: `merged`: a whole pipeline folder; `adapter`: the LoRA alone, run on the base.
         dtype: `bf16` or `fp32`, of the weights; a merged student is bf16 and a LoRA fp32 if not given.
         lora: whose keys the LoRA has: `diffusers` (if not given), `comfyui`, `both` or `plain`.
         svd_rank: the rank that the LoRA is cut down to.
         single_file: the whole transformer once more, as ComfyUI's one file.
         verify: stock diffusers opens it in a fresh process, and its pictures are held against the run's own.
+        weights: `average`: the moving average of the student, kept of every save; `raw`: the student itself, of whole
+            checkpoints.
 
     Raises:
         RunError: no run, or no such checkpoint. ExportError, AdapterError: before anything is written; or, with
@@ -70,8 +76,11 @@ def export_run(
         raise ExportError(f"{run} trained all weights (student.mode full), so it has no adapter; leave --form out")
     if form == "adapter" and single_file:
         raise ExportError("--single-file is the whole model, and --form adapter writes none; leave one of them out")
+    if weights not in WEIGHTS:
+        raise ExportError(f"--weights is {' or '.join(WEIGHTS)}, not '{weights}'")
     options = ExportOptions(dtype, files, single_file)
-    run_student = export_from_run(opened, place, str(checkpoint), form, options, reporter)
+    kind: WeightsKind = "raw" if weights == "raw" else "average"
+    run_student = export_from_run(opened, place, str(checkpoint), form, options, reporter, kind)
     cut = None if run_student.lora is None else run_student.lora.cut
     reporter.say(f"{'LoRA' if form == 'adapter' else 'student'} {place}", "result")
     if cut is not None:

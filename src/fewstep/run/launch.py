@@ -112,8 +112,9 @@ class _Launch:
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid
-        preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks)
         own = self._self_exam(run, prepared, roles)
+        drawn = "averaged student" if self.recipe.student.ema else "raw student"
+        preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks, drawn)
         hooks = RunHooks(
             self_exam=own,
             closeness=None if own is None else best_order(self.recipe, own),
@@ -197,5 +198,5 @@ class _Launch:
             shutil.rmtree(left, ignore_errors=True)
         if not any(run.student.iterdir()):
             with self.reporter.waiting("writing the student folder"):
-                export_from_run(run, run.student, "best" if outcome.best else "last")
+                export_from_run(run, run.student, "best" if outcome.best else "last", reporter=self.reporter)
         self.reporter.say(f"student {run.student}, opens with DiffusionPipeline.from_pretrained", "result")

@@ -23,6 +23,8 @@ from fewstep.train.checkpoint import (
 )
 from fewstep.train.kept_students import STEM, KeptStudent, KeptStudents
 
+RAW = "student"  # of a checkpoint's files: the weights that learn
+
 
 def export_from_run(
     run: RunDir,
@@ -31,6 +33,7 @@ def export_from_run(
     form: str = "merged",
     options: ExportOptions = DEFAULT_OPTIONS,
     reporter: Reporter = SILENT,
+    weights: card.WeightsKind = "average",
 ) -> RunStudent:
     """Writes the student, and returns it as the run holds it (cut down to a lower rank if the options say so).
 
@@ -38,11 +41,13 @@ def export_from_run(
         which: `last`, `best` (what `fewstep rank` chose, else what the run's figure did, else the last), or any
             iteration whose student is kept.
         form: merged: a whole pipeline folder. adapter: the LoRA alone.
+        weights: average: the averaged student. raw: the student itself, which whole checkpoints alone hold.
     """
     recipe, plan = run.recipe, run.recipe.student
-    student, learned = _student_of(run, which)
+    student, learned = _raw_student_of(run, which) if weights == "raw" else _student_of(run, which)
     remove_leftovers(to.absolute().parent, lambda text: reporter.say(text, "warning"))
-    reporter.say(f"exporting the averaged student of iteration {student.iteration:,}, {student.place}")
+    kind = "raw" if weights == "raw" else "averaged"
+    reporter.say(f"exporting the {kind} student of iteration {student.iteration:,}, {student.place}")
     about = card.StudentInfo(
         name=recipe.name,
         size=recipe.size,
@@ -51,11 +56,14 @@ def export_from_run(
         tasks=dict(student.tasks),
         learned_from=recipe.learned_from,
         iteration=student.iteration,
+        weights=weights,
     )
     alpha = None if plan.mode == "full" else plan.adapter.alpha
-    weights = StudentWeights(learned, plan.mode, alpha)
-    write = export_lora if form == "adapter" and alpha is not None else export_student
-    write(recipe.model, weights, plan.grid, to, recipe.resolved_yaml(), about, options)
+    asked = recipe.model, StudentWeights(learned, plan.mode, alpha), plan.grid, to, recipe.resolved_yaml(), about
+    if form == "adapter" and alpha is not None:
+        export_lora(*asked, options)
+    else:
+        export_student(*asked, options, warn=lambda text: reporter.say(text, "warning"))
     if alpha is None:
         return RunStudent(learned, None)
     lora, files = Lora.of(learned, alpha), options.files
@@ -64,8 +72,7 @@ def export_from_run(
 
 def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
     """The averaged student of an iteration, or of the checkpoint that is the last or the best, and its weights."""
-    ranked = ranked_best(run.folder) if which == "best" else None
-    which = which if ranked is None else str(ranked)  # of fewstep rank, on all kept students
+    which = _ranked(run, which)
     if which.isdecimal():
         students = KeptStudents(run.folder)
         found = students.find(int(which))
@@ -73,6 +80,19 @@ def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]
     place = checkpoint_of(run, which, [STEM])
     tensors, state = load_checkpoint(place, stems=[STEM], checked=True)
     return KeptStudent(state["iteration"], state["tasks"], place), tensors[STEM]
+
+
+def _raw_student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
+    """The same of the weights that learn."""
+    place = checkpoint_of(run, _ranked(run, which), [RAW])
+    tensors, state = load_checkpoint(place, stems=[RAW], checked=True)
+    return KeptStudent(state["iteration"], state["tasks"], place), tensors[RAW]
+
+
+def _ranked(run: RunDir, which: str) -> str:
+    """The same, but `best` is what `fewstep rank` chose among all kept students, where it was called."""
+    ranked = ranked_best(run.folder) if which == "best" else None
+    return which if ranked is None else str(ranked)
 
 
 def _base_name(model: str) -> str | None:

@@ -16,6 +16,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ class KeptStudents:
             shutil.rmtree(self._shards(iteration), ignore_errors=True)
             for name, source in named.items():
                 durable.make_folder((self.folder / name).parent)
-                durable.replace_atomically(self.folder / name, lambda beside, source=source: _take(source, beside))
+                durable.replace_atomically(self.folder / name, partial(_take, source))
         except OSError as error:
             raise durable.refusal(place, error) from error
         durable.write_atomically(told, json.dumps(record, indent=1) + "\n")

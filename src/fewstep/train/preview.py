@@ -55,7 +55,9 @@ class PreviewCase:
 
 
 class SamplePreview:
-    """Renders the fixed cases with the student.
+    """Renders the fixed cases with the student, which has its averaged weights while it does (`RunHooks.render`).
+
+    student: what it is called on the sheets.
 
     If weights are sharded, all ranks must call `render`: they run the networks together, and the first rank decodes and
     writes.
@@ -69,13 +71,22 @@ class SamplePreview:
         precision: str,
         folder: Path,
         ranks: Ranks = SINGLE_RANK,
+        student: str = "averaged student",
     ):
         self.roles, self.cases, self.grid, self.precision, self.folder = roles, cases, grid, precision, folder
+        self.student = student
         self.ranks = ranks if roles.is_sharded else SINGLE_RANK
 
     @classmethod
     def from_loader(
-        cls, roles: Roles, loader: Loader, grid: SigmaGrid, precision: str, folder: Path, ranks: Ranks = SINGLE_RANK
+        cls,
+        roles: Roles,
+        loader: Loader,
+        grid: SigmaGrid,
+        precision: str,
+        folder: Path,
+        ranks: Ranks = SINGLE_RANK,
+        student: str = "averaged student",
     ) -> "SamplePreview":
         """The preview of the first cases of each task in the loader's data. Every category comes once before any comes
         twice."""
@@ -86,7 +97,7 @@ class SamplePreview:
                 negative = loader.conditioning(case, guidance.negative) if guidance.active else None
                 sources = tuple(open_picture(path, case.where) for path in case.references)
                 cases.append(PreviewCase(case, loader.conditioning(case), negative, sources))
-        return cls(roles, cases, grid, precision, folder, ranks)
+        return cls(roles, cases, grid, precision, folder, ranks, student)
 
     def render(self, done: int) -> None:
         """Writes the sheet after `done` iterations. The teachers' pictures are rendered once in a run, and kept."""
@@ -99,7 +110,9 @@ class SamplePreview:
         if not self.ranks.first:
             return
         for i, picture in enumerate(student):
-            self._keep(self._pictures / f"student-{done:06d}-{i:02d}.png", picture, f"student, {done} iterations")
+            self._keep(
+                self._pictures / f"student-{done:06d}-{i:02d}.png", picture, f"{self.student}, {done} iterations"
+            )
         sheet = self._sheet(done, teachers, student)
         durable.replace_atomically(
             self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG")
@@ -119,7 +132,7 @@ class SamplePreview:
             for i, (case, made) in enumerate(zip(self.cases, student, strict=True))
         ]
         sources = ["source"] if width == 1 else [f"source {number}" for number in range(1, width + 1)]
-        return contact_sheet(rows, [*sources, teachers[0] if same else "teacher", f"student, {done} iterations"])
+        return contact_sheet(rows, [*sources, teachers[0] if same else "teacher", f"{self.student}, {done} iterations"])
 
     def _teacher(self, case: PreviewCase) -> Teacher:
         return self.roles.teachers.of_task(case.cond.layout.task, case.case.category)

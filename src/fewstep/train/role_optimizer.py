@@ -46,13 +46,18 @@ class RoleOptimizer:
         )
         self._loss: Tensor | None = None  # of what was added since the last step
 
-    def set_lr(self, i: int, iterations: int) -> None:
+    def set_lr(self, i: int, iterations: int, before: int = 0) -> None:
         """Sets the learning rate of iteration i. It depends on i alone, so a resumed run has the same.
 
-        It is constant, and falls linearly to 0 over the last `cooldown` share of the iterations.
+        It rises linearly over the first `lr_warmup` iterations, is constant, and falls linearly to 0 over the last
+        `cooldown` share of the iterations.
+
+        before: iterations of this role alone, before the first: they count for the rise.
         """
         left = 1 - i / iterations
         factor = min(1.0, left / self.plan.cooldown) if self.plan.cooldown else 1.0
+        if self.plan.lr_warmup:
+            factor *= min(1.0, (before + i + 1) / self.plan.lr_warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * factor
 

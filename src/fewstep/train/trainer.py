@@ -26,6 +26,7 @@ from fewstep.train.checkpoint import (
     load_checkpoint,
 )
 from fewstep.train.dmd_step import DMDStep, StepMetrics
+from fewstep.train.ema_decay import LARGEST_START, start_words
 from fewstep.train.examinations import Examinations
 from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
@@ -120,6 +121,7 @@ class Trainer:
         if self.run.best_by and not examined:
             raise RecipeError("run.best_by needs an examiner and run.examine_every_iterations above 0; leave it out")
         self._resume()
+        self._say_what_ships()
         try:
             stopped = self._run_loop()
         except TrainingStopped:
@@ -184,8 +186,8 @@ class Trainer:
         self.tasks[batch.task] += len(categories)
         self.categories.update(f"{batch.task}/{category}" for category in categories)
         forwards = self.roles.teachers.forwards.copy()
-        for role_optimizer in (self.step.optimizers.student, self.step.optimizers.critic):
-            role_optimizer.set_lr(i, self.run.iterations)
+        self.step.optimizers.student.set_lr(i, self.run.iterations)
+        self.step.optimizers.critic.set_lr(i, self.run.iterations, self.step.settings.critic.warmup_iterations)
         metrics = self.step.iterate(i, k, *batch.micro_batches(self.run.gradient_accumulation))
         line: MetricsLine = {
             "student_step": k,
@@ -237,6 +239,7 @@ class Trainer:
 
     def _warm_up(self, w: int) -> MetricsLine:
         batch, begun_s = self._batch(w), time.perf_counter()
+        self.step.optimizers.critic.set_lr(0, self.run.iterations, before=w)
         metrics = self.step.warm_up(w, *batch.micro_batches(self.run.gradient_accumulation))
         self.position = Position(0, w + 1)
         return self._record("warm-up", w, metrics, {"task": batch.task}, begun_s, batch.share)
@@ -295,6 +298,7 @@ class Trainer:
             "turns": self.turns,
             "tasks": self.tasks,
             "categories": self.categories,
+            "average": optimizers.ema.progress(),
             "best": None if self.ranking.first is None else asdict(self.ranking.first),
             "ranking": self.ranking.state(),
         }
@@ -333,6 +337,7 @@ class Trainer:
             self.step.optimizers.student.load_state(tensors["student_optimiser"])
             self.step.optimizers.critic.load_state(tensors["critic_optimiser"])
             self.position = Position(state["iteration"], state["warm_up"])
+            self.step.optimizers.ema.go_on(state.get("average"), self.position.iteration)
             self.nonfinite.counts = dict(state["skipped"])
             self._load_trust(state)
             self.pulls.over = Counter(state.get("pulls_over", {}))
@@ -347,6 +352,18 @@ class Trainer:
                 self.ranks.from_first(self.students.complete)
         if self.ranks.first:
             self.metrics.truncate_after(self.position)
+
+    def _say_what_ships(self) -> None:
+        ema = self.step.optimizers.ema
+        left = ema.start_share_after(self.run.iterations)
+        if ema.warms_up or left <= LARGEST_START:
+            self.reporter.say(start_words(ema.decay, left))
+        else:
+            self.reporter.say(
+                f"this run's average has no warm-up, as it began with an earlier version: at its end {left:.0%} of the "
+                "untrained start is in it, and it is what ships. Export the raw student (--weights raw), or begin anew",
+                "warning",
+            )
 
     def _template(self, stem: str, name: str) -> Tensor | None:
         """The parameter that a tensor of a checkpoint is placed like; None for step counts, which are not sharded."""

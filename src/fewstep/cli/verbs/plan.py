@@ -5,6 +5,7 @@ from rich.table import Table
 
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.train.ema_decay import start_share, start_words
 
 GB = 1e9
 
@@ -65,21 +66,30 @@ def _work(budget: GPUBudget) -> Table:
 
 
 def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
-    run = budget.recipe.run
-    kept = budget.checkpoint * (run.keep_checkpoints + run.keep_best)
     found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
         found.append(f"conditioning store: about {size}")
-    held = f"the {run.keep_checkpoints} newest and {run.keep_best} best"
-    found.append(f"a checkpoint: {budget.checkpoint / GB:.3g} GB; {held} kept, {kept / GB:.3g} GB")
     if (exam := budget.exam) is not None:
         found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
+    found.append(_disk(budget))
+    ema = budget.recipe.student.ema
+    found.append(start_words(ema, start_share(ema, budget.recipe.run.iterations)))
     if rate is None:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
         found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
     return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
+
+
+def _disk(budget: GPUBudget) -> str:
+    """What a finished run keeps."""
+    run = budget.recipe.run
+    best = f" and {run.keep_best} best" if run.best_by else ""
+    held = f"a checkpoint: {budget.checkpoint / GB:.3g} GB, the {run.keep_checkpoints} newest{best} kept"
+    if run.keep_students:
+        held += f"; the averaged student of each of {budget.saves:,} saves: {budget.kept_student / GB:.3g} GB"
+    return f"{held}; together {budget.disk / GB:.3g} GB"
 
 
 def _verdict(budget: GPUBudget, card: GPUMemory, made: list[Change]) -> str:

@@ -95,8 +95,30 @@ class GPUBudget:
         peak = self.tasks[0].peak.peak
         moments = [f"optimiser of the {role}" for role in ROLES]
         learnt = sum(self.shard_count(name) * peak[name] for name in moments)
+        return round(1.5 * learnt) + self.kept_student
+
+    @property
+    def kept_student(self) -> int:
+        """The bytes of the averaged student of one save."""
         average = "averaged student"
-        return round(1.5 * learnt) + self.shard_count(average) * peak[average]
+        return self.shard_count(average) * self.tasks[0].peak.peak[average]
+
+    @property
+    def whole_checkpoints(self) -> int:
+        """The number of whole checkpoints that a run ends with."""
+        run = self.recipe.run
+        return min(self.saves, run.keep_checkpoints + (run.keep_best if run.best_by else 0))
+
+    @property
+    def saves(self) -> int:
+        """The number of iterations that are saved, beside those that an examination finds better."""
+        return -(-self.recipe.run.iterations // self.recipe.run.save_every_iterations)
+
+    @property
+    def disk(self) -> int:
+        """The bytes of a finished run's checkpoints, and of the averaged students that outlive theirs."""
+        alone = self.saves - self.whole_checkpoints if self.recipe.run.keep_students else 0
+        return self.whole_checkpoints * self.checkpoint + alone * self.kept_student
 
     @property
     def fixed_bytes(self) -> int:
@@ -281,6 +303,8 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "sharding": budget.recipe.run.sharding,
             "tasks": tasks,
             "checkpoint_bytes": budget.checkpoint,
+            "student_bytes": budget.kept_student,
+            "disk_bytes": budget.disk,
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
             "examinations": None if (exam := budget.exam) is None else exam.as_dict(),
@@ -342,6 +366,11 @@ class RunNeeds:
     def checkpoint_bytes(self) -> int:
         """Of one checkpoint on disk."""
         return self.budget.checkpoint
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of what a finished run keeps: whole checkpoints, and the averaged student of every save."""
+        return self.budget.disk
 
     @property
     def store_bytes(self) -> int | None:
