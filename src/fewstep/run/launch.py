@@ -125,9 +125,9 @@ class _Launch:
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid
+        own = self._self_exam(run, prepared, roles)
         drawn = "averaged student" if self.recipe.student.ema else "raw student"
         preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks, drawn)
-        own = self._self_exam(run, prepared, roles)
         hooks = RunHooks(
             self_exam=own,
             closeness=None if own is None else best_order(self.recipe, own),

@@ -72,8 +72,7 @@ def export_from_run(
 
 def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
     """The averaged student of an iteration, or of the checkpoint that is the last or the best, and its weights."""
-    ranked = ranked_best(run.folder) if which == "best" else None
-    which = which if ranked is None else str(ranked)  # of fewstep rank, on all kept students
+    which = _ranked(run, which)
     if which.isdecimal():
         students = KeptStudents(run.folder)
         found = students.find(int(which))
@@ -85,9 +84,15 @@ def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]
 
 def _raw_student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
     """The same of the weights that learn."""
-    place = checkpoint_of(run, which, [RAW])
+    place = checkpoint_of(run, _ranked(run, which), [RAW])
     tensors, state = load_checkpoint(place, stems=[RAW], checked=True)
     return KeptStudent(state["iteration"], state["tasks"], place), tensors[RAW]
+
+
+def _ranked(run: RunDir, which: str) -> str:
+    """The same, but `best` is what `fewstep rank` chose among all kept students, where it was called."""
+    ranked = ranked_best(run.folder) if which == "best" else None
+    return which if ranked is None else str(ranked)
 
 
 def _base_name(model: str) -> str | None:

@@ -78,6 +78,8 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
         found.append(f"conditioning store: about {size}")
+    if (exam := budget.exam) is not None:
+        found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
     found.append(_disk(budget))
     ema = budget.recipe.student.ema
     found.append(start_words(ema, start_share(ema, budget.recipe.run.iterations)))

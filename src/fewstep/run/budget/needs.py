@@ -51,6 +51,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "disk_bytes": budget.disk,
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
+            "examinations": None if (exam := budget.exam) is None else exam.as_dict(),
             "hours": None if rate is None else round(rate.hours(budget), 3),
             "sigmas": list(budget.recipe.student.grid),
             "levels": list(budget.levels),

@@ -40,6 +40,11 @@ class ExamSchedule:
         told = f"examinations: {self.plan.prompts} prompts{seeds} and {self.plan.edits} edits"
         return f"{told}, every {self.every} iterations; about {100 * self.share:.2g} % of the run's forwards"
 
+    def as_dict(self) -> dict[str, int | float]:
+        """For other programs."""
+        counts = {"prompts": self.plan.prompts, "seeds": self.plan.seeds, "edits": self.plan.edits}
+        return {**counts, "pictures": self.pictures, "every": self.every, "share_of_forwards": round(self.share, 4)}
+
 
 def exam_schedule(recipe: Recipe, tasks: tuple[Task, ...], steps: int, guidance: Guidance) -> ExamSchedule | None:
     """The examinations of a recipe, fitted to their share; None if it has none.
