@@ -16,7 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fewstep.backbones.families import load_backbone
-from tests.cli.command_line import fewstep, write_recipe
+from fewstep.data.pictures import upright_size
+from tests.cli.command_line import fewstep, refused, write_recipe
 from tests.train.runs import lines
 
 
@@ -151,6 +152,42 @@ def test_a_fork_goes_on_under_a_changed_recipe(recipe: dict[str, Any], tmp_path:
     assert other.exit_code == 2
     assert "student.init_from: LORA" in other.output
     assert not (tmp_path / "runs" / "x").exists()
+
+
+def test_edits_of_several_shapes_are_trained_sampled_and_held_at_them(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """Of two shapes, too few for batches of their own. And what becomes of such a run that an earlier version began."""
+    run, edits = tmp_path / "runs" / "a", []
+    for n, width in enumerate((64, 160, 64)):
+        Image.new("RGB", (width, 64), "teal").save(tmp_path / f"{n}.png")
+        edits.append({"id": f"e{n}", "prompt": f"make it night {n}", "reference_images": [f"{n}.png"]})
+    (tmp_path / "edit.jsonl").write_text("".join(json.dumps(edit) + "\n" for edit in edits))
+    recipe["run"] |= {"iterations": 3, "sample_every_iterations": 3}
+    recipe["tasks"] = {"t2i": 0, "edit": 1}
+    file = write_recipe(recipe, tmp_path)
+    result = fewstep("distill", file, "--out", run)
+    assert result.exit_code == 0, result.output
+    assert "edits: 3 cases of 2 layouts, by size 64 x 64 (67%), 32 x 96 (33%); 3 have too few" in result.output
+    drawn = {upright_size(picture, "") for picture in (run / "samples" / "pictures").glob("student-000003-*.png")}
+    assert drawn == {(64, 64), (32, 96)}, "previews have the cases' shapes"
+    sampled = (
+        "sample",
+        run / "student",
+        "-p",
+        "make it night",
+        "--image",
+        tmp_path / "1.png",
+        "--out",
+        tmp_path / "a.png",
+    )
+    assert fewstep(*sampled).exit_code == 0
+    assert upright_size(tmp_path / "a.png", "") == (32, 96), "and so has what a student draws"
+
+    held = json.loads((run / "cases.json").read_text())
+    assert (held["order"], held["sizes"]["data.sizes.edit"]) == (2, "reference")
+    other = fewstep("distill", file, "--out", run, "--set", "data.sizes.edit=recipe")
+    refused(other, "with its cases at other sizes (data.sizes.edit: reference -> recipe): take that back", "--fork")
+    (run / "cases.json").write_text(json.dumps({key: held[key] for key in ("identity", "cases")}))
+    refused(fewstep("distill", file, "--out", run), "began under an earlier version", "several shapes", "--fork")
 
 
 def test_killed_and_begun_again_it_ends_the_same(recipe: dict[str, Any], tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
 from fewstep.train.build import build_dmd_step
+from fewstep.train.hooks import RunHooks
 from fewstep.train.monitor import merge_metrics
 from fewstep.train.plan import RunPlan
 from fewstep.train.settings import DMDSettings
@@ -39,7 +40,7 @@ from fewstep.train.trainer import Trainer
 from tests.encode.made_cases import composition_of
 from tests.roles.test_sharding import move_from_base
 from tests.train.ranks import flat, on_ranks, relative_distance
-from tests.train.runs import ending
+from tests.train.runs import assert_same_run, ending
 from tests.train.tiny_model import batch as tiny_batch
 from tests.train.tiny_model import tiny
 
@@ -287,3 +288,21 @@ def test_rank_slices_cut_the_sorted_batch(made: tuple[ConditioningStore, list[Ca
         part = loader(made, 6, RankSlice(rank, 2)).batch(1)
         held = [str(group.cond.layout) for group in groups(part) for _ in group.samples]
         assert held == layouts[batch_slice(6, rank, 2)]
+
+
+def test_a_stopped_run_goes_on_as_the_unbroken_one(made: tuple[ConditioningStore, list[Case]], tmp_path: Path) -> None:
+    """To the last bit, with a loader that has seen nothing before."""
+
+    def train(folder: Path, stop_after: int | None) -> None:
+        shared: dict[str, Any] = {"adapter": AdapterPlan(rank=2, alpha=2), "learning_rate": 1e-3}
+        student, critic = StudentPlan(steps=2, **shared), CriticPlan(updates=1, **shared)
+        roles = build_roles(tiny(), RolesSpec(student, critic, GUIDED, 4), NamedRNG(0))
+        step = build_dmd_step(roles, DMDSettings(student, critic, ObjectivePlan()), NamedRNG(0))
+        run = RunPlan(iterations=4, examine_every_iterations=0, sample_every_iterations=0)
+        hooks = RunHooks(on_iteration=lambda i, line: "stop" if i + 1 == stop_after else None)
+        Trainer(folder, step, loader(made, 5).batch, run, hooks).train()
+
+    train(tmp_path / "unbroken", None)
+    for stop_after in (1, 3, None):
+        train(tmp_path / "stopped", stop_after)
+    assert_same_run(tmp_path / "unbroken", tmp_path / "stopped")
