@@ -165,6 +165,9 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
         assert picture.size == (64, 64)
     shrunk = {*SHRUNK, "model", *(f"teachers.named.{teacher}.model" for teacher, _ in TWINS[name].teachers)}
     shipped_keys, ran = flat_keys(load_recipe(name).resolved()), flat_keys(recipe.resolved())
+    if shipped_keys["student.shift"] == "teacher":  # the levels that it stood for are kept beside it, and shipped
+        shrunk |= {"student.sigmas"}
+        assert json.loads((tmp_path / "student" / "sample_sigmas.json").read_text()) == list(recipe.student.grid)
     assert {key for key in ran if ran[key] != shipped_keys[key]} <= shrunk, "the overlay changed nothing else"
 
 
