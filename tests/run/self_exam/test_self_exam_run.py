@@ -1,4 +1,4 @@
-"""A run of a tiny Qwen-Image 2.1 examines itself; its students are ranked, the page is written, the best is exported."""
+"""A tiny Qwen-Image 2.1 examines itself; its students are ranked, the page is written, the best is exported."""
 
 import json
 from pathlib import Path
@@ -91,13 +91,8 @@ def assert_page(run: Path) -> None:
     """One file that shows what to ship, a curve of the composite, and the frozen set's pictures."""
     done("report", run)
     page = (run / "report.html").read_text()
-    for words in (
-        "iteration to ship",
-        "Kept students, best first",
-        "composite",
-        "The frozen set",
-        "It has ended after 2",
-    ):
+    parts = "iteration to ship", "Kept students, best first", "composite", "The frozen set", "It has ended after 2"
+    for words in parts:
         assert words in page, words
     assert "http" not in page.replace("http://www.w3.org", ""), "nothing from elsewhere"
     with Image.open(next((run / "examination" / "pictures" / "student-000002").iterdir())) as picture:

@@ -15,6 +15,7 @@ from fewstep.data.mixture import (
     used_tasks,
 )
 from fewstep.encode.estimate import StoreSize
+from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import TaskForecast, forecast
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
@@ -22,7 +23,6 @@ from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.precision import precision_for
 from fewstep.run.recipe import Recipe
-from fewstep.run.self_exam.cost import ExamSchedule, exam_schedule
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
@@ -57,12 +57,6 @@ class GPUBudget:
     ranks: Ranks
     on_gpu: bool
     notes: tuple[str, ...]
-
-    @property
-    def exam(self) -> ExamSchedule | None:
-        """The run's examinations of itself, as they are fitted to their share; None if it has none."""
-        guidance, steps = self.size.family.default_sampling(self.size.index)
-        return exam_schedule(self.recipe, tuple(self.iterations), steps, guidance)
 
     @property
     def gpus(self) -> int:
@@ -307,7 +301,9 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "disk_bytes": budget.disk,
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
-            "examinations": None if (exam := budget.exam) is None else exam.as_dict(),
+            "examinations": None
+            if (exam := planned_examinations(budget.recipe, budget.size)) is None
+            else exam.as_dict(),
             "hours": None if rate is None else round(rate.hours(budget), 3),
             "notes": list(budget.notes),
             "card_bytes": None if card is None else card.bytes,
