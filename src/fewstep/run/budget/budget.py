@@ -286,6 +286,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
         }
         for one in budget.tasks
     }
+    exam = planned_examinations(budget.recipe, budget.size)
     return json.dumps(
         {
             "recipe": budget.recipe.name,
