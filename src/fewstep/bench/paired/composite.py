@@ -54,7 +54,7 @@ PARTS = (
     CompositePart("edit.saturation", 1.0, _ratio(0.1)),
     CompositePart("t2i.contrast", 1.0, _ratio(0.1)),
     CompositePart("edit.contrast", 1.0, _ratio(0.1)),
-    CompositePart("t2i.variety", 1.0, _below(0.2)),
+    CompositePart("t2i.variety", 0.5, _below(0.2)),
     CompositePart("t2i.text", 1.0, _below(0.1)),
     CompositePart("edit.no_op", 1.0, _beyond(0.1)),
     CompositePart("edit.drift", 1.0, _beyond(1.0)),

@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fewstep.run.budget.budget import GPUBudget
+from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.fitting import Change
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.hours import IterationTime
@@ -78,7 +79,7 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
         found.append(f"conditioning store: about {size}")
-    if (exam := budget.exam) is not None:
+    if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
         found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
     found.append(_disk(budget))
     ema = budget.recipe.student.ema

@@ -19,7 +19,6 @@ from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.levels import levels_for
 from fewstep.run.precision import precision_for
 from fewstep.run.recipe import Recipe
-from fewstep.run.self_exam.cost import ExamSchedule, exam_schedule
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
@@ -46,12 +45,6 @@ class GPUBudget:
     on_gpu: bool
     notes: tuple[str, ...]
     levels: tuple[str, ...] = ()
-
-    @property
-    def exam(self) -> ExamSchedule | None:
-        """The run's examinations of itself, as they are fitted to their share; None if it has none."""
-        guidance, steps = self.size.family.default_sampling(self.size.index)
-        return exam_schedule(self.recipe, tuple(self.iterations), steps, guidance)
 
     @property
     def gpus(self) -> int:

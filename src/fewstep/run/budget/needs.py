@@ -9,6 +9,7 @@ import torch
 
 from fewstep.data.mixture import used_tasks
 from fewstep.run.budget.budget import GPUBudget, gpu_budget
+from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.fitting import Change, changes_to_fit
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.hours import IterationTime, iteration_time
@@ -35,6 +36,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
         }
         for one, usual in zip(budget.tasks, budget.usual, strict=True)
     }
+    exam = planned_examinations(budget.recipe, budget.size)
     return json.dumps(
         {
             "recipe": budget.recipe.name,
@@ -51,7 +53,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "disk_bytes": budget.disk,
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
-            "examinations": None if (exam := budget.exam) is None else exam.as_dict(),
+            "examinations": None if exam is None else exam.as_dict(),
             "hours": None if rate is None else round(rate.hours(budget), 3),
             "sigmas": list(budget.recipe.student.grid),
             "levels": list(budget.levels),

@@ -24,6 +24,7 @@ from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet
 from fewstep.runtime import durable
 from fewstep.runtime.device import autocast
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
+from fewstep.runtime.task import Task
 from fewstep.sample.origin import origin_of, save_with_origin
 from fewstep.sample.pictures import decode_finite, sample_latents
 
@@ -42,7 +43,7 @@ class ExamConditionings:
         cases: Sequence[ExamCase],
         store: ConditioningStore,
         size: tuple[int, int],
-        negatives: Mapping[str, Sequence[str]],
+        negatives: Mapping[Task, Sequence[str]],
     ) -> "ExamConditionings":
         """
         Raises:
@@ -97,7 +98,8 @@ class ExamDrawer:
         drawn = 0
         for cases in by_teacher.values():
             wanted = [(one, seed) for one in cases for seed in one.seeds if self._lacks(one, seed)]
-            wanted = wanted if not self.roles.is_sharded else self.ranks.from_first(lambda w=wanted: w)
+            if self.roles.is_sharded:  # the first rank's files say what is missing
+                wanted = self.ranks.gather(wanted)[0]
             drawn += self._teach(wanted)
         return drawn
 
