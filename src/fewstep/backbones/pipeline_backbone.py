@@ -6,7 +6,7 @@ conventions are those of the stock pipeline, and contract tests compare each fam
 
 import copy
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -40,14 +40,12 @@ from fewstep.backbones.identity import (
 )
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
-from fewstep.backbones.licences import Licence
 from fewstep.backbones.meta_copy import meta_copy
+from fewstep.backbones.pipeline_call import PipelineCall
 from fewstep.backbones.pipeline_times import PipelineTimes
 from fewstep.backbones.weight_check import refuse_unfit_weights
-from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
-from fewstep.runtime.task import Task
 
 Parts = Literal["all", "encoder", "decoder", "transformer"]
 
@@ -64,7 +62,7 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
 attention.install()
 
 
-class PipelineBackbone(PipelineTimes, Backbone):
+class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
     """A family whose work is done by stock diffusers classes.
 
     `pipeline` is None if only the transformer was loaded. `folder` is None if the model was made in memory. All modules
@@ -76,13 +74,6 @@ class PipelineBackbone(PipelineTimes, Backbone):
     encoding_version: ClassVar[
         int
     ]  # raise when template or image preparation change: stored conditionings are void then
-    reads_sample_sigmas: ClassVar[bool] = (
-        False  # whether the stock class reads `sample_sigmas` from its model_index.json
-    )
-    time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
-    single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
-    student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
-    default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none
 
     def __init__(
         self,
@@ -215,54 +206,6 @@ class PipelineBackbone(PipelineTimes, Backbone):
         finally:
             torch.set_default_dtype(defaults)
         return cls(transformer, scheduler or {}, source="random")
-
-    # ---- how its stock pipeline is called
-
-    @classmethod
-    def default_sampling(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
-        """The guidance and the number of steps that the makers sample with. index: the model_index.json."""
-        return cls.default_guidance, cls.default_steps
-
-    @classmethod
-    def max_references_of(cls, index: Mapping[str, Any]) -> int:
-        """How many references an edit may have; 0 if the model cannot edit. index: the model_index.json."""
-        return cls.max_references
-
-    @classmethod
-    def task_pipelines(cls, pipeline: str) -> dict[Task, str]:
-        """The stock class to call for each task of a model of this pipeline class."""
-        return {"t2i": pipeline, "edit": pipeline}
-
-    @classmethod
-    def student_call(cls, steps: int, size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
-        """The arguments that the stock call of a student needs for a task, beside prompt, pictures and size.
-
-        size: height and width in px.
-        """
-        return {"num_inference_steps": steps}
-
-    @classmethod
-    def lora_call(cls, grid: Sequence[float], size: tuple[int, int], task: Task = "t2i") -> dict[str, Any]:
-        """The same for a base with a student's LoRA and scheduler. Its folder does not contain the grid, so the call
-        must."""
-        return cls.student_call(len(grid), size, task) | ({"sigmas": list(grid)} if cls.reads_sample_sigmas else {})
-
-    @classmethod
-    def fixed_edit_size(cls, picture: tuple[int, int]) -> tuple[int, int] | None:
-        """(height, width) in px at which the stock call edits a picture of this (height, width), where the call itself
-        cannot say it; None where it can."""
-        return None
-
-    @classmethod
-    def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
-        """The licence of the makers' own weights of this size. config: the transformer's."""
-        own = cls.default_licence
-        return Licence(name=own) if isinstance(own, str) else own
-
-    @classmethod
-    def distilled(cls, folder: Path) -> str | None:
-        """What a folder of an already distilled model is, and which model to take as a teacher; None for any other."""
-        return None
 
     # ---- noise levels and times
 

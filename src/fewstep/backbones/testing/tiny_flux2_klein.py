@@ -11,23 +11,18 @@ from fewstep.backbones.stock import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
-from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
 LAYERS = 28  # of the text encoder: the pipeline reads after the 9th, the 18th and the 27th
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
-)
 SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
 
 
 def flux2_klein_pipeline(seed: int = 0, is_distilled: bool = False) -> Flux2KleinPipeline:
     """In float32 on the CPU. The caller's random state is left as it was."""
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = QWEN3_TEMPLATE
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Flux2KleinPipeline(

@@ -13,9 +13,7 @@ from fewstep.backbones.stock import (
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_qwen_image import WIDTH, qwen_2_vl_processor, qwen_25_vl
-from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
-from fewstep.backbones.testing.tiny_z_image import vae
+from fewstep.backbones.testing.tiny_parts import WIDTH, byte_tokenizer, flux_vae, qwen_2_vl_processor, qwen_25_vl
 
 CHANNELS = 16  # of a latent; a token packs 2 x 2 of them
 SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
@@ -39,7 +37,7 @@ def _parts() -> dict[str, Any]:
     tokenizer = byte_tokenizer()
     return {
         "scheduler": FlowMatchEulerDiscreteScheduler(**SCHEDULER),
-        "vae": vae(CHANNELS),
+        "vae": flux_vae(CHANNELS),
         "text_encoder": qwen_25_vl(tokenizer),
         "tokenizer": tokenizer,
         "text_processor": qwen_2_vl_processor(tokenizer),

@@ -11,21 +11,13 @@ import torch
 from fewstep.backbones.stock import (
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2Tokenizer,
-    Qwen2VLImageProcessorPil,
-    Qwen2VLProcessor,
-    Qwen2VLVideoProcessor,
     QwenImageEditPlusPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_qwen_image_21 import CHAT_TEMPLATE, byte_tokenizer
+from fewstep.backbones.testing.tiny_parts import WIDTH, byte_tokenizer, qwen_2_vl_processor, qwen_25_vl
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
-WIDTH = 32  # of the text encoder
-PATCH = 14  # of the text encoder's vision part, in pixels
 SCHEDULER = {  # of Qwen/Qwen-Image
     "base_image_seq_len": 256,
     "max_image_seq_len": 8192,
@@ -85,48 +77,3 @@ def _vae() -> AutoencoderKLQwenImage:
         latents_mean=[0.02 * channel for channel in range(CHANNELS)],
         latents_std=[0.5 + 0.05 * channel for channel in range(CHANNELS)],
     ).eval()
-
-
-def qwen_25_vl(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
-    """A tiny Qwen2.5-VL with vision."""
-    ids = tokenizer.get_vocab()
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 4096,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]},
-        "pad_token_id": ids["<|endoftext|>"],
-        "bos_token_id": None,
-        "eos_token_id": ids["<|im_end|>"],
-    }
-    vision = {
-        "depth": 1,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_heads": 2,
-        "out_hidden_size": WIDTH,
-        "fullatt_block_indexes": [0],
-    }
-    config = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-    )
-    return Qwen2_5_VLForConditionalGeneration(config).eval()
-
-
-def qwen_2_vl_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
-    """Its processor, with an image size range that admits 28 x 28 px."""
-    sizes = {"shortest_edge": 4 * PATCH * PATCH, "longest_edge": 2048 * 2048}
-    images = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=2, size=sizes)
-    videos = Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=2)
-    return Qwen2VLProcessor(
-        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
-    )

@@ -6,7 +6,6 @@ pipeline.
 """
 
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
 
 from fewstep.backbones.stock import (
     AutoencoderKLQwenImage21,
@@ -20,25 +19,11 @@ from fewstep.backbones.stock import (
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
+from fewstep.backbones.testing.tiny_parts import CHAT_TEMPLATE, byte_tokenizer
 
 CHANNELS = 8  # of a latent token
 WIDTH = 32  # of the text encoder
 TILE = 16  # pixels a side of a latent token
-SPECIAL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-# Must tokenise exactly as the raw strings that the pipeline assembles: it counts the system tokens through this.
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}"
-    "{% endif %}<|im_end|>\n{% endfor %}"
-)
 
 
 def qwen_image_21_pipeline(seed: int = 0) -> QwenImage21Pipeline:
@@ -121,12 +106,6 @@ def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
         vision_end_token_id=ids["<|vision_end|>"],
     )
     return Qwen3VLForConditionalGeneration(config).eval()
-
-
-def byte_tokenizer() -> Qwen2Tokenizer:
-    """Bytes as tokens: every string can be written."""
-    vocabulary = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
-    return Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=list(SPECIAL[1:]))
 
 
 def _processor() -> Qwen3VLProcessor:

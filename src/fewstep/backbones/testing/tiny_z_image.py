@@ -3,7 +3,6 @@
 import torch
 
 from fewstep.backbones.stock import (
-    AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     Qwen2Tokenizer,
     Qwen3Config,
@@ -11,8 +10,7 @@ from fewstep.backbones.stock import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_flux2_klein import CHAT_TEMPLATE
-from fewstep.backbones.testing.tiny_qwen_image_21 import byte_tokenizer
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, flux_vae
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
@@ -22,12 +20,12 @@ SHIFT = 6.0  # of Tongyi-MAI/Z-Image
 def z_image_pipeline(seed: int = 0, shift: float = SHIFT) -> ZImagePipeline:
     """In float32 on the CPU. The caller's random state is left as it was."""
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = QWEN3_TEMPLATE
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ZImagePipeline(
             scheduler=FlowMatchEulerDiscreteScheduler(shift=shift, use_dynamic_shifting=False),
-            vae=vae(),
+            vae=flux_vae(CHANNELS),
             text_encoder=_text_encoder(tokenizer),
             tokenizer=tokenizer,
             transformer=_transformer(),
@@ -50,23 +48,6 @@ def _transformer() -> ZImageTransformer2DModel:
     for token in (made.x_pad_token, made.cap_pad_token):
         torch.nn.init.normal_(token)
     return made.eval()
-
-
-def vae(channels: int = CHANNELS) -> AutoencoderKL:
-    """An 8x VAE with its own shift and scale of latents, as FLUX.1's, which Z-Image and LongCat-Image have."""
-    return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        latent_channels=channels,
-        norm_num_groups=4,
-        sample_size=64,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    ).eval()
 
 
 def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3Model:

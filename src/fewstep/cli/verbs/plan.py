@@ -5,6 +5,7 @@ from rich.table import Table
 
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.teacher_terms import planned_licence
 
 GB = 1e9
 
@@ -68,7 +69,7 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     run = budget.recipe.run
     kept = budget.checkpoint * (run.keep_checkpoints + run.keep_best)
     found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
-    found.append(f"licence: {budget.licence.words}")
+    found.append(f"licence: {planned_licence(budget.recipe.model, budget.size).words}")
     found += budget.levels
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
