@@ -35,6 +35,7 @@ from fewstep.roles.build import TeacherLoaders
 from fewstep.roles.compilation import compile_blocks
 from fewstep.run.budget.forecast import TaskForecast, default_lora_shapes, forecast
 from fewstep.run.budget.rehearsal import BatchShape, rehearsal_roles
+from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.task import Task
@@ -67,7 +68,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
     own = [] if options.batch is None else [f"run.batch={options.batch}"]
-    recipes = [load_recipe(name, [*options.overrides, *own]) for name in options.recipes]
+    asked = [load_recipe(name, [*options.overrides, *own]) for name in options.recipes]
+    recipes = [levels_for(recipe, size_of_model(recipe.model))[0] for recipe in asked]
     device = resolve_device(recipes[0].run.device, recipes[0].run.precision)
     peak_rate = matmul_rate(device, 8192 if device.type == "cuda" else 512)
     print(f"{name_of(device)}, torch {torch.__version__}: bf16 matmul {peak_rate / 1e12:.3g} TFLOP/s", flush=True)

@@ -23,6 +23,7 @@ from fewstep.backbones.fake_model import size_of_model
 from fewstep.roles.build import FILE_LOADERS
 from fewstep.run.budget.forecast import forecast
 from fewstep.run.budget.rehearsal import BatchShape, rehearse
+from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.parallel import (
@@ -44,8 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     for how in ("off", "selective", "full"):
         keys = [f"run.gradient_checkpointing={how}", f"run.batch={options.batch * options.ranks}"]
-        recipe = load_recipe(options.recipe, [*options.overrides, *keys])
-        size = size_of_model(recipe.model)
+        asked = load_recipe(options.recipe, [*options.overrides, *keys])
+        size = size_of_model(asked.model)
+        recipe, _ = levels_for(asked, size)
         device = resolve_device(recipe.run.device, recipe.run.precision)
         grid, width = (options.side // 16,) * 2, estimate_conditioning(recipe.model).text_width
         for task, references in (("t2i", ()), ("edit", (grid,))):

@@ -25,7 +25,7 @@ from fewstep.roles.plan import (
 from fewstep.roles.weight_control import TeacherWeightControl
 from fewstep.runtime.errors import TrainingStopped
 from fewstep.train.build import build_dmd_step
-from fewstep.train.diagnostics import latent_metrics
+from fewstep.train.diagnostics import TeacherDiagnostics, latent_metrics
 from fewstep.train.monitor import PullMonitor, pulls_of
 from fewstep.train.plan import RunPlan
 from fewstep.train.settings import DMDSettings
@@ -74,12 +74,21 @@ def test_without_the_base_there_is_nothing_to_measure_against_unless_declared(tm
     assert all("pull/style" not in line for line in lines(tmp_path / "plain"))
     trainer(tmp_path / "watched", 4, preset="specialised-alone", watch={"base_every": 2}).train()
     records = lines(tmp_path / "watched")
-    assert ["pull/style" in line for line in records] == [True, False, True, False]
+    assert ["pull/style" in line for line in records] == [True, False, False, True]
     assert [line["teacher_forwards"] for line in records[:2]] == [{"base": 1, "style": 1}, {"style": 1}]
     same = ("student_loss", "critic_loss")  # measuring changes nothing
     assert [[line[n] for n in same] for line in records] == [
         [line[n] for n in same] for line in lines(tmp_path / "plain")
     ]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 20])
+def test_the_base_is_asked_once_in_every_so_many_iterations_and_beside_each_task(n: int) -> None:
+    """T2I and edits take turns, so an even period alone would meet one of them for ever."""
+    watched = TeacherDiagnostics(WatchPlan(base_every=n))
+    asked = [i for i in range(40 * n) if watched.include_base(i)]
+    assert [i // n for i in asked] == list(range(40))
+    assert {i % 2 for i in asked} == {0, 1}
 
 
 def test_latents_on_request(tmp_path: Path) -> None:

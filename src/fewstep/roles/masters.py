@@ -20,7 +20,8 @@ def compute_as_stored(transformer: nn.Module) -> None:
     """
     for module in transformer.modules():
         if module._parameters and not isinstance(module, nn.Linear):
-            module.__class__ = _cast_class(type(module))
+            kind: Any = type(module)
+            module.__class__ = _cast_class(kind)
 
 
 @cache

@@ -37,7 +37,7 @@ class AdapterPlan(Section):
     )
     alpha: float = Field(32.0, gt=0, description="the adapter is scaled by alpha / rank")
     targets: Targets = Field(
-        "attention+mlp",
+        default="attention+mlp",
         description="layers that it changes. attention, attention+mlp: of all blocks; all: every linear layer, "
         "modulation and time embedding too (field: Viggle, Turbo8); or patterns of names, such as [to_q, img_mod.*]",
     )

@@ -27,8 +27,13 @@ class TeacherDiagnostics:
     plan: WatchPlan
 
     def include_base(self, i: int) -> bool:
-        """Whether iteration i evaluates the base on all samples in order to measure, even where it has no weight."""
-        return self.plan.base_every > 0 and i % self.plan.base_every == 0
+        """Whether iteration i evaluates the base on all samples in order to measure, even where it has no weight.
+
+        That is one iteration in every `base_every`, each time a place later. Tasks take turns, so every 20th iteration
+        would meet one of them alone, and the teachers of the other would never be measured.
+        """
+        n = self.plan.base_every
+        return n > 0 and i % n == (i // n) % n
 
     def metrics(
         self, prediction: MixedPrediction, x0_BND: Tensor, z_BND: Tensor, t_B: Tensor, v_fake_BND: Tensor

@@ -35,6 +35,7 @@ from fewstep.run.budget.rehearsal import (
     RehearsalResult,
     rehearse,
 )
+from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
@@ -107,6 +108,7 @@ def forecast(
     some = min(parts, PARTS)
     rehearsed = some * -(-samples // parts)
     size = size or size_of_model(recipe.model)
+    recipe, _ = levels_for(recipe, size)
     depths = size.depths
     shallow = SHALLOW if ranks.world == 1 or recipe.run.sharding == "off" else SHARDED_SHALLOW
     counted = {key: min(n, shallow) if max(depths.values()) > whole else n for key, n in depths.items()}

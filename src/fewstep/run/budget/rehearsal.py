@@ -29,6 +29,7 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.roles.build import RolesSpec, TeacherLoaders, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.offloaded import OffloadedNetwork
+from fewstep.roles.plan import WatchPlan
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import (
     REPLICATED,
@@ -123,7 +124,7 @@ def rehearse(
     placement = placement_for(recipe.run.sharding, ranks, batch.cond.text_BLC.device, recipe.run.precision)
     roles = rehearsal_roles(backbone, recipe, loaders, placement)
     op_counter, rng = OpCounter(), NamedRNG(recipe.run.seed)
-    settings = DMDSettings(recipe.student, _once(recipe.critic), recipe.objective, recipe.teachers.watch)
+    settings = DMDSettings(recipe.student, _once(recipe.critic), recipe.objective, _usual(recipe.teachers.watch))
     step = build_dmd_step(roles, settings, rng, ranks, timer=cast(StepTimer, op_counter))
     optimizers = step.optimizers
     for role_optimizer in (optimizers.student, optimizers.critic):
@@ -134,6 +135,11 @@ def rehearse(
     with op_counter, nullcontext() if fake is None else FakeEmptyMode(fake):
         step.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.micro_batches(parts))
     return RehearsalResult(tuple(op_counter.phases), dict(calls))
+
+
+def _usual(watch: WatchPlan) -> WatchPlan:
+    """The watch of most iterations: without the base's forward that only one in `base_every` has."""
+    return watch if watch.base_every == 1 else watch.model_copy(update={"base_every": 0})
 
 
 def _counting(roles: Roles, op_counter: OpCounter) -> Counter[str]:
