@@ -41,10 +41,9 @@ from fewstep.backbones.identity import (
 from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
-from fewstep.backbones.pipeline_facts import PipelineFacts
+from fewstep.backbones.pipeline_call import PipelineCall
 from fewstep.backbones.pipeline_times import PipelineTimes
 from fewstep.backbones.weight_check import refuse_unfit_weights
-from fewstep.flow.guidance import Guidance
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 
@@ -63,7 +62,7 @@ LOADED: Mapping[Parts, tuple[str, ...]] = {
 attention.install()
 
 
-class PipelineBackbone(PipelineTimes, PipelineFacts, Backbone):
+class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
     """A family whose work is done by stock diffusers classes.
 
     `pipeline` is None if only the transformer was loaded. `folder` is None if the model was made in memory. All modules
@@ -75,7 +74,6 @@ class PipelineBackbone(PipelineTimes, PipelineFacts, Backbone):
     encoding_version: ClassVar[
         int
     ]  # raise when template or image preparation change: stored conditionings are void then
-    time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
 
     def __init__(
         self,
@@ -208,13 +206,6 @@ class PipelineBackbone(PipelineTimes, PipelineFacts, Backbone):
         finally:
             torch.set_default_dtype(defaults)
         return cls(transformer, scheduler or {}, source="random")
-
-    # ---- how its stock pipeline is called
-
-    @classmethod
-    def default_sampling(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
-        """The guidance and the number of steps that the makers sample with. index: the model_index.json."""
-        return cls.default_guidance, cls.default_steps
 
     # ---- noise levels and times
 

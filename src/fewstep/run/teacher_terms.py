@@ -1,5 +1,7 @@
 """What a model may not teach, and what its student inherits: told before the first long step."""
 
+from fewstep.backbones.conditioning_estimate import local_file
+from fewstep.backbones.fake_model import ModelSize
 from fewstep.backbones.families import POCKET, family_of, pocket_folder
 from fewstep.backbones.folder import folder_of, read_json
 from fewstep.backbones.licences import InheritedLicence, inherited_licence
@@ -19,6 +21,12 @@ def licence_of_model(model: str) -> InheritedLicence:
     folder = folder_of(pocket_folder() if model == POCKET else model)
     makers = family_of(folder).makers_licence(read_json(folder / "transformer" / "config.json"))
     return inherited_licence(folder, makers)
+
+
+def planned_licence(model: str, size: ModelSize) -> InheritedLicence:
+    """The same for a model that need not be on this machine."""
+    index = local_file(model, "model_index.json")
+    return inherited_licence(None if index is None else index.parent, size.family.makers_licence(size.config))
 
 
 def models_of(model: str, teachers: TeachersSpec, steps: int) -> dict[str, str]:

@@ -11,7 +11,7 @@ from fewstep.backbones.stock import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
-from fewstep.backbones.testing.tiny_parts import THINKING_TEMPLATE, byte_tokenizer
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
@@ -22,7 +22,7 @@ SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max
 def flux2_klein_pipeline(seed: int = 0, is_distilled: bool = False) -> Flux2KleinPipeline:
     """In float32 on the CPU. The caller's random state is left as it was."""
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = THINKING_TEMPLATE
+    tokenizer.chat_template = QWEN3_TEMPLATE
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Flux2KleinPipeline(

@@ -13,13 +13,7 @@ from fewstep.backbones.stock import (
     LongCatImagePipeline,
     LongCatImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_parts import (
-    QWEN_25_WIDTH,
-    byte_tokenizer,
-    flux_vae,
-    qwen_2_vl_processor,
-    qwen_25_vl,
-)
+from fewstep.backbones.testing.tiny_parts import WIDTH, byte_tokenizer, flux_vae, qwen_2_vl_processor, qwen_25_vl
 
 CHANNELS = 16  # of a latent; a token packs 2 x 2 of them
 SCHEDULER = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
@@ -58,7 +52,7 @@ def _transformer() -> LongCatImageTransformer2DModel:
         num_single_layers=2,
         attention_head_dim=32,
         num_attention_heads=2,
-        joint_attention_dim=QWEN_25_WIDTH,
-        pooled_projection_dim=QWEN_25_WIDTH,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
         axes_dims_rope=[8, 12, 12],
     ).eval()

@@ -1,4 +1,4 @@
-"""Parts that several tiny pipelines share: tokenizer, chat templates, Qwen2.5-VL, the VAE of FLUX.1. Random weights."""
+"""Parts that tiny pipelines share: a tokenizer of bytes, chat templates, a Qwen2.5-VL and FLUX.1's kind of VAE."""
 
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -12,8 +12,8 @@ from fewstep.backbones.stock import (
     Qwen2VLVideoProcessor,
 )
 
-QWEN_25_WIDTH = 32  # of the tiny Qwen2.5-VL
-PATCH = 14  # of the text encoder's vision part, in pixels
+WIDTH = 32  # of Qwen2.5-VL
+PATCH = 14  # of its vision part, in pixels
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -24,12 +24,12 @@ SPECIAL = (
     "<|video_pad|>",
 )
 # Must tokenise exactly as the raw strings that the pipeline assembles: it counts the system tokens through this.
-PICTURE_TEMPLATE = (
+CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}"
     "{% endif %}<|im_end|>\n{% endfor %}"
 )
-THINKING_TEMPLATE = (
+QWEN3_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
@@ -42,13 +42,30 @@ def byte_tokenizer() -> Qwen2Tokenizer:
     return Qwen2Tokenizer(vocab=vocabulary, merges=[], extra_special_tokens=list(SPECIAL[1:]))
 
 
+def flux_vae(channels: int) -> AutoencoderKL:
+    """An 8x VAE with its own shift and scale of latents, as FLUX.1's, which Z-Image and LongCat-Image have."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=0.3611,
+        shift_factor=0.1159,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    ).eval()
+
+
 def qwen_25_vl(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
     """A tiny Qwen2.5-VL with vision."""
     ids = tokenizer.get_vocab()
     text = {
         "vocab_size": len(tokenizer),
-        "hidden_size": QWEN_25_WIDTH,
-        "intermediate_size": 2 * QWEN_25_WIDTH,
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
@@ -60,10 +77,10 @@ def qwen_25_vl(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
     }
     vision = {
         "depth": 1,
-        "hidden_size": QWEN_25_WIDTH,
-        "intermediate_size": QWEN_25_WIDTH,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
         "num_heads": 2,
-        "out_hidden_size": QWEN_25_WIDTH,
+        "out_hidden_size": WIDTH,
         "fullatt_block_indexes": [0],
     }
     config = Qwen2_5_VLConfig(
@@ -83,22 +100,5 @@ def qwen_2_vl_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
     images = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=2, size=sizes)
     videos = Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=2)
     return Qwen2VLProcessor(
-        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=PICTURE_TEMPLATE
+        image_processor=images, tokenizer=tokenizer, video_processor=videos, chat_template=CHAT_TEMPLATE
     )
-
-
-def flux_vae(channels: int) -> AutoencoderKL:
-    """An 8x VAE with its own shift and scale of latents, as FLUX.1's, which Z-Image and LongCat-Image have."""
-    return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        latent_channels=channels,
-        norm_num_groups=4,
-        sample_size=64,
-        scaling_factor=0.3611,
-        shift_factor=0.1159,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    ).eval()

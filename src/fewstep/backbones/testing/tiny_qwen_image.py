@@ -15,7 +15,7 @@ from fewstep.backbones.stock import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_parts import QWEN_25_WIDTH, byte_tokenizer, qwen_2_vl_processor, qwen_25_vl
+from fewstep.backbones.testing.tiny_parts import WIDTH, byte_tokenizer, qwen_2_vl_processor, qwen_25_vl
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 SCHEDULER = {  # of Qwen/Qwen-Image
@@ -61,7 +61,7 @@ def _transformer(zero_cond_t: bool) -> QwenImageTransformer2DModel:
         num_layers=2,
         num_attention_heads=2,
         attention_head_dim=32,
-        joint_attention_dim=QWEN_25_WIDTH,
+        joint_attention_dim=WIDTH,
         axes_dims_rope=(8, 12, 12),
         zero_cond_t=zero_cond_t,
     ).eval()

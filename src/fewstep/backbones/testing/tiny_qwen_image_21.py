@@ -19,7 +19,7 @@ from fewstep.backbones.stock import (
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
-from fewstep.backbones.testing.tiny_parts import PICTURE_TEMPLATE, byte_tokenizer
+from fewstep.backbones.testing.tiny_parts import CHAT_TEMPLATE, byte_tokenizer
 
 CHANNELS = 8  # of a latent token
 WIDTH = 32  # of the text encoder
@@ -114,5 +114,5 @@ def _processor() -> Qwen3VLProcessor:
     images = Qwen2VLImageProcessorPil(patch_size=TILE, merge_size=2, size=sizes)
     videos = Qwen3VLVideoProcessor(patch_size=TILE, merge_size=2, cap_pixels_per_frame=True)
     return Qwen3VLProcessor(
-        image_processor=images, tokenizer=byte_tokenizer(), video_processor=videos, chat_template=PICTURE_TEMPLATE
+        image_processor=images, tokenizer=byte_tokenizer(), video_processor=videos, chat_template=CHAT_TEMPLATE
     )

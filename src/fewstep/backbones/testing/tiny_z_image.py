@@ -10,7 +10,7 @@ from fewstep.backbones.stock import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_parts import THINKING_TEMPLATE, byte_tokenizer, flux_vae
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, flux_vae
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
@@ -20,7 +20,7 @@ SHIFT = 6.0  # of Tongyi-MAI/Z-Image
 def z_image_pipeline(seed: int = 0, shift: float = SHIFT) -> ZImagePipeline:
     """In float32 on the CPU. The caller's random state is left as it was."""
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = THINKING_TEMPLATE
+    tokenizer.chat_template = QWEN3_TEMPLATE
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ZImagePipeline(

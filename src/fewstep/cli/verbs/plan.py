@@ -10,6 +10,7 @@ from fewstep.run.budget.fitting import Change
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.hours import IterationTime
 from fewstep.run.budget.needs import RunNeeds
+from fewstep.run.teacher_terms import planned_licence
 from fewstep.train.ema_decay import start_share, start_words
 
 GB = 1e9
@@ -74,7 +75,7 @@ def _work(budget: GPUBudget) -> Table:
 
 def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
-    found.append(f"licence: {budget.licence.words}")
+    found.append(f"licence: {planned_licence(budget.recipe.model, budget.size).words}")
     found += budget.levels
     if budget.store is not None:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"

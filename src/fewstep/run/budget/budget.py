@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from fewstep.backbones.conditioning_estimate import local_file
 from fewstep.backbones.fake_model import ModelSize, size_of_model
-from fewstep.backbones.licences import InheritedLicence, inherited_licence
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import (
     task_turns,
@@ -19,6 +17,7 @@ from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.levels import levels_for
 from fewstep.run.precision import precision_for
 from fewstep.run.recipe import Recipe
+from fewstep.run.teacher_terms import planned_licence
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
@@ -113,13 +112,6 @@ class GPUBudget:
         """Bytes that do not depend on the number of samples: weights, moments, the moving average."""
         peak = self.tasks[0].peak.peak
         return sum(n for name, n in peak.items() if name.startswith(("weights", "optimiser", "averaged")))
-
-    @property
-    def licence(self) -> InheritedLicence:
-        """What the student will inherit of its base."""
-        index = local_file(self.recipe.model, "model_index.json")
-        makers = self.size.family.makers_licence(self.size.config)
-        return inherited_licence(None if index is None else index.parent, makers)
 
     @property
     def store(self) -> StoreSize | None:

@@ -15,6 +15,7 @@ from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.hours import IterationTime, iteration_time
 from fewstep.run.budget.measured import refuse_rates
 from fewstep.run.recipe import Recipe
+from fewstep.run.teacher_terms import planned_licence
 from fewstep.runtime.task import Task
 
 
@@ -43,7 +44,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "model": budget.recipe.model,
             "basis": budget.size.basis,
             "parameters": budget.size.parameters,
-            "licence": budget.licence.words,
+            "licence": planned_licence(budget.recipe.model, budget.size).words,
             "gpus": budget.gpus,
             "gpus_per_machine": budget.ranks.per_machine,
             "sharding": budget.recipe.run.sharding,

@@ -1,21 +1,32 @@
-"""What a family's stock classes can do and how they are called, known without a loaded model."""
+"""How a family's stock pipeline is called, by its makers and for a student, and what is known of its makers' models."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fewstep.backbones.licences import Licence
+from fewstep.flow.guidance import Guidance
 from fewstep.runtime.task import Task
 
 
-class PipelineFacts:
-    """What is told of a model by its files alone. Most families share these answers."""
+class PipelineCall:
+    """What a family of stock pipelines knows of calls without a loaded model. Most share these answers."""
 
-    max_references: ClassVar[int]
-    reads_sample_sigmas: ClassVar[bool] = False  # whether the stock class reads `sample_sigmas` of its model_index.json
+    default_guidance: Guidance
+    default_steps: int
+    max_references: int
+    reads_sample_sigmas: ClassVar[bool] = (
+        False  # whether the stock class reads `sample_sigmas` from its model_index.json
+    )
+    time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
     single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
     default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none
+
+    @classmethod
+    def default_sampling(cls, index: Mapping[str, Any]) -> tuple[Guidance, int]:
+        """The guidance and the number of steps that the makers sample with. index: the model_index.json."""
+        return cls.default_guidance, cls.default_steps
 
     @classmethod
     def max_references_of(cls, index: Mapping[str, Any]) -> int:
