@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from fewstep.run.budget.budget import gpu_budget
-from fewstep.run.budget.fitting import _steps, changes_to_fit
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.hours import iteration_time
+from fewstep.run.budget.needs import _steps, changes_to_fit, iteration_time
 from fewstep.run.recipe import parse_recipe
 from fewstep.runtime.errors import RecipeError, RunError
 from tests.cli.command_line import fewstep, write_recipe

@@ -4,12 +4,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fewstep.run.budget.budget import GPUBudget
+from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.examinations import planned_examinations
-from fewstep.run.budget.fitting import Change
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.hours import IterationTime
-from fewstep.run.budget.needs import RunNeeds
 from fewstep.run.teacher_terms import planned_licence
 from fewstep.train.ema_decay import start_share, start_words
 

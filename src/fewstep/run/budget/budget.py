@@ -1,5 +1,6 @@
-"""What a recipe needs on the GPUs it is meant for, and what to change if they do not suffice."""
+"""What a recipe needs on the GPUs it is meant for, as values and as JSON."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,9 @@ from fewstep.data.mixture import (
     task_turns,
 )
 from fewstep.encode.estimate import StoreSize
+from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import TaskForecast, forecast, forecast_like
+from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.levels import levels_for
@@ -162,3 +165,141 @@ def budget_of(
         for batch_shape in shapes.by_task
     }
     return GPUBudget(recipe, size, shapes, tasks, iterations, ranks, on_gpu, notes)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Keys that make a run smaller, together with the changes before, and the bytes that it then needs."""
+
+    keys: str
+    bytes: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class IterationTime:
+    """The time of an iteration. seconds: by task. basis: where they come from, for messages."""
+
+    seconds: Mapping[Task, float]
+    basis: str
+
+    def hours(self, budget: GPUBudget) -> float:
+        """Hours of the whole run. A warm-up iteration is counted as a whole one."""
+        distil = sum(self.seconds[task] * n for task, n in budget.iterations.items())
+        warm_up = budget.recipe.critic.warmup_iterations * max(self.seconds.values())
+        return (distil + warm_up) / 3600
+
+
+def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
+    """The budget as JSON for other programs. Bytes and operations are integers."""
+    tasks = {
+        one.batch_shape.task: {
+            "tokens": one.batch_shape.tokens,
+            "samples_per_gpu": one.samples,
+            "samples_at_once": one.at_once,
+            "peak_bytes": budget.peaks[one.batch_shape.task].bytes,
+            "peak_phase": budget.peaks[one.batch_shape.task].name,
+            "parts": dict(budget.peaks[one.batch_shape.task].peak),
+            "split_over": {name: budget.shard_count(name) for name in budget.peaks[one.batch_shape.task].peak},
+            "flops_per_iteration": usual.flops,
+            "tokens_of_mean_length": usual.batch_shape.tokens,
+            "forwards": dict(one.calls),
+            "iterations": budget.iterations[one.batch_shape.task],
+        }
+        for one, usual in zip(budget.tasks, budget.usual, strict=True)
+    }
+    exam = planned_examinations(budget.recipe, budget.size)
+    return json.dumps(
+        {
+            "recipe": budget.recipe.name,
+            "model": budget.recipe.model,
+            "basis": budget.size.basis,
+            "parameters": budget.size.parameters,
+            "licence": planned_licence(budget.recipe.model, budget.size).words,
+            "gpus": budget.gpus,
+            "gpus_per_machine": budget.ranks.per_machine,
+            "sharding": budget.recipe.run.sharding,
+            "tasks": tasks,
+            "checkpoint_bytes": budget.checkpoint,
+            "student_bytes": budget.kept_student,
+            "disk_bytes": budget.disk,
+            "store_bytes": None if budget.store is None else budget.store.bytes,
+            "flops_mean": round(budget.flops),
+            "examinations": None if exam is None else exam.as_dict(),
+            "hours": None if rate is None else round(rate.hours(budget), 3),
+            "sigmas": list(budget.recipe.student.grid),
+            "levels": list(budget.levels),
+            "layouts": list(budget.shapes.told),
+            "notes": list(budget.notes),
+            "card_bytes": None if card is None else card.bytes,
+            "fits": None if card is None else budget.bytes <= card.bytes,
+            "changes": [vars(change) for change in made],
+        },
+        indent=1,
+    )
+
+
+@dataclass(frozen=True)
+class RunNeeds:
+    """What a run needs on each GPU it is meant for.
+
+    Args:
+        budget: memory and work, task by task, as they were counted in a rehearsed iteration.
+        card: the GPU it is to fit; None where none was named.
+        changes: what to change in the recipe, one after another, where it does not fit.
+        time: seconds of an iteration; None where no rate was given.
+    """
+
+    budget: GPUBudget
+    card: GPUMemory | None
+    changes: tuple[Change, ...]
+    time: IterationTime | None
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, at the fullest moment of any task."""
+        return self.budget.bytes
+
+    @property
+    def memory(self) -> Mapping[Task, Mapping[str, int]]:
+        """Bytes by task and by what they are for, at that task's fullest moment."""
+        return {task: dict(peak.peak) for task, peak in self.budget.peaks.items()}
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits the GPU that was named."""
+        return None if self.card is None else self.budget.bytes <= self.card.bytes
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of the mean iteration, on all GPUs together."""
+        return self.budget.flops
+
+    @property
+    def hours(self) -> float | None:
+        """Of the whole run."""
+        return None if self.time is None else self.time.hours(self.budget)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint on disk."""
+        return self.budget.checkpoint
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of what a finished run keeps: whole checkpoints, and the averaged student of every save."""
+        return self.budget.disk
+
+    @property
+    def store_bytes(self) -> int | None:
+        """Of the conditioning store, about; None where the cases are not on this machine."""
+        return None if self.budget.store is None else self.budget.store.bytes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed."""
+        return self.budget.notes
+
+    def as_json(self) -> str:
+        """The same as `fewstep plan --json`."""
+        return as_json(self.budget, self.card, list(self.changes), self.time)

@@ -1,137 +1,17 @@
-"""`fewstep.plan`: all that a run needs, as a value and as JSON."""
+"""`fewstep.plan`: what a run needs, what to change if its GPUs do not suffice, and how long it takes."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fewstep.data.mixture import used_tasks
-from fewstep.run.budget.budget import GPUBudget, gpu_budget
-from fewstep.run.budget.examinations import planned_examinations
-from fewstep.run.budget.fitting import Change, changes_to_fit
+from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.hours import IterationTime, iteration_time
-from fewstep.run.budget.measured import refuse_rates
+from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.recipe import Recipe
-from fewstep.run.teacher_terms import planned_licence
-from fewstep.runtime.task import Task
 
-
-def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
-    """The budget as JSON for other programs. Bytes and operations are integers."""
-    tasks = {
-        one.batch_shape.task: {
-            "tokens": one.batch_shape.tokens,
-            "samples_per_gpu": one.samples,
-            "samples_at_once": one.at_once,
-            "peak_bytes": budget.peaks[one.batch_shape.task].bytes,
-            "peak_phase": budget.peaks[one.batch_shape.task].name,
-            "parts": dict(budget.peaks[one.batch_shape.task].peak),
-            "split_over": {name: budget.shard_count(name) for name in budget.peaks[one.batch_shape.task].peak},
-            "flops_per_iteration": usual.flops,
-            "tokens_of_mean_length": usual.batch_shape.tokens,
-            "forwards": dict(one.calls),
-            "iterations": budget.iterations[one.batch_shape.task],
-        }
-        for one, usual in zip(budget.tasks, budget.usual, strict=True)
-    }
-    exam = planned_examinations(budget.recipe, budget.size)
-    return json.dumps(
-        {
-            "recipe": budget.recipe.name,
-            "model": budget.recipe.model,
-            "basis": budget.size.basis,
-            "parameters": budget.size.parameters,
-            "licence": planned_licence(budget.recipe.model, budget.size).words,
-            "gpus": budget.gpus,
-            "gpus_per_machine": budget.ranks.per_machine,
-            "sharding": budget.recipe.run.sharding,
-            "tasks": tasks,
-            "checkpoint_bytes": budget.checkpoint,
-            "student_bytes": budget.kept_student,
-            "disk_bytes": budget.disk,
-            "store_bytes": None if budget.store is None else budget.store.bytes,
-            "flops_mean": round(budget.flops),
-            "examinations": None if exam is None else exam.as_dict(),
-            "hours": None if rate is None else round(rate.hours(budget), 3),
-            "sigmas": list(budget.recipe.student.grid),
-            "levels": list(budget.levels),
-            "layouts": list(budget.shapes.told),
-            "notes": list(budget.notes),
-            "card_bytes": None if card is None else card.bytes,
-            "fits": None if card is None else budget.bytes <= card.bytes,
-            "changes": [vars(change) for change in made],
-        },
-        indent=1,
-    )
-
-
-@dataclass(frozen=True)
-class RunNeeds:
-    """What a run needs on each GPU it is meant for.
-
-    Args:
-        budget: memory and work, task by task, as they were counted in a rehearsed iteration.
-        card: the GPU it is to fit; None where none was named.
-        changes: what to change in the recipe, one after another, where it does not fit.
-        time: seconds of an iteration; None where no rate was given.
-    """
-
-    budget: GPUBudget
-    card: GPUMemory | None
-    changes: tuple[Change, ...]
-    time: IterationTime | None
-
-    @property
-    def bytes(self) -> int:
-        """Of memory, at the fullest moment of any task."""
-        return self.budget.bytes
-
-    @property
-    def memory(self) -> Mapping[Task, Mapping[str, int]]:
-        """Bytes by task and by what they are for, at that task's fullest moment."""
-        return {task: dict(peak.peak) for task, peak in self.budget.peaks.items()}
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether it fits the GPU that was named."""
-        return None if self.card is None else self.budget.bytes <= self.card.bytes
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of the mean iteration, on all GPUs together."""
-        return self.budget.flops
-
-    @property
-    def hours(self) -> float | None:
-        """Of the whole run."""
-        return None if self.time is None else self.time.hours(self.budget)
-
-    @property
-    def checkpoint_bytes(self) -> int:
-        """Of one checkpoint on disk."""
-        return self.budget.checkpoint
-
-    @property
-    def disk_bytes(self) -> int:
-        """Of what a finished run keeps: whole checkpoints, and the averaged student of every save."""
-        return self.budget.disk
-
-    @property
-    def store_bytes(self) -> int | None:
-        """Of the conditioning store, about; None where the cases are not on this machine."""
-        return None if self.budget.store is None else self.budget.store.bytes
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What had to be assumed."""
-        return self.budget.notes
-
-    def as_json(self) -> str:
-        """The same as `fewstep plan --json`."""
-        return as_json(self.budget, self.card, list(self.changes), self.time)
+UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
 
 
 def plan(
@@ -173,3 +53,86 @@ def plan(
 
 def _finds_gpu(recipe: Recipe) -> bool:
     return recipe.run.device == "auto" and torch.cuda.is_available()
+
+
+def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
+    """Changes that make the run fit, each on top of those before, until it fits. The effect of each is forecast, not
+    guessed."""
+    made: list[Change] = []
+    recipe, gpus, keys = budget.recipe, budget.gpus, dict[str, Any]()
+    for step in _steps(budget, card):
+        if budget.bytes <= card.bytes:
+            break
+        keys |= step
+        tried = recipe.changed(keys)
+        budget = budget_of(tried, budget.size, budget.shapes, budget.ranks, budget.on_gpu, budget.notes)
+        words = ", ".join(f"{key}: {value}" for key, value in step.items())
+        parts = step.get("run.gradient_accumulation", 1)
+        if parts > 1:  # as many GPUs more leave as few samples at once
+            words += f" (or --gpus {-(-gpus * parts // recipe.run.gradient_accumulation)})"
+        made.append(Change(words, budget.bytes, budget.bytes <= card.bytes))
+    return made
+
+
+def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
+    """The changes to try, those that cost least quality and time first."""
+    recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
+    how, parts = recipe.run.gradient_checkpointing, recipe.run.gradient_accumulation
+    sharded: list[dict[str, Any]] = (
+        [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
+    )
+    # On several GPUs a sharded teacher takes less than an offloaded one, which is whole on each GPU while it runs.
+    offloaded = [
+        {f"teachers.named.{name}.place": "offloaded"}
+        for name, teacher in recipe.teachers.named.items()
+        if teacher.model is not None and teacher.place == "resident" and budget.gpus == 1
+    ]
+    recomputed = [
+        {"run.gradient_checkpointing": one}
+        for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
+        if not (recipe.run.compile and one == "selective")
+    ]
+    accumulated = list[dict[str, Any]]()
+    while parts < least:
+        parts = min(2 * parts, least)
+        accumulated.append({"run.gradient_accumulation": parts})
+    modes = [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
+    # Fewer samples at once, and recomputation, do not help if weights and moments alone are too much.
+    if budget.fixed_bytes > card.bytes:
+        first, later = [*sharded, *offloaded, *recomputed], [*modes, *accumulated]
+    else:
+        first, later = [*offloaded, *recomputed, *sharded], [*accumulated, *modes]
+    # Without parts, gradients are allocated only while the activations are freed.
+    single: list[dict[str, Any]] = (
+        [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
+    )
+    # int8 is for a replicated base that only adapters use, so it comes after the modes.
+    whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights != "int8"
+    rounded: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
+    # forward_once saves a forward and keeps its activations longer. It excludes parts and sharded weights.
+    plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
+    return [*plain, *first, *later, *rounded, *single]
+
+
+def iteration_time(
+    budget: GPUBudget, seconds: float | None, measured: Path | None, tflops: float | None
+) -> IterationTime | None:
+    """The time of an iteration, from what was declared or measured; None if nothing was.
+
+    Raises:
+        RecipeError, RunError: as `refuse_rates`.
+    """
+    tasks = tuple(budget.iterations)
+    refuse_rates(seconds, measured, tflops, tasks)
+    if seconds is not None:
+        return IterationTime(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
+    if measured is not None:
+        return IterationTime(measured_seconds(measured, tasks), f"medians of {measured / METRICS_FILE}")
+    if tflops is not None:
+        speed = tflops * 1e12 * UTILISATION
+        by_task = {one.batch_shape.task: one.flops / speed for one in budget.usual}
+        return IterationTime(
+            by_task,
+            f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
+        )
+    return None
