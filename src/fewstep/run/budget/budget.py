@@ -45,7 +45,8 @@ class Change:
 class GPUBudget:
     """What a recipe needs on its GPUs.
 
-    peaks: for each task, the phase in which one GPU holds most. ranks: those of its GPUs, seen from the first. notes: what was assumed.
+    peaks: for each task, the phase in which one GPU holds most. ranks: those of its GPUs, seen from the first. notes:
+    what was assumed.
     """
 
     recipe: Recipe
