@@ -114,11 +114,13 @@ def assert_student(folder: Path, name: str, trained: bool = False) -> None:
 
 
 def as_held(text: Path) -> str:
-    """Without the line of the card that says which iteration was exported: it was added after these were made."""
+    """Without what cards say since these were made: which iteration was exported, and what helps where rounding lost
+    much of so short a run's update."""
     lines = text.read_text().splitlines(keepends=True)
     kept = [line for line in lines if not line.startswith("| Checkpoint |")]
     assert len(lines) - len(kept) == (text.name == "README.md"), text
-    return without_added("".join(kept)) if text.name == "recipe.yaml" else "".join(kept)
+    whole = "".join(kept).replace(". **That is much: use the LoRA on the base, or export in fp32**", "")
+    return without_added(whole) if text.name == "recipe.yaml" else whole
 
 
 def test_lora_files_of_both_forms_change_the_model_as_strongly_as_their_run_did(copy: Path) -> None:

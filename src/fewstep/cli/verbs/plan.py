@@ -92,12 +92,12 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
 
 def _disk(budget: GPUBudget) -> str:
     """What a finished run keeps."""
-    run = budget.recipe.run
+    run, disk = budget.recipe.run, budget.disk
     best = f" and {run.keep_best} best" if run.best_by else ""
-    held = f"a checkpoint: {budget.checkpoint / GB:.3g} GB, the {run.keep_checkpoints} newest{best} kept"
+    held = f"a checkpoint: {disk.checkpoint / GB:.3g} GB, the {run.keep_checkpoints} newest{best} kept"
     if run.keep_students:
-        held += f"; the averaged student of each of {budget.saves:,} saves: {budget.kept_student / GB:.3g} GB"
-    return f"{held}; together {budget.disk / GB:.3g} GB"
+        held += f"; the averaged student of each of {disk.saves:,} saves: {disk.student / GB:.3g} GB"
+    return f"{held}; together {disk.bytes / GB:.3g} GB"
 
 
 def _verdict(budget: GPUBudget, card: GPUMemory, made: list[Change]) -> str:

@@ -12,6 +12,7 @@ from fewstep.data.mixture import (
     task_turns,
 )
 from fewstep.encode.estimate import StoreSize
+from fewstep.run.budget.disk import RunDisk
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import TaskForecast, forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
@@ -34,8 +35,8 @@ class GPUBudget:
     """What a recipe needs on its GPUs.
 
     tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds
-    most. checkpoint: bytes on disk, of all GPUs together. ranks: seen from the first. notes: what was assumed. levels:
-    what a `teacher` in the place of a shift stands for.
+    most. ranks: those of its GPUs, seen from the first. notes: what was assumed. levels: what a `teacher` in the place
+    of a shift stands for.
     """
 
     recipe: Recipe
@@ -79,36 +80,14 @@ class GPUBudget:
         return over if owner == "base" else 1
 
     @property
-    def checkpoint(self) -> int:
-        """The bytes of a checkpoint. The weights of student and critic are counted as half of their moments, since
+    def disk(self) -> RunDisk:
+        """What a finished run keeps. The weights of student and critic are counted as half of their moments, since
         moments contain no rotary tables."""
         peak = self.tasks[0].peak.peak
         moments = [f"optimiser of the {role}" for role in ROLES]
         learnt = sum(self.shard_count(name) * peak[name] for name in moments)
-        return round(1.5 * learnt) + self.kept_student
-
-    @property
-    def kept_student(self) -> int:
-        """The bytes of the averaged student of one save."""
-        average = "averaged student"
-        return self.shard_count(average) * self.tasks[0].peak.peak[average]
-
-    @property
-    def whole_checkpoints(self) -> int:
-        """The number of whole checkpoints that a run ends with."""
-        run = self.recipe.run
-        return min(self.saves, run.keep_checkpoints + (run.keep_best if run.best_by else 0))
-
-    @property
-    def saves(self) -> int:
-        """The number of iterations that are saved, beside those that an examination finds better."""
-        return -(-self.recipe.run.iterations // self.recipe.run.save_every_iterations)
-
-    @property
-    def disk(self) -> int:
-        """The bytes of a finished run's checkpoints, and of the averaged students that outlive theirs."""
-        alone = self.saves - self.whole_checkpoints if self.recipe.run.keep_students else 0
-        return self.whole_checkpoints * self.checkpoint + alone * self.kept_student
+        student = self.shard_count("averaged student") * peak["averaged student"]
+        return RunDisk(self.recipe.run, round(1.5 * learnt) + student, student)
 
     @property
     def fixed_bytes(self) -> int:
@@ -220,9 +199,9 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "gpus_per_machine": budget.ranks.per_machine,
             "sharding": budget.recipe.run.sharding,
             "tasks": tasks,
-            "checkpoint_bytes": budget.checkpoint,
-            "student_bytes": budget.kept_student,
-            "disk_bytes": budget.disk,
+            "checkpoint_bytes": budget.disk.checkpoint,
+            "student_bytes": budget.disk.student,
+            "disk_bytes": budget.disk.bytes,
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
             "examinations": None if exam is None else exam.as_dict(),
@@ -283,12 +262,12 @@ class RunNeeds:
     @property
     def checkpoint_bytes(self) -> int:
         """Of one checkpoint on disk."""
-        return self.budget.checkpoint
+        return self.budget.disk.checkpoint
 
     @property
     def disk_bytes(self) -> int:
         """Of what a finished run keeps: whole checkpoints, and the averaged student of every save."""
-        return self.budget.disk
+        return self.budget.disk.bytes
 
     @property
     def store_bytes(self) -> int | None:
