@@ -71,9 +71,9 @@ def assert_no_case_twice(order: BatchOrder[int], batches: int) -> None:
 
 @given(SIZES, st.integers(1, 8), st.integers(0, 3))
 def test_no_case_is_repeated_in_a_batch(sizes: list[int], batch: int, seed: int) -> None:
-    """Unless there are too few cases altogether."""
+    """Unless there are too few cases altogether, or one kind alone: its order is that of earlier versions."""
     cases = cases_of(sizes)
-    if len(cases) >= 3 * batch:
+    if len(sizes) > 1 and len(cases) >= 3 * batch:
         assert_no_case_twice(order_of(cases, batch, seed), 3 * len(cases) // batch)
 
 
@@ -81,7 +81,7 @@ def test_no_case_is_repeated_in_a_batch(sizes: list[int], batch: int, seed: int)
 def test_nor_with_categories_of_unequal_weights(sizes: list[int], batch: int, a: int, seed: int) -> None:
     cases = cases_of(sizes, categories=2)
     counts = Counter(case.category for case in cases)
-    if len(counts) == 2 and min(counts.values()) >= 3 * batch:
+    if len(sizes) > 1 and len(counts) == 2 and min(counts.values()) >= 3 * batch:
         weights = {"category 0": a, "category 1": 1}
         assert_no_case_twice(order_of(cases, batch, seed, weights), 2 * len(cases) // batch)
 
