@@ -7,16 +7,16 @@ from fewstep.bench.paired.catalogue import BY_NAME, COMPOSITE
 from fewstep.bench.statistics import Estimate
 from fewstep.run.self_exam.rank import RunRanking
 
-COLUMNS = ("t2i.psnr", "t2i.variety", "edit.psnr", "edit.drift")  # more stand in rank.json and in the report
+COLUMNS = ("t2i.psnr", "edit.psnr")  # what fits 80 columns; all of them stand in rank.json and in the report
 
 
 def print_ranking(found: RunRanking, console: Console) -> None:
     """A row for each kept student, best first, and which to ship."""
     shown = [name for name in COLUMNS if name != found.by and any(name in one.figures for one in found.students)]
     scored = sorted({name for one in found.students for name in one.figures} - {*BY_NAME, COMPOSITE, found.by})
-    table = Table("iteration", found.by, "behind the first", *shown, *scored)
+    table = Table("iteration", found.by, "behind", *shown, *scored)
     for column in table.columns:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for one in found.students:
         figures = (f"{one.figures[name]:.3g}" if name in one.figures else "-" for name in (*shown, *scored))
         behind = "" if one.iteration == found.ship else _words(one.behind)
