@@ -20,7 +20,7 @@ settle_openmp()  # before any name below loads torch
 if TYPE_CHECKING:
     from fewstep.bench.side_by_side import compare_galleries, measure_gallery, rank_galleries
     from fewstep.cli.terminal import TerminalReporter
-    from fewstep.run.budget.needs import RunNeeds, plan
+    from fewstep.run.budget.budget import RunNeeds, plan
     from fewstep.run.distill import DistilledRun, distill
     from fewstep.run.encoding import encode_recipe
     from fewstep.run.examination import ExaminationResult
@@ -62,7 +62,7 @@ __all__ = [
 _PLACES = {
     "fewstep.bench.side_by_side": ("compare_galleries", "measure_gallery", "rank_galleries"),
     "fewstep.cli.terminal": ("TerminalReporter",),
-    "fewstep.run.budget.needs": ("RunNeeds", "plan"),
+    "fewstep.run.budget.budget": ("RunNeeds", "plan"),
     "fewstep.run.distill": ("DistilledRun", "distill"),
     "fewstep.run.encoding": ("encode_recipe",),
     "fewstep.run.examination": ("ExaminationResult",),

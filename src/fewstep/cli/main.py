@@ -162,7 +162,7 @@ def plan(
     chosen = load_recipe(recipe, overrides or [])
     refuse_no_model(chosen.model)
     from fewstep.cli.verbs.plan import print_needs
-    from fewstep.run.budget.needs import plan as needs_of
+    from fewstep.run.budget.budget import plan as needs_of
 
     with out.status("rehearsing an iteration"):
         needs = needs_of(

@@ -3,10 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
-from fewstep.run.budget.budget import Change, GPUBudget, IterationTime
+from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.needs import RunNeeds
 from fewstep.train.ema_decay import start_share, start_words
 
 GB = 1e9
