@@ -1,6 +1,5 @@
 """What a recipe needs on the GPUs it is meant for, and what to change if they do not suffice."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from fewstep.data.mixture import (
     used_tasks,
 )
 from fewstep.encode.estimate import StoreSize
-from fewstep.run.budget.examinations import planned_examinations
+from fewstep.run.budget.budget_json import as_json
 from fewstep.run.budget.forecast import TaskForecast, forecast
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
@@ -267,52 +266,6 @@ def iteration_time(
             f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
         )
     return None
-
-
-def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate: IterationTime | None) -> str:
-    """The budget as JSON for other programs. Bytes and operations are integers."""
-    tasks = {
-        one.batch_shape.task: {
-            "tokens": one.batch_shape.tokens,
-            "samples_per_gpu": one.samples,
-            "samples_at_once": one.at_once,
-            "peak_bytes": budget.peaks[one.batch_shape.task].bytes,
-            "peak_phase": budget.peaks[one.batch_shape.task].name,
-            "parts": dict(budget.peaks[one.batch_shape.task].peak),
-            "split_over": {name: budget.shard_count(name) for name in budget.peaks[one.batch_shape.task].peak},
-            "flops_per_iteration": one.flops,
-            "forwards": dict(one.calls),
-            "iterations": budget.iterations[one.batch_shape.task],
-        }
-        for one in budget.tasks
-    }
-    exam = planned_examinations(budget.recipe, budget.size)
-    return json.dumps(
-        {
-            "recipe": budget.recipe.name,
-            "model": budget.recipe.model,
-            "basis": budget.size.basis,
-            "parameters": budget.size.parameters,
-            "gpus": budget.gpus,
-            "gpus_per_machine": budget.ranks.per_machine,
-            "sharding": budget.recipe.run.sharding,
-            "tasks": tasks,
-            "checkpoint_bytes": budget.checkpoint,
-            "student_bytes": budget.kept_student,
-            "disk_bytes": budget.disk,
-            "store_bytes": None if budget.store is None else budget.store.bytes,
-            "flops_mean": round(budget.flops),
-            "examinations": None
-            if (exam := planned_examinations(budget.recipe, budget.size)) is None
-            else exam.as_dict(),
-            "hours": None if rate is None else round(rate.hours(budget), 3),
-            "notes": list(budget.notes),
-            "card_bytes": None if card is None else card.bytes,
-            "fits": None if card is None else budget.bytes <= card.bytes,
-            "changes": [vars(change) for change in made],
-        },
-        indent=1,
-    )
 
 
 # ---- all of it, as a value
