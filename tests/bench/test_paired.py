@@ -72,6 +72,13 @@ def test_a_figure_that_cannot_be_had_is_missing_with_its_reason() -> None:
     assert missing_reasons([record], ["t2i.psnr"]) == {"t2i.psnr": found.missing["psnr"]}
 
 
+def test_a_scorer_that_fails_is_missing_and_said() -> None:
+    lost = {"case": "a", "task": "t2i", "seed": 0, "values": {}, "missing": {"score_clip": "out of memory"}}
+    there = {"case": "b", "task": "edit", "seed": 0, "values": {"score_clip": 1.0}, "missing": {}}
+    assert missing_reasons([lost, there], []) == {"t2i.clip": "out of memory"}
+    assert paired_figures([lost, there], [])["edit.clip"] == 1.0
+
+
 def test_seeds_that_are_alike_have_no_distance() -> None:
     assert seeds_distance([scene(), scene()]) == 0
     assert seeds_distance([scene(), scene(1)]) > 5

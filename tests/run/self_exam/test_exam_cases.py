@@ -10,7 +10,7 @@ from fewstep.flow.guidance import Guidance
 from fewstep.run.best_by import own_figures, refuse_best_without_examiner
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.run.self_exam.chosen_cases import exam_cases, quoted_words
-from fewstep.run.self_exam.cost import exam_schedule
+from fewstep.run.self_exam.cost import exam_schedule, rarer
 from fewstep.run.self_exam.exam_cases import freeze, frozen_set
 from fewstep.run.self_exam.plan import ExaminePlan
 from fewstep.run.self_exam.ranked import FOLDER, RANKED, ranked_best
@@ -121,6 +121,13 @@ def test_examinations_fit_their_share_first_by_fewer_cases_then_by_coming_more_r
 def test_a_run_that_examines_nothing_has_no_schedule() -> None:
     assert exam_schedule(recipe(run__examine_every_iterations=0), ("t2i",), 40, Guidance()) is None
     assert exam_schedule(recipe(examine={"t2i": None}), ("t2i",), 40, Guidance()) is None
+
+
+def test_examinations_that_take_too_long_become_rarer_in_whole_steps() -> None:
+    assert rarer(100, 100, took=5, share=0.05) == 100
+    assert rarer(100, 100, took=6, share=0.05) == 100, "a little more is not worth a change"
+    assert rarer(100, 100, took=15, share=0.05) == 300
+    assert rarer(300, 100, took=15, share=0.05) == 300, "and stays"
 
 
 # ---- figures that a run cannot have

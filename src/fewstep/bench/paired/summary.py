@@ -78,4 +78,14 @@ def missing_reasons(records: PictureRecords, names: Sequence[str]) -> dict[str, 
             if name in (short, "picture")
         ]
         found[figure.name] = max(told, key=told.count) if told else "no picture has it"
+    return found | _missing_scores(records)
+
+
+def _missing_scores(records: PictureRecords) -> dict[str, str]:
+    """Why a scorer that the recipe names scored no picture of a task."""
+    found: dict[str, str] = {}
+    for record in records:
+        for name, why in record["missing"].items():
+            if name.startswith("score_") and mean_of(records, record["task"], name) is None:
+                found[f"{record['task']}.{name.removeprefix('score_')}"] = why
     return found

@@ -12,6 +12,7 @@ from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.plan import ExaminePlan
 from fewstep.runtime.task import Task
 
+SLACK = 1.25  # ours: measured over declared share, from which examinations come more rarely
 TIMES = 4  # examinations of a run, at least, ours: fewer say nothing of how it went
 LEAST = 8  # cases of a task, ours: with fewer, an examination says little, so it comes more rarely instead
 RECOMPUTED = {"off": 0.0, "selective": 0.3, "full": 1.0}  # forwards a backward pass repeats
@@ -77,6 +78,20 @@ def exam_schedule(recipe: Recipe, tasks: tuple[Task, ...], steps: int, guidance:
             recipe, asked, found, _share(recipe, asked, recipe.run.examine_every_iterations, steps, guidance)
         ),
     )
+
+
+def rarer(now: int, step: int, took: float, share: float) -> int:
+    """Iterations between examinations from now on: more, and a multiple of `step`, if one takes too long.
+
+    Args:
+        now: the present number.
+        took: of one examination, in iterations' time.
+        share: the largest part of the time that they may take.
+    """
+    if took / (took + now) <= SLACK * share:
+        return now
+    needed = took * (1 - share) / share
+    return max(now, step * -int(-needed // step))
 
 
 def _changes(recipe: Recipe, asked: ExaminePlan, found: ExamSchedule, wanted: float) -> tuple[str, ...]:

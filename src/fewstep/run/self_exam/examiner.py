@@ -20,7 +20,7 @@ from fewstep.bench.paired.watch import WatchEvent, average_event, critic_event, 
 from fewstep.encode.store import ConditioningStore
 from fewstep.roles.roles import Roles
 from fewstep.run.folder import RunDir
-from fewstep.run.self_exam.cost import ExamSchedule
+from fewstep.run.self_exam.cost import ExamSchedule, rarer
 from fewstep.run.self_exam.drawing import TEACHER, ExamConditionings, ExamDrawer
 from fewstep.run.self_exam.exam_cases import ExamCase
 from fewstep.run.self_exam.prepare import PlannedExam
@@ -33,7 +33,6 @@ from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import Task
 from fewstep.train.hooks import ExamEvent, SelfExam
 
-SLACK = 1.25  # ours: measured over declared share, from which examinations come more rarely
 Measuring = Callable[[ExamDrawer, str, Sequence[ExamCase]], list[ExamRecord]]
 """measuring(drawer, who, cases) gives the records of these cases, as `who` answered them."""
 Scoring = Callable[[ExamDrawer, str, Sequence[ExamRecord]], list[ExamRecord]]
@@ -201,26 +200,21 @@ class RunExaminer:
                 self.reporter.say(f"examination: {name} is missing: {why}", "warning")
 
     def _slow_down(self, done: int, took_s: float) -> None:
-        """Makes later examinations rarer if they take more than their share of the time, and says so. What is decided
-        stands in a file, so a run that goes on examines at the same iterations."""
-        lines, path = self.clock.lines(), self.folder / "pace.json"
-        trained_s = sum(m["seconds"]["iteration"] for m in lines if "seconds" in m)
-        spent_s = took_s + sum(
-            m.get("examination_seconds", 0.0) for m in lines if m["phase"] == "examine" and m["iteration"] < done
-        )
-        if done == 0 or trained_s <= 0 or spent_s / (spent_s + trained_s) <= SLACK * self.schedule.plan.share:
+        """Makes later examinations rarer if one takes more than its share of the time between two, and says so. What is
+        decided stands in a file, so a run that goes on examines at the same iterations."""
+        trained_s = [m["seconds"]["iteration"] for m in self.clock.lines() if m["phase"] == "distil"]
+        if done == 0 or not trained_s:
             return
-        held = read_json_file(path) or {"every": self.schedule.every}
-        per_iteration_s = trained_s / done
-        needed = took_s * (1 - self.schedule.plan.share) / (self.schedule.plan.share * per_iteration_s)
-        times = -(-needed // self.schedule.every)
-        every = int(max(held["every"], times * self.schedule.every))
-        if every == held["every"] and path.is_file():
+        path, share = self.folder / "pace.json", self.schedule.plan.share
+        now = (read_json_file(path) or {"every": self.schedule.every})["every"]
+        each_s = sum(trained_s) / len(trained_s)
+        every = rarer(now, self.schedule.every, took_s / each_s, share)
+        if every == now:
             return
         write_json_file(path, {"after": done, "every": every})
         self.reporter.say(
-            f"examinations take {100 * spent_s / (spent_s + trained_s):.2g} % of the time, more than examine.share "
-            f"{self.schedule.plan.share:g}: from now on every {every} iterations",
+            f"an examination takes as long as {took_s / each_s:.3g} iterations, more than examine.share {share:g} of "
+            f"{now}: from now on every {every} iterations",
             "warning",
         )
 
