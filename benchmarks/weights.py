@@ -7,21 +7,26 @@ learners and the student's average.
 """
 
 import argparse
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
+from fewstep.backbones.fake_model import KLEIN, KLEIN_9B, LONGCAT
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.z_image import ZImage
 
-KLEIN = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}  # of 4 B
-KLEIN |= {"in_channels": 128, "guidance_embeds": False}
-MODELS: list[tuple[type[PipelineBackbone], dict[str, object], int]] = [
+MODELS: list[tuple[type[PipelineBackbone], Mapping[str, object], int]] = [
     (QwenImage21, {}, 64),
     (QwenImage, {}, 64),
     (Flux2Klein, KLEIN, 64),
+    (Flux2Klein, KLEIN_9B, 64),
+    (ZImage, {}, 64),
+    (LongCatImage, LONGCAT, 64),
 ]
 LEARNERS = 2  # student and critic
 HELD, KEPT = 4 * 4, 4 * 3  # bytes of a parameter that learns, on the device and on disk

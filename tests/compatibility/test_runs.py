@@ -10,8 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from fewstep.lora.file import read_lora
-from fewstep.train.kept_students import KeptStudents
 from fewstep.run.recipe import flat_keys
+from fewstep.train.kept_students import KeptStudents
 from tests.compatibility.held import (
     FIXTURES,
     ITERATIONS,
