@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -188,10 +189,10 @@ def verify_lora(
         scheduler=str(folder.resolve()),
         time_reversed=family.time_reversed,
     )
-    found = {
-        name: run_stock_calls(replace(asked, **{key: str(path.resolve())}), calls, timeout_seconds)
-        for name, key, path in _loras(folder)
-    }
+    found: dict[str, list[StockResult]] = {}
+    for name, key, path in _loras(folder):
+        lora: dict[str, Any] = {key: str(path.resolve())}
+        found[name] = run_stock_calls(replace(asked, **lora), calls, timeout_seconds)
     backbone = load_backbone(place, dtype=dtype, device=device)
     with run_student.on(backbone) as transformer:
         drawn = [_drawn(backbone, transformer, grid, call) for call in calls]
