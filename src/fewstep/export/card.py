@@ -69,11 +69,11 @@ class Usage:
 
     def options(self, task: Task, size: tuple[int, int]) -> str:
         """The arguments of a task's call as Python code."""
-        return _arguments(self._size(task, size) | self.calls[task])
+        return _arguments({**self._size(task, size), **self.calls[task]})
 
     def lora_options(self, task: Task, size: tuple[int, int]) -> str:
         """The arguments of a task's call with a LoRA as Python code."""
-        return _arguments(self._size(task, size) | self.lora_calls[task])
+        return _arguments({**self._size(task, size), **self.lora_calls[task]})
 
     def _size(self, task: Task, size: tuple[int, int]) -> dict[str, Any]:
         return {"height": size[0], "width": size[1]} if task == "t2i" or self.sized_edits else {}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,8 +190,7 @@ def verify_lora(
         time_reversed=family.time_reversed,
     )
     found = {
-        name: run_stock_calls(replace(asked, **{key: str(path.resolve())}), calls, timeout_seconds)
-        for name, key, path in _loras(folder)
+        name: run_stock_calls(_with(asked, key, path), calls, timeout_seconds) for name, key, path in _loras(folder)
     }
     backbone = load_backbone(place, dtype=dtype, device=device)
     with run_student.on(backbone) as transformer:
@@ -204,6 +204,12 @@ def verify_lora(
     report = Verification(folder, tuple(grid), dtype_name(dtype), tuple(checks), exact)
     refuse_differences(report)
     return report
+
+
+def _with(asked: StockRequest, key: str, path: Path) -> StockRequest:
+    """The request with a LoRA file in this field."""
+    given: dict[str, Any] = {key: str(path.resolve())}
+    return replace(asked, **given)
 
 
 def _loras(folder: Path) -> list[tuple[str, str, Path]]:
