@@ -189,10 +189,9 @@ def verify_lora(
         scheduler=str(folder.resolve()),
         time_reversed=family.time_reversed,
     )
-    found: dict[str, list[StockResult]] = {}
-    for name, key, path in _loras(folder):
-        lora: dict[str, Any] = {key: str(path.resolve())}
-        found[name] = run_stock_calls(replace(asked, **lora), calls, timeout_seconds)
+    found = {
+        name: run_stock_calls(_with(asked, key, path), calls, timeout_seconds) for name, key, path in _loras(folder)
+    }
     backbone = load_backbone(place, dtype=dtype, device=device)
     with run_student.on(backbone) as transformer:
         drawn = [_drawn(backbone, transformer, grid, call) for call in calls]
@@ -205,6 +204,12 @@ def verify_lora(
     report = Verification(folder, tuple(grid), dtype_name(dtype), tuple(checks), exact)
     refuse_differences(report)
     return report
+
+
+def _with(asked: StockRequest, key: str, path: Path) -> StockRequest:
+    """The request with a LoRA file in this field."""
+    given: dict[str, Any] = {key: str(path.resolve())}
+    return replace(asked, **given)
 
 
 def _loras(folder: Path) -> list[tuple[str, str, Path]]:
