@@ -80,7 +80,7 @@ def load_lora(pipe: Any, folder: str) -> None:
     if hasattr(pipe, "load_lora_weights"):
         pipe.load_lora_weights(folder)
     else:
-        pipe.transformer.load_lora_adapter(folder)
+        pipe.transformer.load_lora_adapter(folder, weight_name="pytorch_lora_weights.safetensors")
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fewstep import __version__
 from fewstep.backbones.licences import InheritedLicence, Licence
 from fewstep.export import comfyui
-from fewstep.export.lora import PLAIN_FOLDER, Lora, LoraFiles
+from fewstep.export.lora import PLAIN_FOLDER, WEIGHT_FILE, Lora, LoraFiles
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.task import Task
 
@@ -100,6 +100,11 @@ class Usage:
     @property
     def lora_loader(self) -> str:
         return "load_lora_weights" if self.own_loras else "transformer.load_lora_adapter"
+
+    @property
+    def lora_weight_name(self) -> str:
+        """A further argument of the loader: a transformer's own looks for a pickle by default."""
+        return "" if self.own_loras else f', weight_name="{WEIGHT_FILE}"'
 
     @property
     def needs_step_count(self) -> bool:
