@@ -196,6 +196,22 @@ def test_the_remedies_of_an_untrained_start_are_enough() -> None:
         assert start_share(largest_decay(updates), updates) <= LARGEST_START
 
 
+def test_with_two_and_no_bound_the_average_is_the_plain_mean() -> None:
+    """Of all weights, the start among them. A larger constant of the rise leaves less of what came early."""
+    network, _ = toy()
+    start = {name: value.clone() for name, value in network.state().items()}
+    ema = EMA(network, 0.999999, warmup=2.0)
+    for i in (1.0, 2.0, 6.0):
+        with torch.no_grad():
+            for name, p in network.named_parameters().items():
+                p.copy_(start[name] + i)
+        ema.update()
+    for name, value in ema.mean.items():
+        torch.testing.assert_close(value, start[name] + (0 + 1 + 2 + 6) / 4)
+    assert ema.start_share_after(9) == pytest.approx(0.1)
+    assert start_share(0.999, 100, 2.0) > start_share(0.999, 100, 3.0) > start_share(0.999, 100)
+
+
 def test_an_average_of_an_earlier_version_goes_on_with_its_constant_decay() -> None:
     network, _ = toy()
     ema = EMA(network, 0.9)

@@ -104,8 +104,15 @@ class StudentPlan(RolePlan):
         0.98,
         ge=0,
         lt=1,
-        description="decay of the averaged student that is shipped, after a warm-up min(ema, (1 + i) / (10 + i)) over "
-        "updates i (field: TensorFlow, diffusers); 0 ships the raw one",
+        description="decay of the averaged student that is shipped, after a warm-up min(ema, (1 + i) / (c + i)) over "
+        "updates i, where c is ema_warmup; 0 ships the raw one",
+    )
+    ema_warmup: float = Field(
+        10.0,
+        gt=1,
+        le=1e6,
+        description="c of that rise: while it lasts, the average's mean age is about 1 / c of all updates so far, and "
+        "with 2 it is the plain mean (field: 10 in TensorFlow and diffusers)",
     )
     forward_once: bool = Field(
         False,

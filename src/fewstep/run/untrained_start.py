@@ -11,10 +11,11 @@ def refuse_untrained_start(student: StudentPlan, run: RunPlan) -> None:
     Raises:
         RecipeError: more than `LARGEST_START` of the start would be left at the end.
     """
-    left = start_share(student.ema, run.iterations)
+    left = start_share(student.ema, run.iterations, student.ema_warmup)
     if left > LARGEST_START:
+        enough = fewest_updates(student.ema, warmup=student.ema_warmup)
         raise RecipeError(
             f"after {run.iterations:,} iterations an average with student.ema {student.ema:g} still holds {left:.1%} "
             f"of the untrained start, and it is what ships; {LARGEST_START:.0%} may stay. Set student.ema to "
-            f"{largest_decay(run.iterations):g} or lower, or run.iterations to {fewest_updates(student.ema):,} or more"
+            f"{largest_decay(run.iterations):g} or lower, or run.iterations to {enough:,} or more"
         )

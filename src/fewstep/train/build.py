@@ -40,7 +40,7 @@ def build_dmd_step(
         Optimizers(
             RoleOptimizer(roles.student, settings.student, ranks),
             RoleOptimizer(roles.critic, settings.critic, ranks),
-            EMA(roles.student, settings.student.ema),
+            EMA(roles.student, settings.student.ema, settings.student.ema_warmup),
         ),
         timer or StepTimer(backbone.device),
         TeacherDiagnostics(settings.watch),

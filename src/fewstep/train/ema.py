@@ -11,7 +11,7 @@ from torch import Tensor
 from fewstep.roles.network import Network
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import dtensor_like, local_shard_of
-from fewstep.train.ema_decay import decay_at
+from fewstep.train.ema_decay import DEFAULT_WARMUP, decay_at
 
 
 class EMA:
@@ -23,15 +23,16 @@ class EMA:
     start_share: the share of the untrained start in the average.
     """
 
-    def __init__(self, network: Network, decay: float):
-        self.network, self.decay = network, decay
+    def __init__(self, network: Network, decay: float, warmup: float = DEFAULT_WARMUP):
+        """warmup: c of the decay's rise (`ema_decay.decay_at`)."""
+        self.network, self.decay, self.warmup = network, decay, warmup
         self.updates, self.warms_up, self.start_share = 0, True, 1.0
         self.mean = {name: weight.clone() for name, weight in network.local_shards().items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes one step towards the present weights. Call it after every update of the network."""
-        decay = decay_at(self.decay, self.updates) if self.warms_up else self.decay
+        decay = self._decay_at(self.updates)
         # mean <- decay mean + (1 - decay) theta    [exponential moving average]
         torch._foreach_lerp_(list(self.mean.values()), list(self.network.local_shards().values()), 1 - decay)
         self.updates, self.start_share = self.updates + 1, self.start_share * decay
@@ -39,7 +40,10 @@ class EMA:
     def start_share_after(self, updates: int) -> float:
         """The share of the untrained start in the average once there were so many updates in all."""
         ahead = range(self.updates, updates)
-        return self.start_share * prod(decay_at(self.decay, i) if self.warms_up else self.decay for i in ahead)
+        return self.start_share * prod(map(self._decay_at, ahead))
+
+    def _decay_at(self, updates: int) -> float:
+        return decay_at(self.decay, updates, self.warmup) if self.warms_up else self.decay
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint stores beside the mean."""

@@ -1,32 +1,34 @@
 """The decay of the averaged student by update, and how much of the untrained start an average still holds.
 
 With a constant decay d, d^n of the start is left after n updates: 30 % at 0.999 and 1,200. So the decay begins low and
-rises with the number of updates, up to d.
+rises with the number of updates, up to d. While it rises, the average reaches back over a share of all updates so far:
+its mean age is about 1 / c of them, the half with c = 2.
 """
 
 from math import prod
 
+DEFAULT_WARMUP = 10.0  # field: c of the rise, as TensorFlow and diffusers have it
 LARGEST_START = 0.05  # ours: of the untrained start in what ships; a run that would end above it is refused
 
 
-def decay_at(decay: float, updates: int) -> float:
-    """The decay of the next update, after `updates` of them.
+def decay_at(decay: float, updates: int, warmup: float = DEFAULT_WARMUP) -> float:
+    """The decay of the next update, after `updates` of them. warmup: c, above 1.
 
-    min(d, (1 + i) / (10 + i))    [TensorFlow's ExponentialMovingAverage with num_updates; diffusers' EMAModel]
+    min(d, (1 + i) / (c + i)), c = 10    [TensorFlow's ExponentialMovingAverage with num_updates; diffusers' EMAModel]
     """
-    return min(decay, (1 + updates) / (10 + updates))
+    return min(decay, (1 + updates) / (warmup + updates))
 
 
-def start_share(decay: float, updates: int) -> float:
+def start_share(decay: float, updates: int, warmup: float = DEFAULT_WARMUP) -> float:
     """The share of the untrained start in the average after `updates`: the product of their decays."""
-    return prod(decay_at(decay, i) for i in range(updates))
+    return prod(decay_at(decay, i, warmup) for i in range(updates))
 
 
-def fewest_updates(decay: float, share: float = LARGEST_START) -> int:
+def fewest_updates(decay: float, share: float = LARGEST_START, warmup: float = DEFAULT_WARMUP) -> int:
     """The number of updates after which the average holds at most `share` of the start."""
     updates, left = 0, 1.0
     while left > share:
-        left *= decay_at(decay, updates)
+        left *= decay_at(decay, updates, warmup)
         updates += 1
     return updates
 

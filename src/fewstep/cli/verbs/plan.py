@@ -80,8 +80,8 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
         found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
     found.append(_disk(budget))
-    ema = budget.recipe.student.ema
-    found.append(start_words(ema, start_share(ema, budget.recipe.run.iterations)))
+    student, iterations = budget.recipe.student, budget.recipe.run.iterations
+    found.append(start_words(student.ema, start_share(student.ema, iterations, student.ema_warmup)))
     if rate is None:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
