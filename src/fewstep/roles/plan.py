@@ -104,8 +104,8 @@ class StudentPlan(RolePlan):
         0.98,
         ge=0,
         lt=1,
-        description="decay of the averaged student that is shipped, after a warm-up min(ema, (1 + i) / (c + i)) over "
-        "updates i, where c is ema_warmup; 0 ships the raw one",
+        description="decay of the averaged student that is shipped, after a warm-up min(ema, i / (c - 1 + i)) over "
+        "updates i from 0, where c is ema_warmup; 0 ships the raw one",
     )
     ema_warmup: float = Field(
         10.0,

@@ -4,7 +4,6 @@ from fewstep.backbones.model_door import refuse_no_model
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
-from fewstep.run.untrained_start import refuse_untrained_start
 
 POCKET = "pocket"  # what embedded LoRAs begin with
 
@@ -12,11 +11,10 @@ POCKET = "pocket"  # what embedded LoRAs begin with
 def refuse_recipe(recipe: Recipe) -> None:
     """
     Raises:
-        RecipeError: `run.best_by` without an examiner, or an average that would ship the untrained start.
+        RecipeError: `run.best_by` without an examiner.
         ModelError: no such model.
     """
     refuse_best_without_examiner(recipe)
-    refuse_untrained_start(recipe.student, recipe.run)
     refuse_no_model(recipe.model, whole=True)
 
 

@@ -15,7 +15,6 @@ from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.cost import exam_schedule
 from fewstep.run.self_exam.scorer_folders import refuse_scorers
 from fewstep.run.start_teacher import unlearnt_starts
-from fewstep.run.untrained_start import refuse_untrained_start
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
 from fewstep.runtime.reporter import Reporter
@@ -44,8 +43,8 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
 
     Raises:
         EnvironmentRefused: the device, the precision or the compiler is not available here.
-        RecipeError: fewer samples than ranks and parts, no examiner for `run.best_by`, a scorer of another kind, or an
-            average that would ship the untrained start.
+        RecipeError: fewer samples than ranks and parts, no examiner for `run.best_by`, or a scorer of another
+            kind.
         ModelError: the model's files are not whole, or its weights not those of its classes.
         AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
         ExportError: the student could not be exported.
@@ -53,7 +52,6 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     run, model = recipe.run, recipe.model
     refuse_best_without_examiner(recipe, own_examiner)
     refuse_scorers(recipe.examine)
-    refuse_untrained_start(recipe.student, run)
     device = device_of(run, model)
     _warn_of_slow_bfloat16(device, run, reporter)
     if run.compile:

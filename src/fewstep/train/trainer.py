@@ -26,7 +26,7 @@ from fewstep.train.checkpoint import (
     load_checkpoint,
 )
 from fewstep.train.dmd_step import DMDStep
-from fewstep.train.ema_decay import LARGEST_START, start_words
+from fewstep.train.ema_decay import LARGEST_START, shipped_words
 from fewstep.train.examinations import Examinations
 from fewstep.train.graceful_stop import GracefulStop
 from fewstep.train.hooks import RunHooks
@@ -355,8 +355,10 @@ class Trainer:
     def _say_what_ships(self) -> None:
         ema = self.step.optimizers.ema
         left = ema.start_share_after(self.run.iterations)
-        if ema.warms_up or left <= LARGEST_START:
-            self.reporter.say(start_words(ema.decay, left))
+        if ema.warms_up:
+            self.reporter.say(shipped_words(ema.decay))
+        elif left <= LARGEST_START:
+            self.reporter.say(f"what ships is the averaged student (student.ema {ema.decay:g})")
         else:
             self.reporter.say(
                 f"this run's average has no warm-up, as it began with an earlier version: at its end {left:.0%} of the "

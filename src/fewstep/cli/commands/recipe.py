@@ -27,11 +27,9 @@ def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
     """A recipe as it would run: every key with its value."""
     from fewstep.run.best_by import refuse_best_without_examiner
     from fewstep.run.recipe import load_recipe
-    from fewstep.run.untrained_start import refuse_untrained_start
 
     chosen = load_recipe(recipe, overrides or [])
     refuse_best_without_examiner(chosen)
-    refuse_untrained_start(chosen.student, chosen.run)
     out.print(chosen.resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.teacher_terms import planned_licence
-from fewstep.train.ema_decay import start_share, start_words
+from fewstep.train.ema_decay import shipped_words
 
 GB = 1e9
 
@@ -80,8 +80,7 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
         found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
     found.append(_disk(budget))
-    student, iterations = budget.recipe.student, budget.recipe.run.iterations
-    found.append(start_words(student.ema, start_share(student.ema, iterations, student.ema_warmup)))
+    found.append(shipped_words(budget.recipe.student.ema))
     if rate is None:
         found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
     else:
