@@ -149,7 +149,8 @@ def test_the_script_makes_a_lora_of_few_steps(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     script = blocks("python.md")[-1]
     assert len(script.strip().splitlines()) <= 20
-    changes = SMALL | {"size": [64, 64], "run.gradient_checkpointing": "off", "run.device": "cpu"}
+    changes = SMALL | {"size": [64, 64], "run.gradient_checkpointing": "off", "run.device": "cpu", "data.sizes.t2i": []}
+    changes |= {"critic.warmup_iterations": 1, "examine": None}
     smaller = {
         "/models/Qwen-Image-2.1": "pocket",
         "my-lora.safetensors": "pocket:portrait",
