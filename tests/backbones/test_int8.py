@@ -128,7 +128,8 @@ def test_adapters_over_it_are_those_over_the_rounded_base(family: Family, how: s
 def _learnt(backbone: Any, cond: Conditioning, how: Any) -> dict[str, Tensor]:
     """The velocity, and the gradient of every adapter weight, B away from zero."""
     adapters = Adapters(backbone.transformer)
-    adapters.add("student", AdapterPlan(rank=2, alpha=2.0), backbone.lora_targets, NamedRNG(0))
+    names = target_modules("attention+mlp", backbone, linear_shapes(backbone.transformer))
+    adapters.add("student", AdapterPlan(rank=2, alpha=2.0), names, NamedRNG(0))
     learnt = adapters.parameters("student")
     with torch.no_grad():
         for name, parameter in learnt.items():
