@@ -22,6 +22,7 @@ from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.compilation import compile_blocks
 from fewstep.roles.plan import AdapterPlan
 from fewstep.roles.recomputation import recompute
+from fewstep.roles.targets import target_modules
 from tests.backbones.families import EDIT, Family, noise_for
 
 EXACT = {"rtol": 0, "atol": 1e-6}
