@@ -55,7 +55,7 @@ def step_over(roles: Roles, student: StudentPlan, critic: CriticPlan, **objectiv
 
 
 def plans(learning_rate: float = 0.04) -> tuple[StudentPlan, CriticPlan]:
-    student = StudentPlan(mode="full", sigmas=SIGMAS, learning_rate=learning_rate, ema=0.9)
+    student = StudentPlan(mode="full", sigmas=SIGMAS, learning_rate=learning_rate, ema=0.9, ema_warmup=2)
     return student, CriticPlan(mode="full", learning_rate=3 * learning_rate, updates=2)
 
 
