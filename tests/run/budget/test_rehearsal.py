@@ -126,7 +126,6 @@ def modes(mode: str) -> list[str]:
     return [f"student.mode={student}", f"critic.mode={critic}"]
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch looks at it as it fakes a real tensor
 @pytest.mark.parametrize(("family", "task", "side", "samples", "mode", "how"), CASES)
 def test_memory_is_forecast_within_a_tenth(
     family: str, task: str, side: int, samples: int, mode: str, how: str

@@ -4,6 +4,7 @@ On a fake backbone (`backbones/fake_model.py`) no values are computed; on a real
 moments are allocated from the beginning, as they are in every iteration after the first.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -132,7 +133,9 @@ def rehearse(
     _note(op_counter, roles, (optimizers.student, optimizers.critic), optimizers.ema, batch)
     calls = _counting(roles, op_counter)
     fake = fake_mode(backbone.transformer)
-    with op_counter, nullcontext() if fake is None else FakeEmptyMode(fake):
+    with op_counter, nullcontext() if fake is None else FakeEmptyMode(fake), warnings.catch_warnings():
+        # torch looks at .grad when it makes a fake of a real tensor
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
         step.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.micro_batches(parts))
     return RehearsalResult(tuple(op_counter.phases), dict(calls))
 
