@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.testing.tiny_qwen_image_21 import qwen_image_21_pipeline
 from fewstep.flow.guidance import Guidance
 from fewstep.run.best_by import own_figures, refuse_best_without_examiner
 from fewstep.run.recipe import Recipe, load_recipe
@@ -13,9 +15,12 @@ from fewstep.run.self_exam.chosen_cases import exam_cases, quoted_words
 from fewstep.run.self_exam.cost import exam_schedule, rarer
 from fewstep.run.self_exam.exam_cases import freeze, frozen_set
 from fewstep.run.self_exam.plan import ExaminePlan
+from fewstep.run.self_exam.prepare import planned_exam
 from fewstep.run.self_exam.ranked import FOLDER, RANKED, ranked_best
 from fewstep.run.self_exam.scorer_folders import refuse_scorers
 from fewstep.runtime.errors import RecipeError, RunError
+
+SMALL = {"size": [64, 64], "run.iterations": 200, "run.examine_every_iterations": 50, "examine.prompts": 2}
 
 
 def case_files(folder: Path) -> dict[str, str]:
@@ -165,3 +170,31 @@ def test_a_scorer_of_another_kind_is_refused_with_its_key(tmp_path: Path) -> Non
 def test_how_a_run_examines_itself_changes_no_weights() -> None:
     plain = load_recipe("pocket")
     assert plain.changed({"examine": {"prompts": 4}}).fingerprint() == plain.fingerprint()
+
+
+def test_edits_are_examined_at_the_shape_at_which_they_are_trained(tmp_path: Path) -> None:
+    """A photo that is no square: a student that is examined at one would be shifted against it."""
+    Image.new("RGB", (128, 64), (200, 90, 10)).save(tmp_path / "wide.png")
+    record = {
+        "id": "e",
+        "prompt": "Make it night",
+        "reference_images": ["wide.png"],
+        "teacher_prompt": "Make it a night",
+    }
+    (tmp_path / "wide.jsonl").write_text(json.dumps(record) + "\n")
+    qwen_image_21_pipeline().save_pretrained(tmp_path / "base")
+    recipe = load_recipe(
+        "qwen-image-2.1", {**SMALL, "model": tmp_path / "base", "examine.edit": tmp_path / "wide.jsonl"}
+    )
+    planned = planned_exam(recipe, tmp_path / "run")
+    assert planned is not None
+    (edit,) = (one.case for one in planned.cases if one.case.task == "edit")
+    assert edit.size((0, 0)) == QwenImage21.size_of_edit([(64, 128)], 64 * 64) != (64, 64)
+    assert {one.case.size((0, 0)) for one in planned.cases if one.case.task == "t2i"} == {(64, 64)}
+
+    run = tmp_path / "run"
+    frozen = planned.freeze(run)
+    assert frozen.identity == planned.freeze(run).identity
+    again = frozen_set(run)
+    assert again is not None
+    assert [one.case.taught_prompt for one in again.cases if one.case.task == "edit"] == ["Make it a night"]

@@ -14,6 +14,7 @@ from tests.run.self_exam.test_exam_cases import case_files
 
 SETTINGS = {
     "size": "[64, 64]",
+    "data.sizes.t2i": "[]",
     "run.precision": "fp32",
     "run.device": "cpu",
     "run.iterations": 2,

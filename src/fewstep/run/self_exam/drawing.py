@@ -51,12 +51,13 @@ class ExamConditionings:
         """
         found = {}
         for one in cases:
-            for prompt in (one.case.prompt, *negatives.get(one.case.task, ())):
+            for prompt in (*one.case.prompts, *negatives.get(one.case.task, ())):
                 found[one.case.id, prompt] = store.load(store_key(one.case, prompt, store, size))
         return cls(found)
 
-    def of(self, one: ExamCase, negative: str | None = None) -> Conditioning:
-        return self.held[one.case.id, one.case.prompt if negative is None else negative]
+    def of(self, one: ExamCase, prompt: str | None = None) -> Conditioning:
+        """Under one of the case's prompts or a negative one. None: what the student reads."""
+        return self.held[one.case.id, one.case.prompt if prompt is None else prompt]
 
 
 class ExamDrawer:
@@ -149,7 +150,9 @@ class ExamDrawer:
             return
         durable.make_folder(self.folder_of(who))
         backbone = network.backbone
-        conds = [self.conditionings.of(one) for one, _ in wanted]
+        student = network is self.roles.student
+        read = [one.case.prompt if student else one.case.taught_prompt for one, _ in wanted]
+        conds = [self.conditionings.of(one, prompt) for (one, _), prompt in zip(wanted, read, strict=True)]
         negatives = [self.conditionings.of(one, guidance.negative) for one, _ in wanted] if guidance.active else None
         asked = (backbone, network.transformer, conds, [seed for _, seed in wanted], grid, guidance, negatives)
         with network.active(), autocast(backbone.device, self.precision), backbone.vae_on_device():

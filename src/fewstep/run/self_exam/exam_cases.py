@@ -64,7 +64,7 @@ class FrozenSet:
 
 def identity_of(cases: Sequence[ExamCase]) -> str:
     told = [
-        (one.seeds, case.id, case.task, case.prompt, case.category, case.height, case.width, *digests)
+        (one.seeds, case.id, case.task, case.prompts, case.category, case.height, case.width, *digests)
         for one in cases
         for case, digests in ((one.case, map(file_digest, one.case.references)),)
     ]

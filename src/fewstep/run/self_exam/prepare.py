@@ -1,9 +1,11 @@
 """From a recipe to the examination of its run: which cases, how often, and what its figures will be."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewstep.backbones.families import model_summary
+from fewstep.backbones.families import family_of, model_folder, model_summary
+from fewstep.data.case_sizes import CaseSizes
 from fewstep.data.cases import Case
 from fewstep.data.mixture import used_tasks
 from fewstep.run.recipe import Recipe
@@ -43,7 +45,8 @@ def planned_exam(recipe: Recipe, run: Path) -> PlannedExam | None:
     """The examination of a recipe; None if it has none. A run that has begun keeps the set that it began with.
 
     Raises:
-        RecipeError: a suite or a file that cannot be used. RunError: the run began with another set.
+        RecipeError: a suite or a file that cannot be used. CaseError: a reference that the model refuses. RunError: the
+            run began with another set.
     """
     if recipe.examine is None:
         return None
@@ -56,4 +59,18 @@ def planned_exam(recipe: Recipe, run: Path) -> PlannedExam | None:
     held = frozen_set(run, asked)
     if held is not None:
         return PlannedExam(schedule, held.cases, asked)
-    return PlannedExam(schedule, exam_cases(schedule.plan, tasks, recipe.store_folder(run) / "cases"), asked)
+    cases = exam_cases(schedule.plan, tasks, recipe.store_folder(run) / "cases")
+    return PlannedExam(schedule, _settled(cases, recipe), asked)
+
+
+def _settled(cases: Sequence[ExamCase], recipe: Recipe) -> tuple[ExamCase, ...]:
+    """The cases at the sizes at which the student will be sampled: edits as the family draws them, which is how they
+    are trained; prompts at the recipe's `size`."""
+    plan = recipe.data.sizes.model_copy(update={"t2i": ()})
+    sizes = CaseSizes(plan, recipe.size, recipe.run.seed, family_of(model_folder(recipe.model)))
+
+    def settled(one: ExamCase) -> ExamCase:
+        height, width = sizes.of(one.case)
+        return replace(one, case=replace(one.case, height=height, width=width))
+
+    return tuple(map(settled, cases))
