@@ -8,10 +8,9 @@ from fewstep.backbones.stock import (
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
     Qwen2Tokenizer,
-    Qwen3Config,
     Qwen3ForCausalLM,
 )
-from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, qwen_3_config
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
@@ -64,17 +63,4 @@ def _vae() -> AutoencoderKLFlux2:
 
 
 def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3ForCausalLM:
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=1024,
-        pad_token_id=tokenizer.get_vocab()["<|endoftext|>"],
-        bos_token_id=None,
-        eos_token_id=tokenizer.get_vocab()["<|im_end|>"],
-    )
-    return Qwen3ForCausalLM(config).eval()
+    return Qwen3ForCausalLM(qwen_3_config(tokenizer, WIDTH, LAYERS)).eval()

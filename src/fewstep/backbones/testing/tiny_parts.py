@@ -10,6 +10,7 @@ from fewstep.backbones.stock import (
     Qwen2VLImageProcessorPil,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
+    Qwen3Config,
 )
 
 WIDTH = 32  # of Qwen2.5-VL
@@ -57,6 +58,23 @@ def flux_vae(channels: int) -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
     ).eval()
+
+
+def qwen_3_config(tokenizer: Qwen2Tokenizer, width: int, layers: int) -> Qwen3Config:
+    """The config of a tiny Qwen3, which reads text alone."""
+    return Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=1024,
+        pad_token_id=tokenizer.get_vocab()["<|endoftext|>"],
+        bos_token_id=None,
+        eos_token_id=tokenizer.get_vocab()["<|im_end|>"],
+    )
 
 
 def qwen_25_vl(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:

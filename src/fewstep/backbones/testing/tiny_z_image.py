@@ -5,12 +5,11 @@ import torch
 from fewstep.backbones.stock import (
     FlowMatchEulerDiscreteScheduler,
     Qwen2Tokenizer,
-    Qwen3Config,
     Qwen3Model,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, flux_vae
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, flux_vae, qwen_3_config
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
@@ -51,17 +50,4 @@ def _transformer() -> ZImageTransformer2DModel:
 
 
 def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3Model:
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=1024,
-        pad_token_id=tokenizer.get_vocab()["<|endoftext|>"],
-        bos_token_id=None,
-        eos_token_id=tokenizer.get_vocab()["<|im_end|>"],
-    )
-    return Qwen3Model(config).eval()
+    return Qwen3Model(qwen_3_config(tokenizer, WIDTH, layers=3)).eval()
