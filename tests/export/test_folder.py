@@ -167,6 +167,19 @@ def test_a_card_names_who_taught_and_where_the_student_began_without_folders(tmp
     assert load_recipe("qwen-image-2.1").learned_from == ()
 
 
+def test_the_cards_edit_keeps_its_references_shape_where_the_stock_class_does(
+    base: Path, adapter: Mapping[str, Tensor], tmp_path: Path
+) -> None:
+    """At a megapixel, which is the stock call's own area. A smaller student's call has to say its size."""
+    for side, told in ((1024, False), (64, True)):
+        to = export_student(
+            base, StudentWeights(adapter, "adapter", ALPHA), GRID, tmp_path / str(side), RECIPE,
+            StudentInfo("Tiny", (side, side), "someone/tiny"), ExportOptions(dtype="fp32"),
+        )  # fmt: skip
+        (edit,) = (line for line in (to / "README.md").read_text().splitlines() if line.startswith("edited = pipe("))
+        assert ("height" in edit) == told, edit
+
+
 def test_the_card_states_that_a_base_has_no_licence(
     base: Path, adapter: Mapping[str, Tensor], about: StudentInfo, tmp_path: Path
 ) -> None:

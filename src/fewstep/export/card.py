@@ -59,7 +59,8 @@ class Usage:
         calls: the arguments of a call of each task, beside prompt, pictures and size.
         lora_calls: the same for the base with a LoRA.
         shift: that of the folder's scheduler.
-        sized_edits: whether the call of an edit takes a size.
+        sized_edits: whether the call of an edit is given a size. Where the stock class draws at the student's area by
+            itself, it gives an edit its reference's shape, and a size would squeeze it.
         own_loras: whether the stock class loads LoRAs itself; else its transformer does.
     """
 

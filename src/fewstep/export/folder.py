@@ -51,6 +51,8 @@ StudentKind = Literal["adapter", "full"]
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _NOT_CARRIED = {"README.md", "model_index.json", "transformer", "scheduler", "lora", PLAIN_FOLDER, comfyui.FOLDER}
 
+STOCK_EDIT_AREA = 1024 * 1024  # px at which the stock classes draw an edit, in its reference's shape, when none is told
+
 
 @dataclass(frozen=True)
 class StudentWeights:
@@ -229,7 +231,7 @@ def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraF
         {task: family.student_call(len(grid), size, task) for task in classes},
         {task: family.lora_call(list(grid), size, task) for task in classes},
         source.settings.scheduler["shift"],
-        family.fixed_edit_size(size) is None,
+        family.fixed_edit_size(size) is None and size[0] * size[1] != STOCK_EDIT_AREA,
         hasattr(family.pipelines[pipeline], "load_lora_weights"),
     )
     inherited = inherited_licence(base, family.makers_licence(read_json(base / "transformer" / "config.json")))
