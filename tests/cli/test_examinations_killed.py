@@ -1,5 +1,6 @@
-"""A run that examines itself: killed in the middle of an examination, and over several ranks."""
+"""A run that examines itself: killed in the middle of an examination, over several ranks, and with a judge."""
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import pytest
 
 from fewstep.run.self_exam.results import read_results, read_teacher
-from tests.cli.command_line import write_recipe
+from tests.bench.judged_gallery import honest, judge_file
+from tests.cli.command_line import fewstep, write_recipe
 from tests.cli.processes import Command, assert_same_run_folder, run_through
 from tests.cli.torchrun import started
+from tests.endpoint.fault_server import FaultServer
 from tests.train.runs import lines
 
 ITERATIONS = 2
@@ -88,3 +91,33 @@ def test_two_ranks_find_what_one_process_finds(examined: dict[str, Any], tmp_pat
             assert its["figures"] == pytest.approx(one[iteration]["figures"], rel=1e-3)
             who = [[(r["case"], r["seed"]) for r in each["records"]] for each in (one[iteration], its)]
             assert who[0] == who[1], "in the order of the set, each once"
+
+
+def test_a_judge_chooses_what_ships_and_a_plan_says_what_it_is_asked(examined: dict[str, Any], tmp_path: Path) -> None:
+    """The untrained start is not judged, and the first of two equal students ships, which is not the last."""
+    examined["run"] |= {"iterations": 2, "save_every_iterations": 1, "examine_every_iterations": 1}
+    examined["run"] |= {"best_by": "t2i.judge"}
+    examined["examine"] |= {"prompts": 1, "edits": 0}
+    run = tmp_path / "run"
+    with FaultServer(honest) as server:
+        examined["examine"]["judge"] = {"file": str(judge_file(tmp_path, server)), "wait_minutes": 1}
+        file = write_recipe(examined, tmp_path)
+        told = json.loads(fewstep("plan", file, "--json", "--out", run).output)["examinations"]["judge"]
+        assert (told["name"], told["calls"]) == ("seer", 3 * 2)
+        result = fewstep("distill", file, "--out", run)
+        assert result.exit_code == 0, result.output
+        asked = len(server.calls)
+        assert asked <= told["calls"]
+        assert fewstep("distill", file, "--out", run).exit_code == 0
+        assert len(server.calls) == asked
+    output = " ".join(result.output.split())
+    assert "judge seer: 6 calls at most" in output
+    assert "exporting the averaged student of iteration 1," in output
+    results = read_results(run / "examination")
+    assert {i: r["figures"].get("t2i.judge") for i, r in results.items()} == {0: None, 1: 4.25, 2: 4.25}
+    assert all("t2i.judge" not in line for line in lines(run)), "metrics do not wait for it"
+    ranked = fewstep("rank", run)
+    assert ranked.exit_code == 0, ranked.output
+    assert "ship iteration 1" in " ".join(ranked.output.split())
+    assert fewstep("report", run).exit_code == 0
+    assert "The mean score of a judge" in (run / "report.html").read_text()

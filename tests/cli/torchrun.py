@@ -14,7 +14,11 @@ def free_port() -> int:
 
 
 def started(file: str, run: Path, world: int, first: Callable[[int], object] = lambda rank: None) -> list[Command]:
-    """`fewstep distill` of a recipe file on so many ranks; on one without torchrun. first: what each does before, by its number."""
+    """`fewstep distill` of a recipe file on so many ranks; on one without torchrun.
+
+    Args:
+        first: what each does before, by its number.
+    """
     if world == 1:
         return [Command(run.parent / "log-0", "distill", file, "--out", run)]
     torchrun = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

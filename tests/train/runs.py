@@ -36,7 +36,6 @@ from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 from tests.train.tiny_model import toy_batches
 
-
 CLOCK = ("seconds", "examination_seconds")
 
 
