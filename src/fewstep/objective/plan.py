@@ -70,6 +70,13 @@ class ObjectivePlan(Section):
         "matching at all levels without it (field: Decoupled DMD); a forward more each guided teacher",
     )
 
+    preservation: float = Field(
+        0.0,
+        ge=0,
+        description="weight of a regression on the teachers where they leave the source of an edit as it is (ours); "
+        "0: off. One more forward of the teachers in iterations of edits",
+    )
+
     @field_validator("time_shift", mode="before")
     @classmethod
     def _shift(cls, given: Any) -> Any:

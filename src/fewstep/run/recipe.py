@@ -16,6 +16,7 @@ from rapidfuzz import fuzz, process
 
 from fewstep.data.mixture import (
     Ratio,
+    used_tasks,
 )
 from fewstep.data.phases import Phases
 from fewstep.data.plan import (
@@ -157,6 +158,15 @@ class Recipe(Section):
             raise ValueError(
                 "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
                 "set student.steps to 2 or more, or detach to false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _edits_to_preserve(self) -> "Recipe":
+        if self.objective.preservation and "edit" not in used_tasks(self.mixture):
+            raise ValueError(
+                "objective.preservation is about what edits leave alone, and this recipe has none; set it to 0, or "
+                "give tasks.edit a share"
             )
         return self
 
