@@ -3,7 +3,7 @@
     examination/judge/teacher.json student-000100.json
 
 A figure is the mean score of a task's pictures. It is there only when every question about them has been answered, and
-at least nine tenths of the pictures have a score. What is refused, torn or outstanding is counted and never guessed.
+99 % of the pictures have a score: what a judge refuses may be the worst. It is counted and never guessed.
 """
 
 from collections import Counter
@@ -12,11 +12,11 @@ from typing import Any
 
 from fewstep.bench import statistics
 from fewstep.bench.attempts import Attempts
+from fewstep.bench.coverage import ENOUGH
 from fewstep.bench.judge_requests import JudgeRequest
 from fewstep.run.self_exam.exam_cases import FrozenSet
 from fewstep.run.self_exam.plan import JUDGE
 
-LEAST_SCORED = 0.9  # of a task's pictures, ours: figures of fewer would be of other pictures than the next one's
 OUTSTANDING, NO_PICTURE = "outstanding", "no picture"
 
 
@@ -37,7 +37,7 @@ def judgement(exam: FrozenSet, judge: str, wanted: Sequence[JudgeRequest], attem
             continue
         scored = [row for row in rows if row["score"] is not None]
         found = statistics.mean([row["score"] for row in scored], [row["case"] for row in scored])
-        assert found.value is not None, "nine tenths are scored"
+        assert found.value is not None, "there are scores"
         figures[f"{task}.{JUDGE}"] = found.value
         band[f"{task}.{JUDGE}"] = {"value": found.value, "low": found.low, "high": found.high}
     told = {"set": exam.identity, "judge": judge, "figures": figures, "band": band, "missing": missing}
@@ -67,7 +67,7 @@ def _why_missing(rows: Sequence[Mapping[str, Any]]) -> str | None:
     if statuses[OUTSTANDING]:
         return f"{statuses[OUTSTANDING]} of {statuses.total()} answers are outstanding"
     scored = sum(row["score"] is not None for row in rows)
-    if scored >= LEAST_SCORED * len(rows):
+    if scored >= ENOUGH * len(rows):
         return None
     counts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "ok")
     return f"{len(rows) - scored} of {len(rows)} pictures have no score ({counts})"
