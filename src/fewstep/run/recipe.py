@@ -125,6 +125,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sources_for_tasks(self) -> "Recipe":
         refuse_unreachable(self.tasks, self.data, self.run.iterations)
+        self.objective.refuse_idle_terms(used_tasks(self.mixture))
         return self
 
     @model_validator(mode="after")
@@ -158,15 +159,6 @@ class Recipe(Section):
             raise ValueError(
                 "objective.first_step_anchor.detach leaves distribution matching no step of a student of one; "
                 "set student.steps to 2 or more, or detach to false"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _edits_to_preserve(self) -> "Recipe":
-        if self.objective.preservation and "edit" not in used_tasks(self.mixture):
-            raise ValueError(
-                "objective.preservation is about what edits leave alone, and this recipe has none; set it to 0, or "
-                "give tasks.edit a share"
             )
         return self
 

@@ -162,7 +162,7 @@ def test_a_judge_that_is_down_is_told_once_and_asked_again_by_the_next_start(tmp
 def test_the_end_waits_no_longer_than_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewstep.run.self_exam.background_judge.GRACE_S", 0.05)
     with FaultServer(hangs(0.5)) as server:
-        plan = plan_of(tmp_path, server, wait_minutes=0)
+        plan = plan_of(tmp_path, server, {"timeout_s": 1, "deadline_s": 1}, wait_minutes=0)
         exam = drawn(tmp_path, plan, 4)
         told = judged(plan, exam, submitted=(4,))
         assert "are outstanding" in told[-1]
