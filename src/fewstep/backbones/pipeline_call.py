@@ -59,6 +59,11 @@ class PipelineCall:
         return None
 
     @classmethod
+    def respelled(cls, prompt: str) -> str:
+        """The prompt as the encoder is given it. It is another only where the stock call would corrupt it."""
+        return prompt
+
+    @classmethod
     def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
         """The licence of the makers' own weights of this size. config: the transformer's."""
         own = cls.default_licence
