@@ -78,18 +78,17 @@ def refuse_incomplete_preprocessor(part: Path) -> None:
         raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
 
 
-def refuse_unusable_scheduler(folder: Path, pipeline_class: Any) -> None:
-    """Checks that the pipeline's scheduler can be made of its config.
+def refuse_unusable_scheduler(folder: Path, config: Mapping[str, Any], pipeline_class: Any) -> None:
+    """Checks that the pipeline's scheduler can be made of the config that its folder has.
 
     Raises:
-        ModelError: it is missing, or the class refuses it.
+        ModelError: the class refuses it.
     """
     file = folder / "scheduler" / "scheduler_config.json"
-    config = read_json(file)
     scheduler = signature(pipeline_class.__init__).parameters["scheduler"].annotation
     try:
         if isinstance(scheduler, type):
-            getattr(scheduler, "from_config")(config)  # noqa: B009 - the annotation has no type of its own
+            getattr(scheduler, "from_config")(dict(config))  # noqa: B009 - the annotation has no type of its own
     except Exception as error:  # whatever a class raises for a config that it was not written for
         raise ModelError(
             f"{file} makes no {scheduler.__name__}: {error}. Take the scheduler_config.json that belongs to this model"
