@@ -263,8 +263,8 @@ class ModularCall:
     def set_progress_bar_config(self, **named: Any) -> None:
         self.modular.set_progress_bar_config(**named)
 
-    def __call__(self, prompt: list[str], guidance_scale: float, **named: Any) -> Any:
-        (one,) = prompt
+    def __call__(self, prompt: str | list[str], guidance_scale: float, **named: Any) -> Any:
+        (one,) = [prompt] if isinstance(prompt, str) else prompt
         negatives = named.pop("negative_prompt", None)
         if guidance_scale != 1:
             named["negative_prompt"] = negatives[0]

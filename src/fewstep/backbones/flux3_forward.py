@@ -14,6 +14,7 @@ the transformer, H half of a head's channels, twice.
 """
 
 from collections.abc import Sequence
+from functools import wraps
 from types import MethodType
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from fewstep.backbones.layout import Layout
-from fewstep.backbones.stock import Flux3AttnProcessor, flux3_picture_positions
+from fewstep.backbones.stock import Flux3AttnProcessor, Flux3Transformer2DModel, flux3_picture_positions
 from fewstep.runtime.device import to_device
 
 ROTARY_SCALE = 0.5  # of rows and columns (image_rope_scale of the stock blocks)
@@ -91,8 +92,9 @@ def _install(transformer: Any) -> None:
             module.set_processor(MaskedFlux3Processor())
 
 
+@wraps(Flux3Transformer2DModel.forward)  # the stock blocks hand over what they find in its signature
 def _dispatch(self: Any, *given: Any, projected: Any = None, **named: Any) -> Any:
-    """Calls the stock forward for stock arguments, and ours for projected texts."""
+    # The stock forward for stock arguments, and ours for projected texts.
     return type(self).forward(self, *given, **named) if projected is None else _forward(self, *given, *projected)
 
 
@@ -105,8 +107,8 @@ def _forward(
     valid_BL: Tensor | None,
     positions: Sequence[Tensor],
 ) -> Tensor:
-    image_B1C = _time(self, t_B, z_BND.dtype)
-    image, zero = silu(image_B1C), silu(_time(self, torch.zeros_like(t_B), z_BND.dtype))
+    image_B1C, zero_B1C = _times(self, t_B, z_BND.dtype)
+    image, zero = silu(image_B1C), silu(zero_B1C)
     tables: list[Rotary] = [self.pos_embed(to_device(each, z_BND.device)) for each in positions]
     early, joint = self.early_stream_modulations, self.single_stream_modulations
 
@@ -133,10 +135,12 @@ def _forward(
     return answer
 
 
-def _time(self: Any, t_B: Tensor, dtype: torch.dtype) -> Tensor:
-    """The embedding (B, 1, C) of a time, which the stock forward multiplies by 1,000 in the latents' dtype."""
-    embedded: Tensor = self.timestep_embedder(self.time_proj(t_B.to(dtype) * 1000).to(dtype))
-    return embedded[:, None]
+def _times(self: Any, t_B: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The embeddings (B, 1, C) of t and of 0. The stock forward multiplies t by 1,000 in the latents' dtype."""
+    both = torch.cat([t_B.to(dtype) * 1000, torch.zeros_like(t_B, dtype=dtype)])
+    embedded: Tensor = self.timestep_embedder(self.time_proj(both).to(dtype))
+    image_B1C, zero_B1C = embedded[:, None].chunk(2)
+    return image_B1C, zero_B1C
 
 
 def _joined(tables: Sequence[Rotary], valid_BL: Tensor | None) -> Rotary:

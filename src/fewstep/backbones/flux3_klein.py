@@ -216,7 +216,8 @@ class Flux3Klein(PipelineBackbone):
         latents = x0_BND.transpose(1, 2).unflatten(2, target).to(vae.device)
         mean, std = _statistics(vae, latents)
         latents = (latents * std + mean).unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
-        return vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        # One by one, as the pipeline has them: in a batch convolutions are rounded otherwise.
+        return torch.cat([vae.decode(one[None], return_dict=False)[0] for one in latents.to(vae.dtype)])
 
     def _latents(self, pixels: Tensor) -> Tensor:
         """Clean latents (1, N, D) of a picture: the mode of the VAE's posterior, in patches of 2 x 2, normalised."""

@@ -40,10 +40,8 @@ def _plain(value: Any) -> Any:
 
 def write_modular_index(folder: Path, pipeline: str, blocks: str, parts: Mapping[str, Any]) -> None:
     """Writes the index of these parts. pipeline, blocks: names of diffusers' classes."""
-    entries = {
-        name: part_entry(name, type(part).__module__.partition(".")[0], type(part).__name__)
-        for name, part in parts.items()
-    }
+    kinds = {name: type(part) for name, part in parts.items()}
+    entries = {name: part_entry(name, kind.__module__.partition(".")[0], kind.__name__) for name, kind in kinds.items()}
     content = {"_blocks_class_name": blocks, "_class_name": pipeline, **entries}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "modular_model_index.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Parts that tiny pipelines share: a tokenizer of bytes, chat templates, a Qwen2.5-VL, and the VAEs of FLUX.1 and FLUX.2."""
+"""Parts that tiny pipelines share: a tokenizer of bytes, chat templates, a Qwen2.5-VL, VAEs of FLUX.1 and FLUX.2."""
 
 from tokenizers.pre_tokenizers import ByteLevel
 
