@@ -21,6 +21,8 @@ class PipelineCall:
     )
     time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
     single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
+    blocks: ClassVar[str | None] = None  # of a family with a modular pipeline: diffusers' class of its blocks
+    left_out_blocks: ClassVar[tuple[str, ...]] = ()  # those of its blocks that a student is called without
     not_carried: ClassVar[tuple[str, ...]] = ()  # files and folders of a base that its student does not get
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
     default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none

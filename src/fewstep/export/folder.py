@@ -235,6 +235,8 @@ def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraF
         source.settings.scheduler["shift"],
         family.fixed_edit_size(size) is None and size[0] * size[1] != STOCK_EDIT_AREA,
         hasattr(family.pipelines[pipeline], "load_lora_weights"),
+        family.blocks,
+        family.left_out_blocks,
     )
     inherited = inherited_licence(base, family.makers_licence(read_json(base / "transformer" / "config.json")))
     return card.ExportInfo(source.name, usage, grid, stored, lora, inherited, files)
