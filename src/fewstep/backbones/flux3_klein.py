@@ -65,6 +65,7 @@ class Flux3Klein(PipelineBackbone):
     max_references = 10
     pixels_per_token: ClassVar[int] = 16
     size_multiple: ClassVar[int] = 16
+    own_scheduler: ClassVar[Mapping[str, Any] | None] = SCHEDULER
     blocks: ClassVar[str | None] = "Flux3AutoBlocks"
     left_out_blocks: ClassVar[tuple[str, ...]] = (UPSAMPLER,)
     not_carried: ClassVar[tuple[str, ...]] = (MODULAR_INDEX, "guider", UPSAMPLER)

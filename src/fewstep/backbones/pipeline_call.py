@@ -21,6 +21,7 @@ class PipelineCall:
     )
     time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
     single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
+    own_scheduler: ClassVar[Mapping[str, Any] | None] = None  # what the stock pipeline makes where a folder holds none
     blocks: ClassVar[str | None] = None  # of a family with a modular pipeline: diffusers' class of its blocks
     left_out_blocks: ClassVar[tuple[str, ...]] = ()  # those of its blocks that a student is called without
     not_carried: ClassVar[tuple[str, ...]] = ()  # files and folders of a base that its student does not get
