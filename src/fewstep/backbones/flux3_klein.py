@@ -28,7 +28,7 @@ from fewstep.backbones.edit_sizes import flux3_size
 from fewstep.backbones.flux3_forward import forward_flux3
 from fewstep.backbones.flux3_pipeline import SCHEDULER, UPSAMPLER, Flux3Parts
 from fewstep.backbones.folder import MODULAR_INDEX, header_of, read_index, read_json, weight_files
-from fewstep.backbones.identity import BYTES, digest, tokenizer_identity
+from fewstep.backbones.identity import digest, tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.licences import Licence
 from fewstep.backbones.modular_index import part_entry
@@ -46,6 +46,7 @@ from fewstep.runtime.errors import ModelError
 
 PIPELINE, DISTILLED = "Flux3ModularPipeline", "Flux3DistilledModularPipeline"
 TEXT = "context_embedder.weight"  # the projection of texts
+SAMPLED = 8  # rows of it by which it is identified
 KOMMUNITY = Licence("other", "FLUX Kommunity License", "LICENSE.md")
 FULL_PRECISION = ("norm_q", "norm_k")  # which the stock class keeps in float32
 
@@ -60,6 +61,7 @@ class Flux3Klein(PipelineBackbone):
     default_licence: ClassVar[Licence | str] = KOMMUNITY
     attention_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
     lora_targets = (*attention_targets, "ff.linear_in", "ff.linear_out")
+    encoded_layers: ClassVar[tuple[str, ...]] = ("context_embedder",)
     default_guidance = Guidance(3.5)
     default_steps = 50
     max_references = 10
@@ -240,7 +242,11 @@ class Flux3Klein(PipelineBackbone):
     @classmethod
     def fingerprint_in(cls, folder: Path) -> str:
         """With the projection of texts, which is the transformer's."""
-        return digest([super().fingerprint_in(folder).encode(), _projection_identity(_read_projection(folder, 1))])
+        return digest([super().fingerprint_in(folder).encode(), cls.encoded_identity(folder)])
+
+    @classmethod
+    def encoded_identity(cls, folder: Path) -> bytes:
+        return _projection_identity(_read_projection(folder, SAMPLED))
 
     def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         return [tokenizer_identity(pipeline.tokenizer.tokenizer), str(pipeline.tokenizer.chat_template).encode()]
@@ -260,8 +266,8 @@ def _read_projection(folder: Path, rows: int | None = None) -> Tensor:
 
 
 def _projection_identity(weight: Tensor) -> bytes:
-    """The identity of a projection by its first row, whatever dtype it is stored in."""
-    return weight[0].flatten()[:BYTES].to("cpu", torch.bfloat16).float().numpy().tobytes()
+    """The identity of a projection by its first rows, whatever dtype it is stored in."""
+    return weight[:SAMPLED].to("cpu", torch.bfloat16).float().numpy().tobytes()
 
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
