@@ -12,7 +12,7 @@ import pytest
 from fewstep.train.checkpoint import Checkpoints
 from tests.cli.command_line import write_recipe
 from tests.cli.processes import Command, assert_same_run_folder, run_through
-from tests.train.runs import lines
+from tests.train.runs import whole_lines
 
 
 def full(room: int) -> Callable[[], object]:
@@ -38,7 +38,7 @@ def begun(file: str, tmp_path: Path) -> Path:
     run = tmp_path / "b" / "run"
     run.parent.mkdir()
     command = Command(tmp_path / "log", "distill", file, "--out", run)
-    command.until(lambda: (run / "metrics.jsonl").exists() and len(lines(run)) >= 1)
+    command.until(lambda: whole_lines(run) >= 1)
     command.kill(15)
     assert command.wait() == 143
     return run

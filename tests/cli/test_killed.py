@@ -12,7 +12,7 @@ import pytest
 from fewstep.train.checkpoint import MARKER
 from tests.cli.command_line import write_recipe
 from tests.cli.processes import Command, assert_same_run_folder, run_through
-from tests.train.runs import lines
+from tests.train.runs import whole_lines
 
 KILLS = 20
 ITERATIONS = 48
@@ -70,7 +70,7 @@ def test_a_signal_makes_it_save_and_name_how_to_go_on(file: str, tmp_path: Path,
     run = tmp_path / "runs" / "a"
     run.parent.mkdir()
     command = Command(tmp_path / "log", "distill", file, "--out", run, "--set", "run.save_every_iterations=100")
-    command.until(lambda: (run / "metrics.jsonl").exists() and len(lines(run)) >= 3)
+    command.until(lambda: whole_lines(run) >= 3)
     command.kill(number)
     assert command.wait() == code
     assert f"stopped by {number.name} and saved in" in command.output

@@ -168,7 +168,7 @@ def test_weights_are_sharded_before_anything_is_given_up(without_weights: dict[s
     first = changes_to_fit(whole, Less(1))[0]
     assert (first.keys, first.fits) == ("run.sharding: full", True)
     sharded = gpu_budget(plan.changed({"run.sharding": "full"}), tmp_path, gpus=2, on_gpu=False)
-    assert sharded.checkpoint == pytest.approx(whole.checkpoint, rel=0.02)
+    assert sharded.disk.checkpoint == pytest.approx(whole.disk.checkpoint, rel=0.02)
     assert sharded.shard_count("weights of the base") == sharded.shard_count("gradients of the critic") == 2
     assert sharded.shard_count("activations") == 1
 

@@ -17,13 +17,14 @@ from fewstep.data.mixture import (
 from fewstep.data.phases import constant
 from fewstep.data.streams import by_category
 from fewstep.encode.batch import Batch, MixedBatch
+from fewstep.encode.encode import store_key
 from fewstep.encode.loader import Loader
 from fewstep.encode.store import ConditioningStore
 from fewstep.runtime.errors import RecipeError, StoreError
 from fewstep.runtime.rank_slice import RankSlice
 from fewstep.runtime.task import Task
 from tests.data.plain_order import unchanging
-from tests.encode.made_cases import SIZE, composition_of, edit_cases, fill_store, t2i_cases
+from tests.encode.made_cases import SIZE, composition_of, edit_cases, edit_conditioning, fill_store, latents, t2i_cases
 
 World = tuple[ConditioningStore, list[Case]]
 NEGATIVES: dict[Task, tuple[str, ...]] = {"t2i": ("",), "edit": ("", "blurry")}
@@ -59,6 +60,25 @@ def equal(a: Batch, b: Batch) -> bool:
         torch.equal(x.text_BLC, y.text_BLC) and torch.equal(x.mask_BL, y.mask_BL) and x.layout == y.layout
         for x, y in pairs
     )
+
+
+def test_texts_that_are_as_long_as_their_layout_are_never_padded(tmp_path: Path) -> None:
+    """A model that knows no mask has texts of one length for each layout: padding them would ask it for a mask."""
+    cases = edit_cases(tmp_path, 4, wide=2)
+    store = ConditioningStore(tmp_path / "store", "print")
+    for n, case in enumerate(cases):
+        wide = n < 2
+        for m, prompt in enumerate((*case.prompts, *NEGATIVES["edit"])):
+            cond = edit_conditioning(10 * n + m, latents(n, 16 if wide else 8), length=9 if wide else 5)
+            store.add(store_key(case, prompt, store, SIZE), cond)
+    prompts = t2i_cases(4)
+    fill_store(store, prompts, NEGATIVES)
+    batches = Loader(store, composition_of(prompts + cases, 0, 1), batch=2, size=SIZE, seed=0, negatives=NEGATIVES)
+    held = [batches.batch(i) for i in range(8)]
+    assert any(isinstance(batch, MixedBatch) for batch in held)
+    for batch in (part for whole in held for part in groups(whole)):
+        assert not batch.cond.padded
+        assert not any(negative.padded for negative in batch.negatives.values())
 
 
 def test_a_batch_has_one_task_one_layout_and_its_negatives(world: World) -> None:

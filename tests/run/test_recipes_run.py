@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from fewstep.backbones import edit_sizes
 from fewstep.backbones.families import model_shapes
 from fewstep.backbones.folder import read_index
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
@@ -78,6 +79,8 @@ TWINS = {
     "my-lora": Twin(tiny_qwen_image_21.qwen_image_21_pipeline, lora=True),
 }
 
+T2I_ALONE = ("my-lora", "z-image")
+
 
 def test_no_recipe_is_left_out() -> None:
     assert set(TWINS) | {"pocket"} == set(shipped_recipes()), "pocket runs as itself in tests/cli and the demo"
@@ -85,9 +88,10 @@ def test_no_recipe_is_left_out() -> None:
 
 @pytest.fixture(autouse=True)
 def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The edit pipeline of the 20 B brings references to an area of its own."""
+    """The edit pipelines of the 20 B and of LongCat-Image bring references to areas of their own."""
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 64 * 64)
+    monkeypatch.setattr(edit_sizes, "LONGCAT_AREA", 64 * 64)
 
 
 @pytest.fixture
@@ -147,14 +151,14 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["phase"] == "distil"]
     assert len(trained) == 2
-    assert {line["task"] for line in trained} == ({"t2i"} if name in ("my-lora", "z-image") else {"t2i", "edit"})
+    assert {line["task"] for line in trained} == ({"t2i"} if name in T2I_ALONE else {"t2i", "edit"})
     assert all(line["student_norm"] > 0 and line["student_skipped"] == 0 for line in trained)
     if name == "my-lora":  # beside the student stands the user's LoRA, not the base alone
         assert origin_of(run / "samples" / "pictures" / "teacher-00.png") == "teacher mine, 40 steps, no guidance"
     examined = [line for line in lines if line["phase"] == "examine"]
     assert [line["iteration"] for line in examined] == [0, 2]
     assert all({"composite", "t2i.psnr", "t2i.variety"} <= line.keys() for line in examined)
-    assert ("edit.psnr" in examined[-1]) == (name != "my-lora")
+    assert ("edit.psnr" in examined[-1]) == (name not in T2I_ALONE)
     asked = {teacher for line in trained for teacher in line["teacher_forwards"]}
     if name == "my-lora":
         assert asked == {"mine"}, "the LoRA teaches every step"

@@ -77,6 +77,12 @@ def toy_trainer(
     )
 
 
+def whole_lines(folder: Path) -> int:
+    """How many lines metrics.jsonl has by now. One that is still being written does not count."""
+    file = folder / "metrics.jsonl"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without the clock's readings."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -84,16 +84,17 @@ class Loader:
     def _of_one_layout(self, i: int, task: Task, cases: Sequence[Case], places: Sequence[int]) -> Batch:
         """The samples at these places of batch i."""
         mine, first = [cases[n] for n in places], i * self.batch_size
+        alike = cases if self._is_padded(cases) else mine
         return Batch(
             index=i,
             task=task,
-            cond=self._stacked(cases, mine, lambda case: case.prompt),
-            negatives={n: self._stacked(cases, mine, lambda case, n=n: n) for n in self.negatives.get(task, ())},  # type: ignore[misc]
+            cond=self._stacked(alike, mine, lambda case: case.prompt),
+            negatives={n: self._stacked(alike, mine, lambda case, n=n: n) for n in self.negatives.get(task, ())},  # type: ignore[misc]
             samples=tuple(first + n for n in places),
             categories=tuple(case.category for case in mine),
             case_ids=tuple(case.id for case in mine),
             share=len(mine) / len(cases),
-            teacher_cond=self._stacked(cases, mine, lambda case: case.taught_prompt)
+            teacher_cond=self._stacked(alike, mine, lambda case: case.taught_prompt)
             if any(case.teacher_prompt for case in cases)  # of the whole batch: all ranks decide alike
             else None,
         )
@@ -130,8 +131,19 @@ class Loader:
     def _layout(self, case: Case) -> Layout:
         return self.store.layout(self._keys[case, case.prompt])
 
-    def _stacked(self, cases: Sequence[Case], mine: Sequence[Case], prompt_of: Callable[[Case], str]) -> Conditioning:
-        """`mine` of a batch's cases, padded to the longest text of the batch, on any rank and of any layout.
+    def _is_padded(self, cases: Sequence[Case]) -> bool:
+        """Whether some layout of a batch has texts of several lengths. Texts of a model that knows no mask have one
+        length for each layout, in all branches. They must not be padded to that of another layout."""
+        lengths: dict[Layout, set[int]] = {}
+        for case in cases:
+            for prompt in (*case.prompts, *self.negatives.get(case.task, ())):
+                key = self._keys[case, prompt]
+                lengths.setdefault(self.store.layout(key), set()).add(self.store.length(key))
+        return any(len(different) > 1 for different in lengths.values())
+
+    def _stacked(self, alike: Sequence[Case], mine: Sequence[Case], prompt_of: Callable[[Case], str]) -> Conditioning:
+        """`mine`, padded to the longest text of `alike`. Where texts differ in length, these are all cases of the
+        batch, on any rank and of any layout.
 
         Sums over padded keys are rounded otherwise. If the padding depended on the number of ranks, so would the last
         bits of the results. And with sharded weights, ranks that run parts of different layouts must run equally many
@@ -141,7 +153,7 @@ class Loader:
         def key(case: Case) -> StoreKey:
             return self._keys[case, prompt_of(case)]
 
-        return stack([self._loaded(key(case)) for case in mine], max(self.store.length(key(case)) for case in cases))
+        return stack([self._loaded(key(case)) for case in mine], max(self.store.length(key(case)) for case in alike))
 
     def _loaded(self, key: StoreKey) -> Conditioning:
         if key not in self._cache:
