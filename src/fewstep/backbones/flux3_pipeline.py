@@ -48,7 +48,7 @@ class Flux3Parts(Flux3ModularPipeline):
         tokenizer: Qwen3VLProcessor,
         transformer: Flux3Transformer2DModel,
     ):
-        blocks = Flux3AutoBlocks()
+        blocks: Any = Flux3AutoBlocks()
         blocks.sub_blocks.pop(UPSAMPLER)
         with quiet_libraries():  # diffusers calls its guiders experimental, each time that it makes one
             super().__init__(blocks=blocks)

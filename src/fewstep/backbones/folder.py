@@ -98,10 +98,16 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: there is neither, or it cannot be read.
     """
+    file = index_file(folder)
+    if not file.is_file():
+        _refuse_modular(folder)
+    return plain_entries(read_json(file))
+
+
+def index_file(folder: Path) -> Path:
+    """The file that `read_index` reads."""
     classic, modular = folder / "model_index.json", folder / MODULAR_INDEX
-    if classic.is_file() or not (modular.is_file() or _is_modular(folder)):
-        return read_json(classic)
-    return plain_entries(read_json(modular))
+    return modular if modular.is_file() and not classic.is_file() else classic
 
 
 def has_index(folder: Path) -> bool:
@@ -109,15 +115,14 @@ def has_index(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("model_index.json", MODULAR_INDEX))
 
 
-def _is_modular(folder: Path) -> bool:
-    """Whether a folder without an index holds a transformer that only modular pipelines have.
-
+def _refuse_modular(folder: Path) -> None:
+    """
     Raises:
-        ModelError: it does, so the index is missing.
+        ModelError: a folder without an index holds a transformer that only modular pipelines have.
     """
     config = folder / "transformer" / "config.json"
     if not config.is_file() or read_json(config).get("_class_name") not in MODULAR_TRANSFORMERS:
-        return False
+        return
     raise ModelError(
         f"{folder / MODULAR_INDEX} is missing: {config.parent.name} holds a {read_json(config)['_class_name']}, which "
         "has a modular pipeline only, and its folder an index of that name. Copy or download the whole model again"

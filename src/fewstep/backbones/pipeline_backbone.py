@@ -160,7 +160,8 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
         refuse_unusable_scheduler(folder, cls.scheduler_in(folder), cls.pipelines[name])
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
-            refuse_absent_components(folder, index, cls.pipelines[name])
+            own = {"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]} if cls.own_scheduler else {}
+            refuse_absent_components(folder, own | index, cls.pipelines[name])
             for part in preprocessors(cls.pipelines[name]):
                 refuse_incomplete_preprocessor(folder / part)
         cls._config_in(folder)

@@ -72,7 +72,7 @@ class PipelineCall:
         Raises:
             ModelError: the base's index is missing.
         """
-        return {"model_index.json": read_index(base) | added}
+        return {"model_index.json": {**read_index(base), **added}}
 
     @classmethod
     def makers_licence(cls, config: Mapping[str, Any]) -> Licence:
