@@ -7,15 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 
+from fewstep.backbones.conditioning import stack
 from fewstep.backbones.families import load_backbone, model_shapes, model_summary
 from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.testing.tiny_flux3 import flux3_pipeline
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
+from fewstep.roles.sharding import SHARD_AXIS, Sharded
 from fewstep.roles.targets import target_modules
 from fewstep.roles.validation import validate_init_from, validate_targets, validate_teachers
 from fewstep.runtime.errors import AdapterError, ModelError, RecipeError
+from fewstep.runtime.parallel import SINGLE_RANK
 from tests.backbones.families import FAMILIES, LONG, Request, stock_call
 
 FAMILY = next(family for family in FAMILIES if family.name == "flux3-klein")
@@ -120,3 +126,27 @@ def test_a_folder_as_the_blocks_save_it(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "modular_model_index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match=r"scheduler_config\.json is missing"):
         load_backbone(tmp_path)
+
+
+def test_sharded_weights_answer_and_learn_alike(tiny: Any, tmp_path: Path) -> None:
+    """Its blocks are in dicts by kind: each is sharded alone, those that text to image never calls too."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,), mesh_dim_names=(SHARD_AXIS,))
+        copy = Sharded(mesh, SINGLE_RANK, torch.device("cpu")).masters(tiny.transformer, {})
+        units = {name for name, module in copy.named_modules() if isinstance(module, FSDPModule)}
+        assert {"mode_blocks.image.0", "mode_blocks.image_cond.0", "txt_mode_blocks.0"} < units
+        copy.enable_gradient_checkpointing()
+        for asked in (ASKED[0], ASKED[2]):
+            cond = stack(tiny.encode([*asked.prompts, ""], asked.references or None, asked.size))
+            z_BND, t_B = torch.ones(2, *tiny.noise_shape(cond.layout)), torch.tensor([0.3, 0.9])
+            want = tiny.velocity(tiny.transformer, z_BND, t_B, cond)
+            v_BND = tiny.velocity(copy, z_BND, t_B, cond)
+            torch.testing.assert_close(v_BND, want, rtol=0, atol=1e-6)
+            copy.zero_grad()
+            v_BND.square().mean().backward()
+            idle = {name.split(".")[0] for name, p in copy.named_parameters() if p.grad is None}
+            only_edits = {"early_stream_modulations", "single_stream_modulations", "x_embedders", "mode_blocks"}
+            assert idle == {"context_embedder", *(() if asked.shapes else only_edits)}
+    finally:
+        dist.destroy_process_group()

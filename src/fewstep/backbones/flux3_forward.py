@@ -19,8 +19,8 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import silu
+from torch import Tensor, nn
+from torch.nn.functional import rms_norm, silu
 
 from fewstep.backbones.layout import Layout
 from fewstep.backbones.stock import Flux3AttnProcessor, Flux3Transformer2DModel, flux3_picture_positions
@@ -40,6 +40,15 @@ class MaskedFlux3Processor(Flux3AttnProcessor):
         if image_rotary_emb is not None and len(image_rotary_emb) == 3:
             *image_rotary_emb, attention_mask = image_rotary_emb
         return super().__call__(attn, hidden_states, attention_mask, image_rotary_emb)
+
+
+class FloatNorm(nn.RMSNorm):
+    """The norm of queries and keys, which the stock processor hands float32 whatever the weights have. Weights that are
+    rounded for a forward, as those of a whole student are, would otherwise meet it in bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        return rms_norm(x, self.normalized_shape, weight, self.eps)
 
 
 def forward_flux3(
@@ -83,13 +92,14 @@ def _positions(layout: Layout, texts: int) -> list[Tensor]:
 
 def _install(transformer: Any) -> None:
     """Gives this module a forward that accepts both kinds of call, and its attention the mask. A deep copy of the
-    module has both."""
+    module has them too."""
     if "forward" in vars(transformer):
         return
     transformer.forward = MethodType(_dispatch, transformer)
     for module in transformer.modules():
         if type(getattr(module, "processor", None)) is Flux3AttnProcessor:
             module.set_processor(MaskedFlux3Processor())
+            module.norm_q.__class__ = module.norm_k.__class__ = FloatNorm
 
 
 @wraps(Flux3Transformer2DModel.forward)  # the stock blocks hand over what they find in its signature
