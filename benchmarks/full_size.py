@@ -33,8 +33,10 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.roles.build import TeacherLoaders
 from fewstep.roles.compilation import compile_blocks
-from fewstep.run.budget.forecast import TaskForecast, default_lora_shapes, forecast
-from fewstep.run.budget.rehearsal import BatchShape, rehearsal_roles
+from fewstep.run.budget.batch_shape import BatchShape
+from fewstep.run.budget.forecast import default_lora_shapes, forecast
+from fewstep.run.budget.rehearsal import rehearsal_roles
+from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device

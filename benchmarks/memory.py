@@ -21,8 +21,9 @@ import torch.multiprocessing as mp
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.fake_model import size_of_model
 from fewstep.roles.build import FILE_LOADERS
+from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import forecast
-from fewstep.run.budget.rehearsal import BatchShape, rehearse
+from fewstep.run.budget.rehearsal import rehearse
 from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device

@@ -114,6 +114,8 @@ def test_the_blocks_alone_are_rounded_and_the_velocity_stays_near(spread: Any) -
 @pytest.mark.parametrize("how", ["off", "selective", "full", "compiled"])
 def test_adapters_over_it_are_those_over_the_rounded_base(family: Family, how: str) -> None:
     """The same velocity and the same gradients as over a base of full size that has the rounded values."""
+    if how == "compiled" and family.name != "qwen-image-2.1":
+        pytest.skip("compiling takes seconds; blocks of other families are compiled in test_compiled_blocks.py")
     small, large = family.make(), family.make()
     to_int8(small.transformer)
     rounded_values = {n: m for n, m in small.transformer.named_modules() if isinstance(m, Int8Linear)}

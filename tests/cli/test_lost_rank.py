@@ -1,7 +1,6 @@
 """A run over several processes loses one: the others end with one clear line, and the same command goes on."""
 
 import signal
-import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,10 @@ from fewstep.cli.commands.error_reporter import reports_error
 from fewstep.train.checkpoint import load_checkpoint
 from tests.cli.command_line import write_recipe
 from tests.cli.processes import Command
+from tests.cli.torchrun import free_port, started
 from tests.train.runs import lines, whole_lines
 
 WORLD = 2
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def load_no_transformer() -> None:
@@ -34,17 +28,9 @@ def load_no_transformer() -> None:
     QwenImage21Transformer2DModel.from_pretrained = refused  # type: ignore[method-assign]
 
 
-def started(file: str, run: Path) -> list[Command]:
+def sharded(file: str, run: Path) -> list[Command]:
     """The command as torchrun starts it, full copies, sharded."""
-    torchrun = {"WORLD_SIZE": str(WORLD), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    return [
-        Command(
-            run.parent / f"log-{rank}", "distill", file, "--out", run,
-            environment=torchrun | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(WORLD)},
-            first=load_no_transformer if rank else lambda: None,
-        )
-        for rank in range(WORLD)
-    ]  # fmt: skip
+    return started(file, run, WORLD, lambda rank: load_no_transformer() if rank else None)
 
 
 @pytest.fixture
@@ -59,9 +45,9 @@ def test_a_rank_that_is_lost_ends_the_run_and_the_same_command_goes_on(file: str
     whole, broken = tmp_path / "a" / "run", tmp_path / "b" / "run"
     for run in (whole, broken):
         run.parent.mkdir()
-    assert [command.wait() for command in started(file, whole)] == [0, 0]
+    assert [command.wait() for command in sharded(file, whole)] == [0, 0]
 
-    left, lost = started(file, broken)
+    left, lost = sharded(file, broken)
     left.until(lambda: whole_lines(broken) >= 7)
     lost.kill()
     assert lost.wait() == -signal.SIGKILL
@@ -70,7 +56,7 @@ def test_a_rank_that_is_lost_ends_the_run_and_the_same_command_goes_on(file: str
     last = max((broken / "checkpoints").glob("iteration-*/COMPLETE")).parent
     assert f"The same command goes on from {last}" in left.output
 
-    again = started(file, broken)
+    again = sharded(file, broken)
     assert [command.wait() for command in again] == [0, 0], [command.output for command in again]
     assert "going on from" in again[0].output
     assert lines(whole) == lines(broken)

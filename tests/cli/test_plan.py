@@ -19,7 +19,8 @@ from tests.cli.command_line import fewstep, write_recipe
 def without_weights(recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     folder = tmp_path / "without-weights"
     shutil.copytree(recipe["model"], folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    return recipe | {"model": str(folder)}
+    few = {"student": recipe["student"] | {"steps": 2}}  # every step is another forward to rehearse
+    return recipe | few | {"model": str(folder)}
 
 
 def test_it_forecasts_a_model_without_weights(without_weights: dict[str, Any], tmp_path: Path) -> None:
@@ -74,7 +75,8 @@ def test_a_plan_tells_of_its_layouts(without_weights: dict[str, Any], tmp_path: 
 
 
 def test_what_does_not_fit_ends_with_2_and_names_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
-    plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
+    one_task = {"tasks": {"t2i": 1, "edit": 0}}
+    plan = parse_recipe(without_weights | one_task | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
     whole = gpu_budget(plan, tmp_path, on_gpu=False)
 
     class Small(GPUMemory):

@@ -36,6 +36,8 @@ from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
 from tests.train.tiny_model import toy_batches
 
+CLOCK = ("seconds", "examination_seconds")
+
 
 def toy_trainer(
     folder: Path,
@@ -86,7 +88,7 @@ def whole_lines(folder: Path) -> int:
 def lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without the clock's readings."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+    return [{name: value for name, value in record.items() if name not in CLOCK} for record in records]
 
 
 def ending(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -245,6 +245,7 @@ def test_it_settles_where_a_sixth_of_the_measurements_pass_the_bound() -> None:
 
 
 EXTRA_LOSSES = {"first_step_anchor": {}, "segment_guidance": {"teacher_steps": 2}, "decoupled_guidance": True}
+EXTRA_LOSSES |= {"preservation": 1.0}
 
 
 @pytest.mark.parametrize("name", EXTRA_LOSSES)
@@ -256,6 +257,7 @@ def test_each_extra_loss_runs_on_the_real_transformer_and_resumes_alike(tmp_path
     trainer(tmp_path / "broken", 3, objective, **base).train()
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
     last = lines(tmp_path / "whole")[-1]
-    assert {"anchor_loss", "segment_loss", "guidance_gradient"} & set(last)
+    edits = [line for line in lines(tmp_path / "whole") if line["task"] == "edit"]
+    assert {"anchor_loss", "segment_loss", "guidance_gradient"} & set(last) or "preservation_loss" in edits[-1]
     if name == "first_step_anchor":
         assert {line["student_step"] for line in lines(tmp_path / "whole")} == {1}

@@ -31,7 +31,12 @@ from fewstep.train.settings import DMDSettings
 
 SIZE = (32, 32)
 CATEGORIES = ("landscape", "portrait", "sign")
-ALL_EXTRA_LOSSES = {"first_step_anchor": {"teacher_steps": 2}, "segment_guidance": {}, "decoupled_guidance": True}
+ALL_EXTRA_LOSSES = {
+    "first_step_anchor": {"teacher_steps": 2},
+    "segment_guidance": {},
+    "decoupled_guidance": True,
+    "preservation": 1.0,
+}
 GUIDED = {task: {"scale": 2.5, "keep_norm": True} for task in ("t2i", "edit")}
 CPU = torch.device("cpu")
 NEGATIVES = ("", "a blurred picture")

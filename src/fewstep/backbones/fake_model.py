@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -79,12 +80,17 @@ class ModelSize:
     @property
     def depths(self) -> dict[str, int]:
         """The number of blocks of each kind, by its key in the config."""
-        whole = fake_model(self).transformer.config
+        whole = self._transformer.config
         return {key: int(whole[key]) for key in ("num_layers", "num_single_layers", "n_layers") if key in whole}
 
     @property
     def parameters(self) -> int:
-        return sum(p.numel() for p in fake_model(self).transformer.parameters())
+        return sum(p.numel() for p in self._transformer.parameters())
+
+    @cached_property
+    def _transformer(self) -> nn.Module:
+        """A fake one, which is made once: hundreds of modules take a second."""
+        return cast(nn.Module, fake_model(self).transformer)
 
 
 def size_of_model(model: str) -> ModelSize:

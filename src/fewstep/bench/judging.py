@@ -110,18 +110,26 @@ async def _ask(request: JudgeRequest, client: Client, attempts: Attempts) -> str
 
 def estimate_cost(waiting: Sequence[JudgeRequest], endpoint: Endpoint, attempts: Attempts) -> CostEstimate:
     """What all waiting requests would take; nothing is sent."""
-    pictures = sum(len(request.question.pictures) for request in waiting)
     tokens = attempts.of("tokens")
-    measured = len(tokens) >= ENOUGH
-    if measured:
-        given = sum(t["input"] for t in tokens) / len(tokens) * len(waiting)
-        made = sum(t["output"] for t in tokens) / len(tokens) * len(waiting)
-    else:
-        given = sum(_input_tokens(request.question, endpoint) for request in waiting)
-        made = float(DEFAULT_OUTPUT_TOKENS * len(waiting))
-    price = endpoint.price
-    cost = None if price is None else price.of(given, made, pictures)
-    return CostEstimate(len(waiting), pictures, given, made, cost, measured)
+    if len(tokens) < ENOUGH:
+        return guess_cost([request.question for request in waiting], endpoint)
+    given = sum(t["input"] for t in tokens) / len(tokens) * len(waiting)
+    made = sum(t["output"] for t in tokens) / len(tokens) * len(waiting)
+    return _estimate([request.question for request in waiting], endpoint, given, made, measured=True)
+
+
+def guess_cost(questions: Sequence[JudgeQuestion], endpoint: Endpoint) -> CostEstimate:
+    """The same from sizes and lengths alone, before anything was asked."""
+    given = sum(_input_tokens(question, endpoint) for question in questions)
+    return _estimate(questions, endpoint, given, float(DEFAULT_OUTPUT_TOKENS * len(questions)), measured=False)
+
+
+def _estimate(
+    questions: Sequence[JudgeQuestion], endpoint: Endpoint, given: float, made: float, measured: bool
+) -> CostEstimate:
+    pictures = sum(len(question.pictures) for question in questions)
+    cost = None if endpoint.price is None else endpoint.price.of(given, made, pictures)
+    return CostEstimate(len(questions), pictures, given, made, cost, measured)
 
 
 def refuse_another_judge(attempts: Attempts, endpoint: Endpoint) -> None:

@@ -20,6 +20,7 @@ from fewstep.bench.pixels import pixel_hash
 from fewstep.bench.suite_files import HEADING, write_suite
 from fewstep.runtime.errors import SuiteError
 from fewstep.runtime.plugins import ExtensionPoint
+from fewstep.runtime.user_cache import user_cache
 
 MARKED = 6  # cases whose pixels name the cache folder: another Pillow or world draws into another one
 
@@ -110,9 +111,7 @@ def _placed(beside: Path, folder: Path) -> None:
 
 def cache_folder() -> Path:
     """$FEWSTEP_CACHE/suites, else the user's cache folder."""
-    own = os.environ.get("FEWSTEP_CACHE")
-    root = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fewstep"
-    return root / "suites"
+    return user_cache() / "suites"
 
 
 def _mark(suite: ShippedSuite) -> str:

@@ -27,6 +27,7 @@ from fewstep.cli.commands.shared import (
     with_error_message,
 )
 from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.prompt_owner import PromptOwner
 
 app = typer.Typer(
     name="fewstep",
@@ -327,6 +328,10 @@ def generate(
         Optional[str],  # noqa: UP045
         typer.Option(help="What the report calls it; MODEL if not given."),
     ] = None,
+    prompts: Annotated[
+        PromptOwner,
+        typer.Option(help="Which prompts it reads where cases have a `teacher_prompt`: `student` or `teacher`."),
+    ] = "student",
 ) -> None:
     """Draw a model's answers to a suite: a gallery that judges and metrics read.
 
@@ -352,6 +357,7 @@ def generate(
         batch=batch,
         limit=limit,
         system=system,
+        prompts=prompts,
         rank_slice=rank_slice,
         reporter=TerminalReporter(out),
     )

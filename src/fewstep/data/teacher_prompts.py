@@ -5,14 +5,14 @@ student then learns what the teacher draws from the rewriting, and needs no rewr
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from fewstep.data.cases import Case
 from fewstep.data.prompts.wording import quoted
 from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.prompt_owner import PromptOwner
 
 
-def teacher_prompt_remarks(cases: Sequence[Case], critic_reads: Literal["student", "teacher"]) -> list[str]:
+def teacher_prompt_remarks(cases: Sequence[Case], critic_reads: PromptOwner) -> list[str]:
     """One line for each thing that is probably not meant.
 
     Args:

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.data.batch_slice import batch_slice, refuse_few_samples
+from fewstep.runtime.prompt_owner import PromptOwner
 from fewstep.runtime.task import Task
-
-PromptOwner = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Numbers of the objective."""
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -70,6 +71,13 @@ class ObjectivePlan(Section):
         "matching at all levels without it (field: Decoupled DMD); a forward more each guided teacher",
     )
 
+    preservation: float = Field(
+        0.0,
+        ge=0,
+        description="weight of a regression on the teachers where they leave the source of an edit as it is (ours); "
+        "0: off. One more forward of the teachers in iterations of edits",
+    )
+
     @field_validator("time_shift", mode="before")
     @classmethod
     def _shift(cls, given: Any) -> Any:
@@ -82,6 +90,20 @@ class ObjectivePlan(Section):
     def first_matched_step(self, task: Task) -> int:
         """The first student step that learns by distribution matching at a task: 1 behind a detached anchor, else 0."""
         return int(self.anchored(task) and self.first_step_anchor is not None and self.first_step_anchor.detach)
+
+    def refuse_idle_terms(self, tasks: Collection[Task]) -> None:
+        """
+        Args:
+            tasks: of the recipe.
+
+        Raises:
+            ValueError: a term that would never have a value.
+        """
+        if self.preservation and "edit" not in tasks:
+            raise ValueError(
+                "objective.preservation is about what edits leave alone, and this recipe has none; set it to 0, or "
+                "give tasks.edit a share"
+            )
 
     @model_validator(mode="after")
     def _ordered(self) -> "ObjectivePlan":

@@ -7,7 +7,9 @@ from typing import Protocol
 from fewstep.bench.paired.catalogue import BY_NAME, COMPOSITE
 from fewstep.data.mixture import used_tasks
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.plan import JUDGE
 from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.task import TASKS
 
 EXAMINED = "pocket"  # the only model with an examiner of its own, the probe
 FIGURES = ("score", "attributes", "letters", "changed", "exact_psnr", "preserved_psnr", "flat_noise")  # of the probe
@@ -33,6 +35,8 @@ def refuse_best_without_examiner(recipe: Recipe, own_examiner: bool = False) -> 
             )
         return
     own = own_figures(recipe)
+    if name in judged_figures(recipe):
+        _refuse_what_does_not_wait(recipe, name)
     if own_examiner or name in own:
         return
     if recipe.model != EXAMINED and not own:
@@ -59,7 +63,31 @@ def own_figures(recipe: Recipe) -> tuple[str, ...]:
     if not sources:
         return ()
     scored = [f"{task}.{name}" for task in sources for name in plan.scorers]
-    return (COMPOSITE, *(figure.name for figure in plan.figures(tasks)), *scored)
+    return (COMPOSITE, *(figure.name for figure in plan.figures(tasks)), *scored, *plan.judged(tasks))
+
+
+def judged_figures(recipe: Recipe) -> tuple[str, ...]:
+    """Those that a judge finds, later than the others."""
+    return tuple(name for name in own_figures(recipe) if recipe.examine and name in recipe.examine.judged(TASKS))
+
+
+def comes_later(recipe: Recipe) -> bool:
+    """Whether `run.best_by` is a judge's figure, so that nothing can be ranked while the run trains."""
+    return recipe.run.best_by in judged_figures(recipe)
+
+
+def _refuse_what_does_not_wait(recipe: Recipe, name: str) -> None:
+    """A judge's answers come when the checkpoint may be gone, and the run further on."""
+    if not recipe.run.keep_students:
+        raise RecipeError(
+            f"run.best_by is {name}, which a judge finds later: the students must be kept until then. Set "
+            "run.keep_students: true"
+        )
+    if recipe.examine is not None and recipe.examine.patience is not None:
+        raise RecipeError(
+            f"examine.patience ends a run by figures that are there at once, and run.best_by {name} is a judge's; set "
+            "examine.patience: null, or run.best_by: composite"
+        )
 
 
 def best_order(recipe: Recipe, examiner: OrdersFigures) -> Callable[[float], float] | None:
@@ -73,6 +101,8 @@ def _why_not(recipe: Recipe, name: str) -> str:
     """What keeps a figure of the catalogue from this run."""
     figure = BY_NAME.get(name)
     plan = recipe.examine
+    if plan is not None and plan.judge is None and name in {f"{task}.{JUDGE}" for task in TASKS}:
+        return "which needs a judge (examine.judge), "
     if figure is None or plan is None:
         return ""
     if figure.task not in plan.sources(used_tasks(recipe.mixture)):

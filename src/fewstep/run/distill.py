@@ -21,7 +21,8 @@ class DistilledRun:
         folder: the run folder, with metrics.jsonl, checkpoints and samples.
         iterations: how many are done, those of earlier calls included.
         last: the newest checkpoint.
-        best: the checkpoint that the examiner's figure `run.best_by` chose; None where no figure decided.
+        best: the checkpoint that the examiner's figure `run.best_by` chose; None where no figure decided, or where
+            it is a judge's, which chooses among kept students for the student folder alone.
         best_figure: that figure.
         stopped: `on_iteration` ended the run before its last iteration. The same call goes on.
         student: the student folder, which `DiffusionPipeline.from_pretrained` opens; None of a stopped run.

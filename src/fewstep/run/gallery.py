@@ -9,9 +9,10 @@ from fewstep.bench.gallery import refuse_other_suite
 from fewstep.bench.suites import open_suite
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.runtime.prompt_owner import PromptOwner
 from fewstep.runtime.rank_slice import FULL_SLICE, RankSlice
 from fewstep.runtime.reporter import SILENT, Reporter
-from fewstep.sample.generate import GalleryRenderer, fill_gallery
+from fewstep.sample.generate import GalleryRenderer, fill_gallery, refuse_missing_teacher_prompts
 from fewstep.sample.pictures import open_model
 
 
@@ -37,6 +38,7 @@ def generate_gallery(
     batch: int = 8,
     limit: int | None = None,
     system: str | None = None,
+    prompts: PromptOwner = "student",
     rank_slice: RankSlice = FULL_SLICE,
     reporter: Reporter = SILENT,
 ) -> GeneratedGallery:
@@ -53,6 +55,7 @@ def generate_gallery(
         batch: pictures drawn together.
         limit: only the suite's first cases.
         system: what reports call it; the model if not given.
+        prompts: of which the model reads, where a case has a `teacher_prompt` beside what is asked of students.
         rank_slice: this process's part, where several draw one gallery.
 
     Raises:
@@ -61,12 +64,13 @@ def generate_gallery(
     """
     source, folder, opened = str(model), Path(to), open_suite(str(suite))
     refuse_other_suite(folder, opened.identity)
+    refuse_missing_teacher_prompts(opened, prompts)
     where = _device(device, dtype)
     chosen = PRECISIONS[dtype] if dtype else torch.bfloat16 if where.type == "cuda" else torch.float32
     loaded = open_model(source, dtype=chosen, device=where)
     own = loaded.guidance_for(opened.task)
     own = own if guidance is None else replace(own, scale=guidance)
-    renderer = GalleryRenderer(loaded, opened, steps, own, batch)
+    renderer = GalleryRenderer(loaded, opened, steps, own, batch, prompts)
     total = len(range(rank_slice.rank, len(opened.questions[:limit]) * opened.seeds, rank_slice.world))
     failed = 0
     with reporter.progress(f"drawing {opened.name} into {folder}", total) as advance:

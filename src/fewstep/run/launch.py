@@ -13,6 +13,7 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
+from fewstep.data.mixture import used_tasks
 from fewstep.encode.loader import Loader
 from fewstep.flow.rng import NamedRNG
 from fewstep.pocket.student_eval import probe_eval
@@ -21,7 +22,7 @@ from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
-from fewstep.run.best_by import best_order
+from fewstep.run.best_by import best_order, comes_later
 from fewstep.run.cases_pin import CasesPin
 from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
@@ -31,6 +32,8 @@ from fewstep.run.levels import settle_levels
 from fewstep.run.precision import settle_precision
 from fewstep.run.preflight import preflight
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.background_judge import BackgroundJudge, NoJudge, judge_of_run
+from fewstep.run.self_exam.exam_judge import refuse_unusable_judge
 from fewstep.run.self_exam.examiner import RunExaminer, run_examiner
 from fewstep.run.self_exam.measuring import measure_answers
 from fewstep.run.student import export_from_run
@@ -99,6 +102,9 @@ class _Launch:
         device = preflight(
             self.recipe, self.ranks.world, self.reporter, own_examiner=self.extensions.examiner is not None
         )
+        self.ranks.from_first(
+            partial(refuse_unusable_judge, self.recipe.examine, used_tasks(self.recipe.mixture), self.out)
+        )
         self.recipe = self.ranks.from_first(partial(settle_levels, self.recipe, self.begun, self.reporter))
         start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
@@ -110,7 +116,10 @@ class _Launch:
             self.ranks.agree("cases", loader.identity())
             pin = CasesPin.of(self.recipe, loader.identity(), loader.counts(), loader.order.revision)
             self.ranks.from_first(lambda: run.pin_cases(pin))
-            outcome = self._trainer(run, prepared, loader, device).train()
+            with judge_of_run(run, prepared.exam, self.reporter, self.ranks) as judge:
+                outcome = self._trainer(run, prepared, loader, device, judge).train()
+                if not outcome.stopped:
+                    judge.finish()
             if self.ranks.first:
                 self._finish(run, outcome)
             self.ranks.wait()
@@ -119,18 +128,26 @@ class _Launch:
     def _cases(self) -> Composition:
         return accepted_cases(self.recipe, self.out, self.reporter, needed="all")
 
-    def _trainer(self, run: RunDir, prepared: EncodedRecipe, loader: Loader, device: torch.device) -> Trainer:
+    def _trainer(
+        self,
+        run: RunDir,
+        prepared: EncodedRecipe,
+        loader: Loader,
+        device: torch.device,
+        judge: BackgroundJudge | NoJudge,
+    ) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision
         placement = placement_for(plan.sharding, self.ranks, device, precision)
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid
-        own = self._self_exam(run, prepared, roles)
+        own = self._self_exam(run, prepared, roles, judge)
         drawn = "averaged student" if self.recipe.student.ema else "raw student"
         preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks, drawn)
         hooks = RunHooks(
             self_exam=own,
             closeness=None if own is None else best_order(self.recipe, own),
+            later=comes_later(self.recipe),
             patience=None if self.recipe.examine is None else self.recipe.examine.patience,
             examine=examiner(roles.student, grid, precision) if examiner else None,
             render=preview.render,
@@ -140,15 +157,16 @@ class _Launch:
         self.reporter.say(f"run folder {self.out}: metrics.jsonl, checkpoints/, samples/", "result")
         return Trainer(run.folder, self._step(roles), loader.batch, plan, hooks, self.ranks)
 
-    def _self_exam(self, run: RunDir, prepared: EncodedRecipe, roles: Roles) -> RunExaminer | None:
+    def _self_exam(
+        self, run: RunDir, prepared: EncodedRecipe, roles: Roles, judge: BackgroundJudge | NoJudge
+    ) -> RunExaminer | None:
         """What examines the run against its teachers; None if the recipe does not ask for it. The first rank freezes
         the set for all."""
         if (planned := prepared.exam) is None:
             return None
         self.ranks.from_first(lambda: planned.freeze(run.folder) and None)
-        return run_examiner(
-            run, planned, prepared.store, prepared.negatives, roles, self.ranks, self.reporter, measure_answers
-        )
+        asked = run, planned, prepared.store, prepared.negatives, roles, self.ranks, self.reporter
+        return run_examiner(*asked, measure_answers, judge.submit)
 
     def _roles(self, backbone: Backbone, placement: Placement) -> Roles:
         r, run = self.recipe, self.recipe.run
@@ -211,5 +229,6 @@ class _Launch:
             shutil.rmtree(left, ignore_errors=True)
         if not any(run.student.iterdir()):
             with self.reporter.waiting("writing the student folder"):
-                export_from_run(run, run.student, "best" if outcome.best else "last", reporter=self.reporter)
+                which = "best" if outcome.best or comes_later(self.recipe) else "last"
+                export_from_run(run, run.student, which, reporter=self.reporter)
         self.reporter.say(f"student {run.student}, opens with DiffusionPipeline.from_pretrained", "result")

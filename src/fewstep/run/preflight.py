@@ -13,6 +13,7 @@ from fewstep.roles.validation import validate_init_from, validate_targets, valid
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.cost import exam_schedule
+from fewstep.run.self_exam.judge_cost import judge_forecast
 from fewstep.run.self_exam.scorer_folders import refuse_scorers
 from fewstep.run.start_teacher import unlearnt_starts
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
@@ -43,8 +44,8 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
 
     Raises:
         EnvironmentRefused: the device, the precision or the compiler is not available here.
-        RecipeError: fewer samples than ranks and parts, no examiner for `run.best_by`, or a scorer of another
-            kind.
+        RecipeError: fewer samples than ranks and parts, no examiner for `run.best_by`, a scorer of another kind, or
+            a judge whose declaration cannot be used.
         ModelError: the model's files are not whole, or its weights not those of its classes.
         AdapterError, ModelError: a teacher, or the LoRA that the student starts from, cannot be read or does not fit.
         ExportError: the student could not be exported.
@@ -67,12 +68,16 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
 
 def _say_examinations(recipe: Recipe, reporter: Reporter) -> None:
     """What the run's own examinations take, and how they were made to fit their share."""
-    summary = model_summary(recipe.model)
-    schedule = exam_schedule(recipe, used_tasks(recipe.mixture), summary.steps, summary.guidance)
-    if schedule is not None:
-        reporter.say(schedule.words)
-        for changed in schedule.changed:
-            reporter.say(changed, "warning")
+    summary, tasks = model_summary(recipe.model), used_tasks(recipe.mixture)
+    schedule = exam_schedule(recipe, tasks, summary.steps, summary.guidance)
+    if schedule is None:
+        return
+    judging = judge_forecast(recipe, schedule, tasks)
+    reporter.say(schedule.words)
+    if judging is not None:
+        reporter.say(judging.words)
+    for told in (*schedule.changed, *(() if judging is None else judging.warnings)):
+        reporter.say(told, "warning")
 
 
 def _warn_of_slow_bfloat16(device: torch.device, run: RunPlan, reporter: Reporter) -> None:

@@ -16,6 +16,7 @@ from rapidfuzz import fuzz, process
 
 from fewstep.data.mixture import (
     Ratio,
+    used_tasks,
 )
 from fewstep.data.phases import Phases
 from fewstep.data.plan import (
@@ -124,6 +125,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sources_for_tasks(self) -> "Recipe":
         refuse_unreachable(self.tasks, self.data, self.run.iterations)
+        self.objective.refuse_idle_terms(used_tasks(self.mixture))
         return self
 
     @model_validator(mode="after")

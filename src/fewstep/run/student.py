@@ -11,8 +11,9 @@ from fewstep.export.folder import DEFAULT_OPTIONS, ExportOptions, StudentWeights
 from fewstep.export.leftovers import remove_leftovers
 from fewstep.export.lora import Lora
 from fewstep.export.run_student import RunStudent
+from fewstep.run.best_by import comes_later
 from fewstep.run.folder import RunDir
-from fewstep.run.self_exam.ranked import ranked_best
+from fewstep.run.self_exam.ranked import judged_best, ranked_best
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.train.checkpoint import (
@@ -90,8 +91,13 @@ def _raw_student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Ten
 
 
 def _ranked(run: RunDir, which: str) -> str:
-    """The same, but `best` is what `fewstep rank` chose among all kept students, where it was called."""
-    ranked = ranked_best(run.folder) if which == "best" else None
+    """The same, but `best` is what `fewstep rank` chose among all kept students, where it was called; else what a judge
+    did, where `run.best_by` is its figure."""
+    if which != "best":
+        return which
+    ranked, by = ranked_best(run.folder), run.recipe.run.best_by
+    if ranked is None and by is not None and comes_later(run.recipe):
+        ranked = judged_best(run.folder, by, [i for i in KeptStudents(run.folder).iterations() if i])
     return which if ranked is None else str(ranked)
 
 

@@ -20,11 +20,13 @@ from fewstep.backbones.identity import digest, module_identity
 from fewstep.bench.gallery import Gallery, begin_gallery
 from fewstep.bench.suite import Question, Suite
 from fewstep.bench.suites import copy_into_gallery
+from fewstep.data.cases import Case
 from fewstep.data.pictures import open_picture
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.device import free_unused
-from fewstep.runtime.errors import GalleryError
+from fewstep.runtime.errors import GalleryError, SuiteError
+from fewstep.runtime.prompt_owner import PromptOwner
 from fewstep.runtime.rank_slice import RankSlice
 from fewstep.sample.call_counter import (
     CallCounter,
@@ -78,10 +80,26 @@ class EncodedJob:
 
 
 class GalleryRenderer:
-    """Renders a suite into a gallery, with one model and one sampler."""
+    """Renders a suite into a gallery, with one model and one sampler.
 
-    def __init__(self, model: Model, suite: Suite, steps: int | None, guidance: Guidance | None, batch: int):
-        self.model, self.suite, self.steps, self.batch = model, suite, steps, batch
+    Args:
+        prompts: of which the model reads, where a case has a prompt for teachers beside what is asked of students.
+
+    Raises:
+        SuiteError: the teachers' prompts of a suite without any.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        suite: Suite,
+        steps: int | None,
+        guidance: Guidance | None,
+        batch: int,
+        prompts: PromptOwner = "student",
+    ):
+        self.model, self.suite, self.steps, self.batch, self.prompts = model, suite, steps, batch, prompts
+        refuse_missing_teacher_prompts(suite, prompts)
         size = suite.size or model.size
         grid, self.guidance = model.sampling(steps, guidance, size)
         transformer = model.backbone.transformer
@@ -93,7 +111,7 @@ class GalleryRenderer:
             "guidance": asdict(self.guidance),
             "nfe": evaluations(grid, self.guidance),
             "dtype": str(next(transformer.parameters()).dtype).removeprefix("torch."),
-        }
+        } | ({"prompts": prompts} if prompts == "teacher" else {})  # absent otherwise: as older galleries have it
         self._counted = CallCounter(model.backbone)
         self._versions = {name: metadata.version(name) for name in PACKAGES}
         self._in_a_row = 0
@@ -131,11 +149,16 @@ class GalleryRenderer:
         case, backbone = job.question.case, self.model.backbone
         references = [open_picture(path, case.where) for path in case.references] or None
         size = self._size(job.question, references)
-        self.model.refuse_long_text([case.prompt], references or (), size)
+        read = self._read(case)
+        self.model.refuse_long_text([read], references or (), size)
         begun_s = device_time_s(backbone.device)
-        (cond,) = backbone.encode([case.prompt], references, size)
+        (cond,) = backbone.encode([read], references, size)
         negative = backbone.encode([self.guidance.negative], references, size)[0] if self.guidance.active else None
         return EncodedJob(job, cond, negative, size, device_time_s(backbone.device) - begun_s)
+
+    def _read(self, case: Case) -> str:
+        """The prompt that the model reads. Judges are always told the case's own."""
+        return case.taught_prompt if self.prompts == "teacher" else case.prompt
 
     def _size(self, question: Question, references: Sequence[Image.Image] | None) -> tuple[int, int]:
         """The size in px: the case's, the suite's, or the model's default area in the last reference's shape."""
@@ -200,7 +223,8 @@ class GalleryRenderer:
 
     def _row(self, job: PictureJob) -> dict[str, Any]:
         case = job.question.case
-        return {
+        read = {"read": self._read(case)} if self.prompts == "teacher" else {}
+        return read | {
             "k": job.k,
             "prompt": case.prompt,
             "task": case.task,
@@ -220,6 +244,19 @@ class GalleryRenderer:
                 f"{self._in_a_row} pictures in a row failed, so the cases are hardly the reason; the last one "
                 f"({job.case}, seed {job.seed}): {why}. Mend that and run the same command again: what was drawn stays"
             )
+
+
+def refuse_missing_teacher_prompts(suite: Suite, prompts: PromptOwner) -> None:
+    """Refuses a suite without prompts for teachers, where a model is to read them.
+
+    Raises:
+        SuiteError: no case has one.
+    """
+    if prompts == "teacher" and all(question.case.teacher_prompt is None for question in suite.questions):
+        raise SuiteError(
+            f"no case of {suite.name} has a teacher_prompt: leave --prompts teacher out, or add them to the suite's "
+            "cases (fewstep prompts rewrite) and give it another version"
+        )
 
 
 def fill_gallery(

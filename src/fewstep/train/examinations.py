@@ -114,7 +114,7 @@ class Examinations:
 
     def _is_one_of_the_best(self, done: int, figures: Mapping[str, float]) -> bool:
         name = self.run.best_by
-        if name is None or not figures:
+        if name is None or not figures or self.hooks.later:
             return False
         if name not in figures:
             return self._without_figure(name, figures)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.flow import path
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
@@ -17,6 +18,7 @@ from fewstep.objective.plan import (
     ObjectivePlan,
     SegmentGuidancePlan,
 )
+from fewstep.objective.preservation import preservation_loss
 from fewstep.objective.segment_guidance import segment_loss
 from fewstep.roles.roles import Roles
 from fewstep.roles.step_index import StepIndex
@@ -35,6 +37,8 @@ def build_extra_losses(objective: ObjectivePlan, roles: Roles, grid: SigmaGrid, 
     if objective.decoupled_guidance:
         floor, low, backbone = objective.normaliser_floor, objective.time_low, roles.student.backbone
         extra_losses.append(DecoupledGuidance(floor, low, roles.teachers, grid, rng, backbone))
+    if objective.preservation:
+        extra_losses.append(Preservation(objective.preservation, roles.teachers))
     return tuple(extra_losses)
 
 
@@ -96,6 +100,34 @@ class DecoupledGuidance:
         added_BND, v_cond_BND = self.teachers.guidance_term(z_BND, t_B, given.batch, given.at, given.prefixes)
         loss, metrics = guidance_loss(given.x0_BND, z_BND, t_B, v_cond_BND, added_BND, self.floor)
         return loss, {"guidance_gradient": metrics["gradient"]}
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """What an edit leaves alone, at the step that is improved. The student's forward there is already computed."""
+
+    weight: float
+    teachers: Teachers
+
+    def __call__(self, given: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:
+        if given.batch.task != "edit":
+            return given.x0_BND.new_zeros(()), {}
+        k, z_BND, t_B = given.at.k, given.rollout.states[given.at.k], given.rollout.time(given.at.k)
+        v_real_BND = _bound(self.teachers, given, k)(z_BND, t_B)  # on every rank, whatever its layout: it may be split
+        source_BND = source_latents(given.batch.cond)
+        if source_BND is None:
+            return given.x0_BND.new_zeros(()), {"preservation_outside": given.x0_BND.new_zeros(())}
+        loss, metrics = preservation_loss(given.v_BND, v_real_BND, z_BND, t_B, source_BND)
+        return self.weight * loss, {"preservation_loss": loss.detach(), "preservation_outside": metrics["outside"]}
+
+
+def source_latents(cond: Conditioning) -> Tensor | None:
+    """The clean latents of the picture that an edit changes, BND: its last reference. None where that has another
+    shape than the answer, so that tokens cannot be compared."""
+    layout = cond.layout
+    if cond.references_BRD is None or layout.references[-1] != layout.target:
+        return None
+    return cond.references_BRD[:, -layout.target_tokens :]
 
 
 def _bound(teachers: Teachers, given: LossInputs, k: int) -> Velocity:

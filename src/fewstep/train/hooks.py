@@ -48,6 +48,7 @@ class RunHooks:
     Args:
         self_exam: what examines the student beside `examine`; both find figures of one examination.
         closeness: orders the values of `run.best_by`, more being better; None: as `run.best_is` says.
+        later: whether `run.best_by` is a judge's figure, which comes after the run. No checkpoint is ranked then.
         patience: ends the run after so many examinations without a better `run.best_by`; None: never.
         examine: returns figures of the student after so many iterations. The student has its averaged weights then.
         render: renders fixed prompts from fixed noise after so many iterations, with the averaged weights as well.
@@ -57,6 +58,7 @@ class RunHooks:
 
     self_exam: SelfExaminer | None = None
     closeness: Callable[[float], float] | None = None
+    later: bool = False
     patience: int | None = None
     examine: Callable[[int], Mapping[str, float]] | None = None
     render: Callable[[int], object] | None = None

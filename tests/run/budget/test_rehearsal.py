@@ -29,9 +29,10 @@ from fewstep.backbones.testing import (
 from fewstep.backbones.z_image import ZImage
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.build import FILE_LOADERS
+from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import forecast
 from fewstep.run.budget.op_counter import ROLLOUT
-from fewstep.run.budget.rehearsal import BatchShape, rehearse
+from fewstep.run.budget.rehearsal import rehearse
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
@@ -44,6 +45,7 @@ MAKERS = {
     "z-image": (ZImage, tiny_z_image.z_image_pipeline, "ZImagePipeline"),
     "longcat-image": (LongCatImage, tiny_longcat_image.longcat_image_edit_pipeline, "LongCatImageEditPipeline"),
 }
+SLOW = pytest.mark.slow  # an iteration on fake tensors takes seconds; one case of each kind stays
 GUIDED = [f"teachers.base.guidance.{task}={{scale: 3.0}}" for task in ("t2i", "edit")]
 
 
@@ -57,7 +59,8 @@ def size(family: str) -> ModelSize:
 def recipe(*keys: str) -> Recipe:
     small = ["student.adapter={rank: 4, alpha: 4}", "critic.adapter={rank: 4, alpha: 4}", "run.precision=fp32"]
     alone = ["student.init_from=null", "teachers.named={}"]  # the pocket's own LoRA fits no other model
-    return load_recipe("pocket", [*small, *alone, *GUIDED, *keys])
+    few = ["student.steps=2"]  # every step is another forward to count
+    return load_recipe("pocket", [*small, *alone, *few, *GUIDED, *keys])
 
 
 def batch_shape(family: str, task: Any, side: int) -> BatchShape:
@@ -114,15 +117,15 @@ def most_bytes(plan: Recipe, kind: ModelSize, shape: BatchShape, samples: int, r
 CASES = [
     ("qwen-image-2.1", "t2i", 12, 2, "adapter", "off"),
     ("qwen-image-2.1", "t2i", 8, 4, "full", "full"),
-    ("qwen-image-2.1", "t2i", 8, 3, "mixed", "selective"),
-    ("qwen-image-2.1", "edit", 8, 2, "adapter", "full"),
+    pytest.param("qwen-image-2.1", "t2i", 8, 3, "mixed", "selective", marks=SLOW),
+    pytest.param("qwen-image-2.1", "edit", 8, 2, "adapter", "full", marks=SLOW),
     ("qwen-image-2.1", "edit", 8, 1, "full", "off"),
-    ("qwen-image-2.1", "edit", 12, 1, "full", "selective"),
-    ("qwen-image", "edit", 8, 2, "adapter", "selective"),
+    pytest.param("qwen-image-2.1", "edit", 12, 1, "full", "selective", marks=SLOW),
+    pytest.param("qwen-image", "edit", 8, 2, "adapter", "selective", marks=SLOW),
     ("flux2-klein", "edit", 8, 1, "adapter", "full"),
     ("z-image", "t2i", 12, 2, "adapter", "full"),
     ("flux3-klein", "edit", 8, 2, "adapter", "full"),
-    ("longcat-image", "edit", 8, 1, "adapter", "selective"),
+    pytest.param("longcat-image", "edit", 8, 1, "adapter", "selective", marks=SLOW),
 ]
 
 
@@ -144,7 +147,11 @@ def test_memory_is_forecast_within_a_tenth(
 
 @pytest.mark.parametrize(
     ("mode", "samples", "parts"),
-    [("adapter", 4, 2), ("full", 4, 4), pytest.param("mixed", 5, 3, marks=pytest.mark.slow)],
+    [
+        ("adapter", 4, 2),
+        pytest.param("full", 4, 4, marks=SLOW),
+        pytest.param("mixed", 5, 3, marks=SLOW),
+    ],
 )
 def test_so_it_is_of_a_batch_in_micro_batches(mode: str, samples: int, parts: int) -> None:
     """Gradients wait beside the activations of a later micro-batch."""
@@ -153,6 +160,7 @@ def test_so_it_is_of_a_batch_in_micro_batches(mode: str, samples: int, parts: in
     assert expected == pytest.approx(most_bytes(plan, size("qwen-image-2.1"), shape, samples), rel=0.1)
 
 
+@pytest.mark.slow
 def test_micro_batches_take_less_memory_for_the_same_work() -> None:
     shape = batch_shape("qwen-image-2.1", "edit", 8)
     whole, parted = (
@@ -174,7 +182,9 @@ def test_so_it_is_in_bfloat16() -> None:
     assert expected == pytest.approx(real, rel=0.1)
 
 
-@pytest.mark.parametrize(("family", "how"), [("qwen-image-2.1", "full"), ("flux2-klein", "off")])
+@pytest.mark.parametrize(
+    ("family", "how"), [("qwen-image-2.1", "full"), pytest.param("flux2-klein", "off", marks=SLOW)]
+)
 def test_and_over_a_base_in_int8(family: str, how: str) -> None:
     """Whose blocks take a quarter of their bytes in float32; what a product takes back counts while it is there."""
     keys, shape = (f"run.gradient_checkpointing={how}", "student.adapter.rank=2"), batch_shape(family, "edit", 8)
@@ -191,9 +201,9 @@ def test_and_over_a_base_in_int8(family: str, how: str) -> None:
     ("family", "task", "how"),
     [
         ("qwen-image-2.1", "edit", "full"),
-        ("qwen-image", "t2i", "off"),
-        ("flux2-klein", "t2i", "full"),
-        ("z-image", "t2i", "off"),
+        pytest.param("qwen-image", "t2i", "off", marks=SLOW),
+        pytest.param("flux2-klein", "t2i", "full", marks=SLOW),
+        pytest.param("z-image", "t2i", "off", marks=SLOW),
     ],
 )
 def test_operations_are_those_that_torch_counts(family: str, task: str, how: str) -> None:
@@ -213,7 +223,13 @@ def test_operations_are_those_that_torch_counts(family: str, task: str, how: str
 def test_steps_that_are_not_rolled_out_are_not_counted() -> None:
     shape = batch_shape("qwen-image-2.1", "edit", 8)
     same, drawn = (
-        forecast(recipe(f"critic.exit_step={exit_step}"), shape, 2, on_gpu=False, size=size("qwen-image-2.1"))
+        forecast(
+            recipe(f"critic.exit_step={exit_step}", "student.steps=4"),
+            shape,
+            2,
+            on_gpu=False,
+            size=size("qwen-image-2.1"),
+        )
         for exit_step in ("same", "drawn")
     )
     # The pocket recipe anchors the first step: exits are at 1, 2 and 3, so one step is left out in the mean.
@@ -222,10 +238,11 @@ def test_steps_that_are_not_rolled_out_are_not_counted() -> None:
     assert 3.5 < same.phases[0].flops / same.phases[0].last_call < 5.5
 
 
-@pytest.mark.parametrize(("order", "own"), [("critic-first", 3), ("student-first", 2)])
+@pytest.mark.parametrize(("order", "own"), [("critic-first", 3), pytest.param("student-first", 2, marks=SLOW)])
 def test_fresh_rollouts_of_the_critic_are_counted(order: str, own: int) -> None:
     """With 3 updates, and steps that are skipped in all rollouts alike."""
-    shape, kind, keys = batch_shape("qwen-image-2.1", "t2i", 8), size("qwen-image-2.1"), ["critic.updates=3"]
+    shape, kind = batch_shape("qwen-image-2.1", "t2i", 8), size("qwen-image-2.1")
+    keys = ["critic.updates=3", "student.steps=4"]
     shared, fresh = (
         forecast(recipe(*keys, f"critic.order={order}", f"critic.rollouts={how}"), shape, 2, False, kind)
         for how in ("shared", "fresh")
@@ -254,7 +271,7 @@ def test_two_depths_forecast_a_deep_model() -> None:
     assert extrapolated.flops == pytest.approx(whole.flops, rel=1e-3)
 
 
-@pytest.mark.parametrize("of", ["adapter", "model"])
+@pytest.mark.parametrize("of", ["adapter", pytest.param("model", marks=SLOW)])
 def test_a_specialised_teacher_counts_with_its_weights_and_its_forwards(of: str) -> None:
     shape, kind = batch_shape("qwen-image-2.1", "edit", 8), size("qwen-image-2.1")
     alone = forecast(recipe(), shape, 2, on_gpu=False, size=kind)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fewstep.backbones.fake_model import ModelSize
-from fewstep.run.budget.forecast import TaskForecast, forecast
-from fewstep.run.budget.rehearsal import BatchShape
+from fewstep.run.budget.batch_shape import BatchShape
+from fewstep.run.budget.forecast import forecast
+from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.parallel import Ranks
 from tests.run.budget.test_rehearsal import batch_shape, fresh, modes, most_bytes, recipe, size
@@ -38,7 +39,7 @@ def of_plan(plan: Recipe, kind: ModelSize, shape: BatchShape, samples: int, rank
 CASES = [
     ("full", "off", 4, 1),  # weights and moments weigh most
     pytest.param("full", "full", 12, 4, marks=pytest.mark.slow),  # activations do
-    ("adapter", "off", 4, 1),
+    pytest.param("adapter", "off", 4, 1, marks=pytest.mark.slow),
 ]
 
 

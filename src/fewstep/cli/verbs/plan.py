@@ -78,7 +78,8 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
         size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
         found.append(f"conditioning store: about {size}")
     if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
-        found += [exam.words, *(f"[yellow]told:[/] {changed}" for changed in exam.changed)]
+        found += map(escape, exam.words)
+        found += [f"[yellow]told:[/] {escape(line)}" for line in exam.warnings]
     found.append(_disk(budget))
     found.append(shipped_words(budget.recipe.student.ema))
     if rate is None:

@@ -14,10 +14,11 @@ from fewstep.data.mixture import (
 from fewstep.encode.estimate import StoreSize
 from fewstep.run.budget.disk import RunDisk
 from fewstep.run.budget.examinations import planned_examinations
-from fewstep.run.budget.forecast import TaskForecast, forecast, forecast_like
+from fewstep.run.budget.forecast import forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
+from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.levels import levels_for
 from fewstep.run.precision import precision_for
 from fewstep.run.recipe import Recipe

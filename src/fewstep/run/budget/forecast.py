@@ -7,7 +7,7 @@ is rehearsed with all of them.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
@@ -24,17 +24,16 @@ from fewstep.backbones.fake_model import (
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.build import TeacherLoaders
+from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.fake_ranks import fake_ranks
+from fewstep.run.budget.kept_forecasts import forecast_key, keep_forecast, read_forecast
 from fewstep.run.budget.op_counter import (
     CONDITIONING,
     ROLLOUT,
     Phase,
 )
-from fewstep.run.budget.rehearsal import (
-    BatchShape,
-    RehearsalResult,
-    rehearse,
-)
+from fewstep.run.budget.rehearsal import RehearsalResult, rehearse
+from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
@@ -47,52 +46,6 @@ SHARDED_SHALLOW = 4  # with sharded weights: a block in the middle has neighbour
 WHOLE = 6  # up to so many blocks of a kind a model is rehearsed as it is
 
 
-@dataclass(frozen=True)
-class TaskForecast:
-    """One iteration of a task on one GPU, at the student's last step.
-
-    Args:
-        parts: the number of parts into which the samples are cut.
-        rehearsed: the number of samples in the rehearsal.
-        phases: those of the rehearsal, with what is held for all parts.
-        calls: forwards of each role, in the mean over exit steps.
-        skipped_steps: steps of a rollout that are not run, in the mean over exit steps.
-        rollouts: rollouts in the rehearsal, of one update of the critic.
-        more_rollouts: rollouts of the critic's further updates.
-    """
-
-    batch_shape: BatchShape
-    samples: int
-    parts: int
-    rehearsed: int
-    phases: tuple[Phase, ...]
-    calls: Mapping[str, float]
-    updates: int
-    skipped_steps: float
-    rollouts: int = 1
-    more_rollouts: int = 0
-
-    @property
-    def at_once(self) -> int:
-        """Samples of the largest part."""
-        return -(-self.samples // self.parts)
-
-    @property
-    def peak(self) -> Phase:
-        return max(self.phases, key=lambda phase: phase.bytes)
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations of the mean iteration. Only one update of the critic is rehearsed, all rollouts are
-        alike, and so are all steps of one."""
-        update = max(phase.flops for phase in self.phases if phase.name == "critic")  # the fake score is a forward
-        rollout = sum(phase.flops for phase in self.phases if phase.name == "rollout") / self.rollouts
-        step = sum(phase.last_call for phase in self.phases if phase.name == "rollout") / self.rollouts
-        every = sum(phase.flops for phase in self.phases) + (self.updates - 1) * update + self.more_rollouts * rollout
-        every -= (self.rollouts + self.more_rollouts) * self.skipped_steps * step
-        return round(every * self.samples / self.rehearsed)
-
-
 def forecast(
     recipe: Recipe,
     batch_shape: BatchShape,
@@ -102,7 +55,7 @@ def forecast(
     whole: int = WHOLE,
     ranks: Ranks = SINGLE_RANK,
 ) -> TaskForecast:
-    """Forecasts one iteration.
+    """Forecasts one iteration. What was counted before is read from the user's cache.
 
     Args:
         samples: the samples of a batch on one GPU.
@@ -110,11 +63,31 @@ def forecast(
         whole: a model with at most so many blocks of a kind is rehearsed with all of them.
         ranks: the ranks of the run, of which the first is rehearsed.
     """
+    size = size or size_of_model(recipe.model)
+    recipe, _ = levels_for(recipe, size)
+    key = forecast_key(recipe, size, ranks, shape=asdict(batch_shape), samples=samples, on_gpu=on_gpu, whole=whole)
+    held = read_forecast(key)
+    if held is None:
+        held = _counted(recipe, batch_shape, samples, on_gpu, size, whole, ranks)
+        keep_forecast(key, held)
+    return held
+
+
+def forecast_like(
+    other: TaskForecast, recipe: Recipe, batch_shape: BatchShape, on_gpu: bool, size: ModelSize, ranks: Ranks
+) -> TaskForecast:
+    """`forecast` of as many samples of another shape; the same one where both have equally many tokens."""
+    if batch_shape.tokens == other.batch_shape.tokens:
+        return other
+    return forecast(recipe, batch_shape, other.samples, on_gpu, size, ranks=ranks)
+
+
+def _counted(
+    recipe: Recipe, batch_shape: BatchShape, samples: int, on_gpu: bool, size: ModelSize, whole: int, ranks: Ranks
+) -> TaskForecast:
     parts = recipe.run.gradient_accumulation
     some = min(parts, PARTS)
     rehearsed = some * -(-samples // parts)
-    size = size or size_of_model(recipe.model)
-    recipe, _ = levels_for(recipe, size)
     depths = size.depths
     shallow = SHALLOW if ranks.world == 1 or recipe.run.sharding == "off" else SHARDED_SHALLOW
     counted = {key: min(n, shallow) if max(depths.values()) > whole else n for key, n in depths.items()}
@@ -136,15 +109,6 @@ def forecast(
         batch_shape, samples, parts, rehearsed, tuple(_holding(phase, samples / rehearsed) for phase in phases),
         calls, critic.updates, skipped_steps, rollouts, of_all - rollouts,
     )  # fmt: skip
-
-
-def forecast_like(
-    other: TaskForecast, recipe: Recipe, batch_shape: BatchShape, on_gpu: bool, size: ModelSize, ranks: Ranks
-) -> TaskForecast:
-    """`forecast` of as many samples of another shape; the same one where both have equally many tokens."""
-    if batch_shape.tokens == other.batch_shape.tokens:
-        return other
-    return forecast(recipe, batch_shape, other.samples, on_gpu, size, ranks=ranks)
 
 
 def _skipped_steps(recipe: Recipe, task: Task) -> float:

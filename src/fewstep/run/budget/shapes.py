@@ -21,7 +21,7 @@ from fewstep.encode.estimate import (
 from fewstep.encode.layouts import count_layouts
 from fewstep.encode.long_text import refuse_long_text
 from fewstep.flow.guidance import Guidance
-from fewstep.run.budget.rehearsal import BatchShape
+from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.composition import recipe_composition
 from fewstep.run.idle_teachers import refuse_idle_teachers
 from fewstep.run.recipe import Recipe

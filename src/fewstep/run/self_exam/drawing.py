@@ -21,14 +21,13 @@ from fewstep.roles.network import Network
 from fewstep.roles.roles import Roles
 from fewstep.roles.teachers import Teacher
 from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet
+from fewstep.run.self_exam.results import TEACHER
 from fewstep.runtime import durable
 from fewstep.runtime.device import autocast
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.task import Task
 from fewstep.sample.origin import origin_of, save_with_origin
 from fewstep.sample.pictures import decode_finite, sample_latents
-
-TEACHER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class ExamDrawer:
         return self.exam.folder / "pictures" / who
 
     def picture(self, who: str, one: ExamCase, seed: int) -> Path:
-        return self.folder_of(who) / f"{one.stem}-{seed}.png"
+        return self.exam.picture(who, one, seed)
 
     def teachers(self) -> int:
         """Draws what is missing of the teachers' answers. Returns how many were drawn here."""

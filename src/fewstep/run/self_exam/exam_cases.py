@@ -56,6 +56,10 @@ class FrozenSet:
     def tasks(self) -> tuple[Task, ...]:
         return tuple(dict.fromkeys(one.case.task for one in self.cases))
 
+    def picture(self, who: str, one: ExamCase, seed: int) -> Path:
+        """Where the answer of the teacher, or of a student, to a case is kept."""
+        return self.folder / "pictures" / who / f"{one.stem}-{seed}.png"
+
     @property
     def pictures(self) -> int:
         """How many one examination draws."""

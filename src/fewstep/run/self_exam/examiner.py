@@ -21,11 +21,18 @@ from fewstep.encode.store import ConditioningStore
 from fewstep.roles.roles import Roles
 from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.cost import ExamSchedule, rarer
-from fewstep.run.self_exam.drawing import TEACHER, ExamConditionings, ExamDrawer
+from fewstep.run.self_exam.drawing import ExamConditionings, ExamDrawer
 from fewstep.run.self_exam.exam_cases import ExamCase
 from fewstep.run.self_exam.prepare import PlannedExam
 from fewstep.run.self_exam.records import ExamRecord
-from fewstep.run.self_exam.results import RESULTS, TEACHER_FILE, read_json_file, read_teacher, write_json_file
+from fewstep.run.self_exam.results import (
+    RESULTS,
+    TEACHER,
+    TEACHER_FILE,
+    read_json_file,
+    student_name,
+    write_json_file,
+)
 from fewstep.run.self_exam.scoring import exam_scoring
 from fewstep.runtime import durable
 from fewstep.runtime.parallel import Ranks
@@ -61,6 +68,7 @@ class RunExaminer:
         ranks: all of them take part.
         measuring: what measures pictures.
         scoring: models that score pictures, if the recipe names any.
+        examined: is called on the first rank after each examination of the trainer's, with its iteration.
     """
 
     def __init__(
@@ -75,7 +83,9 @@ class RunExaminer:
         ranks: Ranks,
         measuring: Measuring,
         scoring: Scoring | None = None,
+        examined: Callable[[int], object] = lambda done: None,
     ):
+        self.examined = examined
         self.drawer, self.schedule, self.figures, self.answers = drawer, schedule, tuple(figures), dict(answers)
         self.decay, self.clock = decay, clock
         self.reporter, self.ranks, self.measuring, self.scoring = reporter, ranks, measuring, scoring
@@ -96,6 +106,7 @@ class RunExaminer:
         found = self.result_of(done)
         if not self.ranks.first:
             return SelfExam({})
+        self.examined(done)
         took_s = time.perf_counter() - begun_s
         self._slow_down(done, took_s)
         return SelfExam(found["figures"], tuple(ExamEvent(**event) for event in found["events"]), took_s)
@@ -103,7 +114,7 @@ class RunExaminer:
     def result_of(self, done: int) -> dict[str, Any]:
         """The same without the trainer: what results/ holds of the student, as its weights are now. Empty on all ranks
         but the first."""
-        teacher, who = self.teacher(), f"student-{done:06d}"
+        teacher, who = self.teacher(), student_name(done)
         self.drawer.student(who)
         records = self._records(who)
         return self._result(done, records, teacher) if self.ranks.first else {}
@@ -133,7 +144,7 @@ class RunExaminer:
         return {} if held is None else teacher_values(held)
 
     def _held_teacher(self) -> list[dict[str, Any]] | None:
-        held = read_teacher(self.folder)
+        held = read_json_file(self.folder / TEACHER_FILE)  # without a judge, whose answers come at any time
         if held is None or held.get("set") != self.drawer.exam.identity:
             return None
         records: list[dict[str, Any]] = held["records"]
@@ -228,12 +239,14 @@ def run_examiner(
     ranks: Ranks,
     reporter: Reporter,
     measuring: Measuring,
+    examined: Callable[[int], object] = lambda done: None,
 ) -> RunExaminer:
     """
     Args:
         store: holds the conditionings of the set, and of the negative prompts with its pictures.
         negatives: the negative prompts of each task.
         measuring: what measures pictures (`measuring.py`); it is handed in, as whoever calls imports it anyway.
+        examined: as of `RunExaminer`.
 
     Raises:
         StoreError: a case of the set that was not encoded.
@@ -254,4 +267,5 @@ def run_examiner(
         ranks,
         measuring,
         exam_scoring(recipe.examine, roles.student.backbone.device),
+        examined,
     )

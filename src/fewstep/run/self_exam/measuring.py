@@ -11,9 +11,10 @@ import numpy as np
 from fewstep.bench.metrics.metric import Pixels
 from fewstep.bench.paired.picture_pair import AnswerPair, measure_pair, seeds_distance
 from fewstep.data.pictures import open_picture
-from fewstep.run.self_exam.drawing import TEACHER, ExamDrawer
+from fewstep.run.self_exam.drawing import ExamDrawer
 from fewstep.run.self_exam.exam_cases import ExamCase
 from fewstep.run.self_exam.records import ExamRecord
+from fewstep.run.self_exam.results import TEACHER
 from fewstep.runtime.errors import CaseError
 
 MOST_WORKERS = 8  # threads, ours

@@ -13,12 +13,15 @@ from fewstep.pages.charts import Series
 from fewstep.pages.page import Chart, PageTable, Sheet, SheetPicture, StatCard, Strip, TableCell, TableRow
 from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.exam_cases import ExamCase, frozen_set
+from fewstep.run.self_exam.plan import JUDGE
 from fewstep.run.self_exam.ranked import FOLDER, RANKED
 from fewstep.run.self_exam.results import read_results, read_teacher
 from fewstep.runtime.errors import RunError
+from fewstep.runtime.task import TASKS
 
 CASES_A_TASK = 6  # rows of the sheet
 MOMENTS = 5  # columns of the student
+JUDGED = "The mean score of a judge, 1 to 5; higher is better. Its answers come later than the other figures."
 
 
 class ExamPages:
@@ -42,7 +45,8 @@ class ExamPages:
         """The ranking of kept students, once `fewstep rank` was called."""
         if self.ranking is None:
             return ()
-        shown = [name for name in (*BY_NAME,) if any(name in one["figures"] for one in self.ranking["students"])]
+        names = (*BY_NAME, *(f"{task}.{JUDGE}" for task in TASKS))
+        shown = [name for name in names if any(name in one["figures"] for one in self.ranking["students"])]
         columns = (self.ranking["by"], "behind the first", *shown)
         rows = tuple(self._row(one, shown) for one in self.ranking["students"])
         note = (
@@ -94,6 +98,7 @@ class ExamPages:
             else f"{figure.words[0].upper()}{figure.words[1:]}, {figure.unit}; {_AIMS[figure.aim]}."
         )
         note = "Of several figures (docs/examination.md); higher is better, 0 the best." if name == COMPOSITE else note
+        note = JUDGED if name.endswith(f".{JUDGE}") else note
         return Chart(name, tuple(lines), note=note)
 
     def _row(self, one: Mapping[str, Any], shown: Sequence[str]) -> TableRow:

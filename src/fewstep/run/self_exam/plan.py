@@ -11,6 +11,7 @@ from fewstep.runtime.task import Task
 WatchAnswer = Literal["warn", "stop", "none"]
 MOST_CASES = 4096  # ours
 MOST_SEEDS = 64  # ours
+JUDGE = "judge"  # the short name of its figures: t2i.judge, edit.judge
 
 
 class AnswersPlan(Section):
@@ -24,6 +25,19 @@ class AnswersPlan(Section):
     no_ops: WatchAnswer = Field("warn", description="edits that the teacher makes are not made")
     critic_lag: WatchAnswer = Field("warn", description="critic and teachers are far apart for 24 iterations")
     average: WatchAnswer = Field("warn", description="student.ema is 0: what ships is no average")
+
+
+class ExamJudgePlan(Section):
+    """A judge that scores the answers while the run trains. What it may spend stands in its own file (`budget`)."""
+
+    file: str = Field(min_length=1, description="declares the endpoint, as for `fewstep judge run --judge`")
+    protocol: str | None = Field(
+        None, description="how it is asked (fewstep judge protocols), or a file; null: the default of each task"
+    )
+    calls: int | None = Field(None, gt=0, description="most questions that the whole run asks; null: all there are")
+    wait_minutes: float = Field(
+        10.0, ge=0, le=60, description="how long the end of a run waits for outstanding answers (ours)"
+    )
 
 
 class ExaminePlan(Section):
@@ -56,6 +70,10 @@ class ExaminePlan(Section):
         {}, description="models that score prompt and picture, name: local folder (CLIP, SigLIP, PickScore)"
     )
 
+    judge: ExamJudgePlan | None = Field(
+        None, description="scores the answers through an endpoint, while the run trains; null: nobody is asked"
+    )
+
     @field_validator("scorers")
     @classmethod
     def _names(cls, scorers: dict[str, str]) -> dict[str, str]:
@@ -68,12 +86,18 @@ class ExaminePlan(Section):
     def _something(self) -> "ExaminePlan":
         if (self.t2i is None or not self.prompts) and (self.edit is None or not self.edits):
             raise ValueError("names neither prompts nor edits; give one of them, or set examine: null")
+        if self.judge is not None and JUDGE in self.scorers:
+            raise ValueError("scorers.judge and judge would both be the figure t2i.judge; name the scorer otherwise")
         return self
 
     def sources(self, tasks: Any) -> dict[Task, tuple[str, int]]:
         """Where cases come from, and how many: of the tasks that the recipe has."""
         given: dict[Task, tuple[str | None, int]] = {"t2i": (self.t2i, self.prompts), "edit": (self.edit, self.edits)}
         return {task: (source, n) for task, (source, n) in given.items() if task in tasks and source and n}
+
+    def judged(self, tasks: Any) -> tuple[str, ...]:
+        """The names of the judge's figures; none without a judge."""
+        return () if self.judge is None else tuple(f"{task}.{JUDGE}" for task in self.sources(tasks))
 
     def figures(self, tasks: Any) -> tuple[PairedFigure, ...]:
         """Those of the catalogue that the set can give."""

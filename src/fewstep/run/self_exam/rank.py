@@ -64,6 +64,9 @@ def rank_run(run: str | Path, *, by: str | None = None, reporter: Reporter = SIL
     assert teacher is not None, "the teacher's answers have just been measured"
     records = {i: results[i]["records"] for i in kept if i in results and results[i]["set"] == teacher["set"]}
     ranked = rank_students(records, teacher["records"], figure)
+    without = [str(i) for i in kept if i not in {one.iteration for one in ranked}]
+    if ranked and without:
+        reporter.say(f"{figure} is missing of iterations {', '.join(without)}, which are not ranked", "warning")
     ship = to_ship(ranked)
     if ship is None:
         raise RunError(f"no kept student of {run} has the figure {figure}; name another with --by")

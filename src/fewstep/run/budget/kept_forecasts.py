@@ -1,0 +1,87 @@
+"""Forecasts that were made before. A rehearsal takes seconds to minutes, and its figures follow from what is hashed
+here: the recipe's values, shapes, the model's config, and the code that is rehearsed.
+
+They lie in the user's cache, a file of about a kilobyte each. A file that cannot be read or written is as none: then
+the iteration is rehearsed.
+"""
+
+import hashlib
+import inspect
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import fewstep
+from fewstep.backbones.fake_model import ModelSize
+from fewstep.run.budget.batch_shape import BatchShape
+from fewstep.run.budget.op_counter import Phase
+from fewstep.run.budget.task_forecast import TaskForecast
+from fewstep.run.recipe import Recipe
+from fewstep.runtime import durable
+from fewstep.runtime.errors import FewstepError
+from fewstep.runtime.parallel import Ranks
+from fewstep.runtime.user_cache import user_cache
+
+FOLDER = "forecasts"
+CODE = ("torch", "diffusers", "transformers", "peft")  # whose operations are counted, beside our own
+UNCOUNTED = ("name", "model", "data", "examine")  # of a recipe: they say where things are, and what else a run does
+
+
+def forecast_key(recipe: Recipe, size: ModelSize, ranks: Ranks, **more: Any) -> str:
+    """A hash of all that a forecast follows from. more: JSON values beside recipe, model and ranks."""
+    told = {
+        "code": _code(),
+        "recipe": {key: value for key, value in recipe.resolved().items() if key not in UNCOUNTED},
+        "family": [size.family.__qualname__, inspect.getsource(size.family)],  # of another package, perhaps
+        "model": [dict(size.index), dict(size.config), None if size.scheduler is None else dict(size.scheduler)],
+        "ranks": [ranks.rank, ranks.world, ranks.per_machine],
+    }
+    return hashlib.blake2b(json.dumps(told | more, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
+
+
+def read_forecast(key: str) -> TaskForecast | None:
+    """The forecast that was kept under this key."""
+    try:
+        return _forecast_of(json.loads(_place(key).read_text()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def keep_forecast(key: str, made: TaskForecast) -> None:
+    """Keeps it for `read_forecast`, if the cache can be written."""
+    place, phases = _place(key), [{**vars(phase), "peak": dict(phase.peak)} for phase in made.phases]
+    told = {**vars(made), "batch_shape": asdict(made.batch_shape), "phases": phases, "calls": dict(made.calls)}
+    try:
+        durable.make_folder(place.parent)
+        durable.write_atomically(place, json.dumps(told))
+    except (OSError, FewstepError):  # a cache that is full or read-only costs time alone
+        return
+
+
+def _place(key: str) -> Path:
+    return user_cache() / FOLDER / f"{key}.json"
+
+
+@cache
+def _code() -> str:
+    """A hash of our own source, and the versions of the libraries."""
+    h = hashlib.blake2b(digest_size=16)
+    root = Path(fewstep.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        h.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    h.update(repr([metadata.version(name) for name in CODE]).encode())
+    return h.hexdigest()
+
+
+def _forecast_of(held: Mapping[str, Any]) -> TaskForecast:
+    if held.keys() != {field.name for field in fields(TaskForecast)}:
+        raise KeyError("fields of another version")
+    shape = held["batch_shape"]
+    shape = {**shape, "target": tuple(shape["target"]), "references": tuple(map(tuple, shape["references"]))}
+    phases = tuple(Phase(**{**phase, "peak": Counter(phase["peak"])}) for phase in held["phases"])
+    return TaskForecast(**{**held, "batch_shape": BatchShape(**shape), "phases": phases})
