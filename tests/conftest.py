@@ -1,7 +1,7 @@
 """What every test runs under: one thread a process (the suite runs in several, and tiny networks gain nothing from
 more), a cache of its own for shipped suites, one import of stock diffusers for all exports that are verified, and
-property tests that count examples instead of seconds, because the machine may be busy. `--slow` also runs the tests that
-are marked so."""
+property tests that count examples instead of seconds, because the machine may be busy. `--slow` also runs the tests
+that are marked so."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stands for a Python interpreter. See fixture.py; it runs alone, with the standard library and these three globals."""
+"""Stands for a Python interpreter. See fixture.py; it runs alone, with the standard library."""
 
 import json
 import os
@@ -8,9 +8,6 @@ import subprocess
 import sys
 import time
 
-PYTHON: str  # the real interpreter
-SERVER: str  # server.py
-PLACE: str  # of the server's socket
 SECONDS = 300.0  # for the server's imports, on a busy machine
 
 
@@ -21,19 +18,19 @@ def verifying(words: list[str]) -> bool:
     )
 
 
-def connected() -> socket.socket:
+def connected(python: str, server: str, place: str) -> socket.socket:
     """A connection to the server, which the first client starts."""
     end = time.monotonic() + SECONDS
     try:
-        os.close(os.open(PLACE + ".starts", os.O_CREAT | os.O_EXCL))
+        os.close(os.open(place + ".starts", os.O_CREAT | os.O_EXCL))
         nowhere = subprocess.DEVNULL  # else it would hold what this program's reader waits for the end of
-        subprocess.Popen([PYTHON, SERVER, PLACE], start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+        subprocess.Popen([python, server, place], start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     except FileExistsError:
         pass
     while True:
         asked = socket.socket(socket.AF_UNIX)
         try:
-            asked.connect(PLACE)
+            asked.connect(place)
             return asked
         except OSError:
             asked.close()
@@ -42,17 +39,15 @@ def connected() -> socket.socket:
             time.sleep(0.02)
 
 
-def main() -> None:
+def main(python: str, server: str, place: str) -> None:
+    """python: the real interpreter. server: server.py. place: of its socket."""
     if not verifying(sys.argv[1:]):
-        os.execv(PYTHON, [PYTHON, *sys.argv[1:]])
+        os.execv(python, [python, *sys.argv[1:]])
     told = {"words": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}
-    with connected() as asked:
+    with connected(python, server, place) as asked:
         socket.send_fds(asked, [b"."], [1, 2])
         asked.sendall(json.dumps(told).encode() + b"\n")
         status = int(asked.makefile().readline() or -signal.SIGKILL)
     if status < 0:
         os.kill(os.getpid(), -status)
     sys.exit(status)
-
-
-main()

@@ -1,9 +1,9 @@
 """Fresh processes of stock diffusers that need not import it: they are forked from one that did nothing else.
 
 Every verified export starts two processes, which take seconds to import torch and diffusers and a tenth of one to draw.
-In tests `sys.executable` is a small program (`client.py`). For the two programs of a verification it asks a process that
-has imported the stock classes, and nothing of fewstep, to fork (`server.py`). For anything else it becomes the real
-interpreter.
+In tests `sys.executable` is a small program (`client.py`). For the two programs of a verification it asks a process
+that has imported the stock classes, and nothing of fewstep, to fork (`server.py`). For anything else it becomes the
+real interpreter.
 """
 
 import os
@@ -18,7 +18,7 @@ import pytest
 HERE = Path(__file__).parent
 PROGRAM = """#!{python} -ISE
 import runpy
-runpy.run_path({client!r}, {{"PYTHON": {python!r}, "SERVER": {server!r}, "PLACE": {place!r}}}, "__main__")
+runpy.run_path({client!r})["main"]({python!r}, {server!r}, {place!r})
 """
 
 
