@@ -93,8 +93,8 @@ def accepted_cases(
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     for remark in teacher_prompt_remarks(composition.cases(), recipe.critic.prompts):
         reporter.say(remark, "warning")
-    if remark := respelling_remark(recipe.model, composition.cases()):
-        reporter.say(remark, "warning")
+    if respelled := respelling_remark(recipe.model, composition.cases()):
+        reporter.say(respelled, "warning")
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
     if (exam := planned_exam(recipe, Path(out))) is not None:
         refuse_unfit_cases(recipe.model, exam.plain_cases, recipe.size, needed)
