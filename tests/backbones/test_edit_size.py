@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from fewstep.backbones import edit_sizes
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.edit_sizes import at_area, flux3_grid, klein_fault, klein_size, longcat_size
 from fewstep.backbones.flux2_klein import Flux2Klein, _own_size
@@ -144,7 +145,9 @@ SHAPES = [[(96, 96)], [(160, 80)], [(80, 150)], [(96, 96), (160, 80)], [(160, 80
 def test_a_case_is_trained_at_the_layout_that_it_is_sampled_at(
     family: Family, pictures: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With real classes in small. The 20 B brings references to a fixed area, here that of the small size."""
+    """With real classes in small. The 20 B brings references to a fixed area, and LongCat-Image edits to one, here that
+    of the small size."""
+    monkeypatch.setattr(edit_sizes, "LONGCAT_AREA", SIZE[0] * SIZE[1])
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", SIZE[0] * SIZE[1])
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", SIZE[0] * SIZE[1])
     for n, shape in enumerate(pictures):

@@ -87,7 +87,7 @@ def test_a_disk_that_fills_while_the_student_is_written(file: str, begun: Path, 
     assert not list(begun.glob(".student.*"))
 
 
-@pytest.mark.parametrize("part", ["checkpoints", "."])
+@pytest.mark.parametrize("part", ["checkpoints", pytest.param(".", marks=pytest.mark.slow)])
 def test_a_folder_that_may_not_be_written_any_more(file: str, begun: Path, tmp_path: Path, part: str) -> None:
     before = held(begun)
     (begun / part).chmod(0o555)

@@ -98,6 +98,7 @@ def test_a_judge_chooses_what_ships_and_a_plan_says_what_it_is_asked(examined: d
     examined["run"] |= {"iterations": 2, "save_every_iterations": 1, "examine_every_iterations": 1}
     examined["run"] |= {"best_by": "t2i.judge"}
     examined["examine"] |= {"prompts": 1, "edits": 0}
+    examined["student"] = examined["student"] | {"steps": 2}  # each is another forward for the plan to rehearse
     run = tmp_path / "run"
     with FaultServer(honest) as server:
         examined["examine"]["judge"] = {"file": str(judge_file(tmp_path, server)), "wait_minutes": 1}

@@ -19,14 +19,18 @@ from tests.cli.command_line import fewstep, write_recipe
 def without_weights(recipe: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     folder = tmp_path / "without-weights"
     shutil.copytree(recipe["model"], folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    few = {"student": recipe["student"] | {"steps": 2}}  # every step is another forward to rehearse
+    # Every step is another forward to rehearse, and every task another rehearsal.
+    few = {"student": recipe["student"] | {"steps": 2}, "tasks": {"t2i": 1, "edit": 0}}
     return recipe | few | {"model": str(folder)}
+
+
+BOTH = {"tasks": {"t2i": 1, "edit": 1}}
 
 
 def test_it_forecasts_a_model_without_weights(without_weights: dict[str, Any], tmp_path: Path) -> None:
     result = fewstep(
         "plan",
-        write_recipe(without_weights, tmp_path),
+        write_recipe(without_weights | BOTH, tmp_path),
         "--json",
         "--out",
         tmp_path / "run",
@@ -55,7 +59,7 @@ def test_memory_is_that_of_the_longest_layout_and_work_that_of_the_mean(
 
     def planned(sizes: list[dict[str, Any]]) -> dict[str, Any]:
         data = without_weights["data"] | {"t2i": [{"source": "not-there.jsonl"}], "sizes": {"t2i": sizes}}
-        file = write_recipe(without_weights | {"data": data, "tasks": {"t2i": 1, "edit": 0}}, tmp_path)
+        file = write_recipe(without_weights | {"data": data}, tmp_path)
         result = fewstep("plan", file, "--json", "--out", tmp_path / "run")
         assert result.exit_code == 0, result.output
         return dict(json.loads(result.output)["tasks"]["t2i"])
@@ -75,8 +79,7 @@ def test_a_plan_tells_of_its_layouts(without_weights: dict[str, Any], tmp_path: 
 
 
 def test_what_does_not_fit_ends_with_2_and_names_what_would(without_weights: dict[str, Any], tmp_path: Path) -> None:
-    one_task = {"tasks": {"t2i": 1, "edit": 0}}
-    plan = parse_recipe(without_weights | one_task | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
+    plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"batch": 4}}, "tiny")
     whole = gpu_budget(plan, tmp_path, on_gpu=False)
 
     class Small(GPUMemory):
@@ -139,7 +142,7 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_micro_batches(
 ) -> None:
     full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
     run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
-    plan = parse_recipe(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    plan = parse_recipe(without_weights | full | {"run": run}, "tiny")
     whole = gpu_budget(plan, tmp_path, on_gpu=False)
 
     class Tiny(GPUMemory):
@@ -159,7 +162,7 @@ def test_a_run_that_its_weights_fill_is_made_smaller_before_its_micro_batches(
 def test_weights_are_sharded_before_anything_is_given_up(without_weights: dict[str, Any], tmp_path: Path) -> None:
     full = {role: without_weights[role] | {"mode": "full"} for role in ("student", "critic")}
     run = without_weights["run"] | {"batch": 2, "gradient_checkpointing": "full"}
-    plan = parse_recipe(without_weights | full | {"run": run, "tasks": {"t2i": 1, "edit": 0}}, "tiny")
+    plan = parse_recipe(without_weights | full | {"run": run}, "tiny")
     whole = gpu_budget(plan, tmp_path, gpus=2, on_gpu=False)
 
     class Less(GPUMemory):
@@ -187,7 +190,7 @@ def test_hybrid_names_what_it_took_for_a_machine(without_weights: dict[str, Any]
 
 
 def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_path: Path) -> None:
-    budget = gpu_budget(parse_recipe(without_weights, "tiny"), tmp_path, on_gpu=False)
+    budget = gpu_budget(parse_recipe(without_weights | BOTH, "tiny"), tmp_path, on_gpu=False)
     (tmp_path / "metrics.jsonl").write_text(
         "".join(
             json.dumps({"phase": "distil", "iteration": i, "task": task, "seconds": {"iteration": s}}) + "\n"

@@ -196,15 +196,15 @@ DECOUPLED = ANCHORED.model_copy(update={"decoupled_guidance": True})
 @pytest.mark.parametrize(
     "given",
     [
-        {"checkpointing": "full"},
+        pytest.param({"checkpointing": "full"}, marks=pytest.mark.slow),
         {"checkpointing": "selective", "sharding": "hybrid"},
-        {"objective": ANCHORED},
+        pytest.param({"objective": ANCHORED}, marks=pytest.mark.slow),  # decoupled has it too
         {"parts": 2},
         {"prefix": "stopped", "teachers": MODEL_TEACHER},
-        {"mode": "adapter", "teachers": MODEL_TEACHER},
+        pytest.param({"mode": "adapter", "teachers": MODEL_TEACHER}, marks=pytest.mark.slow),
         {"teachers": OF_SIGNS, "objective": DECOUPLED},
         {"mode": "adapter", "teachers": ALONE_ON_SIGNS},
-        {"mode": "adapter", "sharding": "hybrid", "prefix": "stopped"},
+        pytest.param({"mode": "adapter", "sharding": "hybrid", "prefix": "stopped"}, marks=pytest.mark.slow),
     ],
     ids=lambda given: " ".join(f"{key}={value if isinstance(value, str) else ''}" for key, value in given.items()),
 )

@@ -122,8 +122,8 @@ CASES = [
     ("qwen-image-2.1", "edit", 8, 1, "full", "off"),
     pytest.param("qwen-image-2.1", "edit", 12, 1, "full", "selective", marks=SLOW),
     pytest.param("qwen-image", "edit", 8, 2, "adapter", "selective", marks=SLOW),
-    ("flux2-klein", "edit", 8, 1, "adapter", "full"),
-    ("z-image", "t2i", 12, 2, "adapter", "full"),
+    pytest.param("flux2-klein", "edit", 8, 1, "adapter", "full", marks=SLOW),
+    pytest.param("z-image", "t2i", 12, 2, "adapter", "full", marks=SLOW),
     ("flux3-klein", "edit", 8, 2, "adapter", "full"),
     pytest.param("longcat-image", "edit", 8, 1, "adapter", "selective", marks=SLOW),
 ]
