@@ -45,7 +45,7 @@ def tensorboard_files(run: TrackedRun) -> Iterator[TensorBoardFiles]:
     try:
         if run.anew:
             writer.add_text("recipe", f"```yaml\n{run.recipe.resolved_yaml()}```", 0)
-        run.reporter.say(f"tracked in {folder}: tensorboard --logdir {folder.parent}")
+        run.reporter.say(f"tracked in {folder}: tensorboard --logdir {run.folder.parent}")
         yield TensorBoardFiles(writer)
     finally:
         writer.close()

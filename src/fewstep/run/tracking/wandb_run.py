@@ -68,7 +68,7 @@ def wandb_run(run: TrackedRun) -> Iterator[WandbRun]:
     )
     ended = 1
     try:
-        run.reporter.say(f"tracked by wandb: {held.url or held.dir}")
+        run.reporter.say(f"tracked by wandb: {held.dir if offline else held.url}")
         yield WandbRun(held, wandb.Image, held.starting_step)
         ended = 0
     finally:
