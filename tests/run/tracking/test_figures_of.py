@@ -16,7 +16,7 @@ def test_figures_of_one_step_come_together() -> None:
             "iteration": 0,
             "task": "edit",
             "critic_loss": 0.5,
-            "seconds": {"data": 0.125},
+            "seconds": {"data": 1},
             "gap": None,
         },
         {
