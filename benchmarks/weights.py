@@ -14,6 +14,7 @@ from torch import nn
 
 from fewstep.backbones.fake_model import KLEIN, KLEIN_9B, LONGCAT
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
@@ -26,6 +27,7 @@ MODELS: list[tuple[type[PipelineBackbone], Mapping[str, object], int]] = [
     (Flux2Klein, KLEIN, 64),
     (Flux2Klein, KLEIN_9B, 64),
     (ZImage, {}, 64),
+    (Flux3Klein, {}, 64),
     (LongCatImage, LONGCAT, 64),
 ]
 LEARNERS = 2  # student and critic

@@ -1,6 +1,7 @@
 """What every test runs under: one thread a process (the suite runs in several, and tiny networks gain nothing from
-more), a cache of its own for shipped suites, and property tests that count examples instead of seconds, because the
-machine may be busy. `--slow` also runs the tests that are marked so."""
+more), a cache of its own for shipped suites, one import of stock diffusers for all exports that are verified, and
+property tests that count examples instead of seconds, because the machine may be busy. `--slow` also runs the tests
+that are marked so."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from tests.warm_python.fixture import warm_python
 
 torch.set_num_threads(1)
 
@@ -34,3 +37,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSTEP_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_python_for_verifying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Stock diffusers is imported once for all exports that are verified."""
+    with warm_python(tmp_path_factory.mktemp("warm")):
+        yield

@@ -181,9 +181,9 @@ def test_files_are_one_idea() -> None:
 
 def test_tests_lie_in_the_rooms_that_they_hold() -> None:
     """tests/ mirrors the package. Beside its rooms there are the making of the pocket's weights, what is held against
-    other people's programs and against earlier versions, and what is held of the repository as a whole (files at the
-    top)."""
-    beside = {"pocket_making", "peers", "compatibility"}
+    other people's programs and against earlier versions, the interpreter that tests verify exports with, and what is
+    held of the repository as a whole (files at the top)."""
+    beside = {"pocket_making", "peers", "compatibility", "warm_python"}
     for folder in sorted(path for path in TESTS.rglob("*") if path.is_dir() and path.name != "__pycache__"):
         inside = folder.relative_to(TESTS)
         assert inside.parts[0] in beside or (ROOT / inside).is_dir(), f"no room for tests/{inside}"

@@ -18,12 +18,15 @@ from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.edit_sizes import reference_resolution
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.packing import packed
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import (
+    ClassifierFreeGuidance,
     FlowMatchEulerDiscreteScheduler,
+    Flux3TextEncoderStep,
     LongCatImagePipeline,
     QwenImagePipeline,
     pipeline_longcat_image_edit,
@@ -56,10 +59,16 @@ class Request:
 
 
 T2I = Request("t2i", ["a red boat"])
-T2I_UNEQUAL = Request("t2i, unequal prompts", ["a cat", "a much longer prompt about a cat in the sun", ""])
+LONG = "a much longer prompt about a cat in the sun, on a wall of old bricks by the sea"  # more than a window of 80
+T2I_UNEQUAL = Request("t2i, unequal prompts", ["a cat", LONG, ""])
 EDIT = Request("edit", ["make it blue"], [(90, 70)])
 EDIT_TWO = Request("edit, two references", ["put the first beside the second"], [(96, 64), (66, 160)])
-EDIT_UNEQUAL = Request("edit, unequal prompts", ["darker", "as it would look at night"], [(70, 70)], (64, 64))
+EDIT_UNEQUAL = Request(
+    "edit, unequal prompts",
+    ["darker", "as it would look at night, with lamps in the windows and the moon above the sea"],
+    [(70, 70)],
+    (64, 64),
+)
 REQUESTS = [T2I, T2I_UNEQUAL, EDIT, EDIT_TWO, EDIT_UNEQUAL]
 
 
@@ -236,6 +245,42 @@ def _edits_at(size: tuple[int, int]) -> Iterator[None]:
         yield
 
 
+@dataclass
+class ModularCall:
+    """A modular pipeline, called as the contract calls a classic one: with a list of one prompt, and with the scale of
+    guidance, which is its guider's."""
+
+    modular: Any
+
+    @property
+    def scheduler(self) -> Any:
+        return self.modular.scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Any) -> None:
+        self.modular.scheduler = scheduler
+
+    def set_progress_bar_config(self, **named: Any) -> None:
+        self.modular.set_progress_bar_config(**named)
+
+    def __call__(self, prompt: str | list[str], guidance_scale: float, **named: Any) -> Any:
+        (one,) = [prompt] if isinstance(prompt, str) else prompt
+        negatives = named.pop("negative_prompt", None)
+        if guidance_scale != 1:
+            named["negative_prompt"] = negatives[0]
+        self.modular.guider = ClassifierFreeGuidance(guidance_scale=guidance_scale)
+        return self.modular(prompt=one, **named)
+
+
+def _text_of_flux3(backbone: Any, asked: Request) -> list[Tensor]:
+    """The eight hidden states that the pipeline encodes, as the first layer of the transformer answers to them."""
+    pipeline = backbone.pipeline
+    encode = Flux3TextEncoderStep._get_qwen3_vl_prompt_embeds
+    with torch.no_grad():
+        texts = [encode(pipeline.text_encoder, pipeline.tokenizer, prompt) for prompt in asked.prompts]
+        return [pipeline.transformer.context_embedder(text)[0] for text in texts]
+
+
 def _true_guidance(scale: float, negatives: list[str]) -> dict[str, Any]:
     return {"true_cfg_scale": scale, "negative_prompt": negatives}
 
@@ -295,6 +340,18 @@ FAMILIES = [
         one_length=True,
         references=1,
         edits_at=_edits_at,
+    ),
+    Family(
+        "flux3-klein",
+        Flux3Klein.tiny,
+        Flux3Klein.load,
+        _text_of_flux3,
+        lambda scale, negatives: {"guidance_scale": scale, "negative_prompt": negatives},
+        words=lambda size: {"guidance_scale": 1.0},
+        pipeline=lambda backbone, edits: ModularCall(backbone.pipeline),
+        one_by_one=True,
+        shifts_padded=True,
+        references=10,
     ),
 ]
 BACKBONES: list[tuple[str, Callable[[], Backbone]]] = [(f.name, f.make) for f in FAMILIES] + [("toy", ToyBackbone)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.modular_pipelines.flux3 import before_denoise
 from diffusers.pipelines.flux2 import pipeline_flux2_klein
 from diffusers.pipelines.longcat_image import pipeline_longcat_image
 from diffusers.pipelines.qwenimage import pipeline_qwenimage, pipeline_qwenimage_edit_plus
@@ -16,6 +17,8 @@ from diffusers.pipelines.z_image import pipeline_z_image
 from fewstep.backbones.fake_model import KLEIN_SCHEDULER, QWEN_SCHEDULER, Z_IMAGE_SCHEDULER
 from fewstep.backbones.families import levels_of
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
+from fewstep.backbones.flux3_pipeline import SCHEDULER
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.backbones.qwen_image import QwenImage
@@ -28,7 +31,7 @@ from tests.backbones.families import FAMILIES, Family
 
 SIDES = [512, 1024, 1328]
 STEPS = [4, 8, 40, 50]
-Mu = Callable[[int, Mapping[str, Any], int], float]
+Mu = Callable[[int, Mapping[str, Any], int], float | None]
 
 
 def _calculated(module: Any) -> Mu:
@@ -51,6 +54,7 @@ STOCK: list[tuple[str, type[PipelineBackbone], Any, Mu, Mapping[str, Any]]] = [
     ("20B edit", QwenImage, pipeline_qwenimage_edit_plus, _calculated(pipeline_qwenimage_edit_plus), QWEN_SCHEDULER),
     ("klein", Flux2Klein, pipeline_flux2_klein, _empirical, KLEIN_SCHEDULER),
     ("z-image", ZImage, pipeline_z_image, _calculated(pipeline_z_image), Z_IMAGE_SCHEDULER),
+    ("flux3", Flux3Klein, before_denoise, lambda tokens, config, steps: None, SCHEDULER),
     (
         "longcat",
         LongCatImage,
@@ -66,7 +70,9 @@ def stock_sigmas(pipeline: Any, mu: Mu, config: Mapping[str, Any], steps: int, t
     """The levels that the pipeline's call makes its scheduler walk, without the closing 0."""
     scheduler = FlowMatchEulerDiscreteScheduler(**config)
     even = np.linspace(1.0, 1 / steps, steps)
-    pipeline.retrieve_timesteps(scheduler, steps, "cpu", sigmas=even, mu=mu(tokens, scheduler.config, steps))
+    own = mu(tokens, scheduler.config, steps)
+    given = {} if own is None else {"mu": own}  # FLUX 3's call knows none
+    pipeline.retrieve_timesteps(scheduler, steps, "cpu", sigmas=even, **given)
     return scheduler.sigmas[:-1].tolist()
 
 
@@ -95,6 +101,8 @@ def test_shifts_and_grids_are_the_stock_pipelines(
 
 def test_what_the_recipes_rely_on() -> None:
     """The figures in recipes and docs/families.md, for the schedulers as they are published."""
+    flux3 = levels_of(Flux3Klein, {}, SCHEDULER, (1024, 1024), 4)
+    assert list(flux3.student) == pytest.approx([1, 0.954, 0.874, 0.698], abs=5e-4)
     klein = levels_of(Flux2Klein, {}, KLEIN_SCHEDULER, (1024, 1024), 4)
     assert list(klein.student) == pytest.approx([1, 0.967, 0.908, 0.767], abs=5e-4)
     assert klein.time_shift == pytest.approx(7.6, abs=0.05)
@@ -168,7 +176,7 @@ def test_a_network_is_told_the_level_of_the_noise_that_it_sees(rounded: Any) -> 
     torch.testing.assert_close(heard(rounded, t), told, rtol=2e-7, atol=0)
 
 
-@pytest.mark.parametrize("family_class", [QwenImage21, QwenImage, Flux2Klein, LongCatImage])
+@pytest.mark.parametrize("family_class", [QwenImage21, QwenImage, Flux2Klein, LongCatImage, Flux3Klein])
 def test_told_times_are_told_as_they_are(family_class: type[PipelineBackbone]) -> None:
     t = torch.linspace(1e-4, 1, 100_001)
     once = family_class._told(t, torch.bfloat16)

@@ -41,6 +41,7 @@ def test_the_matrix_of_the_makers_own_weights() -> None:
         "flux2-klein": True,
         "z-image": True,
         "longcat-image": True,
+        "flux3-klein": None,
     }
     assert Flux2Klein.makers_licence(KLEIN).commercial is True
     assert Flux2Klein.makers_licence(KLEIN_9B).commercial is False

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from fewstep.backbones.conditioning_estimate import KLEIN_TOKENS, TEXT_20B, estimate_conditioning
-from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image
+from fewstep.backbones.testing import tiny_flux2_klein, tiny_longcat_image, tiny_qwen_image
 from fewstep.data.cases import MAX_CHARACTERS, Case
-from fewstep.encode.check_cases import refuse_unfit_cases
+from fewstep.encode.check_cases import refuse_unfit_cases, respelling_remark
 from fewstep.runtime.errors import CaseError
 
 SIZE = (64, 64)
@@ -47,3 +47,15 @@ def test_a_prompt_that_the_pipeline_would_cut_is_refused(tmp_path: Path, make: A
     refuse_unfit_cases(str(folder), [Case("x", "t2i", "a " * fits)], SIZE, "encoder")
     with pytest.raises(CaseError, match=f"reads {most}; shorten it"):
         refuse_unfit_cases(str(folder), [Case("x", "t2i", "a " * (fits + 1) + "a a", where="c:1")], SIZE, "encoder")
+
+
+def test_prompts_that_are_read_in_another_spelling_are_told(tmp_path: Path) -> None:
+    tiny_longcat_image.longcat_image_pipeline().save_pretrained(tmp_path)
+    plain = Case("a", "t2i", "it's red, and it's round")
+    cases = [plain, Case("b", "t2i", "it's red and doesn't move", where="c.jsonl:2")]
+    remark = respelling_remark(str(tmp_path), cases)
+    assert remark is not None
+    assert remark.startswith("1 of 2 cases")
+    assert remark.endswith("c.jsonl:2")
+    assert respelling_remark(str(tmp_path), [plain]) is None
+    assert respelling_remark("pocket", cases) is None

@@ -93,8 +93,10 @@ def test_lora_file_has_alpha_and_diffusers_keys(student: Path) -> None:
     assert metadata["transformer.lora_alpha"] == metadata["transformer.r"] == RANK != ALPHA  # the scale is in B
 
 
-def test_a_fresh_process_samples_right_by_default(student: Path) -> None:
-    """No steps, no sigmas, no guidance given: 4 network calls at exactly sample_sigmas, and our sampler's pictures."""
+def test_a_fresh_process_samples_right_by_default(student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No steps, no sigmas, no guidance given: 4 network calls at exactly sample_sigmas, and our sampler's pictures.
+    This one imports stock diffusers anew, as a user's process does."""
+    monkeypatch.setattr(sys, "executable", str(Path(sys.prefix) / "bin" / "python"))
     report = verify(student)
     assert [check.task for check in report.checks] == ["t2i", "edit"]
     for check in report.checks:

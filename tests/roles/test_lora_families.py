@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.z_image import ZImage
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "flux2-klein": Flux2Klein.tiny,
     "z-image": ZImage.tiny,
     "longcat-image": LongCatImage.tiny,
+    "flux3-klein": Flux3Klein.tiny,
 }
 LAYERS = {
     "qwen-image": r"transformer_blocks\.\d+\.(attn\.(to_q|add_k_proj|to_out\.0)|img_mlp\.net\.0\.proj|txt_mlp\.net\.2)",
@@ -42,6 +44,8 @@ LAYERS = {
     "z-image": r"(layers|noise_refiner)\.\d+\.(attention\.(to_[qkv]|to_out\.0)|feed_forward\.w[12])",
     "longcat-image": r"(transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_add_out)|ff\.net\.0\.proj|ff_context\.net\.2)"
     r"|single_transformer_blocks\.\d+\.(attn\.to_[qkv]|proj_mlp|proj_out))",
+    "flux3-klein": r"((mode_blocks\.image|txt_mode_blocks|single_transformer_blocks)\.\d+"
+    r"\.(attn\.(to_[qkv]|to_out\.0)|ff\.linear_in|ff\.linear_out))",
 }
 KLEIN = {  # one to one
     "attn.to_add_out": "txt_attn.proj",
@@ -99,7 +103,8 @@ def fused(updates: Updates, names: list[str]) -> Factors:
 
 
 def fuses(updates: Updates) -> bool:
-    return any(m.startswith(("single", "layers")) for m in updates)
+    unknown = any(m.startswith("txt_mode_blocks") for m in updates)  # FLUX 3: files with diffusers' names are read
+    return not unknown and any(m.startswith(("single", "layers")) for m in updates)
 
 
 def comfyui(updates: Updates, file: Path) -> None:

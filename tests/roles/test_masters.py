@@ -8,6 +8,7 @@ import torch
 
 from fewstep.backbones.conditioning import stack
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.roles.network import Network
@@ -18,6 +19,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "qwen-image-2.1": QwenImage21.tiny,
     "qwen-image": QwenImage.tiny,
     "flux2-klein": Flux2Klein.tiny,
+    "flux3-klein": Flux3Klein.tiny,
 }
 T = torch.tensor([0.3137, 0.83])  # no times that bf16 has
 
@@ -27,10 +29,12 @@ def backbone(request: pytest.FixtureRequest) -> Any:
     """In bf16 as loaded: buffers keep fp32. Norms have weights that bf16 rounds, as trained ones have."""
     made = FAMILIES[request.param]()
     made.cond = stack(made.encode(["a red boat", "a blue one"], None, (64, 64)))
+    kept = set(made.transformer._keep_in_fp32_modules or ())  # those of FLUX 3 stay fp32, as diffusers loads them
     for name, weight in made.transformer.named_parameters():
         if "norm" in name and weight.dim() == 1:
             weight.data += 0.1 * normal(*weight.shape, name=name)
-        weight.data = weight.data.to(torch.bfloat16)
+        if not kept & set(name.split(".")):
+            weight.data = weight.data.to(torch.bfloat16)
     return made
 
 

@@ -73,7 +73,8 @@ def test_the_numbers_of_the_large_recipe_are_those_of_the_field() -> None:
 def test_what_the_recipes_are_for() -> None:
     """All of them, and of each what its name promises."""
     names = "qwen-image-2.1 qwen-image-2.1-48gb qwen-image-2.1-full qwen-image-unified flux2-klein-24gb my-lora pocket"
-    assert set(shipped_recipes()) == {*names.split(), "z-image", "longcat-unified", "klein-9b"}
+    newer = "z-image longcat-unified klein-9b flux3-klein flux3-klein-24gb"
+    assert set(shipped_recipes()) == {*names.split(), *newer.split()}
     full, unified, lora = load_recipe("qwen-image-2.1-full"), load_recipe("qwen-image-unified"), load_recipe("my-lora")
     assert (full.student.mode, full.critic.mode) == ("full", "full")
     assert 1e-6 <= full.student.learning_rate <= 2e-6
@@ -86,6 +87,9 @@ def test_what_the_recipes_are_for() -> None:
     assert (routed.anchor, routed.tasks) == (True, ("t2i",))
     assert z_image.tasks.ratio.weights == (1, 0)
     assert klein.model.endswith("klein-base-9B")
+    large, small = load_recipe("flux3-klein"), load_recipe("flux3-klein-24gb")
+    assert large.model == small.model == "black-forest-labs/flux-3-image-klein-base"
+    assert (small.run.batch, small.run.base_weights, large.run.base_weights) == (1, "int8", "precision")
     assert lora.student.init_from == lora.teachers.named["mine"].adapter
     assert lora.teachers.named["mine"].anchor
 

@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 
 from fewstep.backbones import edit_sizes
 from fewstep.backbones.families import model_shapes
+from fewstep.backbones.folder import read_index
 from fewstep.backbones.stock import pipeline_qwenimage_edit_plus
 from fewstep.backbones.testing import (
     tiny_flux2_klein,
+    tiny_flux3,
     tiny_longcat_image,
     tiny_qwen_image,
     tiny_qwen_image_21,
@@ -67,6 +69,8 @@ TWINS = {
     ),
     "flux2-klein-24gb": Twin(tiny_flux2_klein.flux2_klein_pipeline),
     "klein-9b": Twin(tiny_flux2_klein.flux2_klein_pipeline),
+    "flux3-klein": Twin(tiny_flux3.flux3_pipeline),
+    "flux3-klein-24gb": Twin(tiny_flux3.flux3_pipeline),
     "z-image": Twin(tiny_z_image.z_image_pipeline),
     "longcat-unified": Twin(
         tiny_longcat_image.longcat_image_edit_pipeline,
@@ -162,8 +166,8 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
         assert asked >= ({"base", "drawing"} if TWINS[name].teachers else {"base"})
 
     done("export", run, "--to", tmp_path / "student")
-    index = json.loads((tmp_path / "student" / "model_index.json").read_text())
-    assert index["_class_name"] == json.loads((tmp_path / "base" / "model_index.json").read_text())["_class_name"]
+    index = read_index(tmp_path / "student")
+    assert index["_class_name"] == read_index(tmp_path / "base")["_class_name"]
     done("sample", tmp_path / "student", "-p", "a house", "--size", "64x64", "--out", tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (64, 64)

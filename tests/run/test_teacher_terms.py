@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from fewstep.backbones.testing import tiny_flux2_klein, tiny_longcat_image, tiny_z_image
+from fewstep.backbones.fake_model import size_of_model
+from fewstep.backbones.families import load_backbone
+from fewstep.backbones.folder import sample_sigmas
+from fewstep.backbones.model_door import refuse_no_model
+from fewstep.backbones.testing import tiny_flux2_klein, tiny_flux3, tiny_longcat_image, tiny_z_image
 from fewstep.roles.plan import TeachersSpec
 from fewstep.run.teacher_terms import (
     licence_of_model,
@@ -14,7 +18,7 @@ from fewstep.run.teacher_terms import (
     refuse_untaught_tasks,
     tell_licences,
 )
-from fewstep.runtime.errors import RecipeError
+from fewstep.runtime.errors import ModelError, RecipeError
 from fewstep.runtime.reporter import Silent
 
 
@@ -39,6 +43,24 @@ def test_a_distilled_model_is_refused_with_the_one_to_take(tmp_path: Path) -> No
     with pytest.raises(RecipeError, match=r"^teachers\.named\.x\.model: .* Take the base model of its size"):
         refuse_distilled({"model": "pocket", "teachers.named.x.model": klein})
     refuse_distilled({"model": saved(tiny_z_image.z_image_pipeline(), tmp_path / "c")})
+
+
+def test_a_distilled_flux3_cannot_even_be_opened(tmp_path: Path) -> None:
+    """Its transformer asks where each step ends, which no teacher and no student here is told."""
+    folder = saved(tiny_flux3.flux3_pipeline(flow_map=True), tmp_path / "d")
+    named = r"is a distilled FLUX 3 \(flow_map .* Take black-forest-labs/flux-3-image-klein-base"
+    with pytest.raises(RecipeError, match=named):
+        refuse_distilled({"model": folder})
+    with pytest.raises(ModelError, match=named):
+        load_backbone(folder)
+
+
+def test_a_modular_folder_needs_its_index(tmp_path: Path) -> None:
+    folder = saved(tiny_flux3.flux3_pipeline(), tmp_path / "m")
+    (tmp_path / "m" / "modular_model_index.json").unlink()
+    for opened in (load_backbone, refuse_no_model, sample_sigmas, size_of_model):
+        with pytest.raises(ModelError, match=r"modular_model_index\.json is missing: transformer holds a Flux3"):
+            opened(Path(folder) if opened is sample_sigmas else folder)
 
 
 def test_edits_need_a_model_that_edits(tmp_path: Path) -> None:

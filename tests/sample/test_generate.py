@@ -18,7 +18,9 @@ from fewstep.bench.gallery import Gallery, open_gallery
 from fewstep.bench.suite import Suite
 from fewstep.bench.suites import open_suite, suite_of
 from fewstep.flow.guidance import Guidance
+from fewstep.run.gallery import generate_gallery
 from fewstep.runtime.errors import (
+    CaseError,
     EnvironmentRefused,
     GalleryError,
     LayoutError,
@@ -102,6 +104,37 @@ def test_unguided_pictures_cost_half_and_are_the_samplers(
     drawn = gallery.picture(question.case.id, question.seeds[5])
     gap = torch.tensor(list(alone.convert("RGB").tobytes())).float() - torch.tensor(list(drawn.tobytes())).float()
     assert gap.abs().max() <= 1
+
+
+def test_a_teacher_may_read_its_own_prompts(model: Model, tmp_path: Path) -> None:
+    """The gallery says so, answers the same suite as its student's, and judges are told what was asked."""
+    drafts = [DraftCase("a", "a house", "landscape"), DraftCase("b", "a boat", "landscape")]
+    suite, gallery, file = suite_of_drafts(tmp_path / "s", drafts), tmp_path / "g", tmp_path / "taught.jsonl"
+    record = {"id": "a", "task": "t2i", "prompt": "a house", "category": "landscape"}
+
+    def rendered(**more: str) -> Gallery:
+        file.write_text(json.dumps(record | more) + "\n")
+        generate_gallery("pocket", tmp_path / "s", gallery, steps=1, guidance=1, teacher_prompts=file)
+        return open_gallery(gallery)
+
+    for more, words in (
+        ({}, "no teacher_prompt for a case"),
+        ({"prompt": "x", "teacher_prompt": "y"}, "something else"),
+    ):
+        with pytest.raises(CaseError, match=words):
+            rendered(**more)
+        assert not gallery.exists()
+
+    found = rendered(teacher_prompt="a red house on green grass")
+    rows = {row["case"]: row for row in found}
+    assert (rows["a"]["prompt"], rows["a"]["read"]) == ("a house", "a red house on green grass")
+    assert (rows["b"]["prompt"], rows["b"]["read"]) == ("a boat", "a boat")
+    seed = suite.questions[0].seeds[0]
+    (alone,) = generate_pictures(model, [rows["a"]["read"]], (), seed, 1, Guidance(1), (64, 64))
+    assert found.picture("a", seed).tobytes() == alone.convert("RGB").tobytes()
+    assert suite_of(gallery).hash == suite.hash
+    with pytest.raises(GalleryError):
+        rendered(teacher_prompt="another house")
 
 
 def test_rank_slices_are_disjoint_and_whole(rendered: Callable[..., Gallery], tmp_path: Path) -> None:

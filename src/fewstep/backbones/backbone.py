@@ -49,6 +49,7 @@ class Backbone(ABC):
     family: ClassVar[str]
     lora_targets: tuple[str, ...]  # ends of the names of the blocks' layers that adapters change: attention and MLP
     attention_targets: tuple[str, ...] = ()  # those of attention alone
+    encoded_layers: ClassVar[tuple[str, ...]] = ()  # whose answer is encoded and stored: they cannot learn
     default_guidance: Guidance  # what the makers sample the teacher with
     default_steps: int
     max_references: int

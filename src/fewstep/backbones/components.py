@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from fewstep.backbones.folder import read_json
+from fewstep.backbones.folder import index_file, read_json
 from fewstep.runtime.errors import ModelError
 
 QUANTISED = "quantization_config"
@@ -27,8 +27,8 @@ def refuse_absent_components(folder: Path, index: Mapping[str, Any], pipeline_cl
         library, name = _named_class(folder, index, part)
         if _class(library, name) is None:
             raise ModelError(
-                f"{folder / 'model_index.json'} names {library}'s {name} as its {part}, which {library} does not have "
-                "here. Take the model_index.json that belongs to this model"
+                f"{index_file(folder)} names {library}'s {name} as its {part}, which {library} does not have "
+                "here. Take the index that belongs to this model"
             )
 
 
@@ -48,8 +48,8 @@ def component_class(folder: Path, index: Mapping[str, Any], part: str, pipeline_
     if named is None or (isinstance(declared, type) and not issubclass(named, declared)):
         expected = declared.__name__ if isinstance(declared, type) else "another class"
         raise ModelError(
-            f"{folder / 'model_index.json'} names {library}'s {name} as its {part}; {pipeline_class.__name__} has "
-            f"{expected} there. Take the model_index.json that belongs to this model"
+            f"{index_file(folder)} names {library}'s {name} as its {part}; {pipeline_class.__name__} has "
+            f"{expected} there. Take the index that belongs to this model"
         )
     _refuse_other_config(folder / part, named)
     return named
@@ -78,18 +78,17 @@ def refuse_incomplete_preprocessor(part: Path) -> None:
         raise ModelError(f"{named} is missing: the model folder is incomplete. Copy or download it again")
 
 
-def refuse_unusable_scheduler(folder: Path, pipeline_class: Any) -> None:
-    """Checks that the pipeline's scheduler can be made of its config.
+def refuse_unusable_scheduler(folder: Path, config: Mapping[str, Any], pipeline_class: Any) -> None:
+    """Checks that the pipeline's scheduler can be made of the config that its folder has.
 
     Raises:
-        ModelError: it is missing, or the class refuses it.
+        ModelError: the class refuses it.
     """
     file = folder / "scheduler" / "scheduler_config.json"
-    config = read_json(file)
     scheduler = signature(pipeline_class.__init__).parameters["scheduler"].annotation
     try:
         if isinstance(scheduler, type):
-            getattr(scheduler, "from_config")(config)  # noqa: B009 - the annotation has no type of its own
+            getattr(scheduler, "from_config")(dict(config))  # noqa: B009 - the annotation has no type of its own
     except Exception as error:  # whatever a class raises for a config that it was not written for
         raise ModelError(
             f"{file} makes no {scheduler.__name__}: {error}. Take the scheduler_config.json that belongs to this model"
@@ -138,6 +137,6 @@ def _named_class(folder: Path, index: Mapping[str, Any], part: str) -> tuple[str
         return entry[0], entry[1]
     said = "names none" if part not in index else f"says {entry!r}"
     raise ModelError(
-        f"{folder / 'model_index.json'} must name the class of {part}, which the pipeline needs, and {said}. Copy or "
+        f"{index_file(folder)} must name the class of {part}, which the pipeline needs, and {said}. Copy or "
         "download the whole model again"
     )

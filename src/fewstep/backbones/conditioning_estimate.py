@@ -6,10 +6,10 @@ has its own rule for the length of a text and for the size of a reference.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
@@ -17,18 +17,21 @@ from tokenizers import Tokenizer
 import fewstep
 from fewstep.backbones.edit_sizes import (
     at_area,
+    flux3_grid,
+    flux3_size,
     klein_fault,
     klein_size,
     longcat_size,
     on_own_grid,
     reference_resolution,
 )
-from fewstep.backbones.folder import read_json
+from fewstep.backbones.folder import MODULAR_INDEX, read_json
 from fewstep.backbones.layout import TokenGrid
 from fewstep.runtime.errors import ModelError
 
 PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
 PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
+PUBLISHED_FLUX3 = (3072, 128)  # of FLUX 3 Image Klein: text as its transformer projects it
 PUBLISHED_KLEIN_9B, PUBLISHED_Z, PUBLISHED_LONGCAT = (12288, 128), (2560, 64), (3584, 64)
 PIXELS_PER_TOKEN = 16
 CHARACTERS_PER_TOKEN = 4.3  # ours: English captions under Qwen's tokenizer
@@ -44,6 +47,8 @@ SEEN_LONGCAT = 326  # of a picture of 1024 x 1024 px in its text encoder, which 
 Z_TEXT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
 QUOTED = re.compile("'[^']*'|\"[^\"]*\"|‘[^’]*’|“[^”]*”")  # LongCat-Image encodes these by character
 KLEIN_TEXT = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+FLUX3_WINDOW, FLUX3_TEXT = 80, 8192  # positions that a text is padded to multiples of; and the most
+FLUX3_NAMES = ("flux-3", "flux.3")  # in the name of a model that is not here
 POSITIONS, POSITIONS_20B = 8192, 4096  # of the transformers' rotary tables
 TEXT_20B = 512  # positions of a prompt alone that the text-to-image pipeline keeps
 NEVER_LONG = 400  # bytes: with its template under 512 tokens, the least that a family reads
@@ -103,6 +108,10 @@ class ConditioningEstimate:
         height, width = at_area(picture, reference_resolution(size) ** 2)
         return height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN
 
+    def reference_grids(self, pictures: Sequence[tuple[int, int]], size: tuple[int, int]) -> tuple[TokenGrid, ...]:
+        """`reference_grid` of all references of one sample."""
+        return tuple(self.reference_grid(picture, size) for picture in pictures)
+
     def size_of_edit(self, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
         """The size of an edit when none is given (`Backbone.size_of_edit`)."""
         return on_own_grid(references[-1], area)
@@ -161,6 +170,34 @@ class ConditioningEstimateKlein(ConditioningEstimate):
         return klein_fault(reference)
 
 
+class ConditioningEstimateFlux3(ConditioningEstimate):
+    """The estimate for FLUX 3. Texts fill windows of 80 positions, and are stored as the transformer projects them."""
+
+    family: ClassVar[str] = "flux3-klein"
+
+    def text_length(self, prompt: str, references: int) -> int:
+        needed = self.needed_text(prompt, references)
+        if needed is None:
+            needed = TEMPLATE_TOKENS + _tokens_by_length(prompt)
+        return math.ceil(needed / FLUX3_WINDOW) * FLUX3_WINDOW
+
+    def needed_text(self, prompt: str, references: int) -> int | None:
+        return None if self.tokens is None else self.tokens(Z_TEXT.format(prompt=prompt))
+
+    def most_text(self, target: TokenGrid, references: Sequence[TokenGrid]) -> int:
+        return FLUX3_TEXT
+
+    def reference_grids(self, pictures: Sequence[tuple[int, int]], size: tuple[int, int]) -> tuple[TokenGrid, ...]:
+        sizes = [flux3_grid(picture, len(pictures)) for picture in pictures]
+        return tuple((height // PIXELS_PER_TOKEN, width // PIXELS_PER_TOKEN) for height, width in sizes)
+
+    def reference_grid(self, picture: tuple[int, int], size: tuple[int, int]) -> TokenGrid:
+        return self.reference_grids([picture], size)[0]
+
+    def size_of_edit(self, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
+        return flux3_size(references)
+
+
 class ConditioningEstimateZ(ConditioningEstimate):
     """The estimate for Z-Image, which draws from text alone."""
 
@@ -208,8 +245,10 @@ def may_be_long(prompt: str) -> bool:
 def _kind(model: str) -> tuple[type[ConditioningEstimate], tuple[int, int]]:
     """The estimate of the model's family, and its published widths. The family is known by the pipeline class if the
     model's index is on this machine, or else by the model's name."""
-    index = local_file(model, "model_index.json")
+    index = local_index(model)
     name = str(read_json(index).get("_class_name")) if index is not None else model.lower()
+    if name.startswith("Flux3") or any(part in name for part in FLUX3_NAMES):
+        return ConditioningEstimateFlux3, PUBLISHED_FLUX3
     if name == "Flux2KleinPipeline" or "klein" in name:
         return ConditioningEstimateKlein, PUBLISHED_KLEIN_9B if "9b" in name else PUBLISHED_KLEIN
     if name == "ZImagePipeline" or "z-image" in name:
@@ -236,19 +275,27 @@ def estimate_conditioning(model: str) -> ConditioningEstimate:
     kind, (text_width, latent_width) = _kind(model)
     if config is not None:
         stated = read_json(config)
-        text_width = next((int(stated[key]) for key in TEXT_WIDTHS if key in stated), text_width)
+        text_width = _text_width(kind, stated, text_width)
         latents = int(stated.get("in_channels", latent_width))
         latent_width = PATCH_Z**2 * latents if kind is ConditioningEstimateZ else latents
     published = {
         ConditioningEstimate: "Qwen-Image-2.1",
         ConditioningEstimate20B: "Qwen-Image",
         ConditioningEstimateKlein: f"FLUX.2 klein {9 if (text_width, latent_width) == PUBLISHED_KLEIN_9B else 4} B",
+        ConditioningEstimateFlux3: "FLUX 3 Image Klein",
         ConditioningEstimateZ: "Z-Image",
         ConditioningEstimateLongCat: "LongCat-Image",
     }[kind]
     widths = "its config" if config is not None else f"the widths of {published} (the model is not on this machine)"
     counted = "its tokenizer" if vocabulary is not None else f"{CHARACTERS_PER_TOKEN} characters a token"
     return kind(text_width, latent_width, _counter(vocabulary), f"{widths} and {counted}")
+
+
+def _text_width(kind: type[ConditioningEstimate], stated: Mapping[str, Any], published: int) -> int:
+    """The channels of a stored text position by a transformer's config."""
+    if kind is ConditioningEstimateFlux3:  # its own width
+        return int(stated.get("num_attention_heads", 24)) * int(stated.get("attention_head_dim", 128))
+    return next((int(stated[key]) for key in TEXT_WIDTHS if key in stated), published)
 
 
 def local_file(model: str, name: str) -> Path | None:
@@ -261,6 +308,11 @@ def local_file(model: str, name: str) -> Path | None:
     except ValueError:  # not a hub id either: loading the model will report that
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def local_index(model: str) -> Path | None:
+    """The index of a model's pipeline, if it is on this machine."""
+    return local_file(model, "model_index.json") or local_file(model, MODULAR_INDEX)
 
 
 def _counter(vocabulary: Path | None) -> Callable[[str], int] | None:

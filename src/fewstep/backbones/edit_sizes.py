@@ -5,12 +5,15 @@ is that of the model's default size, in px; not every family uses it. The rules 
 """
 
 import math
+from collections.abc import Sequence
 
 Size = tuple[int, int]
 
 STEP = 32  # px; of the sides that Qwen's pipelines give a picture (`calculate_dimensions`)
 SETTLED = 8  # rounds; two do for every shape that was tried
 KLEIN_AREA, KLEIN_STEP = 1024 * 1024, 16  # FLUX.2 klein: the most px of a reference, and the step of its sides
+FLUX3_AREA, FLUX3_STEP = 4 * 1024 * 1024, 16  # FLUX 3: the most px of a reference that stands alone
+FLUX3_SIDES = (64, 4096)  # FLUX 3: the least and the most px of a side of it
 LONGCAT_AREA, LONGCAT_STEP = 1024 * 1024, 16  # LongCat-Image: px of every edit, and the step of its sides
 KLEIN_LEAST, KLEIN_ASPECT = 64, 8  # px of its shorter side, and how many times as long the other one may be
 
@@ -53,6 +56,29 @@ def klein_size(picture: Size) -> Size:
         scale = math.sqrt(KLEIN_AREA / (width * height))
         height, width = int(height * scale), int(width * scale)
     return height // KLEIN_STEP * KLEIN_STEP, width // KLEIN_STEP * KLEIN_STEP
+
+
+def flux3_size(references: Sequence[Size]) -> Size:
+    """The size of an edit of FLUX 3: what the pipeline uses of the first reference. One that stands alone is kept
+    whole, up to 4 megapixels, with its sides rounded up to whole tokens; of several each is cropped, as klein's."""
+    return klein_size(references[0]) if len(references) > 1 else _flux3_canvas(references[0])
+
+
+def flux3_grid(picture: Size, references: int) -> Size:
+    """The size in px at which FLUX 3 encodes one of so many references."""
+    return klein_size(picture) if references > 1 else _flux3_canvas(picture)
+
+
+def _flux3_canvas(picture: Size) -> Size:
+    """`Flux3ImageProcessor._resize_if_canvas_exceeds_area`, then its canvas."""
+    least, most = FLUX3_SIDES
+    scale = min(1.0, math.sqrt(FLUX3_AREA / (picture[0] * picture[1])), most / max(picture))
+    while True:
+        height, width = (max(1, round(side * scale)) for side in picture)
+        canvas = tuple(min(most, max(least, -(-side // FLUX3_STEP) * FLUX3_STEP)) for side in (height, width))
+        if canvas[0] * canvas[1] <= FLUX3_AREA:
+            return canvas[0], canvas[1]
+        scale *= 0.995
 
 
 def longcat_size(picture: Size) -> Size:

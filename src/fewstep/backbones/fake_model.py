@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,9 +20,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fewstep.backbones.conditioning_estimate import CONFIG, local_file
+from fewstep.backbones.conditioning_estimate import CONFIG, local_file, local_index
 from fewstep.backbones.families import FAMILIES, MODEL_FAMILIES
-from fewstep.backbones.folder import read_json
+from fewstep.backbones.flux3_pipeline import SCHEDULER as FLUX3_SCHEDULER
+from fewstep.backbones.folder import read_index, read_json
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.runtime.errors import ModelError
 
@@ -53,6 +55,7 @@ PUBLISHED: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any], Mapping[str, A
     ("flux.2-klein-base-4b", {"_class_name": "Flux2KleinPipeline"}, KLEIN, KLEIN_SCHEDULER),
     ("flux.2-klein-9b", {"_class_name": "Flux2KleinPipeline"}, KLEIN_9B, KLEIN_SCHEDULER),
     ("flux.2-klein-base-9b", {"_class_name": "Flux2KleinPipeline"}, KLEIN_9B, KLEIN_SCHEDULER),
+    ("flux-3-image-klein-base", {"_class_name": "Flux3ModularPipeline"}, {}, FLUX3_SCHEDULER),
     ("z-image", {"_class_name": "ZImagePipeline"}, {}, Z_IMAGE_SCHEDULER),
     ("longcat-image-edit", {"_class_name": "LongCatImageEditPipeline"}, LONGCAT, None),
     ("longcat-image", {"_class_name": "LongCatImagePipeline"}, LONGCAT, None),
@@ -85,9 +88,9 @@ class ModelSize:
         return sum(p.numel() for p in self._transformer.parameters())
 
     @cached_property
-    def _transformer(self) -> nn.Module:
+    def _transformer(self) -> Any:
         """A fake one, which is made once: hundreds of modules take a second."""
-        return cast(nn.Module, fake_model(self).transformer)
+        return fake_model(self).transformer
 
 
 def size_of_model(model: str) -> ModelSize:
@@ -96,21 +99,22 @@ def size_of_model(model: str) -> ModelSize:
     Raises:
         ModelError: neither on this machine nor a published model whose size is known.
     """
-    index, config = local_file(model, "model_index.json"), local_file(model, CONFIG)
-    if index is not None and config is not None:
-        index_content = read_json(index)
+    index, config = local_index(model), local_file(model, CONFIG)
+    if config is not None and (index is not None or Path(model).expanduser().is_dir()):
+        index_content = read_index(config.parent.parent)
         family = MODEL_FAMILIES.find(str(index_content.get("_class_name")))
         if family is None:
             known = ", ".join(sorted(MODEL_FAMILIES.names()))
             raise ModelError(f"{index} names the class {index_content.get('_class_name')}; fewstep knows {known}")
         stated = {key: value for key, value in read_json(config).items() if not key.startswith("_")}
         levels = local_file(model, SCHEDULER)
-        return ModelSize(family, index_content, stated, str(config), None if levels is None else read_json(levels))
-    for part, published_index, published, scheduler in PUBLISHED:
+        scheduler = family.own_scheduler if levels is None else read_json(levels)
+        return ModelSize(family, index_content, stated, str(config), scheduler)
+    for part, published_index, published, levels_content in PUBLISHED:
         if part in model.lower():
             basis = f"the published size ({model} is not on this machine)"
             family = FAMILIES[published_index["_class_name"]]
-            return ModelSize(family, published_index, published, basis, scheduler)
+            return ModelSize(family, published_index, published, basis, levels_content)
     raise ModelError(
         f"{model} is not on this machine, and of another size than the published models whose size is known "
         f"({', '.join(entry[0] for entry in PUBLISHED)}). Give a folder with its model_index.json and {CONFIG}"

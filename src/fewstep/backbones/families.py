@@ -11,10 +11,11 @@ import torch
 import fewstep
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.folder import (
     folder_of,
     header_of,
-    read_json,
+    read_index,
     weight_files,
 )
 from fewstep.backbones.longcat_image import LongCatImage
@@ -29,7 +30,7 @@ from fewstep.runtime.errors import ModelError
 from fewstep.runtime.plugins import ExtensionPoint
 from fewstep.runtime.task import Task
 
-KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage, LongCatImage)
+KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage, LongCatImage, Flux3Klein)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
 POCKET = "pocket"
 # What the pocket teacher is sampled with, as its recipe distils it: its captions were careless, its family's were not.
@@ -128,7 +129,7 @@ def model_summary(source: str | Path) -> ModelSummary:
     """
     folder = model_folder(source)
     family = family_of(folder)
-    return ModelSummary(family.fingerprint_in(folder), *family.default_sampling(read_json(folder / "model_index.json")))
+    return ModelSummary(family.fingerprint_in(folder), *family.default_sampling(read_index(folder)))
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ def stock_levels(source: str | Path, size: tuple[int, int], steps: int) -> Stock
         ModelError: as `load_backbone`. RecipeError: a scheduler with settings that are not supported here.
     """
     folder = folder_of(pocket_folder() if source == POCKET else source)
-    family, index = family_of(folder), read_json(folder / "model_index.json")
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    family, index = family_of(folder), read_index(folder)
+    scheduler = family.scheduler_in(folder)
     return levels_of(family, index, scheduler, size, steps)
 
 
@@ -235,7 +236,7 @@ def family_of(folder: Path) -> type[PipelineBackbone]:
     Raises:
         ModelError: none that is known here. PluginError: another package's, and it cannot be used.
     """
-    name = str(read_json(folder / "model_index.json").get("_class_name"))
+    name = str(read_index(folder).get("_class_name"))
     found = MODEL_FAMILIES.find(name)
     if found is None:
         known = ", ".join(sorted(MODEL_FAMILIES.names()))

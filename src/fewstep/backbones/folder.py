@@ -1,7 +1,7 @@
 """Finds model folders on disk, and checks that they are complete before anything heavy is loaded.
 
-A folder has the diffusers layout: model_index.json, and one subfolder for each part. Weights are safetensors. Pickled
-weights can run code when they are opened, so they are refused.
+A folder has the diffusers layout: an index (`read_index`), and one subfolder for each part. Weights are safetensors.
+Pickled weights can run code when they are opened, so they are refused.
 """
 
 import json
@@ -14,9 +14,12 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from fewstep.backbones.modular_index import plain_entries
 from fewstep.runtime.errors import ModelError
 
 SIGMAS_FILE = "sample_sigmas.json"
+MODULAR_INDEX = "modular_model_index.json"
+MODULAR_TRANSFORMERS = ("Flux3Transformer2DModel",)  # which no classic pipeline of diffusers has
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 TensorHeader = Mapping[str, Any]  # of one tensor in a safetensors file: dtype, shape, data_offsets
 # Bytes of an element by its dtype in safetensors. Those of less than a byte, or newer ones, are not checked.
@@ -35,8 +38,8 @@ def folder_of(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         a_run = (path / "checkpoints").is_dir() and (path / "recipe.yaml").is_file()
-        if a_run and not (path / "model_index.json").exists():
-            done = (path / "student" / "model_index.json").is_file()
+        if a_run and not has_index(path):
+            done = has_index(path / "student")
             raise ModelError(
                 f"{path} is a run; its student is {path / 'student'}"
                 if done
@@ -88,6 +91,44 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a folder says of its pipeline: its class, and [library, class] of each part. It is in model_index.json, or
+    for a modular pipeline in modular_model_index.json.
+
+    Raises:
+        ModelError: there is neither, or it cannot be read.
+    """
+    file = index_file(folder)
+    if not file.is_file():
+        _refuse_modular(folder)
+    return plain_entries(read_json(file))
+
+
+def index_file(folder: Path) -> Path:
+    """The file that `read_index` reads."""
+    classic, modular = folder / "model_index.json", folder / MODULAR_INDEX
+    return modular if modular.is_file() and not classic.is_file() else classic
+
+
+def has_index(folder: Path) -> bool:
+    """Whether a folder says which pipeline it holds."""
+    return any((folder / name).is_file() for name in ("model_index.json", MODULAR_INDEX))
+
+
+def _refuse_modular(folder: Path) -> None:
+    """
+    Raises:
+        ModelError: a folder without an index holds a transformer that only modular pipelines have.
+    """
+    config = folder / "transformer" / "config.json"
+    if not config.is_file() or read_json(config).get("_class_name") not in MODULAR_TRANSFORMERS:
+        return
+    raise ModelError(
+        f"{folder / MODULAR_INDEX} is missing: {config.parent.name} holds a {read_json(config)['_class_name']}, which "
+        "has a modular pipeline only, and its folder an index of that name. Copy or download the whole model again"
+    )
+
+
 def sample_sigmas(folder: Path) -> tuple[float, ...] | None:
     """The noise levels of a student's folder; None for a teacher.
 
@@ -96,7 +137,7 @@ def sample_sigmas(folder: Path) -> tuple[float, ...] | None:
     Raises:
         ModelError: there is no model_index.json, or the levels are not a list of numbers.
     """
-    sigmas = read_json(folder / "model_index.json").get("sample_sigmas")
+    sigmas = read_index(folder).get("sample_sigmas")
     beside = folder / SIGMAS_FILE
     try:
         if sigmas is None and beside.is_file():

@@ -107,6 +107,10 @@ class LongCatImage(PipelineBackbone):
         )
 
     @classmethod
+    def respelled(cls, prompt: str) -> str:
+        return _spelled(prompt)
+
+    @classmethod
     def tiny(cls, seed: int = 0) -> "LongCatImage":
         """A complete one with random weights that fits into a test; it edits."""
         return cls.from_pipeline(tiny_longcat_image.longcat_image_edit_pipeline(seed), f"tiny:{seed}")
@@ -173,7 +177,7 @@ class LongCatImage(PipelineBackbone):
         """
         pipeline, images, target = self._require_encoder(), list(references or ()), self.layout_grid(size)
         self.refuse_references(len(images))
-        spelled = [_spelled(prompt) for prompt in prompts]
+        spelled = [self.respelled(prompt) for prompt in prompts]
         for prompt in spelled:
             _refuse_long(pipeline, prompt)
         if not images:

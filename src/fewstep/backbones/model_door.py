@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fewstep.backbones.folder import folder_of, header_of, is_hub_id, read_json
+from fewstep.backbones.folder import folder_of, header_of, is_hub_id, read_index, read_json
 from fewstep.runtime.errors import ModelError
 
 BUNDLED = "pocket"
@@ -21,7 +21,7 @@ def refuse_no_model(source: str, whole: bool = False) -> None:
     if source == BUNDLED or (is_hub_id(source) and not Path(source).exists()):
         return
     folder = folder_of(source)
-    index = read_json(folder / "model_index.json")
+    index = read_index(folder)
     for part in [folder / name for name in index if whole and (folder / name).is_dir()]:
         if (part / "config.json").is_file():
             read_json(part / "config.json")

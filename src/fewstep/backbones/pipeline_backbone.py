@@ -28,6 +28,7 @@ from fewstep.backbones.components import (
 from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import (
     folder_of,
+    read_index,
     read_json,
     weight_files,
 )
@@ -142,25 +143,25 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         if int8:
             to_int8(transformer)
         transformer.to(device)
-        scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-        return cls(transformer, scheduler, index, None, str(source), folder)
+        return cls(transformer, cls.scheduler_in(folder), index, None, str(source), folder)
 
     @classmethod
     def inspect(cls, folder: Path, parts: Parts = "all") -> dict[str, Any]:
-        """The folder's model_index.json, after checking that every file needed for loading is there and complete, and
+        """The folder's index, after checking that every file needed for loading is there and complete, and
         that its tensors are those of the stock classes. Of weights only headers are read.
 
         Raises:
             ModelError: another family; a file that is missing, incomplete or pickled; or weights that are not the
                 model's. The message names it.
         """
-        index = read_json(folder / "model_index.json")
+        index = read_index(folder)
         name = str(index.get("_class_name"))
         if name not in cls.pipelines:
             raise ModelError(f"{folder} names the class {name}; {cls.family} is {' or '.join(sorted(cls.pipelines))}")
-        refuse_unusable_scheduler(folder, cls.pipelines[name])
+        refuse_unusable_scheduler(folder, cls.scheduler_in(folder), cls.pipelines[name])
         if parts != "transformer":  # a stock pipeline is not made without its vocabularies
-            refuse_absent_components(folder, index, cls.pipelines[name])
+            own = {"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]} if cls.own_scheduler else {}
+            refuse_absent_components(folder, own | index, cls.pipelines[name])
             for part in preprocessors(cls.pipelines[name]):
                 refuse_incomplete_preprocessor(folder / part)
         cls._config_in(folder)
@@ -180,6 +181,15 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         """
         defaults = signature(cls.transformer_class.__init__).parameters.items()
         return {name: p.default for name, p in defaults} | read_json(folder / "transformer" / "config.json")
+
+    @classmethod
+    def scheduler_in(cls, folder: Path) -> dict[str, Any]:
+        """The config of the scheduler in a model folder.
+
+        Raises:
+            ModelError: it is missing or cannot be read.
+        """
+        return read_json(folder / "scheduler" / "scheduler_config.json")
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, source: str = "memory", folder: Path | None = None) -> Self:
@@ -335,9 +345,18 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
             ModelError: a file of text encoder, processor or VAE is missing or incomplete.
         """
         parts = part_identity(folder / "text_encoder", TRANSFORMERS) + part_identity(folder / "vae", DIFFUSERS)
-        for part in preprocessors(cls.pipelines[read_json(folder / "model_index.json")["_class_name"]]):
+        for part in preprocessors(cls.pipelines[read_index(folder)["_class_name"]]):
             parts += files_identity(folder / part)
         return digest([cls._stamp(), *parts])
+
+    @classmethod
+    def encoded_identity(cls, folder: Path) -> bytes:
+        """The identity of `encoded_layers`, which all models of one run share: what they answered is in the store.
+
+        Raises:
+            ModelError: their weights are missing.
+        """
+        return b""
 
     @classmethod
     def _stamp(cls) -> bytes:

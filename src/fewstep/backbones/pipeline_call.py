@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fewstep.backbones.folder import read_index
 from fewstep.backbones.licences import Licence
 from fewstep.flow.guidance import Guidance
 from fewstep.runtime.task import Task
@@ -20,6 +21,10 @@ class PipelineCall:
     )
     time_reversed: ClassVar[bool] = False  # whether the stock transformer is told 1 - t
     single_file_reader: ClassVar[bool] = True  # whether diffusers reads ComfyUI's single files of the transformer
+    own_scheduler: ClassVar[Mapping[str, Any] | None] = None  # what the stock pipeline makes where a folder holds none
+    blocks: ClassVar[str | None] = None  # of a family with a modular pipeline: diffusers' class of its blocks
+    left_out_blocks: ClassVar[tuple[str, ...]] = ()  # those of its blocks that a student is called without
+    not_carried: ClassVar[tuple[str, ...]] = ()  # files and folders of a base that its student does not get
     student_index: ClassVar[Mapping[str, Any]] = {}  # what a student's model_index.json says beside its base's
     default_licence: ClassVar[Licence | str]  # of the makers' own weights, for folders that state none
 
@@ -57,6 +62,22 @@ class PipelineCall:
         """(height, width) in px at which the stock call edits a picture of this (height, width), where the call itself
         cannot say it; None where it can."""
         return None
+
+    @classmethod
+    def respelled(cls, prompt: str) -> str:
+        """The prompt as the encoder is given it. It is another only where the stock call would corrupt it."""
+        return prompt
+
+    @classmethod
+    def student_files(cls, base: Path, added: Mapping[str, Any]) -> dict[str, Any]:
+        """The files of a student's folder that say what its pipeline consists of: JSON content by path.
+
+        added: what the student's index says beside its base's.
+
+        Raises:
+            ModelError: the base's index is missing.
+        """
+        return {"model_index.json": {**read_index(base), **added}}
 
     @classmethod
     def makers_licence(cls, config: Mapping[str, Any]) -> Licence:

@@ -3,18 +3,24 @@
 All that fewstep uses of the two to run a model is imported from here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import CRITICAL
 from typing import Any
 
 from fewstep.runtime import torchvision_pair
 
 torchvision_pair.ensure()
 
+from diffusers.guiders import ClassifierFreeGuidance  # noqa: E402
+from diffusers.image_processor import VaeImageProcessor  # noqa: E402
 from diffusers.models import (  # noqa: E402
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     AutoencoderKLQwenImage21,
     Flux2Transformer2DModel,
+    Flux3Transformer2DModel,
     LongCatImageTransformer2DModel,
     QwenImage21Transformer2DModel,
     QwenImageTransformer2DModel,
@@ -22,10 +28,17 @@ from diffusers.models import (  # noqa: E402
 )
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # noqa: E402
 from diffusers.models.transformers import transformer_qwenimage21  # noqa: E402
+from diffusers.models.transformers.transformer_flux3 import Flux3AttnProcessor  # noqa: E402
 from diffusers.models.transformers.transformer_qwenimage21 import (  # noqa: E402
     QwenImage21KVCache,
     QwenImage21Rope,
 )
+from diffusers.modular_pipelines.flux3 import (  # noqa: E402
+    Flux3AutoBlocks,
+    Flux3ModularPipeline,
+)
+from diffusers.modular_pipelines.flux3.before_denoise import _prepare_image_ids as flux3_picture_positions  # noqa: E402
+from diffusers.modular_pipelines.flux3.encoders import Flux3TextEncoderStep, Flux3VaeEncoderStep  # noqa: E402
 from diffusers.pipelines.flux2 import Flux2KleinPipeline  # noqa: E402
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu  # noqa: E402
 from diffusers.pipelines.longcat_image import (  # noqa: E402
@@ -74,6 +87,20 @@ ATTENTION_BACKENDS = _AttentionBackendRegistry._backends
 diffusers_logging.disable_progress_bar()
 transformers_logging.disable_progress_bar()
 
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Inside, diffusers and transformers report nothing: it would stand beside our own reports."""
+    told = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+    for library, _ in told:
+        library.set_verbosity(CRITICAL)
+    try:
+        yield
+    finally:
+        for library, verbosity in told:
+            library.set_verbosity(verbosity)
+
+
 __all__ = [
     "ATTENTION_BACKENDS",
     "QWEN_IMAGE_21_MODULE",
@@ -85,9 +112,16 @@ __all__ = [
     "AutoencoderKLFlux2",
     "AutoencoderKLQwenImage",
     "AutoencoderKLQwenImage21",
+    "ClassifierFreeGuidance",
     "FlowMatchEulerDiscreteScheduler",
     "Flux2KleinPipeline",
     "Flux2Transformer2DModel",
+    "Flux3AttnProcessor",
+    "Flux3AutoBlocks",
+    "Flux3ModularPipeline",
+    "Flux3TextEncoderStep",
+    "Flux3Transformer2DModel",
+    "Flux3VaeEncoderStep",
     "LongCatImageEditPipeline",
     "LongCatImagePipeline",
     "LongCatImageTransformer2DModel",
@@ -111,13 +145,16 @@ __all__ = [
     "QwenImageEditPlusPipeline",
     "QwenImagePipeline",
     "QwenImageTransformer2DModel",
+    "VaeImageProcessor",
     "ZImagePipeline",
     "ZImageTransformer2DModel",
     "calculate_dimensions",
     "compute_empirical_mu",
     "diffusers_logging",
+    "flux3_picture_positions",
     "pipeline_longcat_image",
     "pipeline_longcat_image_edit",
     "pipeline_qwenimage_edit_plus",
+    "quiet_libraries",
     "transformers_logging",
 ]

@@ -7,10 +7,11 @@ weights.
     python -m fewstep.backbones.stock_run REQUEST.json ANSWER.safetensors
 
 REQUEST: {"folder", "dtype", "device", "lora"?, "comfyui_lora"?, "scheduler"?, "single_file"?, "time_reversed"?,
-          "calls": [{"class", "prompt", "seed", "options", "image"?}]}
+          "blocks"?, "left_out_blocks"?, "calls": [{"class", "prompt", "seed", "options", "image"?}]}
     lora, scheduler: folders whose LoRA and scheduler are loaded into the pipeline.
     comfyui_lora: a LoRA file with ComfyUI's keys.
     single_file: a transformer in ComfyUI's layout. Its weights must be those of the folder.
+    blocks, left_out_blocks: of a modular pipeline, the class of its blocks and the names of those to leave out.
     time_reversed: the transformer is told 1 - t.
     class: of the pipeline to call, the folder's own or another one over the same parts.
 ANSWER: for call i the tensors i.latents (1, N, D, or as the class has them), i.pixels (H, W, channels; float32 in
@@ -28,7 +29,7 @@ torchvision_pair.ensure()
 
 import diffusers  # noqa: E402
 import torch  # noqa: E402
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler  # noqa: E402
+from diffusers import ClassifierFreeGuidance, DiffusionPipeline, FlowMatchEulerDiscreteScheduler  # noqa: E402
 from PIL import Image  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
@@ -63,15 +64,32 @@ def run_request(request: Path, answer: Path) -> None:
 
 def _opened(asked: dict[str, Any], dtype: torch.dtype) -> Any:
     """The pipeline, with the LoRA and the scheduler of the request, loaded as the model card of a LoRA says."""
-    pipe = DiffusionPipeline.from_pretrained(asked["folder"], dtype=dtype, local_files_only=True)
+    pipe = _modular(asked, dtype) if asked.get("blocks") else _classic(asked, dtype)
     if asked.get("scheduler"):
-        pipe.scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
+        levels = FlowMatchEulerDiscreteScheduler.from_pretrained(asked["scheduler"], subfolder="scheduler")
+        if asked.get("blocks"):
+            pipe.update_components(scheduler=levels, guider=ClassifierFreeGuidance(enabled=False))
+        else:
+            pipe.scheduler = levels
     if asked.get("lora"):
         load_lora(pipe, asked["lora"])
     if asked.get("comfyui_lora"):
         add_lora(pipe.transformer, asked["comfyui_lora"])
     if asked.get("single_file"):
         refuse_other_weights(pipe.transformer, asked["single_file"], asked["folder"])
+    return pipe
+
+
+def _classic(asked: dict[str, Any], dtype: torch.dtype) -> Any:
+    return DiffusionPipeline.from_pretrained(asked["folder"], dtype=dtype, local_files_only=True)
+
+
+def _modular(asked: dict[str, Any], dtype: torch.dtype) -> Any:
+    blocks = getattr(diffusers, asked["blocks"])()
+    for name in asked["left_out_blocks"]:
+        blocks.sub_blocks.pop(name)
+    pipe = blocks.init_pipeline(asked["folder"])
+    pipe.load_components(pretrained_model_name_or_path=asked["folder"], dtype=dtype)
     return pipe
 
 

@@ -7,9 +7,7 @@ ignores are then theirs to know.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from logging import CRITICAL
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fewstep.backbones.folder import TensorHeader, header_of, read_json, weight_files
-from fewstep.backbones.stock import diffusers_logging, transformers_logging
+from fewstep.backbones.stock import quiet_libraries
 from fewstep.backbones.weight_faults import DTYPES, WeightFaults, refuse_other_dtypes, refuse_quantised
 from fewstep.runtime.errors import ModelError
 
@@ -94,7 +92,7 @@ def _on_meta(entry: TensorHeader) -> Tensor:
 def _of_diffusers(
     model_class: Any, config: Mapping[str, Any], empty: Mapping[str, Tensor], sharded: bool
 ) -> tuple[Any, WeightFaults]:
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet_libraries():
         model = model_class.from_config(dict(config))
     own, named = model.state_dict(), dict(empty)
     if not sharded:
@@ -110,7 +108,7 @@ def _of_diffusers(
 
 
 def _of_transformers(model_class: Any, part: Path, empty: dict[str, Tensor]) -> tuple[Any, WeightFaults]:
-    with _quiet():
+    with quiet_libraries():
         config = model_class.config_class.from_pretrained(part, local_files_only=True)
         model, told = model_class.from_pretrained(
             None,
@@ -123,16 +121,3 @@ def _of_transformers(model_class: Any, part: Path, empty: dict[str, Tensor]) -> 
     odd = sorted((name, tuple(ours), tuple(theirs)) for name, ours, theirs in told["mismatched_keys"])
     missing = set(told["missing_keys"]) - {name for name, _, _ in odd}
     return model, WeightFaults(tuple(sorted(missing)), tuple(sorted(told["unexpected_keys"])), tuple(odd))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Their reports on what they are loading would stand beside our own."""
-    told = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
-    for library, _ in told:
-        library.set_verbosity(CRITICAL)
-    try:
-        yield
-    finally:
-        for library, verbosity in told:
-            library.set_verbosity(verbosity)

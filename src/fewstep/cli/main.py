@@ -27,7 +27,6 @@ from fewstep.cli.commands.shared import (
     with_error_message,
 )
 from fewstep.runtime.allocator import keep_freed_memory
-from fewstep.runtime.prompt_owner import PromptOwner
 
 app = typer.Typer(
     name="fewstep",
@@ -328,10 +327,10 @@ def generate(
         Optional[str],  # noqa: UP045
         typer.Option(help="What the report calls it; MODEL if not given."),
     ] = None,
-    prompts: Annotated[
-        PromptOwner,
-        typer.Option(help="Which prompts it reads where cases have a `teacher_prompt`: `student` or `teacher`."),
-    ] = "student",
+    teacher_prompts: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The suite's cases with a `teacher_prompt` (`fewstep prompts rewrite`), which it reads."),
+    ] = None,
 ) -> None:
     """Draw a model's answers to a suite: a gallery that judges and metrics read.
 
@@ -357,7 +356,7 @@ def generate(
         batch=batch,
         limit=limit,
         system=system,
-        prompts=prompts,
+        teacher_prompts=teacher_prompts,
         rank_slice=rank_slice,
         reporter=TerminalReporter(out),
     )

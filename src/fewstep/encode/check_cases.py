@@ -49,6 +49,23 @@ def refuse_unfit_cases(model: str, cases: Sequence[Case], size: tuple[int, int],
     refuse_long_text(cases, estimate_conditioning(str(folder)), size)
 
 
+def respelling_remark(model: str, cases: Sequence[Case]) -> str | None:
+    """A line about prompts that the model's encoder is given in another spelling; None if all are read as they stand.
+
+    Raises:
+        ModelError: the model's folder is of an unknown family.
+    """
+    family = family_of(model_folder(model))
+    changed = [case for case in cases if any(family.respelled(prompt) != prompt for prompt in case.prompts)]
+    if not changed:
+        return None
+    return (
+        f"{len(changed):,} of {len(cases):,} cases are read with typographic apostrophes: the pipeline of "
+        f"{family.family} corrupts a prompt with two different words like it's (docs/families.md). The first is "
+        f"{changed[0].where or changed[0].id}"
+    )
+
+
 def _off_grid(size: tuple[int, int], step: int) -> str | None:
     if all(side > 0 and side % step == 0 for side in size):
         return None

@@ -40,7 +40,7 @@ def kind_of(
     """What determines the case's layout: the target's size in px, and the token grids of its references."""
     target = case.size(size)
     pictures = (upright_size(path, case.where) for path in case.references)
-    return target, tuple(outline.reference_grid(picture, target) for picture in pictures)
+    return target, outline.reference_grids(list(pictures), target)
 
 
 def store_size(

@@ -61,6 +61,8 @@ class Usage:
         shift: that of the folder's scheduler.
         sized_edits: whether the call of an edit is given a size. Where the stock class draws at the student's area by
             itself, it gives an edit its reference's shape, and a size would squeeze it.
+        blocks, left_out_blocks: of a modular pipeline, diffusers' class of its blocks, and the names of those that a
+            student is called without.
         own_loras: whether the stock class loads LoRAs itself; else its transformer does.
     """
 
@@ -71,6 +73,8 @@ class Usage:
     shift: float
     sized_edits: bool = True
     own_loras: bool = True
+    blocks: str | None = None
+    left_out_blocks: tuple[str, ...] = ()
 
     def options(self, task: Task, size: tuple[int, int]) -> str:
         """The arguments of a task's call as Python code."""

@@ -25,6 +25,7 @@ from fewstep.backbones.families import (
 from fewstep.backbones.folder import (
     SIGMAS_FILE,
     folder_of,
+    read_index,
     read_json,
 )
 from fewstep.backbones.licences import inherited_licence
@@ -110,7 +111,7 @@ def export_student(
     """
     source, to = _Source.of(base, grid, about), Path(to)
     base, dtype, files = source.folder, options.dtype or "bf16", options.files or LoraFiles()
-    index, settings = pipeline_index(base), source.settings
+    settings = source.settings
     if dtype not in DTYPES:
         raise ExportError(f"a student is stored as {' or '.join(DTYPES)}, not {dtype}")
     if weights.kind == "full" and options.files is not None:
@@ -128,7 +129,8 @@ def export_student(
         else:
             rounding = write_merged(base / "transformer", folder / "transformer", lora, DTYPES[dtype])
             _write_adapter(lora, source, files, folder, "lora")
-        _write_json(folder / "model_index.json", index | settings.index)
+        for file, content in family_of(base).student_files(base, settings.index).items():
+            _write_json(folder / file, content)
         _write_json(folder / "scheduler" / "scheduler_config.json", settings.scheduler)
         for file, content in settings.files.items():
             _write_json(folder / file, content)
@@ -212,13 +214,13 @@ class _Source:
 
 
 def pipeline_index(folder: Path) -> dict[str, Any]:
-    """model_index.json of a pipeline folder.
+    """The index of a pipeline folder.
 
     Raises:
         ModelError: it is missing, or of an unknown family.
     """
     family_of(folder)
-    return read_json(folder / "model_index.json")
+    return read_index(folder)
 
 
 def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraFiles) -> card.ExportInfo:
@@ -233,6 +235,8 @@ def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraF
         source.settings.scheduler["shift"],
         family.fixed_edit_size(size) is None and size[0] * size[1] != STOCK_EDIT_AREA,
         hasattr(family.pipelines[pipeline], "load_lora_weights"),
+        family.blocks,
+        family.left_out_blocks,
     )
     inherited = inherited_licence(base, family.makers_licence(read_json(base / "transformer" / "config.json")))
     return card.ExportInfo(source.name, usage, grid, stored, lora, inherited, files)
@@ -297,9 +301,10 @@ def _new_folder(to: Path) -> Iterator[Path]:
 
 def _copy_base(base: Path, folder: Path) -> None:
     """Copies what distillation does not change: VAE, text encoder, processor, licence, the transformer's config."""
+    not_carried = _NOT_CARRIED | set(family_of(base).not_carried)
     skip = shutil.ignore_patterns(".git", ".cache", "*.tmp", "*.bin", "*.ckpt", "__pycache__")
     for part in sorted(base.iterdir()):
-        if part.name in _NOT_CARRIED or part.name.startswith("."):
+        if part.name in not_carried or part.name.startswith("."):
             continue
         if part.is_dir():
             shutil.copytree(part, folder / part.name, ignore=skip)

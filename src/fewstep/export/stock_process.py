@@ -36,6 +36,7 @@ class StockRequest:
         comfyui_lora: a LoRA file with ComfyUI's keys, or with plain ones.
         scheduler: a folder with a scheduler/ in it.
         single_file: ComfyUI's file of the transformer, which must hold the same weights.
+        blocks, left_out_blocks: those of a modular pipeline (`PipelineCall`).
         time_reversed: the stock transformer is told 1 - t.
     """
 
@@ -47,6 +48,8 @@ class StockRequest:
     comfyui_lora: str | None = None
     single_file: str | None = None
     time_reversed: bool = False
+    blocks: str | None = None
+    left_out_blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,8 @@ def verify(
         device,
         single_file=None if single is None else str(single.resolve()),
         time_reversed=family.time_reversed,
+        blocks=family.blocks,
+        left_out_blocks=family.left_out_blocks,
     )
     found = run_stock_calls(request, calls, timeout_seconds)
     model = load_student(folder, dtype=dtype, device=device)  # after the other process is done with its own
@@ -188,6 +190,8 @@ def verify_lora(
         device,
         scheduler=str(folder.resolve()),
         time_reversed=family.time_reversed,
+        blocks=family.blocks,
+        left_out_blocks=family.left_out_blocks,
     )
     found = {
         name: run_stock_calls(_with(asked, key, path), calls, timeout_seconds) for name, key, path in _loras(folder)

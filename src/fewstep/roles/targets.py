@@ -29,6 +29,10 @@ def target_modules(targets: Targets, family: type[Backbone] | Backbone, linears:
         RecipeError: patterns that no layer has, with the nearest there are; or a family that does not say which of its
             layers are attention.
     """
+    held = {name for name in linears if name in family.encoded_layers}
+    if held and isinstance(targets, tuple):
+        _refuse_encoded(targets, family.family, held)
+    linears = [name for name in linears if name not in held]
     if targets == "all":
         return sorted(linears)
     if isinstance(targets, tuple):
@@ -40,6 +44,15 @@ def target_modules(targets: Targets, family: type[Backbone] | Backbone, linears:
             "of names"
         )
     return sorted(name for name in linears if any(name == end or name.endswith(f".{end}") for end in ends))
+
+
+def _refuse_encoded(patterns: Sequence[str], family: str, held: Iterable[str]) -> None:
+    for pattern, name in ((pattern, name) for pattern in patterns for name in held):
+        if _matches(name, pattern):
+            raise RecipeError(
+                f"adapter.targets: '{pattern}' is {name} of {family}, whose answer to a text is what is encoded and "
+                "stored. It cannot learn; leave it out"
+            )
 
 
 def _matching(patterns: Sequence[str], family: str, linears: Collection[str]) -> list[str]:

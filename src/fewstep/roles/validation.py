@@ -4,15 +4,17 @@ Files must be complete, and keys and shapes must be those of the base. Adapters 
 Of models only the headers of the weight files are read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fewstep.backbones.families import (
     ModelShapes,
     adapter_path,
     family_of_model,
+    model_folder,
     model_shapes,
     refuse_unusable_model,
 )
+from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
 from fewstep.lora.keys import Shapes, to_diffusers_names
@@ -21,7 +23,7 @@ from fewstep.lora.truncation import TruncatedFactors, truncate
 from fewstep.roles.plan import CriticPlan, StudentPlan, TeachersSpec
 from fewstep.roles.targets import target_modules
 from fewstep.roles.teacher_plan import teacher_plan
-from fewstep.runtime.errors import ModelError, RecipeError
+from fewstep.runtime.errors import AdapterError, ModelError, RecipeError
 
 
 def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
@@ -39,15 +41,16 @@ def validate_teachers(spec: TeachersSpec, steps: int, base: str) -> None:
             read[name] = lora_file.read_lora(adapter_path(source))
     if not used:
         return
-    ours = model_shapes(base)
+    ours, family = model_shapes(base), family_of_model(base)
     for name, factors in read.items():
         with naming(f"teachers.named.{name}", "adapter"):
-            to_diffusers_names(factors, ours.linear_shapes, adapters[name])
+            refuse_encoded_layers(family, to_diffusers_names(factors, ours.linear_shapes, adapters[name]))
     for name, one in used.items():
         if one.model is not None:
             with naming(f"teachers.named.{name}", "model"):
                 refuse_unusable_model(one.model, "transformer")
                 refuse_other_model(model_shapes(one.model), ours, one.model, base)
+                refuse_other_encoding(family, one.model, base)
 
 
 def validate_init_from(student: StudentPlan, base: str) -> TruncatedFactors | None:
@@ -61,7 +64,9 @@ def validate_init_from(student: StudentPlan, base: str) -> TruncatedFactors | No
     if student.init_from is None:
         return None
     with naming("student.init_from"):
-        return truncated_lora(student.init_from, model_shapes(base).linear_shapes, _room(student))[1]
+        found, cut = truncated_lora(student.init_from, model_shapes(base).linear_shapes, _room(student))
+        refuse_encoded_layers(family_of_model(base), found)
+        return cut
 
 
 def validate_targets(student: StudentPlan, critic: CriticPlan, base: str) -> list[str]:
@@ -116,6 +121,33 @@ def truncated_lora(
 def _room(student: StudentPlan) -> int | None:
     """The highest rank that the student can hold; None for a full copy, which holds any."""
     return student.adapter.rank if student.mode == "adapter" else None
+
+
+def refuse_encoded_layers(family: type[PipelineBackbone], changed: Iterable[str]) -> None:
+    """Checks that a LoRA leaves the layers alone whose answers are encoded and stored.
+
+    Raises:
+        AdapterError: it changes one.
+    """
+    if held := sorted(set(changed) & set(family.encoded_layers)):
+        raise AdapterError(
+            f"it changes {held[0]}, whose answer to a text is what {family.family} encodes and stores; remove this "
+            "layer from the file"
+        )
+
+
+def refuse_other_encoding(family: type[PipelineBackbone], model: str, base: str) -> None:
+    """Checks that a teacher has the base's layers where their answers are what a store holds.
+
+    Raises:
+        ModelError: it has others.
+    """
+    theirs, ours = (family.encoded_identity(model_folder(one)) for one in (model, base))
+    if theirs != ours:
+        raise ModelError(
+            f"the teacher {model} has another {family.encoded_layers[0]} than {base}; what this layer answers "
+            "to a text is encoded and stored, once for all. Take a teacher that was trained with it frozen"
+        )
 
 
 def refuse_other_model(theirs: ModelShapes, ours: ModelShapes, origin: str, base: str) -> None:

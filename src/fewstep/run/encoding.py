@@ -19,7 +19,7 @@ from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.data.teacher_prompts import teacher_prompt_remarks
-from fewstep.encode.check_cases import refuse_unfit_cases, refuse_unfit_sizes
+from fewstep.encode.check_cases import refuse_unfit_cases, refuse_unfit_sizes, respelling_remark
 from fewstep.encode.encode import encode_cases, needs_encoding
 from fewstep.encode.estimate import kind_of
 from fewstep.encode.layouts import count_layouts
@@ -93,6 +93,8 @@ def accepted_cases(
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
     for remark in teacher_prompt_remarks(composition.cases(), recipe.critic.prompts):
         reporter.say(remark, "warning")
+    if respelled := respelling_remark(recipe.model, composition.cases()):
+        reporter.say(respelled, "warning")
     refuse_unfit_cases(recipe.model, composition.cases(), recipe.size, needed)
     if (exam := planned_exam(recipe, Path(out))) is not None:
         refuse_unfit_cases(recipe.model, exam.plain_cases, recipe.size, needed)

@@ -34,7 +34,7 @@ MAX_SHOWN = 10  # differing keys in one message
 PACKAGES = ("fewstep", "torch", "diffusers", "transformers", "peft", "safetensors", "numpy")
 FOLDERS = ("checkpoints", "samples", "student")
 CASES = "cases.json"
-MODEL_FILES = ("model_index.json", "sample_sigmas.json", "transformer")
+MODEL_FILES = ("model_index.json", "modular_model_index.json", "sample_sigmas.json", "transformer")
 RUN_ENTRIES = {"lock", "students", *FOLDERS}  # what an interrupted start may have left
 
 

@@ -1,9 +1,9 @@
 """What a model may not teach, and what its student inherits: told before the first long step."""
 
-from fewstep.backbones.conditioning_estimate import local_file
+from fewstep.backbones.conditioning_estimate import local_index
 from fewstep.backbones.fake_model import ModelSize
 from fewstep.backbones.families import POCKET, family_of, pocket_folder
-from fewstep.backbones.folder import folder_of, read_json
+from fewstep.backbones.folder import folder_of, read_index, read_json
 from fewstep.backbones.licences import InheritedLicence, inherited_licence
 from fewstep.roles.plan import TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
@@ -25,7 +25,7 @@ def licence_of_model(model: str) -> InheritedLicence:
 
 def planned_licence(model: str, size: ModelSize) -> InheritedLicence:
     """The same for a model that need not be on this machine."""
-    index = local_file(model, "model_index.json")
+    index = local_index(model)
     return inherited_licence(None if index is None else index.parent, size.family.makers_licence(size.config))
 
 
@@ -60,7 +60,7 @@ def refuse_untaught_tasks(models: dict[str, str], tasks: tuple[Task, ...]) -> No
     if "edit" not in tasks or models["model"] == POCKET:
         return
     folder = folder_of(models["model"])
-    family, name = family_of(folder), read_json(folder / "model_index.json")["_class_name"]
+    family, name = family_of(folder), read_index(folder)["_class_name"]
     if "edit" not in family.task_pipelines(name):
         others = [kind for kind in family.pipelines if "edit" in family.task_pipelines(kind)]
         remedy = f"take a model of {' or '.join(others)}" if others else f"no model of {family.family} edits"

@@ -5,7 +5,9 @@ batch, nor the number of processes, nor an interruption can change it. A failure
 on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,8 +27,7 @@ from fewstep.data.pictures import open_picture
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.device import free_unused
-from fewstep.runtime.errors import GalleryError, SuiteError
-from fewstep.runtime.prompt_owner import PromptOwner
+from fewstep.runtime.errors import GalleryError
 from fewstep.runtime.rank_slice import RankSlice
 from fewstep.sample.call_counter import (
     CallCounter,
@@ -83,10 +84,7 @@ class GalleryRenderer:
     """Renders a suite into a gallery, with one model and one sampler.
 
     Args:
-        prompts: of which the model reads, where a case has a prompt for teachers beside what is asked of students.
-
-    Raises:
-        SuiteError: the teachers' prompts of a suite without any.
+        rewritten: by case, what the model reads in the place of its prompt. Judges are told the prompt all the same.
     """
 
     def __init__(
@@ -96,10 +94,9 @@ class GalleryRenderer:
         steps: int | None,
         guidance: Guidance | None,
         batch: int,
-        prompts: PromptOwner = "student",
+        rewritten: Mapping[str, str] | None = None,
     ):
-        self.model, self.suite, self.steps, self.batch, self.prompts = model, suite, steps, batch, prompts
-        refuse_missing_teacher_prompts(suite, prompts)
+        self.model, self.suite, self.steps, self.batch, self.rewritten = model, suite, steps, batch, rewritten or {}
         size = suite.size or model.size
         grid, self.guidance = model.sampling(steps, guidance, size)
         transformer = model.backbone.transformer
@@ -111,7 +108,7 @@ class GalleryRenderer:
             "guidance": asdict(self.guidance),
             "nfe": evaluations(grid, self.guidance),
             "dtype": str(next(transformer.parameters()).dtype).removeprefix("torch."),
-        } | ({"prompts": prompts} if prompts == "teacher" else {})  # absent otherwise: as older galleries have it
+        } | ({"prompts": _digest(rewritten)} if rewritten else {})  # absent otherwise: as older galleries have it
         self._counted = CallCounter(model.backbone)
         self._versions = {name: metadata.version(name) for name in PACKAGES}
         self._in_a_row = 0
@@ -157,8 +154,7 @@ class GalleryRenderer:
         return EncodedJob(job, cond, negative, size, device_time_s(backbone.device) - begun_s)
 
     def _read(self, case: Case) -> str:
-        """The prompt that the model reads. Judges are always told the case's own."""
-        return case.taught_prompt if self.prompts == "teacher" else case.prompt
+        return self.rewritten.get(case.id, case.prompt)
 
     def _size(self, question: Question, references: Sequence[Image.Image] | None) -> tuple[int, int]:
         """The size in px: the case's, the suite's, or the model's default area in the last reference's shape."""
@@ -223,7 +219,7 @@ class GalleryRenderer:
 
     def _row(self, job: PictureJob) -> dict[str, Any]:
         case = job.question.case
-        read = {"read": self._read(case)} if self.prompts == "teacher" else {}
+        read = {"read": self._read(case)} if self.rewritten else {}
         return read | {
             "k": job.k,
             "prompt": case.prompt,
@@ -246,17 +242,9 @@ class GalleryRenderer:
             )
 
 
-def refuse_missing_teacher_prompts(suite: Suite, prompts: PromptOwner) -> None:
-    """Refuses a suite without prompts for teachers, where a model is to read them.
-
-    Raises:
-        SuiteError: no case has one.
-    """
-    if prompts == "teacher" and all(question.case.teacher_prompt is None for question in suite.questions):
-        raise SuiteError(
-            f"no case of {suite.name} has a teacher_prompt: leave --prompts teacher out, or add them to the suite's "
-            "cases (fewstep prompts rewrite) and give it another version"
-        )
+def _digest(rewritten: Mapping[str, str]) -> str:
+    told = json.dumps(dict(rewritten), sort_keys=True).encode()
+    return hashlib.blake2b(told, digest_size=16).hexdigest()
 
 
 def fill_gallery(

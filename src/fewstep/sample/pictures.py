@@ -258,7 +258,7 @@ def refuse_cut_prompts(
     estimate: ConditioningEstimate, prompts: Sequence[str], references: Sequence[Image.Image], size: tuple[int, int]
 ) -> None:
     """`Model.refuse_long_text`, for a model that is not loaded yet."""
-    grids = [estimate.reference_grid((picture.height, picture.width), size) for picture in references]
+    grids = estimate.reference_grids([(picture.height, picture.width) for picture in references], size)
     for prompt in prompts:
         if fault := estimate.long_text(prompt, size, grids):
             raise LayoutError(f"{fault}: {prompt[:60]}…")

@@ -13,12 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from fewstep.backbones import attention
 from fewstep.backbones.fake_model import ModelSize, size_of_model
 from fewstep.backbones.flux2_klein import Flux2Klein
+from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.joint_sequence import _rope, build_joint_sequence
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.qwen_image import EDITS, QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.testing import (
     tiny_flux2_klein,
+    tiny_flux3,
     tiny_longcat_image,
     tiny_qwen_image,
     tiny_qwen_image_21,
@@ -39,6 +41,7 @@ MAKERS = {
     "qwen-image-2.1": (QwenImage21, tiny_qwen_image_21.qwen_image_21_pipeline, "QwenImage21Pipeline"),
     "qwen-image": (QwenImage, tiny_qwen_image.qwen_image_edit_pipeline, EDITS),
     "flux2-klein": (Flux2Klein, tiny_flux2_klein.flux2_klein_pipeline, "Flux2KleinPipeline"),
+    "flux3-klein": (Flux3Klein, tiny_flux3.flux3_pipeline, "Flux3ModularPipeline"),
     "z-image": (ZImage, tiny_z_image.z_image_pipeline, "ZImagePipeline"),
     "longcat-image": (LongCatImage, tiny_longcat_image.longcat_image_edit_pipeline, "LongCatImageEditPipeline"),
 }
@@ -62,6 +65,8 @@ def recipe(*keys: str) -> Recipe:
 
 def batch_shape(family: str, task: Any, side: int) -> BatchShape:
     config = size(family).config
+    if family == "flux3-klein":  # texts as the transformer projects them
+        config = config | {"joint_attention_dim": config["num_attention_heads"] * config["attention_head_dim"]}
     width = next(config[key] for key in ("context_in_dim", "joint_attention_dim", "cap_feat_dim") if key in config)
     padded = family not in ("flux2-klein", "longcat-image")  # which know no mask
     return BatchShape(task, (side, side), 24, width, ((side, side),) if task == "edit" else (), padded)
@@ -119,6 +124,7 @@ CASES = [
     pytest.param("qwen-image", "edit", 8, 2, "adapter", "selective", marks=SLOW),
     ("flux2-klein", "edit", 8, 1, "adapter", "full"),
     ("z-image", "t2i", 12, 2, "adapter", "full"),
+    ("flux3-klein", "edit", 8, 2, "adapter", "full"),
     pytest.param("longcat-image", "edit", 8, 1, "adapter", "selective", marks=SLOW),
 ]
 

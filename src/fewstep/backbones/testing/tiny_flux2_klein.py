@@ -3,14 +3,13 @@
 import torch
 
 from fewstep.backbones.stock import (
-    AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
     Qwen2Tokenizer,
     Qwen3ForCausalLM,
 )
-from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, qwen_3_config
+from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, flux2_vae, qwen_3_config
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 16  # of the text encoder
@@ -26,7 +25,7 @@ def flux2_klein_pipeline(seed: int = 0, is_distilled: bool = False) -> Flux2Klei
         torch.manual_seed(seed)
         return Flux2KleinPipeline(
             scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
-            vae=_vae(),
+            vae=flux2_vae(CHANNELS),
             text_encoder=_text_encoder(tokenizer),
             tokenizer=tokenizer,
             transformer=_transformer(),
@@ -46,20 +45,6 @@ def _transformer() -> Flux2Transformer2DModel:
         axes_dims_rope=(8, 8, 8, 8),
         guidance_embeds=False,
     ).eval()
-
-
-def _vae() -> AutoencoderKLFlux2:
-    """Its latents are normalised by running statistics, which are drawn here: zeros and ones would hide mistakes."""
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(8, 8, 8, 8),
-        layers_per_block=1,
-        latent_channels=CHANNELS,
-        norm_num_groups=4,
-        sample_size=64,
-    )
-    vae.bn.running_mean.normal_(0, 0.3)
-    vae.bn.running_var.uniform_(0.5, 2)
-    return vae.eval()
 
 
 def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3ForCausalLM:

@@ -1,9 +1,10 @@
-"""Parts that tiny pipelines share: a tokenizer of bytes, chat templates, a Qwen2.5-VL and FLUX.1's kind of VAE."""
+"""Parts that tiny pipelines share: a tokenizer of bytes, chat templates, a Qwen2.5-VL, VAEs of FLUX.1 and FLUX.2."""
 
 from tokenizers.pre_tokenizers import ByteLevel
 
 from fewstep.backbones.stock import (
     AutoencoderKL,
+    AutoencoderKLFlux2,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -58,6 +59,21 @@ def flux_vae(channels: int) -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
     ).eval()
+
+
+def flux2_vae(channels: int) -> AutoencoderKLFlux2:
+    """The VAE of FLUX.2 and FLUX.3. Its latents are normalised by running statistics, which are drawn here: zeros and
+    ones would hide mistakes."""
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=64,
+    )
+    vae.bn.running_mean.normal_(0, 0.3)
+    vae.bn.running_var.uniform_(0.5, 2)
+    return vae.eval()
 
 
 def qwen_3_config(tokenizer: Qwen2Tokenizer, width: int, layers: int) -> Qwen3Config:
