@@ -35,10 +35,17 @@ OPTIONAL = {  # what belongs to an extra, and who alone may import it
     "anyio": ("serve", r"src/fewstep/sample/server/"),
     "pyarrow": ("data", r"src/fewstep/(data/formats/parquet|bench/importers)\.py"),
     "rapidocr": ("ocr", r"src/fewstep/bench/metrics/ocr\.py"),
+    "tensorboard": ("tensorboard", r"src/fewstep/run/tracking/tensorboard_files\.py"),
+    "trackio": ("trackio", r"src/fewstep/run/tracking/trackio_run\.py"),
+    "wandb": ("wandb", r"src/fewstep/run/tracking/wandb_run\.py"),
     "starlette": ("serve", r"src/fewstep/sample/server/"),
     "uvicorn": ("serve", r"src/fewstep/cli/verbs/serve\.py|src/fewstep/sample/server/"),
 }
 FOR_DEVELOPMENT = {"dev", "docs", "peers"}
+NOT_FOR_DEVELOPMENT = {
+    "trackio",
+    "wandb",
+}  # large, or with a client of a service; their tests skip where they are absent
 
 
 def distribution(requirement: str) -> str:
@@ -116,4 +123,4 @@ def test_what_tests_and_benchmarks_import_is_declared() -> None:
 
 def test_development_has_every_feature() -> None:
     (own,) = [each for each in PROJECT["optional-dependencies"]["dev"] if distribution(each) == "fewstep"]
-    assert set(re.findall(r"\w+", own.partition("[")[2])) == set(EXTRAS) - FOR_DEVELOPMENT
+    assert set(re.findall(r"\w+", own.partition("[")[2])) == set(EXTRAS) - FOR_DEVELOPMENT - NOT_FOR_DEVELOPMENT

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,4 +283,15 @@ def test_a_teacher_to_go_on_from_that_is_not_there(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_specialist(tmp_path: Path) -> None:
     out = tmp_path / "lora"
     refused(fewstep("pocket", "specialise", "landscape", "--out", out), "landscape", "portrait, text, edit")
+    assert not out.exists()
+
+
+def test_a_tracker_that_is_not_installed(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_must_stay_unloaded: None
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    file, out = write_recipe(recipe | {"track": ["tensorboard"]}, tmp_path), tmp_path / "run"
+    refused(
+        fewstep("distill", file, "--out", out), "tensorboard is not installed", "pip install 'fewstep[tensorboard]'"
+    )
     assert not out.exists()

@@ -109,7 +109,9 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 # Keys of a recipe that were added after the fixtures were made, with the values that older files are read with.
-ADDED_KEYS = ("keep_students", "lr_warmup", "examine", "ema_warmup", "order", "rollouts", "prompts", "preservation")
+ADDED_KEYS = (
+    "keep_students", "lr_warmup", "examine", "ema_warmup", "order", "rollouts", "prompts", "preservation", "track",
+)  # fmt: skip
 
 
 def without_added(recipe: str) -> str:

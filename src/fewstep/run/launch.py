@@ -37,6 +37,8 @@ from fewstep.run.self_exam.exam_judge import refuse_unusable_judge
 from fewstep.run.self_exam.examiner import RunExaminer, run_examiner
 from fewstep.run.self_exam.measuring import measure_answers
 from fewstep.run.student import export_from_run
+from fewstep.run.tracking.kinds import refuse_missing_trackers
+from fewstep.run.tracking.run_tracking import RunTracking
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RankLost
 from fewstep.runtime.parallel import Ranks, process_group
@@ -105,6 +107,7 @@ class _Launch:
         self.ranks.from_first(
             partial(refuse_unusable_judge, self.recipe.examine, used_tasks(self.recipe.mixture), self.out)
         )
+        self.ranks.from_first(partial(refuse_missing_trackers, self.recipe.track))
         self.recipe = self.ranks.from_first(partial(settle_levels, self.recipe, self.begun, self.reporter))
         start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
@@ -117,7 +120,8 @@ class _Launch:
             pin = CasesPin.of(self.recipe, loader.identity(), loader.counts(), loader.order.revision)
             self.ranks.from_first(lambda: run.pin_cases(pin))
             with judge_of_run(run, prepared.exam, self.reporter, self.ranks) as judge:
-                outcome = self._trainer(run, prepared, loader, device, judge).train()
+                with RunTracking(run, self.reporter, self.ranks.first) as tracking:
+                    outcome = self._trainer(run, prepared, loader, device, judge, tracking).train()
                 if not outcome.stopped:
                     judge.finish()
             if self.ranks.first:
@@ -135,6 +139,7 @@ class _Launch:
         loader: Loader,
         device: torch.device,
         judge: BackgroundJudge | NoJudge,
+        tracking: RunTracking,
     ) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision
         placement = placement_for(plan.sharding, self.ranks, device, precision)
@@ -151,7 +156,7 @@ class _Launch:
             patience=None if self.recipe.examine is None else self.recipe.examine.patience,
             examine=examiner(roles.student, grid, precision) if examiner else None,
             render=preview.render,
-            on_iteration=self.extensions.on_iteration,
+            on_iteration=tracking.after(self.extensions.on_iteration),
             reporter=self.reporter,
         )
         self.reporter.say(f"run folder {self.out}: metrics.jsonl, checkpoints/, samples/", "result")

@@ -14,10 +14,7 @@ from typing import Any, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
-from fewstep.data.mixture import (
-    Ratio,
-    used_tasks,
-)
+from fewstep.data.mixture import Ratio, used_tasks
 from fewstep.data.phases import Phases
 from fewstep.data.plan import (
     MAX_SIDE,
@@ -37,6 +34,7 @@ from fewstep.roles.plan import (
 )
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.run.self_exam.plan import ExaminePlan
+from fewstep.run.tracking.names import TrackerNames
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.key_help import (
@@ -69,6 +67,7 @@ OPERATIONAL = (
     "run.save_every_iterations",
     "run.sharding",
     "teachers.watch.latents",
+    "track",
 )
 # A run's cases.json pins the sizes of its cases themselves, as these keys made them. So a run whose cases are all of
 # one size, as those of earlier versions of fewstep may be, goes on under either value.
@@ -106,6 +105,9 @@ class Recipe(Section):
     objective: ObjectivePlan = Field(_default_section(ObjectivePlan), description="distribution matching")
     examine: ExaminePlan | None = Field(
         None, description="how the run examines itself, every run.examine_every_iterations; null: not at all"
+    )
+    track: TrackerNames = Field(
+        (), description="trackers that show figures and sample pictures beside the run; each is an extra to install"
     )
 
     @field_validator("name")
