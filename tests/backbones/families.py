@@ -115,11 +115,14 @@ def recorded(pipeline: Any) -> Iterator[list[Step]]:
         pipeline.scheduler = stock
 
 
+def called_apart(family: Family, request: Request) -> bool:
+    """Whether the stock pipeline takes these prompts only one by one, or answers rightly only so."""
+    return len(request.prompts) > 1 and (family.shifts_padded or (family.one_by_one and bool(request.shapes)))
+
+
 def stock_call(family: Family, backbone: Any, request: Request, seed: int = 0, **named: Any) -> tuple[list[Step], Any]:
-    """The pipeline's own call: its steps, and what it returns as images. Prompts that it takes only one by one, or
-    answers rightly only so, are asked one by one and put together."""
-    apart = family.shifts_padded or (family.one_by_one and request.shapes)
-    if not apart or len(request.prompts) == 1:
+    """The pipeline's own call: its steps, and what it returns as images. Calls of one prompt each are put together."""
+    if not called_apart(family, request):
         return _one_call(family, backbone, request.prompts, request, seed, named)
     calls = [
         _one_call(family, backbone, [prompt], request, seed, _of_prompt(named, n, len(request.prompts)))
