@@ -89,7 +89,7 @@ def test_the_noise_of_a_seed(family: Family, stock: Any, asked: Request, dtype: 
 
 @pytest.mark.parametrize("asked", [T2I_UNEQUAL, EDIT], ids=lambda r: r.name)
 def test_decoded_pictures(family: Family, stock: Any, asked: Request) -> None:
-    """Together, or one by one where the stock call was made for each: convolutions over a batch are rounded otherwise."""
+    """Together, or one by one where the stock call was made for each: a batch's convolutions are rounded otherwise."""
     steps, pictures = stock_call(family, stock, asked)
     x0_BND, target = steps[-1].after_BND, asked.conditioning(stock).layout.target
     parts = x0_BND[:, None] if called_apart(family, asked) else [x0_BND]
