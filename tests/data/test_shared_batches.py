@@ -4,7 +4,7 @@ from collections import Counter
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fewstep.data.batch_slice import batch_slice
@@ -44,6 +44,7 @@ def order_of(cases: list[Case], batch: int, seed: int = 0, weights: dict[str, in
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=9).filter(any), st.integers(1, 40), st.integers(0, 10**9))
+@example([1, 0, 0], 1, 0)
 def test_no_stream_has_more_turns_in_a_row_than_was_said(weights: list[int], n: int, start: int) -> None:
     counts = Counter(position_at(i, weights).stream for i in range(start, start + n))
     assert all(counts[j] <= most_turns(n, weights, j) for j in range(len(weights)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -154,6 +154,8 @@ NAMES = st.sampled_from(
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(NAMES, ODD, max_size=3), st.dictionaries(NAMES, ODD, max_size=3))
+@example({}, {"use_rslora": True, "alpha": 1e308})
+@example({}, {"r": 4, "lora_alpha": 5e-324})
 def test_whatever_is_stated_is_read_or_refused_in_one_short_line(
     tmp_path: Path, header: dict[str, Any], beside: dict[str, Any]
 ) -> None:

@@ -61,7 +61,7 @@ def most_turns(n: int, weights: Sequence[int], stream: int) -> int:
     """The most of any n positions in a row that may belong to the stream: each halving of `position_at` gives either
     side its share of them, rounded up at most."""
     first, last = 0, len(weights)
-    while last - first > 1:
+    while last - first > 1 and n > 0:  # a side without weight has no position, nor has any part of it
         middle = (first + last) // 2
         half = (middle, last) if stream >= middle else (first, middle)
         n = -(-n * sum(weights[slice(*half)]) // sum(weights[first:last]))

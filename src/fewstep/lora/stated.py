@@ -26,6 +26,7 @@ from fewstep.runtime.errors import AdapterError
 
 CONFIG_FILE = "adapter_config.json"  # what peft writes beside the weights
 PEFT_ALPHA = 8.0  # peft's default where a configuration leaves it out
+LARGEST = 1e9  # ours: beyond it, and below one by it, a rank or alpha is a slip
 SAME_ALPHA = 1e-2  # relative; ours: trainers round alpha to the dtype of the file
 _DIFFUSERS = "lora_adapter_metadata"
 _PREFIXES = ("transformer.", "diffusion_model.")
@@ -192,6 +193,8 @@ def _number(file: Path, value: Any, place: str) -> float:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
         raise AdapterError(f"{file}: {place} is {str(value)[:40]!r}, no number above 0; export it again")
+    if not 1 / LARGEST <= number <= LARGEST:
+        raise AdapterError(f"{file}: {place} is {number:g}, which no rank or alpha of a LoRA is; export it again")
     return number
 
 
