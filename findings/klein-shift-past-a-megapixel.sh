@@ -12,7 +12,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q torch==2.13.0 torchvision==0.28.0 diffusers==0.42.1 transformers==5.23.0 accelerate==1.15.0
+"$work/venv/bin/pip" install -q torch==2.13.0 diffusers==0.42.1 transformers==5.23.0 accelerate==1.15.0
 cat > "$work/shift.py" <<'PY'
 import math
 

@@ -14,7 +14,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q torch==2.13.0 torchvision==0.28.0 diffusers==0.42.1 transformers==5.23.0 accelerate==1.15.0
+"$work/venv/bin/pip" install -q torch==2.13.0 diffusers==0.42.1 transformers==5.23.0 accelerate==1.15.0
 cd "$work"
 cat > read.py <<'PY'
 import warnings
@@ -27,7 +27,7 @@ for prompt in (PLAIN, PLAIN.replace("'", "\u2019"), "it's late, it's dark"):
     print("".join(part for part, _ in split_quotation(prompt)))
 PY
 for seed in 0 1 2 3 4 5 6 7; do
-    PYTHONHASHSEED=$seed "$work/venv/bin/python" read.py > "$seed.txt" 2> /dev/null
+    PYTHONHASHSEED=$seed "$work/venv/bin/python" read.py > "$seed.txt"
 done
 sort -u <(head -qn1 [0-7].txt)
 [ "$(sort -u <(head -qn1 [0-7].txt) | wc -l)" = 2 ]
