@@ -10,7 +10,7 @@
 # Seen: {'given': (3.0, False), 'opened': (6.93, True), 'absolute': True, 'named': (3.0, False)}
 # Source: diffusers/modular_pipelines/modular_pipeline.py (ModularPipeline.save_pretrained, register_components),
 # modular_pipelines/flux3/before_denoise.py and denoise.py (default_creation_method="from_config").
-# So fewstep writes the index of a student itself, and its card opens the folder by that index.
+# Whoever ships such a folder must name both parts in its index, and replace the absolute path.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
