@@ -6,14 +6,12 @@ from fewstep.backbones.flux3_pipeline import Flux3Parts
 from fewstep.backbones.stock import (
     FlowMatchEulerDiscreteScheduler,
     Flux3Transformer2DModel,
-    Qwen2Tokenizer,
     Qwen2VLImageProcessorPil,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
 from fewstep.backbones.testing.tiny_parts import QWEN3_TEMPLATE, byte_tokenizer, flux2_vae
+from fewstep.backbones.testing.tiny_qwen3_vl import qwen_3_vl
 
 CHANNELS = 4  # of a latent; a token packs 2 x 2 of them
 WIDTH = 8  # of the text encoder
@@ -33,7 +31,9 @@ def flux3_pipeline(seed: int = 0, flow_map: bool = False) -> Flux3Parts:
         return Flux3Parts(
             scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
             vae=flux2_vae(CHANNELS),
-            text_encoder=_text_encoder(processor.tokenizer),
+            text_encoder=qwen_3_vl(
+                processor.tokenizer, width=WIDTH, inner=WIDTH, layers=LAYERS, heads=1, head=8, positions=16
+            ),
             tokenizer=processor,
             transformer=_transformer(flow_map),
         )
@@ -52,45 +52,6 @@ def _transformer(flow_map: bool) -> Flux3Transformer2DModel:
         axes_dims_rope=(4, 4, 4, 4),
         flow_map=flow_map,
     ).eval()
-
-
-def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
-    ids = tokenizer.get_vocab()
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 1,
-        "num_key_value_heads": 1,
-        "head_dim": 8,
-        "max_position_embeddings": 4096,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "mrope_section": [2, 1, 1],
-            "mrope_interleaved": True,
-        },
-        "pad_token_id": ids["<|endoftext|>"],
-    }
-    vision = {
-        "depth": 1,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_heads": 1,
-        "out_hidden_size": WIDTH,
-        "num_position_embeddings": 16,
-        "deepstack_visual_indexes": [0],
-    }
-    config = Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-    )
-    return Qwen3VLForConditionalGeneration(config).eval()
 
 
 def _processor() -> Qwen3VLProcessor:

@@ -10,16 +10,14 @@ import torch
 from fewstep.backbones.stock import (
     AutoencoderKLQwenImage21,
     FlowMatchEulerDiscreteScheduler,
-    Qwen2Tokenizer,
     Qwen2VLImageProcessorPil,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
 from fewstep.backbones.testing.tiny_parts import CHAT_TEMPLATE, byte_tokenizer
+from fewstep.backbones.testing.tiny_qwen3_vl import qwen_3_vl
 
 CHANNELS = 8  # of a latent token
 WIDTH = 32  # of the text encoder
@@ -34,7 +32,9 @@ def qwen_image_21_pipeline(seed: int = 0) -> QwenImage21Pipeline:
         return QwenImage21Pipeline(
             scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
             vae=_vae(),
-            text_encoder=_text_encoder(processor.tokenizer),
+            text_encoder=qwen_3_vl(
+                processor.tokenizer, width=WIDTH, inner=2 * WIDTH, layers=2, heads=2, head=16, positions=64
+            ),
             processor=processor,
             transformer=_transformer(),
         )
@@ -67,45 +67,6 @@ def _vae() -> AutoencoderKLQwenImage21:
         out_channels=4 * TILE * TILE,
         patch_size=TILE,
     ).eval()
-
-
-def _text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
-    ids = tokenizer.get_vocab()
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 4096,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "mrope_section": [4, 2, 2],
-            "mrope_interleaved": True,
-        },
-        "pad_token_id": ids["<|endoftext|>"],
-    }
-    vision = {
-        "depth": 1,
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_heads": 2,
-        "out_hidden_size": WIDTH,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0],
-    }
-    config = Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-    )
-    return Qwen3VLForConditionalGeneration(config).eval()
 
 
 def _processor() -> Qwen3VLProcessor:
