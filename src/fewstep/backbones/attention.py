@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from fewstep.backbones.shape_tensor import ShapeTensor
 from fewstep.backbones.stock import ATTENTION_BACKENDS, AttentionBackendName
 
 MAX_KEYS = 256  # beyond so many keys, the scores kept for the backward pass take more memory than all else in a block
@@ -54,7 +55,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
 
 def _applies(query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
     """Whether plain products are used. Not for fake tensors, which stand for a run on a GPU."""
-    if query.device.type != "cpu" or key.shape[1] > MAX_KEYS or isinstance(query, FakeTensor):
+    if query.device.type != "cpu" or key.shape[1] > MAX_KEYS or isinstance(query, FakeTensor | ShapeTensor):
         return False
     cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     if not cast and query.dtype != torch.bfloat16:

@@ -25,6 +25,7 @@ from fewstep.backbones.families import FAMILIES, MODEL_FAMILIES
 from fewstep.backbones.flux3_pipeline import SCHEDULER as FLUX3_SCHEDULER
 from fewstep.backbones.folder import read_index, read_json
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.backbones.shape_tensor import ShapeTensor
 from fewstep.runtime.errors import ModelError
 
 KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size by default
@@ -34,6 +35,7 @@ KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size
     "joint_attention_dim": 7680,
     "guidance_embeds": False,
 }
+UNREAL = (FakeTensor, ShapeTensor)
 SCHEDULER = "scheduler/scheduler_config.json"
 # Their scheduler_config.json, as far as it decides noise levels.
 QWEN_SCHEDULER = {
@@ -168,10 +170,10 @@ class RealMaskIndexing(TorchDispatchMode):
     fake tensors alone would not know the result's shape."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.index.Tensor and isinstance(args[0], FakeTensor):
+        if func is torch.ops.aten.index.Tensor and isinstance(args[0], UNREAL):
             places = []
             for index in args[1]:
-                real_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+                real_mask = index is not None and index.dtype == torch.bool and not isinstance(index, UNREAL)
                 places += list(index.nonzero(as_tuple=True)) if real_mask else [index]
             args = (args[0], places)
         return func(*args, **(kwargs or {}))

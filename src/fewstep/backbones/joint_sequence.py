@@ -27,7 +27,7 @@ from types import MethodType
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.stock import QWEN_IMAGE_21_MODULE, QwenImage21KVCache, QwenImage21Rope
@@ -105,6 +105,15 @@ def _append(is_image: list[bool], segments: list[Segment], tokens: int, is_text:
 def _rope(theta: int, axes: tuple[int, ...]) -> QwenImage21Rope:
     """The stock rotary embedding, with its tables on the CPU."""
     return QwenImage21Rope(theta, list(axes))
+
+
+def forget_layouts(transformer: nn.Module) -> None:
+    """Drops the sequences that were made before. The tables that they are made from stay on the CPU, and are there
+    afterwards."""
+    build_joint_sequence.cache_clear()
+    positions = getattr(transformer, "pos_embed", None)
+    if isinstance(positions, QwenImage21Rope):
+        _rope(positions.theta, tuple(positions.axes_dim))
 
 
 def row_rotary(joint: JointSequence, lengths_B: Sequence[int], theta: int, axes: tuple[int, ...]) -> Tensor:

@@ -49,7 +49,7 @@ def test_memory_of_a_rank_is_forecast_within_a_tenth(
 ) -> None:
     plan = recipe(*modes(mode), f"run.gradient_checkpointing={how}", "run.sharding=full")
     shape, kind = batch_shape("qwen-image-2.1", "t2i", side), wide()
-    fresh()
+    fresh(kind)
     expected = of_plan(plan, kind, shape, samples, Ranks(0, 2, 2)).peak
     on_ranks(2, partial(measured, plan=plan, kind=kind, shape=shape, samples=samples), tmp_path)
     # A thread of gloo's may hold the buffers of its last work for a while: what was gathered then is there twice.

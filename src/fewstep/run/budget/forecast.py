@@ -21,6 +21,7 @@ from fewstep.backbones.fake_model import (
     mimic_gpu_autocast,
     size_of_model,
 )
+from fewstep.backbones.shape_tensor import has_shapes, make_shapes
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.build import TeacherLoaders
@@ -41,7 +42,7 @@ from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.task import Task
 
 PARTS = 2  # of a batch that are rehearsed: the second runs beside the gradients of the first, as all later ones do
-SHALLOW, STEP = 2, 2  # blocks of each kind, and how many more the second rehearsal has
+SHALLOW, STEP = 2, 1  # blocks of each kind, and how many more the second rehearsal has
 SHARDED_SHALLOW = 4  # with sharded weights: a block in the middle has neighbours that are gathered at the same time
 WHOLE = 6  # up to so many blocks of a kind a model is rehearsed as it is
 
@@ -129,6 +130,10 @@ def _rehearsed(
 ) -> RehearsalResult:
     dtype = PRECISIONS[recipe.run.precision]
     backbone = fake_model(size, depths, dtype)
+    if (
+        ranks.world == 1 or recipe.run.sharding == "off"
+    ):  # FSDP2 resizes storages under their tensors: only fakes bear it
+        make_shapes(backbone.transformer)
     tasks = recipe.negatives((batch_shape.task,), backbone.default_guidance)
     batch = batch_shape.batch(samples, backbone.latent_channels, tasks[batch_shape.task], dtype)
     if on_gpu:
@@ -155,6 +160,8 @@ def _sources(recipe: Recipe, backbone: Any, size: ModelSize, depths: Mapping[str
 
     def model(source: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
         transformer = fake_model(size, depths, dtype, fake_mode(backbone.transformer)).transformer
+        if has_shapes(backbone.transformer):
+            make_shapes(transformer)
         if on_gpu:
             mimic_gpu_autocast(transformer)
         return cast(nn.Module, transformer)

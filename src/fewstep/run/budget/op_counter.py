@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from fewstep.backbones.shape_tensor import ShapeTensor
+
 CONDITIONING = "conditioning"
 ROLLOUT = "rollout states, prefix"
 GATHERED = "gathered weights"  # of sharded weights: what is gathered at the moment, and communication buffers
@@ -180,5 +182,7 @@ class OpCounter(TorchDispatchMode):
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """This rank's shard of a tensor."""
+    """The tensor whose storage counts: this rank's shard, and of shapes alone the one that they stand for."""
+    if isinstance(tensor, ShapeTensor):
+        return tensor.on_meta
     return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

@@ -7,7 +7,7 @@ moments are allocated from the beginning, as they are in every iteration after t
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +24,8 @@ from fewstep.backbones.fake_model import (
     make_parameters_fake,
 )
 from fewstep.backbones.int8 import to_int8
+from fewstep.backbones.joint_sequence import forget_layouts
+from fewstep.backbones.shape_tensor import LargeAsShapes, has_shapes, make_shapes
 from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.build import RolesSpec, TeacherLoaders, build_roles
@@ -87,12 +89,20 @@ def rehearse(
         _prime(role_optimizer)
     _note(op_counter, roles, (optimizers.student, optimizers.critic), optimizers.ema, batch)
     calls = _counting(roles, op_counter)
-    fake = fake_mode(backbone.transformer)
-    with op_counter, nullcontext() if fake is None else FakeEmptyMode(fake), warnings.catch_warnings():
+    forget_layouts(backbone.transformer)  # which later rehearsals of a process would find, and the first one count
+    with _unreal(backbone.transformer), op_counter, warnings.catch_warnings():
         # torch looks at .grad when it makes a fake of a real tensor
         warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
         step.iterate(recipe.run.iterations - 1, recipe.student.steps - 1, *batch.micro_batches(parts))
     return RehearsalResult(tuple(op_counter.phases), dict(calls))
+
+
+def _unreal(transformer: nn.Module) -> AbstractContextManager[object]:
+    """Keeps what an iteration makes as unreal as its weights are."""
+    if has_shapes(transformer):
+        return LargeAsShapes()
+    fake = fake_mode(transformer)
+    return nullcontext() if fake is None else FakeEmptyMode(fake)
 
 
 def _usual(watch: WatchPlan) -> WatchPlan:
@@ -134,8 +144,10 @@ def rehearsal_roles(
             Execution(run.precision, run.gradient_checkpointing, placement=placement),
             loaders,
         )
-    if fake is not None:
-        for network in made.networks:
+    for network in made.networks:
+        if has_shapes(network.transformer):
+            make_shapes(network.transformer)
+        elif fake is not None:
             make_parameters_fake(network.transformer, fake)
     return made
 
