@@ -29,8 +29,9 @@ from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
 from fewstep.run.levels import settle_levels
+from fewstep.run.memory_choice import settle_memory
 from fewstep.run.precision import settle_precision
-from fewstep.run.preflight import preflight
+from fewstep.run.preflight import preflight, say_examinations
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.background_judge import BackgroundJudge, NoJudge, judge_of_run
 from fewstep.run.self_exam.exam_judge import refuse_unusable_judge
@@ -112,6 +113,9 @@ class _Launch:
         start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
         composition = None if begun else self._cases()
+        memory = partial(settle_memory, self.recipe, self.out, device, self.ranks, self.reporter)
+        self.recipe = self.ranks.from_first(memory)
+        say_examinations(self.recipe, self.reporter)
         with self._open_run(start, device) as run:
             composition = composition or self._cases()
             prepared = encode_on_all_ranks(self.recipe, self.out, self.reporter, self.ranks, composition)
@@ -176,7 +180,7 @@ class _Launch:
     def _roles(self, backbone: Backbone, placement: Placement) -> Roles:
         r, run = self.recipe, self.recipe.run
         spec = RolesSpec(r.student, r.critic, r.teachers, run.iterations)
-        execution = Execution(run.precision, run.gradient_checkpointing, run.compile, placement)
+        execution = Execution(run.precision, run.recomputation_by_task, run.compile, placement)
         return build_roles(backbone, spec, self.rng, execution)
 
     def _step(self, roles: Roles) -> DMDStep:
