@@ -127,18 +127,13 @@ def test_auto_is_a_table_of_what_there_is_to_choose(without_weights: dict[str, A
     assert [setting["taken"] for setting in planned["memory_settings"]] == [True, False, False]
 
 
-def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operations(
-    without_weights: dict[str, Any], tmp_path: Path
-) -> None:
+def test_compiled_blocks_are_planned_as_others(without_weights: dict[str, Any], tmp_path: Path) -> None:
     plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
     budget = gpu_budget(plan, tmp_path, on_gpu=False)
-
-    class Smaller(GPUMemory):
-        @property
-        def bytes(self) -> int:
-            return budget.bytes - 1
-
-    assert changes_to_fit(budget, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+    assert _steps(budget, GPUMemory(0))[:2] == [
+        {"run.gradient_checkpointing": "selective"},
+        {"run.gradient_checkpointing": "full"},
+    ]
 
 
 def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str, Any], tmp_path: Path) -> None:

@@ -176,11 +176,6 @@ POCKET = "extends: pocket\n"
             "run: {gradient_accumulation: 2}\nstudent: {forward_once: true}",
             "student.forward_once holds the student's activations",
         ),
-        ("run: {compile: true, gradient_checkpointing: selective}", "set run.gradient_checkpointing to off or full"),
-        (
-            "run: {compile: true, gradient_checkpointing: {t2i: off, edit: selective}}",
-            "set run.gradient_checkpointing to off or full",
-        ),
         (
             "run: {gradient_accumulation: {edit: 2}}\nstudent: {forward_once: true}",
             "student.forward_once holds the student's activations",

@@ -12,11 +12,14 @@ of another adapter would be recomputed, and gradients would be wrong without any
 dropout, so no random state is kept either.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from fewstep.roles.compiled_forward import CompiledForward
 
 Recomputation = Literal["off", "selective", "full"]
 
@@ -61,8 +64,17 @@ def _full(block: nn.Module, *given: Any) -> Any:
 
 
 def _selective(block: nn.Module, *given: Any) -> Any:
+    compiled = vars(block).get("forward")
+    if isinstance(compiled, CompiledForward):
+        with compiled.selectively():
+            return block(*given)
+    return selectively(block.__call__, *given)
+
+
+def selectively(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """The forward, whose backward pass computes again all but large products and attention."""
     return checkpoint(
-        block.__call__, *given, use_reentrant=False, preserve_rng_state=False, context_fn=_keeping_what_is_dear
+        forward, *given, use_reentrant=False, preserve_rng_state=False, context_fn=_keeping_what_is_dear, **named
     )
 
 

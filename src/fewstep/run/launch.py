@@ -24,6 +24,7 @@ from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.best_by import best_order, comes_later
 from fewstep.run.cases_pin import CasesPin
+from fewstep.run.compile_time import tell_compilation
 from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
@@ -153,6 +154,7 @@ class _Launch:
         own = self._self_exam(run, prepared, roles, judge)
         drawn = "averaged student" if self.recipe.student.ema else "raw student"
         preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks, drawn)
+        on_iteration = tracking.after(self.extensions.on_iteration)
         hooks = RunHooks(
             self_exam=own,
             closeness=None if own is None else best_order(self.recipe, own),
@@ -160,7 +162,7 @@ class _Launch:
             patience=None if self.recipe.examine is None else self.recipe.examine.patience,
             examine=examiner(roles.student, grid, precision) if examiner else None,
             render=preview.render,
-            on_iteration=tracking.after(self.extensions.on_iteration),
+            on_iteration=tell_compilation(self.reporter, on_iteration) if plan.compile else on_iteration,
             reporter=self.reporter,
         )
         self.reporter.say(f"run folder {self.out}: metrics.jsonl, checkpoints/, samples/", "result")

@@ -129,13 +129,3 @@ class RunPlan(Section):
         if isinstance(given, dict):
             return {task: cls._yes_or_no(one) for task, one in given.items()}
         return {True: "full", False: "off"}[given] if isinstance(given, bool) else given
-
-    @model_validator(mode="after")
-    def _recomputed_or_compiled(self) -> "RunPlan":
-        given = self.gradient_checkpointing
-        if self.compile and "selective" in (given.values() if isinstance(given, dict) else (given,)):
-            raise ValueError(
-                "compiled blocks have no single operations to choose from, and compute again what is cheap on their "
-                "own; with run.compile set run.gradient_checkpointing to off or full"
-            )
-        return self

@@ -83,10 +83,8 @@ def test_a_settled_recipe_names_each_task() -> None:
 
 
 def test_what_cannot_be_is_not_tried() -> None:
-    """Selective with compiled blocks, parts with `forward_once`, fewer parts than the recipe has, a GPU's own share."""
-    compiled, whole, cut, shared = Table(), Table(), Table(), Table()
-    settings(21, plan(**{"run.compile": True}), compiled)
-    assert {how for _, how, _ in compiled.asked} == {"off", "full"}
+    """Parts with `forward_once`, fewer parts than the recipe has, more than samples on a GPU."""
+    whole, cut, shared = Table(), Table(), Table()
     settings(21, plan(**{"student.forward_once": True}), whole)
     assert {parts for *_, parts in whole.asked} == {1}
     settings(21, plan(**{"run.gradient_accumulation": {"edit": 2}}), cut)

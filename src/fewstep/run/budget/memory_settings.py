@@ -67,7 +67,7 @@ def memory_settings(
             one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
             return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, one.peak.bytes <= card.bytes)
 
-        return _of_task(recipe, _numbers(recipe, shape.task, ranks), tried, every)
+        return _of_task(_numbers(recipe, shape.task, ranks), tried, every)
 
     return tuple(setting for shape in shapes for setting in settings(shape))
 
@@ -86,13 +86,11 @@ def with_recomputation(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
 
 
 def _of_task(
-    recipe: Recipe, numbers: Sequence[int], tried: Callable[[Recomputed, int], MemorySetting], every: bool
+    numbers: Sequence[int], tried: Callable[[Recomputed, int], MemorySetting], every: bool
 ) -> Iterator[MemorySetting]:
     """The settings of one task in the order of their cost, the first that fits taken."""
     found = False
     for how in CHEAPEST_FIRST:
-        if recipe.run.compile and how == "selective":
-            continue
         setting = _fewest_parts(numbers, partial(tried, how))
         taken, found = setting.fits and not found, found or setting.fits
         yield replace(setting, taken=taken)

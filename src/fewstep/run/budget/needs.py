@@ -92,7 +92,6 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     recomputed = [
         {"run.gradient_checkpointing": one}
         for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
-        if not (recipe.run.compile and one == "selective")
     ]
     accumulated = list[dict[str, Any]]()
     while parts < least:
