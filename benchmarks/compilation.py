@@ -5,7 +5,8 @@ bytes that a student forward keeps for its backward; and how far the gradient of
 in fp32 and in bf16. --resume instead: a compiled run that was stopped after each of its iterations is compared with the
 unbroken one, bit by bit.
 
-python benchmarks/compilation.py [MODEL] [--batch 16] [--rounds 3] [--task t2i] [--set KEY=VALUE ...] [--resume]
+python benchmarks/compilation.py [MODEL] [--batch 16] [--rounds 3] [--task t2i] [--recompute selective]
+    [--set KEY=VALUE ...] [--resume]
 """
 
 import argparse
@@ -25,9 +26,11 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.compilation import compile_blocks, refuse_without_compiler
 from fewstep.roles.execution import Execution
+from fewstep.roles.recomputation import Recomputation
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import PRECISIONS
+from fewstep.runtime.task import TASKS
 from fewstep.train.build import build_dmd_step
 from fewstep.train.checkpoint import load_checkpoint
 from fewstep.train.dmd_step import DMDStep
@@ -73,12 +76,16 @@ def difference(plain: DMDStep, fast: DMDStep, batch: Batch) -> float:
     )
 
 
-def step_of(model: str, settings: list[str], precision: str | None = None, compile: bool = False) -> DMDStep:
-    """precision: another than the recipe's, of base and forwards."""
+def step_of(
+    model: str, settings: list[str], how: Recomputation, precision: str | None = None, compile: bool = False
+) -> DMDStep:
+    """how: what backward passes compute again. precision: another than the recipe's, of base and forwards."""
     whose = [] if precision is None else [f"run.precision={precision}"]
     dtype = PRECISIONS[precision or "bf16"]
     backbone = load_backbone(model, dtype=dtype, parts="transformer")
     step = made(model, [*settings, *whose], transformer=backbone)
+    for network in (step.roles.student, step.roles.critic):
+        network.recompute_as(dict.fromkeys(TASKS, how))
     for network in step.roles.networks if compile else ():
         compile_blocks(network.transformer)
     return step
@@ -116,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--task", default="t2i", choices=("t2i", "edit"))
     parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--recompute", default="off", choices=("off", "selective", "full"), help="on both sides")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     keep_freed_memory()
@@ -129,7 +137,8 @@ def main() -> None:
         return
     batch = batch_of(backbone, options.task, options.batch)
     print(f"{options.model}, {options.task}, batch {options.batch}, {torch.get_num_threads()} threads", flush=True)
-    plain, fast = step_of(options.model, settings), step_of(options.model, settings, compile=True)
+    how = options.recompute
+    plain, fast = step_of(options.model, settings, how), step_of(options.model, settings, how, compile=True)
 
     def iterate(step: DMDStep, k: int) -> None:
         step.iterate(k, max(k, step.settings.objective.first_matched_step(options.task)), batch)
@@ -143,9 +152,12 @@ def main() -> None:
         interleaved({"off": lambda k: iterate(plain, k), "on": lambda k: iterate(fast, k)}, options.rounds),
     )
     kept = [kept_bytes(step, batch) for step in (plain, fast)]
-    print(f"kept for backward: {kept[0] / 1e6:.1f} MB, compiled {kept[1] / 1e6:.1f} MB", flush=True)
+    if how == "selective":  # torch keeps what is chosen by operation where no hook sees it
+        print(f"kept for backward, compiled: {kept[1] / 1e6:.1f} MB", flush=True)
+    else:
+        print(f"kept for backward: {kept[0] / 1e6:.1f} MB, compiled {kept[1] / 1e6:.1f} MB", flush=True)
     for precision in ("fp32", "bf16"):
-        pair = (step_of(options.model, settings, precision, compile) for compile in (False, True))
+        pair = (step_of(options.model, settings, how, precision, compile) for compile in (False, True))
         print(f"gradient of the critic, {precision}: {difference(*pair, batch):.1e} of the largest", flush=True)
 
 

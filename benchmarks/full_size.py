@@ -35,15 +35,20 @@ from fewstep.roles.build import TeacherLoaders
 from fewstep.roles.compilation import compile_blocks
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import default_lora_shapes, forecast
+from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.memory_settings import memory_settings, with_recomputation, with_settings
 from fewstep.run.budget.rehearsal import rehearsal_roles
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.levels import levels_for
+from fewstep.run.memory_choice import usable_gigabytes
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
+from fewstep.runtime.parallel import SINGLE_RANK
 from fewstep.runtime.task import Task
 from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.monitor import to_host
+from fewstep.train.plan import AUTO
 from fewstep.train.settings import DMDSettings
 
 RNG = NamedRNG(0)
@@ -73,6 +78,7 @@ def main() -> None:
     asked = [load_recipe(name, [*options.overrides, *own]) for name in options.recipes]
     recipes = [levels_for(recipe, size_of_model(recipe.model))[0] for recipe in asked]
     device = resolve_device(recipes[0].run.device, recipes[0].run.precision)
+    recipes = [settled(recipe, device, told_of(recipe, options.side, options.text)) for recipe in recipes]
     peak_rate = matmul_rate(device, 8192 if device.type == "cuda" else 512)
     print(f"{name_of(device)}, torch {torch.__version__}: bf16 matmul {peak_rate / 1e12:.3g} TFLOP/s", flush=True)
     # What is told is counted on the CPU meanwhile, and printed beside what is measured.
@@ -89,6 +95,22 @@ def main() -> None:
                 if one is not None:
                     compare(one, told, foretold[told].result(), peak_rate)
             show_hours(recipe, {told.task: one.mean for told, one in found.items() if one is not None})
+
+
+def settled(recipe: Recipe, device: torch.device, shapes: list[BatchShape]) -> Recipe:
+    """The recipe with settings for this GPU in the place of `run.gradient_checkpointing: auto`; on a CPU with `full`.
+    Choosing takes minutes: `--set` names what is known already."""
+    if recipe.run.gradient_checkpointing != AUTO:
+        return recipe
+    gigabytes = usable_gigabytes(device)
+    if gigabytes is None:
+        return with_recomputation(recipe, "full", recipe.run.gradient_accumulation)
+    card, size = GPUMemory(gigabytes), size_of_model(recipe.model)
+    chosen = memory_settings(recipe, size, shapes, SINGLE_RANK, card, forecast, every=False)
+    for one in chosen:
+        taken = "taken" if one.taken else "does not fit"
+        print(f"{one.task}: {one.recomputation} in {one.parts} parts, {one.bytes / 1e9:.1f} GB {taken}", flush=True)
+    return with_settings(recipe, chosen)
 
 
 def told_of(recipe: Recipe, side: int, text: int) -> list[BatchShape]:
@@ -149,7 +171,7 @@ def measured(step: DMDStep, told: BatchShape, recipe: Recipe, device: torch.devi
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         step.timer.seconds()
-        seconds = tuple(timed(step, batches[1], k, ramped, device) for k in (last, first))
+        seconds = tuple(timed(step, batches[1], k, ramped, device, recipe.run.parts(told.task)) for k in (last, first))
     except torch.OutOfMemoryError:
         print(f"  {told.task}: more than the device holds", flush=True)
         return None
@@ -174,11 +196,11 @@ def filled(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, cond=random(batch.cond), negatives={n: random(c) for n, c in batch.negatives.items()})
 
 
-def timed(step: DMDStep, batch: Batch, k: int, i: int, device: torch.device) -> float:
+def timed(step: DMDStep, batch: Batch, k: int, i: int, device: torch.device, parts: int = 1) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     begun = time.perf_counter()
-    to_host(step.iterate(i, k, batch))  # waits for the device
+    to_host(step.iterate(i, k, *batch.micro_batches(parts)))  # waits for the device
     return time.perf_counter() - begun
 
 

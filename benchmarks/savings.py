@@ -125,10 +125,10 @@ def made(
     return as_kind(kind, replace(step, student=as_kind(rollouts, step.student)))
 
 
-def batch_of(backbone: Backbone, task: str, size: int) -> Batch:
+def batch_of(backbone: Backbone, task: str, size: int, pixels: tuple[int, int] = SIZE) -> Batch:
     """One prompt; its negative prompt as long as it, so that both branches can go together."""
-    references = [Image.new("RGB", SIZE, "teal")] if task == "edit" else None
-    cond = stack(backbone.encode([PROMPTS[task]], references, SIZE) * size)
+    references = [Image.new("RGB", pixels, "teal")] if task == "edit" else None
+    cond = stack(backbone.encode([PROMPTS[task]], references, pixels) * size)
     negative = replace(cond, text_BLC=cond.text_BLC.flip(1))
     return Batch(0, task, cond, {"": negative}, tuple(range(size)), ("any",) * size, ("case",) * size)  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ import torch
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning import Conditioning, stack
+from fewstep.backbones.encode_request import EncodeRequest
 from fewstep.runtime.errors import LayoutError
 from tests.backbones.families import (
     EDIT,
@@ -43,6 +44,25 @@ def test_conditioning(backbone: Backbone, asked: Request) -> None:
         assert len(cond.layout.references) == len(asked.shapes)
         assert len(cond.layout.slots) in (0, len(asked.shapes)), "of all references, or of none"
         assert not cond.text_BLC.requires_grad
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2])
+def test_a_batch_is_encoded_as_one_by_one(backbone: Backbone, pictures: int) -> None:
+    """References of two shapes in turn, so that neighbours are not alike, and texts of several lengths."""
+    count = min(pictures, backbone.max_references)
+    shapes = [(96, 64), (66, 160), (96, 64)]
+    requests = [
+        EncodeRequest(prompts, tuple(picture(*shapes[n], seed=10 * n + m) for m in range(count)), SIZE)
+        for n, prompts in enumerate([("a cat", ""), ("a longer text about a boat",), ("as it is at night",)])
+    ]
+    together = backbone.encode_batch(requests)
+    for request, conds in zip(requests, together, strict=True):
+        alone = backbone.encode(request.prompts, request.references or None, request.size)
+        for ours, one in zip(conds, alone, strict=True):
+            assert ours.layout == one.layout
+            torch.testing.assert_close(ours.text_BLC, one.text_BLC, rtol=1e-4, atol=1e-4)
+            if one.references_BRD is not None:
+                torch.testing.assert_close(ours.references_BRD, one.references_BRD, rtol=1e-4, atol=1e-5)
 
 
 @ASKED

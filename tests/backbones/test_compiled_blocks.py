@@ -8,6 +8,7 @@ import torch
 
 from fewstep.backbones.blocks import blocks
 from fewstep.roles.compilation import compile_blocks
+from fewstep.roles.recomputation import Recomputation, recompute
 from tests.backbones.families import T2I, Family, Request
 from tests.backbones.test_gradients import assert_same, gradients
 
@@ -41,14 +42,40 @@ def test_the_velocity_and_its_gradient_stay_what_they_are(family: Family) -> Non
     assert_same(got, want)
 
 
+def test_so_they_do_with_recomputation_chosen_by_operation(family: Family) -> None:
+    plain, fast = pair(family)
+    recompute(fast.transformer, "selective")
+    v, want = gradients(plain, T2I, "none")
+    v_fast, got = gradients(fast, T2I, "none")
+    torch.testing.assert_close(v_fast, v, rtol=0, atol=1e-5)
+    assert_same(got, want)
+
+
+@pytest.mark.parametrize("how", ["full", "selective"])
 @pytest.mark.parametrize("prefix", ["full", "stopped"])
-def test_so_they_do_through_a_prefix(caching: Family, prefix: str) -> None:
+def test_so_they_do_through_a_prefix(caching: Family, prefix: str, how: Recomputation) -> None:
     plain, fast = pair(caching)
-    fast.transformer.enable_gradient_checkpointing()
+    recompute(fast.transformer, how)
     v, want = gradients(plain, EDIT_UNEQUAL, prefix)
     v_fast, got = gradients(fast, EDIT_UNEQUAL, prefix)
     torch.testing.assert_close(v_fast, v, rtol=0, atol=1e-5)
     assert_same(got, want)
+
+
+@pytest.mark.parametrize("how", ["off", "selective"])
+def test_learning_from_texts_of_all_lengths_compiles_no_more_either(caching: Family, how: Recomputation) -> None:
+    backbone: Any = caching.make()
+    backbone.transformer.requires_grad_(True)
+    counted = torch._dynamo.testing.CompileCounter()
+    compile_blocks(backbone.transformer, counted)
+    recompute(backbone.transformer, how)
+    frames = []
+    for words in range(2, 7):
+        cond = Request("t2i", ["word " * words], size=(64, 64)).conditioning(backbone)
+        z_BND = torch.zeros(1, cond.layout.target_tokens, backbone.latent_channels)
+        backbone.velocity(backbone.transformer, z_BND, torch.ones(1), cond).sum().backward()
+        frames.append(counted.frame_count)
+    assert frames == [1, 2, 2, 2, 2], "the blocks share it: for the first length, and for all others"
 
 
 def test_texts_of_all_lengths_share_what_was_compiled(caching: Family) -> None:

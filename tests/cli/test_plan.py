@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from fewstep.run.budget.budget import gpu_budget
+from fewstep.run.budget.budget import _unsettled, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.needs import _steps, changes_to_fit, iteration_time
 from fewstep.run.recipe import parse_recipe
 from fewstep.runtime.errors import RecipeError, RunError
+from fewstep.runtime.parallel import Ranks
 from tests.cli.command_line import fewstep, write_recipe
 
 
@@ -102,18 +103,37 @@ def test_what_does_not_fit_ends_with_2_and_names_what_would(without_weights: dic
     assert "does not fit" in result.output
 
 
-def test_compiled_blocks_are_planned_too_and_never_offered_the_choice_of_operations(
-    without_weights: dict[str, Any], tmp_path: Path
-) -> None:
+def test_auto_without_a_card_is_counted_as_full_and_said(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    run = without_weights["run"] | {"gradient_checkpointing": "auto"}
+    budget = gpu_budget(parse_recipe(without_weights | {"run": run}, "tiny"), tmp_path, on_gpu=False)
+    assert budget.recipe.run.recomputation("t2i") == "full"
+    assert budget.notes == ("run.gradient_checkpointing: auto is counted as full, since no GPU is named (--gpu)",)
+    sharded = parse_recipe(without_weights | {"run": run | {"sharding": "full"}}, "tiny")
+    assert _unsettled(sharded, GPUMemory(24), Ranks(0, 1, 1)) is None
+    assert _unsettled(sharded, GPUMemory(24), Ranks(0, 2, 2)) == "the choice is for weights that lie whole on each GPU"
+
+
+@pytest.mark.slow
+def test_auto_is_a_table_of_what_there_is_to_choose(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    words = ["--set", "run.gradient_checkpointing=auto", "--gpu", "24", "--out", tmp_path / "run"]
+    file = write_recipe(without_weights, tmp_path)
+    result = fewstep("plan", file, *words, "--seconds-per-iteration", "9")
+    assert result.exit_code == 0, result.output
+    rows = [line.split("│")[1:-1] for line in result.output.splitlines() if "t2i " in line and "PFLOP" not in line]
+    assert [row[1].strip() for row in rows[:3]] == ["off", "selective", "full"]
+    assert rows[0][-1].strip() == "taken"
+    planned = json.loads(fewstep("plan", file, *words, "--json").output)
+    assert planned["gradient_checkpointing"] == {"t2i": "off"}
+    assert [setting["taken"] for setting in planned["memory_settings"]] == [True, False, False]
+
+
+def test_compiled_blocks_are_planned_as_others(without_weights: dict[str, Any], tmp_path: Path) -> None:
     plan = parse_recipe(without_weights | {"run": without_weights["run"] | {"compile": True}}, "tiny")
     budget = gpu_budget(plan, tmp_path, on_gpu=False)
-
-    class Smaller(GPUMemory):
-        @property
-        def bytes(self) -> int:
-            return budget.bytes - 1
-
-    assert changes_to_fit(budget, Smaller(1))[0].keys == "run.gradient_checkpointing: full"
+    assert _steps(budget, GPUMemory(0))[:2] == [
+        {"run.gradient_checkpointing": "selective"},
+        {"run.gradient_checkpointing": "full"},
+    ]
 
 
 def test_a_base_of_adapters_alone_is_offered_in_bytes(without_weights: dict[str, Any], tmp_path: Path) -> None:

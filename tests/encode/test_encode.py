@@ -3,16 +3,20 @@
 import shutil
 from collections import namedtuple
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
+from fewstep.backbones.encode_request import EncodeRequest
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.data.cases import Case
 from fewstep.data.pictures import open_picture
+from fewstep.encode import encode as encode_module
 from fewstep.encode import store as store_module
 from fewstep.encode.encode import encode_cases, store_key
 from fewstep.encode.loader import Loader
@@ -49,15 +53,15 @@ def store(tmp_path: Path) -> ConditioningStore:
 
 
 def counted(backbone: QwenImage21, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The prompts of each call of `encode` from here on."""
+    """The prompts of each call of `encode_batch` from here on."""
     calls: list[list[str]] = []
-    encode_stock = backbone.encode
+    encode_stock = backbone.encode_batch
 
-    def encode(prompts: Sequence[str], references: Any, size: tuple[int, int]) -> Any:
-        calls.append(list(prompts))
-        return encode_stock(prompts, references, size)
+    def encode_batch(requests: Sequence[EncodeRequest]) -> Any:
+        calls.append([prompt for request in requests for prompt in request.prompts])
+        return encode_stock(requests)
 
-    monkeypatch.setattr(backbone, "encode", encode)
+    monkeypatch.setattr(backbone, "encode_batch", encode_batch)
     return calls
 
 
@@ -82,12 +86,71 @@ def test_nothing_is_encoded_twice(
     calls = counted(backbone, monkeypatch)
     done = encode_cases(backbone, cases, store, size=SIZE, negatives=NEGATIVES)
     assert (done.new, done.held) == (20 + 1 + 4 + 3 * 2, 0)
-    assert sorted(map(len, calls)) == [3, 3, 4, 5, 16], "prompts in batches; a picture's prompts in one call"
+    assert sorted(map(len, calls)) == [5, 3 + 3 + 4, 16], "prompts in batches; the prompts of all edits in one call"
     calls.clear()
     again = encode_cases(backbone, cases, store, size=SIZE, negatives=NEGATIVES)
     assert (again.new, again.held, calls) == (0, done.new, [])
     more = encode_cases(backbone, cases, store, size=SIZE, negatives={"edit": ("", "blurry", "grey")})
-    assert (more.new, calls) == (3, [["grey"]] * 3)
+    assert (more.new, calls) == (3, [["grey"] * 3])
+    assert (more.edits, more.together) == (3, 3)
+
+
+def test_edits_encoded_together_are_stored_as_alone(
+    backbone: QwenImage21, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of two layouts, texts of many lengths. Keys are the same; numbers differ by rounding alone."""
+    stores = {}
+    for together in (True, False):
+        monkeypatch.setattr(backbone, "batches_edits", together)
+        stores[together] = ConditioningStore(tmp_path / f"store {together}", "print")
+        encode_cases(backbone, cases, stores[together], size=SIZE, negatives=NEGATIVES)
+    for case in cases:
+        for prompt in (case.prompt, *NEGATIVES[case.task]):
+            key = store_key(case, prompt, stores[True], SIZE)
+            ours, alone = (stores[together].load(key) for together in (True, False))
+            assert ours.layout == alone.layout
+            torch.testing.assert_close(ours.text_BLC.float(), alone.text_BLC.float(), rtol=2**-7, atol=1e-5)
+            if alone.references_BRD is not None:
+                torch.testing.assert_close(ours.references_BRD, alone.references_BRD, rtol=0, atol=1e-5)
+
+
+def test_memory_bounds_how_many_edits_are_encoded_together(
+    backbone: QwenImage21, store: ConditioningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the area of their pictures, which is that of the target at least; by their number; and by one kind."""
+    calls = counted(backbone, monkeypatch)
+    monkeypatch.setattr(encode_module, "PIXELS_A_CALL", 3 * 64 * 64)
+    encode_cases(backbone, edit_cases(tmp_path, 8, wide=1), store, size=SIZE)
+    assert sorted(map(len, calls)) == [2, 3, 3], "the wide picture is twice as large"
+    calls.clear()
+    monkeypatch.setattr(encode_module, "PIXELS_A_CALL", 1)
+    encode_cases(backbone, edit_cases(tmp_path, 2), store, size=(96, 96))
+    assert sorted(map(len, calls)) == [1, 1], "a single edit is always encoded"
+    calls.clear()
+    monkeypatch.undo()
+    calls = counted(backbone, monkeypatch)
+    monkeypatch.setattr(encode_module, "EDITS_A_CALL", 2)
+    first, second, third = edit_cases(tmp_path, 3)
+    both = Case("both", "edit", "two pictures", "e", (*first.references, *second.references), where="x.jsonl:1")
+    encode_cases(backbone, [first, both, second, third], store, size=(32, 64))
+    assert sorted(calls) == [["edit 0", "edit 1"], ["edit 2"], ["two pictures"]]
+
+
+def test_of_edits_encoded_together_the_one_at_fault_is_named(
+    backbone: QwenImage21, store: ConditioningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = backbone.encode_batch
+
+    def encode_batch(requests: Sequence[EncodeRequest]) -> Any:
+        if any("edit 2" in request.prompts for request in requests):
+            raise LayoutError("too narrow")
+        return stock(requests)
+
+    monkeypatch.setattr(backbone, "encode_batch", encode_batch)
+    cases = [replace(case, where=f"x.jsonl:{n}") for n, case in enumerate(edit_cases(tmp_path, 4))]
+    with pytest.raises(CaseError, match=r"^x\.jsonl:2: too narrow$"):
+        encode_cases(backbone, cases, store, size=SIZE)
+    assert len(ConditioningStore(store.folder, "print")) == 2, "those before it are kept"
 
 
 def test_latents_are_stored_once_for_each_picture_and_size(
@@ -180,13 +243,14 @@ def test_cases_that_the_model_does_not_take_are_named(
 
 
 def test_a_picture_torn_since_it_was_checked_is_named_and_the_rest_is_kept(
-    backbone: QwenImage21, cases: list[Case], store: ConditioningStore
+    backbone: QwenImage21, cases: list[Case], store: ConditioningStore, tmp_path: Path
 ) -> None:
-    torn = cases[-1].references[0]
-    torn.write_bytes(torn.read_bytes()[:60])
+    torn = tmp_path / "torn.jpg"
+    Image.effect_noise((64, 64), 90).convert("RGB").save(torn)
+    torn.write_bytes(torn.read_bytes()[:-300])  # its header is whole
     with pytest.raises(CaseError, match="is no readable picture"):
-        encode_cases(backbone, cases, store, size=SIZE)
-    assert len(ConditioningStore(store.folder, "print")) >= 16
+        encode_cases(backbone, [*cases, Case("torn", "edit", "as it was", "e", (torn,))], store, size=SIZE)
+    assert len(ConditioningStore(store.folder, "print")) == 16, "the first prompts; then each kind has its first turn"
 
 
 def test_a_killed_encoding_goes_on(backbone: QwenImage21, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,25 @@ def test_roles_in_any_order_have_the_gradient_of_blocks_that_are_not_compiled() 
                 parameter.grad = None
 
 
+def test_roles_with_recomputation_chosen_by_operation_have_that_gradient_too() -> None:
+    """Recomputed inside the compiled block, under whichever role is on; in turns with forwards that recompute none."""
+    plain, fast = roles_of("adapter", "off", "fp32"), roles_of("adapter", "selective", "fp32")
+    counted = torch._dynamo.testing.CompileCounter()
+    for network in fast.networks:
+        compile_blocks(network.transformer, counted)
+    frames = []
+    for role in ("student", "critic", "student", "critic"):
+        want, got = (gradients(c.student if role == "student" else c.critic, loss_of(c, role)) for c in (plain, fast))
+        largest = max(float(g.abs().max()) for g in want.values())
+        for name, g in want.items():
+            torch.testing.assert_close(got[name], g, rtol=0, atol=1e-5 * largest)
+        frames.append(counted.frame_count)
+        for roles in (plain, fast):
+            for parameter in (*roles.student.parameters(), *roles.critic.parameters()):
+                parameter.grad = None
+    assert frames[1:] == [frames[1]] * 3, "both roles, with gradient and without, were compiled by then"
+
+
 def test_a_switch_of_roles_compiles_once_for_each_role() -> None:
     roles, counted = roles_of("adapter"), torch._dynamo.testing.CompileCounter()
     compile_blocks(roles.student.transformer, counted)

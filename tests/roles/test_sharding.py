@@ -27,6 +27,7 @@ from fewstep.roles.plan import (
     StudentPlan,
     TeachersSpec,
 )
+from fewstep.roles.recomputation import recompute
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import placement_for
 from fewstep.runtime.errors import EnvironmentRefused, ModelError
@@ -235,19 +236,20 @@ def test_weights_are_gathered_in_the_precision_of_forwards(tmp_path: Path) -> No
 
 
 def compiling(folder: Path, ranks: Ranks) -> None:
-    """A block's weights are gathered outside of what was compiled of it."""
+    """A block's weights are gathered outside of what was compiled of it, with recomputation inside of it too."""
     backbone, placement, cond = tiny(), placement_for("full", ranks, CPU, "fp32"), tiny_batch(0, SIZE).cond
     transformer = placement.masters(backbone.transformer, {})
     z_BND, t_B = NamedRNG(0).normal((SIZE, *backbone.noise_shape(cond.layout)), "z"), torch.full((SIZE,), 0.5)
     found = []
-    for _ in range(2):
+    for then in (compile_blocks, recompute, lambda *_: None):
         v_BND = backbone.velocity(transformer, z_BND, t_B, cond)
         v_BND.square().mean().backward()
         found.append([v_BND.detach(), *(_whole(p.grad) for p in transformer.parameters() if p.grad is not None)])
         transformer.zero_grad()
-        compile_blocks(transformer, "eager")
-    for plain, its in zip(*found, strict=True):
-        torch.testing.assert_close(its, plain)
+        then(transformer, "eager" if then is compile_blocks else "selective")  # type: ignore[operator]
+    for plain, *others in zip(*found, strict=True):
+        for its in others:
+            torch.testing.assert_close(its, plain)
 
 
 def test_sharded_blocks_may_be_compiled(tmp_path: Path) -> None:

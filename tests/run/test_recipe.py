@@ -152,6 +152,16 @@ def test_later_overrides_win() -> None:
     assert load_recipe("pocket", ["student.steps=2", "student.steps=8"]).student.steps == 8
 
 
+def test_settings_may_differ_by_task() -> None:
+    run = load_recipe(
+        "pocket", ["run.gradient_checkpointing={t2i: off, edit: true}", "run.gradient_accumulation={edit: 4}"]
+    ).run
+    assert run.recomputation_by_task == {"t2i": "off", "edit": "full"}
+    assert (run.parts("t2i"), run.parts("edit"), run.most_parts) == (1, 4, 4)
+    alone = run.of_task("edit")
+    assert (alone.gradient_checkpointing, alone.gradient_accumulation) == ("full", 4)
+
+
 # ---- refusing
 
 POCKET = "extends: pocket\n"
@@ -166,7 +176,16 @@ POCKET = "extends: pocket\n"
             "run: {gradient_accumulation: 2}\nstudent: {forward_once: true}",
             "student.forward_once holds the student's activations",
         ),
-        ("run: {compile: true, gradient_checkpointing: selective}", "set run.gradient_checkpointing to off or full"),
+        (
+            "run: {gradient_accumulation: {edit: 2}}\nstudent: {forward_once: true}",
+            "student.forward_once holds the student's activations",
+        ),
+        ("run: {gradient_checkpointing: {edit: half}}", "run.gradient_checkpointing.edit should be 'off', "),
+        ("run: {gradient_checkpointing: {edti: full}}", "run.gradient_checkpointing.edti should be 't2i' or 'edit'"),
+        ("run: {gradient_checkpointing: some}", "run.gradient_checkpointing should be 'auto', 'off', 'selective' or"),
+        ("run: {gradient_accumulation: 0}", "run.gradient_accumulation should be from 1 to 65,536, not 0"),
+        ("run: {gradient_accumulation: {edit: 0}}", "run.gradient_accumulation should be from 1 to 65,536, not 0"),
+        ("run: {gradient_accumulation: {edit: 17}}", "cannot be accumulated in 17 parts"),
         ("iterations: 4", "iterations is no key of a recipe; did you mean run.iterations?"),
         ("student: {lr: 4}", "student.lr is no key of a recipe; did you mean student.learning_rate?"),
         ("student: {adapter: {rnk: 4}}", "did you mean student.adapter.rank?"),

@@ -31,6 +31,7 @@ from fewstep.run.recipe import load_recipe
 from fewstep.runtime.errors import RecipeError, TrainingStopped
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.reporter import SILENT
+from fewstep.runtime.task import TASKS, Task
 from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.monitor import StepTimer, merge_metrics
@@ -77,6 +78,19 @@ def test_more_micro_batches_than_samples_are_refused() -> None:
         load_recipe("pocket", ["run.batch=4", "run.gradient_accumulation=8"])
     with pytest.raises(RecipeError, match=r"cannot be accumulated in 3 parts"):
         tiny_batch(0, 2).micro_batches(3)
+
+
+def test_a_run_goes_on_with_parts_of_its_tasks(tmp_path: Path) -> None:
+    toy(tmp_path / "one", 1)
+    toy(tmp_path / "other", 1, iterations=3)
+    toy_trainer(
+        tmp_path / "other",
+        gradient_accumulation={"t2i": 2},
+        critic={"warmup_iterations": 2},
+        sample_every_iterations=0,
+        examine_every_iterations=0,
+    ).train()
+    assert_alike(tmp_path / "one", tmp_path / "other")
 
 
 def test_ranks_with_fewer_samples_than_micro_batches_are_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -199,6 +213,51 @@ def test_gradients_are_those_of_the_whole_batch(
     for role, bound in BOUNDS.items():
         assert whole[role].norm() > 0
         assert relative_distance(whole[role], parted[role]) < bound, role
+
+
+SETTINGS: list[tuple[dict[Task, Recomputation], dict[Task, int]]] = [
+    ({"t2i": "off", "edit": "full"}, {"t2i": 1, "edit": 2}),
+    ({"t2i": "selective", "edit": "off"}, {"t2i": 3, "edit": 1}),
+]
+
+
+@pytest.mark.parametrize(("recomputed", "parts"), SETTINGS)
+@pytest.mark.parametrize("mode", ["adapter", "full"])
+def test_tasks_in_turn_each_have_settings_of_their_own(
+    mode: str, recomputed: dict[Task, Recomputation], parts: dict[Task, int]
+) -> None:
+    """Mid-run, over one base: a setting of one task never reaches into the other's iteration."""
+    timer = StepTimer(torch.device("cpu"))
+    plain = dmd_step_of(mode, "matching", timer)
+    mixed = dmd_step_of(mode, "matching", timer, gradient_checkpointing=recomputed)
+    turns: list[Task] = ["t2i", "edit", "edit", "t2i"]
+    for i, task in enumerate(turns):
+        batch = tiny_batch(i, SIZE, task)
+        plain.iterate(i, 1, batch)
+        mixed.iterate(i, 1, *batch.micro_batches(parts[task]))
+        for role, bound in BOUNDS.items():
+            one, other = (flat(getattr(step.optimizers, role).state(), "/exp_avg") for step in (plain, mixed))
+            assert relative_distance(one, other) < bound, (i, task, role)
+
+
+def test_a_task_without_recomputation_runs_its_blocks_once() -> None:
+    """Forwards of the first block in an iteration, those of backward passes among them."""
+    counts: dict[str, list[int]] = {}
+    settings: dict[str, Any] = {"off": "off", "edits": {"edit": "full"}, "full": "full"}
+    for name, how in settings.items():
+        runs: list[int] = []
+        step = dmd_step_of("adapter", "matching", StepTimer(torch.device("cpu")), gradient_checkpointing=how)
+        block = step.roles.student.transformer.transformer_blocks[0]  # type: ignore[index, union-attr]
+        block.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))  # type: ignore[misc, union-attr]
+        counts[name] = []
+        for i, task in enumerate(TASKS):
+            runs.clear()
+            step.iterate(i, 1, tiny_batch(i, SIZE, task))
+            counts[name].append(len(runs))
+    (t2i, edit), (recomputed_t2i, recomputed_edit) = counts["off"], counts["full"]
+    assert t2i < recomputed_t2i
+    assert edit < recomputed_edit
+    assert counts["edits"] == [t2i, recomputed_edit]
 
 
 def test_under_autocast_they_differ_by_its_rounding() -> None:

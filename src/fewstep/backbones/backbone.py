@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
+from fewstep.backbones.encode_request import EncodeRequest
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.flow.guidance import Guidance
@@ -49,6 +50,7 @@ class Backbone(ABC):
     family: ClassVar[str]
     lora_targets: tuple[str, ...]  # ends of the names of the blocks' layers that adapters change: attention and MLP
     attention_targets: tuple[str, ...] = ()  # those of attention alone
+    batches_edits: ClassVar[bool] = False  # whether `encode_batch` takes fewer passes than requests, for edits too
     encoded_layers: ClassVar[tuple[str, ...]] = ()  # whose answer is encoded and stored: they cannot learn
     default_guidance: Guidance  # what the makers sample the teacher with
     default_steps: int
@@ -81,6 +83,14 @@ class Backbone(ABC):
     ) -> list[Conditioning]:
         """One Conditioning (batch of 1) for each prompt, all with the same references. The pipeline's own code does the
         work. size: height and width of the target in px."""
+
+    def encode_batch(self, requests: Sequence[EncodeRequest]) -> list[list[Conditioning]]:
+        """`encode` of several requests, which have one size and one number of references.
+
+        This calls `encode` once a request. A family with `batches_edits` runs requests of equal layouts together, in
+        which sums are rounded otherwise.
+        """
+        return [self.encode(request.prompts, request.references, request.size) for request in requests]
 
     @abstractmethod
     def encode_images(self, images: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:

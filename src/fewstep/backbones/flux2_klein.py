@@ -7,6 +7,7 @@ px. Latents are normalised by the VAE's running statistics. All conventions are 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from fewstep.backbones.conditioning import (
     Conditioning,
 )
 from fewstep.backbones.edit_sizes import klein_fault, klein_size
+from fewstep.backbones.encode_request import EncodeRequest, encode_in_groups
 from fewstep.backbones.folder import read_json
 from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
@@ -50,6 +52,7 @@ class Flux2Klein(PipelineBackbone):
     pipelines: ClassVar[Mapping[str, Any]] = {"Flux2KleinPipeline": Flux2KleinPipeline}
     transformer_class: ClassVar[Any] = Flux2Transformer2DModel
     encoding_version: ClassVar[int] = 1
+    batches_edits: ClassVar[bool] = True
     student_index: ClassVar[Mapping[str, Any]] = {"is_distilled": True}  # the stock call then leaves guidance out
     default_licence: ClassVar[Licence | str] = APACHE
     attention_targets = (  # to_qkv_mlp_proj and to_out: of single blocks, where attention and MLP share their layers
@@ -144,7 +147,6 @@ class Flux2Klein(PipelineBackbone):
 
     # ---- encoding and decoding
 
-    @torch.no_grad()
     def encode(
         self, prompts: Sequence[str], references: Sequence[Image.Image] | None, size: tuple[int, int]
     ) -> list[Conditioning]:
@@ -154,15 +156,41 @@ class Flux2Klein(PipelineBackbone):
             LayoutError: the size is off the grid, there are more than 4 references, or one is too small or too narrow.
             ModelError: no text encoder was loaded.
         """
-        pipeline, images, target = self._require_encoder(), list(references or ()), self.layout_grid(size)
-        self.refuse_references(len(images))
-        prepared = [_prepared(pipeline, image) for image in images]
-        grids = tuple(self.layout_grid((pixels.shape[2], pixels.shape[3])) for pixels in prepared)
-        layout = Layout("edit" if images else "t2i", target, grids)
-        latents = torch.cat([self._latents(pixels) for pixels in prepared], dim=1) if images else None
-        embeds_BLC, _ = pipeline.encode_prompt(list(prompts), pipeline.text_encoder.device)
+        return self.encode_batch([EncodeRequest(tuple(prompts), tuple(references or ()), size)])[0]
+
+    @torch.no_grad()
+    def encode_batch(self, requests: Sequence[EncodeRequest]) -> list[list[Conditioning]]:
+        """`encode` of several requests. Those whose references get the same grids go through text encoder and VAE
+        together."""
+        pipeline = self._require_encoder()
+        for request in requests:
+            self.refuse_references(len(request.references))
+            for image in request.references:
+                _refuse_unusable(pipeline, image)
+        return encode_in_groups(requests, self._grids, partial(self._encode_alike, pipeline))
+
+    def _grids(self, request: EncodeRequest) -> tuple[TokenGrid, ...]:
+        """The grid of the target, then those of the references."""
+        references = (self.layout_grid(klein_size((image.height, image.width))) for image in request.references)
+        return self.layout_grid(request.size), *references
+
+    def _encode_alike(self, pipeline: Any, alike: Sequence[EncodeRequest]) -> list[list[Conditioning]]:
+        """Requests of the same grids, in one pass through text encoder and VAE."""
+        target, *grids = self._grids(alike[0])
+        layout = Layout("edit" if grids else "t2i", target, tuple(grids))
+        pictures = zip(*(one.references for one in alike), strict=True)
+        prepared = [torch.cat([_prepared(pipeline, image) for image in of_all]) for of_all in pictures]
+        latents_BRD = torch.cat([self._latents(pixels) for pixels in prepared], dim=1) if grids else None
+        embeds_BLC, _ = pipeline.encode_prompt(
+            [prompt for one in alike for prompt in one.prompts], pipeline.text_encoder.device
+        )
         mask_1L = embeds_BLC.new_ones((1, embeds_BLC.shape[1]), dtype=torch.bool)
-        return [Conditioning(text_LC[None], mask_1L, layout, latents) for text_LC in embeds_BLC]
+        texts = iter(embeds_BLC.split(1))
+        latents = [None] * len(alike) if latents_BRD is None else latents_BRD.split(1)
+        return [
+            [Conditioning(next(texts), mask_1L, layout, of_one) for _ in one.prompts]
+            for one, of_one in zip(alike, latents, strict=True)
+        ]
 
     @classmethod
     def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
@@ -202,17 +230,20 @@ class Flux2Klein(PipelineBackbone):
         return [tokenizer_identity(pipeline.tokenizer)]
 
 
-def _prepared(pipeline: Any, image: Image.Image) -> Tensor:
-    """Pixels (1, 3, height, width) of a reference, as the pipeline's call prepares it.
-
+def _refuse_unusable(pipeline: Any, image: Image.Image) -> None:
+    """
     Raises:
         LayoutError: a picture that the pipeline refuses.
     """
-    processor = pipeline.image_processor
     try:
-        processor.check_image_input(image)
+        pipeline.image_processor.check_image_input(image)
     except ValueError as error:
         raise LayoutError(f"a reference cannot be used: {error}. Give a larger or less narrow picture") from error
+
+
+def _prepared(pipeline: Any, image: Image.Image) -> Tensor:
+    """Pixels (1, 3, height, width) of a reference, as the pipeline's call prepares it."""
+    processor = pipeline.image_processor
     image, (height, width) = _own_size(pipeline, image)
     return processor.preprocess(image, height=height, width=width, resize_mode="crop")
 

@@ -6,7 +6,7 @@ are the same at every t, and can be computed once (`Prefix`). All conventions ar
 diffusers 0.42, and contract tests compare the results with its own call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +18,7 @@ from fewstep.backbones.conditioning import (
     Conditioning,
 )
 from fewstep.backbones.edit_sizes import on_own_grid, reference_resolution
+from fewstep.backbones.encode_request import EncodeRequest, encode_in_groups
 from fewstep.backbones.identity import config_identity
 from fewstep.backbones.interleave import slot_count, slot_positions
 from fewstep.backbones.joint_sequence import forward_joint
@@ -44,6 +45,7 @@ class QwenImage21(PipelineBackbone):
     pipelines: ClassVar[Mapping[str, Any]] = {"QwenImage21Pipeline": QwenImage21Pipeline}
     transformer_class: ClassVar[Any] = QwenImage21Transformer2DModel
     encoding_version: ClassVar[int] = 1
+    batches_edits: ClassVar[bool] = True
     reads_sample_sigmas: ClassVar[bool] = True
     default_licence: ClassVar[Licence | str] = Licence("other", "Qwen-Image-2.1's research licence")
     attention_targets = ("to_q", "to_k", "to_v", "to_out.0")
@@ -143,7 +145,6 @@ class QwenImage21(PipelineBackbone):
 
     # ---- encoding and decoding
 
-    @torch.no_grad()
     def encode(
         self, prompts: Sequence[str], references: Sequence[Image.Image] | None, size: tuple[int, int]
     ) -> list[Conditioning]:
@@ -153,12 +154,32 @@ class QwenImage21(PipelineBackbone):
             LayoutError: the size is off the grid, or there are more than 10 references.
             ModelError: no text encoder was loaded, or its processor resizes references on its own.
         """
-        pipeline, images = self._require_encoder(), list(references or ())
-        self.refuse_references(len(images))
-        target, grids = self.layout_grid(size), tuple(self._reference_grid(image, size) for image in images)
+        return self.encode_batch([EncodeRequest(tuple(prompts), tuple(references or ()), size)])[0]
+
+    @torch.no_grad()
+    def encode_batch(self, requests: Sequence[EncodeRequest]) -> list[list[Conditioning]]:
+        """`encode` of several requests. Those whose references get the same grids go through text encoder and VAE
+        together."""
+        self._require_encoder()
+        for request in requests:
+            self.refuse_references(len(request.references))
+        return encode_in_groups(requests, self._grids, self._encode_alike)
+
+    def _grids(self, request: EncodeRequest) -> tuple[TokenGrid, ...]:
+        """The grid of the target, then those of the references."""
+        references = (self._reference_grid(image, request.size) for image in request.references)
+        return self.layout_grid(request.size), *references
+
+    def _encode_alike(self, alike: Sequence[EncodeRequest]) -> list[list[Conditioning]]:
+        """Requests of the same grids, in one pass through text encoder and VAE."""
+        pipeline, size = self._require_encoder(), alike[0].size
+        target, *references = self._grids(alike[0])
+        grids = tuple(references)
+        resized = [[self._resized(image, size) for image in one.references] for one in alike]
+        asked = [(prompt, seen) for one, seen in zip(alike, resized, strict=True) for prompt in one.prompts]
         embeds_BSC, mask_BS, slots_BS = pipeline.encode_prompt(
-            list(prompts),
-            image=[self._resized(image, size) for image in images] or None,
+            [prompt for prompt, _ in asked],
+            image=_InTurn([seen for _, seen in asked]) if grids else None,
             device=pipeline.text_encoder.device,
         )
         if int(slots_BS[0].sum()) != sum(map(slot_count, grids)):
@@ -167,11 +188,15 @@ class QwenImage21(PipelineBackbone):
                 f"{sum(map(slot_count, grids))}: it resizes them on its own. "
                 "Widen the size range in its image processor's config so that it admits them"
             )
-        layout = Layout("edit" if images else "t2i", target, grids, slot_positions(slots_BS[0], grids))
-        latents = torch.cat([self._latents(image, size) for image in images], dim=1) if images else None
+        layout = Layout("edit" if grids else "t2i", target, grids, slot_positions(slots_BS[0], grids))
         valid_BS = ~slots_BS if mask_BS is None else mask_BS.bool() & ~slots_BS
-        texts = [embeds[valid][None] for embeds, valid in zip(embeds_BSC, valid_BS, strict=True)]
-        return [Conditioning(text, text.new_ones(text.shape[:2], dtype=torch.bool), layout, latents) for text in texts]
+        texts = iter([embeds[valid][None] for embeds, valid in zip(embeds_BSC, valid_BS, strict=True)])
+        columns = [self._latents(pictures) for pictures in zip(*resized, strict=True)]
+        latents = torch.cat(columns, dim=1).split(1) if columns else [None] * len(alike)
+        return [
+            [_whole(next(texts), layout, latents_1RD) for _ in one.prompts]
+            for one, latents_1RD in zip(alike, latents, strict=True)
+        ]
 
     @classmethod
     def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
@@ -188,7 +213,7 @@ class QwenImage21(PipelineBackbone):
         grids = {self._reference_grid(image, size) for image in images}
         if len(grids) > 1:
             raise LayoutError(f"pictures of one batch share a shape; these get the grids {sorted(grids)}")
-        return torch.cat([self._latents(image, size) for image in images])
+        return torch.cat([self._latents([self._resized(image, size)]) for image in images])
 
     @torch.no_grad()
     def _decoded(self, x0_BND: Tensor, target: TokenGrid) -> Tensor:
@@ -207,15 +232,15 @@ class QwenImage21(PipelineBackbone):
         return self.layout_grid(self._reference_size(image, size))
 
     def _resized(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        """A reference as the text encoder sees it."""
+        """A reference as text encoder and VAE see it."""
         height, width = self._reference_size(image, size)
         return self._require_pipeline("encode pictures").image_processor.resize(image.convert("RGBA"), height, width)
 
-    def _latents(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        """Clean latents (1, N, D) of a reference: the mode of the VAE's posterior, normalised."""
+    def _latents(self, resized: Sequence[Image.Image]) -> Tensor:
+        """Clean latents (BND) of resized references of one size: the mode of the VAE's posterior, normalised."""
         pipeline = self._require_pipeline("encode pictures")
-        height, width = self._reference_size(image, size)
-        pixels = pipeline.image_processor.preprocess(image.convert("RGBA"), height, width)[:, :, None]
+        prepared = [pipeline.image_processor.preprocess(image, image.height, image.width) for image in resized]
+        pixels = torch.cat(prepared)[:, :, None]
         posterior = pipeline.vae.encode(pixels.to(pipeline.vae.device, pipeline.vae.dtype)).latent_dist
         mean, std = self._statistics(pipeline.vae.device, pipeline.vae.dtype)
         return ((posterior.mode() - mean) / std).flatten(2).transpose(1, 2)
@@ -228,6 +253,24 @@ class QwenImage21(PipelineBackbone):
     def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         tokenizer = pipeline.processor.tokenizer.backend_tokenizer.to_str().encode()
         return [tokenizer, config_identity(pipeline.processor.image_processor.to_dict())]
+
+
+class _InTurn(list[Any]):
+    """The references of several prompts, for the stock pipeline, which takes one list of them for all its prompts. It
+    reads the list once for each prompt, in order. Each reading gives the references of the next one. Its length is
+    their number, which is the same for all prompts."""
+
+    def __init__(self, of_each_prompt: Sequence[Sequence[Image.Image]]):
+        super().__init__(of_each_prompt[0])
+        self._next = iter(of_each_prompt)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(next(self._next))
+
+
+def _whole(text_1LC: Tensor, layout: Layout, latents: Tensor | None) -> Conditioning:
+    """A conditioning in which no text position is padded."""
+    return Conditioning(text_1LC, text_1LC.new_ones(text_1LC.shape[:2], dtype=torch.bool), layout, latents)
 
 
 def _filled(prefix: Prefix) -> QwenImage21KVCache:

@@ -18,7 +18,6 @@ from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import OffloadedNetwork
 from fewstep.roles.plan import CriticPlan, GuidanceByTask, RolePlan, StudentPlan, TeachersSpec
-from fewstep.roles.recomputation import recompute
 from fewstep.roles.roles import Roles
 from fewstep.roles.targets import target_modules
 from fewstep.roles.teacher_plan import BASE, TeacherPlan, teacher_plan
@@ -120,7 +119,7 @@ class _NetworkBuilder:
             self.adapters.add(name, plan.adapter, (*chosen, *start), self.rng)
             self.adapters.start_from(name, start)
             network = self._over_base(name, name)
-        recompute(network.transformer, self.execution.gradient_checkpointing)
+        network.recompute_as(self.execution.recomputation_by_task)
         return network
 
     def teacher(self, name: str) -> Network:

@@ -10,11 +10,12 @@ whether gradients are recorded, the precision, which prefix is given, how many r
 code of its own at its first forward, and a later switch of roles finds that code again. A size that is met a second
 time with another value becomes dynamic. A run over many lengths of text therefore compiles twice, not once for each.
 
-Recomputation of whole blocks stays outside: the compiled forward runs a second time. Selective recomputation chooses
-single operations, which a compiled block no longer has. A compiled block keeps its products and computes the cheap rest
-again anyway.
+Recomputation of whole blocks stays outside: the compiled forward runs a second time. Selective recomputation is inside:
+the checkpointed forward is what is compiled (`roles/compiled_forward.py`). Without it a compiled block keeps what its
+partitioner finds dear, which is more than products and attention.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -29,6 +30,8 @@ from torch import nn
 from torch.utils._triton import has_triton
 
 from fewstep.backbones.blocks import blocks
+from fewstep.roles.compiled_forward import CompiledForward, Forward
+from fewstep.roles.recomputation import selectively
 from fewstep.runtime.errors import EnvironmentRefused
 
 Backend = Callable[..., Any]
@@ -49,10 +52,26 @@ def compile_blocks(transformer: nn.Module, backend: str | Backend = "inductor") 
     warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
     # The tracer makes an instance of each autograd function (int8 weights have one), which torch itself discourages.
     warnings.filterwarnings("ignore", message=".*should not be instantiated")
+    # torch warns of operations in place inside what is recomputed. Blocks have none: the tests compare gradients.
+    logging.getLogger("torch._higher_order_ops.wrap").addFilter(_unless_of_choice)
+    # A prefix is stored by its own forward; a backward pass need not store it again.
+    torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True
     torch._dynamo.config.recompile_limit = VARIANTS
     for block in blocks(transformer):
         if "forward" not in vars(block):
-            block.forward = torch.compile(block.forward, backend=backend, fullgraph=True)  # type: ignore[method-assign]
+            block.forward = _compiled(block.forward, backend)  # type: ignore[method-assign]
+
+
+def _unless_of_choice(record: logging.LogRecord) -> bool:
+    return "context_fn" not in record.getMessage()
+
+
+def _compiled(forward: Forward, backend: str | Backend) -> CompiledForward:
+    def selective(*given: Any, **named: Any) -> Any:
+        return selectively(forward, *given, **named)
+
+    plain, chosen = (torch.compile(each, backend=backend, fullgraph=True) for each in (forward, selective))
+    return CompiledForward(plain, chosen)
 
 
 def refuse_without_compiler(device: torch.device) -> None:

@@ -11,9 +11,11 @@ from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.flow.solver import Velocity
 from fewstep.roles.adapters import Adapters
+from fewstep.roles.recomputation import BlockRunner, Recomputation, recompute
 from fewstep.runtime.device import autocast
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import local_shard, local_shard_of
+from fewstep.runtime.task import Task
 
 
 class Network:
@@ -32,11 +34,18 @@ class Network:
         adapter: str | None = None,
         precision: str = "fp32",
     ):
+        """`recompute_as` says how forwards with gradient run, once it was called."""
         assert adapters is None or adapters.transformer is transformer
         self.name, self.backbone, self.transformer = name, backbone, transformer
         self.adapters, self.adapter, self.precision = adapters, adapter, precision
         # Whether any weight that it runs on is sharded. Then all ranks must run it together.
+        self._recomputed: tuple[BlockRunner, Mapping[Task, Recomputation]] | None = None
         self.is_sharded = any(isinstance(weight, DTensor) for weight in transformer.parameters())
+
+    def recompute_as(self, by_task: Mapping[Task, Recomputation]) -> None:
+        """From now on, backward passes of each task's batches compute again what `by_task` says."""
+        if set(by_task.values()) != {"off"}:
+            self._recomputed = recompute(self.transformer, "off"), by_task
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -57,14 +66,21 @@ class Network:
 
         prefix: what `prefix` returned for the same conditioning; None computes it in this forward.
         """
+        self._choose_recomputation(cond)
         with self.active(), autocast(z_BND.device, self.precision):
             return self.backbone.velocity(self.transformer, z_BND, t_B, cond, prefix)
 
     def prefix(self, cond: Conditioning) -> Prefix | None:
         """The part of a forward that does not depend on t (keys and values of text and references), under this role's
         present weights. None if the family has no such part."""
+        self._choose_recomputation(cond)
         with self.active(), autocast(cond.text_BLC.device, self.precision):
             return self.backbone.prefix(self.transformer, cond)
+
+    def _choose_recomputation(self, cond: Conditioning) -> None:
+        if self._recomputed is not None:
+            runner, by_task = self._recomputed
+            runner.how = by_task[cond.layout.task]
 
     def bind(self, cond: Conditioning, prefix: Prefix | None = None, *, constant_prefix: bool = False) -> Velocity:
         """The velocity with its conditioning bound, as the objective takes it.

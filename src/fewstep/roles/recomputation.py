@@ -12,11 +12,14 @@ of another adapter would be recomputed, and gradients would be wrong without any
 dropout, so no random state is kept either.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from fewstep.roles.compiled_forward import CompiledForward
 
 Recomputation = Literal["off", "selective", "full"]
 
@@ -31,11 +34,29 @@ _ATTENTION = {
 }
 
 
-def recompute(transformer: nn.Module, how: Recomputation) -> None:
-    """From now on forwards with gradient recompute as `how` says. Velocities and gradients keep their values."""
-    if how != "off":
-        block = _selective if how == "selective" else _full
-        transformer.enable_gradient_checkpointing(gradient_checkpointing_func=block)  # type: ignore[operator]
+class BlockRunner:
+    """Runs the blocks of a transformer in forwards with gradient, as `how` says. `how` may change from forward to
+    forward: a backward pass computes again what its own forward left out."""
+
+    def __init__(self, how: Recomputation):
+        self.how = how
+
+    def __call__(self, block: nn.Module, *given: Any) -> Any:
+        if self.how == "off":
+            return block(*given)
+        return (_selective if self.how == "selective" else _full)(block, *given)
+
+
+def recompute(transformer: nn.Module, how: Recomputation) -> BlockRunner:
+    """From now on forwards with gradient recompute as `how` says, or as what is returned will say. Velocities and
+    gradients keep their values. Roles over one transformer share one runner."""
+    for module in transformer.modules():
+        if isinstance(held := getattr(module, "_gradient_checkpointing_func", None), BlockRunner):
+            held.how = how
+            return held
+    runner = BlockRunner(how)
+    transformer.enable_gradient_checkpointing(gradient_checkpointing_func=runner)  # type: ignore[operator]
+    return runner
 
 
 def _full(block: nn.Module, *given: Any) -> Any:
@@ -43,8 +64,17 @@ def _full(block: nn.Module, *given: Any) -> Any:
 
 
 def _selective(block: nn.Module, *given: Any) -> Any:
+    compiled = vars(block).get("forward")
+    if isinstance(compiled, CompiledForward):
+        with compiled.selectively():
+            return block(*given)
+    return selectively(block.__call__, *given)
+
+
+def selectively(forward: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """The forward, whose backward pass computes again all but large products and attention."""
     return checkpoint(
-        block.__call__, *given, use_reentrant=False, preserve_rng_state=False, context_fn=_keeping_what_is_dear
+        forward, *given, use_reentrant=False, preserve_rng_state=False, context_fn=_keeping_what_is_dear, **named
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
 from fewstep.backbones.families import (
     family_of,
@@ -20,7 +21,7 @@ from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.data.teacher_prompts import teacher_prompt_remarks
 from fewstep.encode.check_cases import refuse_unfit_cases, refuse_unfit_sizes, respelling_remark
-from fewstep.encode.encode import encode_cases, needs_encoding
+from fewstep.encode.encode import EncodeResult, encode_cases, needs_encoding
 from fewstep.encode.estimate import kind_of
 from fewstep.encode.layouts import count_layouts
 from fewstep.encode.loader import Loader
@@ -163,4 +164,13 @@ def _encode(prepared: EncodedRecipe, device: torch.device, reporter: Reporter, r
         reporter=reporter,
         rank_slice=rank_slice,
     )
-    reporter.say(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}")
+    reporter.say(f"encoded {done.new:,} conditionings in {done.seconds:.0f} s into {store.folder}{_how(encoder, done)}")
+
+
+def _how(encoder: Backbone, done: EncodeResult) -> str:
+    """How edits were encoded, where some were."""
+    if done.edits == 0:
+        return ""
+    if encoder.batches_edits:
+        return f"; edits up to {done.together} at once"
+    return f"; edits one by one, since {encoder.family} does not take them together (docs/families.md)"

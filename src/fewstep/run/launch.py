@@ -24,13 +24,15 @@ from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.best_by import best_order, comes_later
 from fewstep.run.cases_pin import CasesPin
+from fewstep.run.compile_time import tell_compilation
 from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ranks
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
 from fewstep.run.levels import settle_levels
+from fewstep.run.memory_choice import settle_memory
 from fewstep.run.precision import settle_precision
-from fewstep.run.preflight import preflight
+from fewstep.run.preflight import preflight, say_examinations
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.background_judge import BackgroundJudge, NoJudge, judge_of_run
 from fewstep.run.self_exam.exam_judge import refuse_unusable_judge
@@ -112,6 +114,9 @@ class _Launch:
         start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
         composition = None if begun else self._cases()
+        memory = partial(settle_memory, self.recipe, self.out, device, self.ranks, self.reporter)
+        self.recipe = self.ranks.from_first(memory)
+        say_examinations(self.recipe, self.reporter)
         with self._open_run(start, device) as run:
             composition = composition or self._cases()
             prepared = encode_on_all_ranks(self.recipe, self.out, self.reporter, self.ranks, composition)
@@ -149,6 +154,7 @@ class _Launch:
         own = self._self_exam(run, prepared, roles, judge)
         drawn = "averaged student" if self.recipe.student.ema else "raw student"
         preview = SamplePreview.from_loader(roles, loader, grid, precision, run.samples, self.ranks, drawn)
+        on_iteration = tracking.after(self.extensions.on_iteration)
         hooks = RunHooks(
             self_exam=own,
             closeness=None if own is None else best_order(self.recipe, own),
@@ -156,7 +162,7 @@ class _Launch:
             patience=None if self.recipe.examine is None else self.recipe.examine.patience,
             examine=examiner(roles.student, grid, precision) if examiner else None,
             render=preview.render,
-            on_iteration=tracking.after(self.extensions.on_iteration),
+            on_iteration=tell_compilation(self.reporter, on_iteration) if plan.compile else on_iteration,
             reporter=self.reporter,
         )
         self.reporter.say(f"run folder {self.out}: metrics.jsonl, checkpoints/, samples/", "result")
@@ -176,7 +182,7 @@ class _Launch:
     def _roles(self, backbone: Backbone, placement: Placement) -> Roles:
         r, run = self.recipe, self.recipe.run
         spec = RolesSpec(r.student, r.critic, r.teachers, run.iterations)
-        execution = Execution(run.precision, run.gradient_checkpointing, run.compile, placement)
+        execution = Execution(run.precision, run.recomputation_by_task, run.compile, placement)
         return build_roles(backbone, spec, self.rng, execution)
 
     def _step(self, roles: Roles) -> DMDStep:

@@ -57,16 +57,15 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     _warn_of_slow_bfloat16(device, run, reporter)
     if run.compile:
         refuse_without_compiler(device)
-    refuse_few_samples(run.batch, world, run.gradient_accumulation)
+    refuse_few_samples(run.batch, world, run.most_parts)
     refuse_unusable_model(model)
     _look_at_networks(recipe, reporter)
     for line in unlearnt_starts(recipe.student, recipe.teachers, used_tasks(recipe.mixture)):
         reporter.say(line, "warning")
-    _say_examinations(recipe, reporter)
     return device
 
 
-def _say_examinations(recipe: Recipe, reporter: Reporter) -> None:
+def say_examinations(recipe: Recipe, reporter: Reporter) -> None:
     """What the run's own examinations take, and how they were made to fit their share."""
     summary, tasks = model_summary(recipe.model), used_tasks(recipe.mixture)
     schedule = exam_schedule(recipe, tasks, summary.steps, summary.guidance)

@@ -166,7 +166,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _activations_of_one_part(self) -> "Recipe":
-        if self.student.forward_once and (self.run.gradient_accumulation > 1 or self.run.sharding != "off"):
+        if self.student.forward_once and (self.run.most_parts > 1 or self.run.sharding != "off"):
             raise ValueError(
                 "student.forward_once holds the student's activations through the critic's updates: with "
                 "run.gradient_accumulation those of all parts, and with run.sharding split weights would have to be "
@@ -284,7 +284,8 @@ def weight_changes(held: Recipe, chosen: Recipe) -> list[str]:
 
 def _is_operational(key: str) -> bool:
     """How a run examines itself changes no weights either; which set it began with is held by its folder."""
-    return key in OPERATIONAL or key.partition(".")[0] == "examine"
+    inside = (key.rpartition(".")[0], key)  # of a key that may hold a value for each task
+    return any(part in OPERATIONAL for part in inside) or key.partition(".")[0] == "examine"
 
 
 def flat_keys(value: Any, key: str = "") -> dict[str, Any]:

@@ -21,6 +21,8 @@ WORDED |= dict.fromkeys(("tuple_type", "list_type"), "should be a list")
 WORDED |= {"float_parsing": "should be a number", "int_parsing": "should be a whole number"}
 WORDED |= {"int_from_float": "should be a whole number", "string_type": "should be text"}
 
+OTHER_BRANCH = ("literal_error", "int_type")  # of a mapping, where one plain value would do as well
+
 BOUNDS = {  # pydantic's names of faults, how it keeps the bound, and our words
     "greater_than": ("gt", "greater than"),
     "greater_than_equal": ("ge", "greater than or equal to"),
@@ -58,9 +60,13 @@ def refusals(
     error: ValidationError, raw: Mapping[str, Any], notes: Sequence[KeyNote], whole: str = "a recipe"
 ) -> list[str]:
     """One message for each wrong key, in the order of the file. `whole` names what the keys belong to."""
+    found = [
+        (_dotted(fault["loc"], raw, fault["type"] == "missing"), fault) for fault in error.errors(include_url=False)
+    ]
     faults: dict[str, list[str]] = {}
-    for fault in error.errors(include_url=False):
-        key = _dotted(fault["loc"], raw, fault["type"] == "missing")
+    for key, fault in found:
+        if fault["type"] in OTHER_BRANCH and any(other.startswith(f"{key}.") for other, _ in found):
+            continue  # a value for each task was meant, and what is wrong inside is named
         faults.setdefault(key, []).append(_sentence(fault, notes, key, whole))
     return [" or ".join(dict.fromkeys(sentences)) for sentences in faults.values()]
 

@@ -1,14 +1,18 @@
 """Numbers of a run."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.runtime.section import Section
+from fewstep.runtime.task import TASKS, Task
 
 MOST_ITERATIONS = 1_000_000  # ours: 500 times the paper's; beyond it a number is a slip
 MOST_SAMPLES = 65_536  # ours
+AUTO = "auto"
+
+Recomputed = Literal["off", "selective", "full"]
 
 
 class RunPlan(Section):
@@ -19,12 +23,10 @@ class RunPlan(Section):
     )
     seed: int = Field(0, ge=-(2**63), lt=2**63, description="of every random draw")
     batch: int = Field(64, gt=0, le=MOST_SAMPLES, description="samples per iteration, over all ranks")
-    gradient_accumulation: int = Field(
+    gradient_accumulation: int | dict[Task, int] = Field(
         1,
-        gt=0,
-        le=MOST_SAMPLES,
         description="parts of each rank's share of a batch that are run through one after another, for one update: "
-        "memory is that of one part",
+        "memory is that of one part. A number for both tasks, or one for each",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "bf16", "fp32"] = Field(
@@ -55,18 +57,60 @@ class RunPlan(Section):
         "every block, and gathers a block while it runs; hybrid: full inside a machine, copies between machines "
         "(HSDP). Adapters are whole on each. On one GPU it changes nothing",
     )
-    gradient_checkpointing: Literal["off", "selective", "full"] = Field(
+    gradient_checkpointing: Literal["auto", "off", "selective", "full"] | dict[Task, Recomputed] = Field(
         "off",
         description="what the backward pass computes again. off: nothing; selective: all but large products and "
-        "attention; full (or true): whole blocks: least memory, about a third more time",
+        "attention; full (or true): whole blocks: least memory, about a third more time. One for both tasks, or one "
+        "for each. auto: for each task what costs least and fits the GPU, by `fewstep plan`; gradient_accumulation "
+        "then is the least number of parts",
     )
     compile: bool = Field(
         False, description="torch.compile of the transformers' blocks: minutes once, then faster; needs a compiler"
     )
 
+    def recomputation(self, task: Task) -> Recomputed:
+        """What the backward passes of a task compute again.
+
+        Raises:
+            ValueError: `auto` is not settled yet.
+        """
+        given = self.gradient_checkpointing
+        if isinstance(given, dict):
+            return given.get(task, "off")
+        if given == "auto":
+            raise ValueError("run.gradient_checkpointing is auto, and was not settled")
+        return given
+
+    @property
+    def recomputation_by_task(self) -> dict[Task, Recomputed]:
+        return {task: self.recomputation(task) for task in TASKS}
+
+    def parts(self, task: Task) -> int:
+        """Into how many parts batches of a task are cut."""
+        given = self.gradient_accumulation
+        return given.get(task, 1) if isinstance(given, dict) else given
+
+    @property
+    def most_parts(self) -> int:
+        """Of any task."""
+        return max(map(self.parts, TASKS))
+
+    def of_task(self, task: Task) -> Self:
+        """The same with one number of parts and one recomputation: those of the task."""
+        alone = {"gradient_accumulation": self.parts(task), "gradient_checkpointing": self.recomputation(task)}
+        return self.model_copy(update=alone)
+
+    @field_validator("gradient_accumulation")
+    @classmethod
+    def _parts_in_range(cls, given: int | dict[Task, int]) -> int | dict[Task, int]:
+        for parts in given.values() if isinstance(given, dict) else (given,):
+            if not 0 < parts <= MOST_SAMPLES:
+                raise ValueError(f"run.gradient_accumulation should be from 1 to {MOST_SAMPLES:,}, not {parts!r:.60}")
+        return given
+
     @model_validator(mode="after")
     def _enough_samples(self) -> "RunPlan":
-        refuse_few_samples(self.batch, 1, self.gradient_accumulation)
+        refuse_few_samples(self.batch, 1, self.most_parts)
         return self
 
     @model_validator(mode="after")
@@ -82,13 +126,6 @@ class RunPlan(Section):
     @classmethod
     def _yes_or_no(cls, given: Any) -> Any:
         """Accepts true and false, which recipes used before there were more choices."""
+        if isinstance(given, dict):
+            return {task: cls._yes_or_no(one) for task, one in given.items()}
         return {True: "full", False: "off"}[given] if isinstance(given, bool) else given
-
-    @model_validator(mode="after")
-    def _recomputed_or_compiled(self) -> "RunPlan":
-        if self.compile and self.gradient_checkpointing == "selective":
-            raise ValueError(
-                "compiled blocks have no single operations to choose from, and compute again what is cheap on their "
-                "own; with run.compile set run.gradient_checkpointing to off or full"
-            )
-        return self

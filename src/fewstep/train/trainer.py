@@ -189,7 +189,7 @@ class Trainer:
         forwards = self.roles.teachers.forwards.copy()
         self.step.optimizers.student.set_lr(i, self.run.iterations)
         self.step.optimizers.critic.set_lr(i, self.run.iterations, self.step.settings.critic.warmup_iterations)
-        metrics = self.step.iterate(i, k, *batch.micro_batches(self.run.gradient_accumulation))
+        metrics = self.step.iterate(i, k, *batch.micro_batches(self.run.parts(batch.task)))
         line: MetricsLine = {
             "student_step": k,
             "task": batch.task,
@@ -241,7 +241,7 @@ class Trainer:
     def _warm_up(self, w: int) -> MetricsLine:
         batch, begun_s = self._batch(w), time.perf_counter()
         self.step.optimizers.critic.set_lr(0, self.run.iterations, before=w)
-        metrics = self.step.warm_up(w, *batch.micro_batches(self.run.gradient_accumulation))
+        metrics = self.step.warm_up(w, *batch.micro_batches(self.run.parts(batch.task)))
         self.position = Position(0, w + 1)
         return self._record("warm-up", w, metrics, {"task": batch.task}, begun_s, batch.share)
 

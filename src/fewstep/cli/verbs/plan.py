@@ -7,6 +7,7 @@ from rich.table import Table
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.memory_settings import MemorySetting
 from fewstep.run.teacher_terms import planned_licence
 from fewstep.train.ema_decay import shipped_words
 
@@ -18,11 +19,33 @@ def print_needs(needs: RunNeeds, in_json: bool, console: Console) -> None:
     if in_json:
         console.print(needs.as_json(), highlight=False, markup=False, soft_wrap=True)
         return
+    if needs.budget.settings:
+        console.print(_settings(needs.budget, needs.time))
     console.print(_memory(needs.budget), _work(needs.budget))
     for line in _lines(needs.budget, needs.time):
         console.print(line, highlight=False, soft_wrap=True)
     if needs.card is not None:
         console.print(_verdict(needs.budget, needs.card, list(needs.changes)), highlight=False, soft_wrap=True)
+
+
+def _settings(budget: GPUBudget, rate: IterationTime | None) -> Table:
+    """What run.gradient_checkpointing: auto was chosen from."""
+    table = Table("task", "computed again", title="run.gradient_checkpointing: auto, at the longest sequences")
+    for name in ("parts", "GB", "PFLOP an iteration", "hours"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for one in budget.settings:
+        said = "[bold green]taken[/]" if one.taken else "" if one.fits else "does not fit"
+        hours = "" if rate is None else f"{_hours(budget, one, rate):.3g}"
+        row = str(one.parts), f"{one.bytes / GB:.1f}", f"{one.flops / 1e15:.3g}", hours
+        table.add_row(one.task, one.recomputation, *row, said)
+    return table
+
+
+def _hours(budget: GPUBudget, setting: MemorySetting, rate: IterationTime) -> float:
+    """Hours of a task's iterations with a setting, at the rate of the one that is taken."""
+    taken = next(task.flops for task in budget.tasks if task.batch_shape.task == setting.task)
+    return rate.seconds[setting.task] * budget.iterations[setting.task] / 3600 * setting.flops / taken
 
 
 def _memory(budget: GPUBudget) -> Table:

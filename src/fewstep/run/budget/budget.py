@@ -16,6 +16,7 @@ from fewstep.run.budget.disk import RunDisk
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.memory_settings import MemorySetting, memory_settings, with_recomputation, with_settings
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.budget.task_forecast import TaskForecast
@@ -26,6 +27,7 @@ from fewstep.run.teacher_terms import planned_licence
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
+from fewstep.train.plan import AUTO
 
 ROLES = ("student", "critic")
 PER_MACHINE = 8  # GPUs of a machine, by default
@@ -37,7 +39,7 @@ class GPUBudget:
 
     tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds
     most. ranks: those of its GPUs, seen from the first. notes: what was assumed. levels: what a `teacher` in the place
-    of a shift stands for.
+    of a shift stands for. settings: what `run.gradient_checkpointing: auto` was chosen from.
     """
 
     recipe: Recipe
@@ -49,6 +51,7 @@ class GPUBudget:
     on_gpu: bool
     notes: tuple[str, ...]
     levels: tuple[str, ...] = ()
+    settings: tuple[MemorySetting, ...] = ()
 
     @property
     def gpus(self) -> int:
@@ -108,9 +111,20 @@ class GPUBudget:
 
 
 def gpu_budget(
-    recipe: Recipe, place: Path, gpus: int = 1, on_gpu: bool = True, per_machine: int | None = None
+    recipe: Recipe,
+    place: Path,
+    gpus: int = 1,
+    on_gpu: bool = True,
+    per_machine: int | None = None,
+    card: GPUMemory | None = None,
+    every: bool = True,
 ) -> GPUBudget:
-    """What a recipe needs. per_machine: GPUs of each machine; by default PER_MACHINE, or all if there are fewer.
+    """What a recipe needs.
+
+    Args:
+        per_machine: GPUs of each machine; by default PER_MACHINE, or all if there are fewer.
+        card: for which `run.gradient_checkpointing: auto` is chosen. Without one it is taken for `full`.
+        every: of `auto`, also the settings that cost more than the one that is taken.
 
     Raises:
         RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
@@ -130,14 +144,34 @@ def gpu_budget(
             )
         if per_machine is None and gpus > 1:
             notes += (f"{ranks.per_machine} GPUs a machine, over which weights are split; --per-machine says another",)
-    return replace(budget_of(recipe, size, shapes, ranks, on_gpu, notes), levels=tuple(levels))
+    settings: tuple[MemorySetting, ...] = ()
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.most_parts)
+    if recipe.run.gradient_checkpointing == AUTO:
+        why = _unsettled(recipe, card, ranks)
+        if card is None or why is not None:
+            recipe = with_recomputation(recipe, "full", recipe.run.gradient_accumulation)
+            notes += (f"run.gradient_checkpointing: auto is counted as full, since {why}",)
+        else:
+            settings = memory_settings(recipe, size, shapes.by_task, ranks, card, forecast, every)
+            recipe = with_settings(recipe, settings)
+    made = budget_of(recipe, size, shapes, ranks, on_gpu, notes)
+    return replace(made, levels=tuple(levels), settings=settings)
+
+
+def _unsettled(recipe: Recipe, card: GPUMemory | None, ranks: Ranks) -> str | None:
+    """Why `run.gradient_checkpointing: auto` is not chosen for a GPU, as in `run/memory_choice.py`; None if it is."""
+    if card is None:
+        return "no GPU is named (--gpu)"
+    if recipe.run.sharding != "off" and ranks.world > 1:
+        return "the choice is for weights that lie whole on each GPU"
+    return None
 
 
 def budget_of(
     recipe: Recipe, size: ModelSize, shapes: BatchShapes, ranks: Ranks, on_gpu: bool, notes: tuple[str, ...]
 ) -> GPUBudget:
     """The budget of a recipe whose cases, model and ranks are known."""
-    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.gradient_accumulation)
+    refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.most_parts)
     samples = -(-recipe.run.batch // ranks.world)
     tasks = tuple(forecast(recipe, batch_shape, samples, on_gpu, size, ranks=ranks) for batch_shape in shapes.by_task)
     iterations = {
@@ -189,6 +223,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
         for one, usual in zip(budget.tasks, budget.usual, strict=True)
     }
     exam = planned_examinations(budget.recipe, budget.size)
+    shapes = budget.shapes.by_task
     return json.dumps(
         {
             "recipe": budget.recipe.name,
@@ -209,6 +244,8 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "hours": None if rate is None else round(rate.hours(budget), 3),
             "sigmas": list(budget.recipe.student.grid),
             "levels": list(budget.levels),
+            "gradient_checkpointing": {one.task: budget.recipe.run.recomputation(one.task) for one in shapes},
+            "memory_settings": [vars(setting) for setting in budget.settings],
             "layouts": list(budget.shapes.told),
             "notes": list(budget.notes),
             "card_bytes": None if card is None else card.bytes,

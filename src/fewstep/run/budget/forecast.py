@@ -65,7 +65,7 @@ def forecast(
         ranks: the ranks of the run, of which the first is rehearsed.
     """
     size = size or size_of_model(recipe.model)
-    recipe, _ = levels_for(recipe, size)
+    recipe, _ = levels_for(recipe.model_copy(update={"run": recipe.run.of_task(batch_shape.task)}), size)
     key = forecast_key(recipe, size, ranks, shape=asdict(batch_shape), samples=samples, on_gpu=on_gpu, whole=whole)
     held = read_forecast(key)
     if held is None:
@@ -86,7 +86,7 @@ def forecast_like(
 def _counted(
     recipe: Recipe, batch_shape: BatchShape, samples: int, on_gpu: bool, size: ModelSize, whole: int, ranks: Ranks
 ) -> TaskForecast:
-    parts = recipe.run.gradient_accumulation
+    parts = recipe.run.parts(batch_shape.task)
     some = min(parts, PARTS)
     rehearsed = some * -(-samples // parts)
     depths = size.depths

@@ -11,8 +11,8 @@ class GPUMemory:
     to libraries, and to gaps that the allocator cannot fill. This is declared, not measured.
     """
 
-    gigabytes: int
+    gigabytes: float
 
     @property
     def bytes(self) -> int:
-        return self.gigabytes * 10**9
+        return round(self.gigabytes * 10**9)

@@ -9,6 +9,7 @@ from fewstep.data.mixture import used_tasks
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
+from fewstep.run.budget.memory_settings import CHEAPEST_FIRST
 from fewstep.run.recipe import Recipe
 
 UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
@@ -44,8 +45,8 @@ def plan(
     refuse_rates(seconds_per_iteration, measured, tflops, used_tasks(recipe.mixture))
     on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_gpu(recipe)
     store = recipe.store_folder(Path(out) if out is not None else Path("runs") / recipe.name)
-    budget = gpu_budget(recipe, store, gpus, on_gpu, per_machine)
     card = None if gpu is None else GPUMemory(gpu)
+    budget = gpu_budget(recipe, store, gpus, on_gpu, per_machine, card)
     changes = changes_to_fit(budget, card) if card is not None and budget.bytes > card.bytes else []
     time = iteration_time(budget, seconds_per_iteration, None if measured is None else Path(measured), tflops)
     return RunNeeds(budget, card, tuple(changes), time)
@@ -69,7 +70,7 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
         words = ", ".join(f"{key}: {value}" for key, value in step.items())
         parts = step.get("run.gradient_accumulation", 1)
         if parts > 1:  # as many GPUs more leave as few samples at once
-            words += f" (or --gpus {-(-gpus * parts // recipe.run.gradient_accumulation)})"
+            words += f" (or --gpus {-(-gpus * parts // recipe.run.most_parts)})"
         made.append(Change(words, budget.bytes, budget.bytes <= card.bytes))
     return made
 
@@ -77,7 +78,8 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
 def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     """The changes to try, those that cost least quality and time first."""
     recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
-    how, parts = recipe.run.gradient_checkpointing, recipe.run.gradient_accumulation
+    parts = recipe.run.most_parts
+    how = max((recipe.run.recomputation(task) for task in budget.iterations), key=CHEAPEST_FIRST.index)
     sharded: list[dict[str, Any]] = (
         [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
     )
@@ -90,7 +92,6 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     recomputed = [
         {"run.gradient_checkpointing": one}
         for one in {"off": ("selective", "full"), "selective": ("full",)}.get(how, ())
-        if not (recipe.run.compile and one == "selective")
     ]
     accumulated = list[dict[str, Any]]()
     while parts < least:

@@ -141,7 +141,7 @@ def rehearsal_roles(
             backbone,
             RolesSpec(student, recipe.critic, recipe.teachers, run.iterations),
             NamedRNG(run.seed),
-            Execution(run.precision, run.gradient_checkpointing, placement=placement),
+            Execution(run.precision, run.recomputation_by_task, placement=placement),
             loaders,
         )
     for network in made.networks:

@@ -7,10 +7,12 @@ rarely where they matter (`examiner.py`). A backward pass counts as two forwards
 
 from dataclasses import dataclass, replace
 
+from fewstep.data.mixture import used_tasks
 from fewstep.flow.guidance import Guidance
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.plan import ExaminePlan
 from fewstep.runtime.task import Task
+from fewstep.train.plan import AUTO
 
 SLACK = 1.25  # ours: measured over declared share, from which examinations come more rarely
 TIMES = 4  # examinations of a run, at least, ours: fewer say nothing of how it went
@@ -133,12 +135,20 @@ def _share(recipe: Recipe, plan: ExaminePlan, every: int, steps: int, guidance: 
 
 def _forwards_of_sample(recipe: Recipe, guidance: Guidance) -> float:
     """Of one sample in one iteration: rollout, the critic's updates, the student's, teachers and critic once."""
-    trained = 3 + RECOMPUTED[recipe.run.gradient_checkpointing]
+    trained = 3 + _recomputed(recipe)
     steps = recipe.student.steps
     rollout = (steps - 1) / 2 if recipe.critic.exit_step == "same" else steps
     seen = 0.0 if recipe.student.forward_once else 1.0  # the estimate that the critic learns from
     teachers = 2.0 if any(_guided(recipe, task, guidance) for task in ("t2i", "edit")) else 1.0
     return rollout + seen + trained * (recipe.critic.updates + 1) + 1 + teachers
+
+
+def _recomputed(recipe: Recipe) -> float:
+    """Forwards that are run again in a backward pass, in the mean over the tasks. While `auto` is not settled, none."""
+    if recipe.run.gradient_checkpointing == AUTO:
+        return 0.0
+    tasks = used_tasks(recipe.mixture)
+    return sum(RECOMPUTED[recipe.run.recomputation(task)] for task in tasks) / len(tasks)
 
 
 def _guided(recipe: Recipe, task: str, default: Guidance) -> bool:

@@ -252,7 +252,7 @@ def run_examiner(
         StoreError: a case of the set that was not encoded.
     """
     recipe, exam = run.recipe, planned.freeze(run.folder)
-    batch = -(-recipe.run.batch // (ranks.world * recipe.run.gradient_accumulation))
+    batch = -(-recipe.run.batch // (ranks.world * recipe.run.most_parts))
     conditionings = ExamConditionings.load(exam.cases, store, recipe.size, negatives)
     drawer = ExamDrawer(roles, exam, conditionings, recipe.student.grid, recipe.run.precision, batch, ranks)
     assert recipe.examine is not None, "there is a planned examination"

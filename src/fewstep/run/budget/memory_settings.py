@@ -1,0 +1,125 @@
+"""What `run.gradient_checkpointing: auto` stands for on a GPU: for each task the setting that costs least and fits.
+
+A setting is what the backward pass computes again, and into how many parts a batch is cut. Nothing computed again
+costs least, but takes most memory. More parts take less of it and cost no operation. So the order is off, selective,
+full, and of each the fewest parts that fit. Memory and operations are those of rehearsed iterations, as everywhere in a
+plan.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from fewstep.backbones.fake_model import ModelSize
+from fewstep.run.budget.batch_shape import BatchShape
+from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.task_forecast import TaskForecast
+from fewstep.run.recipe import Recipe
+from fewstep.runtime.parallel import Ranks
+from fewstep.runtime.task import Task
+from fewstep.train.plan import Recomputed
+
+Forecast = Callable[..., TaskForecast]
+CHEAPEST_FIRST: tuple[Recomputed, ...] = ("off", "selective", "full")
+
+
+@dataclass(frozen=True)
+class MemorySetting:
+    """One way of running a task's batches.
+
+    Args:
+        parts: the fewest that fit, or the most that there can be where none do.
+        bytes: at the fullest moment.
+        flops: of the mean iteration on one GPU, at the longest sequences.
+        taken: whether it is the task's cheapest that fits.
+    """
+
+    task: Task
+    recomputation: Recomputed
+    parts: int
+    bytes: int
+    flops: int
+    fits: bool
+    taken: bool = False
+
+
+def memory_settings(
+    recipe: Recipe,
+    size: ModelSize,
+    shapes: Sequence[BatchShape],
+    ranks: Ranks,
+    card: GPUMemory,
+    count: Forecast,
+    every: bool = True,
+) -> tuple[MemorySetting, ...]:
+    """The settings of each task, cheapest first.
+
+    Args:
+        shapes: the longest of each task.
+        count: what counts an iteration, as `forecast.forecast`.
+        every: also those that cost more than the one that is taken.
+    """
+    samples = -(-recipe.run.batch // ranks.world)
+
+    def settings(shape: BatchShape) -> Iterator[MemorySetting]:
+        def tried(how: Recomputed, parts: int) -> MemorySetting:
+            one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
+            return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, one.peak.bytes <= card.bytes)
+
+        return _of_task(_numbers(recipe, shape.task, ranks), tried, every)
+
+    return tuple(setting for shape in shapes for setting in settings(shape))
+
+
+def with_settings(recipe: Recipe, settings: Sequence[MemorySetting]) -> Recipe:
+    """The recipe with the settings that are taken; where nothing fits a task, with those of least memory."""
+    last = {setting.task: setting for setting in settings}
+    chosen = last | {setting.task: setting for setting in settings if setting.taken}
+    recomputed = {task: setting.recomputation for task, setting in chosen.items()}
+    return with_recomputation(recipe, recomputed, {task: setting.parts for task, setting in chosen.items()})
+
+
+def with_recomputation(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
+    changes = {"gradient_checkpointing": recomputed, "gradient_accumulation": parts}
+    return recipe.model_copy(update={"run": recipe.run.model_copy(update=changes)})
+
+
+def _of_task(
+    numbers: Sequence[int], tried: Callable[[Recomputed, int], MemorySetting], every: bool
+) -> Iterator[MemorySetting]:
+    """The settings of one task in the order of their cost, the first that fits taken."""
+    found = False
+    for how in CHEAPEST_FIRST:
+        setting = _fewest_parts(numbers, partial(tried, how))
+        taken, found = setting.fits and not found, found or setting.fits
+        yield replace(setting, taken=taken)
+        if found and not every:
+            return
+
+
+def _numbers(recipe: Recipe, task: Task, ranks: Ranks) -> list[int]:
+    """Numbers of parts to try: the recipe's, then each twice the one before, up to one sample at once. With
+    `forward_once` a batch stays whole."""
+    numbers = [recipe.run.parts(task)]
+    most = numbers[0] if recipe.student.forward_once else recipe.run.batch // ranks.world
+    while numbers[-1] < most:
+        numbers.append(min(2 * numbers[-1], most))
+    return numbers
+
+
+def _fewest_parts(numbers: Sequence[int], tried: Callable[[int], MemorySetting]) -> MemorySetting:
+    """The setting of the fewest parts that fit, by bisection; that of the most parts where none do."""
+    first = tried(numbers[0])
+    if first.fits or len(numbers) == 1:
+        return first
+    best = tried(numbers[-1])
+    low, high = 0, len(numbers) - 1  # the first of these does not fit, the last one may
+    while best.fits and high - low > 1:
+        middle = (low + high) // 2
+        setting = tried(numbers[middle])
+        if setting.fits:
+            best, high = setting, middle
+        else:
+            low = middle
+    return best
