@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from fewstep.backbones.families import load_backbone
 from fewstep.data.pictures import upright_size
+from fewstep.run.recipe import load_recipe
 from tests.cli.command_line import fewstep, refused, write_recipe
 from tests.train.runs import lines
 
@@ -70,6 +71,22 @@ def test_a_whole_run_and_what_it_leaves(recipe: dict[str, Any], tmp_path: Path) 
     )  # fmt: skip
     assert unused.exit_code == 0, unused.output
     assert "teachers.named.mine does not teach: preset base-only gives it no weight" in " ".join(unused.output.split())
+
+
+def test_memory_settings_of_auto_are_told_and_stay_with_the_run(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """On a CPU: the declared ones. The word itself is not kept, so later starts ask nothing."""
+    small = {"iterations": 2, "save_every_iterations": 1, "sample_every_iterations": 0}
+    run, auto = tmp_path / "runs" / "tiny", {"gradient_checkpointing": "auto"}
+    file = write_recipe(recipe | {"run": recipe["run"] | small | auto}, tmp_path)
+    begun = fewstep("distill", file, "--out", run)
+    assert begun.exit_code == 0, begun.output
+    assert "the backward pass computes whole blocks again" in begun.output
+    held = load_recipe(run / "recipe.yaml")
+    assert held.run.gradient_checkpointing == {"t2i": "full", "edit": "full"}
+    again = fewstep("distill", file, "--out", run)
+    assert again.exit_code == 0, again.output
+    assert "computes whole blocks again" not in again.output
+    assert load_recipe(run / "recipe.yaml") == held
 
 
 def test_text_encoder_and_transformer_are_never_in_memory_together(

@@ -186,7 +186,8 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
 def _without_own(recipe: Recipe) -> dict[str, Any]:
     """The resolved recipe by dotted key, without the keys that do not influence the weights."""
     skip = (*OWN, *recipes.OPERATIONAL)
-    return {key: value for key, value in flat_keys(recipe.resolved()).items() if key not in skip}
+    every = flat_keys(recipe.resolved())  # a key of skip may hold a value for each task
+    return {key: value for key, value in every.items() if not {key, key.rpartition(".")[0]} & {*skip}}
 
 
 def _refuse_unequal(plan: StudyPlan, by_cell: Mapping[str, Recipe]) -> None:
