@@ -26,6 +26,7 @@ from fewstep.cli.commands.shared import (
     out,
     with_error_message,
 )
+from fewstep.cli.commands.studio import studio
 from fewstep.runtime.allocator import keep_freed_memory
 
 app = typer.Typer(
@@ -368,6 +369,7 @@ def generate(
 app.command()(serve)
 app.command()(rank)
 app.command()(report)
+app.command()(studio)
 
 
 @app.command()
