@@ -10,8 +10,9 @@ from typing import Any
 
 from fewstep.bench.paired.catalogue import BY_NAME, closeness
 from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.studio.jobs import Job
 from fewstep.run.studio.metrics_file import MetricsFile
-from fewstep.run.studio.run_state import LIVING, health, state_of_run
+from fewstep.run.studio.run_state import RunState, health, state_of_run
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import FewstepError
 
@@ -29,6 +30,7 @@ class RunView:
         self._recipe: tuple[int, dict[str, Any], str] = (-1, {}, "")
         self._results: tuple[object, dict[int, dict[str, Any]]] = (None, {})
         self._teacher: tuple[object, Mapping[str, Any] | None] = (None, None)
+        self.job: Job | None = None  # that this studio started for it last
         self.faults: dict[str, str] = {}  # what cannot be read, by file
 
     def recipe(self) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class RunView:
         with self.lock:
             self.metrics.update()
             recipe, events = self.recipe(), self.events()
-            state, last = state_of_run(self.folder, self.metrics, recipe), self.metrics.last()
+            state, last = self._state(recipe), self.metrics.last()
             return {
                 "name": self.name,
                 "folder": str(self.folder),
@@ -64,9 +66,9 @@ class RunView:
                 "changed": _changed(self.metrics.path),
             }
 
-    def is_living(self) -> bool:
-        with self.lock:
-            return state_of_run(self.folder, self.metrics, self.recipe()).state in LIVING
+    def _state(self, recipe: Mapping[str, Any]) -> RunState:
+        starting = self.job is not None and self.job.code is None
+        return state_of_run(self.folder, self.metrics, recipe, starting)
 
     def events(self) -> list[dict[str, Any]]:
         return [line for line in self.metrics.others if line.get("phase") == "event"]
