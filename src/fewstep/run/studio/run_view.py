@@ -30,6 +30,7 @@ class RunView:
         self._recipe: tuple[int, dict[str, Any], str] = (-1, {}, "")
         self._results: tuple[object, dict[int, dict[str, Any]]] = (None, {})
         self._teacher: tuple[object, Mapping[str, Any] | None] = (None, None)
+        self._summary: tuple[object, dict[str, Any]] = (None, {"living": True})
         self.job: Job | None = None  # that this studio started for it last
         self.faults: dict[str, str] = {}  # what cannot be read, by file
 
@@ -50,21 +51,34 @@ class RunView:
         """One line of the list of runs."""
         with self.lock:
             self.metrics.update()
-            recipe, events = self.recipe(), self.events()
-            state, last = self._state(recipe), self.metrics.last()
-            return {
-                "name": self.name,
-                "folder": str(self.folder),
-                "recipe": recipe.get("name"),
-                "model": recipe.get("model"),
-                **state.as_dict(),
-                "health": health(state, events, last),
-                "events": len(events),
-                "best": self.best(),
-                "spark": self.spark(),
-                "damaged": self.metrics.damaged,
-                "changed": _changed(self.metrics.path),
-            }
+            mark = self._mark()
+            if mark != self._summary[0] or self._summary[1]["living"]:  # what lives changes by the clock alone
+                self._summary = mark, self._summarised()
+            return self._summary[1]
+
+    def _summarised(self) -> dict[str, Any]:
+        recipe, events = self.recipe(), self.events()
+        state, last = self._state(recipe), self.metrics.last()
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "recipe": recipe.get("name"),
+            "model": recipe.get("model"),
+            **state.as_dict(),
+            "health": health(state, events, last),
+            "events": len(events),
+            "best": self.best(),
+            "spark": self.spark(),
+            "damaged": self.metrics.damaged,
+            "changed": _changed(self.metrics.path),
+        }
+
+    def _mark(self) -> object:
+        """Changes when anything does that the summary tells."""
+        places = ("recipe.yaml", "lock", "failure.json", "student", "examination/results", "examination/teacher.json")
+        stamps = tuple(_stamp(self.folder / place) for place in (*places, "examination/judge"))
+        working = self.job is not None and self.job.code is None
+        return (*stamps, self.metrics.generation, self.metrics.trained, len(self.metrics.others), working)
 
     def _state(self, recipe: Mapping[str, Any]) -> RunState:
         starting = self.job is not None and self.job.code is None
