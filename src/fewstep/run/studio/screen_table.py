@@ -1,7 +1,7 @@
 """The screens of the studio, in the order of the navigation. A new one is a line here: a module of `screens/` with a
 `SCREEN`, and `static/screens/NAME.js` (docs/studio.md)."""
 
-from fewstep.run.studio.screens import plan, run_page, runs, ship
+from fewstep.run.studio.screens import bench, plan, run_page, runs, ship
 from fewstep.run.studio.studio import Screen
 
 SCREENS: tuple[Screen, ...] = (
@@ -9,4 +9,5 @@ SCREENS: tuple[Screen, ...] = (
     run_page.SCREEN,
     ship.SCREEN,
     plan.SCREEN,
+    bench.SCREEN,
 )
