@@ -1,7 +1,7 @@
 """The screens of the studio, in the order of the navigation. A new one is a line here: a module of `screens/` with a
 `SCREEN`, and `static/screens/NAME.js` (docs/studio.md)."""
 
-from fewstep.run.studio.screens import bench, plan, run_page, runs, ship
+from fewstep.run.studio.screens import bench, data, plan, run_page, runs, ship
 from fewstep.run.studio.studio import Screen
 
 SCREENS: tuple[Screen, ...] = (
@@ -10,4 +10,5 @@ SCREENS: tuple[Screen, ...] = (
     ship.SCREEN,
     plan.SCREEN,
     bench.SCREEN,
+    data.SCREEN,
 )
