@@ -25,8 +25,9 @@ class RunsScreen:
 
     def list(self, request: Request) -> dict[str, Any]:
         roots = [str(root) for root in self.studio.places.roots]
+        runs = [view.unread() if line is None else line for view, line in self.studio.summaries()]
         missing = [str(root) for root in self.studio.places.roots if not root.is_dir()]
-        return {"runs": [view.summary() for view in self.studio.runs()], "roots": roots, "missing": missing}
+        return {"runs": runs, "roots": roots, "missing": missing}
 
     def stop(self, fields: dict[str, Any]) -> dict[str, Any]:
         view = self.studio.run(text_field(fields, "run"))
