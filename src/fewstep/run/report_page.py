@@ -113,8 +113,8 @@ def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
         taught = folder / f"teacher-{case}.png"
         name = (origin_of(taught) or "teacher").capitalize()
         strips.append(Strip(f"Case {number + 1}", (*shown, SheetPicture(name, taught))))
-    note = "The same cases from the same noise after so many iterations; the teacher of their details last."
-    return (Sheet("While it learnt", tuple(strips), note),) if strips and kept else ()
+    note = "Each row is one case from one noise: the student after so many iterations, and last its teacher of details."
+    return (Sheet("Samples on the way", tuple(strips), note),) if strips and kept else ()
 
 
 def _spread(moments: Sequence[str], most: int) -> list[str]:
