@@ -73,11 +73,11 @@ def plan_pair_pass(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -
         GalleryError: not of one suite, of one name, or without a common picture.
         JudgeError, CaseError: as `plan_judge_pass`.
     """
-    galleries, suite = (open_gallery(a), open_gallery(b)), _common_suite(a, b)
+    galleries, suite = (open_gallery(a), open_gallery(b)), common_suite(a, b)
     chosen = protocols.load_protocol(protocol or "pair-v1", suite.task)
     if chosen.kind != "pair":
         raise JudgeError(f"protocol {chosen.name} rates single pictures; pairs need one such as pair-v1")
-    names = _names(galleries)
+    names = system_names(galleries)
     others = {(str(row["case"]), int(row["seed"])): row for row in galleries[1]}
     asked = [(row, q) for row, q in rows_with_questions(galleries[0], suite) if (q.case.id, int(row["seed"])) in others]
     if not asked:
@@ -96,7 +96,12 @@ def plan_pair_pass(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -
     )
 
 
-def _common_suite(a: Path, b: Path) -> Suite:
+def common_suite(a: Path, b: Path) -> Suite:
+    """The suite that both galleries answer.
+
+    Raises:
+        GalleryError: they answer two. SuiteError: as `suite_of`.
+    """
     one, other = suite_of(a), suite_of(b)
     if one.hash != other.hash:
         raise GalleryError(
@@ -119,8 +124,12 @@ def _both_orders(
     return [straight, swapped]
 
 
-def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
-    """The names of the two systems: as their galleries state, or those of their folders if both state the same."""
+def system_names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
+    """The names of the two systems: as their galleries state, or those of their folders if both state the same.
+
+    Raises:
+        GalleryError: those are the same too.
+    """
     said = [str(gallery.heading["system"]) for gallery in galleries]
     names = said if said[0] != said[1] else [gallery.folder.resolve().name for gallery in galleries]
     if folder_name(names[0]) == folder_name(names[1]):
