@@ -27,8 +27,8 @@ from fewstep.bench.statistics import Estimate
 
 HOW_DUELS = (
     "Two pictures of one case side by side, in both orders; people see one order, drawn by lot. Strengths are the "
-    "logarithms of Davidson's model, with ties and the advantage of the first place: of two systems of strengths a and b "
-    "the first wins, ties aside, with 1 / (1 + exp(b - a))."
+    "logarithms of Davidson's model, with ties and the advantage of the first place: of two systems of strengths a and "
+    "b the first wins, ties aside, with 1 / (1 + exp(b - a))."
 )
 
 
