@@ -27,6 +27,7 @@ from fewstep.cli.commands.shared import (
     out,
     with_error_message,
 )
+from fewstep.cli.commands.studio import studio
 from fewstep.runtime.allocator import keep_freed_memory
 
 app = typer.Typer(
@@ -328,6 +329,7 @@ app.command()(sample)
 app.command()(serve)
 app.command()(rank)
 app.command()(report)
+app.command()(studio)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from fewstep.run.examination import (
     table,
 )
 from fewstep.run.folder import RunDir
-from fewstep.run.self_exam.pages import ExamPages, event_words
+from fewstep.run.self_exam.pages import ExamPages, event_words, pull_words
 from fewstep.sample.origin import origin_of
 
 CHARTS = (
@@ -154,16 +154,8 @@ def _pulls(trained: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
 
 def _events(metrics: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     events = [m for m in metrics if m["phase"] == "event"]
-    told = [event_words(m) if "kind" in m else _pull_words(m) for m in events[:EVENTS]]
+    told = [event_words(m) if "kind" in m else pull_words(m) for m in events[:EVENTS]]
     return (*told, *([f"{len(events) - EVENTS} more in metrics.jsonl."] if len(events) > EVENTS else []))
-
-
-def _pull_words(m: Mapping[str, Any]) -> str:
-    trust = "" if m.get("trust") is None else f"; trust is now {m['trust']:.3g}"
-    return (
-        f"Iteration {m['iteration']:,}: {m['teacher']} pulled {m['pull']:.3g} times as hard as the base "
-        f"({m['task']}, step {m['student_step']}; bound {m['bound']:g}). Answer: {m['answer']}{trust}."
-    )
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:

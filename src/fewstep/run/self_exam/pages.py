@@ -138,6 +138,15 @@ def event_words(event: Mapping[str, Any]) -> str:
     return f"After {after:,} iterations: {kind}: {event['words']}. Answer: {event['answer']}."
 
 
+def pull_words(event: Mapping[str, Any]) -> str:
+    """What the watch of the teachers noticed, as a line of the page."""
+    trust = "" if event.get("trust") is None else f"; trust is now {event['trust']:.3g}"
+    return (
+        f"Iteration {event['iteration']:,}: {event['teacher']} pulled {event['pull']:.3g} times as hard as the base "
+        f"({event['task']}, step {event['student_step']}; bound {event['bound']:g}). Answer: {event['answer']}{trust}."
+    )
+
+
 _TITLES: Mapping[str, str] = {"t2i": "Prompts", "edit": "Edits"}
 _AIMS = {"higher": "higher is better", "lower": "lower is better", "teacher": "the teacher's own is best"}
 
