@@ -54,6 +54,9 @@ class GalleryPlaces:
             StudioRefused: no such gallery.
         """
         found = self.galleries().get(name)
+        if found is None:  # it may be new
+            self._looked = -RESCAN_SECONDS
+            found = self.galleries().get(name)
         if found is None or not (found.folder / HEADING).is_file():
             raise StudioRefused(f"there is no gallery {name!r:.120} here (any more)", 404)
         return found.folder

@@ -99,8 +99,8 @@ function ballot(place, fields, app) {
     h("button", {type: "button", class: "quiet", onclick: () => app.go("vote", {...about, show: "result"})}, "Result (R)"),
     count,
   );
-  const pictures = h("div", {class: "vote-pair"}, sides.left.figure, sides.right.figure);
-  replace(place, h("h1", {class: "vote-title"}, "Which is better?"), prompt, references, pictures, buttons, bar);
+  const pictures = h("div", {class: "vote-pair waiting"}, references, sides.left.figure, sides.right.figure);
+  replace(place, h("h1", {class: "vote-title"}, "Which is better?"), prompt, pictures, buttons, bar);
   let state = null;
   let began = 0;
   let busy = true; // a key pressed before the next pair is seen is no vote
@@ -119,6 +119,8 @@ function ballot(place, fields, app) {
     busy = true;
     pictures.classList.add("waiting");
     prompt.textContent = told.pair.prompt;
+    pictures.classList.toggle("with-source", told.pair.references > 0);
+    references.hidden = !told.pair.references;
     replace(references, Array.from({length: told.pair.references}, (_, i) => picture(from(told.pair.number, i), `Source ${i + 1}`)), told.pair.references ? h("small", {}, "the source") : null);
     await Promise.all(["left", "right"].map((which) => sides[which].load(from(told.pair.number, which))));
     if (state !== told) return;
@@ -226,7 +228,7 @@ function verdict(told, first, second) {
 function needed(told, cases) {
   if (told.still === null) return told.voted ? "cannot be said yet" : "–";
   if (told.still === 0) return `none for a lead of this size; ${whole(cases)} were voted on`;
-  return `about ${whole(told.still)} more, to show a lead of this size with power 0.8`;
+  return `about ${whole(told.still)} more, to show a lead of this size with power 0.8; ${whole(told.pairs - told.voted)} pairs are left here`;
 }
 
 const shares = (estimate) => between(estimate, 100, " %");
@@ -234,7 +236,8 @@ const shares = (estimate) => between(estimate, 100, " %");
 function between(estimate, factor, unit) {
   if (estimate.value === null) return "–";
   const value = `${figure(factor * estimate.value, 3)}${unit}`;
-  return estimate.low === null ? `${value}, no interval` : `${value} (95 %: ${figure(factor * estimate.low, 3)} to ${figure(factor * estimate.high, 3)}${unit})`;
+  const [low, high] = [Math.max(estimate.low, -1), Math.min(estimate.high, 1)]; // shares: what lies beyond is arithmetic
+  return estimate.low === null ? `${value}, no interval` : `${value} (95 %: ${figure(factor * low, 3)} to ${figure(factor * high, 3)}${unit})`;
 }
 
 // The lead with its interval, from -1 (all for the second) to 1 (all for the first).
@@ -242,7 +245,7 @@ function scale(estimate, first, second) {
   if (estimate.value === null) return null;
   const x = (value) => 160 - 150 * value;
   const parts = [s("line", {class: "vote-axis", x1: 10, x2: 310, y1: 18, y2: 18}), s("line", {class: "vote-middle", x1: 160, x2: 160, y1: 6, y2: 30})];
-  if (estimate.low !== null) parts.push(s("line", {class: "vote-range", x1: x(estimate.high), x2: x(estimate.low), y1: 18, y2: 18}));
+  if (estimate.low !== null) parts.push(s("line", {class: "vote-range", x1: x(Math.min(1, estimate.high)), x2: x(Math.max(-1, estimate.low)), y1: 18, y2: 18}));
   parts.push(s("circle", {class: "vote-point", cx: x(estimate.value), cy: 18, r: 5}));
   const said = `wins minus losses of ${first}: ${between(estimate, 100, " %")}`;
   return h("div", {class: "vote-scale"}, h("span", {}, first), s("svg", {viewBox: "0 0 320 36", role: "img", "aria-label": said}, ...parts), h("span", {}, second));
