@@ -22,9 +22,8 @@ from threading import RLock
 from typing import Any, Literal
 
 from fewstep.bench.gallery import Gallery, open_gallery
-from fewstep.bench.judge_pass import rows_with_questions
+from fewstep.bench.gallery_pair import common_suite, system_names
 from fewstep.bench.pair_verdict import FOLDER, PairVerdict, folder_name, read_pairs
-from fewstep.bench.pairs import common_suite, system_names
 from fewstep.bench.suite import Question, Suite
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError, JudgeError
@@ -65,9 +64,10 @@ class Ballot:
         """Every pair that both galleries have, in the order of voting."""
         a, b = self.galleries.values()
         there = {(str(row["case"]), int(row["seed"])) for row in b}
-        questions = {q.case.id: q for row, q in rows_with_questions(a, self.suite)}
-        common = [(str(row["case"]), int(row["seed"])) for row in a if (str(row["case"]), int(row["seed"])) in there]
-        ordered = _by_lot([(questions[case], seed) for case, seed in common], self.suite, self.systems)
+        questions = {question.case.id: question for question in self.suite.questions}
+        ours = [(str(row["case"]), int(row["seed"])) for row in a]
+        common = [(questions[case], seed) for case, seed in ours if (case, seed) in there and case in questions]
+        ordered = _by_lot(common, self.suite, self.systems)
         return [self._placed(question, seed) for question, seed in ordered]
 
     def _placed(self, question: Question, seed: int) -> VotePair:
