@@ -45,20 +45,38 @@ def draw_measured(
     Raises:
         LayoutError, RecipeError, PictureError: as `generate_pictures`.
     """
-    refuse_seeds(seeds)
     size = size or model.default_size(references)
-    model.refuse_long_text([prompt], references, size)
     usual = model.guidance_for("edit" if references else "t2i")
     grid, used = model.sampling(steps, usual if guidance is None else replace(usual, scale=guidance), size)
+    yield from draw_on_grid(model, prompt, references, seeds, grid, used, size)
+
+
+def draw_on_grid(
+    model: Model,
+    prompt: str,
+    references: Sequence[Image.Image],
+    seeds: Sequence[int],
+    grid: SigmaGrid,
+    guidance: Guidance,
+    size: tuple[int, int],
+) -> Iterator[MeasuredPicture]:
+    """The same at any noise levels, as of a student that a run holds and no folder does.
+
+    Raises:
+        LayoutError, PictureError: as `generate_pictures`.
+    """
+    refuse_seeds(seeds)
+    model.refuse_long_text([prompt], references, size)
     device = model.backbone.device
     begun_s = device_time_s(device)
-    cond, negative = _encoded(model, prompt, references, size, used)
+    cond, negative = _encoded(model, prompt, references, size, guidance)
     encoded_s = device_time_s(device) - begun_s
+    scale = guidance.scale if guidance.active else 1.0
     for seed in seeds:
         begun_s = device_time_s(device)
-        picture, nfe = _drawn(model, cond, negative, seed, grid, used)
+        picture, nfe = _drawn(model, cond, negative, seed, grid, guidance)
         seconds = encoded_s + device_time_s(device) - begun_s
-        yield MeasuredPicture(picture, seed, size, len(grid), used.scale if used.active else 1.0, nfe, seconds)
+        yield MeasuredPicture(picture, seed, size, len(grid), scale, nfe, seconds)
 
 
 def _encoded(

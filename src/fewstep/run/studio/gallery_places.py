@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -65,7 +65,7 @@ class GalleryPlaces:
         found: dict[str, FoundGallery] = {}
         seen: set[Path] = set()
         for root in self.roots:
-            for folder in _galleries_below(root):
+            for folder in folders_below(root, lambda inside: (inside / HEADING).is_file()):
                 if folder in seen:
                     continue
                 seen.add(folder)
@@ -87,12 +87,13 @@ def _told(name: str, folder: Path) -> FoundGallery:
     return FoundGallery(name, folder, str(heading.get("system", folder.name)), told, str(suite.get("hash", "")))
 
 
-def _galleries_below(root: Path) -> Iterator[Path]:
+def folders_below(root: Path, is_one: Callable[[Path], bool]) -> Iterator[Path]:
+    """Folders below the root that are one of these. What lies inside of one is not looked at, and no link is followed."""
     waiting, looked = [(root, 0)], 0
     while waiting and looked < MOST_FOLDERS:
         folder, depth = waiting.pop()
         looked += 1
-        if (folder / HEADING).is_file():
+        if is_one(folder):
             yield folder
         elif depth < DEPTH:
             waiting += [(inside, depth + 1) for inside in _inside(folder)]

@@ -1,0 +1,85 @@
+"""Which models a drawing can have as columns: what the runs and folders of the studio hold. Nothing is loaded here."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.run.studio.gallery_places import folders_below
+from fewstep.run.studio.places import MODEL_FILES
+from fewstep.run.studio.run_view import RunView
+from fewstep.run.studio.studio import Studio
+
+_KEPT = re.compile(r"iteration-(\d+)\.json")
+
+
+@dataclass(frozen=True)
+class DrawColumn:
+    """One column. key: what a page asks for it by. group: the run it belongs to, or empty. source: a folder, hub id or
+    "pocket", of a model; else the run whose kept student of `iteration` is drawn with. steps: None leaves them to the
+    model. usual: whether a page begins with it."""
+
+    key: str
+    title: str
+    group: str
+    source: str
+    steps: int | None = None
+    iteration: int | None = None
+    usual: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"key": self.key, "title": self.title, "group": self.group, "usual": self.usual}
+
+    def request(self) -> dict[str, Any]:
+        """What the drawing process is told."""
+        return asdict(self)
+
+
+def draw_columns(studio: Studio) -> dict[str, DrawColumn]:
+    """By key: of each run its teacher at all steps and at the student's, and its kept students; then student folders;
+    and the bundled teacher."""
+    found = [column for view in studio.runs() for column in _of_run(view)]
+    found += [
+        DrawColumn("model:pocket", "pocket", "", "pocket"),
+        DrawColumn("few:pocket", "pocket at 4", "", "pocket", 4),
+    ]
+    found += list(_folders(studio))
+    return {column.key: column for column in found}
+
+
+def _of_run(view: RunView) -> Iterator[DrawColumn]:
+    recipe = view.recipe()
+    model, plan = recipe.get("model"), recipe.get("student")
+    if not isinstance(model, str):
+        return
+    steps = plan.get("steps") if isinstance(plan, dict) else None
+    few = steps if isinstance(steps, int) else 4
+    yield DrawColumn(f"teacher:{view.name}", "Teacher", view.name, model, usual=True)
+    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, model, few, usual=True)
+    kept = kept_iterations(view.folder)
+    for iteration in reversed(kept):
+        title = f"Iteration {iteration:,}"
+        usual = iteration == kept[-1]
+        yield DrawColumn(
+            f"kept:{view.name}:{iteration}", title, view.name, str(view.folder), iteration=iteration, usual=usual
+        )
+
+
+def kept_iterations(run: Path) -> list[int]:
+    """The iterations whose averaged student a run keeps, without reading them."""
+    try:
+        names = [path.name for path in (run / "students").iterdir()]
+    except OSError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := _KEPT.fullmatch(name)))
+
+
+def _folders(studio: Studio) -> Iterator[DrawColumn]:
+    """Students and other pipeline folders below the studio's roots, those inside of runs among them."""
+    several = len(studio.places.roots) > 1
+    for root in studio.places.roots:
+        for folder in folders_below(root, lambda inside: any((inside / name).is_file() for name in MODEL_FILES)):
+            inside = folder.relative_to(root).as_posix()
+            name = root.name if inside == "." else f"{root.name}/{inside}" if several else inside
+            yield DrawColumn(f"folder:{name}", name, "", str(folder))
