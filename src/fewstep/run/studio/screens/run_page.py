@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from fewstep.bench.paired.catalogue import BY_NAME
+from fewstep.bench.paired.catalogue import BY_NAME, COMPOSITE
 from fewstep.data.declared_shares import declared_categories, declared_tasks
 from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.pages import event_words, pull_words
@@ -86,14 +86,15 @@ def _words(event: Mapping[str, Any]) -> str:
 
 
 def _examined(view: RunView) -> list[dict[str, Any]]:
-    """One entry a figure, those of the catalogue first."""
+    """One entry a figure: the one that the run chooses by first, then the composite, then those of the catalogue."""
     examined, teacher = view.examined(), view.teacher()
     bands = teacher.get("band", {}) if teacher else {}
     names = dict.fromkeys(name for figures in examined.values() for name in figures)
     names.pop("examination_seconds", None)
-    order = list(BY_NAME)
+    best = view.best()
+    order = [*([best["name"]] if best else []), COMPOSITE, *BY_NAME]
     found = []
-    for name in sorted(names, key=lambda n: (order.index(n) if n in order else -1, n)):
+    for name in sorted(names, key=lambda n: (order.index(n) if n in order else len(order), n)):
         figure, band = BY_NAME.get(name), bands.get(name)
         found.append(
             {

@@ -2,8 +2,7 @@
 
 import {figure, h, replace, s, whole} from "./dom.js";
 
-const W = 480;
-const H = 170;
+const H = 170; // px, as in studio.css
 const LEFT = 46;
 const RIGHT = 6;
 const TOP = 8;
@@ -15,7 +14,8 @@ export class Chart {
     this.told = told;
     this.onpick = onpick;
     this.now = null;
-    this.svg = s("svg", {viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img"});
+    this.width = 480;
+    this.svg = s("svg", {role: "img"});
     this.keys = h("div", {class: "keys"});
     this.element = h(
       "figure",
@@ -28,6 +28,12 @@ export class Chart {
     this.svg.addEventListener("pointerleave", () => this.#hover(null));
     this.svg.addEventListener("click", (event) => this.onpick?.(Math.round(this.#x(event))));
     this.draw();
+    new ResizeObserver(([entry]) => {
+      const width = Math.round(entry.contentRect.width);
+      if (!width || width === this.width) return;
+      this.width = width;
+      this.draw();
+    }).observe(this.svg);
   }
 
   // A further point of a line, as it comes in.
@@ -44,6 +50,7 @@ export class Chart {
     const band = this.told.band;
     const ys = points.flatMap((point) => point.slice(1)).filter(Number.isFinite);
     if (band) ys.push(...[band.low, band.high, band.value].filter(Number.isFinite));
+    this.svg.setAttribute("viewBox", `0 0 ${this.width} ${H}`);
     if (!ys.length) return;
     this.x0 = Math.min(0, ...[bottom(xs)]);
     this.x1 = Math.max(top(xs), this.told.end ?? 0, this.x0 + 1);
@@ -65,15 +72,15 @@ export class Chart {
     if (this.y1 !== undefined) this.svg.append(this.#marker() ?? "");
   }
 
-  px = (x) => LEFT + ((x - this.x0) / (this.x1 - this.x0)) * (W - LEFT - RIGHT);
+  px = (x) => LEFT + ((x - this.x0) / (this.x1 - this.x0)) * (this.width - LEFT - RIGHT);
   py = (y) => TOP + (1 - (Math.min(Math.max(y, this.y0), this.y1) - this.y0) / (this.y1 - this.y0)) * (H - TOP - BOTTOM);
 
   #axes() {
     const lines = ticks(this.y0, this.y1, 4).map((y) => [
-      s("line", {class: "axis", x1: LEFT, x2: W - RIGHT, y1: this.py(y), y2: this.py(y), "vector-effect": "non-scaling-stroke"}),
+      s("line", {class: "axis", x1: LEFT, x2: this.width - RIGHT, y1: this.py(y), y2: this.py(y)}),
       s("text", {x: LEFT - 5, y: this.py(y) + 4, "text-anchor": "end"}, figure(y, 3)),
     ]);
-    const marks = ticks(this.x0, this.x1, 5).map((x) => s("text", {x: this.px(x), y: H - 5, "text-anchor": x === this.x0 ? "start" : "middle"}, whole(x)));
+    const marks = ticks(this.x0, this.x1, Math.max(2, Math.round(this.width / 90))).map((x) => s("text", {x: this.px(x), y: H - 5, "text-anchor": x === this.x0 ? "start" : "middle"}, whole(x)));
     return [...lines.flat(), ...marks];
   }
 
@@ -82,9 +89,9 @@ export class Chart {
     if (!band) return null;
     const found = [];
     if (Number.isFinite(band.low) && Number.isFinite(band.high) && band.low !== null) {
-      found.push(s("rect", {class: "band", x: LEFT, width: W - LEFT - RIGHT, y: this.py(band.high), height: Math.max(1, this.py(band.low) - this.py(band.high))}));
+      found.push(s("rect", {class: "band", x: LEFT, width: this.width - LEFT - RIGHT, y: this.py(band.high), height: Math.max(1, this.py(band.low) - this.py(band.high))}));
     }
-    if (Number.isFinite(band.value)) found.push(s("line", {class: "teacher", x1: LEFT, x2: W - RIGHT, y1: this.py(band.value), y2: this.py(band.value), "vector-effect": "non-scaling-stroke"}));
+    if (Number.isFinite(band.value)) found.push(s("line", {class: "teacher", x1: LEFT, x2: this.width - RIGHT, y1: this.py(band.value), y2: this.py(band.value)}));
     return found;
   }
 
@@ -99,7 +106,7 @@ export class Chart {
       const under = held.map((point) => at(point[0], point[2] ?? point[1])).reverse();
       parts.push(s("path", {class: `range f${colour}`, d: `M${[...over, ...under].join("L")}Z`}));
     }
-    parts.push(s("path", {class: `line s${colour}`, d: `M${mean}${held.length === 1 ? "h0.1" : ""}`, "vector-effect": "non-scaling-stroke", "stroke-linejoin": "round", "stroke-linecap": "round"}));
+    parts.push(s("path", {class: `line s${colour}`, d: `M${mean}${held.length === 1 ? "h0.1" : ""}`, "stroke-linejoin": "round", "stroke-linecap": "round"}));
     if (held.length <= 40) parts.push(...held.map((point) => s("circle", {class: `f${colour}`, cx: this.px(point[0]), cy: this.py(point[1]), r: 2})));
     return parts;
   }
@@ -113,20 +120,20 @@ export class Chart {
 
   #marker() {
     if (this.now === null) return null;
-    return s("line", {class: "now", x1: this.px(this.now), x2: this.px(this.now), y1: TOP, y2: H - BOTTOM, "vector-effect": "non-scaling-stroke"});
+    return s("line", {class: "now", x1: this.px(this.now), x2: this.px(this.now), y1: TOP, y2: H - BOTTOM});
   }
 
   #x(event) {
     const box = this.svg.getBoundingClientRect();
-    const inside = ((event.clientX - box.left) / box.width) * W;
-    return this.x0 + ((inside - LEFT) / (W - LEFT - RIGHT)) * (this.x1 - this.x0);
+    const inside = ((event.clientX - box.left) / box.width) * this.width;
+    return this.x0 + ((inside - LEFT) / (this.width - LEFT - RIGHT)) * (this.x1 - this.x0);
   }
 
   #hover(event) {
     this.svg.querySelector(".hover")?.remove();
     if (!event || this.y1 === undefined) return this.#legend(null);
     const x = Math.min(Math.max(this.#x(event), this.x0), this.x1);
-    this.svg.append(s("line", {class: "hover", x1: this.px(x), x2: this.px(x), y1: TOP, y2: H - BOTTOM, "vector-effect": "non-scaling-stroke"}));
+    this.svg.append(s("line", {class: "hover", x1: this.px(x), x2: this.px(x), y1: TOP, y2: H - BOTTOM}));
     this.#legend(x);
   }
 

@@ -328,7 +328,7 @@ function words(context, text, x, y, colour, ratio, align = "left") {
 }
 
 function tag(context, text, x, style, ratio) {
-  context.font = `${12 * ratio}px system-ui, sans-serif`;
+  context.font = `${13 * ratio}px system-ui, sans-serif`;
   const width = context.measureText(text).width + 12 * ratio;
   context.fillStyle = "rgb(0 0 0 / .62)";
   context.fillRect(x, 8 * ratio, width, 21 * ratio);

@@ -10,7 +10,7 @@ export async function open(place, fields, app) {
   const runs = new Map();
   const told = await get("/api/runs/list");
   for (const run of told.runs) runs.set(run.name, run);
-  const search = h("input", {type: "search", placeholder: "name, recipe, model, state", aria: {label: "Only runs with these words"}, oninput: () => draw()});
+  const search = h("input", {type: "search", placeholder: "name, model, state", aria: {label: "Only runs with these words"}, oninput: () => draw()});
   const count = h("span", {class: "soft"});
   const body = h("tbody");
   const table = h("table", {class: "table runs"}, head(), body);
@@ -83,10 +83,10 @@ function cells(run, app, refresh) {
     h("td", {class: "name"}, h("div", {class: "row"}, lamp(run), h("a", {href: link(run)}, run.name)), h("small", {}, [run.recipe, run.model].filter(Boolean).filter((each, i, all) => all.indexOf(each) === i).join(" · "))),
     h("td", {}, h("span", {class: `state ${run.state}`}, run.state), run.words ? h("div", {class: "why"}, run.words) : null),
     h("td", {class: "progress"}, `${whole(run.iteration)} of ${whole(run.iterations)}`, h("progress", {value: run.iteration, max: run.iterations || 1, aria: {label: `Iterations of ${run.name}`}})),
-    h("td", {class: "number", data: {label: "left"}}, run.living ? duration(run.seconds_left) : ago(run.changed)),
+    h("td", {class: "number", data: {label: run.living ? "left" : "written"}}, run.living ? duration(run.seconds_left) : ago(run.changed)),
     h("td", {class: "number", data: {label: "s / iteration"}}, figure(run.seconds, 3)),
     h("td", {class: "number", data: {label: "memory"}, title: "Main memory of the process"}, bytes(run.memory)),
-    h("td", {data: {label: "best"}}, best(run)),
+    h("td", {class: "best", data: {label: "best"}}, best(run)),
     h("td", {}, spark(run)),
     h("td", {class: "actions"}, actions(run, app, refresh)),
   ];
