@@ -1,13 +1,15 @@
 """Drawings that were asked for, one after another, by a process of their own; and those of before.
 
-A drawing and its pictures lie in a folder of the user's cache, so a browser that leaves loses nothing, and neither does a
-studio that ends. The drawing process is started when something is to be drawn, and ended when nothing was for a while.
+A drawing and its pictures lie in a folder of the user's cache, so a browser that leaves loses nothing, and neither does
+a studio that ends. The drawing process is started when something is to be drawn, and ended when nothing was for a
+while.
 """
 
 import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from shutil import rmtree
 from threading import Condition, Thread
 from typing import Any
 
@@ -32,10 +33,11 @@ RECORD, LOG = "drawing.json", "drawing.log"
 MODULE = "fewstep.run.studio.draw_worker"
 UNFINISHED = ("waiting", "drawing")
 ID = re.compile(r"[0-9a-f]{4,40}")
+CELL = re.compile(r"(source-\d{1,2}|\d{1,2}-\d{1,20})")
 
 
 @dataclass
-class Drawing:
+class PlaygroundDrawing:
     """One call of the playground. cells: "COLUMN-SEED" -> file, nfe, steps, seconds, size. faults: by number of the
     column, why it has none. state: waiting, drawing, done, stopped. loading: the column that is being opened or drawn.
     although: the run that trains, and is to be drawn beside."""
@@ -84,7 +86,7 @@ class DrawQueue:
         size: tuple[int, int] | None,
         columns: Sequence[DrawColumn],
         allowed: bool,
-    ) -> Drawing:
+    ) -> PlaygroundDrawing:
         """Puts a drawing at the end of the queue.
 
         Raises:
@@ -92,26 +94,30 @@ class DrawQueue:
         """
         self._refuse_beside(allowed)
         shown = [column.as_dict() for column in columns]
-        drawing = Drawing(_new_id(), time.time(), prompt, list(references), list(seeds), None, shown, allowed=allowed)
+        drawing = PlaygroundDrawing(
+            _new_id(), time.time(), prompt, list(references), list(seeds), None, shown, allowed=allowed
+        )
         drawing.size = None if size is None else list(size)
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
                 raise StudioRefused(f"{MOST_WAITING} drawings wait already; let some be drawn", 429)
             self._drawings[drawing.id], self._requests[drawing.id] = drawing, list(columns)
-            self._waiting.append(drawing.id)
             self._keep(drawing)
+            for i, photo in enumerate(references):  # its own, so that it stays when the photo goes
+                shutil.copyfile(self.photos / f"{photo}.png", self.folder / drawing.id / f"source-{i}.png")
             if self._thread is None:
                 self._thread = Thread(target=self._work, name="drawings", daemon=True)
                 self._thread.start()
+            self._waiting.append(drawing.id)
             self._changed.notify_all()
         return drawing
 
-    def drawings(self) -> list[Drawing]:
+    def drawings(self) -> list[PlaygroundDrawing]:
         """Newest first."""
         with self._changed:
             return sorted(self._drawings.values(), key=lambda drawing: -drawing.asked)
 
-    def drawing(self, name: str) -> Drawing:
+    def drawing(self, name: str) -> PlaygroundDrawing:
         """
         Raises:
             StudioRefused: there is none of that name.
@@ -121,14 +127,14 @@ class DrawQueue:
         return self._drawings[name]
 
     def picture(self, name: str, cell: str) -> Path:
-        """The file of a cell.
+        """The file of a cell, or of a reference ("source-0").
 
         Raises:
-            StudioRefused: it is not drawn.
+            StudioRefused: it is not there.
         """
-        held = self.drawing(name).cells.get(cell)
-        path = self.folder / name / str(held["file"]) if held else None
-        if path is None or Path(path.name).name != path.name or not path.is_file():
+        self.drawing(name)
+        path = self.folder / name / f"{cell}.png"
+        if not CELL.fullmatch(cell) or not path.is_file():
             raise StudioRefused("this picture is not there (any more)", 404)
         return path
 
@@ -149,7 +155,7 @@ class DrawQueue:
             if self.drawing(name).state in UNFINISHED:
                 raise StudioRefused("it is being drawn; stop it first", 409)
             del self._drawings[name]
-        rmtree(self.folder / name, ignore_errors=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def unload(self) -> None:
         """Ends the drawing process, and with it every model."""
@@ -181,10 +187,10 @@ class DrawQueue:
                 self._end(drawing, "stopped" if drawing.why else "done", drawing.why)
             except StudioRefused as refused:
                 self._end(drawing, "stopped", refused.sentence)
-            except OSError as error:  # the process ended, or the disk is full
+            except (OSError, ValueError) as error:  # the process ended, perhaps within a line; or the disk is full
                 self._end(drawing, "stopped", drawing.why or self._death(error))
 
-    def _next(self) -> Drawing | None:
+    def _next(self) -> PlaygroundDrawing | None:
         """Waits for a drawing; ends the process where none comes for a while. None when the studio ends."""
         with self._changed:
             while not self._waiting and not self._ended:
@@ -196,14 +202,14 @@ class DrawQueue:
             drawing.state = "drawing"
             return drawing
 
-    def _events(self, drawing: Drawing) -> Iterator[Mapping[str, Any]]:
+    def _events(self, drawing: PlaygroundDrawing) -> Iterator[Mapping[str, Any]]:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
         request = {
             "columns": [column.request() for column in self._requests.pop(drawing.id)],
             "prompt": drawing.prompt,
-            "references": [str(self.photos / f"{name}.png") for name in drawing.references],
+            "references": [str(self.picture(drawing.id, f"source-{i}")) for i in range(len(drawing.references))],
             "seeds": drawing.seeds,
             "size": drawing.size,
             "device": self.device,
@@ -218,7 +224,7 @@ class DrawQueue:
             yield event
         raise BrokenPipeError
 
-    def _take(self, drawing: Drawing, event: Mapping[str, Any]) -> None:
+    def _take(self, drawing: PlaygroundDrawing, event: Mapping[str, Any]) -> None:
         with self._changed:
             if "loading" in event:
                 drawing.loading = event["loading"]
@@ -229,13 +235,13 @@ class DrawQueue:
                 drawing.cells[f"{event['column']}-{event['seed']}"] = told
         self._keep(drawing)
 
-    def _end(self, drawing: Drawing, state: str, why: str) -> None:
+    def _end(self, drawing: PlaygroundDrawing, state: str, why: str) -> None:
         drawing.state, drawing.why, drawing.loading = state, why, None
         self._requests.pop(drawing.id, None)
         with suppress(Exception):  # a full disk: the page still says it
             self._keep(drawing)
 
-    def _death(self, error: OSError) -> str:
+    def _death(self, error: Exception) -> str:
         process = self._process
         code = None if process is None else process.wait()
         said = log_tail(self.folder / LOG).strip().splitlines()[-1:]
@@ -268,11 +274,11 @@ class DrawQueue:
     def _refuse_beside(self, allowed: bool) -> None:
         if not allowed and (training := self.busy()):
             raise StudioRefused(
-                f"{training[0]} trains on this machine; a drawing would take its time and memory. Allow it to draw beside",
+                f"{training[0]} trains on this machine; a drawing would take its time and memory. Allow it, or wait",
                 409,
             )
 
-    def _keep(self, drawing: Drawing) -> None:
+    def _keep(self, drawing: PlaygroundDrawing) -> None:
         durable.make_folder(self.folder / drawing.id)
         durable.write_atomically(self.folder / drawing.id / RECORD, json.dumps(asdict(drawing), ensure_ascii=False))
 
@@ -281,17 +287,17 @@ def _new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(3)}"
 
 
-def _kept(folder: Path) -> list[Drawing]:
+def _kept(folder: Path) -> list[PlaygroundDrawing]:
     """The drawings of before. One that was under way when its studio ended is stopped."""
     names = sorted((path.name for path in folder.glob("*") if ID.fullmatch(path.name)), reverse=True)
     for old in names[MOST_KEPT:]:
-        rmtree(folder / old, ignore_errors=True)
+        shutil.rmtree(folder / old, ignore_errors=True)
     found = []
     for name in names[:MOST_KEPT]:
         with suppress(OSError, ValueError, TypeError, KeyError):
             held = load_json((folder / name / RECORD).read_text(encoding="utf-8"))
-            known = {each.name for each in fields(Drawing)}
-            drawing = Drawing(**{key: value for key, value in held.items() if key in known} | {"id": name})
+            known = {each.name for each in fields(PlaygroundDrawing)}
+            drawing = PlaygroundDrawing(**{key: value for key, value in held.items() if key in known} | {"id": name})
             if drawing.state in UNFINISHED:
                 drawing.state, drawing.why, drawing.loading = "stopped", "the studio ended meanwhile", None
             found.append(drawing)

@@ -88,7 +88,7 @@ def _told(name: str, folder: Path) -> FoundGallery:
 
 
 def folders_below(root: Path, is_one: Callable[[Path], bool]) -> Iterator[Path]:
-    """Folders below the root that are one of these. What lies inside of one is not looked at, and no link is followed."""
+    """Folders below the root that are one of these. What lies inside of one is not looked at. No link is followed."""
     waiting, looked = [(root, 0)], 0
     while waiting and looked < MOST_FOLDERS:
         folder, depth = waiting.pop()

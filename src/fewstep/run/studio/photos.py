@@ -47,7 +47,9 @@ def keep_photo(folder: Path, data: bytes) -> tuple[str, tuple[int, int]]:
         except CaseError as error:
             raise StudioRefused(str(error).replace(f" {file.name}", "")) from error
     if picture.width * picture.height > LIMITS.max_reference_pixels:
-        raise StudioRefused(f"a photo has at most {LIMITS.max_reference_pixels // 10**6} megapixels; scale it down", 413)
+        raise StudioRefused(
+            f"a photo has at most {LIMITS.max_reference_pixels // 10**6} megapixels; scale it down", 413
+        )
     name = hashlib.blake2b(data, digest_size=16).hexdigest()
     if not (folder / f"{name}.png").is_file():
         durable.replace_atomically(folder / f"{name}.png", lambda beside: picture.save(beside, format="PNG"))

@@ -11,7 +11,10 @@ from fewstep.run.studio.answers import StudioRefused, json_answer
 from fewstep.run.studio.draw_models import draw_columns
 from fewstep.run.studio.draw_queue import UNFINISHED, DrawQueue
 from fewstep.run.studio.holder import holder_of
+from fewstep.run.studio.jobs import command_line
+from fewstep.run.studio.my_suite import MySuite
 from fewstep.run.studio.photos import keep_photo, photo_bytes, photo_path
+from fewstep.run.studio.shift_picture import shift_map
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
 from fewstep.runtime.user_cache import user_cache
 from fewstep.sample.asked import refuse_long_prompts, refuse_seeds, size_of
@@ -24,6 +27,7 @@ class PlaygroundScreen:
     def __init__(self, studio: Studio):
         self.studio = studio
         self.queue = DrawQueue(user_cache() / "studio", self.training)
+        self.suite = MySuite(studio.places.roots[0])
         studio.at_end.append(self.queue.end)
 
     def training(self) -> list[str]:
@@ -39,7 +43,12 @@ class PlaygroundScreen:
         living = [drawing for drawing in drawings if drawing.state in UNFINISHED]
         shown = list({drawing.id: drawing for drawing in (*living, *drawings[:SHOWN])}.values())
         told = [drawing.__dict__ | {"living": drawing in living} for drawing in shown]
-        return {"drawings": told, "training": self.training(), "loaded": self.queue.is_loaded}
+        return {
+            "drawings": told,
+            "training": self.training(),
+            "loaded": self.queue.is_loaded,
+            "kept": len(self.suite.cases()),
+        }
 
     def draw(self, fields: dict[str, Any]) -> dict[str, Any]:
         prompt = text_field(fields, "prompt").strip()
@@ -72,6 +81,23 @@ class PlaygroundScreen:
     def forget(self, fields: dict[str, Any]) -> dict[str, Any]:
         self.queue.forget(text_field(fields, "drawing"))
         return {}
+
+    def shift(self, request: Request) -> dict[str, Any]:
+        """Where each part of picture `b` of a drawing stands against `a`; see `shift_map`."""
+        a, b = (self.queue.picture(asked(request, "drawing"), asked(request, name)) for name in ("a", "b"))
+        return shift_map(a.parent, a.name, b.name)
+
+    def keep(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Adds a drawing's prompt and photos to the reader's suite."""
+        drawing = self.queue.drawing(text_field(fields, "drawing"))
+        references = [self.queue.picture(drawing.id, f"source-{i}") for i in range(len(drawing.references))]
+        count = self.suite.keep(drawing.prompt, references, drawing.seeds[0], drawing.size)
+        return {"said": f"added; your suite has {count:,} case{'s' if count > 1 else ''}"}
+
+    def freeze(self, fields: dict[str, Any]) -> dict[str, Any]:
+        folders = self.suite.freeze()
+        lines = [command_line(("generate", "MODEL", "--suite", str(each), "--to", "GALLERY")) for each in folders]
+        return {"said": "\n".join(["made; draw galleries of it, and vote:", *lines])}
 
     def unload(self, fields: dict[str, Any]) -> dict[str, Any]:
         self.queue.unload()
@@ -116,10 +142,13 @@ def _routes(studio: Studio) -> list[Route]:
     return [
         reading("/api/playground/models", screen.models),
         reading("/api/playground/state", screen.state),
+        reading("/api/playground/shift", screen.shift),
         acting("/api/playground/draw", screen.draw),
         acting("/api/playground/cancel", screen.cancel),
         acting("/api/playground/forget", screen.forget),
         acting("/api/playground/unload", screen.unload),
+        acting("/api/playground/keep", screen.keep),
+        acting("/api/playground/freeze", screen.freeze),
         Route("/api/playground/photo", photo, methods=["POST"]),
         Route("/api/playground/picture", picture),
     ]
