@@ -73,6 +73,7 @@ class DrawQueue:
         self._waiting: list[str] = []
         self._changed = Condition()
         self._process: subprocess.Popen[bytes] | None = None
+        self._heard: subprocess.Popen[bytes] | None = None  # which the thread listens to
         self._thread: Thread | None = None
         self._ended = False
 
@@ -189,6 +190,10 @@ class DrawQueue:
                 self._end(drawing, "stopped", refused.sentence)
             except (OSError, ValueError) as error:  # the process ended, perhaps within a line; or the disk is full
                 self._end(drawing, "stopped", drawing.why or self._death(error))
+            with self._changed:
+                heard, self._heard = self._heard, None
+                if heard is not None and heard.poll() is not None:
+                    _close(heard)
 
     def _next(self) -> PlaygroundDrawing | None:
         """Waits for a drawing; ends the process where none comes for a while. None when the studio ends."""
@@ -203,7 +208,7 @@ class DrawQueue:
             return drawing
 
     def _events(self, drawing: PlaygroundDrawing) -> Iterator[Mapping[str, Any]]:
-        process = self._started()
+        process = self._heard = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
         request = {
@@ -242,7 +247,7 @@ class DrawQueue:
             self._keep(drawing)
 
     def _death(self, error: Exception) -> str:
-        process = self._process
+        process = self._heard
         code = None if process is None else process.wait()
         said = log_tail(self.folder / LOG).strip().splitlines()[-1:]
         told = f"; it said: {said[0][:300]}" if said else ""
@@ -265,11 +270,13 @@ class DrawQueue:
             return self._process
 
     def _kill(self) -> None:
+        """Ends the process. Where the thread listens to it, the thread hears its end, and closes what it reads."""
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.kill()
         if process is not None:
+            process.kill()
             process.wait()
+            if process is not self._heard:
+                _close(process)
 
     def _refuse_beside(self, allowed: bool) -> None:
         if not allowed and (training := self.busy()):
@@ -281,6 +288,13 @@ class DrawQueue:
     def _keep(self, drawing: PlaygroundDrawing) -> None:
         durable.make_folder(self.folder / drawing.id)
         durable.write_atomically(self.folder / drawing.id / RECORD, json.dumps(asdict(drawing), ensure_ascii=False))
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):  # what was not sent is of no use any more
+            if pipe is not None:
+                pipe.close()
 
 
 def _new_id() -> str:

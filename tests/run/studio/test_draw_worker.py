@@ -1,0 +1,82 @@
+"""What the drawing process draws: the teacher as it is, and a run's kept student as the run holds it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from fewstep.backbones.families import POCKET
+from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.flow.rng import NamedRNG
+from fewstep.roles.adapters import Adapters
+from fewstep.roles.plan import AdapterPlan
+from fewstep.run.folder import RunDir
+from fewstep.run.recipe import load_recipe
+from fewstep.run.studio.draw_models import kept_iterations
+from fewstep.run.studio.draw_worker import DrawWorker
+from fewstep.sample.measured import draw_measured, draw_on_grid
+from fewstep.sample.origin import facts_of
+from fewstep.sample.pictures import Model, open_model
+from fewstep.train import file_hashes
+
+PROMPT = "Open country at sunset over the sea with grey mountains."
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return open_model(POCKET)
+
+
+@pytest.fixture(scope="module")
+def run(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that keeps a student: a drawn adapter of the pocket model."""
+    folder = tmp_path_factory.mktemp("runs") / "kept"
+    with RunDir.open_or_create(folder, load_recipe("pocket", ["student.adapter.rank=2", "student.adapter.alpha=2"])):
+        pass
+    adapters = Adapters(model.backbone.transformer)
+    adapters.add("student", AdapterPlan(rank=2, alpha=2.0), ["to_q", "to_v"], NamedRNG(0))
+    state = {name: weight.detach().clone() for name, weight in adapters.parameters("student").items()}
+    for name, weight in state.items():
+        if name.endswith("lora_B.weight"):
+            weight.copy_(0.2 * NamedRNG(0).normal(weight.shape, name))
+            adapters.parameters("student")[name].data.copy_(weight)
+    (folder / "students").mkdir()
+    file = "iteration-000004.safetensors"
+    save_file(state, folder / "students" / file)
+    hashed = file_hashes.hash_files(folder / "students", [file])[file]
+    size = (folder / "students" / file).stat().st_size
+    record = {"format": 1, "iteration": 4, "tasks": {"t2i": 8}, "files": {file: {"size": size, "hash": hashed}}}
+    (folder / "students" / "iteration-000004.json").write_text(json.dumps(record))
+    with torch.no_grad(), adapters.active("student"):
+        grid = RunDir.open(folder).recipe.student.grid
+        drawn = draw_on_grid(model, PROMPT, [], [3], grid, NO_GUIDANCE, (64, 64))
+        next(drawn).picture.save(folder / "expected.png")
+    with adapters.active(None):
+        next(draw_measured(model, PROMPT, [], [3], steps=2)).picture.save(folder / "teacher.png")
+    return folder
+
+
+def column(source: str, steps: int | None = None, iteration: int | None = None) -> dict[str, Any]:
+    return {"source": source, "steps": steps, "iteration": iteration}
+
+
+def test_columns_of_one_base(run: Path, tmp_path: Path) -> None:
+    assert kept_iterations(run) == [4]
+    columns = [column(POCKET, 2), column(str(run), iteration=4), column("nowhere"), column(str(run), iteration=5)]
+    columns.append(column(POCKET, 2))
+    request = {"columns": columns, "prompt": PROMPT, "references": [], "seeds": [3], "size": None}
+    events = list(DrawWorker().draw(request | {"device": "cpu", "folder": str(tmp_path)}))
+    told = [event for event in events if "loading" not in event]
+    assert [event["column"] for event in told] == [0, 1, 2, 3, 4]
+    assert [event.get("nfe") for event in told] == [4, 4, None, None, 4]
+    assert "no model at 'nowhere'" in told[2]["error"]
+    assert "keeps no student of iteration 5; it has: 4" in told[3]["error"]
+    pictures = [Image.open(tmp_path / f"{i}-3.png").tobytes() for i in (0, 1, 4)]
+    expected = [Image.open(run / f"{name}.png").tobytes() for name in ("teacher", "expected", "teacher")]
+    assert pictures == expected, "each adapter is on for its own column alone"
+    assert pictures[0] != pictures[1]
+    assert facts_of(tmp_path / "1-3.png")["Seed"] == "3"
