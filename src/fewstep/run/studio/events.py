@@ -25,6 +25,7 @@ from fewstep.run.studio.studio import Studio
 TICK = 1.0  # seconds
 LIST_TICKS = 2  # the list is looked at every so many
 MOST_LINES = 200  # of a run in one message; a page that gets `gap` asks for the whole again
+READ_LINES = 8_000  # of a long run, into its curves, at each look
 WAITING = 64  # messages of a page that does not read; then its stream ends, and the browser asks anew
 ALIVE_SECONDS = 15.0  # after which a silent stream says that it is there
 
@@ -118,6 +119,7 @@ class Watch:
             return _message("run", {"name": name, "gone": refused.sentence})
         with view.lock:
             view.metrics.update()
+            view.metrics.read_on(READ_LINES)
             now = view.metrics.generation, view.metrics.trained, _pictures(view)
             before = self._seen.get(name)
             self._seen[name] = now

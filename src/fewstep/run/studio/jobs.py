@@ -107,12 +107,17 @@ class Jobs:
     def all(self) -> list[Job]:
         return list(self._jobs.values())
 
+    def end_one(self, name: str) -> None:
+        """Ends a job that nobody waits for any more. One that is detached goes on."""
+        job = self._jobs.get(name)
+        if job is not None and not job.detached and job.code is None:
+            with suppress(OSError):
+                job.process.terminate()
+
     def end(self) -> None:
         """Ends what is not detached."""
-        for job in self.all():
-            if not job.detached and job.code is None:
-                with suppress(OSError):
-                    job.process.terminate()
+        for name in list(self._jobs):
+            self.end_one(name)
         for job in self.all():
             if not job.detached:
                 with suppress(subprocess.TimeoutExpired):

@@ -33,8 +33,8 @@ class RunState:
         return {**vars(self), "living": self.state in LIVING}
 
 
-def state_of_run(folder: Path, metrics: MetricsFile, recipe: Mapping[str, Any]) -> RunState:
-    """metrics: read up to now."""
+def state_of_run(folder: Path, metrics: MetricsFile, recipe: Mapping[str, Any], starting: bool = False) -> RunState:
+    """metrics: read up to now. starting: a process was started that does not hold the lock yet."""
     holder, last = holder_of(folder), metrics.last()
     plan = recipe.get("run")
     planned = plan.get("iterations") if isinstance(plan, dict) else None
@@ -42,6 +42,8 @@ def state_of_run(folder: Path, metrics: MetricsFile, recipe: Mapping[str, Any]) 
     iteration = 0 if last is None else int(last["iteration"]) + 1
     seconds = _seconds(metrics.lines(metrics.trained - RECENT, metrics.trained))
     state, words = _state(folder, holder, metrics, iteration, iterations, seconds)
+    if starting and state not in LIVING:
+        state, words = "encoding", "a process was started"
     left = (iterations - iteration) * seconds if seconds is not None and state == "training" else None
     alive = holder.process if holder is not None and holder.alive else None
     return RunState(state, words, iteration, iterations, seconds, left, alive, _memory(alive))
@@ -62,7 +64,7 @@ def _state(
     folder: Path, holder: Holder | None, metrics: MetricsFile, iteration: int, iterations: int, seconds: float | None
 ) -> tuple[str, str]:
     if holder is not None and holder.alive:
-        return _living(metrics, iteration, iterations, seconds)
+        return _living(folder, metrics, iteration, iterations, seconds)
     if holder is not None and holder.alive is None:
         return "elsewhere", f"held by process {holder.process} on {holder.machine}, which cannot be seen from here"
     if _has_student(folder):
@@ -78,15 +80,19 @@ def _state(
     return "stopped", "resume goes on from the last whole checkpoint" if iteration else "before its first iteration"
 
 
-def _living(metrics: MetricsFile, iteration: int, iterations: int, seconds: float | None) -> tuple[str, str]:
+def _living(
+    folder: Path, metrics: MetricsFile, iteration: int, iterations: int, seconds: float | None
+) -> tuple[str, str]:
+    written, begun = _age(metrics.path), _age(folder / "lock")
+    if iteration and written is not None and begun is not None and written > begun:
+        return "encoding", "goes on: encoding cases, or loading the model"
     if not iteration:
         warm = any(line.get("phase") == "warm-up" for line in metrics.others)
         return ("training", "the critic's warm-up") if warm else ("encoding", "encoding cases, or loading the model")
     if iterations and iteration >= iterations:
         return "finishing", "examining and writing the student"
-    since = _age(metrics.path)
-    if since is not None and since > max(SILENT_SECONDS, SILENT_ITERATIONS * (seconds or 0)):
-        return "training", f"nothing written for {since / 60:.0f} minutes: examining, or hanging"
+    if written is not None and written > max(SILENT_SECONDS, SILENT_ITERATIONS * (seconds or 0)):
+        return "training", f"nothing written for {written / 60:.0f} minutes: examining, or hanging"
     return "training", ""
 
 

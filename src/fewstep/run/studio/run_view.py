@@ -10,8 +10,9 @@ from typing import Any
 
 from fewstep.bench.paired.catalogue import BY_NAME, closeness
 from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.studio.jobs import Job
 from fewstep.run.studio.metrics_file import MetricsFile
-from fewstep.run.studio.run_state import LIVING, health, state_of_run
+from fewstep.run.studio.run_state import RunState, health, state_of_run
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import FewstepError
 
@@ -29,6 +30,8 @@ class RunView:
         self._recipe: tuple[int, dict[str, Any], str] = (-1, {}, "")
         self._results: tuple[object, dict[int, dict[str, Any]]] = (None, {})
         self._teacher: tuple[object, Mapping[str, Any] | None] = (None, None)
+        self._summary: tuple[object, dict[str, Any]] = (None, {"living": True})
+        self.job: Job | None = None  # that this studio started for it last
         self.faults: dict[str, str] = {}  # what cannot be read, by file
 
     def recipe(self) -> dict[str, Any]:
@@ -48,25 +51,38 @@ class RunView:
         """One line of the list of runs."""
         with self.lock:
             self.metrics.update()
-            recipe, events = self.recipe(), self.events()
-            state, last = state_of_run(self.folder, self.metrics, recipe), self.metrics.last()
-            return {
-                "name": self.name,
-                "folder": str(self.folder),
-                "recipe": recipe.get("name"),
-                "model": recipe.get("model"),
-                **state.as_dict(),
-                "health": health(state, events, last),
-                "events": len(events),
-                "best": self.best(),
-                "spark": self.spark(),
-                "damaged": self.metrics.damaged,
-                "changed": _changed(self.metrics.path),
-            }
+            mark = self._mark()
+            if mark != self._summary[0] or self._summary[1]["living"]:  # what lives changes by the clock alone
+                self._summary = mark, self._summarised()
+            return self._summary[1]
 
-    def is_living(self) -> bool:
-        with self.lock:
-            return state_of_run(self.folder, self.metrics, self.recipe()).state in LIVING
+    def _summarised(self) -> dict[str, Any]:
+        recipe, events = self.recipe(), self.events()
+        state, last = self._state(recipe), self.metrics.last()
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "recipe": recipe.get("name"),
+            "model": recipe.get("model"),
+            **state.as_dict(),
+            "health": health(state, events, last),
+            "events": len(events),
+            "best": self.best(),
+            "spark": self.spark(),
+            "damaged": self.metrics.damaged,
+            "changed": _changed(self.metrics.path),
+        }
+
+    def _mark(self) -> object:
+        """Changes when anything does that the summary tells."""
+        places = ("recipe.yaml", "lock", "failure.json", "student", "examination/results", "examination/teacher.json")
+        stamps = tuple(_stamp(self.folder / place) for place in (*places, "examination/judge"))
+        working = self.job is not None and self.job.code is None
+        return (*stamps, self.metrics.generation, self.metrics.trained, len(self.metrics.others), working)
+
+    def _state(self, recipe: Mapping[str, Any]) -> RunState:
+        starting = self.job is not None and self.job.code is None
+        return state_of_run(self.folder, self.metrics, recipe, starting)
 
     def events(self) -> list[dict[str, Any]]:
         return [line for line in self.metrics.others if line.get("phase") == "event"]

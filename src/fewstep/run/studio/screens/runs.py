@@ -34,7 +34,8 @@ class RunsScreen:
         view = self.studio.run(text_field(fields, "run"))
         _refuse_busy(view)
         words = ("distill", str(view.folder / "recipe.yaml"), "--out", str(view.folder))
-        return self.studio.jobs.start(f"resume {view.name}", words, log=view.folder / LOG, detached=True).as_dict()
+        view.job = self.studio.jobs.start(f"resume {view.name}", words, log=view.folder / LOG, detached=True)
+        return view.job.as_dict()
 
     def log(self, request: Request) -> dict[str, Any]:
         """The end of what processes printed that the studio started for this run."""
@@ -65,7 +66,7 @@ class RunsScreen:
         out = self.studio.places.root_of(view.folder) / name
         if out.exists():
             raise StudioRefused(f"{out} is there already; give the fork another name", 409)
-        changes = _changes(fields)
+        changes = change_lines(fields)
         held = load_recipe(view.folder / "recipe.yaml")
         chosen = load_recipe(view.folder / "recipe.yaml", changes)
         return _Fork(view.folder, which, out, held, chosen, changes)
@@ -82,7 +83,12 @@ class _Fork:
         self.words = ("distill", str(run / "recipe.yaml"), "--out", str(out), "--fork", begun, *sets)
 
 
-def _changes(fields: dict[str, Any]) -> list[str]:
+def change_lines(fields: dict[str, Any]) -> list[str]:
+    """The lines `key=value` of an action.
+
+    Raises:
+        StudioRefused: it has something else.
+    """
     given = fields.get("changes", [])
     if not isinstance(given, list) or len(given) > MOST_CHANGES or not all(isinstance(each, str) for each in given):
         raise StudioRefused("changes are lines of key=value")
@@ -90,6 +96,8 @@ def _changes(fields: dict[str, Any]) -> list[str]:
 
 
 def _refuse_busy(view: RunView) -> None:
+    if view.job is not None and view.job.code is None:
+        raise StudioRefused("a process was started for this run already, and works", 409)
     held = holder_of(view.folder)
     if held is not None and held.alive is not False:
         raise StudioRefused(f"process {held.process} on {held.machine} works in this run already", 409)
