@@ -67,16 +67,13 @@ def _files_made(call: SampleCall, files: CallFiles, reporter: Reporter) -> Itera
     """Each file once it is there, with what is to be said of it."""
     cells: dict[tuple[int, int], DrawnCell] = {}
     noises: dict[str, tuple[int, ...]] = {}
-    total = len(call.models) * len(call.pictures)
-    with reporter.progress("pictures", total) as advance:
-        for m, p, drawn in _drawn(call, reporter, noises):
-            asked, model = call.pictures[p], call.models[m]
-            if files.sheets:
-                cells[m, p] = DrawnCell(_reduced(drawn.picture), replace(drawn, picture=Image.new("L", (1, 1))))
-            if (path := files.pictures.get((m, p))) is not None:
-                _write(path, model, asked, drawn)
-                yield path, _words(model, drawn)
-            advance(1, _words(model, drawn))
+    for m, p, drawn in _drawn(call, reporter, noises):
+        asked, model = call.pictures[p], call.models[m]
+        if files.sheets:
+            cells[m, p] = DrawnCell(_reduced(drawn.picture), replace(drawn, picture=Image.new("L", (1, 1))))
+        if (path := files.pictures.get((m, p))) is not None:
+            _write(path, model, asked, drawn)
+            yield path, _words(model, drawn)
     if len(set(noises.values())) > 1:
         reporter.say("These models draw noise of different shapes: one seed is not the same noise for each.", "warning")
     for path, sheet in zip(files.sheets, _sheets(call, cells), strict=False):
@@ -116,10 +113,12 @@ def _of_source(
         opened = open_on(source, call.device)
     backbone = opened.backbone
     noises[source] = (backbone.latent_channels, backbone.noise_patch, backbone.pixels_per_token)
-    for m, model in enumerate(call.models):
-        if model.source == source:
+    own = [(m, model) for m, model in enumerate(call.models) if model.source == source]
+    with reporter.progress(own[0][1].name, len(own) * len(call.pictures)) as advance:
+        for m, model in own:
             for p, drawn in _pictures_of(opened, model, call):
                 yield m, p, drawn
+                advance(1, _words(model, drawn))
     return backbone.device
 
 
