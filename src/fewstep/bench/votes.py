@@ -57,6 +57,7 @@ class Ballot:
         self.galleries = dict(zip(systems, galleries, strict=True))
         self.suite, self.systems, self.judge = suite, systems, f"{HUMAN}{voter}"
         self._lock, self._held = RLock(), False
+        self._read: tuple[tuple[int, int], list[PairVerdict]] = (0, 0), []  # the file as it was last read
         self.file = galleries[0].folder / FOLDER / folder_name(systems[1]) / f"{self.judge}.jsonl"
 
     @cached_property
@@ -81,12 +82,15 @@ class Ballot:
         Raises:
             JudgeError: a line that is no vote.
         """
-        if not self.file.exists():
-            return []
-        if any(record is None for _, record in durable.numbered_records(self.file)):
-            with self._alone():
-                self._write(list(durable.read_jsonl(self.file)))
-        return read_pairs(self.file, "mend that line, or remove it alone: nothing else knows these votes")
+        stamp, held = self._read
+        if stamp != self._stamp():
+            if any(record is None for _, record in durable.numbered_records(self.file)):
+                with self._alone():
+                    self._write(list(durable.read_jsonl(self.file)))
+            stamp = self._stamp()
+            held = read_pairs(self.file, "mend that line, or remove it alone: nothing else knows these votes")
+            self._read = stamp, held
+        return list(held)
 
     def vote(self, pair: VotePair, answer: VoteAnswer, seconds: float | None = None) -> None:
         """Records a vote; it is on the disk on return.
@@ -97,9 +101,12 @@ class Ballot:
         """
         durable.make_folder(self.file.parent)
         with self._alone():
-            if any((held.case, held.seed) == pair.key for held in self.votes()):
+            held = self.votes()
+            if any((vote.case, vote.seed) == pair.key for vote in held):
                 raise JudgeError(f"{self.judge} has voted on this pair already; it stays as it was")
-            durable.append_jsonl(self.file, asdict(self._verdict(pair, answer, seconds)))
+            given = self._verdict(pair, answer, seconds)
+            durable.append_jsonl(self.file, asdict(given))
+            self._read = self._stamp(), [*held, given]
 
     def take_back(self) -> VotePair | None:
         """Removes the last vote, and returns its pair; None if there is none."""
@@ -120,6 +127,14 @@ class Ballot:
 
     def picture(self, pair: VotePair, side: Literal["left", "right"]) -> Path:
         return self.galleries[pair.left if side == "left" else pair.right].path(*pair.key)
+
+    def _stamp(self) -> tuple[int, int]:
+        """By which a change of the file is noticed: another window or studio may write it."""
+        try:
+            told = self.file.stat()
+        except OSError:
+            return 0, 0
+        return told.st_size, told.st_mtime_ns
 
     def _verdict(self, pair: VotePair, answer: VoteAnswer, seconds: float | None) -> PairVerdict:
         case = pair.question.case
