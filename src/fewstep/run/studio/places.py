@@ -6,7 +6,7 @@ the run, and no part of which may be a link.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -35,7 +35,7 @@ class RunPlaces:
         """Name -> folder, in order of the names. Looks again every few seconds."""
         with self._lock:
             if time.monotonic() - self._looked >= RESCAN_SECONDS:
-                self._found, self._looked = self._search(), time.monotonic()
+                self._found, self._looked = named_below(self.roots, is_run), time.monotonic()
             return self._found
 
     def look_again(self) -> None:
@@ -55,19 +55,6 @@ class RunPlaces:
     def root_of(self, folder: Path) -> Path:
         """Where a run beside this one would be made."""
         return folder.parent
-
-    def _search(self) -> dict[str, Path]:
-        several = len(self.roots) > 1
-        found: dict[str, Path] = {}
-        for root in self.roots:
-            for folder in _runs_below(root):
-                inside = folder.relative_to(root).as_posix()
-                name = root.name if inside == "." else f"{root.name}/{inside}" if several else inside
-                while name in found and found[name] != folder:
-                    name = f"{name} (2)"
-                if folder not in found.values():
-                    found[name] = folder
-        return dict(sorted(found.items()))
 
 
 def file_inside(folder: Path, asked: str) -> Path:
@@ -100,15 +87,30 @@ def is_run(folder: Path) -> bool:
     )
 
 
-def _runs_below(root: Path) -> Iterator[Path]:
+def folders_below(root: Path, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    """The folders at or below `root` that are wanted, without going into those."""
     waiting, looked = [(root, 0)], 0
     while waiting and looked < MOST_FOLDERS:
         folder, depth = waiting.pop()
         looked += 1
-        if is_run(folder):
+        if wanted(folder):
             yield folder
         elif depth < DEPTH:
             waiting += [(inside, depth + 1) for inside in _folders(folder)]
+
+
+def named_below(roots: Sequence[Path], wanted: Callable[[Path], bool]) -> dict[str, Path]:
+    """Name -> folder: its path below its root, with the root's own name where there are several."""
+    found: dict[str, Path] = {}
+    for root in roots:
+        for folder in folders_below(root, wanted):
+            inside = folder.relative_to(root).as_posix()
+            name = root.name if inside == "." else f"{root.name}/{inside}" if len(roots) > 1 else inside
+            while name in found and found[name] != folder:
+                name = f"{name} (2)"
+            if folder not in found.values():
+                found[name] = folder
+    return dict(sorted(found.items()))
 
 
 def _folders(folder: Path) -> list[Path]:

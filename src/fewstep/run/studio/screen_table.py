@@ -1,7 +1,7 @@
 """The screens of the studio, in the order of the navigation. A new one is a line here: a module of `screens/` with a
 `SCREEN`, and `static/screens/NAME.js` (docs/studio.md)."""
 
-from fewstep.run.studio.screens import plan, playground, run_page, runs, ship, vote
+from fewstep.run.studio.screens import bench, data, plan, playground, run_page, runs, ship, vote
 from fewstep.run.studio.studio import Screen
 
 SCREENS: tuple[Screen, ...] = (
@@ -9,6 +9,8 @@ SCREENS: tuple[Screen, ...] = (
     run_page.SCREEN,
     playground.SCREEN,
     vote.SCREEN,
+    bench.SCREEN,
     ship.SCREEN,
     plan.SCREEN,
+    data.SCREEN,
 )

@@ -49,6 +49,7 @@ export function openViewer(given) {
   );
   const dialog = h("dialog", {class: "viewer", aria: {label: "Compare pictures"}}, h("div", {class: "viewer-body"}, bar, h("div", {class: "stage"}, canvas), foot));
 
+  shiftButton.hidden = !given.shift;
   for (const [name, words] of MODES) {
     group.append(h("button", {type: "button", data: {mode: name}, aria: {pressed: "false"}, onclick: () => choose(name)}, words));
   }
