@@ -1,12 +1,16 @@
 """Votes in a real browser: blind, by the keyboard, to an interval; nothing that was answered is lost."""
 
 import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from fewstep.bench.pair_verdict import read_pairs
 from fewstep.bench.suite import Suite
+from fewstep.bench.votes import open_ballot
 from fewstep.run.studio.screens.vote import VoteScreen
 from fewstep.run.studio.studio import Studio
 from tests.bench.plain_galleries import CASES, drawn, judged, picture
@@ -71,6 +75,21 @@ def test_a_killed_studio_loses_no_vote(galleries: tuple[Path, Path], served: Ser
     assert (told["voted"], told["pair"]["number"]) == (2, 2)
     assert first.undo(about)["pair"]["number"] == 1
     assert json.loads((galleries[0] / "pairs" / "other" / "human:ben.jsonl").read_text())["seconds"] == 1.2
+
+
+def test_no_link_is_followed_out_of_a_gallery(galleries: tuple[Path, Path], served: Served, tmp_path: Path) -> None:
+    ballot = open_ballot(*galleries, "eve")
+    shown = ballot.picture(ballot.pairs[0], "left")
+    shown.rename(tmp_path / "elsewhere.png")
+    shown.symlink_to(tmp_path / "elsewhere.png")
+    a, b = (f"{folder.parent.name}/{folder.name}" for folder in galleries)
+    for side, status in (("left", 403), ("right", 200), ("0", 400), ("../x", 400)):
+        query = urllib.parse.urlencode({"a": a, "b": b, "voter": "eve", "pair": 0, "side": side})
+        try:
+            with urllib.request.urlopen(f"{served.address}/api/vote/picture?{query}") as answer:
+                assert answer.status == status
+        except urllib.error.HTTPError as refused:
+            assert refused.code == status, side
 
 
 def test_what_is_refused_is_a_sentence(browser: Browser, served: Served, galleries: tuple[Path, Path]) -> None:

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fewstep.run.studio.gallery_places import folders_below
-from fewstep.run.studio.places import MODEL_FILES
+from fewstep.run.studio.places import MODEL_FILES, named_below
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Studio
 
@@ -77,9 +76,6 @@ def kept_iterations(run: Path) -> list[int]:
 
 def _folders(studio: Studio) -> Iterator[DrawColumn]:
     """Students and other pipeline folders below the studio's roots, those inside of runs among them."""
-    several = len(studio.places.roots) > 1
-    for root in studio.places.roots:
-        for folder in folders_below(root, lambda inside: any((inside / name).is_file() for name in MODEL_FILES)):
-            inside = folder.relative_to(root).as_posix()
-            name = root.name if inside == "." else f"{root.name}/{inside}" if several else inside
-            yield DrawColumn(f"folder:{name}", name, "", str(folder))
+    there = named_below(studio.places.roots, lambda folder: any((folder / name).is_file() for name in MODEL_FILES))
+    for name, folder in there.items():
+        yield DrawColumn(f"folder:{name}", name, "", str(folder))

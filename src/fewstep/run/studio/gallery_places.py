@@ -1,8 +1,7 @@
 """The galleries of the folders that the studio was given. A gallery is asked for by its name here, never by a path."""
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -10,11 +9,8 @@ from typing import Any
 
 from fewstep.bench.gallery import HEADING, read_heading
 from fewstep.run.studio.answers import StudioRefused
+from fewstep.run.studio.places import RESCAN_SECONDS, named_below
 from fewstep.runtime.errors import GalleryError
-
-DEPTH = 4  # folders below a given one in which galleries are looked for
-MOST_FOLDERS = 20_000  # looked at in one search
-RESCAN_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -62,19 +58,8 @@ class GalleryPlaces:
         return found.folder
 
     def _search(self) -> dict[str, FoundGallery]:
-        found: dict[str, FoundGallery] = {}
-        seen: set[Path] = set()
-        for root in self.roots:
-            for folder in folders_below(root, lambda inside: (inside / HEADING).is_file()):
-                if folder in seen:
-                    continue
-                seen.add(folder)
-                inside = folder.relative_to(root).as_posix()
-                name = root.name if inside == "." else f"{root.name}/{inside}" if len(self.roots) > 1 else inside
-                while name in found:
-                    name = f"{name} (2)"
-                found[name] = _told(name, folder)
-        return dict(sorted(found.items()))
+        there = named_below(self.roots, lambda folder: (folder / HEADING).is_file())
+        return {name: _told(name, folder) for name, folder in there.items()}
 
 
 def _told(name: str, folder: Path) -> FoundGallery:
@@ -85,27 +70,3 @@ def _told(name: str, folder: Path) -> FoundGallery:
     suite = heading.get("suite", {})
     told = f"{suite.get('name')} {suite.get('version', '')}".strip()
     return FoundGallery(name, folder, str(heading.get("system", folder.name)), told, str(suite.get("hash", "")))
-
-
-def folders_below(root: Path, is_one: Callable[[Path], bool]) -> Iterator[Path]:
-    """Folders below the root that are one of these. What lies inside of one is not looked at. No link is followed."""
-    waiting, looked = [(root, 0)], 0
-    while waiting and looked < MOST_FOLDERS:
-        folder, depth = waiting.pop()
-        looked += 1
-        if is_one(folder):
-            yield folder
-        elif depth < DEPTH:
-            waiting += [(inside, depth + 1) for inside in _inside(folder)]
-
-
-def _inside(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return [
-                Path(entry.path)
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-            ]
-    except OSError:  # not there yet, or not ours to read
-        return []

@@ -19,6 +19,7 @@ from fewstep.bench.vote_result import vote_result
 from fewstep.bench.votes import Ballot, VoteAnswer, VotePair, open_ballot
 from fewstep.run.studio.answers import StudioRefused
 from fewstep.run.studio.gallery_places import GalleryPlaces
+from fewstep.run.studio.places import file_inside
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
 from fewstep.run.studio.thumbnails import KINDS
 
@@ -75,12 +76,17 @@ class VoteScreen:
         pair, side = _pair(ballot, asked(request, "pair")), asked(request, "side")
         references = pair.question.case.references
         if side in ("left", "right"):
-            path = ballot.picture(pair, "left" if side == "left" else "right")
+            folder = ballot.galleries[pair.left if side == "left" else pair.right].folder
+            path = file_inside(
+                folder, ballot.picture(pair, "left" if side == "left" else "right").relative_to(folder).as_posix()
+            )
         elif side.isdecimal() and int(side) < len(references):
             path = references[int(side)]
         else:
             raise StudioRefused("a side is left, right, or the number of a reference")
-        return path.read_bytes(), KINDS.get(path.suffix.lower(), "image/png")
+        if path.is_symlink() or path.suffix.lower() not in KINDS:
+            raise StudioRefused("only pictures are shown, and no link is followed", 403)
+        return path.read_bytes(), KINDS[path.suffix.lower()]
 
     def _ballot(self, fields: dict[str, Any]) -> Ballot:
         a, b = (self.places.folder(text_field(fields, name)) for name in ("a", "b"))
