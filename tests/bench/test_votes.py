@@ -65,6 +65,7 @@ def test_votes_are_records_of_a_judge(galleries: tuple[Path, Path], suite: Suite
     assert result.exit_code == 0, result.output
     page = (galleries[0].parent / "report" / "index.html").read_text()
     assert "pairs judged by human:ann" in page
+    assert "A person saw each pair once, sides drawn by lot." in page
     assert "24 answers" in page
 
 
