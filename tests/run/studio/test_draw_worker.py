@@ -60,17 +60,24 @@ def run(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def column(source: str, steps: int | None = None, iteration: int | None = None) -> dict[str, Any]:
-    return {"source": source, "steps": steps, "iteration": iteration}
+def column(source: str | Path, steps: int | None = None, **more: Any) -> dict[str, Any]:
+    return {"source": str(source), "steps": steps, "iteration": None, "teacher": None} | more
+
+
+def drawn(
+    columns: list[dict[str, Any]], to: Path, prompt: str = PROMPT, references: tuple[Path, ...] = ()
+) -> list[Any]:
+    """The events, without those of loading."""
+    request = {"columns": columns, "prompt": prompt, "references": [str(path) for path in references], "seeds": [3]}
+    events = DrawWorker().draw(request | {"size": None, "device": "cpu", "folder": str(to)})
+    return [event for event in events if "loading" not in event]
 
 
 def test_columns_of_one_base(run: Path, tmp_path: Path) -> None:
     assert kept_iterations(run) == [4]
-    columns = [column(POCKET, 2), column(str(run), iteration=4), column("nowhere"), column(str(run), iteration=5)]
-    columns.append(column(POCKET, 2))
-    request = {"columns": columns, "prompt": PROMPT, "references": [], "seeds": [3], "size": None}
-    events = list(DrawWorker().draw(request | {"device": "cpu", "folder": str(tmp_path)}))
-    told = [event for event in events if "loading" not in event]
+    columns = [column(POCKET, 2), column(run, iteration=4), column("nowhere"), column(run, iteration=5)]
+    columns.append(column(run, 2, teacher="base"))
+    told = drawn(columns, tmp_path)
     assert [event["column"] for event in told] == [0, 1, 2, 3, 4]
     assert [event.get("nfe") for event in told] == [4, 4, None, None, 4]
     assert "no model at 'nowhere'" in told[2]["error"]
@@ -80,3 +87,13 @@ def test_columns_of_one_base(run: Path, tmp_path: Path) -> None:
     assert pictures == expected, "each adapter is on for its own column alone"
     assert pictures[0] != pictures[1]
     assert facts_of(tmp_path / "1-3.png")["Seed"] == "3"
+
+
+def test_a_runs_teachers_have_its_guidance(run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source.png"
+    Image.open(run / "teacher.png").save(source)
+    columns = [column(run, 2, teacher="base"), column(run, 2, teacher="editor"), column(run, 2, teacher="base")]
+    told = drawn(columns, tmp_path, "Make it night.", (source,))
+    assert [event["guidance"] for event in told] == [2.5, 2.0, 2.5]
+    base, editor, again = (Image.open(tmp_path / f"{i}-3.png").tobytes() for i in range(3))
+    assert base == again != editor

@@ -1,11 +1,12 @@
 """Which models a drawing can have as columns: what the runs and folders of the studio hold. Nothing is loaded here."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fewstep.roles.teacher_plan import BASE
 from fewstep.run.studio.places import MODEL_FILES, named_below
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Studio
@@ -16,8 +17,8 @@ _KEPT = re.compile(r"iteration-(\d+)\.json")
 @dataclass(frozen=True)
 class DrawColumn:
     """One column. key: what a page asks for it by. group: the run it belongs to, or empty. source: a folder, hub id or
-    "pocket", of a model; else the run whose kept student of `iteration` is drawn with. steps: None leaves them to the
-    model. usual: whether a page begins with it."""
+    "pocket", of a model; else the run whose kept student of `iteration`, or whose `teacher`, is drawn with. steps: None
+    leaves them to the model. usual: whether a page begins with it."""
 
     key: str
     title: str
@@ -25,6 +26,7 @@ class DrawColumn:
     source: str
     steps: int | None = None
     iteration: int | None = None
+    teacher: str | None = None
     usual: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,15 +56,24 @@ def _of_run(view: RunView) -> Iterator[DrawColumn]:
         return
     steps = plan.get("steps") if isinstance(plan, dict) else None
     few = steps if isinstance(steps, int) else 4
-    yield DrawColumn(f"teacher:{view.name}", "Teacher", view.name, model, usual=True)
-    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, model, few, usual=True)
+    run = str(view.folder)
+    yield DrawColumn(f"teacher:{view.name}", "Teacher", view.name, run, teacher=BASE, usual=True)
+    for name, spec in _named(recipe).items():
+        usual = isinstance(spec, dict) and spec.get("anchor") is True
+        yield DrawColumn(f"teacher:{view.name}:{name}", f"Teacher {name}", view.name, run, teacher=name, usual=usual)
+    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, run, few, teacher=BASE, usual=True)
     kept = kept_iterations(view.folder)
     for iteration in reversed(kept):
         title = f"Iteration {iteration:,}"
         usual = iteration == kept[-1]
-        yield DrawColumn(
-            f"kept:{view.name}:{iteration}", title, view.name, str(view.folder), iteration=iteration, usual=usual
-        )
+        yield DrawColumn(f"kept:{view.name}:{iteration}", title, view.name, run, iteration=iteration, usual=usual)
+
+
+def _named(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The specialised teachers of a recipe."""
+    teachers = recipe.get("teachers")
+    named = teachers.get("named") if isinstance(teachers, dict) else None
+    return {str(name): spec for name, spec in named.items()} if isinstance(named, dict) else {}
 
 
 def kept_iterations(run: Path) -> list[int]:

@@ -8,59 +8,80 @@ leave memory with it, and a model that does not fit takes no studio along.
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from fewstep import __version__
+from fewstep.backbones.families import adapter_path
 from fewstep.data.pictures import open_picture
 from fewstep.export.lora import Lora
 from fewstep.flow.guidance import NO_GUIDANCE
+from fewstep.lora.factors import Factors
+from fewstep.lora.file import read_lora
 from fewstep.roles.adapters import Adapters
+from fewstep.roles.teacher_plan import BASE
 from fewstep.run.folder import RunDir
 from fewstep.run.student import student_weights
 from fewstep.runtime import durable
+from fewstep.runtime.device import free_unused
 from fewstep.runtime.errors import FewstepError
+from fewstep.runtime.task import Task
 from fewstep.sample.images import open_on
 from fewstep.sample.measured import MeasuredPicture, draw_measured, draw_on_grid
 from fewstep.sample.origin import save_with_origin
 from fewstep.sample.pictures import Model
 
-MOST_ADAPTERS = 8  # kept students over one base, until it is loaded anew
+MOST_ADAPTERS = 8  # over one base, until it is loaded anew
 Event = dict[str, Any]
+Asked = tuple[str, list[Image.Image], list[int]]  # prompt, references, seeds
 
 
 class LoadedModel:
-    """A model, with the students of runs that were put over it. changed: its own weights are no longer the folder's."""
+    """A model, with the adapters that were put over it: students of runs, specialised teachers. changed: its own
+    weights are no longer the folder's."""
 
     def __init__(self, source: str, device: str):
         self.source, self.changed = source, False
         self.model = open_on(source, device)
         self._adapters: Adapters | None = None
-        self._names: dict[tuple[str, int], str] = {}
+        self._names: dict[str, str] = {}
 
     @property
     def is_full(self) -> bool:
         return len(self._names) >= MOST_ADAPTERS
 
+    @property
+    def is_plain(self) -> bool:
+        return self._adapters is None and not self.changed
+
     def student(self, run: RunDir, iteration: int) -> str | None:
         """The name of the adapter of a kept student; None where its weights are the model's own now."""
         plan = run.recipe.student
-        key = str(run.folder), iteration
         if plan.mode == "full":
             self.changed = True
             self.model.backbone.transformer.load_state_dict(dict(student_weights(run, str(iteration))[1]))
             return None
+
+        def updates() -> Mapping[str, Factors]:
+            return Lora.of(student_weights(run, str(iteration))[1], plan.adapter.alpha).updates
+
+        return self._adapter(f"{run.folder}@{iteration}", updates, f"the student of iteration {iteration}")
+
+    def teacher(self, source: str) -> str:
+        """The name of the adapter of a specialised teacher."""
+        return self._adapter(source, lambda: read_lora(adapter_path(source)), source)
+
+    def _adapter(self, key: str, read: Callable[[], Mapping[str, Factors]], origin: str) -> str:
         if key not in self._names:
             if self._adapters is None:
                 self._adapters = Adapters(self.model.backbone.transformer)
-            name = f"kept{len(self._names)}"
-            lora = Lora.of(student_weights(run, str(iteration))[1], plan.adapter.alpha)
-            self._adapters.load(name, lora.updates, f"the student of iteration {iteration}")
-            self._names[key] = name
+            self._adapters.load(f"drawn{len(self._names)}", read(), origin)
+            self._names[key] = f"drawn{len(self._names)}"
         return self._names[key]
 
     @contextmanager
@@ -98,32 +119,57 @@ class DrawWorker:
         references = [open_picture(Path(path), "reference") for path in request["references"]]
         size = None if request["size"] is None else (int(request["size"][0]), int(request["size"][1]))
         asked = (str(request["prompt"]), references, list(request["seeds"]))
-        if column["iteration"] is None:
-            loaded = self._model(str(column["source"]), request["device"])
+        device = str(request["device"])
+        if column["iteration"] is not None:
+            yield from self._kept(column, asked, size, device)
+        elif column["teacher"] is not None:
+            yield from self._taught(column, asked, size, device)
+        else:
+            loaded = self._model(str(column["source"]), device)
             with loaded.active(None):
                 yield from draw_measured(loaded.model, *asked, steps=column["steps"], size=size)
-        else:
-            yield from self._kept(column, asked, size, request["device"])
+
+    def _taught(
+        self, column: Mapping[str, Any], asked: Asked, size: tuple[int, int] | None, device: str
+    ) -> Iterator[MeasuredPicture]:
+        """A teacher of a run, with the guidance that the run distils."""
+        run = RunDir.open(Path(column["source"]))
+        name, spec = str(column["teacher"]), run.recipe.teachers
+        own = None if name == BASE else spec.named[name]
+        loaded = self._model((own and own.model) or run.recipe.model, device)
+        adapter = loaded.teacher(own.adapter) if own and own.adapter else None
+        task: Task = "edit" if asked[1] else "t2i"
+        plans = (spec.base if own is None else own).guidance or {}
+        guidance = plans[task].guidance() if task in plans else loaded.model.guidance_for(task)
+        teacher = Model(loaded.model.backbone, None, guidance, run.recipe.size)
+        chosen = size or teacher.default_size(asked[1])
+        grid, _ = teacher.sampling(column["steps"], guidance, chosen)
+        with loaded.active(adapter):
+            yield from draw_on_grid(teacher, *asked, grid, guidance, chosen)
 
     def _kept(
-        self,
-        column: Mapping[str, Any],
-        asked: tuple[str, list[Any], list[int]],
-        size: tuple[int, int] | None,
-        device: str,
+        self, column: Mapping[str, Any], asked: Asked, size: tuple[int, int] | None, device: str
     ) -> Iterator[MeasuredPicture]:
+        """A kept student of a run, over its base."""
         run = RunDir.open(Path(column["source"]))
-        loaded = self._model(run.recipe.model, device)
+        loaded = self._model(run.recipe.model, device, plain=run.recipe.student.mode == "full")
         name, grid = loaded.student(run, int(column["iteration"])), run.recipe.student.grid
         student = Model(loaded.model.backbone, len(grid), NO_GUIDANCE, run.recipe.size)
         chosen = size or student.default_size(asked[1])
         with loaded.active(name):
             yield from draw_on_grid(student, *asked, grid, NO_GUIDANCE, chosen)
 
-    def _model(self, source: str, device: str) -> LoadedModel:
+    def _model(self, source: str, device: str, plain: bool = False) -> LoadedModel:
+        """
+        Args:
+            plain: no adapter may be on it, since all of its weights will be set.
+        """
         held = self._loaded
-        if held is None or held.source != source or held.changed or held.is_full:
+        if held is None or held.source != source or held.changed or held.is_full or (plain and not held.is_plain):
+            where = None if held is None else held.model.backbone.device
             self._loaded = held = None  # before the next one is loaded
+            if where is not None:
+                free_unused(where)
             self._loaded = held = LoadedModel(source, device)
         return held
 
