@@ -15,6 +15,7 @@ from PIL import Image
 from fewstep.bench.suites import read_suite
 from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
+from fewstep.run.studio import draw_queue
 from fewstep.run.studio.answers import StudioRefused
 from fewstep.run.studio.draw_models import DrawColumn, draw_columns
 from fewstep.run.studio.draw_queue import DrawQueue
@@ -147,6 +148,16 @@ def test_drawings_stay_when_the_studio_ends(tmp_path: Path) -> None:
             queue.picture(drawing.id, cell)
     queue.forget(drawing.id)
     assert not queue.drawings()
+
+
+def test_the_oldest_drawings_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = DrawQueue(tmp_path, free)
+    queue._thread = object()  # type: ignore[assignment]  # nobody draws
+    old, new = (queue.ask(prompt, [], [0], None, [POCKET], allowed=False).id for prompt in ("old", "new"))
+    (tmp_path / "drawings" / old / "0-0.png").write_bytes(b"x" * 5000)
+    monkeypatch.setattr(draw_queue, "MOST_BYTES", 4000)
+    assert [drawing.id for drawing in DrawQueue(tmp_path, free).drawings()] == [new]
+    assert not (tmp_path / "drawings" / old).exists()
 
 
 def test_models_leave_memory_with_their_process(tmp_path: Path) -> None:

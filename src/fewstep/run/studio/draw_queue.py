@@ -28,7 +28,7 @@ from fewstep.runtime.strict_json import load_json
 
 IDLE_SECONDS = 120.0  # ours: then the models leave memory
 MOST_WAITING = 20
-MOST_KEPT = 300  # drawings; when the studio starts, the oldest beyond go
+MOST_KEPT, MOST_BYTES = 300, 4 * 2**30  # of drawings; when the studio starts, the oldest beyond go
 RECORD, LOG = "drawing.json", "drawing.log"
 MODULE = "fewstep.run.studio.draw_worker"
 UNFINISHED = ("waiting", "drawing")
@@ -303,11 +303,12 @@ def _new_id() -> str:
 
 def _kept(folder: Path) -> list[PlaygroundDrawing]:
     """The drawings of before. One that was under way when its studio ended is stopped."""
-    names = sorted((path.name for path in folder.glob("*") if ID.fullmatch(path.name)), reverse=True)
-    for old in names[MOST_KEPT:]:
-        shutil.rmtree(folder / old, ignore_errors=True)
-    found = []
-    for name in names[:MOST_KEPT]:
+    found, held_bytes = [], 0
+    for i, name in enumerate(sorted((path.name for path in folder.glob("*") if ID.fullmatch(path.name)), reverse=True)):
+        held_bytes += sum(path.stat().st_size for path in (folder / name).glob("*"))
+        if i >= MOST_KEPT or held_bytes > MOST_BYTES:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            continue
         with suppress(OSError, ValueError, TypeError, KeyError):
             held = load_json((folder / name / RECORD).read_text(encoding="utf-8"))
             known = {each.name for each in fields(PlaygroundDrawing)}
