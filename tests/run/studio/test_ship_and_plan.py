@@ -113,6 +113,7 @@ def test_a_living_run_is_stopped_resumed_and_shipped(served: Served) -> None:
         wait_until(lambda least=least: state(served)["iteration"] >= least, 120)  # type: ignore[misc]
         assert (state(served)["state"], state(served)["living"]) == ("training", True)
         assert post(served, "/api/runs/stop", run="living").status_code == 200
+        assert post(served, "/api/runs/stop", run="living").status_code == 409
         wait_until(lambda: state(served)["state"] == "stopped", 120)
     told = ended(
         served, "/api/ship/job", post(served, "/api/ship/start", run="living", name="living-1", verify=True).json()

@@ -4,6 +4,7 @@ Recipes are read as plain keys: a run of another version, whose recipe would be 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -31,6 +32,7 @@ class RunView:
         self._results: tuple[object, dict[int, dict[str, Any]]] = (None, {})
         self._teacher: tuple[object, Mapping[str, Any] | None] = (None, None)
         self._summary: tuple[object, dict[str, Any]] = (None, {"living": True})
+        self.asked_to_stop: int | None = None  # the process
         self.job: Job | None = None  # that this studio started for it last
         self.faults: dict[str, str] = {}  # what cannot be read, by file
 
@@ -82,7 +84,10 @@ class RunView:
 
     def _state(self, recipe: Mapping[str, Any]) -> RunState:
         starting = self.job is not None and self.job.code is None
-        return state_of_run(self.folder, self.metrics, recipe, starting)
+        found = state_of_run(self.folder, self.metrics, recipe, starting)
+        if found.process is not None and found.process == self.asked_to_stop:
+            return replace(found, words="asked to stop; it saves after the present iteration")
+        return found
 
     def events(self) -> list[dict[str, Any]]:
         return [line for line in self.metrics.others if line.get("phase") == "event"]

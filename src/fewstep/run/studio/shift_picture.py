@@ -19,8 +19,11 @@ TILES = 8  # along the longer side, at most
 LEAST = 16  # px of a tile
 LARGEST = 1024  # px of the longer side that is looked at
 FLAT = 4.0  # levels of 255: a tile that varies less has nothing to be found by
+LOOKS = 3  # for a tile, each where the one before found it
 FINE = 10  # a shift is found to a tenth of a pixel
 SAME = 0.6  # correlation after the shift, below which the tile shows something else
+
+Grey = NDArray[np.float64]
 
 
 def shift_map(folder: Path, a: str, b: str) -> dict[str, Any]:
@@ -36,37 +39,49 @@ def shift_map(folder: Path, a: str, b: str) -> dict[str, Any]:
     height, width = second.shape
     side = max(LEAST, -(-max(height, width) // TILES))
     tiles = [
-        {
-            "x": x,
-            "y": y,
-            "w": side,
-            "h": side,
-            **_shift(first[y : y + side, x : x + side], second[y : y + side, x : x + side]),
-        }
+        {"x": x, "y": y, "w": side, "h": side, **_shift(first, second, (y, x), side)}
         for y in range(0, height - side + 1, side)
         for x in range(0, width - side + 1, side)
     ]
     return {"width": width, "height": height, "tiles": tiles}
 
 
-def _shift(a: NDArray[np.float64], b: NDArray[np.float64]) -> dict[str, float | None]:
+def _shift(a: Grey, b: Grey, place: tuple[int, int], side: int) -> dict[str, float | None]:
+    """How far the tile of `a` at `place` has gone in `b`. It is looked for again where it was found at first, since a
+    window that does not move with it draws every shift towards 0."""
     nothing: dict[str, float | None] = {"dx": None, "dy": None}
-    if min(a.std(), b.std()) < FLAT:
+    tile = _cut(a, place, side)
+    window = np.outer(np.hanning(side), np.hanning(side))
+    if tile.std() < FLAT:
         return nothing
-    window = np.outer(np.hanning(a.shape[0]), np.hanning(a.shape[1]))
-    first, second = ((tile - tile.mean()) * window for tile in (a, b))
-    (dy, dx), _, _ = skimage.registration.phase_cross_correlation(
-        first, second, upsample_factor=FINE, normalization=None
-    )
-    if max(abs(dy), abs(dx)) > a.shape[0] / 4:
+    gone, rest = (0, 0), (0.0, 0.0)
+    for _ in range(LOOKS):
+        there = place[0] + gone[0], place[1] + gone[1]
+        if min(there) < 0 or there[0] + side > b.shape[0] or there[1] + side > b.shape[1]:
+            return nothing
+        other = _cut(b, there, side)
+        if other.std() < FLAT or max(map(abs, gone)) > side / 2:
+            return nothing
+        first, second = ((each - each.mean()) * window for each in (tile, other))
+        # The function tells how far the second has to go to lie on the first: the way back.
+        back, _, _ = skimage.registration.phase_cross_correlation(
+            first, second, upsample_factor=FINE, normalization=None
+        )
+        rest = -float(back[0]), -float(back[1])
+        if max(map(abs, rest)) <= 0.5:
+            break
+        gone = gone[0] + round(rest[0]), gone[1] + round(rest[1])
+    alike = float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum() + 1e-9))
+    if alike < SAME:
         return nothing
-    moved = np.roll(second, (round(dy), round(dx)), (0, 1))
-    alike = float((first * moved).sum() / np.sqrt((first**2).sum() * (moved**2).sum() + 1e-9))
-    # The function tells how far `b` has to go to lie on `a`; shown is how far it has gone.
-    return {"dx": round(-float(dx), 2), "dy": round(-float(dy), 2)} if alike >= SAME else nothing
+    return {"dx": round(gone[1] + rest[1], 2), "dy": round(gone[0] + rest[0], 2)}
 
 
-def _grey(folder: Path, asked: str, shape: tuple[int, ...] | None) -> NDArray[np.float64]:
+def _cut(picture: Grey, place: tuple[int, int], side: int) -> Grey:
+    return picture[place[0] : place[0] + side, place[1] : place[1] + side]
+
+
+def _grey(folder: Path, asked: str, shape: tuple[int, ...] | None) -> Grey:
     path = file_inside(folder, asked)
     if path.suffix.lower() not in KINDS:
         raise StudioRefused("only pictures are compared", 403)

@@ -18,7 +18,7 @@ from fewstep.run.studio.studio import Screen, Studio, asked, reading
 from fewstep.runtime.errors import FewstepError
 
 MOST_EVENTS = 200
-FIGURES = ("psnr", "structure", "shift", "tint", "drift", "no_op", "text")  # shown under a picture
+FIGURES = ("psnr", "shift", "structure", "tint", "drift", "no_op", "text")  # shown under a picture
 WORDS = {"psnr": "PSNR", "no_op": "not made", "text": "words read"}
 
 

@@ -27,7 +27,12 @@ class RunsScreen:
         return {"runs": [view.summary() for view in self.studio.runs()], "roots": roots, "missing": missing}
 
     def stop(self, fields: dict[str, Any]) -> dict[str, Any]:
-        interrupt(self.studio.run(text_field(fields, "run")).folder)
+        view = self.studio.run(text_field(fields, "run"))
+        held = holder_of(view.folder)
+        if held is not None and held.process == view.asked_to_stop:  # a second signal would end it without saving
+            raise StudioRefused("it was asked to stop already, and saves after the present iteration", 409)
+        interrupt(view.folder)
+        view.asked_to_stop = None if held is None else held.process
         return {"said": "asked to stop; it saves after the present iteration"}
 
     def resume(self, fields: dict[str, Any]) -> dict[str, Any]:

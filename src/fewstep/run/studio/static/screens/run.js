@@ -110,7 +110,8 @@ export async function open(place, fields, app) {
   }
 
   function chosen() {
-    return (group()?.cases ?? []).filter((one) => (!filters.task || one.task === filters.task) && (!filters.category || one.category === filters.category));
+    const fitting = (group()?.cases ?? []).filter((one) => (!filters.task || one.task === filters.task) && (!filters.category || one.category === filters.category));
+    return alternating(fitting);
   }
 
   function drawChooser() {
@@ -443,6 +444,14 @@ export async function open(place, fields, app) {
     viewer?.close();
     deaf();
   };
+}
+
+// Two cases of each task in turn, so that edits are seen beside prompts at once.
+function alternating(cases) {
+  const tasks = [...new Set(cases.map((one) => one.task))].map((task) => cases.filter((one) => one.task === task));
+  const found = [];
+  for (let at = 0; found.length < cases.length; at += 2) for (const each of tasks) found.push(...each.slice(at, at + 2));
+  return found;
 }
 
 function lineName(key, all) {
