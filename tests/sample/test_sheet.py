@@ -44,7 +44,7 @@ def test_letters_that_no_font_has_are_boxes_and_told_once() -> None:
     assert font_for(CHINESE) is None
     plain = contact_sheet([SheetRow("boat", [PLAIN])] * 3, ["student"])
     boxes = contact_sheet([SheetRow("boat", [PLAIN]), *[SheetRow(CHINESE, [PLAIN])] * 2], ["student"])
-    assert boxes.height == plain.height + LINE + MARGIN, "one line at the foot, however many rows have boxes"
+    assert boxes.height == plain.height + 2 * LINE + MARGIN, "two lines at the foot, however many rows have boxes"
     assert boxes.crop((0, plain.height, TEXT_WIDTH, boxes.height)).getextrema()[0][0] < 255
     named = written(SheetRow(CHINESE, [PLAIN], name="case-7"))
     assert same(
@@ -56,19 +56,23 @@ def test_letters_that_no_font_has_are_boxes_and_told_once() -> None:
 
 
 @pytest.mark.usefixtures("only_pillows_font")
-def test_a_font_in_a_folder_of_this_machine_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Greek stands for Chinese, as below: the file's name is of no font that is known here."""
+@pytest.mark.parametrize("name", ["Unheard-Of.ttf", "wqy-microhei.ttc"])
+def test_a_font_in_a_folder_of_this_machine_is_found(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Greek stands for Chinese, as below. A name that is known may lie where Pillow does not look."""
     try:
         known = ImageFont.truetype("DejaVuSans.ttf", 14)
     except OSError:
         pytest.skip("no font but Pillow's is installed here")
     (tmp_path / "deep").mkdir()
-    shutil.copy(str(known.path), tmp_path / "deep" / "Unheard-Of.ttf")
+    shutil.copy(str(known.path), tmp_path / "deep" / name)
     (tmp_path / "Torn.ttf").write_bytes(b"no font")
     monkeypatch.setattr(lettering, "FOLDERS", {sys.platform: (str(tmp_path),)})
+    monkeypatch.setattr(lettering, "INSTALLED", ("wqy-microhei.ttc",))
     found = font_for("φάρος")
     assert found is not None
-    assert str(found.path).endswith("Unheard-Of.ttf")  # type: ignore[union-attr]
+    assert str(found.path).endswith(name)  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("only_pillows_font")

@@ -117,12 +117,16 @@ def _others() -> tuple[Font, ...]:
     """Every other font of this machine, plain ones first. Opened only where the usual ones lack a letter."""
     folders = (Path(folder).expanduser() for folder in FOLDERS.get(sys.platform, ()))
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS]
-    usual = [path for path in files if path.name not in INSTALLED]
-    return _opened([str(path) for path in sorted(usual, key=_is_styled)[:MOST]])
+    known = {Path(str(font.path)).name for font in _fonts() if isinstance(font, ImageFont.FreeTypeFont)}
+    others = [path for path in files if path.name not in known]
+    return _opened([str(path) for path in sorted(others, key=_order)[:MOST]])
 
 
-def _is_styled(path: Path) -> bool:
-    return any(word in path.stem.lower() for word in ("bold", "italic", "oblique", "black", "light", "thin", "mono"))
+def _order(path: Path) -> tuple[bool, bool]:
+    """Usual ones first, then plain ones."""
+    return path.name not in INSTALLED, any(
+        word in path.stem.lower() for word in ("bold", "italic", "oblique", "black", "light", "thin", "mono")
+    )
 
 
 def _opened(names: tuple[str, ...] | list[str]) -> tuple[Font, ...]:

@@ -52,9 +52,11 @@ def contact_sheet(rows: Sequence[SheetRow], headings: Sequence[str], cell: int =
         for i, row in enumerate(rows)
     ]
     top = MARGIN + LINE * max((len(title.lines) for title in titles.values()), default=1) + 9
-    foot = any(told.boxes for told in (*titles.values(), *words, *notes))
     width, height = TEXT_WIDTH + MARGIN + step * len(used), top + step * len(rows)
-    sheet = Image.new("RGB", (width, height + (LINE + MARGIN) * foot), "white")
+    boxes = any(told.boxes for told in (*titles.values(), *words, *notes))
+    foot = _wrapped(BOXES if boxes else "", "", width - 2 * MARGIN, 3)
+    below = LINE * len(foot.lines) + MARGIN if boxes else 0
+    sheet = Image.new("RGB", (width, height + below), "white")
     pen = ImageDraw.Draw(sheet)
     for column, c in enumerate(used):
         _write(pen, (TEXT_WIDTH + MARGIN + column * step, MARGIN), titles[c], "black")
@@ -66,8 +68,7 @@ def contact_sheet(rows: Sequence[SheetRow], headings: Sequence[str], cell: int =
             picture = row.pictures[c]
             if picture is not None:
                 sheet.paste(_fitted(picture, cell), (TEXT_WIDTH + MARGIN + column * step, at))
-    if foot:
-        _write(pen, (MARGIN, height), _wrapped(BOXES, "", width - 2 * MARGIN, 1), "dimgrey")
+    _write(pen, (MARGIN, height), foot, "dimgrey")
     return sheet
 
 

@@ -42,6 +42,10 @@ class MySuite:
         file = self.folder / CASES
         return cases_of(entries(file), str(file)) if file.is_file() else []
 
+    def count(self) -> int:
+        """How many lines there are, whatever they hold."""
+        return sum(1 for _ in durable.read_jsonl(self.folder / CASES))
+
     def keep(self, prompt: str, references: Sequence[Path], seed: int, size: Sequence[int] | None) -> int:
         """Adds a case, and returns how many there are.
 

@@ -47,7 +47,7 @@ class PlaygroundScreen:
             "drawings": told,
             "training": self.training(),
             "loaded": self.queue.is_loaded,
-            "kept": len(self.suite.cases()),
+            "kept": self.suite.count(),
         }
 
     def draw(self, fields: dict[str, Any]) -> dict[str, Any]:
