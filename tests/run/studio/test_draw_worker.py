@@ -44,13 +44,7 @@ def run(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name.endswith("lora_B.weight"):
             weight.copy_(0.2 * NamedRNG(0).normal(weight.shape, name))
             adapters.parameters("student")[name].data.copy_(weight)
-    (folder / "students").mkdir()
-    file = "iteration-000004.safetensors"
-    save_file(state, folder / "students" / file)
-    hashed = file_hashes.hash_files(folder / "students", [file])[file]
-    size = (folder / "students" / file).stat().st_size
-    record = {"format": 1, "iteration": 4, "tasks": {"t2i": 8}, "files": {file: {"size": size, "hash": hashed}}}
-    (folder / "students" / "iteration-000004.json").write_text(json.dumps(record))
+    kept(folder, state)
     with torch.no_grad(), adapters.active("student"):
         grid = RunDir.open(folder).recipe.student.grid
         drawn = draw_on_grid(model, PROMPT, [], [3], grid, NO_GUIDANCE, (64, 64))
@@ -58,6 +52,17 @@ def run(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with adapters.active(None):
         next(draw_measured(model, PROMPT, [], [3], steps=2)).picture.save(folder / "teacher.png")
     return folder
+
+
+def kept(run: Path, state: dict[str, torch.Tensor]) -> None:
+    """The student of iteration 4, as a run keeps it."""
+    (run / "students").mkdir()
+    file = "iteration-000004.safetensors"
+    save_file(state, run / "students" / file)
+    hashed = file_hashes.hash_files(run / "students", [file])[file]
+    size = (run / "students" / file).stat().st_size
+    record = {"format": 1, "iteration": 4, "tasks": {"t2i": 8}, "files": {file: {"size": size, "hash": hashed}}}
+    (run / "students" / "iteration-000004.json").write_text(json.dumps(record))
 
 
 def column(source: str | Path, steps: int | None = None, **more: Any) -> dict[str, Any]:
@@ -97,3 +102,27 @@ def test_a_runs_teachers_have_its_guidance(run: Path, tmp_path: Path) -> None:
     assert [event["guidance"] for event in told] == [2.5, 2.0, 2.5]
     base, editor, again = (Image.open(tmp_path / f"{i}-3.png").tobytes() for i in range(3))
     assert base == again != editor
+
+
+def test_a_student_of_all_weights_leaves_no_trace(run: Path, tmp_path: Path) -> None:
+    """Its weights take the place of the model's own, which are then loaded anew for whoever comes next."""
+    full = tmp_path / "full"
+    changes = ["student.mode=full", "student.init_from=null", "student.learning_rate=1e-6", "student.weight_decay=0"]
+    with RunDir.open_or_create(full, load_recipe("pocket", changes)):
+        pass
+    state = {name: weight.clone() for name, weight in open_model(POCKET).backbone.transformer.state_dict().items()}
+    name = next(name for name in state if name.endswith("to_q.weight"))
+    state[name] += 0.2 * NamedRNG(0).normal(state[name].shape, name)
+    kept(full, {name: weight.contiguous() for name, weight in state.items()})
+    columns = [
+        column(run, iteration=4),
+        column(full, iteration=4),
+        column(run, iteration=4),
+        column(run, 2, teacher="base"),
+    ]
+    told = drawn(columns, tmp_path)
+    assert [event.get("error") for event in told] == [None] * 4
+    first, whole, again, teacher = (Image.open(tmp_path / f"{i}-3.png").tobytes() for i in range(4))
+    assert first == again == Image.open(run / "expected.png").tobytes()
+    assert teacher == Image.open(run / "teacher.png").tobytes()
+    assert whole not in (first, teacher)
