@@ -39,7 +39,8 @@ def studio_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await anyio.to_thread.run_sync(forget_old)
         yield
-        await anyio.to_thread.run_sync(studio.jobs.end)
+        for end in (studio.jobs.end, *studio.at_end):
+            await anyio.to_thread.run_sync(end)
 
     async def page(request: Request) -> Response:
         text = (_static() / "index.html").read_text(encoding="utf-8").replace(TOKEN_PLACE, studio.page_token)

@@ -24,12 +24,14 @@ MOST_JSON = 128 * 1024  # bytes of an action's body
 
 @dataclass
 class Studio:
-    """places: the runs. page_token: what actions state. closing: set when the studio ends, so that streams end."""
+    """places: the runs. page_token: what actions state. closing: set when the studio ends, so that streams end. at_end:
+    called when it has answered all."""
 
     places: RunPlaces
     jobs: Jobs
     page_token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     closing: bool = False
+    at_end: list[Callable[[], None]] = field(default_factory=list)
     _views: dict[Path, RunView] = field(default_factory=dict)
 
     def run(self, name: str) -> RunView:
