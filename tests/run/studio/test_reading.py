@@ -13,19 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from starlette.testclient import TestClient
 
 from fewstep.run.failure import failure_of
 from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
 from fewstep.run.studio.answers import StudioRefused, json_text
+from fewstep.run.studio.app import studio_app
 from fewstep.run.studio.curves import BUCKETS, Curves
 from fewstep.run.studio.holder import holder_of, interrupt
+from fewstep.run.studio.jobs import Jobs
 from fewstep.run.studio.metrics_file import LINES, MetricsFile
 from fewstep.run.studio.places import RunPlaces
 from fewstep.run.studio.recipe_rows import recipe_rows
 from fewstep.run.studio.run_pictures import picture_groups
 from fewstep.run.studio.run_view import RunView
+from fewstep.run.studio.screen_table import SCREENS
 from fewstep.run.studio.shift_picture import shift_map
+from fewstep.run.studio.studio import Studio
 from fewstep.run.studio.thumbnails import small_copy
 from fewstep.runtime.errors import Interrupted, RunError, TrainingStopped
 from tests.processes import wait_until
@@ -202,6 +207,37 @@ def test_the_summary_is_made_anew_only_when_something_changed(tmp_path: Path) ->
     assert view.summary() is first
     append(view.folder, training_line(30))
     assert view.summary()["iteration"] == 31
+
+
+GARBAGE = (
+    "[]",
+    "{}",
+    "3",
+    '{"iteration": 20}',
+    '{"iteration": 20, "figures": 3}',
+    '{"iteration": 20, "figures": {"t2i.psnr": "x"}}',
+)
+
+
+@pytest.mark.parametrize(
+    "place", ["examination/results/000020.json", "examination/teacher.json", "failure.json", "lock"]
+)
+@pytest.mark.parametrize("text", GARBAGE)
+def test_a_file_of_something_else_hides_no_run(tmp_path: Path, place: str, text: str) -> None:
+    """The list has a line for it in any case, and the page is data or a sentence."""
+    run = small_run(tmp_path / "runs" / "one", trained=24)
+    (run / place).write_text(text)
+    append(run, {"phase": "event", "iteration": 3}, {"phase": "examine", "iteration": 20, "t2i.psnr": "high"})
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"phase": "distil", "iteration": 24, "gap": NaN, "seconds": 3, "tasks": 7, "student_step": "x"}\n')
+    told = summary(run)
+    assert (told["name"], told["state"]) in [("one", "stopped"), ("one", "unreadable")]
+    studio = Studio(RunPlaces([tmp_path / "runs"]), Jobs(tmp_path / "jobs"))
+    with TestClient(studio_app(studio, SCREENS, host="testserver"), raise_server_exceptions=False) as http:
+        assert len(http.get("/api/runs/list").json()["runs"]) == 1
+        for path in ("page", "curves", "figures"):
+            answer = http.get(f"/api/run/{path}", params={"run": "one", "iteration": "20"})
+            assert answer.status_code == 200 or answer.json()["error"], (path, answer.text[:300])
 
 
 # ---- folders

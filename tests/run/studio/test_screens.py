@@ -33,6 +33,19 @@ def test_every_screen_opens_on_every_size_and_in_the_dark(browser: Browser, serv
         assert browser.js(dark_now) == dark
 
 
+@pytest.mark.parametrize("screen", [*(each.name for each in SCREENS if each.title), "run?run=first"])
+def test_whoever_hears_a_screen_or_sees_little_of_it(browser: Browser, served: Served, screen: str) -> None:
+    """axe-core finds nothing: names, roles, contrast."""
+    axe = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed (pip install -e '.[dev]')")
+    browser.look(1280, 900, dark=screen != "plan")
+    browser.open(f"{served.address}/#/{screen}")
+    browser.until("document.querySelector('h1')")
+    browser.js((Path(axe.__file__).parent / "axe.min.js").read_text() + ";1")
+    found = "axe.run(document, {resultTypes: ['violations']}).then((r) => JSON.stringify(r.violations))"
+    told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in json.loads(browser.js(found))]
+    assert not told
+
+
 def test_the_list_says_how_each_run_is(browser: Browser, served: Served) -> None:
     browser.open(served.address)
     browser.until("document.querySelectorAll('.runs tbody tr').length >= 2")

@@ -8,6 +8,7 @@ runs, and closely at the runs that are open in a page. Nothing is read while nob
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from fewstep.run.studio.answers import StudioRefused, json_text
 from fewstep.run.studio.curves import figures_of_line
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Studio
+
+log = logging.getLogger(__name__)
 
 TICK = 1.0  # seconds
 LIST_TICKS = 2  # the list is looked at every so many
@@ -88,11 +91,14 @@ class Watch:
         tick = 0
         while self._viewers and not self.studio.closing:
             await asyncio.sleep(TICK)
-            for name in {viewer.run for viewer in self._viewers if viewer.run is not None}:
-                message = await anyio.to_thread.run_sync(self._run_message, name)
-                self._tell(message, name)
-            if tick % LIST_TICKS == 0:
-                self._tell(await anyio.to_thread.run_sync(self._list_message), None)
+            try:
+                for name in {viewer.run for viewer in self._viewers if viewer.run is not None}:
+                    message = await anyio.to_thread.run_sync(self._run_message, name)
+                    self._tell(message, name)
+                if tick % LIST_TICKS == 0:
+                    self._tell(await anyio.to_thread.run_sync(self._list_message), None)
+            except Exception:  # pages must not fall silent: the next look may go well
+                log.exception("looking at the folders failed")
             tick += 1
         self._list.clear()
         self._seen.clear()

@@ -15,7 +15,7 @@ from fewstep.runtime.errors import RunError
 
 DEPTH = 3  # folders below a given one in which runs are looked for
 MOST_FOLDERS = 20_000  # looked at in one search
-RESCAN_SECONDS = 3.0
+RESCAN_SECONDS, RESCAN_SHARE = 3.0, 0.02  # between two searches, which take at most this share of the time
 INSIDE_A_RUN = ("metrics.jsonl", "environment.json", "checkpoints", "lock")
 MODEL_FILES = ("model_index.json", "modular_model_index.json")
 
@@ -29,18 +29,21 @@ class RunPlaces:
                 raise RunError(f"{root} is a file; give run folders, or folders that hold runs")
         self.roots = tuple(root.absolute() for root in roots)
         self._found: dict[str, Path] = {}
-        self._looked, self._lock = -RESCAN_SECONDS, Lock()
+        self._next, self._lock = 0.0, Lock()
 
     def runs(self) -> dict[str, Path]:
         """Name -> folder, in order of the names. Looks again every few seconds."""
         with self._lock:
-            if time.monotonic() - self._looked >= RESCAN_SECONDS:
-                self._found, self._looked = named_below(self.roots, is_run), time.monotonic()
+            begun = time.monotonic()
+            if begun >= self._next:
+                self._found = named_below(self.roots, is_run)
+                now = time.monotonic()
+                self._next = now + max(RESCAN_SECONDS, (now - begun) / RESCAN_SHARE)
             return self._found
 
     def look_again(self) -> None:
         """The next call of `runs` searches, since a run was just made."""
-        self._looked = -RESCAN_SECONDS
+        self._next = 0.0
 
     def folder(self, name: str) -> Path:
         """

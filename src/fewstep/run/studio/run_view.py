@@ -55,7 +55,10 @@ class RunView:
             self.metrics.update()
             mark = self._mark()
             if mark != self._summary[0] or self._summary[1]["living"]:  # what lives changes by the clock alone
-                self._summary = mark, self._summarised()
+                try:
+                    self._summary = mark, self._summarised()
+                except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+                    self._summary = mark, self._unreadable(error)
             return self._summary[1]
 
     def _summarised(self) -> dict[str, Any]:
@@ -74,6 +77,14 @@ class RunView:
             "damaged": self.metrics.damaged,
             "changed": _changed(self.metrics.path),
         }
+
+    def _unreadable(self, error: Exception) -> dict[str, Any]:
+        """The line of a run whose files hold something else than a run writes. The others are shown all the same."""
+        words = f"its files cannot be understood ({type(error).__name__}: {error!s:.200})"
+        blank = RunState("unreadable", words, 0, 0, None, None, None, None).as_dict()
+        nothing = {"recipe": None, "model": None, "health": "none", "events": 0, "best": None, "spark": None}
+        told = {"name": self.name, "folder": str(self.folder), **blank, **nothing}
+        return {**told, "damaged": self.metrics.damaged, "changed": _changed(self.metrics.path)}
 
     def _mark(self) -> object:
         """Changes when anything does that the summary tells."""

@@ -64,7 +64,7 @@ export function forkDialog(run, app, after) {
 }
 
 // Says when a started process ends badly; its run appears in the list by itself.
-async function follow(job, app, after) {
+export async function follow(job, app, after) {
   for (let turn = 0; turn < 90; turn++) {
     await new Promise((done) => setTimeout(done, 2000));
     const now = await get("/api/runs/job", {job: job.id}).catch(() => null);

@@ -1,5 +1,6 @@
 // What the page asks the server. Every answer is JSON; a refusal has a sentence, which is thrown as the error's message.
 
+const HIDDEN_MS = 10_000;
 const token = document.querySelector('meta[name="studio-token"]').content;
 
 export function address(path, query = {}) {
@@ -36,24 +37,48 @@ async function ask(url, options) {
 export const picture = (run, path, side = null) => address("/picture", {run, path, side});
 
 // Listens to what changes (events.py). handlers: {runs, run, again}; `again` is called when a broken connection is back,
-// since messages may have been missed. Returns what ends it.
+// since messages may have been missed. A page that nobody sees lets go after a while: a browser holds six connections to
+// one address, and a seventh page would wait for ever. Returns what ends it.
 export function listen(run, handlers) {
-  const source = new EventSource(address("/api/events", {run}));
+  let source = null;
   let broken = false;
-  source.addEventListener("hello", () => {
-    state("live", true);
-    if (broken) handlers.again?.();
-    broken = false;
-  });
-  source.addEventListener("error", () => {
-    state("connection lost; trying again", false);
-    broken = true;
-  });
-  for (const kind of ["runs", "run"]) {
-    source.addEventListener(kind, (event) => handlers[kind]?.(JSON.parse(event.data)));
+  let leaving = null;
+
+  function open() {
+    source = new EventSource(address("/api/events", {run}));
+    source.addEventListener("hello", () => {
+      state("live", true);
+      if (broken) handlers.again?.();
+      broken = false;
+    });
+    source.addEventListener("error", () => {
+      state("connection lost; trying again", false);
+      broken = true;
+    });
+    for (const kind of ["runs", "run"]) {
+      source.addEventListener(kind, (event) => handlers[kind]?.(JSON.parse(event.data)));
+    }
   }
+
+  function seen() {
+    clearTimeout(leaving);
+    if (document.visibilityState === "visible") {
+      if (!source) open();
+    } else {
+      leaving = setTimeout(() => {
+        source?.close();
+        source = null;
+        broken = true;
+      }, HIDDEN_MS);
+    }
+  }
+
+  document.addEventListener("visibilitychange", seen);
+  open();
   return () => {
-    source.close();
+    document.removeEventListener("visibilitychange", seen);
+    clearTimeout(leaving);
+    source?.close();
     state("", true);
   };
 }

@@ -91,14 +91,14 @@ export function openViewer(given) {
   async function refresh() {
     const before = pair.map((i) => shown[i]?.label);
     shown = given.sources();
-    const place = (label, otherwise) => {
+    const at = (label, otherwise) => {
       const found = shown.findIndex((each) => each.label === label);
       return found >= 0 ? found : otherwise;
     };
-    pair = before[0] === undefined ? given.start(shown) : [place(before[0], 0), place(before[1], shown.length - 1)];
-    for (const [select, at] of [[first, pair[0]], [second, pair[1]]]) {
+    pair = before[0] === undefined ? given.start(shown) : [at(before[0], 0), at(before[1], shown.length - 1)];
+    for (const [select, which] of [[first, pair[0]], [second, pair[1]]]) {
       replace(select, shown.map((each, i) => h("option", {value: i}, each.name ?? each.label)));
-      select.value = String(at);
+      select.value = String(which);
     }
     const words = given.words();
     replace(foot, h("p", {}, words.prompt || words.id), h("p", {class: "soft"}, words.facts.join(" · ")));
@@ -147,47 +147,55 @@ export function openViewer(given) {
     const [a, b] = pair.map((i) => images.get(shown[i]?.url) ?? null);
     const labels = pair.map((i) => shown[i]?.name ?? shown[i]?.label ?? "");
     const style = getComputedStyle(canvas);
-    const halves = mode === "side";
-    const w = halves ? canvas.width / 2 : canvas.width;
-    const fit = scaleOf(b ?? a, w, canvas.height);
+    const [w, hh] = place();
+    const fit = scaleOf(b ?? a, w, hh);
     const scale = fit * zoom;
     context.imageSmoothingEnabled = scale < 1;
     context.imageSmoothingQuality = "high";
-    const paint = (image, x, width, label) => {
+    const paint = (image, x, y, width, label, x0 = x) => {
       context.save();
       context.beginPath();
-      context.rect(x, 0, width, canvas.height);
+      context.rect(x, y, width, hh - (y ? 0 : ratio));
       context.clip();
       if (image) {
         // Both lie in the place of B, whatever their sizes.
         const [bw, bh] = size_of(b ?? a);
-        const left = (halves ? x : 0) + w / 2 - middle[0] * bw * scale;
-        context.drawImage(image, left, canvas.height / 2 - middle[1] * bh * scale, bw * scale, bh * scale);
-      } else words(context, "this picture is not there (any more)", x + width / 2, canvas.height / 2, style.color, ratio, "center");
-      tag(context, label, x + 8 * ratio, style, ratio);
+        const left = x0 + w / 2 - middle[0] * bw * scale;
+        context.drawImage(image, left, y + hh / 2 - middle[1] * bh * scale, bw * scale, bh * scale);
+      } else words(context, "this picture is not there (any more)", x + width / 2, y + hh / 2, style.color, ratio, "center");
+      tag(context, label, x + 8 * ratio, y, ratio);
       context.restore();
     };
     if (mode === "side") {
-      paint(a, 0, w - ratio, `A  ${labels[0]}`);
-      paint(b, w + ratio, w - ratio, `B  ${labels[1]}`);
-    } else if (mode === "flicker") paint(odd ? b : a, 0, w, odd ? `B  ${labels[1]}` : `A  ${labels[0]}`);
+      const [x, y] = w < canvas.width ? [w + ratio, 0] : [0, hh + ratio];
+      paint(a, 0, 0, w - ratio, `A  ${labels[0]}`);
+      paint(b, x, y, w - ratio, `B  ${labels[1]}`);
+    } else if (mode === "flicker") paint(odd ? b : a, 0, 0, w, odd ? `B  ${labels[1]}` : `A  ${labels[0]}`);
     else if (mode === "split") {
       const at = split * w;
-      paint(a, 0, at, `A  ${labels[0]}`);
-      paint(b, at, w - at, `B  ${labels[1]}`);
+      paint(a, 0, 0, at, `A  ${labels[0]}`, 0);
+      paint(b, at, 0, w - at, `B  ${labels[1]}`, 0);
       context.fillStyle = style.color;
       context.fillRect(at - ratio, 0, 2 * ratio, canvas.height);
-    } else if (a && b) paint(differenceOf(a, b, gain), 0, w, `|A − B| × ${gain}`);
-    if (shifts?.tiles && b) arrows(context, b, scale, w, halves ? w : 0, ratio);
+    } else if (a && b) paint(differenceOf(a, b, gain), 0, 0, w, `|A − B| × ${gain}`);
+    if (shifts?.tiles && b) arrows(context, b, scale, ratio);
     const [bw, bh] = b ? size_of(b) : [0, 0];
     size.textContent = b ? `${bw} × ${bh} px, ${Math.round((100 * scale) / ratio)} %` : "";
   }
 
-  function arrows(context, image, scale, w, x0, ratio) {
+  // How large the place of one picture is: half of the canvas side by side, along its longer side.
+  function place() {
+    if (mode !== "side") return [canvas.width, canvas.height];
+    return canvas.height > canvas.width ? [canvas.width, canvas.height / 2] : [canvas.width / 2, canvas.height];
+  }
+
+  function arrows(context, image, scale, ratio) {
     const [bw, bh] = size_of(image);
+    const [w, hh] = place();
+    const [x0, y0] = [canvas.width - w, canvas.height - hh];
     const by = bw / shifts.width;
     const left = x0 + w / 2 - middle[0] * bw * scale;
-    const top = canvas.height / 2 - middle[1] * bh * scale;
+    const top = y0 + hh / 2 - middle[1] * bh * scale;
     context.lineWidth = 2 * ratio;
     for (const tile of shifts.tiles) {
       if (tile.dx === null) continue;
@@ -238,7 +246,7 @@ export function openViewer(given) {
       if (!image) return;
       const ratio = window.devicePixelRatio || 1;
       const [w, h2] = size_of(image);
-      const scale = (scaleOf(image, mode === "side" ? canvas.width / 2 : canvas.width, canvas.height) * zoom) / ratio;
+      const scale = (scaleOf(image, ...place()) * zoom) / ratio;
       middle = [held.middle[0] - (event.clientX - held.x) / (w * scale), held.middle[1] - (event.clientY - held.y) / (h2 * scale)];
     }
     draw();
@@ -328,12 +336,12 @@ function words(context, text, x, y, colour, ratio, align = "left") {
   context.fillText(text, x, y);
 }
 
-function tag(context, text, x, style, ratio) {
+function tag(context, text, x, y, ratio) {
   context.font = `${13 * ratio}px system-ui, sans-serif`;
   const width = context.measureText(text).width + 12 * ratio;
   context.fillStyle = "rgb(0 0 0 / .62)";
-  context.fillRect(x, 8 * ratio, width, 21 * ratio);
-  words(context, text, x + 6 * ratio, 23 * ratio, "#fff", ratio);
+  context.fillRect(x, y + 8 * ratio, width, 21 * ratio);
+  words(context, text, x + 6 * ratio, y + 23 * ratio, "#fff", ratio);
 }
 
 export const shownFigures = (values) => Object.entries(values ?? {}).map(([name, value]) => `${name} ${figure(value, 3)}`);

@@ -59,6 +59,7 @@ export async function open(place, fields, app) {
   const eventPlace = h("section");
   const sharePlace = h("section");
   const recipePlace = h("section");
+  const logPlace = h("section");
   replace(
     place,
     head,
@@ -69,6 +70,7 @@ export async function open(place, fields, app) {
     eventPlace,
     sharePlace,
     recipePlace,
+    logPlace,
   );
 
   // ---- head
@@ -92,10 +94,22 @@ export async function open(place, fields, app) {
         fact("written", ago(run.changed)),
         run.best ? h("span", {}, `best ${run.best.name} `, h("b", {}, figure(run.best.value)), ` at ${whole(run.best.iteration)}`) : null,
       ),
-      h("div", {class: "actions row"}, actions(run, app, reload)),
+      h("div", {class: "actions row"}, actions(run, app, reload), link("ship", "Ship"), link("plan", "Plan"), link("data", "Data")),
     );
     const damaged = run.damaged ? [`${run.damaged} ${run.damaged === 1 ? "line" : "lines"} of metrics.jsonl cannot be read, and ${run.damaged === 1 ? "is" : "are"} left out.`] : [];
     replace(notices, [run.words, ...told.faults, ...damaged].filter(Boolean).map((words) => h("p", {class: "notice"}, words)));
+  }
+
+  const link = (screen, words) => h("a", {class: "button", href: `#/${screen}?${new URLSearchParams({run: name})}`}, words);
+
+  // What processes printed that the studio started for this run.
+  function drawLog() {
+    const text = h("pre", {tabindex: "0"});
+    const details = h("details", {}, h("summary", {}, "Log"), text);
+    details.addEventListener("toggle", async () => {
+      if (details.open) text.textContent = (await get("/api/runs/log", {run: name})).tail || "Nothing: this studio or another one has started no process for this run.";
+    });
+    replace(logPlace, details);
   }
 
   // ---- pictures
@@ -359,7 +373,7 @@ export async function open(place, fields, app) {
         h("td", {}, h("span", {class: "bar"}, s("svg", {viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true"}, s("rect", {class: "f0", width: 100 * real, height: 6})))),
       );
     });
-    const header = h("tr", {}, ["Task, category", "Samples", "Realised", "Declared", ""].map((each, i) => h("th", {scope: "col", class: i && i < 4 ? "number" : null}, each || h("span", {class: "hidden-words"}, "Share"))));
+    const header = h("tr", {}, ["Task, category", "Samples", "Realised", "Declared", ""].map((each, i) => h("th", {scope: "col", class: i && i < 4 ? "number" : null}, each || h("span", {class: "unseen"}, "Share"))));
     replace(sharePlace, h("h2", {}, "What it was trained on"), h("div", {class: "scroll"}, h("table", {class: "table"}, h("thead", {}, header), h("tbody", {}, rows))));
   }
 
@@ -425,6 +439,7 @@ export async function open(place, fields, app) {
   }
 
   drawAll();
+  drawLog();
   drawCurves();
   const deaf = listen(name, {
     run: change,

@@ -2,7 +2,7 @@
 
 import {ago, bytes, duration, figure, h, replace, s, whole} from "../lib/dom.js";
 import {get, listen, post} from "../lib/net.js";
-import {forkDialog} from "../lib/fork.js";
+import {follow, forkDialog} from "../lib/fork.js";
 
 const LAMPS = {good: "healthy", watch: "an event lately", bad: "failed, or told to stop", none: "nothing to judge by yet"};
 
@@ -75,7 +75,7 @@ const text = (run) => [run.name, run.recipe, run.model, run.state].join(" ").toL
 function head() {
   const names = ["Run", "State", "Iteration", "Left", "s / iteration", "Memory", "Best", "Gap", ""];
   const numbers = ["Left", "s / iteration", "Memory"];
-  return h("thead", {}, h("tr", {}, names.map((name) => h("th", {scope: "col", class: numbers.includes(name) ? "number" : null}, name || h("span", {class: "hidden-words"}, "Actions")))));
+  return h("thead", {}, h("tr", {}, names.map((name) => h("th", {scope: "col", class: numbers.includes(name) ? "number" : null}, name || h("span", {class: "unseen"}, "Actions")))));
 }
 
 function cells(run, app, refresh) {
@@ -119,7 +119,8 @@ export function actions(run, app, after) {
     button.disabled = true;
     try {
       const answer = await post(path, {run: run.name});
-      app.say(answer.said ?? `${answer.title}: started. ${answer.command}`);
+      app.say(answer.said ?? `${answer.title}: started`);
+      if (answer.id) follow(answer, app, after);
       await after?.();
     } catch (error) {
       app.say(error.message, "fault");

@@ -30,7 +30,7 @@ export async function open(place, fields, app) {
   let named = false;
   const run = h("select", {}, runs.map((each) => h("option", {value: each.name}, each.name)));
   run.value = runs.some((each) => each.name === fields.run) ? fields.run : runs[0].name;
-  const checkpoints = h("div", {class: "scroll", role: "radiogroup", aria: {label: "Which student"}});
+  const checkpoints = h("div", {class: "scroll", role: "group", aria: {label: "Which student"}});
   const form = choice("form", FORMS);
   const weights = select([["average", "the moving average"], ["raw", "the student itself (whole checkpoints)"]]);
   const dtype = select([["", "bf16 merged, fp32 LoRA"], ["bf16", "bf16"], ["fp32", "fp32"]]);
@@ -115,7 +115,7 @@ export async function open(place, fields, app) {
       ...[...told.saved].reverse().map((each) => ({value: String(each.iteration), words: whole(each.iteration), note: each.whole ? "" : "the averaged student alone", figures: each.figures})),
     ];
     const shown = [by, "composite", "t2i.psnr", "edit.psnr"].filter((each, i, all) => each && all.indexOf(each) === i && told.saved.some((one) => each in one.figures));
-    const header = h("tr", {}, ["Iteration", "", ...shown].map((each, i) => h("th", {scope: "col", class: i > 1 ? "number" : null}, each || h("span", {class: "hidden-words"}, "Note"))));
+    const header = h("tr", {}, ["Iteration", "", ...shown].map((each, i) => h("th", {scope: "col", class: i > 1 ? "number" : null}, each || h("span", {class: "unseen"}, "Note"))));
     const body = rows.map((row, i) =>
       h(
         "tr",
