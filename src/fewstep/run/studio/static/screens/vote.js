@@ -167,7 +167,7 @@ function side(which) {
       image.onerror = () => resolve();
       image.src = source;
     });
-  return {figure: h("figure", {}, image, h("figcaption", {class: "hidden-words"}, which)), load};
+  return {figure: h("figure", {}, image, h("figcaption", {class: "unseen"}, which)), load};
 }
 
 function picture(source, alt) {
