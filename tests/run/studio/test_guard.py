@@ -78,6 +78,17 @@ def test_an_action_needs_the_page(http: httpx.Client, served: Served) -> None:
     assert "nothing to stop" in sentence(told)
 
 
+def test_a_run_of_several_processes_is_not_resumed_by_one(served: Served) -> None:
+    run = small_run(served.root / "several", trained=3)
+    started = json.loads((run / "environment.json").read_text())["starts"]
+    (run / "environment.json").write_text(json.dumps({"starts": [*started, {"ranks": 8}]}))
+    served.studio.places.look_again()
+    headers = {"x-studio-token": served.studio.page_token}
+    told = httpx.post(f"{served.address}/api/runs/resume", json={"run": "several"}, headers=headers)
+    assert told.status_code == 409
+    assert "torchrun" in sentence(told)
+
+
 @pytest.mark.parametrize(
     "path",
     [

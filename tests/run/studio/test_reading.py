@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from fewstep.run.failure import failure_of
 from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
+from fewstep.run.studio import studio
 from fewstep.run.studio.answers import StudioRefused, json_text
 from fewstep.run.studio.app import studio_app
 from fewstep.run.studio.curves import BUCKETS, Curves
@@ -232,12 +233,26 @@ def test_a_file_of_something_else_hides_no_run(tmp_path: Path, place: str, text:
         file.write('{"phase": "distil", "iteration": 24, "gap": NaN, "seconds": 3, "tasks": 7, "student_step": "x"}\n')
     told = summary(run)
     assert (told["name"], told["state"]) in [("one", "stopped"), ("one", "unreadable")]
-    studio = Studio(RunPlaces([tmp_path / "runs"]), Jobs(tmp_path / "jobs"))
-    with TestClient(studio_app(studio, SCREENS, host="testserver"), raise_server_exceptions=False) as http:
+    held = Studio(RunPlaces([tmp_path / "runs"]), Jobs(tmp_path / "jobs"))
+    with TestClient(studio_app(held, SCREENS, host="testserver"), raise_server_exceptions=False) as http:
         assert len(http.get("/api/runs/list").json()["runs"]) == 1
         for path in ("page", "curves", "figures"):
             answer = http.get(f"/api/run/{path}", params={"run": "one", "iteration": "20"})
             assert answer.status_code == 200 or answer.json()["error"], (path, answer.text[:300])
+
+
+def test_a_list_of_long_runs_is_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read in the time is read by later calls."""
+    for name in ("one", "two"):
+        small_run(tmp_path / "runs" / name, trained=3)
+    held = Studio(RunPlaces([tmp_path / "runs"]), Jobs(tmp_path / "jobs"))
+    monkeypatch.setattr(studio, "PATIENCE_SECONDS", -1.0)
+    assert [line for _, line in held.summaries()] == [None, None]
+    assert held.runs()[0].unread()["state"] == "reading"
+    monkeypatch.setattr(studio, "PATIENCE_SECONDS", 60.0)
+    assert [line["iteration"] for _, line in held.summaries() if line] == [20, 20]
+    monkeypatch.setattr(studio, "PATIENCE_SECONDS", -1.0)
+    assert all(line for _, line in held.summaries())
 
 
 # ---- folders

@@ -111,10 +111,11 @@ class Watch:
     # ---- in threads
 
     def _list_message(self) -> str | None:
-        lines = {view.name: view.summary() for view in self.studio.runs()}
+        told = self.studio.summaries()
+        lines = {view.name: line for view, line in told if line is not None}
         texts = {name: json_text({k: v for k, v in line.items() if k != "memory"}) for name, line in lines.items()}
         changed = [lines[name] for name, text in texts.items() if self._list.get(name) != text]
-        gone = sorted(self._list.keys() - texts.keys())
+        gone = sorted(self._list.keys() - {view.name for view, _ in told})
         self._list = texts
         return _message("runs", {"changed": changed, "gone": gone}) if changed or gone else None
 

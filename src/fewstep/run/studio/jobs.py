@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 from fewstep.run.studio.answers import StudioRefused
 from fewstep.runtime import durable
 
+NOTHING: Mapping[str, str] = {}
 MOST = 4  # that may work at a time, beside runs
 TAIL = 6_000  # bytes of a log that are shown
 
@@ -72,6 +73,7 @@ class Jobs:
         log: Path | None = None,
         detached: bool = False,
         apart: bool = False,
+        further: Mapping[str, str] = NOTHING,
     ) -> Job:
         """Starts `fewstep WORDS`.
 
@@ -79,6 +81,7 @@ class Jobs:
             log: where its output goes; a file of this studio if not given. It is appended to.
             detached: it outlives the studio, as a run does. Otherwise it ends with it.
             apart: standard output goes to a file of its own, `result`.
+            further: environment variables beside the studio's own.
 
         Raises:
             StudioRefused: too many work already.
@@ -90,7 +93,7 @@ class Jobs:
             durable.make_folder(self.folder)
             place = log or self.folder / f"{name}.log"
             result = self.folder / f"{name}.out" if apart else None
-            job = Job(name, title, tuple(words), place, _started(words, place, result, detached), detached)
+            job = Job(name, title, tuple(words), place, _started(words, place, result, detached, further), detached)
             job.result = result
             self._jobs[name] = job
             return job
@@ -141,8 +144,10 @@ def log_tail(path: Path) -> str:
     return text if size <= TAIL else text.partition("\n")[2]
 
 
-def _started(words: Sequence[str], log: Path, result: Path | None, detached: bool) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120", "PYTHONUNBUFFERED": "1"}
+def _started(
+    words: Sequence[str], log: Path, result: Path | None, detached: bool, further: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120", "PYTHONUNBUFFERED": "1", **further}
     try:
         with log.open("ab") as said, (result or Path(os.devnull)).open("wb") as apart:
             return subprocess.Popen(

@@ -61,6 +61,15 @@ class RunView:
                     self._summary = mark, self._unreadable(error)
             return self._summary[1]
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a summary was made before, so that the next one is quick: a long file is read once."""
+        return self._summary[0] is not None
+
+    def unread(self) -> dict[str, Any]:
+        """A line of the list for a run that is still to be read."""
+        return self._blank("reading", "its metrics are being read")
+
     def _summarised(self) -> dict[str, Any]:
         recipe, events = self.recipe(), self.events()
         state, last = self._state(recipe), self.metrics.last()
@@ -80,8 +89,10 @@ class RunView:
 
     def _unreadable(self, error: Exception) -> dict[str, Any]:
         """The line of a run whose files hold something else than a run writes. The others are shown all the same."""
-        words = f"its files cannot be understood ({type(error).__name__}: {error!s:.200})"
-        blank = RunState("unreadable", words, 0, 0, None, None, None, None).as_dict()
+        return self._blank("unreadable", f"its files cannot be understood ({type(error).__name__}: {error!s:.200})")
+
+    def _blank(self, state: str, words: str) -> dict[str, Any]:
+        blank = RunState(state, words, 0, 0, None, None, None, None).as_dict()
         nothing = {"recipe": None, "model": None, "health": "none", "events": 0, "best": None, "spark": None}
         told = {"name": self.name, "folder": str(self.folder), **blank, **nothing}
         return {**told, "damaged": self.metrics.damaged, "changed": _changed(self.metrics.path)}

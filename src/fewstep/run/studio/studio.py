@@ -1,6 +1,7 @@
 """What all screens of the studio share."""
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from fewstep.run.studio.places import RunPlaces
 from fewstep.run.studio.run_view import RunView
 from fewstep.runtime.strict_json import load_json
 
+PATIENCE_SECONDS = 0.7
 MOST_JSON = 128 * 1024  # bytes of an action's body
 
 
@@ -41,6 +43,15 @@ class Studio:
 
     def runs(self) -> list[RunView]:
         return [self._view(name, folder) for name, folder in self.places.runs().items()]
+
+    def summaries(self) -> list[tuple[RunView, dict[str, Any] | None]]:
+        """Every run with its line of the list; None for runs that would take longer than `PATIENCE_SECONDS` together to
+        read for the first time. They are read by later calls."""
+        until, found = time.monotonic() + PATIENCE_SECONDS, []
+        for view in self.runs():
+            late = time.monotonic() > until and not view.is_read
+            found.append((view, None if late else view.summary()))
+        return found
 
     def _view(self, name: str, folder: Path) -> RunView:
         held = self._views.get(folder)

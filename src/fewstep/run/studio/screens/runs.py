@@ -1,6 +1,8 @@
 """The list of runs, and what can be done with one: stop, resume, fork."""
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ class RunsScreen:
 
     def list(self, request: Request) -> dict[str, Any]:
         roots = [str(root) for root in self.studio.places.roots]
+        runs = [view.unread() if line is None else line for view, line in self.studio.summaries()]
         missing = [str(root) for root in self.studio.places.roots if not root.is_dir()]
-        return {"runs": [view.summary() for view in self.studio.runs()], "roots": roots, "missing": missing}
+        return {"runs": runs, "roots": roots, "missing": missing}
 
     def stop(self, fields: dict[str, Any]) -> dict[str, Any]:
         view = self.studio.run(text_field(fields, "run"))
@@ -38,8 +41,16 @@ class RunsScreen:
     def resume(self, fields: dict[str, Any]) -> dict[str, Any]:
         view = self.studio.run(text_field(fields, "run"))
         _refuse_busy(view)
+        last = _last_start(view.folder)
+        if isinstance(ranks := last.get("ranks"), int) and ranks > 1:
+            raise StudioRefused(
+                f"{ranks} processes worked in this run; resume it under torchrun, as it was started", 409
+            )
         words = ("distill", str(view.folder / "recipe.yaml"), "--out", str(view.folder))
-        view.job = self.studio.jobs.start(f"resume {view.name}", words, log=view.folder / LOG, detached=True)
+        threads = last.get("OMP_NUM_THREADS")  # a run's last bits depend on their number
+        further = {"OMP_NUM_THREADS": threads} if isinstance(threads, str) else {}
+        log = view.folder / LOG
+        view.job = self.studio.jobs.start(f"resume {view.name}", words, log=log, detached=True, further=further)
         return view.job.as_dict()
 
     def log(self, request: Request) -> dict[str, Any]:
@@ -106,6 +117,14 @@ def _refuse_busy(view: RunView) -> None:
     held = holder_of(view.folder)
     if held is not None and held.alive is not False:
         raise StudioRefused(f"process {held.process} on {held.machine} works in this run already", 409)
+
+
+def _last_start(folder: Path) -> Mapping[str, Any]:
+    try:
+        last = json.loads((folder / "environment.json").read_text())["starts"][-1]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return {}
+    return last if isinstance(last, dict) else {}
 
 
 def _log_beside(folder: Path) -> Path:
