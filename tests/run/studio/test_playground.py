@@ -176,6 +176,8 @@ def test_models_leave_memory_with_their_process(tmp_path: Path) -> None:
         queue._process.kill()
         wait_for(lambda: second.state == "stopped")
         assert "ended by signal 9; the machine may have run out of memory" in second.why
+        third = queue.ask("a boat", [], [0], None, [gone], allowed=False)
+        wait_for(lambda: third.state == "done")
     finally:
         queue.end()
 

@@ -24,9 +24,11 @@ from fewstep.run.studio.answers import StudioRefused
 from fewstep.run.studio.draw_models import DrawColumn
 from fewstep.run.studio.jobs import log_tail
 from fewstep.runtime import durable
+from fewstep.runtime.errors import FewstepError
 from fewstep.runtime.strict_json import load_json
 
 IDLE_SECONDS = 120.0  # ours: then the models leave memory
+GRACE_SECONDS = 10.0  # for a process that has closed its output to end
 MOST_WAITING = 20
 MOST_KEPT, MOST_BYTES = 300, 4 * 2**30  # of drawings; when the studio starts, the oldest beyond go
 RECORD, LOG = "drawing.json", "drawing.log"
@@ -188,12 +190,23 @@ class DrawQueue:
                 self._end(drawing, "stopped" if drawing.why else "done", drawing.why)
             except StudioRefused as refused:
                 self._end(drawing, "stopped", refused.sentence)
-            except (OSError, ValueError) as error:  # the process ended, perhaps within a line; or the disk is full
+            except FewstepError as error:  # the disk is full
+                self._end(drawing, "stopped", str(error))
+            except (OSError, ValueError) as error:  # the process ended, perhaps within a line
                 self._end(drawing, "stopped", drawing.why or self._death(error))
-            with self._changed:
-                heard, self._heard = self._heard, None
-                if heard is not None and heard.poll() is not None:
-                    _close(heard)
+            self._hear_no_more(drawing)
+
+    def _hear_no_more(self, drawing: PlaygroundDrawing) -> None:
+        """A process whose drawing did not come to its end may still speak of it, so it is ended."""
+        with self._changed:
+            heard, self._heard = self._heard, None
+            if heard is None:
+                return
+            if drawing.state == "stopped":
+                heard.kill()
+                heard.wait()
+            if heard.poll() is not None:
+                _close(heard)
 
     def _next(self) -> PlaygroundDrawing | None:
         """Waits for a drawing; ends the process where none comes for a while. None when the studio ends."""
@@ -247,8 +260,9 @@ class DrawQueue:
             self._keep(drawing)
 
     def _death(self, error: Exception) -> str:
-        process = self._heard
-        code = None if process is None else process.wait()
+        process, code = self._heard, None
+        with suppress(subprocess.TimeoutExpired):
+            code = None if process is None else process.wait(GRACE_SECONDS)
         said = log_tail(self.folder / LOG).strip().splitlines()[-1:]
         told = f"; it said: {said[0][:300]}" if said else ""
         if code is not None and code < 0:
