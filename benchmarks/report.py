@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from fewstep.bench.report.build import build_report
 from fewstep.bench.report.pictures import PictureMode
-from tests.bench.browser import Browser, binary
 from tests.bench.report_galleries import Made, gallery, suite
+from tests.browser import Browser, binary
 
 SYSTEMS = {"teacher": 4.1, "student": 4.0, "rival": 3.4}
 MARKS = {

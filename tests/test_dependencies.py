@@ -31,15 +31,15 @@ WITHOUT_IMPORT = {  # declared, imported by nobody here, and needed
     "ruff": "`make check`",
     "types-pyyaml": "for mypy",
 }
-OPTIONAL = {  # what belongs to an extra, and who alone may import it
-    "anyio": ("serve", r"src/fewstep/sample/server/"),
+OPTIONAL = {  # what belongs to an extra, or to several, and who alone may import it
+    "anyio": ("serve studio", r"src/fewstep/(sample/server|run/studio)/"),
     "pyarrow": ("data", r"src/fewstep/(data/formats/parquet|bench/importers)\.py"),
     "rapidocr": ("ocr", r"src/fewstep/bench/metrics/ocr\.py"),
     "tensorboard": ("tensorboard", r"src/fewstep/run/tracking/tensorboard_files\.py"),
     "trackio": ("trackio", r"src/fewstep/run/tracking/trackio_run\.py"),
     "wandb": ("wandb", r"src/fewstep/run/tracking/wandb_run\.py"),
-    "starlette": ("serve", r"src/fewstep/sample/server/"),
-    "uvicorn": ("serve", r"src/fewstep/cli/verbs/serve\.py|src/fewstep/sample/server/"),
+    "starlette": ("serve studio", r"src/fewstep/(sample/server|run/studio)/|src/fewstep/cli/verbs/studio\.py"),
+    "uvicorn": ("serve studio", r"src/fewstep/cli/verbs/(serve|studio)\.py|src/fewstep/sample/server/"),
 }
 FOR_DEVELOPMENT = {"dev", "docs", "peers"}
 NOT_FOR_DEVELOPMENT = {
@@ -99,7 +99,7 @@ def test_what_is_declared_is_used(name: str) -> None:
 
 def test_no_reason_is_left_for_what_is_not_declared() -> None:
     assert set(WITHOUT_IMPORT) <= DECLARED
-    assert {extra for extra, _ in OPTIONAL.values()} | FOR_DEVELOPMENT == set(EXTRAS)
+    assert {extra for extras, _ in OPTIONAL.values() for extra in extras.split()} | FOR_DEVELOPMENT == set(EXTRAS)
 
 
 @pytest.mark.parametrize("module", sorted(users("src")))
@@ -108,10 +108,11 @@ def test_what_the_package_imports_is_declared(module: str) -> None:
     if module in {module_of(name) for name in CORE}:
         return
     assert module in OPTIONAL, f"{module} is imported by {sorted(users('src')[module])} and declared nowhere"
-    extra, place = OPTIONAL[module]
-    assert module in {module_of(name) for name in EXTRAS[extra]}
+    extras, place = OPTIONAL[module]
+    for extra in extras.split():
+        assert module in {module_of(name) for name in EXTRAS[extra]}
     strangers = [file for file in users("src")[module] if not re.match(place, file)]
-    assert not strangers, f"{module} belongs to the extra {extra}; {strangers} would need it always"
+    assert not strangers, f"{module} belongs to the extra {extras}; {strangers} would need it always"
 
 
 def test_what_tests_and_benchmarks_import_is_declared() -> None:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageStat
 
 from fewstep.bench.report.build import build_report
-from tests.bench.browser import Browser, binary
 from tests.bench.report_galleries import Made, gallery, suite
+from tests.browser import Browser, binary
 
 pytestmark = pytest.mark.skipif(binary() is None, reason="no Chromium on this machine (apt-get install chromium)")
 CASES = 50

@@ -77,7 +77,8 @@ def run_of_60_iterations(folder: Path) -> RunDir:
                     file.write(json.dumps(examined) + "\n")
         pictures = run.samples / "pictures"
         pictures.mkdir()
-        for name in ("teacher-00", "student-000000-00", "student-000025-00", "student-000050-00"):
+        (run.samples / "cases.json").write_text(json.dumps([{"id": "a", "prompt": "a lighthouse & a boat"}]))
+        for name in ("source-00-0", "teacher-00", "student-000000-00", "student-000025-00", "student-000050-00"):
             Image.new("RGB", (64, 64), "teal").save(pictures / f"{name}.png")
         return run
 
@@ -126,7 +127,8 @@ def test_every_part_is_there(html: str) -> None:
         "floor",
         "Distance between seeds",
         "network calls",
-        "While it learnt",
+        "Samples on the way",
+        "a lighthouse & a boat",
     ]
     parts += [
         "Declared and realised",
@@ -138,11 +140,11 @@ def test_every_part_is_there(html: str) -> None:
         "torch",
         "4.0 minutes",
     ]
-    parts += ["Pull of style", "step 3", "Saturation", "Answers of the watch", "Iteration 10: style pulled 5.25 times"]
+    parts += ["Pull of style", "step 3", "Saturation", "What was noticed", "Iteration 10: style pulled 5.25 times"]
     for part in parts:
         assert part in outline.text, part
     pictures = [attributes for tag, attributes in outline.tags if tag == "img"]
-    assert len(pictures) == 3 * 4 * 3 + 6 * 4 * 4 + 4
+    assert len(pictures) == 3 * 4 * 3 + 6 * 4 * 4 + 5 + 2 * 3, "two rows stand in the first screen too"
     assert all(attributes["alt"] for attributes in pictures)
     assert "image-rendering: pixelated" in html
 

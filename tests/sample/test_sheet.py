@@ -1,5 +1,9 @@
 """Contact sheets: letters that can be drawn are, others are told, and transparent pictures stand on a ground."""
 
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageFont
@@ -8,7 +12,7 @@ from fewstep.pages.page import data_uri
 from fewstep.pages.transparency import CHECK, CHECKS, on_checks
 from fewstep.sample import lettering
 from fewstep.sample.lettering import drawable, font_for, wrapped
-from fewstep.sample.sheet import CELL, NO_LETTERS, TEXT_WIDTH, SheetRow, contact_sheet
+from fewstep.sample.sheet import CELL, LINE, MARGIN, TEXT_WIDTH, SheetRow, contact_sheet
 
 CHINESE = "海边日落时分的一座灯塔，油画风格，构图简洁，色彩温暖，远处有一艘小船和几只海鸥"
 PLAIN = Image.new("RGB", (64, 64), "teal")
@@ -23,9 +27,12 @@ def written(row: SheetRow, headings: tuple[str, ...] = ("student",)) -> Image.Im
 def only_pillows_font(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without fonts."""
     monkeypatch.setattr(lettering, "INSTALLED", ())
-    lettering._fonts.cache_clear()
+    monkeypatch.setattr(lettering, "FOLDERS", {})
+    for kept in (lettering._fonts, lettering._others):
+        kept.cache_clear()
     yield
-    lettering._fonts.cache_clear()
+    for kept in (lettering._fonts, lettering._others):
+        kept.cache_clear()
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:
@@ -33,14 +40,39 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 
 
 @pytest.mark.usefixtures("only_pillows_font")
-def test_letters_that_no_font_has_are_told_and_never_boxes() -> None:
+def test_letters_that_no_font_has_are_boxes_and_told_once() -> None:
     assert font_for(CHINESE) is None
-    told = written(SheetRow(CHINESE, [PLAIN], name="case-7"))
-    assert same(told, written(SheetRow(f"case-7\n({NO_LETTERS})", [PLAIN])))
-    without = written(SheetRow(CHINESE, [PLAIN]))
-    assert same(without, written(SheetRow(f"row 1\n({NO_LETTERS})", [PLAIN])))
-    named_so = written(SheetRow(CHINESE, [PLAIN], name="灯塔"))
-    assert same(named_so, written(SheetRow(f"({NO_LETTERS})", [PLAIN])))
+    plain = contact_sheet([SheetRow("boat", [PLAIN])] * 3, ["student"])
+    boxes = contact_sheet([SheetRow("boat", [PLAIN]), *[SheetRow(CHINESE, [PLAIN])] * 2], ["student"])
+    assert boxes.height == plain.height + 2 * LINE + MARGIN, "two lines at the foot, however many rows have boxes"
+    assert boxes.crop((0, plain.height, TEXT_WIDTH, boxes.height)).getextrema()[0][0] < 255
+    named = written(SheetRow(CHINESE, [PLAIN], name="case-7"))
+    assert same(
+        named.crop((0, 0, TEXT_WIDTH, LINE)), written(SheetRow("case-7", [PLAIN])).crop((0, 0, TEXT_WIDTH, LINE))
+    )
+    mixed = written(SheetRow("a sign that says 灯塔", [PLAIN]))
+    latin = written(SheetRow("row 1\na sign that says", [PLAIN]))
+    assert ImageChops.difference(mixed, latin).getbbox()[0] > 100, "only the end differs"  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("only_pillows_font")
+@pytest.mark.parametrize("name", ["Unheard-Of.ttf", "wqy-microhei.ttc"])
+def test_a_font_in_a_folder_of_this_machine_is_found(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Greek stands for Chinese, as below. A name that is known may lie where Pillow does not look."""
+    try:
+        known = ImageFont.truetype("DejaVuSans.ttf", 14)
+    except OSError:
+        pytest.skip("no font but Pillow's is installed here")
+    (tmp_path / "deep").mkdir()
+    shutil.copy(str(known.path), tmp_path / "deep" / name)
+    (tmp_path / "Torn.ttf").write_bytes(b"no font")
+    monkeypatch.setattr(lettering, "FOLDERS", {sys.platform: (str(tmp_path),)})
+    monkeypatch.setattr(lettering, "INSTALLED", ("wqy-microhei.ttc",))
+    found = font_for("φάρος")
+    assert found is not None
+    assert str(found.path).endswith(name)  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("only_pillows_font")
@@ -58,7 +90,8 @@ def test_a_font_that_has_the_letters_draws_them(monkeypatch: pytest.MonkeyPatch)
         pytest.skip("no font but Pillow's is installed here")
     greek = "φάρος"
     assert font_for(greek) is not None
-    assert not same(written(SheetRow(greek, [PLAIN])), written(SheetRow(f"row 1\n({NO_LETTERS})", [PLAIN])))
+    whole = contact_sheet([SheetRow(greek, [PLAIN])], ["s"])
+    assert whole.height == contact_sheet([SheetRow("a", [PLAIN])], ["s"]).height, "no box, so no word of boxes"
 
 
 def test_words_are_wrapped_to_the_width_they_have() -> None:

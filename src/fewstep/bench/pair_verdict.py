@@ -46,20 +46,20 @@ class PairVerdict:
     cost: float | None = None
 
 
-def read_pairs(path: Path) -> list[PairVerdict]:
+def read_pairs(path: Path, remedy: str = REMEDY) -> list[PairVerdict]:
     """The lines of a pairs file.
 
     Raises:
         JudgeError: a line that is cut off or no verdict, or two on one question. Names the file and the line.
     """
     found: dict[tuple[str, int, int, str], tuple[str, PairVerdict]] = {}
-    for where, record in whole_lines(path, JudgeError, REMEDY):
+    for where, record in whole_lines(path, JudgeError, remedy):
         if wrong := mistyped(record, FIELDS) or _contradiction(record):
-            raise JudgeError(f"{where}: the line is no verdict on a pair ({wrong}); {REMEDY}")
+            raise JudgeError(f"{where}: the line is no verdict on a pair ({wrong}); {remedy}")
         told = pair_verdict_of(record)
         first, _ = found.setdefault((told.case, told.seed, told.repeat, told.first), (where, told))
         if first != where:
-            raise JudgeError(f"{where}: a second verdict on the pair of {first}; {REMEDY}")
+            raise JudgeError(f"{where}: a second verdict on the pair of {first}; {remedy}")
     return [verdict for _, verdict in found.values()]
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from fewstep.bench import protocol as protocols
 from fewstep.bench.attempts import Attempts, RequestKey
-from fewstep.bench.gallery import Gallery, open_gallery
+from fewstep.bench.gallery import open_gallery
+from fewstep.bench.gallery_pair import common_suite, system_names
 from fewstep.bench.judge_pass import (
     attempts_of,
     case_facts,
@@ -24,8 +25,6 @@ from fewstep.bench.judge_requests import (
     requests_of,
 )
 from fewstep.bench.pair_verdict import FOLDER, PairVerdict, folder_name, pair_verdict_of
-from fewstep.bench.suite import Suite
-from fewstep.bench.suites import suite_of
 from fewstep.endpoint.declaration import Endpoint
 from fewstep.runtime import durable
 from fewstep.runtime.errors import GalleryError, JudgeError
@@ -73,11 +72,11 @@ def plan_pair_pass(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -
         GalleryError: not of one suite, of one name, or without a common picture.
         JudgeError, CaseError: as `plan_judge_pass`.
     """
-    galleries, suite = (open_gallery(a), open_gallery(b)), _common_suite(a, b)
+    galleries, suite = (open_gallery(a), open_gallery(b)), common_suite(a, b)
     chosen = protocols.load_protocol(protocol or "pair-v1", suite.task)
     if chosen.kind != "pair":
         raise JudgeError(f"protocol {chosen.name} rates single pictures; pairs need one such as pair-v1")
-    names = _names(galleries)
+    names = system_names(galleries)
     others = {(str(row["case"]), int(row["seed"])): row for row in galleries[1]}
     asked = [(row, q) for row, q in rows_with_questions(galleries[0], suite) if (q.case.id, int(row["seed"])) in others]
     if not asked:
@@ -96,16 +95,6 @@ def plan_pair_pass(a: Path, b: Path, endpoint: Endpoint, protocol: str | None) -
     )
 
 
-def _common_suite(a: Path, b: Path) -> Suite:
-    one, other = suite_of(a), suite_of(b)
-    if one.hash != other.hash:
-        raise GalleryError(
-            f"{a} answers suite {one.name} ({one.hash}) and {b} {other.name} ({other.hash}); "
-            "only answers to one suite can be compared"
-        )
-    return one
-
-
 def _both_orders(
     protocol: protocols.JudgeProtocol,
     prompt: str,
@@ -117,12 +106,3 @@ def _both_orders(
     straight = JudgeQuestion(protocol, prompt, references, pair, {**told, "first": names[0], "second": names[1]})
     swapped = JudgeQuestion(protocol, prompt, references, pair[::-1], {**told, "first": names[1], "second": names[0]})
     return [straight, swapped]
-
-
-def _names(galleries: tuple[Gallery, Gallery]) -> tuple[str, str]:
-    """The names of the two systems: as their galleries state, or those of their folders if both state the same."""
-    said = [str(gallery.heading["system"]) for gallery in galleries]
-    names = said if said[0] != said[1] else [gallery.folder.resolve().name for gallery in galleries]
-    if folder_name(names[0]) == folder_name(names[1]):
-        raise GalleryError(f"both galleries are called {names[0]}; rename one of the folders to tell them apart")
-    return names[0], names[1]

@@ -19,6 +19,7 @@ from fewstep.cli.commands import (
     study,
 )
 from fewstep.cli.commands.runs import rank, report
+from fewstep.cli.commands.sample import sample
 from fewstep.cli.commands.serve import serve
 from fewstep.cli.commands.shared import (
     Overrides,
@@ -26,6 +27,7 @@ from fewstep.cli.commands.shared import (
     out,
     with_error_message,
 )
+from fewstep.cli.commands.studio import studio
 from fewstep.runtime.allocator import keep_freed_memory
 
 app = typer.Typer(
@@ -259,48 +261,6 @@ def export(
 
 @app.command()
 @with_error_message
-def sample(
-    model: Annotated[str, typer.Argument(help="A student folder, a teacher folder or hub id, or `pocket`.")],
-    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw, or how to edit. Repeatable.")],
-    image: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Option("--image", "-i", help="A reference picture; makes it an edit. Repeatable, in order."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Noise of the first picture; each further prompt takes the next.", min=0)
-    ] = 0,
-    steps: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(help="Sampler steps. A student knows its own.", min=1, max=1000),
-    ] = None,
-    guidance: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Guidance scale; 1 is none. A student needs none.", min=0),
-    ] = None,
-    size: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="HEIGHTxWIDTH in pixels; the model's own if not given.", metavar="HxW"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    to: Annotated[Path, typer.Option("--out", help="A .png for one picture, otherwise a folder.")] = Path("out.png"),
-) -> None:
-    """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`)."""
-    from fewstep.backbones.model_door import refuse_no_model
-    from fewstep.sample.asked import refuse_call
-
-    refuse_call(prompt, image or [], seed, size, to)
-    refuse_no_model(model, whole=True)
-    from fewstep.cli.verbs import sample
-
-    written = sample.sample_to_files(
-        model, prompt, image or [], seed=seed, steps=steps, guidance=guidance, size=size, device=device, to=to
-    )
-    for path in written:
-        out.print(str(path), highlight=False, soft_wrap=True)
-
-
-@app.command()
-@with_error_message
 def generate(
     model: Annotated[str, typer.Argument(help="A student folder, a teacher folder or hub id, or `pocket`.")],
     suite: Annotated[str, typer.Option("--suite", help="A shipped suite (`fewstep bench suites`) or a folder.")],
@@ -365,9 +325,11 @@ def generate(
         raise typer.Exit(1)
 
 
+app.command()(sample)
 app.command()(serve)
 app.command()(rank)
 app.command()(report)
+app.command()(studio)
 
 
 @app.command()

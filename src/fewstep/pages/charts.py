@@ -11,7 +11,7 @@ from statistics import median
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 520, 220
+WIDTH, HEIGHT = 380, 180
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 30  # margins, in px of the drawing
 COLOURS = 6  # the page has this many classes c0, c1, ...
 

@@ -83,9 +83,12 @@ class Strip:
 
 @dataclass(frozen=True)
 class Sheet:
+    """compact: rows stand beside each other where there is room, with smaller pictures."""
+
     title: str
     strips: tuple[Strip, ...]
     note: str = ""
+    compact: bool = False
 
 
 @dataclass(frozen=True)

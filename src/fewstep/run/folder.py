@@ -7,6 +7,7 @@
     checkpoints/ samples/ student/
     students/          the averaged student of every save (train/kept_students.py)
     lock               held by the process that works here
+    failure.json       what ended the last start, if it was an error (run/failure.py)
 
 The lock is one of the kernel (flock). It ends with its process, so the folder of a dead process can be locked again.
 """
@@ -26,6 +27,7 @@ from typing import Any, Self
 
 from fewstep.run import recipe
 from fewstep.run.cases_pin import CasesPin
+from fewstep.run.failure import forget_failure, note_failure
 from fewstep.run.recipe import Recipe
 from fewstep.runtime import durable
 from fewstep.runtime.errors import FewstepError, RunError
@@ -65,6 +67,7 @@ class RunDir:
             for name in FOLDERS:
                 durable.make_folder(folder / name)
             durable.write_atomically(folder / "recipe.yaml", chosen.resolved_yaml())
+            forget_failure(folder)
             run = cls(folder, chosen, lock)
             run._note_environment(facts or {})
         except BaseException:
@@ -141,7 +144,9 @@ class RunDir:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._lock is not None:
+            note_failure(self.folder, error)
         self.close()
 
     def _note_environment(self, facts: Mapping[str, Any]) -> None:

@@ -27,7 +27,8 @@ from fewstep.run.examination import (
     table,
 )
 from fewstep.run.folder import RunDir
-from fewstep.run.self_exam.pages import ExamPages, event_words
+from fewstep.run.self_exam.pages import ExamPages, event_words, pull_words
+from fewstep.runtime.strict_json import load_json
 from fewstep.sample.origin import origin_of
 
 CHARTS = (
@@ -101,20 +102,33 @@ def _summary(run: RunDir, examination: ExaminationResult | None, minutes: float,
 
 
 def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
-    """The run's sample previews: the student at up to `most` moments, then the teacher."""
+    """The run's sample previews: sources of edits, the student at up to `most` moments, then the teacher."""
     folder = run.samples / "pictures"
     cases = sorted(path.stem.removeprefix("teacher-") for path in folder.glob("teacher-*.png"))
     moments = sorted({path.stem.split("-")[1] for path in folder.glob("student-*-*.png")})
     kept = _spread(moments, most)
+    prompts = _preview_prompts(run)
     strips = []
     for number, case in enumerate(cases):
         student = [(moment, folder / f"student-{moment}-{case}.png") for moment in kept]
         shown = [SheetPicture(f"{int(moment):,}", path) for moment, path in student if path.is_file()]
+        sources = [SheetPicture("Source", path) for path in sorted(folder.glob(f"source-{case}-*.png"))]
         taught = folder / f"teacher-{case}.png"
         name = (origin_of(taught) or "teacher").capitalize()
-        strips.append(Strip(f"Case {number + 1}", (*shown, SheetPicture(name, taught))))
-    note = "The same cases from the same noise after so many iterations; the teacher of their details last."
-    return (Sheet("While it learnt", tuple(strips), note),) if strips and kept else ()
+        strips.append(
+            Strip(prompts.get(int(case), f"Case {number + 1}"), (*sources, *shown, SheetPicture(name, taught)))
+        )
+    note = "Each row is one case from one noise: the student after so many iterations, and last its teacher of details."
+    return (Sheet("Samples on the way", tuple(strips), note, compact=True),) if strips and kept else ()
+
+
+def _preview_prompts(run: RunDir) -> dict[int, str]:
+    """By number of the case; empty for runs of versions that did not keep them."""
+    try:
+        held = load_json((run.samples / "cases.json").read_text(encoding="utf-8"))
+        return {i: str(each["prompt"]) for i, each in enumerate(held) if each.get("prompt")}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def _spread(moments: Sequence[str], most: int) -> list[str]:
@@ -154,16 +168,8 @@ def _pulls(trained: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
 
 def _events(metrics: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     events = [m for m in metrics if m["phase"] == "event"]
-    told = [event_words(m) if "kind" in m else _pull_words(m) for m in events[:EVENTS]]
+    told = [event_words(m) if "kind" in m else pull_words(m) for m in events[:EVENTS]]
     return (*told, *([f"{len(events) - EVENTS} more in metrics.jsonl."] if len(events) > EVENTS else []))
-
-
-def _pull_words(m: Mapping[str, Any]) -> str:
-    trust = "" if m.get("trust") is None else f"; trust is now {m['trust']:.3g}"
-    return (
-        f"Iteration {m['iteration']:,}: {m['teacher']} pulled {m['pull']:.3g} times as hard as the base "
-        f"({m['task']}, step {m['student_step']}; bound {m['bound']:g}). Answer: {m['answer']}{trust}."
-    )
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> Series:

@@ -45,7 +45,7 @@ def export_from_run(
         weights: average: the averaged student. raw: the student itself, which whole checkpoints alone hold.
     """
     recipe, plan = run.recipe, run.recipe.student
-    student, learned = _raw_student_of(run, which) if weights == "raw" else _student_of(run, which)
+    student, learned = _raw_student_of(run, which) if weights == "raw" else student_weights(run, which)
     remove_leftovers(to.absolute().parent, lambda text: reporter.say(text, "warning"))
     kind = "raw" if weights == "raw" else "averaged"
     reporter.say(f"exporting the {kind} student of iteration {student.iteration:,}, {student.place}")
@@ -71,7 +71,7 @@ def export_from_run(
     return RunStudent({}, lora if files is None or files.svd_rank is None else lora.of_rank(files.svd_rank))
 
 
-def _student_of(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
+def student_weights(run: RunDir, which: str) -> tuple[KeptStudent, dict[str, Tensor]]:
     """The averaged student of an iteration, or of the checkpoint that is the last or the best, and its weights."""
     which = _ranked(run, which)
     if which.isdecimal():

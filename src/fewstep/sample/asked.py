@@ -1,11 +1,10 @@
-"""What is asked of `fewstep sample`, checked before torch is imported: prompts, references, seeds, size, files."""
+"""What may be asked of any sampler, checked before torch is imported: prompts, seeds, sizes."""
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
-from fewstep.data.pictures import MAX_ASPECT, open_picture
-from fewstep.runtime.errors import LayoutError, RunError
+from fewstep.data.pictures import MAX_ASPECT
+from fewstep.runtime.errors import LayoutError
 
 MAX_PROMPT = 10_000  # characters
 MAX_SIDE = 4096  # px
@@ -49,33 +48,3 @@ def size_of(text: str) -> tuple[int, int]:
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise LayoutError(f"--size {text}: sides may differ {MAX_ASPECT}-fold at most")
     return height, width
-
-
-def files_for(to: Path, count: int, seed: int) -> list[Path]:
-    """Where `count` pictures are written.
-
-    Raises:
-        RunError: several pictures for one file name, or another format than PNG.
-    """
-    if to.suffix.lower() == ".png":
-        if count > 1:
-            raise RunError(f"{count} pictures do not fit into {to}; give a folder as --out")
-        return [to]
-    if to.suffix:
-        raise RunError(f"pictures are written as PNG, not as {to.suffix}; give a .png file or a folder as --out")
-    return [to / f"{i:03d}-seed{seed + i}.png" for i in range(count)]
-
-
-def refuse_call(prompts: Sequence[str], images: Sequence[Path], seed: int, size: str | None, to: Path) -> None:
-    """All of the above.
-
-    Raises:
-        LayoutError, RunError: as said there. CaseError: a reference that cannot be read.
-    """
-    if size is not None:
-        size_of(size)
-    refuse_long_prompts(prompts)
-    refuse_seeds([seed, seed + len(prompts) - 1])
-    files_for(to, len(prompts), seed)
-    for image in images:
-        open_picture(image, f"reference {image}")

@@ -57,7 +57,7 @@ def sample_images(
     if not isinstance(model, Model) and any(map(may_be_long, asked)):  # before its weights are loaded
         own = size or default_size(model)
         refuse_cut_prompts(estimate_conditioning(str(model)), asked, references, own)
-    opened = model if isinstance(model, Model) else _opened(model, device, dtype)
+    opened = model if isinstance(model, Model) else open_on(model, device, dtype)
     usual = opened.guidance_for("edit" if references else "t2i")
     chosen = None if guidance is None else replace(usual, scale=guidance)
     return generate_pictures(opened, asked, references, seed, steps, chosen, size)
@@ -67,7 +67,12 @@ def _reference(image: Image.Image | str | Path) -> Image.Image:
     return image if isinstance(image, Image.Image) else open_picture(Path(image), f"reference {image}")
 
 
-def _opened(source: str | Path, device: str, dtype: str | None) -> Model:
+def open_on(source: str | Path, device: str, dtype: str | None = None) -> Model:
+    """Opens a model on a device that is named in words; see `sample_images` for both.
+
+    Raises:
+        ModelError: no such model. EnvironmentRefused: no such device or dtype here.
+    """
     if dtype is not None and dtype not in PRECISIONS:
         raise EnvironmentRefused(f"dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
     where = resolve_device(device, dtype or "fp32")

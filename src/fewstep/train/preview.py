@@ -2,9 +2,11 @@
 
 Rows are cases. Columns are the sources (for edits), the teacher with its full sampler, and the present student. The
 teacher is the one that decides the details of that case, named with its steps and guidance. Each preview is a contact
-sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`.
+sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`, and what the cases are in
+`samples/cases.json`.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +114,7 @@ class SamplePreview:
         student = self._drawn(self.roles.student, everyone, self.grid, NO_GUIDANCE)
         if not self.ranks.first:
             return
+        self._tell_cases()
         for i, picture in enumerate(student):
             self._keep(
                 self._pictures / f"student-{done:06d}-{i:02d}.png", picture, f"{self.student}, {done} iterations"
@@ -120,6 +123,18 @@ class SamplePreview:
         durable.replace_atomically(
             self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG")
         )
+
+    def _tell_cases(self) -> None:
+        """What the cases are, once in a run: `cases.json`, and the pictures that are edited."""
+        path = self.folder / "cases.json"
+        if path.exists():
+            return
+        told = [(one.case.id, one.case.task, one.case.category, one.case.prompt) for one in self.cases]
+        for i, one in enumerate(self.cases):
+            for number, source in enumerate(one.sources):
+                self._keep(self._pictures / f"source-{i:02d}-{number}.png", source, f"source of {one.case.id}")
+        lines = [dict(zip(("id", "task", "category", "prompt"), each, strict=True)) for each in told]
+        durable.write_atomically(path, json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
 
     def _sheet(self, done: int, teachers: Sequence[str], student: Sequence[Image.Image | None]) -> Image.Image:
         """The teacher is named in the heading, or beside each row if rows have different ones."""

@@ -92,7 +92,7 @@ def assert_page(run: Path) -> None:
     """One file that shows what to ship, a curve of the composite, and the frozen set's pictures."""
     done("report", run)
     page = (run / "report.html").read_text()
-    parts = "iteration to ship", "Kept students, best first", "composite", "The frozen set", "It has ended after 2"
+    parts = "iteration to ship", "Kept students, best first", "composite", "Prompts", "Edits", "It has ended after 2"
     for words in parts:
         assert words in page, words
     assert "http" not in page.replace("http://www.w3.org", ""), "nothing from elsewhere"

@@ -24,6 +24,7 @@ from fewstep.bench.report.tables import (
     Table,
 )
 from fewstep.bench.statistics import Estimate
+from fewstep.bench.votes import HUMAN
 
 HOW_DUELS = (
     "Two pictures of one case side by side, in both orders. Strengths are the logarithms of Davidson's model, with "
@@ -94,6 +95,8 @@ def _note(fitted: Strengths, verdicts: Sequence[PairVerdict], duels: Sequence[Du
         else ""
     )
     silent = len(verdicts) - len(duels)
+    if all(verdict.judge.startswith(HUMAN) for verdict in verdicts):
+        place = f"A person saw each pair once, sides drawn by lot. {place}"
     return f"{place}{len(duels):,} answers, {100 * fitted.tie:.0f} % ties between equals" + (
         f"; {silent:,} got no answer and count for nobody." if silent else "."
     )

@@ -3,7 +3,7 @@ outside."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,9 @@ def write_report(page: BenchReport, data: Mapping[str, Any], to: Path) -> Path:
     """All files but the pictures; the page last, so that a page that is there is whole."""
     tables = [table for section in page.sections for table in section.tables]
     copies = {f"{t.key}.md": markdown(t) for t in tables} | {f"{t.key}.tex": latex(t) for t in tables}
-    text = json.dumps({**data, "copies": copies}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    told = [asdict(section) for section in page.sections]
+    kept = {**data, "copies": copies, "title": page.title, "summary": page.summary, "sections": told}
+    text = json.dumps(kept, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     durable.write_atomically(to / DATA, _encoded(f"window.fewstepReport = {text};\n"))
     for script in SCRIPTS:
         durable.write_atomically(to / script, (Path(__file__).parent / "templates" / script).read_bytes())

@@ -1,6 +1,5 @@
 """`fewstep serve`: a student behind an address."""
 
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +10,11 @@ from rich.console import Console
 
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.errors import EnvironmentRefused
+from fewstep.runtime.listening import LOCAL, bound_socket
 from fewstep.sample.pictures import load_student
 from fewstep.sample.server.app import Server
 from fewstep.sample.server.limits import Limits
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
 GRACE_SECONDS = 60  # time for running requests to end once the server is stopped
 
 
@@ -42,7 +41,7 @@ def serve_student(
         raise EnvironmentRefused(f"--dtype is {' or '.join(PRECISIONS)}, not '{dtype}'")
     if any(not each.strip() for each in (*aliases, *([] if name is None else [name]))):
         raise EnvironmentRefused("--name and --alias are what clients call the model; leave them out instead of empty")
-    with _bound(host, port) as listening:
+    with bound_socket(host, port) as listening:
         where = resolve_device(device, dtype or "fp32")
         chosen = PRECISIONS[dtype] if dtype else torch.bfloat16 if where.type == "cuda" else torch.float32
         with console.status(f"loading {student}"):
@@ -61,15 +60,3 @@ def serve_student(
         )
         with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is answered
             uvicorn.Server(config).run(sockets=[listening])
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """The address, bound before the model is loaded."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=256)
-    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
-        why = getattr(error, "strerror", None) or error
-        raise EnvironmentRefused(
-            f"{host:.80}:{port} cannot be listened at ({why}); choose another --host or --port"
-        ) from error

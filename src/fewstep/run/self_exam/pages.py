@@ -21,6 +21,7 @@ from fewstep.runtime.task import TASKS
 
 CASES_A_TASK = 6  # rows of the sheet
 MOMENTS = 5  # columns of the student
+ROWS = "Each row begins from one noise: the teacher with all its steps, then the student after so many iterations."
 JUDGED = "The mean score of a judge, 1 to 5; higher is better. Its answers come later than the other figures."
 
 
@@ -69,15 +70,20 @@ class ExamPages:
         whos = sorted(path.name for path in pictures.glob("student-*")) if pictures.is_dir() else []
         if exam is None or not whos:
             return ()
-        strips = [self._strip(one, _spread(whos)) for task in exam.tasks for one in _of_task(exam.cases, task)]
-        note = "From one noise: the teacher at its full sampler, and the averaged student after so many iterations."
-        return (Sheet("The frozen set", tuple(strip for strip in strips if strip.pictures), note),)
+        found = []
+        for task in exam.tasks:
+            strips = [self._strip(one, _spread(whos)) for one in _of_task(exam.cases, task)]
+            shown = tuple(strip for strip in strips if strip.pictures)
+            found += [Sheet(_TITLES[task], shown, ROWS)] if shown else []
+        return tuple(found)
 
     def _strip(self, one: ExamCase, whos: Sequence[str]) -> Strip:
         seed = one.seeds[0]
         name = f"{one.stem}-{seed}.png"
         columns = [("Teacher", self.folder / "pictures" / "teacher" / name)]
-        columns += [(f"{int(who.partition('-')[2]):,}", self.folder / "pictures" / who / name) for who in whos]
+        columns += [
+            (f"iteration {int(who.partition('-')[2]):,}", self.folder / "pictures" / who / name) for who in whos
+        ]
         sources = [SheetPicture("Source", path) for path in one.case.references if path.is_file()]
         drawn = [SheetPicture(label, path) for label, path in columns if path.is_file()]
         return Strip(one.case.prompt, (*sources, *drawn))
@@ -132,6 +138,16 @@ def event_words(event: Mapping[str, Any]) -> str:
     return f"After {after:,} iterations: {kind}: {event['words']}. Answer: {event['answer']}."
 
 
+def pull_words(event: Mapping[str, Any]) -> str:
+    """What the watch of the teachers noticed, as a line of the page."""
+    trust = "" if event.get("trust") is None else f"; trust is now {event['trust']:.3g}"
+    return (
+        f"Iteration {event['iteration']:,}: {event['teacher']} pulled {event['pull']:.3g} times as hard as the base "
+        f"({event['task']}, step {event['student_step']}; bound {event['bound']:g}). Answer: {event['answer']}{trust}."
+    )
+
+
+_TITLES: Mapping[str, str] = {"t2i": "Prompts", "edit": "Edits"}
 _AIMS = {"higher": "higher is better", "lower": "lower is better", "teacher": "the teacher's own is best"}
 
 

@@ -22,6 +22,7 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 KEYS = {"ArrowDown": 40, "ArrowUp": 38, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "Escape": 27, "/": 191}
+KEYS |= {"Tab": 9, " ": 32} | {digit: 48 + int(digit) for digit in "0123456789"}
 PATIENCE = 120  # seconds; a machine under load is no failure
 
 
@@ -32,7 +33,8 @@ def binary() -> str | None:
 
 
 class Browser:
-    """One tab. Everything it asks the network for is noted in `requests`."""
+    """One tab. Everything it asks the network for is noted in `requests`; what its console complains of, and what its
+    scripts throw, in `complaints`."""
 
     def __init__(self, profile: Path):
         (to_r, self._to), (self._from, from_w) = os.pipe(), os.pipe()
@@ -47,6 +49,7 @@ class Browser:
         self._left, self._number, self._session = b"", 0, ""
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self.says_yes = True  # to what a page asks (confirm)
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
@@ -54,15 +57,19 @@ class Browser:
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """One command of the protocol, and its result."""
+        asked = self._post(method, **params)
+        while (reply := self._next()).get("id") != asked:
+            self._note(reply)
+        assert "error" not in reply, f"{method}: {reply.get('error')}"
+        return dict(reply["result"])
+
+    def _post(self, method: str, **params: Any) -> int:
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         os.write(
             self._to, json.dumps(message | ({"sessionId": self._session} if self._session else {})).encode() + b"\0"
         )
-        while (reply := self._next()).get("id") != self._number:
-            self._note(reply)
-        assert "error" not in reply, f"{method}: {reply.get('error')}"
-        return dict(reply["result"])
+        return self._number
 
     def open(self, address: str) -> None:
         """Loads a page and waits until its scripts have run."""
@@ -79,13 +86,13 @@ class Browser:
     def until(self, expression: str) -> None:
         """Waits until an expression holds."""
         end = time.monotonic() + PATIENCE
-        while not self.js(expression):
+        while not self.js(f"Boolean({expression})"):
             assert time.monotonic() < end, f"never true: {expression}"
             time.sleep(0.02)
 
     def key(self, name: str) -> None:
         code = KEYS[name]
-        text = {"text": "\r"} if name == "Enter" else {"text": "/"} if name == "/" else {}
+        text = {"text": "\r"} if name == "Enter" else {"text": name} if len(name) == 1 else {}
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
@@ -148,5 +155,11 @@ class Browser:
             self.requests.append(reply["params"]["request"]["url"])
         if reply.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(reply["params"]["exceptionDetails"]))
+        if reply.get("method") == "Log.entryAdded" and reply["params"]["entry"]["level"] == "error":
+            self.complaints.append(f"{reply['params']['entry']['text']} ({reply['params']['entry'].get('url')})")
+        if reply.get("method") == "Runtime.consoleAPICalled" and reply["params"]["type"] in ("error", "assert"):
+            self.complaints.append(str(reply["params"]["args"]))
+        if reply.get("method") == "Page.javascriptDialogOpening":  # a question stops the page until it is answered
+            self._post("Page.handleJavaScriptDialog", accept=self.says_yes)
         if reply.get("method") == "Log.entryAdded" and reply["params"]["entry"]["level"] == "error":
             self.complaints.append(str(reply["params"]["entry"]))

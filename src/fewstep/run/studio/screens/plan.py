@@ -1,0 +1,125 @@
+"""Plan: what a recipe needs, told while its keys are changed. The forecast is `fewstep plan --json`, in a process of
+its own, since it takes seconds and much memory; what it finds is kept in the user's cache."""
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+
+from fewstep.run.recipe import describe, flat_keys, load_recipe, shipped_recipes
+from fewstep.run.studio.answers import StudioRefused
+from fewstep.run.studio.jobs import Job, command_line
+from fewstep.run.studio.screens.runs import change_lines
+from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
+from fewstep.runtime.strict_json import load_json
+
+# The keys that decide most of memory and time. All others can be given as lines.
+KEYS = (
+    "size",
+    "run.iterations",
+    "run.batch",
+    "run.gradient_accumulation",
+    "run.gradient_checkpointing",
+    "run.base_weights",
+    "run.sharding",
+    "run.precision",
+    "student.mode",
+    "student.adapter.rank",
+    "student.steps",
+    "critic.mode",
+    "critic.updates",
+)
+NUMBERS = {"gpu": "--gpu", "gpus": "--gpus", "per_machine": "--per-machine"}
+RATES = {"seconds": "--seconds-per-iteration", "tflops": "--tflops"}
+
+
+class PlanScreen:
+    def __init__(self, studio: Studio):
+        self.studio = studio
+
+    def recipes(self, request: Request) -> dict[str, Any]:
+        """What can be planned from: shipped recipes, and those of the runs."""
+        return {"shipped": shipped_recipes(), "runs": list(self.studio.places.runs())}
+
+    def keys(self, request: Request) -> dict[str, Any]:
+        """The form's fields, with this recipe's values."""
+        values = flat_keys(load_recipe(self._recipe(dict(request.query_params))).resolved())
+        notes = {note.key: note for note in describe()}
+        told = []
+        for key in KEYS:
+            note = notes.get(key)
+            about = {"meaning": note.description, "type": note.type} if note else {"meaning": "", "type": ""}
+            told.append({"key": key, "value": _as_text(values.get(key)), **about})
+        return {"keys": told}
+
+    def start(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Starts a forecast, and ends the one before it, whose answer nobody waits for."""
+        recipe, changes = self._recipe(fields), change_lines(fields)
+        load_recipe(recipe, changes)  # a mistake in a key is told at once
+        words = ["plan", recipe, "--json"]
+        for names, pattern in ((NUMBERS, r"[1-9]\d{0,5}"), (RATES, r"\d+(\.\d+)?")):
+            for name, option in names.items():
+                value = text_field(fields, name, "").strip()
+                if value and not re.fullmatch(pattern, value):
+                    raise StudioRefused(f"{option[2:].replace('-', ' ')} is a number")
+                words += [option, value] if value else []
+        if measured := text_field(fields, "measured", ""):
+            words += ["--measured", str(self.studio.run(measured).folder)]
+        words += [word for change in changes for word in ("--set", change)]
+        if before := text_field(fields, "before", ""):
+            self.studio.jobs.end_one(before)
+        job = self.studio.jobs.start("plan", words, apart=True)
+        return _told(job)
+
+    def end(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Ends a forecast whose page was left."""
+        self.studio.jobs.end_one(text_field(fields, "job"))
+        return {}
+
+    def result(self, request: Request) -> dict[str, Any]:
+        """How the forecast is, and what it found. Exit code 2 with an answer says that it does not fit."""
+        job = self.studio.jobs.job(asked(request, "job"))
+        told = _told(job)
+        if job.code is None or job.result is None:
+            return told
+        try:
+            found = load_json(job.result.read_bytes())
+        except (OSError, ValueError):
+            return told
+        return {**told, "state": "done", "needs": found} if isinstance(found, dict) else told
+
+    def _recipe(self, fields: dict[str, Any]) -> str:
+        """A shipped recipe's name, or the file of a run's."""
+        if run := text_field(fields, "run", ""):
+            return str(self.studio.run(run).folder / "recipe.yaml")
+        name = text_field(fields, "recipe", "pocket")
+        if name not in shipped_recipes():
+            raise StudioRefused(f"{name!r:.80} is no shipped recipe", 404)
+        return name
+
+
+def _told(job: Job) -> dict[str, Any]:
+    """A forecast as a user would ask for it."""
+    return {**job.as_dict(), "command": command_line([word for word in job.words if word != "--json"])}
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _routes(studio: Studio) -> list[Any]:
+    screen = PlanScreen(studio)
+    return [
+        reading("/api/plan/recipes", screen.recipes),
+        reading("/api/plan/keys", screen.keys),
+        reading("/api/plan/result", screen.result),
+        acting("/api/plan/start", screen.start),
+        acting("/api/plan/end", screen.end),
+    ]
+
+
+SCREEN = Screen("plan", "Plan", _routes)
