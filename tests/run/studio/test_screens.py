@@ -40,6 +40,8 @@ def test_whoever_hears_a_screen_or_sees_little_of_it(browser: Browser, served: S
     browser.look(1280, 900, dark=screen != "plan")
     browser.open(f"{served.address}/#/{screen}")
     browser.until("document.querySelector('h1')")
+    heard = "[...document.querySelectorAll('.unseen')].every((e) => e.getBoundingClientRect().width <= 1)"
+    assert browser.js(heard)
     browser.js((Path(axe.__file__).parent / "axe.min.js").read_text() + ";1")
     found = "axe.run(document, {resultTypes: ['violations']}).then((r) => JSON.stringify(r.violations))"
     told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in json.loads(browser.js(found))]

@@ -48,7 +48,7 @@ export async function open(place, fields, app) {
     const rows = told.counts.map((each) =>
       h("tr", {}, h("td", {}, each.task), h("td", {}, each.category), h("td", {class: "number"}, whole(each.count)), h("td", {class: "number"}, `${((100 * each.count) / told.cases).toFixed(1)} %`), h("td", {}, h("span", {class: "bar"}, s("svg", {viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true"}, s("rect", {class: "f0", width: (100 * each.count) / most, height: 6}))))),
     );
-    const header = h("tr", {}, ["Task", "Category", "Cases", "Share", ""].map((each, i) => h("th", {scope: "col", class: i === 2 || i === 3 ? "number" : null}, each || h("span", {class: "hidden-words"}, "Share"))));
+    const header = h("tr", {}, ["Task", "Category", "Cases", "Share", ""].map((each, i) => h("th", {scope: "col", class: i === 2 || i === 3 ? "number" : null}, each || h("span", {class: "unseen"}, "Share"))));
     replace(
       about,
       h("h2", {}, `${whole(told.cases)} cases`),

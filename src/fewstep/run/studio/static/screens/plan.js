@@ -145,7 +145,7 @@ function changeWords(change) {
 
 function partsTable(tasks, peak) {
   const names = [...new Set(tasks.flatMap(([, each]) => Object.keys(each.parts)))].sort((a, b) => Math.max(...tasks.map(([, each]) => each.parts[b] ?? 0)) - Math.max(...tasks.map(([, each]) => each.parts[a] ?? 0)));
-  const header = h("tr", {}, ["Part", ...tasks.map(([name, each]) => `${name} (${each.peak_phase})`), ""].map((each, i) => h("th", {scope: "col", class: i && each ? "number" : null}, each || h("span", {class: "hidden-words"}, "Share"))));
+  const header = h("tr", {}, ["Part", ...tasks.map(([name, each]) => `${name} (${each.peak_phase})`), ""].map((each, i) => h("th", {scope: "col", class: i && each ? "number" : null}, each || h("span", {class: "unseen"}, "Share"))));
   const rows = names.map((name) => {
     const most = Math.max(...tasks.map(([, each]) => each.parts[name] ?? 0));
     return h("tr", {}, h("td", {}, name), tasks.map(([, each]) => h("td", {class: "number"}, gb(each.parts[name], peak))), h("td", {}, h("span", {class: "bar"}, s("svg", {viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true"}, s("rect", {class: "f0", width: (100 * most) / peak, height: 6})))));

@@ -373,7 +373,7 @@ export async function open(place, fields, app) {
         h("td", {}, h("span", {class: "bar"}, s("svg", {viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true"}, s("rect", {class: "f0", width: 100 * real, height: 6})))),
       );
     });
-    const header = h("tr", {}, ["Task, category", "Samples", "Realised", "Declared", ""].map((each, i) => h("th", {scope: "col", class: i && i < 4 ? "number" : null}, each || h("span", {class: "hidden-words"}, "Share"))));
+    const header = h("tr", {}, ["Task, category", "Samples", "Realised", "Declared", ""].map((each, i) => h("th", {scope: "col", class: i && i < 4 ? "number" : null}, each || h("span", {class: "unseen"}, "Share"))));
     replace(sharePlace, h("h2", {}, "What it was trained on"), h("div", {class: "scroll"}, h("table", {class: "table"}, h("thead", {}, header), h("tbody", {}, rows))));
   }
 

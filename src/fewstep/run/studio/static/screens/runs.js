@@ -75,7 +75,7 @@ const text = (run) => [run.name, run.recipe, run.model, run.state].join(" ").toL
 function head() {
   const names = ["Run", "State", "Iteration", "Left", "s / iteration", "Memory", "Best", "Gap", ""];
   const numbers = ["Left", "s / iteration", "Memory"];
-  return h("thead", {}, h("tr", {}, names.map((name) => h("th", {scope: "col", class: numbers.includes(name) ? "number" : null}, name || h("span", {class: "hidden-words"}, "Actions")))));
+  return h("thead", {}, h("tr", {}, names.map((name) => h("th", {scope: "col", class: numbers.includes(name) ? "number" : null}, name || h("span", {class: "unseen"}, "Actions")))));
 }
 
 function cells(run, app, refresh) {

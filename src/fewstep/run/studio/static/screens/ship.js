@@ -115,7 +115,7 @@ export async function open(place, fields, app) {
       ...[...told.saved].reverse().map((each) => ({value: String(each.iteration), words: whole(each.iteration), note: each.whole ? "" : "the averaged student alone", figures: each.figures})),
     ];
     const shown = [by, "composite", "t2i.psnr", "edit.psnr"].filter((each, i, all) => each && all.indexOf(each) === i && told.saved.some((one) => each in one.figures));
-    const header = h("tr", {}, ["Iteration", "", ...shown].map((each, i) => h("th", {scope: "col", class: i > 1 ? "number" : null}, each || h("span", {class: "hidden-words"}, "Note"))));
+    const header = h("tr", {}, ["Iteration", "", ...shown].map((each, i) => h("th", {scope: "col", class: i > 1 ? "number" : null}, each || h("span", {class: "unseen"}, "Note"))));
     const body = rows.map((row, i) =>
       h(
         "tr",
