@@ -119,6 +119,7 @@ def test_files_in_a_folder_and_by_pattern() -> None:
         ("a.jpg", 1, "written as PNG, not as .jpg"),
         ("{prompt}.jpg", 1, "written as PNG, not as .jpg"),
         ("{propmt}.png", 1, r"unknown field {propmt}; it may have {prompt}, {seed}, {model}"),
+        ("{prompt", 1, "a brace without its other half"),
         ("{seed:03d}.png", 1, r"unknown field {seed:03d}"),
         ("{prompt.__class__}.png", 1, "unknown field"),
         ("{prompt}.png", 2, "several pictures would be a-boat.png"),

@@ -49,6 +49,8 @@ def call_files(to: Path, call: SampleCall, compared: bool) -> CallFiles:
     fields = FIELD.findall(pattern)
     if unknown := [name for name in fields if name not in FIELDS]:
         raise RunError(f"--out has an unknown field {{{unknown[0]}}}; it may have {KNOWN}")
+    if set(FIELD.sub("", pattern)) & {"{", "}"}:
+        raise RunError(f"--out has a brace without its other half; a field is one of {KNOWN}")
     if to.suffix and to.suffix.lower() != ".png" and "}" not in to.suffix:
         raise RunError(f"pictures are written as PNG, not as {to.suffix}; give a .png file or a folder as --out")
     if fields:
