@@ -4,7 +4,6 @@ The report is written by that command, in a process of its own, into the user's 
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fewstep.run.studio.answers import StudioRefused
-from fewstep.run.studio.places import file_inside, named_below
+from fewstep.run.studio.gallery_places import FoundGallery, GalleryPlaces
+from fewstep.run.studio.places import file_inside
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading
 from fewstep.run.studio.thumbnails import KINDS
 from fewstep.runtime.strict_json import load_json
 from fewstep.runtime.user_cache import user_cache
 
-HEADING = "gallery.json"
 DATA, BEGINNING = "data.js", "window.fewstepReport = "
 MOST_GALLERIES = 12
 WATCHED = ("gallery.json", "manifest.jsonl", "verdicts", "metrics", "pairs")  # what a report is made of
@@ -31,21 +30,19 @@ WATCHED = ("gallery.json", "manifest.jsonl", "verdicts", "metrics", "pairs")  # 
 class BenchScreen:
     def __init__(self, studio: Studio):
         self.studio = studio
+        self.places = GalleryPlaces(studio.places.roots)
         self._made: dict[str, tuple[Path, ...]] = {}  # report -> its galleries
 
     def galleries(self, request: Request) -> dict[str, Any]:
-        """Every gallery below the given folders: its name here, its system and its suite."""
-        return {"galleries": [_told(name, folder) for name, folder in self._found().items()]}
+        """Every gallery below the given folders: its name here, its system, its suite and who judged it."""
+        return {"galleries": [_told(found) for found in self.places.galleries().values()]}
 
     def report(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Begins a report on galleries, the reference first. One that is there and newer than they are is taken."""
         names = fields.get("galleries")
         if not isinstance(names, list) or not names or len(names) > MOST_GALLERIES:
             raise StudioRefused(f"choose 1 to {MOST_GALLERIES} galleries")
-        found = self._found()
-        if missing := [name for name in names if name not in found]:
-            raise StudioRefused(f"there is no gallery {missing[0]!r:.120} here (any more)", 404)
-        folders = tuple(found[name] for name in names)
+        folders = tuple(self.places.folder(str(name)) for name in names)
         key = hashlib.blake2b(
             "\0".join(map(str, folders)).encode("utf-8", "surrogateescape"), digest_size=8
         ).hexdigest()
@@ -93,18 +90,10 @@ class BenchScreen:
             raise StudioRefused("this studio has made no such report; choose its galleries again", 404)
         return key
 
-    def _found(self) -> dict[str, Path]:
-        return named_below(self.studio.places.roots, lambda folder: (folder / HEADING).is_file())
 
-
-def _told(name: str, folder: Path) -> dict[str, Any]:
-    try:
-        heading = json.loads((folder / HEADING).read_text())
-        suite, system = heading["suite"]["name"], heading["system"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"name": name, "system": "", "suite": "", "fault": f"{HEADING} cannot be read"}
-    judges = sorted(path.stem for path in (folder / "verdicts").glob("*.jsonl"))
-    return {"name": name, "system": str(system), "suite": str(suite), "judges": judges, "fault": None}
+def _told(found: FoundGallery) -> dict[str, Any]:
+    judges = sorted(path.stem for path in (found.folder / "verdicts").glob("*.jsonl"))
+    return found.as_dict() | {"judges": judges, "fault": found.fault or None}
 
 
 def _place(key: str) -> Path:
