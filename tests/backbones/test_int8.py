@@ -165,5 +165,8 @@ def test_it_is_loaded_so(family: Family, own: Any, parts: str, tmp_path: Path) -
     loaded = load_backbone(tmp_path, dtype=torch.float32, parts=parts, int8=True)  # type: ignore[arg-type]
     cond = EDIT.within(own).conditioning(own)
     to_int8(own.transformer)
-    assert torch.equal(asked(loaded, cond), asked(own, cond))
+    held, made = loaded.transformer.state_dict(), own.transformer.state_dict()
+    assert all(torch.equal(held[name], made[name]) for name in held | made)
+    # Weights in a file's memory are aligned otherwise, and products then sum in another order.
+    torch.testing.assert_close(asked(loaded, cond), asked(own, cond), **EXACT)
     assert not any(p.requires_grad for p in loaded.transformer.parameters())
