@@ -106,6 +106,7 @@ def test_a_run_goes_through_goes_on_and_its_student_samples(tmp_path: Path) -> N
             shutil.rmtree(run / "student")
     once, again = ([line for line in lines if line["phase"] == "distil"] for lines in figures)
     assert len(once) == 4
+    assert all(0 < line["gpu_peak_gb"] < 80 for line in once)
     for line, its_line in zip(once, again, strict=True):
         for name in ("gap", "critic_loss"):
             assert line[name] == pytest.approx(its_line[name], rel=0.05)

@@ -85,6 +85,11 @@ def free_unused(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+def peak_gigabytes(device: torch.device) -> float | None:
+    """The most GPU memory that torch has given out so far, in GB of 10^9 bytes; None on a CPU. Asking does not wait."""
+    return round(torch.cuda.max_memory_allocated(device) / 1e9, 2) if device.type == "cuda" else None
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context of forwards in a precision. Trained weights stay fp32 masters; autocast makes copies in bf16.
 

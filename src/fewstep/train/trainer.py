@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fewstep.encode.batch import Batch, MixedBatch
+from fewstep.runtime.device import peak_gigabytes
 from fewstep.runtime.errors import (
     Interrupted,
     RecipeError,
@@ -251,6 +252,8 @@ class Trainer:
         figures = merge_over_ranks(self.ranks.gather((share, to_host(metrics))))
         seconds = {**self.step.timer.seconds(), "iteration": round(time.perf_counter() - begun_s, 4)}
         written = {**line, **figures, "seconds": seconds}
+        if (peak := peak_gigabytes(self.device)) is not None:
+            written["gpu_peak_gb"] = peak
         self._write(phase, number, written)
         self.nonfinite.add(figures, f"{phase} iteration {number}")
         return written

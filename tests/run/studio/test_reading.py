@@ -202,6 +202,13 @@ def test_a_living_process_is_seen_and_asked_to_stop(tmp_path: Path) -> None:
         interrupt(tmp_path / "run")
 
 
+def test_the_memory_of_a_gpu_is_what_its_newest_line_says(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", trained=2)
+    assert summary(run)["gpu_memory"] is None
+    append(run, training_line(2, gpu_peak_gb=31.5))
+    assert summary(run)["gpu_memory"] == 31.5e9
+
+
 def test_the_summary_is_made_anew_only_when_something_changed(tmp_path: Path) -> None:
     view = RunView("one", small_run(tmp_path / "run", trained=30))
     first = view.summary()

@@ -27,7 +27,8 @@ class RunState:
     seconds: float | None  # of an iteration
     seconds_left: float | None
     process: int | None
-    memory: int | None  # bytes of the process
+    memory: int | None  # bytes of main memory of the process
+    gpu_memory: int | None  # most bytes of the first rank's GPU so far
 
     def as_dict(self) -> dict[str, Any]:
         return {**vars(self), "living": self.state in LIVING}
@@ -46,7 +47,7 @@ def state_of_run(folder: Path, metrics: MetricsFile, recipe: Mapping[str, Any], 
         state, words = "encoding", "a process was started"
     left = (iterations - iteration) * seconds if seconds is not None and state == "training" else None
     alive = holder.process if holder is not None and holder.alive else None
-    return RunState(state, words, iteration, iterations, seconds, left, alive, _memory(alive))
+    return RunState(state, words, iteration, iterations, seconds, left, alive, _memory(alive), _gpu_memory(last))
 
 
 def health(state: RunState, events: Sequence[Mapping[str, Any]], last: Mapping[str, Any] | None) -> str:
@@ -114,6 +115,11 @@ def _age(path: Path) -> float | None:
         return time.time() - path.stat().st_mtime
     except OSError:
         return None
+
+
+def _gpu_memory(line: Mapping[str, Any] | None) -> int | None:
+    peak = (line or {}).get("gpu_peak_gb")
+    return round(peak * 1e9) if isinstance(peak, int | float) else None
 
 
 def _memory(process: int | None) -> int | None:

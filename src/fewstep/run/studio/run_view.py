@@ -92,7 +92,7 @@ class RunView:
         return self._blank("unreadable", f"its files cannot be understood ({type(error).__name__}: {error!s:.200})")
 
     def _blank(self, state: str, words: str) -> dict[str, Any]:
-        blank = RunState(state, words, 0, 0, None, None, None, None).as_dict()
+        blank = RunState(state, words, 0, 0, None, None, None, None, None).as_dict()
         nothing = {"recipe": None, "model": None, "health": "none", "events": 0, "best": None, "spark": None}
         told = {"name": self.name, "folder": str(self.folder), **blank, **nothing}
         return {**told, "damaged": self.metrics.damaged, "changed": _changed(self.metrics.path)}

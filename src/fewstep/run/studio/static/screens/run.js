@@ -90,6 +90,7 @@ export async function open(place, fields, app) {
         fact("iteration", `${whole(run.iteration)} of ${whole(run.iterations)}`),
         fact("left", run.state === "training" ? duration(run.seconds_left) : null),
         fact("s an iteration", figure(run.seconds, 3)),
+        fact("GPU memory, most", run.gpu_memory ? bytes(run.gpu_memory) : null),
         fact("memory", run.memory ? bytes(run.memory) : null),
         fact("written", ago(run.changed)),
         run.best ? h("span", {}, `best ${run.best.name} `, h("b", {}, figure(run.best.value)), ` at ${whole(run.best.iteration)}`) : null,

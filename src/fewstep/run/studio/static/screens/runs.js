@@ -85,7 +85,7 @@ function cells(run, app, refresh) {
     h("td", {class: "progress"}, `${whole(run.iteration)} of ${whole(run.iterations)}`, h("progress", {value: run.iteration, max: run.iterations || 1, aria: {label: `Iterations of ${run.name}`}})),
     h("td", {class: "number", data: {label: run.living ? "left" : "written"}}, run.living ? duration(run.seconds_left) : ago(run.changed)),
     h("td", {class: "number", data: {label: "s / iteration"}}, figure(run.seconds, 3)),
-    h("td", {class: "number", data: {label: "memory"}, title: "Main memory of the process"}, bytes(run.memory)),
+    h("td", {class: "number", data: {label: "memory"}, title: run.gpu_memory ? "The most of its GPU's memory so far" : "Main memory of the process"}, bytes(run.gpu_memory ?? run.memory), run.gpu_memory ? h("div", {class: "soft"}, "GPU") : null),
     h("td", {class: "best", data: {label: "best"}}, best(run)),
     h("td", {}, spark(run)),
     h("td", {class: "actions"}, actions(run, app, refresh)),
