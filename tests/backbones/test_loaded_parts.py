@@ -109,6 +109,5 @@ def test_a_meta_copy_is_the_model_once_it_has_its_weights(folder: Path) -> None:
     twin.transformer.load_state_dict(whole.transformer.state_dict())
     cond = EDIT_TWO.within(whole).conditioning(loaded(folder, "all"))
     z_BND, t_B = noise_for(whole, cond), torch.full((len(cond),), 0.7)
-    assert torch.equal(
-        twin.velocity(twin.transformer, z_BND, t_B, cond), whole.velocity(whole.transformer, z_BND, t_B, cond)
-    )
+    answers = (one.velocity(one.transformer, z_BND, t_B, cond) for one in (twin, whole))
+    torch.testing.assert_close(*answers, rtol=0, atol=2e-6)  # copied weights are aligned otherwise than a file's

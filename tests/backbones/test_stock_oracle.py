@@ -154,5 +154,8 @@ def test_saved_and_loaded(family: Family, stock: Any, tmp_path: Path, parts: str
     cond = EDIT.within(stock).conditioning(stock)
     z, t = noise_for(stock, cond), torch.tensor([0.7])
     want = stock.velocity(stock.transformer, z, t, cond)
-    torch.testing.assert_close(loaded.velocity(loaded.transformer, z, t, cond), want, rtol=0, atol=0)
+    # Weights in a file's memory may be aligned otherwise, and products then sum in another order.
+    torch.testing.assert_close(loaded.velocity(loaded.transformer, z, t, cond), want, rtol=0, atol=2e-6)
+    held, made = loaded.transformer.state_dict(), stock.transformer.state_dict()
+    assert all(torch.equal(held[name], made[name]) for name in held | made)
     assert loaded.sampling_grid(4, (8, 8)) == stock.sampling_grid(4, (8, 8))

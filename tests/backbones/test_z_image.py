@@ -49,7 +49,7 @@ def test_its_norm_cap_is_ours_of_the_whole_picture() -> None:
     step = capped[0]
     v, v_null = (backbone.velocity(backbone.transformer, step.z_BND, step.t_B, c) for c in (cond, null))
     ours = guided(v, v_null, guidance)
-    assert (ours - step.v_BND).norm() <= 1e-6 * step.v_BND.norm()
+    assert (ours - step.v_BND).norm() <= 3e-6 * step.v_BND.norm()  # guidance 9 multiplies what two branches round
     assert (ours - guided(v, v_null, replace(guidance, keep_norm=False))).norm() > 1e-2 * ours.norm()
 
 

@@ -184,7 +184,11 @@ POCKET = "extends: pocket\n"
         ("run: {gradient_checkpointing: {edti: full}}", "run.gradient_checkpointing.edti should be 't2i' or 'edit'"),
         ("run: {gradient_checkpointing: some}", "run.gradient_checkpointing should be 'auto', 'off', 'selective' or"),
         ("run: {gradient_accumulation: 0}", "run.gradient_accumulation should be from 1 to 65,536, not 0"),
-        ("run: {gradient_accumulation: {edit: 0}}", "run.gradient_accumulation should be from 1 to 65,536, not 0"),
+        (
+            "run: {gradient_accumulation: {edit: 0}}",
+            "run.gradient_accumulation of edit should be from 1 to 65,536, not 0",
+        ),
+        ("run: {gradient_checkpointing: {}}", "a value for each task has at least one"),
         ("run: {gradient_accumulation: {edit: 17}}", "cannot be accumulated in 17 parts"),
         ("iterations: 4", "iterations is no key of a recipe; did you mean run.iterations?"),
         ("student: {lr: 4}", "student.lr is no key of a recipe; did you mean student.learning_rate?"),

@@ -122,6 +122,8 @@ def test_files_in_a_folder_and_by_pattern() -> None:
         ("{prompt", 1, "a brace without its other half"),
         ("{seed:03d}.png", 1, r"unknown field {seed:03d}"),
         ("{prompt.__class__}.png", 1, "unknown field"),
+        ("p/seed}.png", 1, "a brace without its other half"),
+        ("{seed}/../a.png", 2, "several pictures would be a.png"),
         ("{prompt}.png", 2, "several pictures would be a-boat.png"),
     ],
 )
@@ -138,6 +140,9 @@ def test_sheets() -> None:
     assert call_files(Path("to"), call(), compared=True).sheets == (Path("to/sheet.png"),)
     assert call_files(Path("to/{model}/{seed}.png"), call(), compared=True).sheets == (Path("to/sheet.png"),)
     assert call_files(Path("{seed}.png"), call(), compared=True).sheets == (Path("sheet.png"),)
+    called_sheet = SampleCall(call().models, asked_pictures(["sheet"], None, ()))
+    with pytest.raises(RunError, match=r"a picture and a contact sheet would both be sheet.png"):
+        call_files(Path("{prompt}"), called_sheet, compared=True)
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:

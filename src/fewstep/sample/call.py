@@ -107,6 +107,8 @@ def asked_pictures(
     cases = _cases(file) if file is not None else []
     if not prompts and not cases:
         raise CaseError("there is nothing to draw: give --prompt, or --prompts with a file of them")
+    if not all(prompt.strip() for prompt in prompts):
+        raise CaseError("a --prompt is empty: there is nothing to draw of it. Give it words, or leave it out")
     if images and (own := next((case for case in cases if case.references), None)):
         raise CaseError(f"{own.where}: this case names its own pictures; leave --image out, or ask for it alone")
     for image in images:

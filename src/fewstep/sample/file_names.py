@@ -1,6 +1,7 @@
 """Where the pictures of a call are written. Nothing that is there already is replaced, unless that is asked for."""
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -43,7 +44,7 @@ def call_files(to: Path, call: SampleCall, compared: bool) -> CallFiles:
     pattern with fields of FIELDS.
 
     Raises:
-        RunError: several pictures of one file name, an unknown field, or another format than PNG.
+        RunError: several pictures of one file name, an unknown field, a brace too many, or another format than PNG.
     """
     pattern = str(to)
     fields = FIELD.findall(pattern)
@@ -56,7 +57,10 @@ def call_files(to: Path, call: SampleCall, compared: bool) -> CallFiles:
     if fields:
         named = pattern if to.suffix.lower() == ".png" else f"{pattern}.png"
         above = Path(pattern[: pattern.index("{")] + "x").parent
-        return CallFiles(_by_pattern(named, call), _sheets(above / SHEET, call) if compared else ())
+        pictures, sheets = _by_pattern(named, call), _sheets(above / SHEET, call) if compared else ()
+        if both := set(map(os.path.normpath, sheets)) & set(map(os.path.normpath, pictures.values())):
+            raise RunError(f"a picture and a contact sheet would both be {min(both)}; give --out another pattern")
+        return CallFiles(pictures, sheets)
     if to.suffix.lower() == ".png":
         return _one_file(to, call, compared)
     pictures = {(m, p): to / _name(model, asked, call) for m, model, p, asked in _each(call)}
@@ -83,7 +87,8 @@ def _name(model: SampledModel, asked: AskedPicture, call: SampleCall) -> str:
 
 def _by_pattern(pattern: str, call: SampleCall) -> dict[tuple[int, int], Path]:
     found = {(m, p): _filled(pattern, model, asked) for m, model, p, asked in _each(call)}
-    if twice := next((path for path, count in Counter(found.values()).items() if count > 1), None):
+    counts = Counter(map(os.path.normpath, found.values()))  # a/../b is b
+    if twice := next((name for name, count in counts.items() if count > 1), None):
         raise RunError(f"several pictures would be {twice}; give --out the fields that differ, of {KNOWN}")
     return found
 

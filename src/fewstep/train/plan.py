@@ -103,9 +103,19 @@ class RunPlan(Section):
     @field_validator("gradient_accumulation")
     @classmethod
     def _parts_in_range(cls, given: int | dict[Task, int]) -> int | dict[Task, int]:
-        for parts in given.values() if isinstance(given, dict) else (given,):
+        for task, parts in given.items() if isinstance(given, dict) else ((None, given),):
             if not 0 < parts <= MOST_SAMPLES:
-                raise ValueError(f"run.gradient_accumulation should be from 1 to {MOST_SAMPLES:,}, not {parts!r:.60}")
+                where = "" if task is None else f" of {task}"
+                raise ValueError(
+                    f"run.gradient_accumulation{where} should be from 1 to {MOST_SAMPLES:,}, not {parts!r:.60}"
+                )
+        return given
+
+    @field_validator("gradient_accumulation", "gradient_checkpointing")
+    @classmethod
+    def _of_some_task(cls, given: Any) -> Any:
+        if given == {}:
+            raise ValueError("a value for each task has at least one: {t2i: ..., edit: ...}")
         return given
 
     @model_validator(mode="after")

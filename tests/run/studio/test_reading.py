@@ -175,6 +175,7 @@ import sys, signal, time
 from pathlib import Path
 from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes inherit it ignored
 with RunDir.open_or_create(Path(sys.argv[1]), load_recipe("pocket")):
     print("held", flush=True)
     try:
@@ -246,6 +247,27 @@ def test_a_file_of_something_else_hides_no_run(tmp_path: Path, place: str, text:
         for path in ("page", "curves", "figures"):
             answer = http.get(f"/api/run/{path}", params={"run": "one", "iteration": "20"})
             assert answer.status_code == 200 or answer.json()["error"], (path, answer.text[:300])
+
+
+def test_a_run_that_may_not_be_read_hides_no_other(tmp_path: Path) -> None:
+    """Its metrics cannot be opened, another's recipe is no YAML, and figures of pictures are no records."""
+    for name in ("one", "shut", "torn"):
+        small_run(tmp_path / "runs" / name, trained=3)
+    (tmp_path / "runs/shut/metrics.jsonl").unlink()
+    (tmp_path / "runs/shut/metrics.jsonl").mkdir()
+    (tmp_path / "runs/torn/recipe.yaml").write_text("a: [1, {")
+    (tmp_path / "runs/one/examination/results/000020.json").write_text('{"iteration": 20, "records": [1, {"case": 2}]}')
+    held = Studio(RunPlaces([tmp_path / "runs"]), Jobs(tmp_path / "jobs"))
+    with TestClient(studio_app(held, SCREENS, host="testserver")) as http:
+        told = {line["name"]: line for line in http.get("/api/runs/list").json()["runs"]}
+        assert told["one"]["state"] == "stopped"
+        assert told["shut"]["state"] == "unreadable"
+        assert told["torn"]["words"].startswith("its recipe.yaml cannot be read, so it cannot be resumed (")
+        for iteration in ("20", "9" * 5000):
+            assert http.get("/api/run/figures", params={"run": "one", "iteration": iteration}).json() == {}
+        (tmp_path / "runs/one/a.png").write_bytes(b"x")
+        asked = {"run": "one", "path": "a.png", "side": "9" * 5000}
+        assert http.get("/picture", params=asked).status_code == 400
 
 
 def test_a_list_of_long_runs_is_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

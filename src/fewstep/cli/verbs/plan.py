@@ -89,7 +89,7 @@ def _work(budget: GPUBudget) -> Table:
         table.add_row("tokens of a sample, mean", *(f"{t.batch_shape.tokens:,}" for t in budget.usual))
     for role in dict.fromkeys(role for task in tasks for role in task.calls):
         table.add_row(f"forwards of {role}", *(f"{t.calls.get(role, 0):g}" for t in tasks))
-    table.add_row("TFLOP, backward and recomputation too", *(f"{t.flops / 1e12:,.3g}" for t in budget.usual))
+    table.add_row("PFLOP, backward and recomputation too", *(f"{t.flops / 1e15:.3g}" for t in budget.usual))
     return table
 
 

@@ -21,7 +21,7 @@ from fewstep.run.studio.answers import StudioRefused, json_answer, refusal_answe
 from fewstep.run.studio.events import Watch
 from fewstep.run.studio.guard import Guard
 from fewstep.run.studio.places import file_inside
-from fewstep.run.studio.studio import Screen, Studio, asked
+from fewstep.run.studio.studio import Screen, Studio, asked, number_of
 from fewstep.run.studio.thumbnails import KINDS, forget_old, small_copy
 from fewstep.runtime.errors import FewstepError
 
@@ -80,7 +80,7 @@ async def _picture(studio: Studio, request: Request) -> Response:
         if path.suffix.lower() not in KINDS:
             raise StudioRefused("only pictures are shown", 403)
         side = request.query_params.get("side")
-        shown = path if side is None else small_copy(path, int(side) if side.isdecimal() else 0)
+        shown = path if side is None else small_copy(path, number_of(side))
         return shown.read_bytes(), KINDS[shown.suffix.lower()]
 
     data, kind = await anyio.to_thread.run_sync(chosen)

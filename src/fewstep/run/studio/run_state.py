@@ -98,7 +98,7 @@ def _living(
 
 
 def _seconds(lines: Sequence[Mapping[str, Any]]) -> float | None:
-    held = [line["seconds"]["iteration"] for line in lines if isinstance(line.get("seconds"), dict)]
+    held = [line["seconds"].get("iteration") for line in lines if isinstance(line.get("seconds"), dict)]
     numbers = [float(value) for value in held if isinstance(value, int | float)]
     return sum(numbers) / len(numbers) if numbers else None
 

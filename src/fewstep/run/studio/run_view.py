@@ -52,7 +52,10 @@ class RunView:
     def summary(self) -> dict[str, Any]:
         """One line of the list of runs."""
         with self.lock:
-            self.metrics.update()
+            try:
+                self.metrics.update()
+            except OSError as error:  # not ours to read, or no file
+                return self._unreadable(error)
             mark = self._mark()
             if mark != self._summary[0] or self._summary[1]["living"]:  # what lives changes by the clock alone
                 try:
@@ -109,6 +112,9 @@ class RunView:
         found = state_of_run(self.folder, self.metrics, recipe, starting)
         if found.process is not None and found.process == self.asked_to_stop:
             return replace(found, words="asked to stop; it saves after the present iteration")
+        if not recipe and found.process is None:
+            why = self.faults.get("recipe.yaml", "it holds no keys")
+            return replace(found, words=f"its recipe.yaml cannot be read, so it cannot be resumed ({why:.200})")
         return found
 
     def events(self) -> list[dict[str, Any]]:

@@ -117,6 +117,12 @@ def text_field(fields: dict[str, Any], name: str, otherwise: str | None = None) 
     return value
 
 
+def number_of(text: str) -> int:
+    """The whole number that a field of the address states; -1 for anything else, and for more digits than any number
+    here has."""
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
+
+
 async def _answered(answer: Callable[[Any], Any], given: Any) -> Response:
     def text() -> Response:
         return json_answer(answer(given))  # large answers are written in the thread too

@@ -143,7 +143,7 @@ class DataScreen:
             stem = re.sub(r"[:/]", "-", source) if ":" in source else path.stem
             drawn = sorted(made.glob(f"{_plain(stem)}-*/cases.jsonl"), key=lambda each: each.stat().st_mtime)
             if not drawn:
-                return CaseFile(source, task, None, "nothing was drawn or unpacked of it yet beside the run")
+                return CaseFile(source, task, None, f"a run keeps these cases in {made}, and they are not there")
             path = drawn[-1]
         place = self._inside(path)
         if place is None:

@@ -1,5 +1,6 @@
 """Prompts and photos, drawn by several models side by side from the same noise."""
 
+from threading import Lock
 from typing import Any
 
 import anyio.to_thread
@@ -27,7 +28,7 @@ class PlaygroundScreen:
     def __init__(self, studio: Studio):
         self.studio = studio
         self.queue = DrawQueue(user_cache() / "studio", self.training)
-        self.suite = MySuite(studio.places.roots[0])
+        self.suite, self._keeping = MySuite(studio.places.roots[0]), Lock()
         studio.at_end.append(self.queue.end)
 
     def training(self) -> list[str]:
@@ -91,11 +92,13 @@ class PlaygroundScreen:
         """Adds a drawing's prompt and photos to the reader's suite."""
         drawing = self.queue.drawing(text_field(fields, "drawing"))
         references = [self.queue.picture(drawing.id, f"source-{i}") for i in range(len(drawing.references))]
-        count = self.suite.keep(drawing.prompt, references, drawing.seeds[0], drawing.size)
+        with self._keeping:  # two at once would both find it missing, and a case twice is a suite that is refused
+            count = self.suite.keep(drawing.prompt, references, drawing.seeds[0], drawing.size)
         return {"said": f"added; your suite has {count:,} case{'s' if count > 1 else ''}"}
 
     def freeze(self, fields: dict[str, Any]) -> dict[str, Any]:
-        folders = self.suite.freeze()
+        with self._keeping:
+            folders = self.suite.freeze()
         lines = [command_line(("generate", "MODEL", "--suite", str(each), "--to", "GALLERY")) for each in folders]
         return {"said": "\n".join(["made; draw galleries of it, and vote:", *lines])}
 

@@ -14,7 +14,7 @@ from fewstep.run.studio.recipe_rows import recipe_rows
 from fewstep.run.studio.run_pictures import picture_groups
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.shift_picture import shift_map
-from fewstep.run.studio.studio import Screen, Studio, asked, reading
+from fewstep.run.studio.studio import Screen, Studio, asked, number_of, reading
 from fewstep.runtime.errors import FewstepError
 
 MOST_EVENTS = 200
@@ -61,9 +61,10 @@ class RunPage:
     def figures(self, request: Request) -> dict[str, Any]:
         """Figures of each picture of one examination: `case-seed` -> figure -> value."""
         view, iteration = self._view(request), asked(request, "iteration")
-        result = view.results().get(int(iteration) if iteration.isdecimal() else -1)
-        records = result.get("records", []) if result else []
-        return {f"{record['case']} {record['seed']}": _shown(record["values"]) for record in records}
+        result = view.results().get(number_of(iteration))
+        records = result.get("records") if result else None
+        whole = [each for each in records if _is_record(each)] if isinstance(records, list) else []
+        return {f"{record['case']} {record['seed']}": _shown(record["values"]) for record in whole}
 
     def shift(self, request: Request) -> dict[str, Any]:
         """Where parts of picture `b` stand against picture `a`: both paths in the run."""
@@ -107,6 +108,11 @@ def _examined(view: RunView) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _is_record(each: Any) -> bool:
+    """Whether an examination's file holds figures of a picture there. Anyone may have written that file."""
+    return isinstance(each, dict) and {"case", "seed"} <= each.keys() and isinstance(each.get("values"), dict)
 
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from fewstep.bench.votes import Ballot, VoteAnswer, VotePair, open_ballot
 from fewstep.run.studio.answers import StudioRefused
 from fewstep.run.studio.gallery_places import GalleryPlaces
 from fewstep.run.studio.places import file_inside
-from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
+from fewstep.run.studio.studio import Screen, Studio, acting, asked, number_of, reading, text_field
 from fewstep.run.studio.thumbnails import KINDS
 
 ANSWERS: dict[str, VoteAnswer] = {"left": "left", "right": "right", "tie": "tie"}
@@ -80,8 +80,8 @@ class VoteScreen:
             path = file_inside(
                 folder, ballot.picture(pair, "left" if side == "left" else "right").relative_to(folder).as_posix()
             )
-        elif side.isdecimal() and int(side) < len(references):
-            path = references[int(side)]
+        elif 0 <= number_of(side) < len(references):
+            path = references[number_of(side)]
         else:
             raise StudioRefused("a side is left, right, or the number of a reference")
         if path.is_symlink() or path.suffix.lower() not in KINDS:
@@ -131,10 +131,10 @@ def _upcoming(ballot: Ballot, votes: list[PairVerdict]) -> list[int]:
 
 
 def _pair(ballot: Ballot, number: Any) -> VotePair:
-    text = str(number)
-    if not text.isdecimal() or int(text) >= len(ballot.pairs):
+    place = number_of(str(number))
+    if not 0 <= place < len(ballot.pairs):
         raise StudioRefused("there is no such pair in these galleries (any more)", 404)
-    return ballot.pairs[int(text)]
+    return ballot.pairs[place]
 
 
 def _seconds(value: Any) -> float | None:

@@ -23,11 +23,12 @@ export async function open(place, fields, app) {
   recipe.value = fields.run ? `run:${fields.run}` : `recipe:${fields.recipe ?? "pocket"}`;
   if (!recipe.value) recipe.value = "recipe:pocket";
   const keys = h("div", {class: "keys-grid"});
-  const further = h("textarea", {rows: 3, placeholder: "teachers.base.place=cpu", spellcheck: "false"});
+  const further = h("textarea", {rows: 3, placeholder: "student.adapter.alpha=64", spellcheck: "false"});
   const number = (words, name, placeholder) => h("label", {class: "field"}, h("span", {}, words), h("input", {type: "number", min: 0, step: "any", data: {name}, placeholder}));
   const numbers = [number("Memory of a GPU, GB", "gpu", "24, 48, 80, 141"), number("GPUs", "gpus", "1"), number("GPUs of a machine", "per_machine", "8"), number("Seconds an iteration", "seconds", "a rate for the hours"), number("or a GPU's peak, TFLOP/s", "tflops", "40 % are taken to be reached")];
   const measured = h("select", {}, h("option", {value: ""}, "no run"), known.runs.map((each) => h("option", {value: each}, each)));
   const command = h("pre", {tabindex: "0"});
+  const commanded = h("div", {hidden: true}, h("h2", {}, "Command"), command, copyButton(() => command.textContent));
   const status = h("div", {aria: {live: "polite"}});
   const found = h("div");
   let stop = () => {};
@@ -49,7 +50,7 @@ export async function open(place, fields, app) {
         h("label", {class: "field"}, h("span", {}, "Further changes, one key=value a line"), further),
         h("div", {class: "keys-grid"}, numbers, h("label", {class: "field"}, h("span", {}, "or as a run was measured"), measured)),
       ),
-      h("section", {}, status, found, h("h2", {}, "Command"), command, copyButton(() => command.textContent)),
+      h("section", {}, status, found, commanded),
     ),
   );
 
@@ -74,6 +75,7 @@ export async function open(place, fields, app) {
     replace(status, h("button", {class: "main", type: "button", onclick: look}, "Forecast"), h("p", {class: "soft"}, "Seconds to a minute, without weights and without a GPU. After that, every change is forecast at once."));
     replace(found);
     command.textContent = "";
+    commanded.hidden = true;
   }
 
   async function look() {
@@ -84,6 +86,7 @@ export async function open(place, fields, app) {
       const job = await post("/api/plan/start", wanted());
       before = job.id;
       command.textContent = job.command;
+      commanded.hidden = false;
       if (mine !== turn) return;
       found.classList.add("old");
       stop = follow("/api/plan/result", job, (now) => {

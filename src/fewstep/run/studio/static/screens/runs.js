@@ -73,8 +73,8 @@ export async function open(place, fields, app) {
 const text = (run) => [run.name, run.recipe, run.model, run.state].join(" ").toLowerCase();
 
 function head() {
-  const names = ["Run", "State", "Iteration", "Left", "s / iteration", "Memory", "Best", "Gap", ""];
-  const numbers = ["Left", "s / iteration", "Memory"];
+  const names = ["Run", "State", "Iteration", "Left, or written", "s / iteration", "Memory", "Best", "Gap", ""];
+  const numbers = ["Left, or written", "s / iteration", "Memory"];
   return h("thead", {}, h("tr", {}, names.map((name) => h("th", {scope: "col", class: numbers.includes(name) ? "number" : null}, name || h("span", {class: "unseen"}, "Actions")))));
 }
 
