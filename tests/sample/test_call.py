@@ -88,6 +88,8 @@ def test_files_of_prompts_that_are_refused(tmp_path: Path) -> None:
             asked_pictures([], tmp_path / file, ())
     with pytest.raises(CaseError, match="nothing to draw: give --prompt, or --prompts"):
         asked_pictures([], None, ())
+    with pytest.raises(CaseError, match="a --prompt is empty"):
+        asked_pictures(["a boat", " "], None, ())
     with pytest.raises(LayoutError, match="seed"):
         asked_pictures(["a"], None, (), seed=2**63 - 1, count=2)
 
