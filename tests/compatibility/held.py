@@ -40,6 +40,7 @@ RUN = (
     "--set", "student.adapter={rank: 1, alpha: 2}",
     "--set", "critic.adapter={rank: 1, alpha: 2}",
     "--set", "critic.updates=1",
+    "--set", "critic.exit_step=same",
     "--set", "critic.warmup_iterations=1",
 )  # fmt: skip
 LORA = ("export", "run/small", "--checkpoint", STOPPED_AT, "--form", "adapter", "--lora", "both")
