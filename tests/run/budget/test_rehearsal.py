@@ -236,7 +236,7 @@ def test_steps_that_are_not_rolled_out_are_not_counted() -> None:
 def test_fresh_rollouts_of_the_critic_are_counted(order: str, own: int) -> None:
     """With 3 updates, and steps that are skipped in all rollouts alike."""
     shape, kind = batch_shape("qwen-image-2.1", "t2i", 8), size("qwen-image-2.1")
-    keys = ["critic.updates=3", "student.steps=4"]
+    keys = ["critic.updates=3", "student.steps=4", "critic.exit_step=same"]
     shared, fresh = (
         forecast(recipe(*keys, f"critic.order={order}", f"critic.rollouts={how}"), shape, 2, False, kind)
         for how in ("shared", "fresh")
