@@ -122,6 +122,7 @@ def test_auto_is_a_table_of_what_there_is_to_choose(without_weights: dict[str, A
     rows = [line.split("│")[1:-1] for line in result.output.splitlines() if "t2i " in line and "PFLOP" not in line]
     assert [row[1].strip() for row in rows[:3]] == ["off", "selective", "full"]
     assert rows[0][-1].strip() == "taken"
+    assert "hours" not in fewstep("plan", file, *words).output.partition("memory at the fullest")[0]
     planned = json.loads(fewstep("plan", file, *words, "--json").output)
     assert planned["gradient_checkpointing"] == {"t2i": "off"}
     assert [setting["taken"] for setting in planned["memory_settings"]] == [True, False, False]

@@ -90,6 +90,8 @@ def test_files_of_prompts_that_are_refused(tmp_path: Path) -> None:
         asked_pictures([], None, ())
     with pytest.raises(CaseError, match="a --prompt is empty"):
         asked_pictures(["a boat", " "], None, ())
+    with pytest.raises(LayoutError, match="0x64 has no pixels"):
+        asked_pictures(["a boat"], None, (), size="0x64")
     with pytest.raises(LayoutError, match="seed"):
         asked_pictures(["a"], None, (), seed=2**63 - 1, count=2)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fewstep.roles.recomputation import Recomputation
+from fewstep.roles.plan import Recomputation
 from fewstep.roles.sharding import REPLICATED, Placement
 from fewstep.runtime.task import TASKS, Task
 

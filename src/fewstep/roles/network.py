@@ -11,7 +11,8 @@ from fewstep.backbones.backbone import Backbone, Prefix
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.flow.solver import Velocity
 from fewstep.roles.adapters import Adapters
-from fewstep.roles.recomputation import BlockRunner, Recomputation, recompute
+from fewstep.roles.plan import Recomputation
+from fewstep.roles.recomputation import BlockRunner, recompute
 from fewstep.runtime.device import autocast
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.parallel import local_shard, local_shard_of

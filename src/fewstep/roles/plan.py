@@ -12,6 +12,8 @@ from fewstep.runtime.section import Section
 from fewstep.runtime.shift_key import TEACHER, Shift, read_shift
 from fewstep.runtime.task import Task
 
+Recomputation = Literal["off", "selective", "full"]  # of activations, in the backward pass (roles/recomputation.py)
+
 Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]
 Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant", "adaptive"]

@@ -13,15 +13,14 @@ dropout, so no random state is kept either.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from fewstep.roles.compiled_forward import CompiledForward
-
-Recomputation = Literal["off", "selective", "full"]
+from fewstep.roles.plan import Recomputation
 
 NARROW = 8  # ours: a product whose inner width is below 1 / 8 of its result's width is cheap to repeat, costly to keep
 _ATEN = torch.ops.aten

@@ -31,6 +31,7 @@ def forget_failure(folder: Path) -> None:
 def failure_of(folder: Path) -> str | None:
     """Its words; None if the last start did not end by an error."""
     try:
-        return str(json.loads((folder / NAME).read_text())["words"])
+        words = json.loads((folder / NAME).read_text())["words"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return words if isinstance(words, str) else None

@@ -18,15 +18,16 @@ from typing import Any
 import torch
 
 from fewstep.data.mixture import used_tasks
+from fewstep.roles.plan import Recomputation
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.errors import EnvironmentRefused, FewstepError, RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS
-from fewstep.train.plan import AUTO, Recomputed
+from fewstep.train.plan import AUTO
 
 MARGIN = 0.07  # ours, declared: of a GPU's memory, for the CUDA context, libraries and the gaps of the allocator
-UNKNOWN: Recomputed = "full"  # where a GPU's memory is not known: the setting that takes least
+UNKNOWN: Recomputation = "full"  # where a GPU's memory is not known: the setting that takes least
 WORDS = {"off": "nothing", "selective": "all but large products and attention", "full": "whole blocks"}
 TORCHRUN = (
     "RANK",

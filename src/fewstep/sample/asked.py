@@ -43,6 +43,8 @@ def size_of(text: str) -> tuple[int, int]:
     if match is None:
         raise LayoutError(f"--size reads HEIGHTxWIDTH in pixels, such as 1024x768, not '{text}'")
     height, width = int(match[1]), int(match[2])
+    if not height or not width:
+        raise LayoutError(f"--size {text} has no pixels; give HEIGHTxWIDTH, such as 1024x768")
     if max(height, width) > MAX_SIDE:
         raise LayoutError(f"--size {text} is over {MAX_SIDE} px a side")
     if max(height, width) > MAX_ASPECT * min(height, width):

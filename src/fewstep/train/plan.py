@@ -5,14 +5,13 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fewstep.data.batch_slice import refuse_few_samples
+from fewstep.roles.plan import Recomputation
 from fewstep.runtime.section import Section
 from fewstep.runtime.task import TASKS, Task
 
 MOST_ITERATIONS = 1_000_000  # ours: 500 times the paper's; beyond it a number is a slip
 MOST_SAMPLES = 65_536  # ours
 AUTO = "auto"
-
-Recomputed = Literal["off", "selective", "full"]
 
 
 class RunPlan(Section):
@@ -57,7 +56,7 @@ class RunPlan(Section):
         "every block, and gathers a block while it runs; hybrid: full inside a machine, copies between machines "
         "(HSDP). Adapters are whole on each. On one GPU it changes nothing",
     )
-    gradient_checkpointing: Literal["auto", "off", "selective", "full"] | dict[Task, Recomputed] = Field(
+    gradient_checkpointing: Literal["auto", "off", "selective", "full"] | dict[Task, Recomputation] = Field(
         "off",
         description="what the backward pass computes again. off: nothing; selective: all but large products and "
         "attention; full (or true): whole blocks: least memory, about a third more time. One for both tasks, or one "
@@ -68,7 +67,7 @@ class RunPlan(Section):
         False, description="torch.compile of the transformers' blocks: minutes once, then faster; needs a compiler"
     )
 
-    def recomputation(self, task: Task) -> Recomputed:
+    def recomputation(self, task: Task) -> Recomputation:
         """What the backward passes of a task compute again.
 
         Raises:
@@ -82,7 +81,7 @@ class RunPlan(Section):
         return given
 
     @property
-    def recomputation_by_task(self) -> dict[Task, Recomputed]:
+    def recomputation_by_task(self) -> dict[Task, Recomputation]:
         return {task: self.recomputation(task) for task in TASKS}
 
     def parts(self, task: Task) -> int:

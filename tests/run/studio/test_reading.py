@@ -168,6 +168,8 @@ def test_an_error_leaves_its_words_and_the_next_start_takes_them(tmp_path: Path)
     with pytest.raises(ZeroDivisionError), RunDir.open_or_create(tmp_path / "run", recipe):
         raise ZeroDivisionError("x")
     assert failure_of(tmp_path / "run") == "ZeroDivisionError: x"
+    (tmp_path / "run" / "failure.json").write_text('{"words": 5}')
+    assert failure_of(tmp_path / "run") is None, "no words that this package wrote"
 
 
 HOLD = """
@@ -262,6 +264,8 @@ def test_a_run_that_may_not_be_read_hides_no_other(tmp_path: Path) -> None:
         told = {line["name"]: line for line in http.get("/api/runs/list").json()["runs"]}
         assert told["one"]["state"] == "stopped"
         assert told["shut"]["state"] == "unreadable"
+        assert (told["one"]["resumable"], told["one"]["health"]) == (True, "good")
+        assert (told["torn"]["resumable"], told["torn"]["health"]) == (False, "none")
         assert told["torn"]["words"].startswith("its recipe.yaml cannot be read, so it cannot be resumed (")
         for iteration in ("20", "9" * 5000):
             assert http.get("/api/run/figures", params={"run": "one", "iteration": iteration}).json() == {}

@@ -31,13 +31,13 @@ def print_needs(needs: RunNeeds, in_json: bool, console: Console) -> None:
 def _settings(budget: GPUBudget, rate: IterationTime | None) -> Table:
     """What run.gradient_checkpointing: auto was chosen from."""
     table = Table("task", "computed again", title="run.gradient_checkpointing: auto, at the longest sequences")
-    for name in ("parts", "GB", "PFLOP an iteration", "hours"):
+    for name in ("parts", "GB", "PFLOP an iteration", *(["hours"] if rate else [])):
         table.add_column(name, justify="right")
     table.add_column("")
     for one in budget.settings:
         said = "[bold green]taken[/]" if one.taken else "" if one.fits else "does not fit"
-        hours = "" if rate is None else f"{_hours(budget, one, rate):.3g}"
-        row = str(one.parts), f"{one.bytes / GB:.1f}", f"{one.flops / 1e15:.3g}", hours
+        hours = [] if rate is None else [f"{_hours(budget, one, rate):.3g}"]
+        row = str(one.parts), f"{one.bytes / GB:.1f}", f"{one.flops / 1e15:.3g}", *hours
         table.add_row(one.task, one.recomputation, *row, said)
     return table
 

@@ -12,16 +12,16 @@ from functools import partial
 from typing import Any
 
 from fewstep.backbones.fake_model import ModelSize
+from fewstep.roles.plan import Recomputation
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
-from fewstep.train.plan import Recomputed
 
 Forecast = Callable[..., TaskForecast]
-CHEAPEST_FIRST: tuple[Recomputed, ...] = ("off", "selective", "full")
+CHEAPEST_FIRST: tuple[Recomputation, ...] = ("off", "selective", "full")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class MemorySetting:
     """
 
     task: Task
-    recomputation: Recomputed
+    recomputation: Recomputation
     parts: int
     bytes: int
     flops: int
@@ -63,7 +63,7 @@ def memory_settings(
     samples = -(-recipe.run.batch // ranks.world)
 
     def settings(shape: BatchShape) -> Iterator[MemorySetting]:
-        def tried(how: Recomputed, parts: int) -> MemorySetting:
+        def tried(how: Recomputation, parts: int) -> MemorySetting:
             one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
             return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, one.peak.bytes <= card.bytes)
 
@@ -86,7 +86,7 @@ def with_recomputation(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
 
 
 def _of_task(
-    numbers: Sequence[int], tried: Callable[[Recomputed, int], MemorySetting], every: bool
+    numbers: Sequence[int], tried: Callable[[Recomputation, int], MemorySetting], every: bool
 ) -> Iterator[MemorySetting]:
     """The settings of one task in the order of their cost, the first that fits taken."""
     found = False

@@ -42,7 +42,7 @@ CELL = re.compile(r"(source-\d{1,2}|\d{1,2}-\d{1,20})")
 class PlaygroundDrawing:
     """One call of the playground. cells: "COLUMN-SEED" -> file, nfe, steps, seconds, size. faults: by number of the
     column, why it has none. state: waiting, drawing, done, stopped. loading: the column that is being opened or drawn.
-    although: the run that trains, and is to be drawn beside."""
+    allowed: it may be drawn beside a run that trains."""
 
     id: str
     asked: float
@@ -104,10 +104,10 @@ class DrawQueue:
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
                 raise StudioRefused(f"{MOST_WAITING} drawings wait already; let some be drawn", 429)
-            self._drawings[drawing.id], self._requests[drawing.id] = drawing, list(columns)
             self._keep(drawing)
             for i, photo in enumerate(references):  # its own, so that it stays when the photo goes
                 shutil.copyfile(self.photos / f"{photo}.png", self.folder / drawing.id / f"source-{i}.png")
+            self._drawings[drawing.id], self._requests[drawing.id] = drawing, list(columns)
             if self._thread is None:
                 self._thread = Thread(target=self._work, name="drawings", daemon=True)
                 self._thread.start()

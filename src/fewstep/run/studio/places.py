@@ -55,10 +55,6 @@ class RunPlaces:
             raise StudioRefused(f"there is no run {name!r:.120} here (any more)", 404)
         return found
 
-    def root_of(self, folder: Path) -> Path:
-        """Where a run beside this one would be made."""
-        return folder.parent
-
 
 def file_inside(folder: Path, asked: str) -> Path:
     """The file `asked` (with slashes) of a folder.

@@ -82,7 +82,8 @@ class RunView:
             "recipe": recipe.get("name"),
             "model": recipe.get("model"),
             **state.as_dict(),
-            "health": health(state, events, last),
+            "health": health(state, events, last) if recipe else "none",
+            "resumable": bool(recipe) and state.state in ("stopped", "failed"),
             "events": len(events),
             "best": self.best(),
             "spark": self.spark(),
@@ -96,7 +97,15 @@ class RunView:
 
     def _blank(self, state: str, words: str) -> dict[str, Any]:
         blank = RunState(state, words, 0, 0, None, None, None, None, None).as_dict()
-        nothing = {"recipe": None, "model": None, "health": "none", "events": 0, "best": None, "spark": None}
+        nothing = {
+            "resumable": False,
+            "recipe": None,
+            "model": None,
+            "health": "none",
+            "events": 0,
+            "best": None,
+            "spark": None,
+        }
         told = {"name": self.name, "folder": str(self.folder), **blank, **nothing}
         return {**told, "damaged": self.metrics.damaged, "changed": _changed(self.metrics.path)}
 

@@ -79,7 +79,7 @@ class RunsScreen:
             raise StudioRefused("the fork's name is letters, digits, . _ and -, at most 100")
         if not re.fullmatch(r"last|best|\d{1,12}", which):
             raise StudioRefused("a fork begins at `last`, `best`, or an iteration that was saved")
-        out = self.studio.places.root_of(view.folder) / name
+        out = view.folder.parent / name
         if out.exists():
             raise StudioRefused(f"{out} is there already; give the fork another name", 409)
         changes = change_lines(fields)

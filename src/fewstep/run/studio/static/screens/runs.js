@@ -131,7 +131,7 @@ export function actions(run, app, after) {
   const button = (words, label, onclick) => h("button", {type: "button", aria: {label}, onclick}, words);
   const parts = [];
   if (run.process) parts.push(button("Stop", `Stop ${run.name}`, (event) => confirm(`Stop ${run.name} after its present iteration? Resume goes on from there.`) && act("/api/runs/stop", event.currentTarget)));
-  else if (run.state === "stopped" || run.state === "failed") parts.push(button("Resume", `Resume ${run.name}`, (event) => act("/api/runs/resume", event.currentTarget)));
+  else if (run.resumable) parts.push(button("Resume", `Resume ${run.name}`, (event) => act("/api/runs/resume", event.currentTarget)));
   if (run.iteration) parts.push(button("Fork…", `Fork ${run.name}`, () => forkDialog(run, app, after)));
   return parts;
 }
