@@ -14,6 +14,7 @@ from fewstep.backbones.families import load_backbone, model_shapes
 from fewstep.backbones.stock_run import refuse_other_weights
 from fewstep.backbones.testing import (
     tiny_flux2_klein,
+    tiny_flux3,
     tiny_longcat_image,
     tiny_qwen_image,
     tiny_qwen_image_21,
@@ -41,8 +42,9 @@ BASES: dict[str, Callable[[], Any]] = {
     "flux2-klein": tiny_flux2_klein.flux2_klein_pipeline,
     "z-image": tiny_z_image.z_image_pipeline,
     "longcat-image-edit": tiny_longcat_image.longcat_image_edit_pipeline,
+    "flux3-klein": tiny_flux3.flux3_pipeline,
 }
-WHOLE = {"flux2-klein", "z-image", "longcat-image-edit"}  # of which every key is written out below
+WHOLE = {"flux2-klein", "z-image", "longcat-image-edit", "flux3-klein"}  # of which every key is written out below
 ZERO = "__index_timestep_zero__"
 Z_BLOCKS = ("context_refiner.0", "noise_refiner.0", "layers.0", "layers.1")
 Z_LAYERS = (
@@ -56,6 +58,11 @@ FLUX_LAYERS = (
     *(f"double_blocks.0.{of}_attn.{part}" for of in ("img", "txt") for part in ("qkv", "proj")),
     *(f"double_blocks.0.{of}_{part}" for of in ("img", "txt") for part in ("mlp.0", "mlp.2", "mod.lin")),
     *(f"single_blocks.{i}.{part}" for i in (0, 1) for part in ("linear1", "linear2", "modulation.lin")),
+)
+FLUX3_MODES = ("image", "image_cond", "txt")
+FLUX3_BLOCKS = (
+    *(f"content_mode_blocks.{mode}.0" for mode in FLUX3_MODES[:2]),
+    *("txt_mode_blocks.0", "single_blocks.0", "single_blocks.1"),
 )
 # What the files that ComfyUI loads hold, of what is called otherwise in diffusers. Source: the published checkpoints.
 NATIVE = {
@@ -84,6 +91,15 @@ NATIVE = {
         *(f"{layer}.{kind}" for layer in FLUX_LAYERS for kind in ("weight", "bias")),
         *(f"double_blocks.0.{of}_attn.norm.{part}_norm.scale" for of in ("img", "txt") for part in ("query", "key")),
         *(f"single_blocks.{i}.norm.{part}_norm.scale" for i in (0, 1) for part in ("query", "key")),
+    },
+    "flux3-klein": {
+        *(f"time_in.{layer}_layer.weight" for layer in ("in", "out")),
+        *("txt_in.weight", "emb_in.image.weight", "emb_in.image_cond.weight"),
+        *(f"{when}_stream_modulations.{mode}.lin.weight" for when in ("early", "single") for mode in FLUX3_MODES),
+        *(f"{block}.{part}_proj.weight" for block in FLUX3_BLOCKS for part in "qkv"),
+        *(f"{block}.{layer}.weight" for block in FLUX3_BLOCKS for layer in ("attn_out", "mlp_in", "mlp_out")),
+        *(f"{block}.norm.{part}_norm.scale" for block in FLUX3_BLOCKS for part in ("query", "key")),
+        *("final_layer.image.linear.weight", "final_layer.image.adaLN_modulation.1.weight"),
     },
 }
 

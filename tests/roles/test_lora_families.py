@@ -57,6 +57,17 @@ KLEIN = {  # one to one
     "ff_context.net.2": "txt_mlp.2",
     "proj_out": "linear2",
 }
+FLUX3 = {  # one to one, none fused
+    **{f"attn.to_{part}": f"{part}_proj" for part in "qkv"},
+    "attn.to_out.0": "attn_out",
+    "ff.linear_in": "mlp_in",
+    "ff.linear_out": "mlp_out",
+}
+FLUX3_BLOCKS = {
+    "mode_blocks": "content_mode_blocks",
+    "txt_mode_blocks": "txt_mode_blocks",
+    "single_transformer_blocks": "single_blocks",
+}
 
 
 def update(backbone: Backbone, family: str) -> Updates:
@@ -75,6 +86,8 @@ def native(updates: Updates) -> Updates:
     """As ComfyUI's model has the layers: queries, keys and values are one, in block form; with the first layer of the
     MLP in LongCat-Image's single blocks."""
     found: Updates = {}
+    if any(name.startswith("txt_mode_blocks") for name in updates):
+        return {makers_flux3(name): one for name, one in updates.items()}
     for name, one in updates.items():
         kind, number, layer = re.findall(r"^(\w+)\.(\d+)\.(.+)$", name)[0]
         if "attention" in layer or "feed_forward" in layer:  # Z-Image
@@ -96,19 +109,23 @@ def native(updates: Updates) -> Updates:
     return found
 
 
+def makers_flux3(name: str) -> str:
+    kind, place, layer = re.findall(r"^(\w+)\.((?:image\.)?\d+)\.(.+)$", name)[0]
+    return f"{FLUX3_BLOCKS[kind]}.{place}.{FLUX3[layer]}"
+
+
 def fused(updates: Updates, names: list[str]) -> Factors:
     parts = [updates[name] for name in names]
     a, b = torch.cat([part.a for part in parts]), torch.block_diag(*(part.b for part in parts))
     return Factors(a, b, len(parts) * ALPHA)
 
 
-def fuses(updates: Updates) -> bool:
-    unknown = any(m.startswith("txt_mode_blocks") for m in updates)  # FLUX 3: files with diffusers' names are read
-    return not unknown and any(m.startswith(("single", "layers")) for m in updates)
+def renames(updates: Updates) -> bool:
+    return any(m.startswith(("single", "layers")) for m in updates)
 
 
 def comfyui(updates: Updates, file: Path) -> None:
-    own = native(updates) if fuses(updates) else updates
+    own = native(updates) if renames(updates) else updates
     tensors = {}
     for m, f in own.items():
         tensors |= {f"diffusion_model.{m}.lora_A.weight": f.a, f"diffusion_model.{m}.lora_B.weight": f.b}
@@ -117,7 +134,7 @@ def comfyui(updates: Updates, file: Path) -> None:
 
 
 def kohya(updates: Updates, file: Path) -> None:
-    own = native(updates) if fuses(updates) else updates
+    own = native(updates) if renames(updates) else updates
     tensors = {}
     for m, f in own.items():
         flat = "lora_unet_" + m.replace(".", "_")

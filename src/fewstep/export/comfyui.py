@@ -40,6 +40,20 @@ def refuse_unknown(modules: Iterable[str], family: str) -> None:
         )
 
 
+def refuse_unread(modules: Iterable[str]) -> None:
+    """Refuses a LoRA in bare keys, with diffusers' names, of a family of which ComfyUI is not known to read those.
+
+    Raises:
+        ExportError: they are of such a family.
+    """
+    layout = comfyui_layout_of(modules)
+    if layout is not None and not layout.diffusers_names:
+        raise ExportError(
+            f"no program is known here to read bare keys (--lora plain) of {layout.family}, whose layers ComfyUI names "
+            "as the makers do. Take --lora comfyui"
+        )
+
+
 def manual_sigmas(grid: Sequence[float]) -> str:
     """The grid with its closing 0, as text for ManualSigmas. That node reads only digits and points: an exponent would
     be read as another level."""

@@ -245,6 +245,8 @@ def _facts(source: _Source, stored: card.Stored, lora: Lora | None, files: LoraF
 def _adapter(weights: StudentWeights, files: LoraFiles, base: Path) -> Lora:
     if files.for_comfyui:
         comfyui.refuse_unknown(model_shapes(base).linear_shapes, family_of(base).family)
+    if "plain" in files.programs:
+        comfyui.refuse_unread(model_shapes(base).linear_shapes)
     if weights.alpha is None:
         raise ExportError("an adapter is exported with its alpha: without it the update would be scaled wrongly")
     whole = Lora.of(weights.state, weights.alpha)

@@ -15,6 +15,7 @@ Graph = dict[str, dict[str, Any]]
 Size = tuple[int, int]  # height, width
 PROMPT, INSTRUCTION = "A small house by the sea at sunset.", "Make it night."
 VAE = ["vae", 0]
+FLUX_LATENTS = ("Flux2KleinPipeline", "Flux3ModularPipeline")  # whose latents are those of FLUX.2's VAE
 SMALLEST_MEGAPIXELS = 0.05  # ours: below it, rounding to the node's hundredths changes the area by more than a tenth
 
 
@@ -43,6 +44,12 @@ FILES = {  # by the stock class of the base
     "QwenImageEditPlusPipeline": BaseFiles("qwen_image_edit_2511_bf16.safetensors", *_TWENTY),
     "Flux2KleinPipeline": BaseFiles(
         "flux-2-klein-base-4b-fp8.safetensors", "qwen_3_4b.safetensors", "flux2", "flux2-vae.safetensors"
+    ),
+    "Flux3ModularPipeline": BaseFiles(
+        "flux3-image-klein-base-bf16.safetensors",
+        "qwen3vl_4b_int8_convrot.safetensors",
+        "flux3",
+        "flux2-vae.safetensors",
     ),
     "ZImagePipeline": BaseFiles("z_image_bf16.safetensors", "qwen_3_4b.safetensors", "lumina2", FLUX_VAE),
     "LongCatImagePipeline": BaseFiles("longcat_image_bf16.safetensors", *_LONGCAT),
@@ -107,7 +114,7 @@ def _t2i(base: ComfyUIBase, size: Size) -> Graph:
     """Nodes "prompt" and "latent"."""
     if base.pipeline == "QwenImage21Pipeline":
         return {"prompt": _prompt_21(PROMPT, size), "latent": _empty("EmptyLatentImage", size)}
-    kind = "EmptyFlux2LatentImage" if base.pipeline == "Flux2KleinPipeline" else "EmptySD3LatentImage"
+    kind = "EmptyFlux2LatentImage" if base.pipeline in FLUX_LATENTS else "EmptySD3LatentImage"
     return {"prompt": _words(PROMPT), "latent": _empty(kind, size)}
 
 
@@ -117,6 +124,7 @@ def _edit(base: ComfyUIBase, size: Size) -> Graph:
         "QwenImage21Pipeline": lambda: _edit_21(size),
         "QwenImageEditPlusPipeline": lambda: _edit_20b(base.zero_cond_t),
         "Flux2KleinPipeline": lambda: _edit_klein(size),
+        "Flux3ModularPipeline": lambda: _edit_flux3(size),
         "LongCatImageEditPipeline": _edit_longcat,
     }[base.pipeline]()
     return {"picture": node("LoadImage", image="example.png"), **own}
@@ -151,6 +159,24 @@ def _edit_klein(size: Size) -> Graph:
         "prompt": node("ReferenceLatent", conditioning=["instruction", 0], latent=["reference", 0]),
         "shape": node("GetImageSize", image=["scaled", 0]),
         "latent": node("EmptyFlux2LatentImage", width=["shape", 0], height=["shape", 1], batch_size=1),
+    }
+
+
+def _edit_flux3(size: Size) -> Graph:
+    """The reference is scaled to the student's area before the node that encodes it, which then keeps its size. That
+    node makes the latent of the first reference's shape too, as its third output."""
+    return {
+        "scaled": node(**_scaled_klein(size), image=["picture", 0], upscale_method="lanczos"),
+        "instruction": _words(INSTRUCTION),
+        "prompt": {
+            "class_type": "ReferenceMultiLatent",
+            "inputs": {
+                "positive": ["instruction", 0],
+                "vae": VAE,
+                "resolution": "keep resolution",
+                "images.image0": ["scaled", 0],
+            },
+        },
     }
 
 

@@ -7,9 +7,12 @@
 | FLUX.2 klein | its makers' own: double_blocks.0.img_attn.qkv, single_blocks.0.linear1, final_layer.linear, .. |
 | Z-Image | its makers' own: queries, keys and values are one, layers.0.attention.qkv; x_embedder, final_layer.linear |
 | LongCat-Image | those of FLUX.1: as klein's, with modulations in each block; single_blocks.0.linear1 is four in one |
+| FLUX 3 Klein | its makers' own: content_mode_blocks.image.0.q_proj, single_blocks.0.mlp_in, ..; none are fused |
 
 Source: ComfyUI's comfy/lora.py, comfy/utils.py and comfy/ldm/qwen_image, read in November 2026. diffusers reads the
-same layouts (`from_single_file`), and the tests hold these tables against it.
+same layouts (`from_single_file`), and the tests hold these tables against it. ComfyUI's own code for FLUX 3 was not at
+hand: that table is the layout that diffusers 0.42.1 reads as the makers' (`loaders/single_file_utils.py`), also behind
+ComfyUI's prefixes, `model.diffusion_model.` of whole weights and `diffusion_model.` of LoRAs.
 """
 
 import re
@@ -50,11 +53,13 @@ class ComfyUILayout:
     Args:
         family: its name in messages.
         mark: the end of a module's name that only this family has.
+        diffusers_names: whether ComfyUI is known to load LoRAs with diffusers' names too.
     """
 
     family: str
     mark: str
     rules: tuple[RenameRule, ...]
+    diffusers_names: bool = True
 
 
 def _block(name: str, *parts: str, weight: str = "weight") -> RenameRule:
@@ -125,6 +130,38 @@ _Z_IMAGE = (
     RenameRule("final_layer.*", ("all_final_layer.2-1.*",)),
 )
 
+
+def _flux3_block(theirs: str, ours: str) -> tuple[RenameRule, ...]:
+    """The rules of one kind of block."""
+    layers = {
+        "q_proj": "attn.to_q",
+        "k_proj": "attn.to_k",
+        "v_proj": "attn.to_v",
+        "attn_out": "attn.to_out.0",
+        "mlp_in": "ff.linear_in",
+        "mlp_out": "ff.linear_out",
+    }
+    norms = {"norm.query_norm": "attn.norm_q", "norm.key_norm": "attn.norm_k"}
+    return (
+        *(RenameRule(f"{theirs}.*.{name}", (f"{ours}.*.{layer}",)) for name, layer in layers.items()),
+        *(RenameRule(f"{theirs}.*.{name}", (f"{ours}.*.{norm}",), weight="scale") for name, norm in norms.items()),
+    )
+
+
+_FLUX3 = (
+    *_flux3_block("content_mode_blocks", "mode_blocks"),
+    *_flux3_block("txt_mode_blocks", "txt_mode_blocks"),
+    *_flux3_block("single_blocks", "single_transformer_blocks"),
+    RenameRule("emb_in.*", ("x_embedders.*",)),
+    RenameRule("txt_in", ("context_embedder",)),
+    RenameRule("time_in.in_layer", ("timestep_embedder.linear_1",)),
+    RenameRule("time_in.out_layer", ("timestep_embedder.linear_2",)),
+    RenameRule("early_stream_modulations.*.lin", ("early_stream_modulations.*.linear",)),
+    RenameRule("single_stream_modulations.*.lin", ("single_stream_modulations.*.linear",)),
+    RenameRule("final_layer.image.linear", ("proj_out",)),
+    RenameRule("final_layer.image.adaLN_modulation.1", ("norm_out.linear",), swapped=True),
+)
+
 LAYOUTS = (
     ComfyUILayout(
         "Qwen-Image-2.1",
@@ -135,6 +172,7 @@ LAYOUTS = (
     ComfyUILayout("FLUX.2 klein", "double_stream_modulation_img.linear", _KLEIN),
     ComfyUILayout("Z-Image", "all_x_embedder.2-1", _Z_IMAGE),
     ComfyUILayout("LongCat-Image", "time_embed.timestep_embedder.linear_1", _LONGCAT),
+    ComfyUILayout("FLUX 3 Klein", "early_stream_modulations.image.linear", _FLUX3, diffusers_names=False),
 )
 
 
