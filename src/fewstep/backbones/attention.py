@@ -55,12 +55,22 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
 
 def _applies(query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
     """Whether plain products are used. Not for fake tensors, which stand for a run on a GPU."""
-    if query.device.type != "cpu" or key.shape[1] > MAX_KEYS or isinstance(query, FakeTensor | ShapeTensor):
+    if query.device.type != "cpu" or isinstance(query, FakeTensor | ShapeTensor):
         return False
-    cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    if not cast and query.dtype != torch.bfloat16:
+    if not takes_plain_products("cpu", key.shape[1], dtype_used(query)):
         return False
     return not any(value for value in options.values())  # dropout, another scale, causal, fewer heads of keys: stock's
+
+
+def takes_plain_products(device: str, keys: int, dtype: torch.dtype) -> bool:
+    """Whether attention over so many keys is two products and a softmax here. dtype: the one that is computed in."""
+    return device == "cpu" and keys <= MAX_KEYS and dtype == torch.bfloat16
+
+
+def dtype_used(query: Tensor) -> torch.dtype:
+    """The dtype that attention is computed in: autocast's, where it is on."""
+    kind = query.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -27,6 +27,9 @@ from diffusers.models import (  # noqa: E402
     ZImageTransformer2DModel,
 )
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # noqa: E402
+from diffusers.models.attention_dispatch import (  # noqa: E402
+    _check_attention_backend_requirements as require_attention_backend,
+)
 from diffusers.models.transformers import transformer_qwenimage21  # noqa: E402
 from diffusers.models.transformers.transformer_flux3 import Flux3AttnProcessor  # noqa: E402
 from diffusers.models.transformers.transformer_qwenimage21 import (  # noqa: E402
@@ -156,5 +159,6 @@ __all__ = [
     "pipeline_longcat_image_edit",
     "pipeline_qwenimage_edit_plus",
     "quiet_libraries",
+    "require_attention_backend",
     "transformers_logging",
 ]

@@ -149,6 +149,12 @@ class RunDir:
             note_failure(self.folder, error)
         self.close()
 
+    def note_start(self, facts: Mapping[str, Any]) -> None:
+        """Adds facts to the record of the present start in environment.json."""
+        *earlier, last = self.environment() or [{}]
+        starts = [*earlier, {**last, **facts}]
+        durable.write_atomically(self.folder / "environment.json", json.dumps({"starts": starts}, indent=1) + "\n")
+
     def _note_environment(self, facts: Mapping[str, Any]) -> None:
         starts = [*self.environment(), {**environment(), **facts}]
         durable.write_atomically(self.folder / "environment.json", json.dumps({"starts": starts}, indent=1) + "\n")

@@ -6,6 +6,7 @@ cases -> conditioning store -> loader -> roles -> trainer -> student folder.
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import Placement, placement_for
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
+from fewstep.run.attention_kernels import tell_attention
 from fewstep.run.best_by import best_order, comes_later
 from fewstep.run.cases_pin import CasesPin
 from fewstep.run.compile_time import tell_compilation
@@ -114,11 +116,15 @@ class _Launch:
         start = fork_origin(fork, self.recipe, self.out) if fork and self.ranks.first else None
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
         composition = None if begun else self._cases()
+        attention = None if composition is None else self._attention(composition, device)
         memory = partial(settle_memory, self.recipe, self.out, device, self.ranks, self.reporter)
         self.recipe = self.ranks.from_first(memory)
         say_examinations(self.recipe, self.reporter)
         with self._open_run(start, device) as run:
             composition = composition or self._cases()
+            attention = self._attention(composition, device) if attention is None else attention
+            if self.ranks.first:
+                run.note_start({"attention": attention})
             prepared = encode_on_all_ranks(self.recipe, self.out, self.reporter, self.ranks, composition)
             loader = prepared.loader(self.ranks.rank_slice)
             self.ranks.agree("cases", loader.identity())
@@ -133,6 +139,10 @@ class _Launch:
                 self._finish(run, outcome)
             self.ranks.wait()
             return outcome
+
+    def _attention(self, composition: Composition, device: torch.device) -> list[dict[str, Any]]:
+        tell = partial(tell_attention, self.recipe, composition, device, self.ranks.world, self.reporter)
+        return self.ranks.from_first(tell)
 
     def _cases(self) -> Composition:
         return accepted_cases(self.recipe, self.out, self.reporter, needed="all")

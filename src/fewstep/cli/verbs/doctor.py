@@ -30,6 +30,7 @@ from fewstep.backbones.licences import inherited_licence
 from fewstep.export.leftovers import leftovers
 from fewstep.flow.rng import NamedRNG
 from fewstep.run import folder
+from fewstep.run.attention_kernels import kernels_of_model
 from fewstep.runtime import torchvision_pair
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32
 from fewstep.runtime.errors import ModelError, PictureError
@@ -89,6 +90,9 @@ def _model(source: str, console: Console) -> None:
     if source == POCKET:
         words = ", ".join(f"{own.scale:g} ({task})" for task, own in POCKET_GUIDANCE.items())
     table.add_row("guidance", "none: a student" if sigmas else words)
+    for device in _devices():
+        uses = kernels_of_model(source, device, "bf16")
+        table.add_row(f"attention on {device}", "\n".join(escape(use.details()) for use in uses))
     words, fault = _called(source, folder)
     table.add_row("one network call", words)
     console.print(table)
@@ -96,6 +100,10 @@ def _model(source: str, console: Console) -> None:
         console.print(f"{left.words()}: delete it to free its space", highlight=False, soft_wrap=True)
     if fault is not None:
         raise fault
+
+
+def _devices() -> list[torch.device]:
+    return [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
 
 
 def _scheduler(config: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
         negatives=recipe.negatives(composition.tasks, default),
         latent_bytes=LATENT_BYTES[recipe.run.precision],
     )
-    kinds = {task: _kinds(recipe, task, composition, conditioning_estimate) for task in tasks}
+    kinds = {task: shapes_of(recipe, task, composition, conditioning_estimate) for task in tasks}
     longest = tuple(max(shapes, key=lambda shape: shape.tokens) for shapes in kinds.values())
 
     def kind(case: Case) -> Hashable:
@@ -116,7 +116,7 @@ def _usual(shapes: Counter[BatchShape]) -> BatchShape:
     return min(shapes, key=lambda shape: (abs(shape.tokens - mean), -shapes[shape]))
 
 
-def _kinds(
+def shapes_of(
     recipe: Recipe, task: Task, composition: Composition, conditioning_estimate: ConditioningEstimate
 ) -> Counter[BatchShape]:
     """The shapes of a task's batches, by the number of their cases."""
