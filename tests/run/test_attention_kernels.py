@@ -43,7 +43,9 @@ def test_shapes_call_what_the_real_transformer_calls(family: str) -> None:
     """Of the same layouts and lengths; the real one has all its blocks, which are alike."""
     tasks = ("t2i",) if family in DRAWS_ONLY else BOTH
     shapes = [replace(batch_shape(family, task, 8), text=TEXT) for task in tasks]
+    drawn = torch.get_rng_state()
     told = attention_calls(size(family), shapes, 4, "fp32")
+    assert torch.equal(torch.get_rng_state(), drawn), "a run's draws are as before"
     backbone: Any = MAKERS[family][0].random(size(family).config, dtype=torch.float32)
     for shape in shapes:
         found: list[AttentionCall] = []
