@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import PremisePlan, PremiseSide
-from fewstep.study.scores import ExaminedRuns, ScoreRow, common_judges, contrast, mean_of
+from fewstep.study.scores import ExaminedRuns, ScoreRow, combined_level, common_judges, contrast
 
 PremiseState = Literal["present", "absent", "unclear", "not examined"]
 
@@ -87,7 +87,7 @@ def _side(
 
 
 def _level(rows: Sequence[ScoreRow], categories: Sequence[str], task: str) -> Interval | None:
-    return mean_of(rows, common_judges(rows), task, categories)
+    return combined_level(rows, common_judges(rows), task, categories)
 
 
 def apart(over: Interval, under: Interval) -> Interval:

@@ -210,7 +210,9 @@ def level(row: ScoreRow, judge: str, task: str, categories: Sequence[str]) -> In
     return _estimate([row], lambda matrices: matrices[0], [judge], task, categories)
 
 
-def mean_of(rows: Sequence[ScoreRow], judges: Sequence[str], task: str, categories: Sequence[str]) -> Interval | None:
+def combined_level(
+    rows: Sequence[ScoreRow], judges: Sequence[str], task: str, categories: Sequence[str]
+) -> Interval | None:
     """The mean of several rows over categories and judges; None as for `contrast`."""
     return _estimate(rows, lambda matrices: np.asarray(np.mean(matrices, axis=0)), judges, task, categories)
 
