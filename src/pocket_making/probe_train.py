@@ -103,13 +103,35 @@ def train_probe(
     images, wanted = renders(count, "train", seed=seed)
     images = np.concatenate([images, reconstructed(model, images[: count // 2], noise=0.3)])
     wanted = torch.cat([wanted, wanted[: count // 2]])
-    x_all, reader, rng = torch.from_numpy(images), start or Reader(), torch.Generator().manual_seed(0)
+    reader = start or Reader()
+    fit(reader, torch.from_numpy(images), wanted, minutes_spent(minutes), batch, log)
+    images, wanted = renders(1200, "heldout", seed=1, styled=0.2)
+    clean, rebuilt = images, reconstructed(model, images, noise=0.0)
+    return Probe(
+        reader, {"n": len(images), "renders": accuracy(reader, clean, wanted), "vae": accuracy(reader, rebuilt, wanted)}
+    )
+
+
+Clock = Callable[[int], float]  # after so many steps: the share that is spent, of time or of whatever is counted
+
+
+def minutes_spent(minutes: float) -> Clock:
+    """A clock that begins now."""
+    started = time.monotonic()
+    return lambda step: (time.monotonic() - started) / 60 / minutes
+
+
+def fit(reader: nn.Module, x_all: Tensor, wanted: Tensor, spent: Clock, batch: int, log: Callable[[str], None]) -> None:
+    """Trains a reader on pictures (n, H, W, 3) uint8 and their answers until all is spent, and rounds it to bf16.
+
+    `reader` answers a batch with logits by question, in the order of the columns of `wanted`; UNASKED is no answer."""
+    rng = torch.Generator().manual_seed(0)
     reader.train()
     optimiser = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-3)
-    started, told, step = time.monotonic(), 0.0, 0
-    while (spent := (time.monotonic() - started) / 60 / minutes) < 1:
+    told, step = 0.0, 0
+    while (share := spent(step)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 100, (1 - spent) / 0.5)
+            group["lr"] = 2e-3 * min(1.0, (step + 1) / 100, (1 - share) / 0.5)
         rows = torch.randint(len(x_all), (batch,), generator=rng)
         with torch.autocast("cpu", torch.bfloat16):
             told_by = reader(augment(network_input(x_all[rows]), rng))
@@ -124,12 +146,7 @@ def train_probe(
         step += 1
         if time.monotonic() - told > 20:
             told = time.monotonic()
-            log(f"probe {spent:.0%} step {step} loss {loss.item():.3f}")
+            log(f"probe {share:.0%} step {step} loss {loss.item():.3f}")
     reader.eval()
     for tensor in reader.parameters():
         tensor.data = tensor.data.to(torch.bfloat16).float()
-    images, wanted = renders(1200, "heldout", seed=1, styled=0.2)
-    clean, rebuilt = images, reconstructed(model, images, noise=0.0)
-    return Probe(
-        reader, {"n": len(images), "renders": accuracy(reader, clean, wanted), "vae": accuracy(reader, rebuilt, wanted)}
-    )

@@ -8,8 +8,9 @@ Each draw gets the same result as from the stock forward (a test compares them),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from fewstep.pocket.build import Transformer
 
+Grid = tuple[int, int]  # rows and columns of latent tokens
+
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """What all samples of a batch share: the position of the reference in the text, and the rotary angles."""
+    """What all samples of a batch share: the positions of references in the text, and the rotary angles."""
 
     image_at: Tensor  # (P,) bool, reference tokens among the prefix
     visible: Tensor  # (L, L) bool, query row may attend to key column
@@ -29,21 +32,20 @@ class BatchLayout:
     sin: Tensor
 
 
-def batch_layout(model: Transformer, before: int, image: int, after: int, tokens: int, draws: int) -> BatchLayout:
-    """Prefix of `before` text tokens, `image` reference tokens, `after` text tokens; then `draws` targets of `tokens`
-    tokens each."""
-    prefix = before + image + after
-    side = int(tokens**0.5)
-    grid = [(1, side, side)] * (2 if image else 1)
-    at = torch.zeros(prefix + tokens, dtype=torch.bool)
-    at[before : before + image] = True
-    at[prefix:] = True
-    angle = model.pos_embed(grid, at, device=torch.device("cpu"))
+def batch_layout(model: Transformer, texts: Sequence[int], grid: Grid, draws: int) -> BatchLayout:
+    """The prefix is stretches of so many text tokens, with a reference of `grid` tokens between each two; behind it are
+    `draws` targets of the same grid."""
+    tokens, references = grid[0] * grid[1], len(texts) - 1
+    prefix = sum(texts) + references * tokens
+    block = torch.full((prefix + draws * tokens,), -1)  # -1: text; others attend to all of their own block
+    starts = accumulate((length + tokens for length in texts[1:-1]), initial=texts[0])
+    for number, start in zip(range(references), starts, strict=False):
+        block[start : start + tokens] = number
+    block[prefix:] = references + torch.arange(draws).repeat_interleave(tokens)
+    at = block[: prefix + tokens] >= 0
+    angle = model.pos_embed([(1, *grid)] * (references + 1), at, device=torch.device("cpu"))
     angle = torch.cat([angle[:prefix], *[angle[prefix:]] * draws])
-    length = prefix + draws * tokens
-    block = torch.full((length,), -1)
-    block[before : before + image] = 0
-    block[prefix:] = 1 + torch.arange(draws).repeat_interleave(tokens)
+    length = len(block)
     row, column = torch.arange(length)[:, None], torch.arange(length)[None]
     text_or_reference = (column < prefix) & (row >= column)
     visible = text_or_reference | ((block[:, None] == block[None]) & (block[None] >= 0))
@@ -88,20 +90,20 @@ def velocities(
     model: Transformer,
     text_BTC: Tensor,
     valid_BT: Tensor | None,
-    reference_BND: Tensor | None,
+    references_BKD: Tensor | None,
     z_BMND: Tensor,
     t_BM: Tensor,
     layout: BatchLayout,
     forward: Callable[..., Tensor] = block_forward,
 ) -> Tensor:
-    """v (B, M, N, D) at M noisy latents and times per sample."""
+    """v (B, M, N, D) at M noisy latents and times per sample; references one behind the other."""
     b, m, n, _ = z_BMND.shape
     prefix = layout.image_at.shape[0]
     text = model.txt_in(text_BTC)
     joint = text.new_zeros(b, prefix, text.shape[-1])
     joint[:, ~layout.image_at] = text
-    if reference_BND is not None:
-        joint[:, layout.image_at] = model.img_in(reference_BND).to(joint.dtype)
+    if references_BKD is not None:
+        joint[:, layout.image_at] = model.img_in(references_BKD).to(joint.dtype)
     joint = torch.cat([joint, model.img_in(z_BMND).flatten(1, 2).to(joint.dtype)], dim=1)
 
     times = torch.cat([t_BM.flatten(), t_BM.new_zeros(1)])

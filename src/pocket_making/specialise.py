@@ -44,7 +44,6 @@ from pocket_making.corpus import (
     tokenizer,
 )
 from pocket_making.training_batches import (
-    TOKENS,
     BatchConfig,
     Corpus,
     TrainingBatches,
@@ -107,7 +106,7 @@ def curated_corpus(pipeline: Pipeline, kind: str, config: FinetuneConfig) -> Cor
         shown.append(np.stack(images))
     stacked = np.stack(shown)
     flat = vae.encode_closed_form(pipeline.vae, stacked.reshape(-1, *stacked.shape[2:]))
-    return Corpus(flat.view(*stacked.shape[:2], TOKENS, -1).half(), torch.from_numpy(ids))
+    return Corpus(flat.unflatten(0, stacked.shape[:2]).half(), torch.from_numpy(ids))
 
 
 def specialise(
@@ -169,7 +168,7 @@ def _learn(
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / 20, (1 - spent) / 0.4)
         rng = torch.Generator().manual_seed(1_000_003 * step + config.seed)
         taught = REPLAY if config.replay and float(torch.rand((), generator=rng)) < config.replay else kind
-        loss = training_batches.loss("edit" if taught in EDIT_MIXES else "t2i", data[taught], rng, config.batch)
+        loss = training_batches.loss(data[taught], rng, config.batch)
         loss.backward()
         nn.utils.clip_grad_norm_(learned.values(), 1.0)
         optimiser.step()

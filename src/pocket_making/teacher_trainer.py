@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class TeacherTrainingConfig:
     """Numbers of the teacher's training; all ours."""
 
     batch: int = 64
+    seed: int = 0  # of the batches; a stretch that goes on from another's weights needs another one
     muon_rate: float = 0.02
     adam_rate: float = 2e-3
     warmup: int = 60
@@ -106,13 +107,14 @@ class TeacherTrainer:
         left = 1 - (self.spent - begin) / max(length, 1e-9)
         return max(0.0, min(1.0, left, (self.step + 1) / self.plan.warmup))
 
-    def update(self, task: str, data: Corpus) -> float:
-        rng = torch.Generator().manual_seed((1_000_003 * self.step + 17) * self.ranks.world + self.ranks.rank)
+    def update(self, data: Corpus) -> float:
+        at = self.step + 10_000_000 * self.plan.seed
+        rng = torch.Generator().manual_seed((1_000_003 * at + 17) * self.ranks.world + self.ranks.rank)
         share = self.lr_scale()
         for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
-        loss = self.training_batches.loss(task, data, rng, self.plan.batch // self.ranks.world)
+        loss = self.training_batches.loss(data, rng, self.plan.batch // self.ranks.world)
         loss.backward()
         self.ranks.average_gradients(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -125,13 +127,20 @@ class TeacherTrainer:
         self.step += 1
         return loss.item()
 
-    def run(self, data: dict[str, Corpus]) -> None:
-        """Tasks in turn until the time is spent, the cool-down ends or `stop` appears."""
+    def drawn(self, layouts: Sequence[Corpus]) -> Corpus:
+        """One of these, each as often as it has samples; the same on all ranks."""
+        rng = torch.Generator().manual_seed(self.step)
+        return layouts[
+            int(torch.multinomial(torch.tensor([float(len(each.ids)) for each in layouts]), 1, generator=rng))
+        ]
+
+    def run(self, data: Mapping[str, Sequence[Corpus]]) -> None:
+        """Tasks in turn, of each task one layout, until the time is spent, the cool-down ends or `stop` appears."""
         saved = told = clock = time.monotonic()
-        sums: dict[str, list[float]] = {"t2i": [], "edit": []}
+        sums: dict[str, list[float]] = {task: [] for task in data}
         while True:
-            task = ("t2i", "edit")[self.step % 2]
-            sums[task].append(self.update(task, data[task]))
+            task = list(data)[self.step % len(data)]
+            sums[task].append(self.update(self.drawn(data[task])))
             if not math.isfinite(sums[task][-1]):
                 raise FloatingPointError(f"loss {sums[task][-1]} at step {self.step}")
             now = time.monotonic()
@@ -143,7 +152,7 @@ class TeacherTrainer:
                 told = now
                 means = " ".join(f"{name} {np.mean(some):.4f}" for name, some in sums.items() if some)
                 self.log(f"teacher {self.spent:.1f} min step {self.step} loss {means} rate x{self.lr_scale():.2f}")
-                sums = {"t2i": [], "edit": []}
+                sums = {task: [] for task in data}
             if now - saved > 60 * self.plan.checkpoint_minutes or done:
                 saved = now
                 self.save()

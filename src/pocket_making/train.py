@@ -6,6 +6,7 @@ Every stage resumes, or is skipped if its result exists. Run the same command ag
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fewstep.pocket.build import (
 )
 from pocket_making import corpus, vae
 from pocket_making.ranks import TeacherRanks
+from pocket_making.shared_prefix import Grid
 from pocket_making.teacher_trainer import (
     Log,
     TeacherTrainer,
@@ -48,10 +50,11 @@ def train_pocket(
     fifths of the time. Otherwise this time is lost on fresh memory pages for every large tensor."""
     for path in corpus.render_corpus(out / "corpus", *shards, workers=workers):
         log(f"rendered {path.name}")
-    encode_corpus(out / "corpus", prepare(out, log, start))
-    train_teacher(out, minutes_teacher, plan, workers, log)
+    pipeline = prepare(out, log, start, build_pocket_pipeline, lambda: pictures_of_components(out / "corpus"))
+    encode_corpus(out / "corpus", pipeline)
+    train_teacher(out, minutes_teacher, plan, workers, GROUPS, log)
     torch.set_num_threads(workers)
-    train_and_save_decoder(out, minutes_vae, log)
+    train_and_save_decoder(out, minutes_vae, lambda: [pictures_of_decoder(out / "corpus")], log)
     export_pocket_teacher(out, out / "pipeline")
     if minutes_probe > 0 and not (out / "probe" / "accuracy.json").exists():
         from pocket_making.probe_train import train_probe
@@ -62,24 +65,37 @@ def train_pocket(
     return out / "pipeline"
 
 
-def train_teacher(out: Path, minutes: float, plan: TeacherTrainingConfig, workers: int, log: Log) -> None:
+Groups = dict[str, list[tuple[str, Grid]]]  # task -> its layouts: the name of their shards, and a picture's tokens
+GROUPS: Groups = {"t2i": [("t2i", (4, 4))], "edit": [("edit", (4, 4))]}
+
+
+def train_teacher(
+    out: Path, minutes: float, plan: TeacherTrainingConfig, workers: int, groups: Groups, log: Log
+) -> None:
     """The teacher's stage, in `workers` processes of one thread."""
     if workers == 1:
-        train_teacher_on_rank(0, out, minutes, plan, 1, "", log)
+        train_teacher_on_rank(0, out, minutes, plan, 1, "", groups, log)
         return
     rendezvous = out / "meeting"
     rendezvous.unlink(missing_ok=True)
-    arguments = (out, minutes, plan, workers, f"file://{rendezvous.resolve()}", log)
+    arguments = (out, minutes, plan, workers, f"file://{rendezvous.resolve()}", groups, log)
     torch.multiprocessing.spawn(train_teacher_on_rank, arguments, nprocs=workers)
 
 
 def train_teacher_on_rank(
-    rank: int, out: Path, minutes: float, plan: TeacherTrainingConfig, workers: int, rendezvous: str, log: Log
+    rank: int,
+    out: Path,
+    minutes: float,
+    plan: TeacherTrainingConfig,
+    workers: int,
+    rendezvous: str,
+    groups: Groups,
+    log: Log,
 ) -> None:
     torch.set_num_threads(1)
     ranks = TeacherRanks(rank, workers, rendezvous)
     pipeline = load_pocket_teacher(out / "base")
-    data = {task: read_corpus(out / "corpus", task) for task in ("t2i", "edit")}
+    data = {task: [read_corpus(out / "corpus", *group) for group in some] for task, some in groups.items()}
     TeacherTrainer(pipeline, out / "teacher", plan, minutes, log if rank == 0 else discard_log, ranks).run(data)
 
 
@@ -93,17 +109,31 @@ def round_to_bf16(module: nn.Module) -> None:
         tensor.data = tensor.data.to(torch.bfloat16).float()
 
 
-def prepare(out: Path, log: Log, start: Path | None = None) -> Pipeline:
-    """The pipeline to train from, made once: `start`, or an untrained one whose encoder is set to the world's principal
-    components."""
+def pictures_of_components(corpus_folder: Path) -> np.ndarray:
+    shards = [np.load(corpus_folder / f"{task}-000.npz")["images"] for task in ("t2i", "edit")]
+    return np.concatenate([shards[0][:, 0], shards[1][:3000, 0], shards[1][:3000, 1]])
+
+
+def pictures_of_decoder(corpus_folder: Path) -> np.ndarray:
+    paths = sorted(corpus_folder.glob("t2i-*.npz"))[:8] + sorted(corpus_folder.glob("edit-*.npz"))[:3]
+    return np.concatenate([np.load(path)["images"].reshape(-1, 64, 64, 3) for path in paths])
+
+
+def prepare(
+    out: Path,
+    log: Log,
+    start: Path | None,
+    untrained: Callable[[], Pipeline],
+    images: Callable[[], np.ndarray],
+) -> Pipeline:
+    """The pipeline to train from, made once: `start`, or an untrained one whose encoder is set to the principal
+    components of these images."""
     base = out / "base"
     if start is not None and not (base / "model_index.json").exists():
         load_pocket_teacher(start).save_pretrained(base)
     if not (base / "model_index.json").exists():
-        pipeline = build_pocket_pipeline(0)
-        shards = [np.load(out / "corpus" / f"{task}-000.npz")["images"] for task in ("t2i", "edit")]
-        images = np.concatenate([shards[0][:, 0], shards[1][:3000, 0], shards[1][:3000, 1]])
-        log(f"principal components keep {vae.set_principal_components(pipeline.vae, images):.4f} of the variance")
+        pipeline = untrained()
+        log(f"principal components keep {vae.set_principal_components(pipeline.vae, images()):.4f} of the variance")
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.transformer):
             round_to_bf16(part)
         pipeline.save_pretrained(base)
@@ -133,13 +163,12 @@ def drop_folder_paths(folder: Path) -> None:
             path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def train_and_save_decoder(out: Path, minutes: float, log: Log) -> None:
+def train_and_save_decoder(out: Path, minutes: float, pictures: Callable[[], list[np.ndarray]], log: Log) -> None:
+    """The decoder's stage, on pictures of one size each."""
     if (out / "decoder.pt").exists() or minutes <= 0:
         return
     pipeline = load_pocket_teacher(out / "base")
-    paths = sorted((out / "corpus").glob("t2i-*.npz"))[:8] + sorted((out / "corpus").glob("edit-*.npz"))[:3]
-    images = np.concatenate([np.load(path)["images"].reshape(-1, 64, 64, 3) for path in paths])
-    for _ in vae.train_decoder(pipeline.vae, images, minutes, log=log):
+    for _ in vae.train_decoder(pipeline.vae, pictures(), minutes, log=log):
         torch.save(pipeline.vae.state_dict(), out / "decoder.part")
     torch.save(pipeline.vae.state_dict(), out / "decoder.pt")
 

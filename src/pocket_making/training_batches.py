@@ -16,9 +16,14 @@ from fewstep.pocket.build import Pipeline
 from pocket_making import shared_prefix, vae
 
 DRAWS = 2  # noise draws behind one prefix
-TOKENS = 16  # latent tokens of a 64 px picture
-BEFORE_T2I, AFTER = ("<|im_start|>", "user\n"), ("<|im_end|>", "\n", "<|im_start|>", "assistant\n")
-BEFORE_EDIT, AFTER_IMAGE = ("<|im_start|>", "user\n", "<image1>", "<|vision_start|>"), ("<|vision_end|>",)
+SPACE = "\u0120"
+OPENING, AFTER = ("<|im_start|>", "user\n"), ("<|im_end|>", "\n", "<|im_start|>", "assistant\n")
+BEFORE_IMAGE: dict[int, tuple[str, ...]] = {  # by its number; the pipeline's template has a space between images
+    1: ("<image1>", "<|vision_start|>"),
+    2: (SPACE, "<image2>", "<|vision_start|>"),
+    3: (SPACE, "<image3>", "<|vision_start|>"),
+}
+AFTER_IMAGE = ("<|vision_end|>",)
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,21 @@ DEFAULT_BATCH_CONFIG = BatchConfig()
 
 @dataclass
 class Corpus:
-    """Latents and token ids of one task, in memory: fp16 (n, pictures, 16, 64) and int16 (n, LONGEST)."""
+    """Latents and token ids of samples of one layout, in memory: fp16 (n, pictures, N, 64), the target last, and int16
+    (n, longest), padded with -1. `grid`: rows and columns of a picture's tokens."""
 
     latents: Tensor
     ids: Tensor
+    grid: shared_prefix.Grid = (4, 4)
     by_length: dict[int, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         lengths = (self.ids >= 0).sum(1)
         self.by_length = {int(n): (lengths == n).nonzero()[:, 0] for n in lengths.unique()}
+
+    @property
+    def references(self) -> int:
+        return self.latents.shape[1] - 1
 
 
 @torch.no_grad()
@@ -76,15 +87,15 @@ def encode_corpus(folder: Path, pipeline: Pipeline) -> None:
             flat = vae.encode_closed_form(pipeline.vae, images.reshape(-1, *images.shape[2:]))
             torn = kept.with_suffix(".part")
             with torn.open("wb") as file:
-                np.save(file, flat.view(*images.shape[:2], TOKENS, -1).half().numpy())
+                np.save(file, flat.unflatten(0, images.shape[:2]).half().numpy())
             torn.rename(kept)
 
 
-def read_corpus(folder: Path, task: str) -> Corpus:
-    """All encoded shards of a task."""
-    paths = sorted(folder.glob(f"{task}-*.npz"))
+def read_corpus(folder: Path, group: str, grid: shared_prefix.Grid = (4, 4)) -> Corpus:
+    """All encoded shards of a group: of a task, and where there are several layouts, of one of them."""
+    paths = sorted(folder.glob(f"{group}-*.npz"))
     latents = [torch.from_numpy(np.load(path.with_suffix(".latents.npy"))) for path in paths]
-    return Corpus(torch.cat(latents), torch.cat([torch.from_numpy(np.load(path)["ids"]) for path in paths]))
+    return Corpus(torch.cat(latents), torch.cat([torch.from_numpy(np.load(path)["ids"]) for path in paths]), grid)
 
 
 def channel_contrast(pipeline: Pipeline) -> Tensor:
@@ -98,18 +109,27 @@ class CaptionEmbedder:
     def __init__(self, pipeline: Pipeline):
         words = pipeline.processor.tokenizer.get_vocab()
         self.table = embedding_table(pipeline)
-        self.null = torch.tensor([words["\u0120"]])  # the pipeline encodes "" as " "
+        self.null = torch.tensor([words[SPACE]])  # the pipeline encodes "" as " "
         self.end = self.known(words, AFTER)
-        self.before = {"t2i": self.known(words, BEFORE_T2I), "edit": self.known(words, BEFORE_EDIT)}
-        self.behind = {"t2i": [], "edit": self.known(words, AFTER_IMAGE)}
+        self.opening, self.after_image = self.known(words, OPENING), self.known(words, AFTER_IMAGE)
+        self.before_image = {number: self.known(words, names) for number, names in BEFORE_IMAGE.items()}
 
     @staticmethod
     def known(words: dict[str, int], names: tuple[str, ...]) -> list[int]:
         return [words[name.replace("\n", "\u010a")] for name in names]
 
-    def embed(self, captions: list[Tensor], task: str) -> tuple[Tensor, Tensor | None]:
+    def stretches(self, references: int) -> list[list[int]]:
+        """The template's tokens before each reference, and those between the last one and the caption."""
+        found = [list(self.opening)]
+        for number in range(1, references + 1):
+            found[-1] += self.before_image[number]
+            found.append(list(self.after_image))
+        return found
+
+    def embed(self, captions: list[Tensor], references: int) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) text positions only (no image slots), right-padded, and their mask if anything is padded."""
-        rows = [torch.tensor([*self.before[task], *self.behind[task], *c.tolist(), *self.end]) for c in captions]
+        before = [token for stretch in self.stretches(references) for token in stretch]
+        rows = [torch.tensor([*before, *c.tolist(), *self.end]) for c in captions]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
         valid = padded >= 0
         text = self.table[padded.clamp(min=0)] * valid[..., None]
@@ -124,9 +144,9 @@ class TrainingBatches:
         self.captions = CaptionEmbedder(pipeline)
         self.weight_D = channel_contrast(pipeline) ** batch_config.visible
         self.weight_D /= self.weight_D.mean()
-        self.layouts: dict[tuple[str, int], shared_prefix.BatchLayout] = {}
+        self.layouts: dict[tuple[int, shared_prefix.Grid, int], shared_prefix.BatchLayout] = {}
 
-    def batch(self, task: str, data: Corpus, rng: torch.Generator, size: int) -> tuple[Tensor, ...]:
+    def batch(self, data: Corpus, rng: torch.Generator, size: int) -> tuple[Tensor, ...]:
         """(text, valid or None, latents (B, pictures, N, D)) of `size` samples."""
         if float(torch.rand((), generator=rng)) < self.batch_config.even_lengths:
             lengths = list(data.by_length)
@@ -141,31 +161,30 @@ class TrainingBatches:
             self.captions.null if none else ids[ids >= 0]
             for ids, none in zip(data.ids[rows].long(), nulled, strict=True)
         ]
-        text, valid = self.captions.embed(captions, task)
+        text, valid = self.captions.embed(captions, data.references)
         text = text * (1 + self.batch_config.embedding_noise * torch.randn(text.shape, generator=rng))
         return text, valid, data.latents[rows].float()  # type: ignore[return-value]
 
-    def loss(self, task: str, data: Corpus, rng: torch.Generator, size: int) -> Tensor:
+    def loss(self, data: Corpus, rng: torch.Generator, size: int) -> Tensor:
         """Flow matching (Lipman et al. 2022): v = eps - x0 at z_t = (1 - t) x0 + t eps, for DRAWS draws of (t, eps) per
         sample."""
-        text, valid, latents = self.batch(task, data, rng, size)
+        text, valid, latents = self.batch(data, rng, size)
         x0 = latents[:, -1:].expand(-1, DRAWS, -1, -1)
         shape = (len(x0), DRAWS)
         even, bell = torch.rand(shape, generator=rng), torch.randn(shape, generator=rng).sigmoid()
         t = torch.where(torch.rand(shape, generator=rng) < self.batch_config.uniform_times, even, bell)
         eps = torch.randn(x0.shape, generator=rng)
         z = x0 + t[..., None, None] * (eps - x0)
-        layout = self.layout(task, text.shape[1])
+        layout = self.layout(data, text.shape[1])
+        references = latents[:, :-1].flatten(1, 2) if data.references else None
         with torch.autocast("cpu", torch.bfloat16):
-            v = shared_prefix.velocities(
-                self.model, text, valid, latents[:, 0] if task == "edit" else None, z, t, layout
-            )
+            v = shared_prefix.velocities(self.model, text, valid, references, z, t, layout)
         return (self.weight_D * (v.float() - (eps - x0)) ** 2).mean()
 
-    def layout(self, task: str, length: int) -> shared_prefix.BatchLayout:
-        key = (task, length)
+    def layout(self, data: Corpus, length: int) -> shared_prefix.BatchLayout:
+        key = (data.references, data.grid, length)
         if key not in self.layouts:
-            before = len(self.captions.before[task]) if task == "edit" else length
-            image = TOKENS if task == "edit" else 0
-            self.layouts[key] = shared_prefix.batch_layout(self.model, before, image, length - before, TOKENS, DRAWS)
+            before = [len(stretch) for stretch in self.captions.stretches(data.references)[:-1]]
+            texts = [*before, length - sum(before)]
+            self.layouts[key] = shared_prefix.batch_layout(self.model, texts, data.grid, DRAWS)
         return self.layouts[key]

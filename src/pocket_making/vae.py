@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ SILENT = -12.0  # log variance of the posterior; the pipeline uses its mode
 
 
 def pixels(images: np.ndarray | Tensor) -> Tensor:
-    """(B, 64, 64, 3) uint8 -> (B, 4, 1, 64, 64) in [-1, 1], alpha 1."""
+    """(B, H, W, 3) uint8 -> (B, 4, 1, H, W) in [-1, 1], alpha 1."""
     rgb = torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     return torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1)[:, :, None]
 
@@ -127,23 +127,23 @@ def set_readout(side: Any, out_of: Tensor, bias: Tensor | None) -> None:
 
 @torch.no_grad()
 def encode_images(vae: Vae, images: np.ndarray, chunk: int = 500) -> Tensor:
-    """(B, 64, 64, 3) uint8 -> (B, 16, 64) latent tokens, as the pipeline packs them."""
+    """(B, H, W, 3) uint8 -> (B, N, 64) latent tokens, as the pipeline packs them."""
     parts = [vae.encode(pixels(images[i : i + chunk])).latent_dist.mode() for i in range(0, len(images), chunk)]
     return torch.cat(parts).flatten(2).transpose(1, 2).contiguous()
 
 
 @torch.no_grad()
-def decode_tokens(vae: Vae, z_BND: Tensor, chunk: int = 500) -> np.ndarray:
-    """(B, 16, 64) -> (B, 64, 64, 3) uint8."""
+def decode_tokens(vae: Vae, z_BND: Tensor, chunk: int = 500, grid: tuple[int, int] | None = None) -> np.ndarray:
+    """(B, N, 64) -> (B, H, W, 3) uint8; `grid`: rows and columns of the tokens, of a square unless given."""
     side = math.isqrt(z_BND.shape[1])
-    z = z_BND.transpose(1, 2).unflatten(2, (1, side, side))
+    z = z_BND.transpose(1, 2).unflatten(2, (1, *(grid or (side, side))))
     shown = torch.cat([vae.decode(part).sample for part in z.split(chunk)])[:, :3, 0]
     return ((shown + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 
 def train_decoder(
     vae: Vae,
-    images: np.ndarray,
+    pictures: Sequence[np.ndarray],
     minutes: float,
     batch: int = 48,
     rate: float = 4e-4,
@@ -153,15 +153,18 @@ def train_decoder(
     """Trains the decoder for some minutes; yields the share of time spent about twice a minute, for saving and
     inspection.
 
+    pictures: arrays (n, H, W, 3), one of each size; a batch is of one size, each as often as it has pictures.
     Input noise is drawn per picture, N(0, s^2) with s ~ U(0, noise): the teacher's latents are never exact.
     """
     vae.encoder.requires_grad_(False)
     learned = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+    shares = torch.tensor([float(len(images)) for images in pictures])
     generator, started, told, step = torch.Generator().manual_seed(0), time.monotonic(), 0.0, 0
     while (spent := (time.monotonic() - started) / 60 / minutes) < 1:
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 100, (1 - spent) / 0.4)
+        images = pictures[int(torch.multinomial(shares, 1, generator=generator))]
         x = pixels(images[torch.randint(len(images), (batch,), generator=generator).numpy()])
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():

@@ -42,6 +42,8 @@ RUN = (
     "--set", "critic.updates=1",
     "--set", "critic.exit_step=same",
     "--set", "critic.warmup_iterations=1",
+    "--set", "objective.first_step_anchor={weight: 0.3, teacher_steps: 3, detach: true, tasks: [t2i, edit]}",
+    "--set", "objective.segment_guidance=null",
 )  # fmt: skip
 LORA = ("export", "run/small", "--checkpoint", STOPPED_AT, "--form", "adapter", "--lora", "both")
 MERGED = ("export", "run/small", "--checkpoint", STOPPED_AT, "--dtype", "fp32", "--lora", "both", "--single-file")

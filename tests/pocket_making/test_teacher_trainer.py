@@ -50,7 +50,7 @@ def test_training_resumes_where_it_stopped(
             teacher = teacher_trainer.TeacherTrainer(pipeline, folder, plan, 1e9, lambda message: None, TeacherRanks())
             for _ in range(count):
                 task = ("t2i", "edit")[teacher.step % 2]
-                teacher.update(task, data[task])
+                teacher.update(data[task])
             teacher.save()
             model = build.build_transformer(layers=1)
         ended.append(torch.load(folder / "state.pt", weights_only=True))

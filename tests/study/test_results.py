@@ -20,7 +20,7 @@ from fewstep.study.folder import (
 )
 from fewstep.study.grid import resolve_grid
 from fewstep.study.intervals import Interval, crossed_interval
-from fewstep.study.phrasing import warnings
+from fewstep.study.phrasing import claim_words, warnings
 from fewstep.study.results import results
 from fewstep.study.takeaways import (
     Claim,
@@ -187,10 +187,13 @@ def _noise(*key: object) -> float:
     return float(np.random.default_rng(crc32(repr(key).encode())).normal(0, 0.1))
 
 
+BASE_TEACHER = {"landscape": 4.3, "portrait": 4.2, "text": 3.1}  # weak at text, as the paper's
+
+
 def like_the_paper(row: str, seed: int, task: str, category: str, case: int) -> float:
     """Table 1's means, with noise of case, run and both."""
     printed = paper.tables()[1]
-    base = printed.score(row, (category,)) if row in printed.rows else 3.9
+    base = printed.score(row, (category,)) if row in printed.rows else BASE_TEACHER[category]
     return base + 5 * _noise(category, case) + 0.1 * _noise(row, seed) + _noise(row, seed, category, case)
 
 
@@ -211,7 +214,8 @@ def test_scores_like_the_papers_reproduce_it(examined: Callable[..., Path]) -> N
 
 def test_the_opposite_of_the_paper_is_not_reproduced(examined: Callable[..., Path]) -> None:
     def upside_down(row: str, *rest: object) -> float:
-        return 7 - like_the_paper(row, *rest)  # type: ignore[arg-type]
+        told = like_the_paper(row, *rest)  # type: ignore[arg-type]
+        return told if row == "teacher:base" else 7 - told
 
     assert set(verdicts_of(examined("data-composition", upside_down)).values()) == {"not reproduced"}
 
@@ -222,12 +226,17 @@ def test_one_run_against_the_other_is_undecided(examined: Callable[..., Path]) -
     def torn(row: str, seed: int, task: str, category: str, case: int) -> float:
         return 3.0 + (0.4 if seed == 0 else -0.05) * (row == "E2") + 0.01 * _noise(row, seed, category, case)
 
-    assert verdicts_of(examined("data-composition", torn))[1] == "undecided"
+    claim = results(examined("data-composition", torn))["takeaways"][0]
+    assert claim["verdict"] == "undecided"
+    needed = claim["claims"][0]["runs_to_decide"]
+    assert needed > 2
+    assert f"{needed} runs of a cell would decide it" in claim_words(claim["claims"][0])
 
 
 def test_at_the_ceiling_nothing_is_decided(examined: Callable[..., Path]) -> None:
     found = results(examined("data-composition", lambda *key: 5.0))
-    assert {takeaway["verdict"] for takeaway in found["takeaways"]} == {"undecided"}
+    assert {claim["verdict"] for takeaway in found["takeaways"] for claim in takeaway["claims"]} == {"undecided"}
+    assert {takeaway["verdict"] for takeaway in found["takeaways"]} == {"premise absent"}
     assert "too easy" in found["takeaways"][0]["claims"][0]["why"]
 
 
@@ -331,7 +340,8 @@ def test_specialists_together_answer_each_for_its_own(examined: Callable[..., Pa
 
 def test_moments_are_curves_and_can_be_claimed(examined: Callable[..., Path]) -> None:
     def failing(row: str, seed: int, task: str, category: str, case: int) -> float:
-        at_first = {"specialised-alone@0.1": 4.2, "base-only@0.1": 3.9, "specialised-alone": 2.0, "step-wise": 4.4}
+        at_first = {"specialised-alone@0.1": 4.2, "base-only@0.1": 3.9, "specialised-alone": 2.0, "step-wise": 4.7}
+        at_first |= {"teacher:portrait": 4.4, "teacher:text": 4.4}
         return at_first.get(row, 4.0) + 0.1 * _noise(row, seed, category, case)
 
     found = results(examined("teacher-guidance", failing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,29 @@ def load_pocket_teacher(folder: Path = TEACHER, dtype: torch.dtype = torch.float
     return pipeline
 
 
-def build_pocket_pipeline(seed: int = 0) -> Pipeline:
-    """The whole pipeline with random weights, a pure function of the seed."""
+@dataclass(frozen=True)
+class Words:
+    """A world's tokens: token -> id, and the merges that lead to them."""
+
+    ids: dict[str, int]
+    merges: list[tuple[str, str]]
+
+
+def pocket_words() -> Words:
+    return Words(vocabulary(), merges())
+
+
+def build_pocket_pipeline(seed: int = 0, words: Words | None = None, scheduler: Any = None) -> Pipeline:
+    """The whole pipeline with random weights, a pure function of the seed; of the pocket world's words and its
+    scheduler, unless others are given."""
+    words = words or pocket_words()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline: Pipeline = QwenImage21Pipeline(
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
+            scheduler=scheduler or FlowMatchEulerDiscreteScheduler(shift=1.0, use_dynamic_shifting=False),
             vae=build_vae(),
-            text_encoder=build_text_encoder(),
-            processor=build_processor(),
+            text_encoder=build_text_encoder(words),
+            processor=build_processor(words),
             transformer=build_transformer(),
         )
     pipeline.set_progress_bar_config(disable=True)
@@ -109,9 +124,8 @@ def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> Vae:
     return vae.eval()
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    words = vocabulary()
-    core = Tokenizer(BPE(vocab=words, merges=merges()))
+def build_tokenizer(words: Words) -> PreTrainedTokenizerFast:
+    core = Tokenizer(BPE(vocab=words.ids, merges=words.merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
@@ -127,23 +141,23 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_processor() -> Qwen3VLProcessor:
+def build_processor(words: Words) -> Qwen3VLProcessor:
     sizes = {"shortest_edge": 32 * 32, "longest_edge": 512 * 512}  # px in all
     kinds: dict[str, Any] = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "size": sizes}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessorPil(**kinds, image_mean=[0.5] * 3, image_std=[0.5] * 3),
-        tokenizer=build_tokenizer(),
+        tokenizer=build_tokenizer(words),
         video_processor=Qwen3VLVideoProcessor(**kinds),
         chat_template=CHAT_TEMPLATE,
     )
 
 
-def build_text_encoder() -> TextEncoder:
+def build_text_encoder(words: Words) -> TextEncoder:
     """Frozen random weights. Embeddings of unit scale and small residual branches keep a token's identity readable in
     the last hidden state, with a trace (about 3 %) of its neighbours and of the reference picture."""
-    words = vocabulary()
+    ids = words.ids
     text: dict[str, Any] = {
-        "vocab_size": len(words),
+        "vocab_size": len(ids),
         "hidden_size": CONTEXT,
         "intermediate_size": 256,
         "num_hidden_layers": 2,
@@ -158,8 +172,8 @@ def build_text_encoder() -> TextEncoder:
             "mrope_interleaved": True,
         },
         "tie_word_embeddings": True,
-        "pad_token_id": words["<|endoftext|>"],
-        "eos_token_id": words["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<|im_end|>"],
         "bos_token_id": None,
     }
     vision: dict[str, Any] = {
@@ -175,10 +189,10 @@ def build_text_encoder() -> TextEncoder:
         "deepstack_visual_indexes": [],
     }
     slots: dict[str, Any] = {
-        "image_token_id": words["<|image_pad|>"],
-        "video_token_id": words["<|video_pad|>"],
-        "vision_start_token_id": words["<|vision_start|>"],
-        "vision_end_token_id": words["<|vision_end|>"],
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
     }
     model: TextEncoder = Qwen3VLForConditionalGeneration(
         Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **slots)

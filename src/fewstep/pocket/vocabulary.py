@@ -6,6 +6,8 @@ token that shows its slot: ` "K` first, `K` inside, `K"` last, ` "K"` alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fewstep.pocket.captions import phrases
 from fewstep.pocket.world import GLYPHS
 
@@ -44,16 +46,18 @@ def split_words(phrase: str) -> list[str]:
     return [spelled(parts[0])] * bool(parts[0]) + [spelled(" " + part) for part in parts[1:]]
 
 
-def merges() -> list[tuple[str, str]]:
-    """The order of merges matters: words grow from their first character, then phrases from their last word.
+def merges(every: Sequence[str] | None = None, glyphs: str = GLYPHS) -> list[tuple[str, str]]:
+    """The merges that make one token of each of `every` (the captions' phrases unless given) and of each quoted glyph.
+
+    Their order matters: words grow from their first character, then phrases from their last word.
 
     A word's merges all begin with its own prefix, so they cannot apply inside another word. Role names begin without
     space or capital; they come last and cannot affect the others.
     """
     quote, open_quote = '"', SPACE + '"'
-    found = [(SPACE, quote), *((open_quote, g) for g in GLYPHS), *((open_quote + g, quote) for g in GLYPHS)]
-    found += [(g, quote) for g in GLYPHS]
-    every = [*phrases(), "Comprehend", " analyze", " the", " provided", " prompt"]
+    found = [(SPACE, quote), *((open_quote, g) for g in glyphs), *((open_quote + g, quote) for g in glyphs)]
+    found += [(g, quote) for g in glyphs]
+    every = [*(phrases() if every is None else every), "Comprehend", " analyze", " the", " provided", " prompt"]
     for phrase in every:
         for word in split_words(phrase):
             found += [(word[:i], word[i]) for i in range(1, len(word))]
@@ -68,7 +72,7 @@ def merges() -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-def vocabulary() -> dict[str, int]:
+def vocabulary(every: Sequence[str] | None = None, glyphs: str = GLYPHS) -> dict[str, int]:
     """Token -> id: the special ones first, then bytes, then every merge."""
-    names = [*SPECIAL, *byte_symbols().values(), *(a + b for a, b in merges())]
+    names = [*SPECIAL, *byte_symbols().values(), *(a + b for a, b in merges(every, glyphs))]
     return {name: i for i, name in enumerate(dict.fromkeys(names))}

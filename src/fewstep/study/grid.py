@@ -17,6 +17,7 @@ from fewstep.study.plan import (
     StudyPlan,
     WorldPlan,
 )
+from fewstep.study.power import runs_needed
 
 DEFAULT_WORLD = "pocket"
 BUDGET = ("run.iterations", "run.batch")
@@ -72,10 +73,16 @@ class StudyGrid:
         return {
             "name": self.plan.name,
             "world": self.world,
-            "protocol": self.plan.protocol.model_dump(mode="json"),
+            "protocol": self.plan.protocol.described(),
             "teachers": list(self.teachers),
             "cells": {cell: _without_own(first[cell]) for cell in self.plan.cells},
+            **self._premises(),
         }
+
+    def _premises(self) -> dict[str, Any]:
+        """Declared before the first run: a study with other premises is another study."""
+        told = {name: premise.model_dump(mode="json") for name, premise in self.plan.premises.items()}
+        return {"premises": told} if told else {}
 
 
 def resolve_grid(
@@ -103,7 +110,7 @@ def resolve_grid(
     if cases is not None:
         plan = plan.model_copy(update={"protocol": plan.protocol.model_copy(update={"cases": cases})})
     _refuse_off_axis(plan, chosen, overrides)
-    numbers = _seeds(plan.seeds, seeds)
+    numbers = _seeds(plan.seeds, seeds or _runs_of(plan))
     by_cell = {cell: _recipe(plan, chosen, beside, cell, overrides) for cell in plan.cells}
     _refuse_unequal(plan, by_cell)
     _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
@@ -116,6 +123,13 @@ def _world(plan: StudyPlan, world: str | None) -> str:
     if name not in plan.worlds:
         raise StudyError(f"{plan.name} has no world '{name}'; --world is one of: {', '.join(plan.worlds)}")
     return name
+
+
+def _runs_of(plan: StudyPlan) -> int | None:
+    """Runs of a cell by the study's declared power; None: as many as it names seeds."""
+    if plan.power is None:
+        return None
+    return max(len(plan.seeds), runs_needed(plan.power.smallest, plan.power.spread))
 
 
 def _seeds(named: Sequence[int], wanted: int | None) -> list[int]:

@@ -9,7 +9,7 @@ from fewstep.study.plan import FigurePlan
 
 def study_markdown(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> str:
     """The whole page. figures: those that were drawn, each NAME.png beside the page."""
-    parts = [f"# {phrasing.heading(found)}", *_setting(found), *_takeaways(found)]
+    parts = [f"# {phrasing.heading(found)}", *_setting(found), *_takeaways(found), *_premises(found)]
     parts += [part for table in found["tables"] for part in _table(table)]
     parts += [phrasing.INTERVALS]
     parts += [part for curve in found["moments"] for part in _moments(curve)]
@@ -22,6 +22,16 @@ def study_markdown(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> s
 def _setting(found: Mapping[str, Any]) -> list[str]:
     facts = "\n".join(f"- **{_escaped(name)}**: {_escaped(value)}" for name, value in phrasing.setting(found))
     return [facts, *(f"> {_escaped(warning)}" for warning in phrasing.warnings(found))]
+
+
+def _premises(found: Mapping[str, Any]) -> list[str]:
+    if not found["premises"]:
+        return []
+    lines = [
+        f"- {_escaped(each['says'])}: **{each['state']}** ({_escaped(phrasing.premise_words(each))})"
+        for each in found["premises"]
+    ]
+    return ["## What must be so for that, declared before the first run", "\n".join(lines)]
 
 
 def _takeaways(found: Mapping[str, Any]) -> list[str]:

@@ -34,8 +34,14 @@ def setting(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Runs of a cell", f"{len(found['seeds'])}, seeds {', '.join(map(str, found['seeds']))}"),
         ("Examined on", f"{protocol['cases']} held-out cases a category ({', '.join(protocol['tasks'])}), the same "
          f"cases and noise for all rows, from seed {protocol['seed']}"),
+        *_score_of(protocol),
         ("Judges", ", ".join(found["judges"]) or "none yet"),
     ]  # fmt: skip
+
+
+def _score_of(protocol: Mapping[str, Any]) -> list[tuple[str, str]]:
+    last = protocol.get("mean_of_last", 1)
+    return [("A run's score", f"the mean of its last {last} examinations")] if last > 1 else []
 
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
@@ -109,7 +115,18 @@ def claim_words(claim: Mapping[str, Any]) -> str:
         parts.append(f"to the exact answer {told['value']:+.2f} dB ({interval_text(told, '{:+.2f}') or 'no interval'})")
     if claim["paper"] is not None:
         parts.append(f"in the paper {claim['paper']:+.3f}")
+    if claim.get("runs_to_decide"):
+        parts.append(f"if it stays so, {claim['runs_to_decide']} runs of a cell would decide it")
     return "; ".join([*parts, *([claim["why"]] if claim["why"] else [])])
+
+
+def premise_words(premise: Mapping[str, Any]) -> str:
+    """A premise's figure with its interval, and what it had to be."""
+    found, least = premise["found"], premise["at_least"]
+    wanted = f"to be at most {premise['at_most']:g}" if least is None else f"to be at least {least:g}"
+    if found is None:
+        return f"not examined yet, {wanted}"
+    return f"{found['value']:.3f} ({interval_text(found, '{:.3f}') or 'no interval'}), {wanted}"
 
 
 MEASURE_NAMES = {

@@ -62,6 +62,9 @@ class ProtocolPlan(Section):
     moments: tuple[float, ...] = Field(
         (), description="shares of the iterations after which every cell is examined too, beside its end"
     )
+    mean_of_last: int = Field(
+        1, gt=0, description="moments, the end among them, whose mean is a run's score: one checkpoint is a draw"
+    )
     teacher_steps: int | None = Field(None, gt=0, description="sampler steps of the teachers; null: the family's own")
 
     @field_validator("moments")
@@ -71,9 +74,59 @@ class ProtocolPlan(Section):
             raise ValueError(f"protocol.moments rise strictly between 0 and 1, not {list(moments)}; 1 is always there")
         return moments
 
+    @model_validator(mode="after")
+    def _enough_moments(self) -> "ProtocolPlan":
+        if self.mean_of_last > len(self.moments) + 1:
+            raise ValueError(
+                f"protocol.mean_of_last is {self.mean_of_last}, and a run is examined {len(self.moments) + 1} times; "
+                "name more protocol.moments"
+            )
+        return self
+
+    def described(self) -> dict[str, Any]:
+        """As it identifies a study; keys that came later are left out while they change nothing."""
+        found = self.model_dump(mode="json")
+        if self.mean_of_last == 1:
+            del found["mean_of_last"]
+        return found
+
     def iterations_of(self, iterations: int) -> tuple[int, ...]:
         """The iterations after which a cell is examined, with the last one. None is below 1, and none comes twice."""
         return tuple(sorted({max(1, round(share * iterations)) for share in (*self.moments, 1.0)}))
+
+
+class PremiseSide(Section):
+    """Rows and categories whose mean score is meant."""
+
+    rows: tuple[str, ...] = Field(min_length=1, description="cells, CELL@SHARE or teacher:NAME")
+    categories: tuple[str, ...] | None = Field(None, description="null: all of the task's")
+
+
+class PremisePlan(Section):
+    """What must be so for a conclusion to be on trial: the level of `higher`, or its difference to `lower`."""
+
+    says: str = Field(min_length=1, description="in a sentence")
+    task: Task = Field(description="whose scores")
+    higher: PremiseSide = Field(description="what is to score more")
+    lower: PremiseSide | None = Field(None, description="than this; null: the level of `higher` itself is meant")
+    at_least: float | None = Field(None, description="the least that it must be; or else")
+    at_most: float | None = Field(None, description="the most that it may be")
+    takeaways: tuple[int, ...] = Field((), description="whose verdict needs it; none named: all of the study's")
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> "PremisePlan":
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("a premise has either at_least or at_most")
+        return self
+
+
+class PowerPlan(Section):
+    """What a study is to decide; the number of runs follows (docs/studies.md)."""
+
+    smallest: float = Field(gt=0, description="smallest difference of scores that is to be told from none")
+    spread: float = Field(
+        gt=0, description="standard deviation, over seeds, of a difference between two cells: measured, with its source"
+    )
 
 
 class TablePlan(Section):
@@ -108,6 +161,8 @@ class StudyPlan(Section):
     axis: tuple[str, ...] = Field(min_length=1, description="recipe keys, or sections, that cells may differ in")
     cells: dict[str, CellPlan] = Field(min_length=2, description="at least two")
     seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="run.seed of the runs of each cell")
+    power: PowerPlan | None = Field(None, description="decides the number of runs of a cell; null: as many as seeds")
+    premises: dict[str, PremisePlan] = Field({}, description="what must be so, declared before the first run")
     protocol: ProtocolPlan = Field(description="the examination")
     tables: tuple[TablePlan, ...] = Field((), description="left out: one of each task")
     figures: tuple[FigurePlan, ...] = Field((), description="grids of pictures")
@@ -144,6 +199,14 @@ class StudyPlan(Section):
             self._known(figure.cells, f"figures.{figure.name}")
             if figure.kind == "moments" and not self.protocol.moments:
                 raise ValueError(f"figures.{figure.name} shows moments, but protocol.moments names none")
+        return self
+
+    @model_validator(mode="after")
+    def _known_premises(self) -> "StudyPlan":
+        for name, premise in self.premises.items():
+            sides = [premise.higher] if premise.lower is None else [premise.higher, premise.lower]
+            rows = [row.partition("@")[0] for side in sides for row in side.rows if not row.startswith("teacher:")]
+            self._known(rows, f"premises.{name}")
         return self
 
     def _known(self, names: Any, where: str) -> None:

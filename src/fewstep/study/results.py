@@ -17,6 +17,7 @@ from fewstep.study.folder import (
 from fewstep.study.intervals import Interval
 from fewstep.study.paper import PaperTable
 from fewstep.study.plan import BASE, TablePlan
+from fewstep.study.premises import premise_results
 from fewstep.study.scores import (
     MEASURES,
     SPECIALISED,
@@ -56,6 +57,7 @@ def results(folder: Path) -> dict[str, Any]:
     examined, measured = ExaminedRuns(place, manifest, cache(verdicts)), ExaminedRuns(place, manifest, cache(measures))
     columns: dict[str, Sequence[str]] = {task: _categories(examined, task) for task in manifest.plan.protocol.tasks}
     tables = manifest.plan.tables or tuple(_default_table(manifest, task) for task in manifest.plan.protocol.tasks)
+    premises = premise_results(examined, columns)
     asked = [takeaway for takeaway in takeaways() if takeaway.study == manifest.plan.name]
     return {
         "study": manifest.plan.name,
@@ -64,15 +66,17 @@ def results(folder: Path) -> dict[str, Any]:
         "iterations": manifest.iterations,
         "batch": _common(manifest, "run.batch"),
         "seeds": list(manifest.seeds),
-        "protocol": manifest.plan.protocol.model_dump(mode="json"),
+        "protocol": manifest.plan.protocol.described(),
         "axis": {cell: _axis(manifest, cell) for cell in manifest.plan.cells},
         "judges": _judges(examined),
         "missing": _missing(examined),
         "short": [short for gallery in galleries for short in _short(place, gallery)],
         "tables": [_table(table, examined, columns[table.task]) for table in tables if table.task in columns],
         "takeaways": [
-            takeaway_summary(t, [claim_result(claim, examined, measured, columns) for claim in t.claims]) for t in asked
+            takeaway_summary(t, [claim_result(claim, examined, measured, columns) for claim in t.claims], premises)
+            for t in asked
         ],
+        "premises": [each.as_dict() for each in premises],
         "moments": [_moments(examined, task, columns[task]) for task in columns]
         if manifest.plan.protocol.moments
         else [],

@@ -12,6 +12,8 @@ from fewstep.study.claim import claim_folder
 from fewstep.study.examination import VERDICTS, Examination
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
+from fewstep.study.phrasing import premise_words
+from fewstep.study.results import results
 
 
 def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None) -> StudyFolder:
@@ -31,10 +33,21 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
     examination = Examination(grid, place, reporter) if grid.recipe.model == POCKET else None
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
+        _tell_premises(place, reporter)
     for run in grid.runs:
         if only in (None, run.number):
             _run(run, grid, place, examination, reporter)
     return place
+
+
+def _tell_premises(place: StudyFolder, reporter: Reporter) -> None:
+    """What the teachers alone already show: hours of runs cannot decide what was never on trial."""
+    for premise in results(place.folder)["premises"]:
+        if premise["state"] != "not examined":
+            reporter.say(f"premise {premise['state']}: {premise['says']}; {premise_words(premise)}")
+        if premise["state"] == "absent":
+            named = " and ".join(map(str, premise["takeaways"])) or "all of this study's"
+            reporter.say(f"the verdict on takeaways {named} will be 'premise absent', whatever the runs show")
 
 
 def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:

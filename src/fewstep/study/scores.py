@@ -83,7 +83,9 @@ class ExaminedRuns:
         moment = max(1, round(float(share or 1) * self.manifest.iterations))
         if moment not in self.manifest.moments or cell not in self.manifest.plan.cells:
             return {}
-        return {s: self.read(self.place.student(self.manifest.run(cell, s), moment)) for s in self.manifest.seeds}
+        moments = (moment,) if share else self.manifest.moments[-self.manifest.plan.protocol.mean_of_last :]
+        runs = {s: [self.place.student(self.manifest.run(cell, s), m) for m in moments] for s in self.manifest.seeds}
+        return {s: mean_scores([self.read(folder) for folder in folders]) for s, folders in runs.items()}
 
     def _specialised(self) -> ScoreRow | None:
         """Every category by the teacher that teaches it, the others by the base."""
@@ -104,6 +106,25 @@ class ExaminedRuns:
             if task in (cover["tasks"] or [task]) and category in (cover["categories"] or [category]):
                 return name
         return BASE
+
+
+def mean_scores(galleries: Sequence[JudgeScores]) -> JudgeScores:
+    """Case by case, over galleries of one run; of the judges and cases that all of them have."""
+    first, *others = galleries
+    if not others:
+        return first
+    return {
+        judge: {
+            column: {
+                case: float(np.mean([value, *(other[judge][column][case] for other in others)]))
+                for case, value in cases.items()
+                if all(case in other[judge].get(column, {}) for other in others)
+            }
+            for column, cases in columns.items()
+        }
+        for judge, columns in first.items()
+        if all(judge in other for other in others)
+    }
 
 
 def verdict_lines(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -187,6 +208,13 @@ def common_judges(rows: Sequence[ScoreRow]) -> list[str]:
 def level(row: ScoreRow, judge: str, task: str, categories: Sequence[str]) -> Interval | None:
     """The row's mean score over categories; None if a category has no scores."""
     return _estimate([row], lambda matrices: matrices[0], [judge], task, categories)
+
+
+def combined_level(
+    rows: Sequence[ScoreRow], judges: Sequence[str], task: str, categories: Sequence[str]
+) -> Interval | None:
+    """The mean of several rows over categories and judges; None as for `contrast`."""
+    return _estimate(rows, lambda matrices: np.asarray(np.mean(matrices, axis=0)), judges, task, categories)
 
 
 def contrast(

@@ -14,6 +14,8 @@ from fewstep.runtime.task import Task
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan
+from fewstep.study.power import runs_to_decide
+from fewstep.study.premises import PremiseResult
 from fewstep.study.scores import (
     EXACT,
     ExaminedRuns,
@@ -23,10 +25,11 @@ from fewstep.study.scores import (
     level,
 )
 
-TakeawayVerdict = Literal["reproduced", "not reproduced", "undecided"]
+TakeawayVerdict = Literal["reproduced", "not reproduced", "undecided", "premise absent"]
 REPRODUCED: TakeawayVerdict = "reproduced"
 NOT_REPRODUCED: TakeawayVerdict = "not reproduced"
 UNDECIDED: TakeawayVerdict = "undecided"
+PREMISE_ABSENT: TakeawayVerdict = "premise absent"
 FEWEST_CASES = 20  # ours: per category
 CEILING = 4.9  # ours: if all rows are above it, the examination is too easy to show by how much they differ
 TOO_EASY = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
@@ -160,8 +163,20 @@ def in_paper(claim: Claim, plan: StudyPlan) -> float | None:
     return None
 
 
-def takeaway_summary(takeaway: Takeaway, answers: Sequence[ClaimResult]) -> dict[str, Any]:
-    """A takeaway with its answers, as JSON."""
+def with_premises(verdict: TakeawayVerdict, premises: Sequence[PremiseResult]) -> TakeawayVerdict:
+    """The verdict where a premise fails: nothing was on trial. While one is unclear, or not examined, "not reproduced"
+    could be its fault and is no verdict either."""
+    states = {premise.state for premise in premises}
+    if "absent" in states:
+        return PREMISE_ABSENT
+    return UNDECIDED if verdict == NOT_REPRODUCED and states - {"present"} else verdict
+
+
+def takeaway_summary(
+    takeaway: Takeaway, answers: Sequence[ClaimResult], premises: Sequence[PremiseResult] = ()
+) -> dict[str, Any]:
+    """A takeaway with its answers and the premises that it needs, as JSON."""
+    needed = [each for each in premises if takeaway.number in (each.premise.takeaways or (takeaway.number,))]
     claims = [
         {
             "says": answer.claim.says,
@@ -172,8 +187,20 @@ def takeaway_summary(takeaway: Takeaway, answers: Sequence[ClaimResult]) -> dict
             "found": None if answer.found is None else answer.found.as_dict(),
             "in_db": None if answer.in_db is None else answer.in_db.as_dict(),
             "paper": None if answer.in_paper is None else round(answer.in_paper, 4),
+            "runs_to_decide": _runs_to_decide(answer),
         }
         for answer in answers
     ]
-    verdict = combined_verdict([answer.verdict for answer in answers])
-    return {"number": takeaway.number, "says": takeaway.says, "verdict": verdict, "claims": claims}
+    verdict = with_premises(combined_verdict([answer.verdict for answer in answers]), needed)
+    names = [each.name for each in needed]
+    return {"number": takeaway.number, "says": takeaway.says, "verdict": verdict, "premises": names, "claims": claims}
+
+
+def _runs_to_decide(answer: ClaimResult) -> int | None:
+    """For a claim that its interval leaves undecided: runs of a cell that would decide it, if the difference stays."""
+    if answer.verdict != UNDECIDED or answer.why or answer.found is None:
+        return None
+    claim, value = answer.claim, answer.found.value
+    bars = (0.0, claim.margin) if claim.kind == "more" else (-claim.margin,)
+    wanted = [runs_to_decide(answer.found, bar) for bar in bars if (value > bar) == (bar == bars[0])]
+    return min((number for number in wanted if number is not None), default=None)

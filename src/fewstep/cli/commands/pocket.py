@@ -1,6 +1,6 @@
 """`fewstep pocket`: the embedded default."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -31,8 +31,11 @@ def _needs_checkout() -> Iterator[None]:
 @with_error_message
 def pocket_train(
     to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
-    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder.")] = 20,
+    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder's decoder.")] = 20,
     minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.")] = 120,
+    world: Annotated[str, typer.Option(help="`pocket`, or `harder`, the world that is being made.")] = "pocket",
+    seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes of one thread.", min=1)] = 2,
     start: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="A pocket pipeline to go on from: its folder, or `pocket`; from nothing if not given."),
@@ -40,13 +43,22 @@ def pocket_train(
 ) -> None:
     """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
     with _needs_checkout():
+        from pocket_making.harder.train import train_harder
+        from pocket_making.teacher_trainer import TeacherTrainingConfig
         from pocket_making.train import train_pocket
     from fewstep.pocket.build import TEACHER
 
+    worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
+    if world not in worlds:
+        raise RecipeError(f"--world {world}: there is no such world; choose {' or '.join(worlds)}")
+
+    if world == "harder" and start == "pocket":
+        raise RecipeError("--start pocket: its words are not those of the harder world; give a folder that it wrote")
     begun = TEACHER if start == "pocket" else None if start is None else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
-    train_pocket(to, minutes_vae=minutes_vae, minutes_teacher=minutes_teacher, start=begun)
+    minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
+    worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
 
 
 ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]

@@ -8,6 +8,23 @@ from rich.table import Table
 from fewstep.study import costs
 from fewstep.study.forecast import calls, minutes, picture_count
 from fewstep.study.grid import StudyGrid
+from fewstep.study.power import half_width, runs_needed
+
+
+def _declared(grid: StudyGrid) -> list[str]:
+    """The study's power and its premises."""
+    told, power = [], grid.plan.power
+    if power is not None:
+        runs = len({run.seed for run in grid.runs})
+        needed = runs_needed(power.smallest, power.spread)
+        told.append(
+            f"{runs} runs of a cell: at a spread of {power.spread:g} between them, an interval reaches "
+            f"{half_width(runs, power.spread):.3f} to either side; {power.smallest:g} asks for {needed}."
+        )
+    for premise in grid.plan.premises.values():
+        bound = f"at most {premise.at_most:g}" if premise.at_least is None else f"at least {premise.at_least:g}"
+        told.append(f"Premise: {premise.says} ({bound}).")
+    return told
 
 
 def print_forecast(grid: StudyGrid, to: Path, console: Console) -> None:
@@ -33,6 +50,8 @@ def print_forecast(grid: StudyGrid, to: Path, console: Console) -> None:
         f"({asked * moments * len(grid.runs):,} pictures in all).",
         highlight=False,
     )
+    for line in _declared(grid):
+        console.print(line, highlight=False)
     if rates:
         told = ", ".join(f"{task} {seconds:.2f} s" for task, seconds in rates.items())
         console.print(

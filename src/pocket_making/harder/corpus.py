@@ -1,0 +1,133 @@
+"""The training corpus of the harder teacher: shards of one layout each.
+
+A layout is a task, a size and a number of references. A shard is a pure function of (layout, number) and holds pictures
+and the token ids of captions, as `pocket_making/corpus.py` does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from fewstep.runtime.seeded import seeded_random
+from pocket_making.harder.caption_noise import careless, misread
+from pocket_making.harder.captions import END, caption, drawn_names
+from pocket_making.harder.edits import PROPOSE, Edit, edit_images, reference_edit
+from pocket_making.harder.render import render
+from pocket_making.harder.scenes import SIZES, Size, Split, random_scene
+
+SHARD = 1000
+LONGEST = 32  # most tokens of a caption
+TILE = 16  # px
+# ours: signs are a minority, so that words stay the hard part
+T2I_MIX = {"text": 0.26, "portrait": 0.28, "landscape": 0.24, "still-life": 0.22}
+EDIT_MIX = {"text": 0.18, "identity": 0.22, "object": 0.24, "scene": 0.18, "perceptual": 0.09, "style": 0.09}
+LONG_SHARE = 0.2  # of captions that have asides
+
+
+@dataclass(frozen=True)
+class Layout:
+    """references: 0 for text to image. One reference is an edit's source; more lend something."""
+
+    references: int
+    size: Size
+
+    @property
+    def task(self) -> str:
+        return "edit" if self.references else "t2i"
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}{self.references or ''}-{self.size[0]}x{self.size[1]}"
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of latent tokens."""
+        return self.size[1] // TILE, self.size[0] // TILE
+
+
+def layouts(shards: int) -> dict[Layout, int]:
+    """How many shards of each layout: `shards` of text to image and as many of edits, shared out by how often a size is
+    drawn. Of the edits at 96 x 96, every fourth takes from a second picture and every eighth from two."""
+    total, found = sum(SIZES.values()), {}
+    for size, weight in SIZES.items():
+        found[Layout(0, size)] = max(1, round(shards * weight / total))
+        found[Layout(1, size)] = max(1, round(shards * weight / total * (0.625 if size == (96, 96) else 1)))
+    of_square = shards * SIZES[96, 96] / total
+    found[Layout(2, (96, 96))] = max(1, round(of_square / 4))
+    found[Layout(3, (96, 96))] = max(1, round(of_square / 8))
+    return found
+
+
+@lru_cache(maxsize=1)
+def tokenizer():  # type: ignore[no-untyped-def]
+    from tokenizers import Tokenizer, pre_tokenizers
+    from tokenizers.models import BPE
+
+    from pocket_making.harder.vocabulary import merges, vocabulary
+
+    core = Tokenizer(BPE(vocab=vocabulary(), merges=merges()))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return core
+
+
+def corpus_sample(layout: Layout, seed: int, index: int, split: Split = "train") -> tuple[str, list[np.ndarray]]:
+    """(caption or instruction, pictures with the target last), with the corpus's errors."""
+    rng = seeded_random("harder", layout.name, split, seed, index)
+    if not layout.references:
+        it = random_scene(rng.choices(list(T2I_MIX), list(T2I_MIX.values()))[0], rng, split, layout.size)
+        asides = rng.randint(1, 5) if rng.random() < LONG_SHARE else 0
+        return caption(misread(it, rng), rng, drawn_names(it, rng), asides), [np.asarray(render(it))]
+    kind, edit = drawn_edit(layout, rng, split)
+    instruction = rng.choice(edit.wordings) + END
+    name = (layout.name, seed, index)
+    pictures = edit_images(edit, name)
+    shown = careless(edit, kind, rng)
+    if shown is not edit:
+        pictures[-1] = pictures[0] if shown is None else edit_images(shown, name)[-1]
+    return instruction, [np.asarray(picture) for picture in pictures]
+
+
+def drawn_edit(layout: Layout, rng, split: Split) -> tuple[str, Edit]:  # type: ignore[no-untyped-def]
+    """(kind, edit); what takes from another picture has kind "object"."""
+    while True:
+        kind = rng.choices(list(EDIT_MIX), list(EDIT_MIX.values()))[0]
+        category = {"text": "text", "identity": "portrait"}.get(kind) or rng.choice(list(T2I_MIX))
+        it = random_scene(category, rng, split, layout.size)
+        taking = layout.references > 1
+        edit = reference_edit(it, rng, layout.references - 1) if taking else PROPOSE[kind](it, rng)
+        if edit is not None:
+            return ("object" if taking else kind), edit
+
+
+def render_shard(job: tuple[Layout, int, int, Path]) -> Path:
+    """Shard `number`: images (n, pictures, H, W, 3) uint8, ids (n, LONGEST) padded with -1."""
+    layout, number, count, folder = job
+    path = folder / f"{layout.name}-{number:03d}.npz"
+    if path.exists():
+        return path
+    images, ids = [], np.full((count, LONGEST), -1, np.int16)
+    for row in range(count):
+        text, shown = corpus_sample(layout, number, row)
+        tokens = tokenizer().encode(text).ids
+        ids[row, : len(tokens)] = tokens
+        images.append(np.stack(shown))
+    torn = path.with_suffix(".part")
+    with torn.open("wb") as file:
+        np.savez(file, images=np.stack(images), ids=ids)
+    torn.rename(path)
+    return path
+
+
+def render_corpus(folder: Path, shards: int, workers: int, count: int = SHARD) -> Iterator[Path]:
+    """Renders what is missing, layouts in turn; yields the shards as they are ready."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(layout, number, count, folder) for layout, many in layouts(shards).items() for number in range(many)]
+    jobs.sort(key=lambda job: (job[1], job[0].name))
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield from pool.imap(render_shard, jobs)

@@ -1,0 +1,89 @@
+"""The harder world's reader: a small network that says of a picture what it shows. It never sees the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pocket_making.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
+from pocket_making.harder.edits import STYLES
+from pocket_making.harder.scenes import SIZES, Scene
+
+BLANK = "_"
+ALPHABET = GLYPHS + BLANK
+PLAIN = "plain"
+SIDE = max(side for size in SIZES for side in size)  # px; smaller pictures lie in the middle of such a square
+GREY = 128
+
+
+def questions() -> dict[str, tuple[str, ...]]:
+    """Name -> possible answers. Letters are read slot by slot, left to right."""
+    asked: dict[str, tuple[str, ...]] = {"category": tuple(CATEGORIES), "style": (PLAIN, *STYLES)}
+    asked |= {f"{kind}.{each.name}": each.values for kind, table in CATEGORIES.items() for each in table}
+    return asked | {f"letter.{slot}": tuple(ALPHABET) for slot in range(LONGEST_WORD)}
+
+
+def right_answers(it: Scene, style: str | None) -> dict[str, str]:
+    """Every question that applies to a picture of this scene. A styled one is asked for its style alone."""
+    if style is not None:
+        return {"style": style}
+    named = {f"{it.category}.{name}": value for name, value in it.named}
+    word = {f"letter.{slot}": glyph for slot, glyph in enumerate(it.word.ljust(LONGEST_WORD, BLANK))}
+    return {"style": PLAIN, "category": it.category, **named, **word}
+
+
+class Reader(nn.Module):
+    """(B, 3, 128, 128) -> features -> one linear answer per question."""
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 96), features: int = 160):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *widths[:-1]), widths, strict=True):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+            layers += [nn.Conv2d(after, after, 3, padding=1), nn.SiLU()]
+        self.see = nn.Sequential(*layers, nn.Flatten())
+        self.gather = nn.Linear(widths[-1] * (SIDE // 2 ** len(widths)) ** 2, features)
+        self.answer = nn.Linear(features, sum(len(values) for values in questions().values()))
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.gather(self.see(x))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        logits = self.answer(nn.functional.silu(self.features(x)))
+        asked = questions()
+        return dict(zip(asked, logits.split([len(values) for values in asked.values()], dim=1), strict=True))
+
+
+def squared(pictures: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+    """(n, 128, 128, 3) uint8: each picture in the middle of a grey square, so that its latent tiles lie on one grid.
+
+    Raises:
+        ValueError: a picture is larger than that.
+    """
+    found = np.full((len(pictures), SIDE, SIDE, 3), GREY, np.uint8)
+    for row, picture in zip(found, pictures, strict=True):
+        pixels = np.asarray(picture)[..., :3]
+        high, wide = pixels.shape[:2]
+        if max(high, wide) > SIDE:
+            raise ValueError(f"the reader sees pictures of {SIDE} px at most; this one has {wide} x {high}")
+        top, left = (SIDE - high) // 2, (SIDE - wide) // 2
+        row[top : top + high, left : left + wide] = pixels
+    return found
+
+
+@torch.no_grad()
+def read(reader: Reader, pictures: Sequence[Image.Image | np.ndarray]) -> list[dict[str, str]]:
+    """The most likely answer to every question, for each picture; `word` joins the slots."""
+    asked = questions()
+    found: list[dict[str, str]] = []
+    for start in range(0, len(pictures), 128):
+        x = torch.from_numpy(squared(pictures[start : start + 128])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        picked = {name: logits.argmax(1).tolist() for name, logits in reader(x).items()}
+        found += [{name: asked[name][picked[name][k]] for name in asked} for k in range(len(x))]
+    for answers in found:
+        answers["word"] = "".join(answers[f"letter.{slot}"] for slot in range(LONGEST_WORD)).replace(BLANK, "")
+    return found

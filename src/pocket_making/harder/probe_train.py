@@ -1,0 +1,93 @@
+"""How the harder world's reader is made: on real renders, slightly corrupted, half of them through the autoencoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fewstep.pocket.build import Vae
+from fewstep.runtime.seeded import seeded_random
+from pocket_making import vae
+from pocket_making.harder.attributes import CATEGORIES
+from pocket_making.harder.edits import STYLES, stylise
+from pocket_making.harder.probe import Reader, questions, read, right_answers, squared
+from pocket_making.harder.render import render
+from pocket_making.harder.scenes import Split, random_scene
+from pocket_making.probe_train import UNASKED, fit, minutes_spent
+
+STYLED = 0.15  # share of pictures with a style
+KINDS = (*CATEGORIES, "text", "text")  # signs are half: letters are the hard part
+Wanted = list[dict[str, str]]
+
+
+def renders(count: int, split: Split, seed: int) -> tuple[list[np.ndarray], Wanted]:
+    """Pictures of all sizes, and the right answers to what is asked of each."""
+    images, wanted = [], []
+    for index in range(count):
+        rng = seeded_random("reader", split, seed, index)
+        it = random_scene(rng.choice(KINDS), rng, split)
+        style = rng.choice(list(STYLES)) if rng.random() < STYLED else None
+        picture = render(it)
+        images.append(np.asarray(stylise(picture, style) if style else picture))
+        wanted.append(right_answers(it, style))
+    return images, wanted
+
+
+def rebuilt(model: Vae, images: list[np.ndarray], noise: float) -> list[np.ndarray]:
+    """What the autoencoder makes of them, with up to so much noise on their latents."""
+    found: list[np.ndarray] = list(images)
+    for shape in {image.shape for image in images}:
+        rows = [k for k, image in enumerate(images) if image.shape == shape]
+        z = vae.encode_closed_form(model, np.stack([images[k] for k in rows]))
+        generator = torch.Generator().manual_seed(len(rows))
+        z += noise * torch.rand(len(z), 1, 1, generator=generator) * torch.randn(z.shape, generator=generator)
+        grid = (shape[0] // vae.TILE, shape[1] // vae.TILE)
+        for k, picture in zip(rows, vae.decode_tokens(model, z, chunk=100, grid=grid), strict=True):
+            found[k] = picture
+    return found
+
+
+def as_indices(wanted: Wanted) -> Tensor:
+    """(n, questions) int64; UNASKED where a question does not apply."""
+    asked = questions()
+    rows = [[asked[n].index(each[n]) if n in each else UNASKED for n in asked] for each in wanted]
+    return torch.tensor(rows)
+
+
+def accuracy(reader: Reader, images: list[np.ndarray], wanted: Wanted) -> dict[str, float]:
+    """Share of right answers to each question, and of whole words."""
+    right: dict[str, list[bool]] = {}
+    for found, each in zip(read(reader, images), wanted, strict=True):
+        for name, value in each.items():
+            right.setdefault(name.split(".")[0] if name.startswith("letter") else name, []).append(found[name] == value)
+        if each.get("category") == "text":
+            letters = [name for name in each if name.startswith("letter")]
+            right.setdefault("word", []).append(all(found[name] == each[name] for name in letters))
+    return {name: round(float(np.mean(some)), 4) for name, some in sorted(right.items())}
+
+
+def train_probe(
+    model: Vae, to: Path, minutes: float, count: int = 16_000, batch: int = 64, log: Callable[[str], None] = print
+) -> dict[str, dict[str, float]]:
+    """Trains on train scenes, measures on 1,200 held-out ones, plain and through the autoencoder, and writes
+    `reader.safetensors` and `accuracy.json`. Returns both accuracies."""
+    torch.manual_seed(0)
+    images, wanted = renders(count, "train", seed=0)
+    log(f"rendered {count:,} pictures")
+    again = rebuilt(model, images[: count // 2], noise=0.3)
+    reader = Reader()
+    labels = as_indices([*wanted, *wanted[: count // 2]])
+    fit(reader, torch.from_numpy(squared([*images, *again])), labels, minutes_spent(minutes), batch, log)
+    images, wanted = renders(1200, "heldout", seed=1)
+    found = {"renders": accuracy(reader, images, wanted)}
+    found["vae"] = accuracy(reader, rebuilt(model, images, noise=0.0), wanted)
+    to.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.to(torch.bfloat16).contiguous() for k, v in reader.state_dict().items()}, to / "reader.safetensors")
+    (to / "accuracy.json").write_text(json.dumps({"n": len(images), **found}, indent=1) + "\n")
+    return found

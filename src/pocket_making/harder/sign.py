@@ -1,0 +1,100 @@
+"""Signs: a lettered board before a wall. Each letter fills its own part of the latent grid."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pocket_making.harder.brush import Canvas, Field, rgb
+from pocket_making.harder.scenes import Scene
+from pocket_making.harder.walls import draw_wall, metal, plaster, wood
+
+BOARD = {
+    "red": rgb("c43a34"),
+    "blue": rgb("3560bc"),
+    "green": rgb("38845a"),
+    "white": rgb("eeeae0"),
+    "yellow": rgb("efc445"),
+    "black": rgb("3e3e46"),
+}
+INK = {"white": rgb("fbf9f2"), "black": rgb("1e1c20"), "yellow": rgb("ffd84a"), "red": rgb("c02420")}
+TILE = 16
+CELL = {"large": 16, "small": 8}  # px across that a letter has; a tile, or half of one
+GLYPH = {"large": (13, 14), "small": (7, 12)}  # px that its picture fills of them
+HEIGHT = {"high": -16, "low": 0}
+WIDEN, MIN_WIDTH = 1.15, 4  # glyphs are drawn a little wide, and never narrower than so many px
+STROKE = 5  # of the font's own pixels at 64, so that letters are bold
+
+
+def draw_sign(canvas: Canvas, it: Scene) -> None:
+    draw_wall(canvas, it["wall"])
+    x, y = middle(canvas, it)
+    half = max(22.0, len(it.word) * CELL[it["size"]] / 2 + 9)
+    outline = SHAPES[it["shape"]](canvas, x, y, half)
+    canvas.shade(outline + 2.0, 5, 0.35)
+    canvas.paint(canvas.box(x - 3, y + 10, x + 3, canvas.height + 9), rgb("6e5038"), canvas.pillar(x, 3.5))
+    colour = np.asarray(BOARD[it["board"]], np.float32)
+    canvas.paint(outline, colour * 0.62, grain(canvas, it["material"]))
+    canvas.paint(outline + 3, colour, grain(canvas, it["material"]) * canvas.falloff(0.18))
+    for k, glyph in enumerate(it.word):
+        draw_glyph(canvas, glyph, it, x + CELL[it["size"]] * (k - len(it.word) / 2), y)
+
+
+def middle(canvas: Canvas, it: Scene) -> tuple[float, float]:
+    """The middle of the word: such that its first letter begins where a tile does, or half of one."""
+    cell = CELL[it["size"]]
+    start = (canvas.width - cell * len(it.word)) / 2
+    start = np.floor(start / cell) * cell
+    row = int((canvas.height / 2 - 8 + HEIGHT[it["pose"]]) / TILE) * TILE
+    return float(start + cell * len(it.word) / 2), float(row + TILE / 2)
+
+
+def grain(canvas: Canvas, material: str) -> Field:
+    if material == "wood":
+        return wood(canvas, canvas.y, canvas.x)
+    return metal(canvas) if material == "metal" else plaster(canvas)
+
+
+def board(canvas: Canvas, x: float, y: float, half: float) -> Field:
+    return canvas.box(x - half, y - 16, x + half, y + 16, 3)
+
+
+def oval(canvas: Canvas, x: float, y: float, half: float) -> Field:
+    return canvas.ellipse(x, y, half * 1.18, 22)
+
+
+def arrow(canvas: Canvas, x: float, y: float, half: float) -> Field:
+    body = canvas.box(x - half, y - 15, x + half, y + 15, 2)
+    return np.minimum(body, canvas.convex((x + half - 1, y - 20), (x + half + 15, y), (x + half - 1, y + 20)))
+
+
+def shield(canvas: Canvas, x: float, y: float, half: float) -> Field:
+    return np.maximum(canvas.box(x - half, y - 19, x + half, y + 30, 4), canvas.ellipse(x, y - 18, 1.3 * half, 44))
+
+
+SHAPES = {"board": board, "oval": oval, "arrow": arrow, "shield": shield}
+
+
+def draw_glyph(canvas: Canvas, glyph: str, it: Scene, left: float, y: float) -> None:
+    wide, high = GLYPH[it["size"]]
+    mask = glyph_mask(glyph, wide, high)
+    x0, y0 = int(left + (CELL[it["size"]] - wide) / 2), int(y - high / 2)
+    part = canvas.pixels[y0 : y0 + high, x0 : x0 + wide]
+    seen = mask[: part.shape[0], : part.shape[1], None]
+    part += seen * (np.asarray(INK[it["ink"]], np.float32) - part)
+
+
+@lru_cache(maxsize=256)
+def glyph_mask(glyph: str, width: int, height: int) -> Field:
+    """(height, width) in 0..1. Wide glyphs are squeezed into it; narrow ones (I) keep their shape, in the middle."""
+    font = ImageFont.load_default(64)
+    box = font.getbbox(glyph, stroke_width=STROKE)
+    image = Image.new("L", (int(box[2] - box[0]), int(box[3] - box[1])))
+    ImageDraw.Draw(image).text((-box[0], -box[1]), glyph, 255, font, stroke_width=STROKE)
+    fitted = max(MIN_WIDTH, min(width, round(WIDEN * image.width * height / image.height)))
+    shrunk = image.resize((fitted, height), Image.Resampling.BOX)
+    whole = Image.new("L", (width, height))
+    whole.paste(shrunk, ((width - fitted) // 2, 0))
+    return np.asarray(whole, np.float32) / 255

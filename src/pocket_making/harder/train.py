@@ -1,0 +1,93 @@
+"""How the harder teacher is made, in stretches: render, fit the encoder, train transformer and decoder, export.
+
+Every stage resumes, or is skipped if its result exists. A stretch on another machine goes on from the pipeline folder
+that the last one left (`start`).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fewstep.pocket.build import FlowMatchEulerDiscreteScheduler, Pipeline, Words, build_pocket_pipeline
+from pocket_making.harder import corpus
+from pocket_making.harder.vocabulary import merges, vocabulary
+from pocket_making.teacher_trainer import Log, TeacherTrainingConfig
+from pocket_making.train import (
+    Groups,
+    export_pocket_teacher,
+    prepare,
+    train_and_save_decoder,
+    train_teacher,
+)
+from pocket_making.training_batches import encode_corpus
+
+SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
+DECODER_SHARDS = 2  # of each layout
+
+
+def train_harder(
+    out: Path,
+    minutes_vae: float = 20.0,
+    minutes_teacher: float = 110.0,
+    shards: int = 40,
+    samples: int = corpus.SHARD,
+    plan: TeacherTrainingConfig = TeacherTrainingConfig(),
+    workers: int = 2,
+    log: Log = print,
+    start: Path | None = None,
+) -> Path:
+    """All stages up to `out/pipeline`, a stock pipeline folder.
+
+    Args:
+        shards: of so many samples, for text to image and for edits each. A thousand take 28 to 150 MB of disk.
+        plan: give each stretch another `seed`, or it repeats the batches of the last one.
+        start: a pipeline of this world to go on from, with its encoder, decoder and transformer.
+    """
+    for path in corpus.render_corpus(out / "corpus", shards, workers, samples):
+        log(f"rendered {path.name}")
+    encode_corpus(out / "corpus", prepare(out, log, start, untrained, lambda: squares(out / "corpus")))
+    train_teacher(out, minutes_teacher, plan, workers, groups(shards), log)
+    torch.set_num_threads(workers)
+    train_and_save_decoder(out, minutes_vae, lambda: pictures_by_size(out / "corpus"), log)
+    export_pocket_teacher(out, out / "pipeline")
+    return out / "pipeline"
+
+
+def groups(shards: int) -> Groups:
+    found: Groups = {"t2i": [], "edit": []}
+    for layout in corpus.layouts(shards):
+        found[layout.task].append((layout.name, layout.grid))
+    return found
+
+
+def untrained() -> Pipeline:
+    """With random weights; its schedule shifts with the picture's size, as the large teachers' do."""
+    (few, low), (many, high) = SHIFTS.items()
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True,
+        base_image_seq_len=few,
+        max_image_seq_len=many,
+        base_shift=math.log(low),
+        max_shift=math.log(high),
+    )
+    return build_pocket_pipeline(0, Words(vocabulary(), merges()), scheduler)
+
+
+def squares(folder: Path) -> np.ndarray:
+    """Pictures of 96 x 96 px: of text to image, and what edits begin with and end as."""
+    shards = [np.load(folder / f"{name}-96x96-000.npz")["images"] for name in ("t2i", "edit1")]
+    return np.concatenate([shard.reshape(-1, *shard.shape[2:]) for shard in shards])
+
+
+def pictures_by_size(folder: Path) -> list[np.ndarray]:
+    """One array for each size, of the first shards of its layouts."""
+    by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for layout in corpus.layouts(DECODER_SHARDS):
+        for path in sorted(folder.glob(f"{layout.name}-*.npz"))[:DECODER_SHARDS]:
+            images = np.load(path)["images"]
+            by_size.setdefault(images.shape[2:], []).append(images.reshape(-1, *images.shape[2:]))
+    return [np.concatenate(some) for some in by_size.values()]

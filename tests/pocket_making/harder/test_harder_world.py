@@ -1,0 +1,177 @@
+"""The harder world: captions say what scenes are, edits are determined, pictures differ where attributes do."""
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+
+from pocket_making.harder import captions, edits, scenes, vocabulary
+from pocket_making.harder.attributes import CATEGORIES, GLYPHS, INKS_ON, NONE
+from pocket_making.harder.render import render
+from pocket_making.harder.scenes import SIZES, Scene, random_scene
+from pocket_making.harder.sign import GLYPH, glyph_mask
+
+KINDS = list(CATEGORIES)
+
+
+def drawn(
+    category: str, number: int, split: scenes.Split = "train", size: scenes.Size | None = (96, 96)
+) -> list[Scene]:
+    rng = random.Random(f"{category} {split}")
+    return [random_scene(category, rng, split, size) for _ in range(number)]
+
+
+def pixels(it: Scene) -> np.ndarray:
+    return np.asarray(render(it)).astype(int)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    core = Tokenizer(BPE(vocab=vocabulary.vocabulary(), merges=vocabulary.merges()))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return core
+
+
+@pytest.mark.parametrize("category", KINDS)
+@pytest.mark.parametrize("size", list(SIZES))
+def test_a_scene_has_one_picture_of_its_size(category: str, size: scenes.Size) -> None:
+    it = drawn(category, 1, size=size)[0]
+    assert render(it).size == size
+    assert np.array_equal(pixels(it), pixels(it))
+
+
+@pytest.mark.parametrize("category", KINDS)
+def test_each_attribute_can_be_seen(category: str) -> None:
+    """Changing one attribute alone changes the picture, where the scene remains one that can be drawn."""
+    changes: dict[str, list[float]] = {each.name: [] for each in CATEGORIES[category]}
+    for it, (name, values) in ((it, (a.name, a.values)) for it in drawn(category, 5) for a in CATEGORIES[category]):
+        for value in values:
+            if value == it[name] or NONE in (value, it[name]):
+                continue
+            changed = it.having(**{name: value})
+            if edits.possible(changed) and render(changed) is not None:
+                changes[name].append(np.abs(pixels(changed) - pixels(it)).max())
+    for name, seen in changes.items():
+        assert seen, name
+        assert min(seen) >= 12, (name, seen)
+
+
+def test_glyphs_are_told_apart() -> None:
+    for width, height in GLYPH.values():
+        masks = [glyph_mask(glyph, width, height) for glyph in GLYPHS]
+        gaps = [np.abs(a - b).mean() for k, a in enumerate(masks) for b in masks[:k]]
+        assert len(masks) == 40
+        assert min(gaps) > 0.04
+
+
+@pytest.mark.parametrize("category", KINDS)
+def test_full_captions_tell_scenes_apart_and_light_and_pose_do_not(category: str) -> None:
+    told: dict[str, Scene] = {}
+    for it in drawn(category, 300):
+        text = captions.caption(it, random.Random(0), captions.usual(it))
+        quiet = {a.name: a.values[0] for a in CATEGORIES[category] if a.quiet}
+        assert told.setdefault(text, it).having(**quiet) == it.having(**quiet), text
+
+
+@pytest.mark.parametrize("category", KINDS)
+def test_captions_are_from_a_few_words_to_about_sixty(category: str) -> None:
+    rng, lengths = random.Random(1), []
+    for it in drawn(category, 60):
+        lengths.append(len(captions.caption(it, rng, frozenset({"word"})).split()))
+        lengths.append(len(captions.caption(it, rng, captions.everything(it), asides=5).split()))
+    assert min(lengths) <= 4
+    assert 48 <= max(lengths) <= 64
+
+
+@pytest.mark.parametrize("category", KINDS)
+def test_a_caption_names_what_it_is_asked_to_and_nothing_else(category: str) -> None:
+    """Scenes that differ in what is not named have one caption."""
+    for it in drawn(category, 20):
+        for each in CATEGORIES[category]:
+            for value in each.values:
+                if NONE in (value, it[each.name]):
+                    continue
+                other = it.having(**{each.name: value})
+                without = captions.everything(it) - {each.name}
+                texts = [captions.caption(s, random.Random(2), without) for s in (it, other)]
+                assert texts[0] == texts[1], (each.name, value)
+
+
+def test_no_word_is_spelled_by_its_letters(tokenizer: Tokenizer) -> None:
+    """All of captions and instructions is phrases and quoted letters, so a caption is a few dozen tokens."""
+    rng = random.Random(3)
+    for category in KINDS:
+        for it in drawn(category, 80, size=None):
+            texts = [captions.caption(it, rng, captions.drawn_names(it, rng), rng.choice((0, 3)))]
+            for kind in edits.EDITS:
+                edit = edits.PROPOSE[kind](it, rng)
+                texts += [wording + "." for wording in edit.wordings] if edit else []
+            reference = edits.reference_edit(it, rng, rng.choice((1, 2)))
+            texts += [wording + "." for wording in reference.wordings] if reference else []
+            for text in texts:
+                tokens = tokenizer.encode(text).tokens
+                rest = [
+                    t for t in tokens if len(t.strip("\u0120")) == 1 and t != "." and t not in GLYPHS and t != "\u0120a"
+                ]
+                assert not rest, (text, rest)
+                assert len(tokens) <= 32, text
+                assert tokenizer.decode(tokenizer.encode(text).ids).replace(" ", "") == "".join(tokens).replace(" ", "")
+
+
+def test_heldout_scenes_and_words_are_apart_from_training() -> None:
+    words = {it.word for it in drawn("text", 400) if len(it.word) > 1}
+    assert not words & {it.word for it in drawn("text", 200, "heldout") if len(it.word) > 1}
+    assert all(scenes.split_of(it) == "heldout" for kind in KINDS for it in drawn(kind, 50, "heldout"))
+
+
+@pytest.mark.parametrize("kind", edits.EDITS)
+def test_an_edit_changes_what_it_says(kind: str) -> None:
+    rng, seen = random.Random(5), 0
+    for category in KINDS:
+        for it in drawn(category, 15):
+            edit = edits.PROPOSE[kind](it, rng)
+            if edit is None:
+                continue
+            seen += 1
+            assert edits.possible(edit.target)
+            unchanged = [name for name, _ in it.named if name not in edit.changed]
+            gone = edit.target.category == "landscape" and edit.target["thing"] == NONE
+            assert gone or all(edit.target[name] == it[name] for name in unchanged)
+            pictures = edits.edit_images(edit, ("test", seen))
+            assert np.abs(np.asarray(pictures[0]).astype(int) - np.asarray(pictures[-1])).max() > 8
+    assert seen > 5
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_what_is_taken_from_another_picture_is_what_it_shows(pictures: int) -> None:
+    rng, seen = random.Random(6), 0
+    for category in KINDS:
+        for it in drawn(category, 40):
+            edit = edits.reference_edit(it, rng, pictures)
+            if edit is None:
+                continue
+            seen += 1
+            assert len(edit.references) == pictures
+            assert all(any(edit.target[name] == lent[name] for lent in edit.references) for name in edit.changed)
+            assert edit.target != edit.source
+    assert seen > 25
+
+
+def test_letters_lie_on_the_grid_of_latents() -> None:
+    """A large letter has a tile of its own, and two small ones share one."""
+    for it in drawn("text", 60, size=None):
+        from_word = it.word and scenes.replace(it, word="")
+        if not from_word:
+            continue
+        gap = np.abs(pixels(it) - np.asarray(render(scenes.replace(it, word="I" * len(it.word)))).astype(int)).max(-1)
+        rows = np.flatnonzero(gap.max(1) > 4)
+        assert not len(rows) or rows.min() // 16 == rows.max() // 16
+
+
+def test_inks_are_read_on_their_boards() -> None:
+    for it in drawn("text", 100):
+        assert it["ink"] in INKS_ON[it["board"]]
+    assert all(a != b for a, b in pairwise(sorted(INKS_ON)))
