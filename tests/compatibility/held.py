@@ -114,6 +114,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 # Keys of a recipe that were added after the fixtures were made, with the values that older files are read with.
 ADDED_KEYS = (
     "keep_students", "lr_warmup", "examine", "ema_warmup", "order", "rollouts", "prompts", "preservation", "track",
+    "blocks_to_swap",
 )  # fmt: skip
 
 

@@ -29,12 +29,17 @@ from peft.tuners.lora import LoraLayer  # noqa: E402
 class Adapters:
     """The adapters of one transformer. The base is frozen. Adapters are fp32, whatever dtype the base is stored in."""
 
-    def __init__(self, transformer: nn.Module, autocast: bool = False):
-        """autocast: whether forwards run under autocast. If so, layers need not cast their inputs to fp32 themselves.
+    def __init__(self, transformer: nn.Module, device: torch.device | None = None, autocast: bool = False):
+        """
+        Args:
+            device: where adapters are, also those of layers whose own weights wait elsewhere. By default they are
+                beside the layer's weights.
+            autocast: whether forwards run under autocast. If so, layers need not cast their inputs to fp32 themselves.
 
         The base's parameters lose requires_grad.
         """
         self.transformer, self._autocast = transformer.requires_grad_(False), autocast
+        self._device = device
         self._layers: dict[str, LoraLayer] = {}
         self._on: list[str] = []  # the list that all layers share
         self._learning: set[str] = set()
@@ -152,7 +157,7 @@ class Adapters:
             layer.cast_input_dtype_enabled = not self._autocast
             for half in (layer.lora_A, layer.lora_B):
                 for name, linear in half.items():
-                    linear.float().requires_grad_(name in self._learning)
+                    linear.to(device=self._device, dtype=torch.float32).requires_grad_(name in self._learning)
 
 
 def linear_shapes(transformer: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -13,11 +13,12 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters, linear_shapes
+from fewstep.roles.block_swap import swap_blocks
 from fewstep.roles.compilation import compile_blocks
 from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
 from fewstep.roles.offloaded import OffloadedNetwork
-from fewstep.roles.plan import CriticPlan, GuidanceByTask, RolePlan, StudentPlan, TeachersSpec
+from fewstep.roles.plan import CriticPlan, GuidanceByTask, Residency, RolePlan, StudentPlan, TeachersSpec
 from fewstep.roles.roles import Roles
 from fewstep.roles.targets import target_modules
 from fewstep.roles.teacher_plan import BASE, TeacherPlan, teacher_plan
@@ -105,9 +106,9 @@ class _NetworkBuilder:
         # Full copies are made first: later the base contains adapters, and a copy would contain them too.
         self.copies = {name: placement.masters(given, self.starts[name]) for name, p in trained if p.mode == "full"}
         self.bare = placement.bare(given)
-        self.base = placement.frozen(given)
+        self.base = placement.base(given)
         backbone.replace_transformer(self.base)
-        self.adapters = Adapters(self.base, autocast=execution.precision != "fp32")
+        self.adapters = Adapters(self.base, backbone.device, autocast=execution.precision != "fp32")
 
     def trained(self, name: str, plan: RolePlan) -> Network:
         """The student or the critic: a full copy, or an adapter over the base."""
@@ -132,19 +133,23 @@ class _NetworkBuilder:
             self.adapters.load(adapter, self.loaders.adapter(spec.adapter), spec.adapter)
             return self._over_base(name, adapter)
         assert spec.model is not None
-        return self._further_model(name, spec.model, offloaded=spec.place == "offloaded")
+        return self._further_model(name, spec.model, spec.place)
 
     def _over_base(self, name: str, adapter: str | None) -> Network:
         return Network(name, self.backbone, self.base, self.adapters, adapter, self.execution.precision)
 
-    def _further_model(self, name: str, source: str, offloaded: bool) -> Network:
+    def _further_model(self, name: str, source: str, place: Residency) -> Network:
         dtype, device, precision = next(self.base.parameters()).dtype, self.backbone.device, self.execution.precision
 
         def load(where: torch.device) -> nn.Module:
             return _fitting(self.loaders.model(source, dtype, where), self.base, source)
 
-        if offloaded:
+        if place == "offloaded":
             return OffloadedNetwork(name, self.backbone, load(torch.device("cpu")), precision, device)
+        if place == "swapped":
+            swapped = load(torch.device("cpu"))
+            swap_blocks(swapped, None, device)
+            return Network(name, self.backbone, swapped, precision=precision)
         placement = self.execution.placement
         resident = placement.frozen(placement.loaded(load, self.bare, device))
         return Network(name, self.backbone, resident, precision=precision)

@@ -17,7 +17,7 @@ Recomputation = Literal["off", "selective", "full"]  # of activations, in the ba
 Mode = Literal["adapter", "full"]
 PrefixGradient = Literal["full", "stopped"]
 Preset = Literal["base-only", "specialised-alone", "last-step-only", "step-wise", "constant", "adaptive"]
-Residency = Literal["resident", "offloaded"]
+Residency = Literal["resident", "offloaded", "swapped"]
 Targets = Literal["attention", "attention+mlp", "all"] | tuple[str, ...]
 PullResponse = Literal["warn", "halve", "stop"]
 
@@ -239,7 +239,8 @@ class TeacherSpec(Section):
     place: Residency = Field(
         "resident",
         description="of a model's weights. resident: on the device all the time, split as run.sharding says; "
-        "offloaded: on the CPU, copied to the device for each of its forwards",
+        "offloaded: on the CPU, copied to the device for each of its forwards; swapped: its blocks on the CPU, copied "
+        "to the device one ahead of their use, two at a time",
     )
     guidance: GuidanceByTask = Field(None, description=_GUIDANCE)
     tasks: tuple[Task, ...] | None = Field(None, min_length=1, description="tasks it teaches; left out: all")
@@ -252,8 +253,8 @@ class TeacherSpec(Section):
     def _one_origin(self) -> Self:
         if (self.adapter is None) == (self.model is None):
             raise ValueError("a specialised teacher is either an adapter or a model: give exactly one of the two")
-        if self.adapter is not None and self.place == "offloaded":
-            raise ValueError("place: offloaded is for a model; an adapter shares the base's weights and is small")
+        if self.adapter is not None and self.place != "resident":
+            raise ValueError(f"place: {self.place} is for a model; an adapter shares the base's weights and is small")
         return self
 
 

@@ -50,6 +50,10 @@ class Placement(Protocol):
         """The model that is distilled, ready for `frozen`. load: loads it onto a given device."""
         ...
 
+    def base(self, transformer: nn.Module) -> nn.Module:
+        """The transformer that student, critic and LoRA teachers share, placed on the ranks."""
+        ...
+
     def frozen(self, transformer: nn.Module) -> nn.Module:
         """A transformer that is not trained, placed on the ranks."""
         ...
@@ -72,6 +76,9 @@ class Replicated:
 
     def model(self, load: Callable[[torch.device], Backbone], device: torch.device) -> Backbone:
         return load(device)
+
+    def base(self, transformer: nn.Module) -> nn.Module:
+        return self.frozen(transformer)
 
     def frozen(self, transformer: nn.Module) -> nn.Module:
         return transformer.requires_grad_(False)
@@ -125,6 +132,9 @@ class Sharded:
 
         others = self.ranks.from_first(without_weights)
         return made[0] if self.ranks.first else others
+
+    def base(self, transformer: nn.Module) -> nn.Module:
+        return self.frozen(transformer)
 
     def frozen(self, transformer: nn.Module) -> nn.Module:
         # Copies of frozen weights exchange no gradients, so each copy is sharded on its own.

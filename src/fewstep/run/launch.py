@@ -18,10 +18,11 @@ from fewstep.data.mixture import used_tasks
 from fewstep.encode.loader import Loader
 from fewstep.flow.rng import NamedRNG
 from fewstep.pocket.student_eval import probe_eval
+from fewstep.roles.block_swap import placement_of_run
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.roles import Roles
-from fewstep.roles.sharding import Placement, placement_for
+from fewstep.roles.sharding import Placement
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.attention_kernels import tell_attention
 from fewstep.run.best_by import best_order, comes_later
@@ -157,7 +158,7 @@ class _Launch:
         tracking: RunTracking,
     ) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision
-        placement = placement_for(plan.sharding, self.ranks, device, precision)
+        placement = placement_of_run(plan.blocks_to_swap, plan.sharding, self.ranks, device, precision)
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid

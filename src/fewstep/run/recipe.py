@@ -34,6 +34,7 @@ from fewstep.roles.plan import (
 )
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.run.self_exam.plan import ExaminePlan
+from fewstep.run.shared_base import refuse_learning_base
 from fewstep.run.tracking.names import TrackerNames
 from fewstep.runtime import strict_yaml
 from fewstep.runtime.errors import RecipeError
@@ -54,6 +55,7 @@ OPERATIONAL = (
     "student.forward_once",
     "run.best_by",
     "run.best_is",
+    "run.blocks_to_swap",
     "run.compile",
     "run.device",
     "run.examine_every_iterations",
@@ -137,19 +139,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _base_stays_whole_for_copies(self) -> "Recipe":
-        if self.run.base_weights != "int8":
-            return self
-        full = [role for role in ("student", "critic") if getattr(self, role).mode == "full"]
-        if full:
-            raise ValueError(
-                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full. "
-                f"Set {full[0]}.mode: adapter, or run.base_weights: precision"
-            )
-        if self.run.sharding != "off":
-            raise ValueError(
-                "run.base_weights: int8 is for weights that lie whole on each GPU, and run.sharding is "
-                f"{self.run.sharding}. Set one of the two back: run.sharding: off, or run.base_weights: precision"
-            )
+        refuse_learning_base(self)
         return self
 
     @model_validator(mode="after")

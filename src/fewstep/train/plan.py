@@ -12,6 +12,7 @@ from fewstep.runtime.task import TASKS, Task
 MOST_ITERATIONS = 1_000_000  # ours: 500 times the paper's; beyond it a number is a slip
 MOST_SAMPLES = 65_536  # ours
 AUTO = "auto"
+LEAST_SWAPPED = 3  # of blocks: one that runs and one that is fetched are on the device all the time
 
 
 class RunPlan(Section):
@@ -36,6 +37,13 @@ class RunPlan(Section):
         "precision",
         description="how the frozen base is held. precision: in that of the run; int8: its blocks in a byte a weight, "
         "for student and critic of mode adapter. Every role over the base then sees the rounded one, the teacher too",
+    )
+    blocks_to_swap: int = Field(
+        0,
+        ge=0,
+        description="blocks of the frozen base that wait in host memory and come to the device one ahead of their use, "
+        "two at a time (field: kohya, musubi-tuner). For student and critic of mode adapter, with "
+        "gradient_checkpointing full, selective or auto",
     )
     save_every_iterations: int = Field(
         25, gt=0, description="checkpoints; a killed run loses at most so many iterations"
@@ -131,6 +139,12 @@ class RunPlan(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _swapped_blocks_can_wait(self) -> "RunPlan":
+        if self.blocks_to_swap:
+            refuse_swap(self)
+        return self
+
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
     def _yes_or_no(cls, given: Any) -> Any:
@@ -138,3 +152,32 @@ class RunPlan(Section):
         if isinstance(given, dict):
             return {task: cls._yes_or_no(one) for task, one in given.items()}
         return {True: "full", False: "off"}[given] if isinstance(given, bool) else given
+
+
+def refuse_swap(run: RunPlan) -> None:
+    """Refuses what does not go together with `blocks_to_swap`.
+
+    Raises:
+        ValueError: it saves nothing, or would.
+    """
+    said = f"run.blocks_to_swap is {run.blocks_to_swap}"
+    if run.blocks_to_swap < LEAST_SWAPPED:
+        raise ValueError(
+            f"{said}, which saves nothing: two swapped blocks are on the device at a time. Give {LEAST_SWAPPED} or "
+            "more, or 0 to keep all of them there"
+        )
+    if run.sharding != "off":
+        raise ValueError(
+            f"{said}, which is for weights that lie whole on each GPU, and run.sharding is {run.sharding}. Set one of "
+            "the two back: run.sharding: off, or run.blocks_to_swap: 0"
+        )
+    if run.compile:
+        raise ValueError(
+            f"{said}, and run.compile is true: compiled blocks cannot fetch their weights. Set run.compile: false, or "
+            "run.blocks_to_swap: 0"
+        )
+    if run.gradient_checkpointing != AUTO and "off" in run.recomputation_by_task.values():
+        raise ValueError(
+            f"{said}, and with run.gradient_checkpointing: off every block's weights would stay for its backward "
+            "pass. Set it to full, selective or auto, or run.blocks_to_swap: 0"
+        )

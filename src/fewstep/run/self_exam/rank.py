@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import POCKET, load_backbone
 from fewstep.bench.paired.catalogue import COMPOSITE
 from fewstep.bench.paired.ranking import RankedStudent, rank_students, to_ship
 from fewstep.flow.rng import NamedRNG
+from fewstep.roles.block_swap import placement_of_run
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.run.best_by import own_figures
@@ -121,9 +125,14 @@ def _examiner(run: RunDir, reporter: Reporter) -> RunExaminer:
     device, dtype = device_of(recipe.run, recipe.model), PRECISIONS[recipe.run.precision]
     with reporter.waiting(f"loading {recipe.model}"):
         int8 = recipe.run.base_weights == "int8"
-        backbone = load_backbone(recipe.model, dtype=dtype, device=device, parts="decoder", int8=int8)
+        placement = placement_of_run(recipe.run.blocks_to_swap, "off", SINGLE_RANK, device, recipe.run.precision)
+
+        def loaded(to: torch.device) -> Backbone:
+            return load_backbone(recipe.model, dtype=dtype, device=to, parts="decoder", int8=int8)
+
+        backbone = placement.model(loaded, device)
     spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
-    roles = build_roles(backbone, spec, NamedRNG(recipe.run.seed), Execution(recipe.run.precision))
+    roles = build_roles(backbone, spec, NamedRNG(recipe.run.seed), Execution(recipe.run.precision, placement=placement))
     return run_examiner(
         run, prepared.exam, prepared.store, prepared.negatives, roles, SINGLE_RANK, reporter, measure_answers
     )

@@ -1,0 +1,44 @@
+"""Keys that are for a base which only adapters share, and what does not go together with them."""
+
+from typing import Protocol
+
+from fewstep.roles.plan import RolePlan
+from fewstep.train.plan import RunPlan
+
+
+class NetworkKeys(Protocol):
+    """The sections of a recipe that say how its networks are held."""
+
+    @property
+    def run(self) -> RunPlan: ...
+    @property
+    def student(self) -> RolePlan: ...
+    @property
+    def critic(self) -> RolePlan: ...
+
+
+def refuse_learning_base(recipe: NetworkKeys) -> None:
+    """Refuses a base in int8, or one with blocks in host memory, beside a role that learns a copy of all weights.
+
+    Raises:
+        ValueError: there is such a role; or int8 weights that are to be sharded.
+    """
+    run = recipe.run
+    full = [role for role, plan in (("student", recipe.student), ("critic", recipe.critic)) if plan.mode == "full"]
+    if run.base_weights == "int8":
+        if full:
+            raise ValueError(
+                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full. "
+                f"Set {full[0]}.mode: adapter, or run.base_weights: precision"
+            )
+        if run.sharding != "off":
+            raise ValueError(
+                "run.base_weights: int8 is for weights that lie whole on each GPU, and run.sharding is "
+                f"{run.sharding}. Set one of the two back: run.sharding: off, or run.base_weights: precision"
+            )
+    if run.blocks_to_swap and full:
+        raise ValueError(
+            f"run.blocks_to_swap is {run.blocks_to_swap}, which is for a base that only adapters share, and "
+            f"{full[0]}.mode is full: weights that learn stay on the device. Set {full[0]}.mode: adapter, or "
+            "run.blocks_to_swap: 0"
+        )
