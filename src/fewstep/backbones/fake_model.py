@@ -82,16 +82,16 @@ class ModelSize:
     @property
     def depths(self) -> dict[str, int]:
         """The number of blocks of each kind, by its key in the config."""
-        whole = self._transformer.config
+        whole = self.transformer.config
         return {key: int(whole[key]) for key in ("num_layers", "num_single_layers", "n_layers") if key in whole}
 
     @property
     def parameters(self) -> int:
-        return sum(p.numel() for p in self._transformer.parameters())
+        return sum(p.numel() for p in self.transformer.parameters())
 
     @cached_property
-    def _transformer(self) -> Any:
-        """A fake one, which is made once: hundreds of modules take a second."""
+    def transformer(self) -> Any:
+        """A fake one of this size, which is made once: hundreds of modules take a second."""
         return fake_model(self).transformer
 
 

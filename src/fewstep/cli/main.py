@@ -147,6 +147,15 @@ def plan(
         Optional[float],  # noqa: UP045
         typer.Option(help="A GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.", min=0),
     ] = None,
+    pcie: Annotated[
+        float,
+        typer.Option(
+            help="What a GPU is sent from host memory, in GB/s, for blocks that wait there (with --tflops): by default "
+            "80 % of PCIe 4.0 x16.",
+            min=0.1,
+            metavar="GB/S",
+        ),
+    ] = 25.0,
     to: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="The run folder that it would have; `runs/NAME` if not given."),
@@ -175,6 +184,7 @@ def plan(
             seconds_per_iteration=seconds,
             measured=measured,
             tflops=tflops,
+            pcie=pcie,
         )
     print_needs(needs, in_json, out)
     if needs.fits is False:

@@ -7,6 +7,7 @@ from rich.table import Table
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.host_blocks import Transfers
 from fewstep.run.budget.memory_settings import MemorySetting
 from fewstep.run.teacher_terms import planned_licence
 from fewstep.train.ema_decay import shipped_words
@@ -103,6 +104,9 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
         found += map(escape, exam.words)
         found += [f"[yellow]told:[/] {escape(line)}" for line in exam.warnings]
+    if budget.host.bytes:
+        found.append(_host(budget))
+        found += [_transfers(task, sent, rate.pcie) for task, sent in rate.transfers.items()] if rate else []
     found.append(_disk(budget))
     found.append(shipped_words(budget.recipe.student.ema))
     if rate is None:
@@ -111,6 +115,22 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
         found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
     found += map(escape, budget.shapes.told)
     return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
+
+
+def _host(budget: GPUBudget) -> str:
+    """What waits in host memory."""
+    kept = [f"{len(sizes)} blocks of {name}" for name, sizes in budget.host.swapped.items()]
+    kept += [f"teacher {name} whole" for name in budget.host.offloaded]
+    each = f" for the {budget.ranks.per_machine} GPUs of a machine" if budget.gpus > 1 else ""
+    return f"host memory: {budget.host_bytes / GB:.3g} GB, page-locked{each}: {', '.join(kept)}"
+
+
+def _transfers(task: str, sent: Transfers, pcie: float) -> str:
+    """What an iteration sends from there."""
+    return (
+        f"{task}: {sent.bytes / GB:.3g} GB travel from host memory in an iteration, {sent.seconds:.3g} s at "
+        f"{pcie:g} GB/s; {sent.waited:.2g} s of them outlast the computation beside them, and are in the hours"
+    )
 
 
 def _disk(budget: GPUBudget) -> str:

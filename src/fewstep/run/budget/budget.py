@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fewstep.run.budget.disk import RunDisk
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.host_blocks import PCIE_GBS, HostBlocks, Transfers, host_blocks
 from fewstep.run.budget.memory_settings import MemorySetting, memory_settings, with_recomputation, with_settings
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
@@ -99,6 +100,16 @@ class GPUBudget:
         peak = self.tasks[0].peak.peak
         return sum(n for name, n in peak.items() if name.startswith(("weights", "optimiser", "averaged")))
 
+    @cached_property
+    def host(self) -> HostBlocks:
+        """What waits in host memory, for each GPU."""
+        return host_blocks(self.recipe, self.size)
+
+    @property
+    def host_bytes(self) -> int:
+        """Of page-locked host memory, on a machine with as many of the GPUs as it holds."""
+        return self.host.bytes * self.ranks.per_machine
+
     @property
     def store(self) -> StoreSize | None:
         return self.shapes.store
@@ -131,6 +142,7 @@ def gpu_budget(
         ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
     """
     size = size_of_model(recipe.model)
+    host_blocks(recipe, size)  # refuses more blocks than there are, before a rehearsal takes its minute
     recipe, levels = levels_for(precision_for(recipe, on_gpu), size)
     guidance, _ = size.family.default_sampling(size.index)
     shapes = batch_shapes(recipe, place, guidance)
@@ -192,10 +204,19 @@ class Change:
 
 @dataclass(frozen=True)
 class IterationTime:
-    """The time of an iteration. seconds: by task. basis: where they come from, for messages."""
+    """The time of an iteration.
+
+    Args:
+        seconds: by task, waits for transfers included.
+        basis: where they come from, for messages.
+        transfers: from host memory, by task; where a peak rate is declared and blocks are swapped.
+        pcie: the rate of transfers in GB/s.
+    """
 
     seconds: Mapping[Task, float]
     basis: str
+    transfers: Mapping[Task, Transfers] = field(default_factory=dict)
+    pcie: float = PCIE_GBS
 
     def hours(self, budget: GPUBudget) -> float:
         """Hours of the whole run. A warm-up iteration is counted as a whole one."""
@@ -241,6 +262,8 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "store_bytes": None if budget.store is None else budget.store.bytes,
             "flops_mean": round(budget.flops),
             "examinations": None if exam is None else exam.as_dict(),
+            "host_bytes": budget.host_bytes,
+            "transfers": {} if rate is None else {task: vars(sent) for task, sent in rate.transfers.items()},
             "hours": None if rate is None else round(rate.hours(budget), 3),
             "sigmas": list(budget.recipe.student.grid),
             "levels": list(budget.levels),
@@ -286,6 +309,11 @@ class RunNeeds:
     def fits(self) -> bool | None:
         """Whether it fits the GPU that was named."""
         return None if self.card is None else self.budget.bytes <= self.card.bytes
+
+    @property
+    def host_bytes(self) -> int:
+        """Of page-locked memory of the host: blocks and teachers that wait there."""
+        return self.budget.host_bytes
 
     @property
     def flops(self) -> float:

@@ -27,6 +27,7 @@ from fewstep.roles.adapters import linear_shapes
 from fewstep.roles.build import TeacherLoaders
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.fake_ranks import fake_ranks
+from fewstep.run.budget.host_blocks import all_on_device, host_blocks
 from fewstep.run.budget.kept_forecasts import forecast_key, keep_forecast, read_forecast
 from fewstep.run.budget.op_counter import (
     CONDITIONING,
@@ -65,13 +66,15 @@ def forecast(
         ranks: the ranks of the run, of which the first is rehearsed.
     """
     size = size or size_of_model(recipe.model)
-    recipe, _ = levels_for(recipe.model_copy(update={"run": recipe.run.of_task(batch_shape.task)}), size)
+    waiting = host_blocks(recipe, size)
+    recipe = all_on_device(recipe.model_copy(update={"run": recipe.run.of_task(batch_shape.task)}))
+    recipe, _ = levels_for(recipe, size)
     key = forecast_key(recipe, size, ranks, shape=asdict(batch_shape), samples=samples, on_gpu=on_gpu, whole=whole)
     held = read_forecast(key)
     if held is None:
         held = _counted(recipe, batch_shape, samples, on_gpu, size, whole, ranks)
         keep_forecast(key, held)
-    return held
+    return waiting.off_the_device(held)
 
 
 def forecast_like(
@@ -108,7 +111,7 @@ def _counted(
     calls["student"] += parts * ((of_all - rollouts) * a_rollout - of_all * skipped_steps)
     return TaskForecast(
         batch_shape, samples, parts, rehearsed, tuple(_holding(phase, samples / rehearsed) for phase in phases),
-        calls, critic.updates, skipped_steps, rollouts, of_all - rollouts,
+        calls, critic.updates, skipped_steps, rollouts, of_all - rollouts, recipe.run.recomputation(batch_shape.task),
     )  # fmt: skip
 
 
@@ -173,12 +176,16 @@ def _extrapolated(number: int, base: RehearsalResult, slopes: list[tuple[Rehears
     at = base.phases[number]
     peak: Counter[str] = Counter(at.peak)
     flops, last_call = float(at.flops), float(at.last_call)
+    by_call = [float(call.flops) for call in at.by_call]
     for deeper, times in slopes:
         for purpose in deeper.phases[number].peak | at.peak:
             peak[purpose] += round(times * (deeper.phases[number].peak[purpose] - at.peak[purpose]))
         flops += times * (deeper.phases[number].flops - at.flops)
         last_call += times * (deeper.phases[number].last_call - at.last_call)
-    return Phase(at.name, +peak, round(flops), round(last_call), at.calls)
+        for n, (more, less) in enumerate(zip(deeper.phases[number].by_call, at.by_call, strict=True)):
+            by_call[n] += times * (more.flops - less.flops)
+    calls = tuple(call._replace(flops=round(each)) for call, each in zip(at.by_call, by_call, strict=True))
+    return Phase(at.name, +peak, round(flops), round(last_call), at.calls, calls)
 
 
 def _holding(phase: Phase, batches: float) -> Phase:

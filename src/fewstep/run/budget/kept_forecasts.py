@@ -19,7 +19,7 @@ from typing import Any
 import fewstep
 from fewstep.backbones.fake_model import ModelSize
 from fewstep.run.budget.batch_shape import BatchShape
-from fewstep.run.budget.op_counter import Phase
+from fewstep.run.budget.op_counter import NetworkCall, Phase
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
 from fewstep.runtime import durable
@@ -83,5 +83,10 @@ def _forecast_of(held: Mapping[str, Any]) -> TaskForecast:
         raise KeyError("fields of another version")
     shape = held["batch_shape"]
     shape = {**shape, "target": tuple(shape["target"]), "references": tuple(map(tuple, shape["references"]))}
-    phases = tuple(Phase(**{**phase, "peak": Counter(phase["peak"])}) for phase in held["phases"])
+    phases = tuple(map(_phase_of, held["phases"]))
     return TaskForecast(**{**held, "batch_shape": BatchShape(**shape), "phases": phases})
+
+
+def _phase_of(held: Mapping[str, Any]) -> Phase:
+    calls = tuple(NetworkCall(*call) for call in held["by_call"])
+    return Phase(**{**held, "peak": Counter(held["peak"]), "by_call": calls})

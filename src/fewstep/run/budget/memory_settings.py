@@ -2,8 +2,8 @@
 
 A setting is what the backward pass computes again, and into how many parts a batch is cut. Nothing computed again
 costs least, but takes most memory. More parts take less of it and cost no operation. So the order is off, selective,
-full, and of each the fewest parts that fit. Memory and operations are those of rehearsed iterations, as everywhere in a
-plan.
+full, and of each the fewest parts that fit. Where blocks are swapped, off is left out. Memory and operations are those
+of rehearsed iterations, as everywhere in a plan.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,13 +61,15 @@ def memory_settings(
         every: also those that cost more than the one that is taken.
     """
     samples = -(-recipe.run.batch // ranks.world)
+    # Without recomputation autograd would hold every swapped block until the backward pass.
+    ways = CHEAPEST_FIRST[1:] if recipe.run.blocks_to_swap else CHEAPEST_FIRST
 
     def settings(shape: BatchShape) -> Iterator[MemorySetting]:
         def tried(how: Recomputation, parts: int) -> MemorySetting:
             one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
             return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, one.peak.bytes <= card.bytes)
 
-        return _of_task(_numbers(recipe, shape.task, ranks), tried, every)
+        return _of_task(_numbers(recipe, shape.task, ranks), ways, tried, every)
 
     return tuple(setting for shape in shapes for setting in settings(shape))
 
@@ -86,11 +88,14 @@ def with_recomputation(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
 
 
 def _of_task(
-    numbers: Sequence[int], tried: Callable[[Recomputation, int], MemorySetting], every: bool
+    numbers: Sequence[int],
+    ways: Sequence[Recomputation],
+    tried: Callable[[Recomputation, int], MemorySetting],
+    every: bool,
 ) -> Iterator[MemorySetting]:
     """The settings of one task in the order of their cost, the first that fits taken."""
     found = False
-    for how in CHEAPEST_FIRST:
+    for how in ways:
         setting = _fewest_parts(numbers, partial(tried, how))
         taken, found = setting.fits and not found, found or setting.fits
         yield replace(setting, taken=taken)

@@ -1,5 +1,6 @@
 """`fewstep.plan`: what a run needs, what to change if its GPUs do not suffice, and how long it takes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,13 @@ import torch
 from fewstep.data.mixture import used_tasks
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
+from fewstep.run.budget.host_blocks import BASE, PCIE_GBS, block_count, host_blocks, with_swapped
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.memory_settings import CHEAPEST_FIRST
 from fewstep.run.recipe import Recipe
+from fewstep.train.plan import LEAST_SWAPPED
+
+Step = dict[str, Any] | Callable[[GPUBudget, GPUMemory], dict[str, Any]]
 
 UTILISATION = 0.4  # ours, only where a peak rate is declared: the share of it that training reaches
 
@@ -25,6 +30,7 @@ def plan(
     seconds_per_iteration: float | None = None,
     measured: str | Path | None = None,
     tflops: float | None = None,
+    pcie: float = PCIE_GBS,
 ) -> RunNeeds:
     """Memory, work, disk and hours of a run, before anything is loaded. Needs no weights and no GPU: an iteration is
     rehearsed on tensors that hold nothing.
@@ -37,9 +43,11 @@ def plan(
         seconds_per_iteration: a rate to tell the hours by. Of this and the next two, give at most one.
         measured: a run folder, whose metrics tell the rate.
         tflops: a GPU's peak rate in TFLOP/s, of which 40 % are taken to be reached.
+        pcie: what a GPU is sent from host memory, in GB/s, for blocks that wait there.
 
     Raises:
-        RecipeError: fewer samples than GPUs, or two rates. ModelError: a model of unknown size. CaseError: cases that
+        RecipeError: fewer samples than GPUs, two rates, or more swapped blocks than the model has. ModelError: a model
+            of unknown size. CaseError: cases that
             are here and cannot be used. RunError: `measured` is no run.
     """
     refuse_rates(seconds_per_iteration, measured, tflops, used_tasks(recipe.mixture))
@@ -48,7 +56,8 @@ def plan(
     card = None if gpu is None else GPUMemory(gpu)
     budget = gpu_budget(recipe, store, gpus, on_gpu, per_machine, card)
     changes = changes_to_fit(budget, card) if card is not None and budget.bytes > card.bytes else []
-    time = iteration_time(budget, seconds_per_iteration, None if measured is None else Path(measured), tflops)
+    measured_run = None if measured is None else Path(measured)
+    time = iteration_time(budget, seconds_per_iteration, measured_run, tflops, pcie)
     return RunNeeds(budget, card, tuple(changes), time)
 
 
@@ -61,9 +70,12 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
     guessed."""
     made: list[Change] = []
     recipe, gpus, keys = budget.recipe, budget.gpus, dict[str, Any]()
-    for step in _steps(budget, card):
+    for told in _steps(budget, card):
         if budget.bytes <= card.bytes:
             break
+        step = told(budget, card) if callable(told) else told
+        if not step:
+            continue
         keys |= step
         tried = recipe.changed(keys)
         budget = budget_of(tried, budget.size, budget.shapes, budget.ranks, budget.on_gpu, budget.notes)
@@ -75,17 +87,18 @@ def changes_to_fit(budget: GPUBudget, card: GPUMemory) -> list[Change]:
     return made
 
 
-def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
-    """The changes to try, those that cost least quality and time first."""
+def _steps(budget: GPUBudget, card: GPUMemory) -> list[Step]:
+    """The changes to try, those that cost least quality and time first. One that depends on how much is left to save is
+    a function of the budget so far."""
     recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
     parts = recipe.run.most_parts
     how = max((recipe.run.recomputation(task) for task in budget.iterations), key=CHEAPEST_FIRST.index)
     sharded: list[dict[str, Any]] = (
         [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
     )
-    # On several GPUs a sharded teacher takes less than an offloaded one, which is whole on each GPU while it runs.
-    offloaded = [
-        {f"teachers.named.{name}.place": "offloaded"}
+    # On several GPUs sharding it is the first choice: then only the running block is gathered.
+    swapped_teachers = [
+        {f"teachers.named.{name}.place": "swapped"}
         for name, teacher in recipe.teachers.named.items()
         if teacher.model is not None and teacher.place == "resident" and budget.gpus == 1
     ]
@@ -100,9 +113,9 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     modes = [{f"{role}.mode": "adapter"} for role in ("critic", "student") if getattr(recipe, role).mode == "full"]
     # Fewer samples at once, and recomputation, do not help if weights and moments alone are too much.
     if budget.fixed_bytes > card.bytes:
-        first, later = [*sharded, *offloaded, *recomputed], [*modes, *accumulated]
+        first, later = [*sharded, *swapped_teachers, *recomputed], [*modes, *accumulated]
     else:
-        first, later = [*offloaded, *recomputed, *sharded], [*accumulated, *modes]
+        first, later = [*swapped_teachers, *recomputed, *sharded], [*accumulated, *modes]
     # Without parts, gradients are allocated only while the activations are freed.
     single: list[dict[str, Any]] = (
         [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
@@ -112,13 +125,30 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[dict[str, Any]]:
     rounded: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
     # forward_once saves a forward and keeps its activations longer. It excludes parts and sharded weights.
     plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []
-    return [*plain, *first, *later, *rounded, *single]
+    return [*plain, *first, *later, _swapped, *rounded, *single]
+
+
+def _swapped(budget: GPUBudget, card: GPUMemory) -> dict[str, Any]:
+    """Blocks of the base in host memory: as few as suffice, or all. They change no number, so they come before int8.
+    They take time where their transfer outlasts the computation, so they come after what takes none."""
+    recipe = budget.recipe
+    learns = "full" in (recipe.student.mode, recipe.critic.mode)
+    most = block_count(budget.size)
+    if learns or recipe.run.sharding != "off" or recipe.run.compile or most < LEAST_SWAPPED:
+        return {}
+    before = host_blocks(recipe, budget.size).saved(BASE)
+    for number in range(max(recipe.run.blocks_to_swap, LEAST_SWAPPED), most + 1):
+        freed = host_blocks(with_swapped(recipe, number), budget.size).saved(BASE) - before
+        if budget.bytes - freed <= card.bytes:
+            break
+    return {} if number == recipe.run.blocks_to_swap else {"run.blocks_to_swap": number}
 
 
 def iteration_time(
-    budget: GPUBudget, seconds: float | None, measured: Path | None, tflops: float | None
+    budget: GPUBudget, seconds: float | None, measured: Path | None, tflops: float | None, pcie: float = PCIE_GBS
 ) -> IterationTime | None:
-    """The time of an iteration, from what was declared or measured; None if nothing was.
+    """The time of an iteration, from what was declared or measured; None if nothing was. Only of a declared peak the
+    transfers from host memory are counted, at `pcie` GB/s, where they outlast the computation beside them.
 
     Raises:
         RecipeError, RunError: as `refuse_rates`.
@@ -131,9 +161,8 @@ def iteration_time(
         return IterationTime(measured_seconds(measured, tasks), f"medians of {measured / METRICS_FILE}")
     if tflops is not None:
         speed = tflops * 1e12 * UTILISATION
-        by_task = {one.batch_shape.task: one.flops / speed for one in budget.usual}
-        return IterationTime(
-            by_task,
-            f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)",
-        )
+        sent = {one.batch_shape.task: budget.host.transfers(one, speed, pcie * 1e9) for one in budget.usual}
+        by_task = {task: one.flops / speed + sent[task].waited for task, one in zip(tasks, budget.usual, strict=True)}
+        basis = f"a peak of {tflops:g} TFLOP/s a GPU, as declared, of which {UTILISATION:.0%} are reached (assumed)"
+        return IterationTime(by_task, basis, sent if budget.host.swapped else {}, pcie)
     return None

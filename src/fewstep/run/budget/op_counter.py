@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from fewstep.backbones.shape_tensor import ShapeTensor
 CONDITIONING = "conditioning"
 ROLLOUT = "rollout states, prefix"
 GATHERED = "gathered weights"  # of sharded weights: what is gathered at the moment, and communication buffers
+PLACES = "swapped blocks, two at a time"  # of weights that wait in host memory: those on the device
 ACTIVATIONS = "activations"  # what has no other purpose: what backward needs, and results of operations
 _ATEN = torch.ops.aten
 
@@ -42,6 +43,21 @@ _MORE: dict[Any, Callable[..., int]] = {
 }
 
 
+class NetworkCall(NamedTuple):
+    """One call of a network.
+
+    Args:
+        network: whose weights it ran on: `base`, or the name of a teacher that is a further model.
+        flops: floating-point operations until the next call or the end of the phase; so a backward pass counts to its
+            forward.
+        learns: whether a backward pass follows.
+    """
+
+    network: str
+    flops: int
+    learns: bool
+
+
 @dataclass
 class Phase:
     """A part of an iteration.
@@ -51,6 +67,7 @@ class Phase:
         flops: floating-point operations of the phase.
         last_call: those of them since a network was last called.
         calls: how many times networks were called.
+        by_call: those calls, one by one.
     """
 
     name: str
@@ -58,6 +75,7 @@ class Phase:
     flops: int = 0
     last_call: int = 0
     calls: int = 0
+    by_call: tuple[NetworkCall, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -91,11 +109,13 @@ class OpCounter(TorchDispatchMode):
                 if self._live[key][1] == ACTIVATIONS:  # but not the buffers into which weights are gathered
                     self._rename(key, ROLLOUT)
 
-    def call(self) -> None:
-        """Call it whenever a network is called."""
+    def call(self, network: str) -> None:
+        """Call it whenever a network is called. network: as in `NetworkCall`."""
         if self.phases:
-            self.phases[-1].last_call = 0
-            self.phases[-1].calls += 1
+            phase = self.phases[-1]
+            phase.last_call = 0
+            phase.calls += 1
+            phase.by_call = (*phase.by_call, NetworkCall(network, 0, torch.is_grad_enabled()))
 
     def seconds(self) -> dict[str, float]:
         return {}
@@ -137,8 +157,12 @@ class OpCounter(TorchDispatchMode):
         elif packet in flop_registry:
             flops = flop_registry[packet](*args, **kwargs, out_val=made)
         if flops and self.phases:
-            self.phases[-1].flops += flops
-            self.phases[-1].last_call += flops
+            phase = self.phases[-1]
+            phase.flops += flops
+            phase.last_call += flops
+            if phase.by_call:
+                *before, last = phase.by_call
+                phase.by_call = (*before, last._replace(flops=last.flops + flops))
 
     def _hold(self, tensor: Tensor, purpose: str | None) -> None:
         storage = _own(tensor).untyped_storage()

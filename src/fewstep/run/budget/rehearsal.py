@@ -28,19 +28,21 @@ from fewstep.backbones.joint_sequence import forget_layouts
 from fewstep.backbones.shape_tensor import LargeAsShapes, has_shapes, make_shapes
 from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
+from fewstep.roles.block_swap import BlockSwap, placement_of_run, swap_of
 from fewstep.roles.build import RolesSpec, TeacherLoaders, build_roles
 from fewstep.roles.execution import Execution
+from fewstep.roles.host_block import DeviceCopy, HostBlock
 from fewstep.roles.offloaded import OffloadedNetwork
 from fewstep.roles.plan import WatchPlan
 from fewstep.roles.roles import Roles
 from fewstep.roles.sharding import (
     REPLICATED,
     Placement,
-    placement_for,
 )
 from fewstep.run.budget.fake_ranks import FakeEmptyMode
 from fewstep.run.budget.op_counter import (
     CONDITIONING,
+    PLACES,
     OpCounter,
     Phase,
 )
@@ -79,7 +81,8 @@ def rehearse(
         parts: the number of parts that the batch is cut into.
         ranks: the ranks of the run, of which only the first is rehearsed.
     """
-    placement = placement_for(recipe.run.sharding, ranks, batch.cond.text_BLC.device, recipe.run.precision)
+    run, device = recipe.run, batch.cond.text_BLC.device
+    placement = placement_of_run(run.blocks_to_swap, run.sharding, ranks, device, run.precision)
     roles = rehearsal_roles(backbone, recipe, loaders, placement)
     op_counter, rng = OpCounter(), NamedRNG(recipe.run.seed)
     settings = DMDSettings(recipe.student, _once(recipe.critic), recipe.objective, _usual(recipe.teachers.watch))
@@ -121,7 +124,7 @@ def _counting(roles: Roles, op_counter: OpCounter) -> Counter[str]:
         adapters, name = network.adapters, network.name
 
         def count(*_: object, adapters: Any = adapters, name: str = name) -> None:
-            op_counter.call()
+            op_counter.call(name if adapters is None else "base")
             calls[name if adapters is None else adapters.on or "base"] += 1
 
         network.transformer.register_forward_pre_hook(count)
@@ -193,6 +196,8 @@ def _note(
             )
     base = roles.teachers.teachers["base"].network.transformer
     own = {id(p) for one in (*role_optimizers,) for p in one.named.values()}
+    if (swap := swap_of(base)) is not None:
+        own |= _swapping(op_counter, swap)
     frozen = [p for name, p in base.named_parameters() if id(p) not in own and ".lora_" not in name]
     op_counter.note([*frozen, *_tables(base)], "weights of the base")
     op_counter.note(_conditionings(batch), CONDITIONING)
@@ -209,6 +214,20 @@ def _visiting(op_counter: OpCounter, network: OffloadedNetwork, purpose: str) ->
             yield
 
     network.active = active  # type: ignore[method-assign]
+
+
+def _swapping(op_counter: OpCounter, swap: BlockSwap) -> set[int]:
+    """Counts copies of blocks from when they are made. The ids of the weights that wait on the CPU, which are not
+    counted."""
+    send = swap.courier.send
+
+    def sent(block: HostBlock) -> DeviceCopy:
+        copy = send(block)
+        op_counter.note([copy.whole], PLACES)
+        return copy
+
+    swap.courier.send = sent  # type: ignore[method-assign]
+    return {id(tensor) for home in swap.homes for tensor in home.tensors}
 
 
 def _naming(op_counter: OpCounter, purpose: str) -> Any:

@@ -1,10 +1,11 @@
 """What was counted of an iteration of one task."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fewstep.roles.plan import Recomputation
 from fewstep.run.budget.batch_shape import BatchShape
-from fewstep.run.budget.op_counter import Phase
+from fewstep.run.budget.op_counter import NetworkCall, Phase
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class TaskForecast:
         skipped_steps: steps of a rollout that are not run, in the mean over exit steps.
         rollouts: rollouts in the rehearsal, of one update of the critic.
         more_rollouts: rollouts of the critic's further updates.
+        recomputation: what its backward passes compute again.
     """
 
     batch_shape: BatchShape
@@ -31,6 +33,7 @@ class TaskForecast:
     skipped_steps: float
     rollouts: int = 1
     more_rollouts: int = 0
+    recomputation: Recomputation = "off"
 
     @property
     def at_once(self) -> int:
@@ -51,3 +54,17 @@ class TaskForecast:
         every = sum(phase.flops for phase in self.phases) + (self.updates - 1) * update + self.more_rollouts * rollout
         every -= (self.rollouts + self.more_rollouts) * self.skipped_steps * step
         return round(every * self.samples / self.rehearsed)
+
+    def passes(self) -> Iterator[tuple[NetworkCall, float]]:
+        """Each call of a network, and how often it happens in the mean iteration: counted as `flops` is."""
+        parts, rollouts = self.samples / self.rehearsed, self.rollouts + self.more_rollouts
+        update = max((phase.flops for phase in self.phases if phase.name == "critic"), default=0)
+        for phase in self.phases:
+            times = parts
+            if phase.name == "rollout":
+                times *= rollouts / self.rollouts
+            elif phase.name == "critic" and phase.flops == update:
+                times *= self.updates
+            yield from ((call, times) for call in phase.by_call)
+            if phase.name == "rollout" and phase.by_call:
+                yield phase.by_call[-1], -parts * rollouts / self.rollouts * self.skipped_steps
