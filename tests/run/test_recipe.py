@@ -216,6 +216,22 @@ POCKET = "extends: pocket\n"
             "run.base_weights: int8 is for a base that only adapters share, and critic.mode is full",
         ),
         ("run: {base_weights: int8, sharding: full}", "run.base_weights: int8 is for weights that lie whole"),
+        (
+            "run: {blocks_to_swap: 3, gradient_checkpointing: full}\nstudent: {mode: full}",
+            "run.blocks_to_swap is 3, which is for a base that only adapters share, and student.mode is full: weights",
+        ),
+        (
+            "run: {blocks_to_swap: 2, gradient_checkpointing: full}",
+            "which saves nothing: two swapped blocks are on the",
+        ),
+        ("run: {blocks_to_swap: 3}", "with run.gradient_checkpointing: off every block's weights would stay"),
+        ("run: {blocks_to_swap: 3, gradient_checkpointing: {t2i: full, edit: off}}", "off every block's weights would"),
+        ("run: {blocks_to_swap: 3, gradient_checkpointing: auto, compile: true}", "and run.compile is true"),
+        (
+            "run: {blocks_to_swap: 3, gradient_checkpointing: full, sharding: full}",
+            "which is for weights that lie whole on each GPU, and run.sharding is full",
+        ),
+        ("run: {blocks_to_swap: -1}", "run.blocks_to_swap should be"),
         ("student: {mode: lora}", "student.mode should be 'adapter' or 'full', not 'lora'"),
         ("tasks: {t2i: 0, edit: 0}", "tasks 0:0 leave nothing to learn"),
         ("tasks: {t2i: -1}", "tasks -1:5 leave nothing to learn"),

@@ -54,19 +54,43 @@ SHRUNK = {
 
 @dataclass(frozen=True)
 class Twin:
-    """model: the base in small. teachers: further models by name. lora: whether the recipe asks for a user's LoRA."""
+    """
+    Args:
+        model: the base in small.
+        teachers: further models by name.
+        lora: whether the recipe asks for a user's LoRA.
+        swapped: blocks in host memory, of a recipe that has some.
+    """
 
     model: Callable[[], Any]
     teachers: Sequence[tuple[str, Callable[[], Any]]] = ()
     lora: bool = False
+    swapped: int = 0
+
+
+def deeper(pipeline: Any) -> Any:
+    """The pipeline with four blocks, of which some can be swapped."""
+    stock = type(pipeline.transformer)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        pipeline.register_modules(
+            transformer=stock.from_config({**pipeline.transformer.config, "num_layers": 4}).eval()
+        )
+    return pipeline
 
 
 TWINS = {
     "qwen-image-2.1": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
     "qwen-image-2.1-48gb": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
+    "qwen-image-2.1-24gb": Twin(lambda: deeper(tiny_qwen_image_21.qwen_image_21_pipeline()), swapped=3),
     "qwen-image-2.1-full": Twin(tiny_qwen_image_21.qwen_image_21_pipeline),
     "qwen-image-unified": Twin(
         tiny_qwen_image.qwen_image_edit_pipeline, [("drawing", lambda: tiny_qwen_image.qwen_image_pipeline(seed=1))]
+    ),
+    "qwen-image-unified-48gb": Twin(
+        lambda: deeper(tiny_qwen_image.qwen_image_edit_pipeline()),
+        [("drawing", lambda: deeper(tiny_qwen_image.qwen_image_pipeline(seed=1)))],
+        swapped=3,
     ),
     "flux2-klein-24gb": Twin(tiny_flux2_klein.flux2_klein_pipeline),
     "klein-9b": Twin(tiny_flux2_klein.flux2_klein_pipeline),
@@ -134,6 +158,8 @@ def overlay(name: str, folder: Path) -> list[str]:
     for teacher, made in twin.teachers:
         made().save_pretrained(folder / teacher)
         sets[f"teachers.named.{teacher}.model"] = folder / teacher
+    if twin.swapped:
+        sets["run.blocks_to_swap"] = twin.swapped
     if twin.lora:
         lora_of(folder / "base", folder / "my-lora.safetensors")
     return [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
@@ -175,7 +201,10 @@ def test_from_cases_to_a_picture(name: str, tmp_path: Path, monkeypatch: pytest.
     done("sample", tmp_path / "student", "-p", "a house", "--size", "64x64", "--out", tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (64, 64)
+    assert (recipe.run.blocks_to_swap > 0) == (TWINS[name].swapped > 0) == (load_recipe(name).run.blocks_to_swap > 0)
     shrunk = {*SHRUNK, "model", *(f"teachers.named.{teacher}.model" for teacher, _ in TWINS[name].teachers)}
+    if TWINS[name].swapped:
+        shrunk.add("run.blocks_to_swap")
     if recipe.student.shift == "teacher":  # the run keeps what that stood for
         shrunk.add("student.sigmas")
     shipped_keys, ran = flat_keys(load_recipe(name).resolved()), flat_keys(recipe.resolved())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import fewstep
 from fewstep.backbones.backbone import Backbone
@@ -242,3 +243,16 @@ def family_of(folder: Path) -> type[PipelineBackbone]:
         known = ", ".join(sorted(MODEL_FAMILIES.names()))
         raise ModelError(f"{folder} names the class {name}; the families that fewstep knows are: {known}")
     return found
+
+
+def empty_transformer(source: str | Path) -> nn.Module:
+    """The transformer of a folder, a hub id, or "pocket", on the meta device: its modules and shapes, no weight.
+
+    Raises:
+        ModelError: as `load_backbone`.
+    """
+    folder = model_folder(source)
+    stock = family_of(folder).transformer_class
+    with torch.device("meta"):
+        made: nn.Module = stock.from_config(stock.load_config(folder / "transformer"))
+    return made

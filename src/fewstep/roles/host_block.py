@@ -122,6 +122,6 @@ def _pin(whole: Tensor) -> None:
     if int(cudart.cudaHostRegister(whole.data_ptr(), whole.numel(), 0)):
         raise EnvironmentRefused(
             f"{whole.numel() / 1e9:.2f} GB of host memory could not be locked for a block that waits there. Free "
-            "memory, raise the limit of locked memory (ulimit -l), or lower run.blocks_to_swap"
+            "memory, or lower run.blocks_to_swap"
         )
     weakref.finalize(whole.untyped_storage(), cudart.cudaHostUnregister, whole.data_ptr())

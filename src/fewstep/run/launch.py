@@ -32,6 +32,7 @@ from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ra
 from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.fork import Origin, begin_fork, fork_origin, origin_folder, refuse_interrupted_fork
+from fewstep.run.host_memory import refuse_too_little_host_memory
 from fewstep.run.levels import settle_levels
 from fewstep.run.memory_choice import settle_memory
 from fewstep.run.precision import settle_precision
@@ -109,6 +110,7 @@ class _Launch:
         device = preflight(
             self.recipe, self.ranks.world, self.reporter, own_examiner=self.extensions.examiner is not None
         )
+        self.ranks.from_first(partial(refuse_too_little_host_memory, self.recipe, self.ranks.per_machine))
         self.ranks.from_first(
             partial(refuse_unusable_judge, self.recipe.examine, used_tasks(self.recipe.mixture), self.out)
         )

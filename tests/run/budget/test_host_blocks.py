@@ -41,7 +41,7 @@ def test_device_and_host_memory_are_forecast_within_a_tenth(keys: tuple[str, ...
     """On a CPU the allocator gives out both."""
     kind, shape = deep(), batch_shape("qwen-image-2.1", "edit", 4)
     plan, whole = swapping(*keys), swapping(*keys, number=0)
-    host = host_blocks(plan, kind)
+    host = host_blocks(plan, kind.transformer)
     expected, without = (forecast(one, shape, 2, on_gpu=False, size=kind).peak for one in (plan, whole))
     saved = host.bytes * (SWAPPED - 2) / SWAPPED
     assert without.bytes - expected.bytes == pytest.approx(saved, rel=1e-6)
@@ -73,7 +73,7 @@ def test_what_travels_is_what_is_sent(keys: tuple[str, ...], monkeypatch: pytest
     backbone: Any = kind.family.random(kind.config, dtype=torch.float32)
     batch = shape.batch(2, backbone.latent_channels, ("",), torch.float32)
     rehearse(backbone, plan, batch, FILE_LOADERS, plan.run.gradient_accumulation)
-    told = host_blocks(plan, kind).transfers(forecast(plan, shape, 2, on_gpu=False, size=kind), 1e12, 25e9)
+    told = host_blocks(plan, kind.transformer).transfers(forecast(plan, shape, 2, on_gpu=False, size=kind), 1e12, 25e9)
     assert told.bytes == pytest.approx(sum(sent), rel=0.1)
     assert told.seconds == pytest.approx(told.bytes / 25e9, rel=1e-6)
 
@@ -90,7 +90,7 @@ def test_bytes_of_blocks_are_those_of_real_ones(family: str, int8: bool) -> None
     recipe_of = swapping(f"run.base_weights={'int8' if int8 else 'precision'}", number=max(3, number))
     if number < 3:
         recipe_of = recipe_of.model_copy(update={"run": recipe_of.run.model_copy(update={"blocks_to_swap": number})})
-    told = host_blocks(recipe_of, kind).swapped[BASE]
+    told = host_blocks(recipe_of, kind.transformer).swapped[BASE]
     assert list(told) == pytest.approx(real, rel=0.08)  # weights begin at multiples of 256 bytes
 
 
@@ -136,7 +136,7 @@ def test_a_swapped_teacher_holds_two_blocks_and_travels_by_its_own_forwards() ->
     taken, of_place = {}, {}
     for place in ("resident", "swapped"):
         plan = swapping(keys[0], keys[1].replace("PLACE", place), number=0)
-        taken[place], of_place[place] = forecast(plan, shape, 1, False, kind), host_blocks(plan, kind)
+        taken[place], of_place[place] = forecast(plan, shape, 1, False, kind), host_blocks(plan, kind.transformer)
     sizes = of_place["swapped"].swapped["other"]
     assert (len(sizes), of_place["resident"].bytes) == (LAYERS, 0)
     gone = taken["resident"].peak.bytes - taken["swapped"].peak.bytes
@@ -149,19 +149,19 @@ def test_a_swapped_teacher_holds_two_blocks_and_travels_by_its_own_forwards() ->
 def test_an_offloaded_teacher_waits_whole() -> None:
     plan = recipe("teachers.preset=constant", "teachers.named={other: {model: other, place: offloaded}}")
     kind = deep()
-    assert host_blocks(plan, kind).bytes == 4 * kind.parameters
+    assert host_blocks(plan, kind.transformer).bytes == 4 * kind.parameters
 
 
 def test_more_blocks_than_there_are_are_refused() -> None:
     with pytest.raises(RecipeError, match="blocks_to_swap is 5, and this model has 4 blocks: give at most 4"):
-        host_blocks(swapping(number=5), deep())
+        host_blocks(swapping(number=5), deep().transformer)
 
 
 @pytest.mark.parametrize(("model", "count"), [("Qwen/Qwen-Image-2.1", 32), ("Qwen/Qwen-Image-Edit-2511", 60)])
 def test_real_sizes(model: str, count: int) -> None:
     plan = load_recipe("qwen-image-2.1", {"model": model, "run.blocks_to_swap": count})
     kind = size_of_model(model)
-    told = host_blocks(plan, kind)
+    told = host_blocks(plan, kind.transformer)
     assert len(told.swapped[BASE]) == count
     assert 0.95 * 2 * kind.parameters < told.bytes < 2 * kind.parameters, "nearly all weights are in blocks"
 
@@ -170,4 +170,4 @@ def test_swapped_in_earnest_and_by_plan_are_the_same_blocks() -> None:
     kind = deep()
     made: Any = kind.family.random(kind.config, dtype=torch.float32)
     swap = swap_blocks(made.transformer, SWAPPED, made.device)
-    assert host_blocks(swapping(), kind).bytes == pytest.approx(swap.bytes, rel=0.01)
+    assert host_blocks(swapping(), kind.transformer).bytes == pytest.approx(swap.bytes, rel=0.01)

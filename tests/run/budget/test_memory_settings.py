@@ -59,6 +59,13 @@ def test_the_cheapest_that_fits_is_taken() -> None:
     assert settings(55, plan())[-1] == ("edit", "full", 1, True)
 
 
+def test_swapped_blocks_go_with_recomputation_alone() -> None:
+    """Where off would fit too: autograd would hold every block until the backward pass."""
+    swapped = plan(**{"run.blocks_to_swap": 3})
+    assert settings(400, swapped) == [("t2i", "selective", 1, True), ("edit", "selective", 1, True)]
+    assert {how for _, how, *_ in settings(400, swapped, every=True)} == {"selective", "full"}
+
+
 def test_a_table_has_what_costs_more_too() -> None:
     assert settings(100, plan(), every=True) == [
         ("t2i", "off", 2, True), ("t2i", "selective", 1, False), ("t2i", "full", 1, False),

@@ -103,7 +103,7 @@ class GPUBudget:
     @cached_property
     def host(self) -> HostBlocks:
         """What waits in host memory, for each GPU."""
-        return host_blocks(self.recipe, self.size)
+        return host_blocks(self.recipe, self.size.transformer)
 
     @property
     def host_bytes(self) -> int:
@@ -142,8 +142,8 @@ def gpu_budget(
         ModelError: of a size that is not known. CaseError, LayoutError: cases that are here and cannot be used.
     """
     size = size_of_model(recipe.model)
-    host_blocks(recipe, size)  # refuses more blocks than there are, before a rehearsal takes its minute
     recipe, levels = levels_for(precision_for(recipe, on_gpu), size)
+    host_blocks(recipe, size.transformer)  # refuses more blocks than there are, before a rehearsal takes its minute
     guidance, _ = size.family.default_sampling(size.index)
     shapes = batch_shapes(recipe, place, guidance)
     ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))

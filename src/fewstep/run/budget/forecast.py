@@ -66,7 +66,7 @@ def forecast(
         ranks: the ranks of the run, of which the first is rehearsed.
     """
     size = size or size_of_model(recipe.model)
-    waiting = host_blocks(recipe, size)
+    waiting = host_blocks(recipe, size.transformer)
     recipe = all_on_device(recipe.model_copy(update={"run": recipe.run.of_task(batch_shape.task)}))
     recipe, _ = levels_for(recipe, size)
     key = forecast_key(recipe, size, ranks, shape=asdict(batch_shape), samples=samples, on_gpu=on_gpu, whole=whole)

@@ -8,12 +8,10 @@ holds the result against a run that swaps in earnest.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import nn
 
 from fewstep.backbones.blocks import blocks
-from fewstep.backbones.fake_model import ModelSize
 from fewstep.roles.block_swap import RESIDENT, even_places, too_many_blocks
 from fewstep.run.budget.op_counter import PLACES, Phase
 from fewstep.run.budget.task_forecast import TaskForecast
@@ -103,8 +101,8 @@ class Transfers:
     waited: float
 
 
-def host_blocks(recipe: Recipe, size: ModelSize) -> HostBlocks:
-    """What a recipe keeps in host memory.
+def host_blocks(recipe: Recipe, transformer: nn.Module) -> HostBlocks:
+    """What a recipe keeps in host memory. transformer: of the model's size; its weights are not read.
 
     Raises:
         RecipeError: `run.blocks_to_swap` is more than the model has.
@@ -114,7 +112,6 @@ def host_blocks(recipe: Recipe, size: ModelSize) -> HostBlocks:
     places = {name: teacher.place for name, teacher in further.items()}
     if not number and set(places.values()) <= {"resident"}:
         return HostBlocks({}, {})
-    transformer: Any = size.transformer
     held = blocks(transformer)
     if number > len(held):
         raise RecipeError(too_many_blocks(number, len(held)))
@@ -124,13 +121,8 @@ def host_blocks(recipe: Recipe, size: ModelSize) -> HostBlocks:
         int8 = recipe.run.base_weights == "int8"
         chosen = [held[place] for place in even_places(number, len(held))]
         swapped = {BASE: tuple(_bytes(block, dtype.itemsize, int8) for block in chosen), **swapped}
-    whole = size.parameters * dtype.itemsize
+    whole = sum(p.numel() for p in transformer.parameters()) * dtype.itemsize
     return HostBlocks(swapped, {name: whole for name, place in places.items() if place == "offloaded"})
-
-
-def block_count(size: ModelSize) -> int:
-    """The number of blocks of a model of this size."""
-    return len(blocks(size.transformer))
 
 
 def with_swapped(recipe: Recipe, number: int) -> Recipe:

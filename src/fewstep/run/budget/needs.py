@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from fewstep.backbones.blocks import blocks
 from fewstep.data.mixture import used_tasks
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.host_blocks import BASE, PCIE_GBS, block_count, host_blocks, with_swapped
+from fewstep.run.budget.host_blocks import BASE, PCIE_GBS, host_blocks, with_swapped
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.memory_settings import CHEAPEST_FIRST
 from fewstep.run.recipe import Recipe
@@ -47,8 +48,7 @@ def plan(
 
     Raises:
         RecipeError: fewer samples than GPUs, two rates, or more swapped blocks than the model has. ModelError: a model
-            of unknown size. CaseError: cases that
-            are here and cannot be used. RunError: `measured` is no run.
+            of unknown size. CaseError: cases that are here and cannot be used. RunError: `measured` is no run.
     """
     refuse_rates(seconds_per_iteration, measured, tflops, used_tasks(recipe.mixture))
     on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_gpu(recipe)
@@ -133,12 +133,12 @@ def _swapped(budget: GPUBudget, card: GPUMemory) -> dict[str, Any]:
     They take time where their transfer outlasts the computation, so they come after what takes none."""
     recipe = budget.recipe
     learns = "full" in (recipe.student.mode, recipe.critic.mode)
-    most = block_count(budget.size)
+    most = len(blocks(budget.size.transformer))
     if learns or recipe.run.sharding != "off" or recipe.run.compile or most < LEAST_SWAPPED:
         return {}
-    before = host_blocks(recipe, budget.size).saved(BASE)
+    before = host_blocks(recipe, budget.size.transformer).saved(BASE)
     for number in range(max(recipe.run.blocks_to_swap, LEAST_SWAPPED), most + 1):
-        freed = host_blocks(with_swapped(recipe, number), budget.size).saved(BASE) - before
+        freed = host_blocks(with_swapped(recipe, number), budget.size.transformer).saved(BASE) - before
         if budget.bytes - freed <= card.bytes:
             break
     return {} if number == recipe.run.blocks_to_swap else {"run.blocks_to_swap": number}
