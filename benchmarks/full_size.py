@@ -31,6 +31,7 @@ from fewstep.data.plan import TasksPlan
 from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
+from fewstep.roles.block_swap import placement_of_run
 from fewstep.roles.build import TeacherLoaders
 from fewstep.roles.compilation import compile_blocks
 from fewstep.run.budget.batch_shape import BatchShape
@@ -127,7 +128,8 @@ def built(recipe: Recipe, device: torch.device) -> Iterator[DMDStep]:
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
     backbone.default_guidance, _ = size.family.default_sampling(size.index)
-    roles = rehearsal_roles(backbone, recipe, random_loaders(recipe, size, backbone))
+    placement = placement_of_run(recipe.run.blocks_to_swap, "off", SINGLE_RANK, device, recipe.run.precision)
+    roles = rehearsal_roles(backbone, recipe, random_loaders(recipe, size, backbone), placement)
     for network in roles.networks if recipe.run.compile else ():
         compile_blocks(network.transformer)
     settings = DMDSettings(recipe.student, recipe.critic, recipe.objective, recipe.teachers.watch)

@@ -124,4 +124,5 @@ def _pin(whole: Tensor) -> None:
             f"{whole.numel() / 1e9:.2f} GB of host memory could not be locked for a block that waits there. Free "
             "memory, or lower run.blocks_to_swap"
         )
-    weakref.finalize(whole.untyped_storage(), cudart.cudaHostUnregister, whole.data_ptr())
+    ending = weakref.finalize(whole.untyped_storage(), cudart.cudaHostUnregister, whole.data_ptr())
+    ending.atexit = False  # the driver unlocks what a process leaves

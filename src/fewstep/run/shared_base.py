@@ -1,8 +1,9 @@
-"""Keys that are for a base which only adapters share, and what does not go together with them."""
+"""Keys that are for a base which only adapters share, or for weights that lie whole on each GPU, and what does not go
+together with them."""
 
 from typing import Protocol
 
-from fewstep.roles.plan import RolePlan
+from fewstep.roles.plan import RolePlan, TeachersSpec
 from fewstep.train.plan import RunPlan
 
 
@@ -15,13 +16,15 @@ class NetworkKeys(Protocol):
     def student(self) -> RolePlan: ...
     @property
     def critic(self) -> RolePlan: ...
+    @property
+    def teachers(self) -> TeachersSpec: ...
 
 
 def refuse_learning_base(recipe: NetworkKeys) -> None:
     """Refuses a base in int8, or one with blocks in host memory, beside a role that learns a copy of all weights.
 
     Raises:
-        ValueError: there is such a role; or int8 weights that are to be sharded.
+        ValueError: there is such a role; or int8 weights, or a swapped teacher, that would have to be sharded.
     """
     run = recipe.run
     full = [role for role, plan in (("student", recipe.student), ("critic", recipe.critic)) if plan.mode == "full"]
@@ -42,3 +45,9 @@ def refuse_learning_base(recipe: NetworkKeys) -> None:
             f"{full[0]}.mode is full: weights that learn stay on the device. Set {full[0]}.mode: adapter, or "
             "run.blocks_to_swap: 0"
         )
+    for name, teacher in recipe.teachers.named.items():
+        if teacher.place == "swapped" and run.sharding != "off":
+            raise ValueError(
+                f"teachers.named.{name}.place: swapped is for weights that lie whole on each GPU, and run.sharding is "
+                f"{run.sharding}. Set place: resident, whose weights are split over the GPUs, or run.sharding: off"
+            )

@@ -21,6 +21,7 @@ KEYS = (
     "run.gradient_accumulation",
     "run.gradient_checkpointing",
     "run.base_weights",
+    "run.blocks_to_swap",
     "run.sharding",
     "run.precision",
     "student.mode",
