@@ -42,6 +42,7 @@ def last(run: Path, name: str) -> dict[str, Any]:
     return dict(load_file(run / "checkpoints" / "iteration-000004" / f"{name}.safetensors"))
 
 
+@pytest.mark.slow  # three runs, a process that is killed, and one that verifies; tests/run/test_recipes_run.py is not
 def test_it_learns_the_same_is_killed_goes_on_and_ships(swapping: dict[str, Any], tmp_path: Path) -> None:
     file = write_recipe(swapping, tmp_path)
     whole, swapped, torn = (tmp_path / name / "run" for name in ("whole", "swapped", "torn"))
@@ -102,11 +103,12 @@ def test_a_plan_tells_what_waits_on_the_host_and_what_travels(swapping: dict[str
     assert "at 0.5 GB/s;" in said
     slow, fast = (json.loads(fewstep(*words, "--json", "--pcie", rate).output) for rate in ("0.5", "50"))
     told = slow["transfers"]["t2i"]
-    assert told["bytes"] == fast["transfers"]["t2i"]["bytes"] > 10 * slow["host_bytes"]
+    assert told["bytes"] == fast["transfers"]["t2i"]["bytes"] > 5 * slow["host_bytes"]
     assert 0 < told["waited"] <= told["seconds"] == pytest.approx(told["bytes"] / 0.5e9)
     assert slow["hours"] >= fast["hours"]
 
 
+@pytest.mark.slow  # rehearses the remedies
 def test_swap_is_the_remedy_before_weights_are_rounded(swapping: dict[str, Any], tmp_path: Path) -> None:
     alone = {"tasks": {"t2i": 1, "edit": 0}, "student": swapping["student"] | {"steps": 2}}
     run = swapping["run"] | {"blocks_to_swap": 0, "batch": 1}

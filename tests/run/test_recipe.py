@@ -74,7 +74,14 @@ def test_what_the_recipes_are_for() -> None:
     """All of them, and of each what its name promises."""
     names = "qwen-image-2.1 qwen-image-2.1-48gb qwen-image-2.1-full qwen-image-unified flux2-klein-24gb my-lora pocket"
     newer = "z-image longcat-unified klein-9b flux3-klein flux3-klein-24gb"
-    assert set(shipped_recipes()) == {*names.split(), *newer.split()}
+    swapping = "qwen-image-2.1-24gb qwen-image-unified-48gb"
+    assert set(shipped_recipes()) == {*names.split(), *newer.split(), *swapping.split()}
+    for name in swapping.split():  # over exact models, whose blocks wait in host memory
+        held = load_recipe(name)
+        assert (held.run.base_weights, held.run.precision, held.size) == ("precision", "bf16", (1024, 1024))
+        assert held.run.blocks_to_swap > 2
+        assert held.tasks.ratio.weights == (5, 5)
+        assert {teacher.place for teacher in held.teachers.named.values()} <= {"swapped"}
     full, unified, lora = load_recipe("qwen-image-2.1-full"), load_recipe("qwen-image-unified"), load_recipe("my-lora")
     assert (full.student.mode, full.critic.mode) == ("full", "full")
     assert 1e-6 <= full.student.learning_rate <= 2e-6
