@@ -17,8 +17,7 @@ def refuse_too_little_host_memory(recipe: Recipe, ranks: int) -> None:
         RecipeError: `run.blocks_to_swap` is more than the model has.
         EnvironmentRefused: more would wait in host memory than is free.
     """
-    further = [teacher for teacher in recipe.teachers.named.values() if teacher.model is not None]
-    if not recipe.run.blocks_to_swap and all(teacher.place == "resident" for teacher in further):
+    if not recipe.run.blocks_to_swap and all(one.place == "resident" for one in recipe.teachers.named.values()):
         return
     needed = ranks * host_blocks(recipe, empty_transformer(recipe.model)).bytes
     free = psutil.virtual_memory().available

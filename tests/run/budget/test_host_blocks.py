@@ -13,8 +13,9 @@ from fewstep.backbones.int8 import to_int8
 from fewstep.roles.block_swap import swap_blocks
 from fewstep.roles.build import FILE_LOADERS
 from fewstep.roles.host_block import Courier, HostBlock
+from fewstep.roles.teacher_plan import BASE
 from fewstep.run.budget.forecast import forecast
-from fewstep.run.budget.host_blocks import BASE, PCIE_GBS, HostBlocks, host_blocks
+from fewstep.run.budget.host_blocks import PCIE_GBS, HostBlocks, host_blocks
 from fewstep.run.budget.op_counter import PLACES
 from fewstep.run.budget.rehearsal import rehearse
 from fewstep.run.recipe import Recipe, load_recipe
@@ -150,6 +151,11 @@ def test_an_offloaded_teacher_waits_whole() -> None:
     plan = recipe("teachers.preset=constant", "teachers.named={other: {model: other, place: offloaded}}")
     kind = deep()
     assert host_blocks(plan, kind.transformer).bytes == 4 * kind.parameters
+
+
+def test_a_teacher_without_weight_is_not_loaded() -> None:
+    plan = recipe("teachers.preset=base-only", "teachers.named={other: {model: other, place: swapped}}")
+    assert host_blocks(plan, deep().transformer).bytes == 0
 
 
 def test_more_blocks_than_there_are_are_refused() -> None:

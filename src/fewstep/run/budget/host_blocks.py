@@ -13,13 +13,13 @@ from torch import nn
 
 from fewstep.backbones.blocks import blocks
 from fewstep.roles.block_swap import RESIDENT, even_places, too_many_blocks
+from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.run.budget.op_counter import PLACES, Phase
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RecipeError
 
-BASE = "base"
 PCIE_GBS = 25.0  # ours, declared: 80 % of what PCI-SIG gives for PCIe 4.0 x16 (16 GT/s, 16 lanes, 128b/130b: 31.5 GB/s)
 FORWARD_SHARE = {"full": 1 / 3, "selective": 1 / 2, "off": 1 / 2}  # ours: of the work of a pass that learns
 
@@ -107,7 +107,8 @@ def host_blocks(recipe: Recipe, transformer: nn.Module) -> HostBlocks:
     Raises:
         RecipeError: `run.blocks_to_swap` is more than the model has.
     """
-    further = {name: teacher for name, teacher in recipe.teachers.named.items() if teacher.model is not None}
+    used = [name for name in teacher_plan(recipe.teachers, recipe.student.steps).used if name != BASE]
+    further = {name: teacher for name in used if (teacher := recipe.teachers.named[name]).model is not None}
     number, dtype = recipe.run.blocks_to_swap, PRECISIONS[recipe.run.precision]
     places = {name: teacher.place for name, teacher in further.items()}
     if not number and set(places.values()) <= {"resident"}:

@@ -8,9 +8,10 @@ import torch
 
 from fewstep.backbones.blocks import blocks
 from fewstep.data.mixture import used_tasks
+from fewstep.roles.teacher_plan import BASE
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.host_blocks import BASE, PCIE_GBS, host_blocks, with_swapped
+from fewstep.run.budget.host_blocks import PCIE_GBS, host_blocks, with_swapped
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.memory_settings import CHEAPEST_FIRST
 from fewstep.run.recipe import Recipe
