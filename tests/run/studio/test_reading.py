@@ -3,6 +3,7 @@ what it keeps of long curves."""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -339,7 +340,11 @@ def test_pictures_are_sorted_by_case(tmp_path: Path) -> None:
     assert (exam["moments"], len(exam["cases"])) == ([0, 20], 5)
     assert exam["cases"][-1]["source"][0].startswith("examination/references/")
     assert [one["prompt"] for one in previews["cases"]] == ["a boat", ""]
+    assert [each["label"] for each in exam["cases"][0]["fixed"]] == ["teacher", "teacher at 4"]
+    assert [each["label"] for each in previews["cases"][0]["fixed"]] == ["teacher", "teacher, 4 steps, no guidance"]
     assert (run / previews["cases"][0]["student"].replace("{moment}", "000020")).is_file()
+    shutil.rmtree(run / "examination" / "pictures" / "teacher-at-4")  # a run of an older version
+    assert [each["label"] for each in picture_groups(run)[0][0]["cases"][0]["fixed"]] == ["teacher"]
     (run / "examination" / "set.json").write_text("{")
     groups, faults = picture_groups(run)
     assert len(groups) == 1

@@ -44,7 +44,9 @@ def _examination(folder: Path, faults: list[str]) -> dict[str, Any] | None:
     others = [who for who in whos if not STUDENT.fullmatch(who)]
     drawn = {who: _names(folder / "examination" / "pictures" / who) for who in others}
     cases = [_exam_case(exam, one, seed, drawn) for one in exam.cases for seed in one.seeds]
-    note = "From one noise: the teachers at their full sampler, and the averaged student."
+    note = (
+        "From one noise: the teachers at their full sampler, the same at the student's steps, and the averaged student."
+    )
     return {"title": "Frozen set", "key": "exam", "note": note, "moments": sorted(moments), "cases": cases}
 
 
@@ -75,11 +77,9 @@ def _previews(folder: Path) -> dict[str, Any] | None:
 
 def _preview_case(folder: Path, number: str, told: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, Any]:
     own = told[int(number)] if int(number) < len(told) else {}
-    taught = f"teacher-{number}.png"
-    fixed = []
-    if taught in names:
-        label = origin_of(folder / "samples" / "pictures" / taught) or "teacher"
-        fixed.append({"label": label, "path": f"samples/pictures/{taught}"})
+    pictures = folder / "samples" / "pictures"
+    taught = [name for who in ("teacher", "few") if (name := f"{who}-{number}.png") in names]
+    fixed = [{"label": origin_of(pictures / name) or "teacher", "path": f"samples/pictures/{name}"} for name in taught]
     sources = sorted(name for name in names if re.fullmatch(rf"source-{number}-\d+\.png", name))
     return {
         "id": str(own.get("id", f"case {int(number) + 1}")),

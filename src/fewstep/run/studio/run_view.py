@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any
 
 from fewstep.bench.paired.catalogue import BY_NAME, closeness
-from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.self_exam.results import read_few, read_results, read_teacher
 from fewstep.run.studio.jobs import Job
 from fewstep.run.studio.metrics_file import MetricsFile
 from fewstep.run.studio.run_state import RunState, health, state_of_run
@@ -159,6 +159,13 @@ class RunView:
             if stamp != self._teacher[0]:
                 self._teacher = stamp, self._read("teacher.json", lambda: read_teacher(folder), None)
             return self._teacher[1]
+
+    def few(self) -> Mapping[str, Any]:
+        """Figures of the teachers at the student's few steps; empty where the run did not draw them."""
+        found: Mapping[str, Any] | None = self._read(
+            "teacher at few steps", lambda: read_few(self.folder / EXAMINATION), None
+        )
+        return (found or {}).get("figures", {})
 
     def best(self) -> dict[str, Any] | None:
         """The best value so far of the figure that the recipe chooses by."""

@@ -336,7 +336,7 @@ export async function open(place, fields, app) {
     for (const each of all.filter((one) => !used.has(one))) make(each.replaceAll("_", " "), [each], "");
     const rest = charts.slice(main).map((chart) => chart.element);
     replace(chartPlace, charts.slice(0, main).map((chart) => chart.element), rest.length ? h("details", {class: "further"}, h("summary", {}, `${rest.length} more figures`), h("div", {class: "charts"}, rest)) : null);
-    const exams = found.examined.map((each) => new Chart({title: each.name, note: [each.words, aim(each.aim)].filter(Boolean).join("; "), unit: each.unit, band: each.band, lines: [{name: "student", points: each.points}], events, end}, pickMoment));
+    const exams = found.examined.map((each) => new Chart({title: each.name, note: [each.words, aim(each.aim)].filter(Boolean).join("; "), unit: each.unit, band: each.band, few: each.few, lines: [{name: "student", points: each.points}], events, end}, pickMoment));
     replace(examPlace, exams.map((chart) => chart.element));
     examPlace.parentElement.hidden = !exams.length;
     chartPlace.parentElement.hidden = !all.length;
