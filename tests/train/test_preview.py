@@ -1,5 +1,6 @@
 """The contact sheets of a run: whose pictures stand beside the student's, and what of a case is shown."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,8 @@ def test_the_teacher_at_few_steps_draws_as_the_untrained_student(model: Path, tm
     preview.render(0)
     few, taught, student = (tmp_path / "pictures" / f"{who}-00.png" for who in ("few", "teacher", "student-000000"))
     assert origin_of(few) == "teacher, 2 steps, no guidance"
+    (told,) = json.loads((tmp_path / "cases.json").read_text())
+    assert (told["id"], told["seed"], told["size"]) == ("a1", 0, [64, 64])
     same, other = (np.array_equal(Image.open(few), Image.open(path)) for path in (student, taught))
     assert same
     assert not other

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -136,12 +137,18 @@ class SamplePreview:
         path = self.folder / "cases.json"
         if path.exists():
             return
-        told = [(one.case.id, one.case.task, one.case.category, one.case.prompt) for one in self.cases]
+        told = [self._told(i, one) for i, one in enumerate(self.cases)]
         for i, one in enumerate(self.cases):
             for number, source in enumerate(one.sources):
                 self._keep(self._pictures / f"source-{i:02d}-{number}.png", source, f"source of {one.case.id}")
-        lines = [dict(zip(("id", "task", "category", "prompt"), each, strict=True)) for each in told]
-        durable.write_atomically(path, json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
+        durable.write_atomically(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+    def _told(self, i: int, one: PreviewCase) -> dict[str, Any]:
+        """What a case is, with the seed and the size (height, width) that it is drawn with."""
+        case, pixels = one.case, self.roles.student.backbone.pixels_per_token
+        size = [tokens * pixels for tokens in one.cond.layout.target]
+        about = {"id": case.id, "task": case.task, "category": case.category, "prompt": case.prompt}
+        return about | {"seed": SEED + i, "size": size}
 
     def _sheet(self, done: int, student: Sequence[Image.Image | None]) -> Image.Image:
         """The teacher is named in the heading, or beside each row if rows have different ones."""

@@ -18,7 +18,8 @@ _KEPT = re.compile(r"iteration-(\d+)\.json")
 class DrawColumn:
     """One column. key: what a page asks for it by. group: the run it belongs to, or empty. source: a folder, hub id or
     "pocket", of a model; else the run whose kept student of `iteration`, or whose `teacher`, is drawn with. steps: None
-    leaves them to the model. usual: whether a page begins with it."""
+    leaves them to the model. few: a teacher at the levels of the run's student, without guidance. usual: whether a page
+    begins with it."""
 
     key: str
     title: str
@@ -27,6 +28,7 @@ class DrawColumn:
     steps: int | None = None
     iteration: int | None = None
     teacher: str | None = None
+    few: bool = False
     usual: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +63,10 @@ def _of_run(view: RunView) -> Iterator[DrawColumn]:
     for name, spec in _named(recipe).items():
         usual = isinstance(spec, dict) and spec.get("anchor") is True
         yield DrawColumn(f"teacher:{view.name}:{name}", f"Teacher {name}", view.name, run, teacher=name, usual=usual)
-    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, run, few, teacher=BASE, usual=True)
+    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, run, teacher=BASE, few=True, usual=True)
+    for name in _named(recipe):
+        title = f"Teacher {name} at {few}"
+        yield DrawColumn(f"few:{view.name}:{name}", title, view.name, run, teacher=name, few=True)
     kept = kept_iterations(view.folder)
     for iteration in reversed(kept):
         title = f"Iteration {iteration:,}"

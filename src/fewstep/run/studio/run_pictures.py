@@ -23,8 +23,8 @@ def picture_groups(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The groups that have pictures, and what could not be read.
 
     A group: title, note, moments (iterations with pictures of the student), cases. A case: id, prompt, task, category,
-    seed, source (paths in the run), fixed ({label, path} of what does not change), student (a path that holds
-    `{moment}`, six digits wide).
+    seed and size (height, width) if known, source (paths in the run), fixed ({label, path} of what does not change),
+    student (a path that holds `{moment}`, six digits wide).
     """
     faults: list[str] = []
     found = [_examination(folder, faults), _previews(folder)]
@@ -60,7 +60,15 @@ def _exam_case(exam: FrozenSet, one: ExamCase, seed: int, drawn: Mapping[str, se
     source = [_inside(path, exam.folder.parent) for path in one.case.references]
     told = {"id": one.case.id, "prompt": one.case.prompt, "task": one.case.task, "category": one.case.category}
     student = f"examination/pictures/student-{{moment}}/{name}"
-    return {**told, "seed": seed, "source": [path for path in source if path], "fixed": fixed, "student": student}
+    size = None if one.case.height is None or one.case.width is None else [one.case.height, one.case.width]
+    return {
+        **told,
+        "seed": seed,
+        "size": size,
+        "source": [path for path in source if path],
+        "fixed": fixed,
+        "student": student,
+    }
 
 
 def _previews(folder: Path) -> dict[str, Any] | None:
@@ -86,11 +94,16 @@ def _preview_case(folder: Path, number: str, told: Sequence[Mapping[str, Any]], 
         "prompt": str(own.get("prompt", "")),
         "task": str(own.get("task", "")),
         "category": str(own.get("category") or ""),
-        "seed": None,
+        "seed": own["seed"] if isinstance(own.get("seed"), int) else None,
+        "size": own["size"] if _is_size(own.get("size")) else None,
         "source": [f"samples/pictures/{name}" for name in sources],
         "fixed": fixed,
         "student": f"samples/pictures/student-{{moment}}-{number}.png",
     }
+
+
+def _is_size(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 2 and all(isinstance(each, int) and each > 0 for each in given)
 
 
 def _told(folder: Path) -> list[Mapping[str, Any]]:
