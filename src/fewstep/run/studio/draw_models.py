@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.roles.teacher_plan import BASE
-from fewstep.run.studio.places import MODEL_FILES, named_below
+from fewstep.run.studio.places import EXPORTS, MODEL_FILES, named_below
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Studio
 
@@ -72,6 +72,8 @@ def _of_run(view: RunView) -> Iterator[DrawColumn]:
         title = f"Iteration {iteration:,}"
         usual = iteration == kept[-1]
         yield DrawColumn(f"kept:{view.name}:{iteration}", title, view.name, run, iteration=iteration, usual=usual)
+    for name, folder in named_below((view.folder / EXPORTS,), _is_model).items():
+        yield DrawColumn(f"export:{view.name}:{name}", f"Export {name}", view.name, str(folder))
 
 
 def _named(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +94,12 @@ def kept_iterations(run: Path) -> list[int]:
 
 def _folders(studio: Studio) -> Iterator[DrawColumn]:
     """Students and other pipeline folders below the studio's roots, those inside of runs among them."""
-    there = named_below(studio.places.roots, lambda folder: any((folder / name).is_file() for name in MODEL_FILES))
-    for name, folder in there.items():
+    runs = {view.folder / EXPORTS for view in studio.runs()}  # those are with their runs
+    for name, folder in named_below(studio.places.roots, _is_model).items():
+        if folder.parent in runs:
+            continue
         yield DrawColumn(f"folder:{name}", name, "", str(folder))
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in MODEL_FILES)

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fewstep.run.studio.answers import StudioRefused, json_answer
+from fewstep.run.studio.command_words import command_line
 from fewstep.run.studio.draw_models import draw_columns
 from fewstep.run.studio.draw_queue import UNFINISHED, DrawQueue
 from fewstep.run.studio.holder import holder_of
-from fewstep.run.studio.jobs import command_line
 from fewstep.run.studio.my_suite import MySuite
 from fewstep.run.studio.photos import keep_photo, photo_bytes, photo_path
 from fewstep.run.studio.shift_picture import shift_map
