@@ -15,7 +15,7 @@ from fewstep.run.studio.task_records import TaskRecord
 INTERRUPTED = 130  # as shells count a Ctrl-C
 
 
-def work(folder: str, name: str, words: Sequence[str]) -> int:
+def run_recorded(folder: str, name: str, words: Sequence[str]) -> int:
     """The exit code of `fewstep WORDS`, once the record has it."""
     record = TaskRecord(Path(folder), name)
     with record.locked():
@@ -40,4 +40,4 @@ def _ran(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(work(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    sys.exit(run_recorded(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -40,7 +40,7 @@ class RunPage:
             "shares": _shares(view),
             "recipe": recipe_rows(view.recipe()),
             "recipe_text": view.recipe_text(),
-            "faults": [*faults, *view.faults.values()],
+            "faults": faults,
         }
 
     def curves(self, request: Request) -> dict[str, Any]:

@@ -97,8 +97,7 @@ export async function open(place, fields, app) {
       ),
       h("div", {class: "actions row"}, actions(run, app, reload), link("playground", "Playground"), link("ship", "Ship"), link("plan", "Plan"), link("data", "Data")),
     );
-    const damaged = run.damaged ? [`${run.damaged} ${run.damaged === 1 ? "line" : "lines"} of metrics.jsonl cannot be read, and ${run.damaged === 1 ? "is" : "are"} left out.`] : [];
-    replace(notices, [run.words, ...told.faults, ...damaged].filter(Boolean).map((words) => h("p", {class: "notice"}, words)));
+    replace(notices, [run.words, ...told.faults, ...run.damage].filter(Boolean).map((words) => h("p", {class: "notice"}, words)));
   }
 
   const link = (screen, words) => h("a", {class: "button", href: `#/${screen}?${new URLSearchParams({run: name})}`}, words);
