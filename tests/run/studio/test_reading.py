@@ -282,10 +282,10 @@ def test_damage_lights_the_lamp(tmp_path: Path) -> None:
     view = RunView("one", small_run(tmp_path / "one", trained=38))
     assert (view.summary()["health"], view.summary()["damage"]) == ("good", [])
     with view.metrics.path.open("a") as file:
-        file.write("[3]\n")
+        file.write('{"phase": "distil", "iteration": 7, "gap"\n[3]\n')
     told = view.summary()
-    assert told["health"] == "bad"
-    assert told["damage"] == ["1 line of metrics.jsonl cannot be read, and left out"]
+    assert (told["health"], told["iteration"]) == ("bad", 38)
+    assert told["damage"] == ["2 lines of metrics.jsonl cannot be read, and left out"]
     (view.folder / "examination" / "results" / "000030.json").write_text("{")
     assert view.summary()["damage"][1].startswith("results: ")
 

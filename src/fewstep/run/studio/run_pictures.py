@@ -94,7 +94,7 @@ def _preview_case(folder: Path, number: str, told: Sequence[Mapping[str, Any]], 
         "prompt": str(own.get("prompt", "")),
         "task": str(own.get("task", "")),
         "category": str(own.get("category") or ""),
-        "seed": own["seed"] if isinstance(own.get("seed"), int) else None,
+        "seed": own["seed"] if isinstance(own.get("seed"), int) else int(number),  # as versions drew that told none
         "size": own["size"] if _is_size(own.get("size")) else None,
         "source": [f"samples/pictures/{name}" for name in sources],
         "fixed": fixed,

@@ -97,7 +97,11 @@ export async function open(place, fields, app) {
     replace(found);
     try {
       const now = await get("/api/plan/result", {job: job.id});
-      if (mine === turn) stop = follow("/api/plan/result", now, progress);
+      if (mine !== turn) return;
+      stop = follow("/api/plan/result", now, (each) => {
+        progress(each);
+        if (each.needs) replace(status, h("p", {class: "soft"}, `An earlier forecast: ${job.title}, ${ago(job.when)}.`));
+      });
       place.scrollIntoView({block: "start"});
     } catch (error) {
       app.say(error.message, "fault");
