@@ -174,7 +174,7 @@ export async function open(place, fields, app) {
     row.append(student);
     tiles.push({one, element: student});
     const words = one.prompt || one.id;
-    return h("article", {class: "case"}, h("p", {title: words}, words), row, drawAgain(one));
+    return h("article", {class: "case"}, h("div", {class: "case-head"}, h("p", {title: words}, words), drawAgain(one)), row);
   }
 
   // To the Playground with this case. Where it leads is settled at the click: the slider may have moved.
