@@ -117,7 +117,10 @@ def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
         taught = [path for who in ("teacher", "few") if (path := folder / f"{who}-{case}.png").is_file()]
         teachers = [SheetPicture((origin_of(path) or "teacher").capitalize(), path) for path in taught]
         strips.append(Strip(prompts.get(int(case), f"Case {number + 1}"), (*sources, *teachers, *shown)))
-    note = "Each row is one case from one noise: its teacher of details, then the student after so many iterations."
+    note = (
+        "Each row is one case from one noise: its teacher of details at all its steps and at the student's, then the "
+        "student after so many iterations."
+    )
     return (Sheet("Samples on the way", tuple(strips), note, compact=True),) if strips and kept else ()
 
 

@@ -1,7 +1,6 @@
 """Exports and forecasts that another studio finds: at work, done, failed, abandoned."""
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_how_a_task_ended_is_known_to_whoever_reads_its_record(jobs: Jobs, tmp_p
         record = TaskRecord(tmp_path / "tasks", name)
         assert record.as_dict() is None
         jobs.start(name, words, record=record, apart=True)
-        wait_until(lambda record=record: state(record) != "working", 60)  # type: ignore[misc]
+        wait_until(lambda record=record: state(record) != "working", 240)  # type: ignore[misc]
         told = TaskRecord(tmp_path / "tasks", name).as_dict()
         assert told is not None
         assert (told["state"], told["code"]) == wanted
@@ -49,23 +48,19 @@ def test_how_a_task_ended_is_known_to_whoever_reads_its_record(jobs: Jobs, tmp_p
     assert [each.name for each in task_records.task_records(tmp_path / "tasks")] == ["bad", "good"]
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
-def test_a_task_that_was_killed_is_abandoned(
-    jobs: Jobs, tmp_path: Path, kill: signal.Signals, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_that_was_killed_is_abandoned(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task_records, "GRACE_SECONDS", 0.0)
     record = TaskRecord(tmp_path, "long")
     job = jobs.start("long", ("studio", str(tmp_path), "--port", "0"), record=record, detached=True)
-    wait_until(lambda: "studio at" in record.log.read_text(), 60)
+    wait_until(lambda: "studio at" in record.log.read_text(), 240)
     assert state(record) == "working"
     with pytest.raises(StudioRefused, match="at work already"):
         Jobs(tmp_path / "other").start("long", ("recipe", "schema"), record=record)
     jobs.end()
     assert state(record) == "working", "it outlives the studio that started it"
-    job.process.send_signal(kill)
+    job.process.kill()
     job.process.wait()
-    assert state(record) == "abandoned" or kill is signal.SIGTERM
-    assert state(record) in ("abandoned", "done"), "a studio that is told to end has done so"
+    assert state(record) == "abandoned"
 
 
 def test_a_record_is_no_more_than_its_file(tmp_path: Path) -> None:
@@ -86,18 +81,32 @@ def test_a_record_is_no_more_than_its_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    record = TaskRecord(tmp_path / "exports", "one")
+    record.begin("one", ("plan", "pocket"))
+    assert state(record) == "working"
+    record.log.unlink()
+    record.log.symlink_to(tmp_path / "secret")
+    assert record.as_dict() is None
+    record.begin("one", ("plan", "pocket"))
+    assert (tmp_path / "secret").read_text() == "secret", "a link is replaced, not written through"
+    (tmp_path / "linked").symlink_to(tmp_path / "exports")
+    assert TaskRecord(tmp_path / "linked", "one").as_dict() is None
+    assert task_records.task_records(tmp_path / "linked") == []
+
+
 def test_another_studio_finds_them(tmp_path: Path, cache: Path) -> None:
     """A failed export in its run, a forecast in the user's cache; and what was shipped beside the run before."""
     run = small_run(tmp_path / "runs" / "one", trained=30)
     (tmp_path / "runs" / "students" / "old").mkdir(parents=True)
     (tmp_path / "runs" / "students" / "old" / "README.md").write_text("# Old")
     with studio_at(tmp_path / "a", tmp_path / "runs") as (address, first):
-        headers = {"x-studio-token": first.page_token, "origin": address}
-        asked = {"run": "one", "name": "mine", "checkpoint": "7"}
-        told = httpx.post(f"{address}/api/ship/start", json=asked, headers=headers).json()
-        assert (told["id"], told["state"]) == ("mine", "working")
         record = TaskRecord(run / "exports", "mine")
-        wait_until(lambda: state(record) == "failed", 60)
+        first.jobs.start("ship mine", ("recipe", "show", "nothing"), record=record, detached=True)
+        told = httpx.get(f"{address}/api/ship/job", params={"run": "one", "job": "mine"}).json()
+        assert (told["id"], told["state"]) == ("mine", "working")
+        wait_until(lambda: state(record) == "failed", 240)
         assert [job.process.wait() for job in first.jobs.all()] == [2]
     forecast = TaskRecord(cache / "studio" / "forecasts", "0123456789ab")
     forecast.begin("pocket", ["plan", "pocket", "--json"])
@@ -107,7 +116,7 @@ def test_another_studio_finds_them(tmp_path: Path, cache: Path) -> None:
         told = httpx.get(f"{address}/api/ship/students", params={"run": "one"}).json()
         (task,) = told["tasks"]
         assert (task["id"], task["state"]) == ("mine", "failed")
-        assert "7" in task["tail"]
+        assert "nothing" in task["tail"]
         assert [(each["name"], each["beside"]) for each in told["shipped"]] == [("old", True)]
         card = {"run": "one", "name": "old", "beside": "true"}
         assert httpx.get(f"{address}/api/ship/card", params=card).json()["card"] == "# Old"

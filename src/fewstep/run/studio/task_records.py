@@ -5,7 +5,8 @@
     NAME.task.out     what it printed to standard output, where that was asked for apart
 
 A process that was killed leaves neither a word of its end nor its lock: its task is abandoned, as is one that was told
-to stop.
+to stop. Records may lie in run folders, which anyone may have written: links are not followed, and nothing that a
+record says is run.
 """
 
 import fcntl
@@ -102,6 +103,9 @@ class TaskRecord:
         starting = 0 <= time.time() - held["began"] < GRACE_SECONDS and not log_tail(self.log)
         return "working" if starting or self._is_locked() else "abandoned"
 
+    def _is_linked(self) -> bool:
+        return any(path.is_symlink() for path in (self.folder, self.path, self.log, self.result))
+
     def _is_locked(self) -> bool:
         try:
             with self.log.open("rb") as handle:
@@ -113,6 +117,8 @@ class TaskRecord:
         return False
 
     def _held(self) -> dict[str, Any] | None:
+        if self._is_linked():
+            return None
         try:
             held = load_json(self.path.read_bytes())
         except (OSError, ValueError):

@@ -79,7 +79,7 @@ class ShipScreen:
         """The model card of what was shipped, and its files."""
         beside = request.query_params.get("beside") == "true"
         place = _place(self.studio.run(asked(request, "run")), beside) / _name(asked(request, "name"))
-        if place.is_symlink():
+        if place.is_symlink() or place.parent.is_symlink():
             raise StudioRefused("links are not followed", 403)
         text = file_inside(place, CARD).read_bytes()[:MOST_CARD].decode("utf-8", "replace")
         files = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
