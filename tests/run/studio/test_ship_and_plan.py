@@ -110,11 +110,11 @@ def test_a_living_run_is_stopped_resumed_and_shipped(served: Served) -> None:
     for least in (3, 6):
         assert post(served, "/api/runs/resume", run="living").status_code == 200
         assert post(served, "/api/runs/resume", run="living").status_code == 409
-        wait_until(lambda least=least: state(served)["iteration"] >= least, 120)  # type: ignore[misc]
+        wait_until(lambda least=least: state(served)["iteration"] >= least, 600)  # type: ignore[misc]
         assert (state(served)["state"], state(served)["living"]) == ("training", True)
         assert post(served, "/api/runs/stop", run="living").status_code == 200
         assert post(served, "/api/runs/stop", run="living").status_code == 409
-        wait_until(lambda: state(served)["state"] == "stopped", 120)
+        wait_until(lambda: state(served)["state"] == "stopped", 600)
     begun = post(served, "/api/ship/start", run="living", name="living-1", verify=True).json()
     told = ended(served, "/api/ship/job", begun, run="living")
     assert told["state"] == "done", told["tail"]
