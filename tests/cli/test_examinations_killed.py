@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.self_exam.results import read_few, read_results, read_teacher
 from tests.bench.judged_gallery import honest, judge_file
 from tests.cli.command_line import fewstep, write_recipe
 from tests.cli.processes import Command, assert_same_run_folder, run_through
@@ -62,6 +62,10 @@ def test_killed_within_examinations_it_ends_as_the_unbroken_one(examined: dict[s
     killed(file, run, lambda: drawn(run, "teacher") > 0)
     assert drawn(run, "teacher") < PICTURES, "the teachers' answers were half drawn"
     assert read_teacher(run / "examination") is None
+    few = "teacher-at-4"
+    killed(file, run, lambda: drawn(run, few) > 0)
+    assert drawn(run, few) < PICTURES, "the teachers' answers at few steps were half drawn"
+    assert read_few(run / "examination") is None
     killed(file, run, lambda: drawn(run, "student-000002") > 0)
     assert drawn(run, "student-000002") < PICTURES, "the student's answers were half drawn"
     killed(file, run, lambda: 2 in read_results(run / "examination"))

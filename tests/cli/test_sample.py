@@ -91,6 +91,16 @@ class Stopping(Silent):
         yield advance
 
 
+def test_steps_of_a_student_are_its_own(tmp_path: Path) -> None:
+    own = student(tmp_path / "mine")
+    for steps in (2, 4):
+        told = (
+            f"mine@{steps}: @STEPS is for teachers. This is a student, which draws in 2 steps at its own noise levels"
+        )
+        refused(fewstep("sample", f"{own}@{steps}", "pocket@4", "-p", PROMPT, "--out", tmp_path / "to"), told)
+    assert not (tmp_path / "to").exists()
+
+
 def test_ctrl_c_leaves_what_was_drawn(tmp_path: Path) -> None:
     call = SampleCall(sampled_models(["pocket"]), asked_pictures([PROMPT], None, (), count=3), steps=1)
     with pytest.raises(Interrupted, match=r"stopped; 2 of 3 files are there.*--overwrite") as stopped:
@@ -108,6 +118,10 @@ def test_ctrl_c_leaves_what_was_drawn(tmp_path: Path) -> None:
         (("pocket", "-p", "a", "--prompts", "gone.txt", "--out", "to"), "gone.txt: cannot be read"),
         (("pocket", "-p", "a", "--out", "{promt}.png"), "unknown field {promt}"),
         (("pocket", "-p", "a", "-n", "2"), "give a folder as --out"),
+        (("pocket", "-p", "a", "--out", ""), "--out is empty"),
+        (("pocket", "-p", "a", "--out", "/proc/none/a.png"), "cannot be written"),
+        (("pocket", "-p", "a", "--out", "/dev/null/a.png"), "/dev/null/a.png cannot be written: Not a directory"),
+        (("pocket", "-p", "a", "--out", f"{'x' * 300}.png"), "File name too long"),
     ],
 )
 def test_what_is_refused_before_a_model_is_opened(

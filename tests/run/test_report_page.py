@@ -78,7 +78,14 @@ def run_of_60_iterations(folder: Path) -> RunDir:
         pictures = run.samples / "pictures"
         pictures.mkdir()
         (run.samples / "cases.json").write_text(json.dumps([{"id": "a", "prompt": "a lighthouse & a boat"}]))
-        for name in ("source-00-0", "teacher-00", "student-000000-00", "student-000025-00", "student-000050-00"):
+        for name in (
+            "source-00-0",
+            "few-00",
+            "teacher-00",
+            "student-000000-00",
+            "student-000025-00",
+            "student-000050-00",
+        ):
             Image.new("RGB", (64, 64), "teal").save(pictures / f"{name}.png")
         return run
 
@@ -144,7 +151,7 @@ def test_every_part_is_there(html: str) -> None:
     for part in parts:
         assert part in outline.text, part
     pictures = [attributes for tag, attributes in outline.tags if tag == "img"]
-    assert len(pictures) == 3 * 4 * 3 + 6 * 4 * 4 + 5 + 2 * 3, "two rows stand in the first screen too"
+    assert len(pictures) == 3 * 4 * 3 + 6 * 4 * 4 + 6 + 2 * 3, "two rows stand in the first screen too"
     assert all(attributes["alt"] for attributes in pictures)
     assert "image-rendering: pixelated" in html
 

@@ -1,5 +1,6 @@
 """The contact sheets of a run: whose pictures stand beside the student's, and what of a case is shown."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,25 @@ def test_a_teachers_picture_is_drawn_once_and_again_for_another_teacher(model: P
     assert origin_of(taught) == "teacher, 2 steps, guidance 4"
 
 
+def test_the_teacher_at_few_steps_draws_as_the_untrained_student(model: Path, tmp_path: Path) -> None:
+    """At its levels, without guidance, from its noise: a student that is still the base draws the same picture."""
+    backbone = opened(model)
+    preview = previewed(backbone, roles_of(backbone, model, preset="base-only"), tmp_path, HOUSE)
+    preview.render(0)
+    few, taught, student = (tmp_path / "pictures" / f"{who}-00.png" for who in ("few", "teacher", "student-000000"))
+    assert origin_of(few) == "teacher, 2 steps, no guidance"
+    (told,) = json.loads((tmp_path / "cases.json").read_text())
+    assert (told["id"], told["seed"], told["size"]) == ("a1", 0, [64, 64])
+    same, other = (np.array_equal(Image.open(few), Image.open(path)) for path in (student, taught))
+    assert same
+    assert not other
+    before = few.stat().st_mtime_ns, taught.stat().st_mtime_ns
+    few.unlink()  # as a run of an older version left it
+    preview.render(1)
+    assert origin_of(few) == "teacher, 2 steps, no guidance"
+    assert taught.stat().st_mtime_ns == before[1]
+
+
 def test_all_references_are_shown_in_order(model: Path, tmp_path: Path) -> None:
     paths = []
     for colour in ("red", "blue"):
@@ -151,7 +171,7 @@ def test_what_is_no_picture_is_left_empty_and_the_run_goes_on(model: Path, tmp_p
             weight.fill_(float("nan"))
     preview.render(2)
     drawn = sorted(file.name for file in (tmp_path / "pictures").iterdir())
-    assert drawn == ["student-000001-00.png", "student-000001-01.png", "teacher-00.png", "teacher-01.png"]
+    assert drawn == [f"{who}-{i:02d}.png" for who in ("few", "student-000001", "teacher") for i in range(2)]
     widths = []
     for done in (1, 2):
         with Image.open(tmp_path / f"iteration-{done:06d}.png") as sheet:

@@ -102,7 +102,8 @@ def _summary(run: RunDir, examination: ExaminationResult | None, minutes: float,
 
 
 def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
-    """The run's sample previews: sources of edits, the student at up to `most` moments, then the teacher."""
+    """The run's sample previews: sources of edits, the teacher at all its steps and at the student's, then the student
+    at up to `most` moments."""
     folder = run.samples / "pictures"
     cases = sorted(path.stem.removeprefix("teacher-") for path in folder.glob("teacher-*.png"))
     moments = sorted({path.stem.split("-")[1] for path in folder.glob("student-*-*.png")})
@@ -113,12 +114,13 @@ def _samples(run: RunDir, most: int = 6) -> tuple[Sheet, ...]:
         student = [(moment, folder / f"student-{moment}-{case}.png") for moment in kept]
         shown = [SheetPicture(f"{int(moment):,}", path) for moment, path in student if path.is_file()]
         sources = [SheetPicture("Source", path) for path in sorted(folder.glob(f"source-{case}-*.png"))]
-        taught = folder / f"teacher-{case}.png"
-        name = (origin_of(taught) or "teacher").capitalize()
-        strips.append(
-            Strip(prompts.get(int(case), f"Case {number + 1}"), (*sources, *shown, SheetPicture(name, taught)))
-        )
-    note = "Each row is one case from one noise: the student after so many iterations, and last its teacher of details."
+        taught = [path for who in ("teacher", "few") if (path := folder / f"{who}-{case}.png").is_file()]
+        teachers = [SheetPicture((origin_of(path) or "teacher").capitalize(), path) for path in taught]
+        strips.append(Strip(prompts.get(int(case), f"Case {number + 1}"), (*sources, *teachers, *shown)))
+    note = (
+        "Each row is one case from one noise: its teacher of details at all its steps and at the student's, then the "
+        "student after so many iterations."
+    )
     return (Sheet("Samples on the way", tuple(strips), note, compact=True),) if strips and kept else ()
 
 

@@ -12,6 +12,8 @@ import json
 import math
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,23 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refusal(folder, error) from error
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Tries whether the file can be written, and leaves nothing: for results that long work comes before.
+
+    Raises:
+        EnvironmentRefused: it cannot: no permission, a folder or too long a name in its place, a file above it.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(path.stat().st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise refusal(path, error) from error
 
 
 def as_umask_says(path: Path) -> None:

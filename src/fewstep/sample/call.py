@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewstep.backbones.folder import folder_of, sample_sigmas
 from fewstep.data.case_formats import format_of
 from fewstep.data.cases import Case
 from fewstep.data.formats.format import ArchiveFormat
@@ -62,6 +63,21 @@ def sampled_models(sources: Sequence[str]) -> tuple[SampledModel, ...]:
         raise ModelError(f"{twice} is named twice, and would draw the same pictures; name each model once")
     names = _names(stated)
     return tuple(SampledModel(source, steps, name) for (source, steps), name in zip(stated, names, strict=True))
+
+
+def refuse_steps_of_students(call: SampleCall) -> None:
+    """
+    Raises:
+        ModelError: MODEL@STEPS of a student, which draws at its own noise levels; or a folder that cannot be read.
+    """
+    for model in call.models:
+        own = sample_sigmas(folder_of(model.source)) if Path(model.source).is_dir() else None
+        if own is not None and model.steps is not None:
+            raise ModelError(
+                f"{model.source}@{model.steps}: @STEPS is for teachers. This is a student, which draws in {len(own)} "
+                f"steps at its own noise levels ({', '.join(f'{sigma:g}' for sigma in own)}); name it without "
+                f"@{model.steps}"
+            )
 
 
 def _stated(source: str) -> tuple[str, int | None]:

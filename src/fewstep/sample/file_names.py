@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewstep.runtime import durable
 from fewstep.runtime.errors import RunError
 from fewstep.sample.call import AskedPicture, SampleCall, SampledModel
 
@@ -37,6 +38,14 @@ class CallFiles:
         if there:
             more = f" (and {len(there) - 1:,} more)" if len(there) > 1 else ""
             raise RunError(f"{there[0]} is there already{more}; give another --out, or replace it with --overwrite")
+
+    def refuse_unwritable(self) -> None:
+        """
+        Raises:
+            EnvironmentRefused: one of the files cannot be written.
+        """
+        for path in {path.parent: path for path in (*self.pictures.values(), *self.sheets)}.values():
+            durable.refuse_unwritable(path)
 
 
 def call_files(to: Path, call: SampleCall, compared: bool) -> CallFiles:

@@ -1,8 +1,9 @@
 """The sample previews of a run: the same cases from the same noise at intervals, beside the teacher.
 
-Rows are cases. Columns are the sources (for edits), the teacher with its full sampler, and the present student. The
-teacher is the one that decides the details of that case, named with its steps and guidance. Each preview is a contact
-sheet such as `samples/iteration-000025.png`; the single pictures are in `samples/pictures/`, and what the cases are in
+Rows are cases. Columns are the sources (for edits), the teacher with its full sampler, the same teacher with as many
+network calls as the student (the student's levels, no guidance), and the present student. The teacher is the one that
+decides the details of that case, named with its steps and guidance. Each preview is a contact sheet such as
+`samples/iteration-000025.png`; the single pictures are in `samples/pictures/`, and what the cases are in
 `samples/cases.json`.
 """
 
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -107,10 +109,8 @@ class SamplePreview:
     def render(self, done: int) -> None:
         """Writes the sheet after `done` iterations. The teachers' pictures are rendered once in a run, and kept."""
         everyone = range(len(self.cases))
-        teachers = [self._described(self._teacher(case), case) for case in self.cases]
-        if self.ranks.from_first(lambda: any(origin_of(self._taught(i)) != teachers[i] for i in everyone)):
-            for i, picture in self._teachers().items():
-                self._keep(self._taught(i), picture, teachers[i])
+        for few in (False, True):
+            self._teach(few)
         student = self._drawn(self.roles.student, everyone, self.grid, NO_GUIDANCE)
         if not self.ranks.first:
             return
@@ -119,52 +119,77 @@ class SamplePreview:
             self._keep(
                 self._pictures / f"student-{done:06d}-{i:02d}.png", picture, f"{self.student}, {done} iterations"
             )
-        sheet = self._sheet(done, teachers, student)
+        sheet = self._sheet(done, student)
         durable.replace_atomically(
             self.folder / f"iteration-{done:06d}.png", lambda path: sheet.save(path, format="PNG")
         )
+
+    def _teach(self, few: bool) -> None:
+        """Renders the teachers' pictures, if one of them is missing or of another teacher."""
+        told = self._described(few)
+        places = [self._taught(i, few) for i in range(len(self.cases))]
+        if self.ranks.from_first(lambda: any(map(lambda path, who: origin_of(path) != who, places, told))):
+            for i, picture in self._teachers(few).items():
+                self._keep(places[i], picture, told[i])
 
     def _tell_cases(self) -> None:
         """What the cases are, once in a run: `cases.json`, and the pictures that are edited."""
         path = self.folder / "cases.json"
         if path.exists():
             return
-        told = [(one.case.id, one.case.task, one.case.category, one.case.prompt) for one in self.cases]
+        told = [self._told(i, one) for i, one in enumerate(self.cases)]
         for i, one in enumerate(self.cases):
             for number, source in enumerate(one.sources):
                 self._keep(self._pictures / f"source-{i:02d}-{number}.png", source, f"source of {one.case.id}")
-        lines = [dict(zip(("id", "task", "category", "prompt"), each, strict=True)) for each in told]
-        durable.write_atomically(path, json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
+        durable.write_atomically(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
-    def _sheet(self, done: int, teachers: Sequence[str], student: Sequence[Image.Image | None]) -> Image.Image:
+    def _told(self, i: int, one: PreviewCase) -> dict[str, Any]:
+        """What a case is, with the seed and the size (height, width) that it is drawn with."""
+        case, pixels = one.case, self.roles.student.backbone.pixels_per_token
+        size = [tokens * pixels for tokens in one.cond.layout.target]
+        about = {"id": case.id, "task": case.task, "category": case.category, "prompt": case.prompt}
+        return about | {"seed": SEED + i, "size": size}
+
+    def _sheet(self, done: int, student: Sequence[Image.Image | None]) -> Image.Image:
         """The teacher is named in the heading, or beside each row if rows have different ones."""
         width = max((len(case.sources) for case in self.cases), default=0)
+        teachers, fews = self._described(), self._described(few=True)
         same = len(set(teachers)) == 1
+        taught = [[self._kept(self._taught(i, few)) for few in (False, True)] for i in range(len(self.cases))]
         rows = [
             SheetRow(
                 case.case.prompt,
-                (*case.sources, *[None] * (width - len(case.sources)), self._kept(self._taught(i)), made),
+                (*case.sources, *[None] * (width - len(case.sources)), *taught[i], made),
                 name=case.case.id,
                 note="" if same else teachers[i],
             )
             for i, (case, made) in enumerate(zip(self.cases, student, strict=True))
         ]
         sources = ["source"] if width == 1 else [f"source {number}" for number in range(1, width + 1)]
-        return contact_sheet(rows, [*sources, teachers[0] if same else "teacher", f"{self.student}, {done} iterations"])
+        named = [teachers[0], fews[0]] if same else ["teacher", f"teacher, {len(self.grid)} steps, no guidance"]
+        return contact_sheet(rows, [*sources, *named, f"{self.student}, {done} iterations"])
 
     def _teacher(self, case: PreviewCase) -> Teacher:
         return self.roles.teachers.of_task(case.cond.layout.task, case.case.category)
 
-    def _described(self, teacher: Teacher, case: PreviewCase) -> str:
-        """Which teacher, at how many steps and which guidance."""
-        name = f" {teacher.network.name}" if len(self.roles.teachers.teachers) > 1 else ""
-        guidance = teacher.guidance[case.cond.layout.task]
-        guided = f"guidance {guidance.scale:g}" if guidance.active else "no guidance"
-        return f"teacher{name}, {teacher.network.backbone.default_steps} steps, {guided}"
+    def _guidance(self, case: PreviewCase, few: bool) -> Guidance:
+        return NO_GUIDANCE if few else self._teacher(case).guidance[case.cond.layout.task]
 
-    def _teachers(self) -> dict[int, Image.Image | None]:
-        """The picture of each case by its teacher, with the family's default steps and the teacher's guidance. Empty on
-        a rank that only runs the networks along with the first."""
+    def _described(self, few: bool = False) -> list[str]:
+        """Which teacher, at how many steps and which guidance, case by case."""
+        several = len(self.roles.teachers.teachers) > 1
+        told = []
+        for case in self.cases:
+            network, guidance = self._teacher(case).network, self._guidance(case, few)
+            guided = f"guidance {guidance.scale:g}" if guidance.active else "no guidance"
+            steps = len(self.grid) if few else network.backbone.default_steps
+            told.append(f"teacher{f' {network.name}' if several else ''}, {steps} steps, {guided}")
+        return told
+
+    def _teachers(self, few: bool) -> dict[int, Image.Image | None]:
+        """The picture of each case by its teacher, with the family's default steps and the teacher's guidance; or, of
+        few steps, at the student's levels without guidance. Empty on a rank that only runs the networks along with the
+        first."""
         together: dict[tuple[str, Layout], list[int]] = {}
         for i, case in enumerate(self.cases):
             together.setdefault((self._teacher(case).network.name, case.cond.layout), []).append(i)
@@ -172,8 +197,8 @@ class SamplePreview:
         for (_, layout), members in together.items():
             teacher = self._teacher(self.cases[members[0]])
             backbone = teacher.network.backbone
-            grid = backbone.sampling_grid(backbone.default_steps, layout.target)
-            drawn = self._drawn(teacher.network, members, grid, teacher.guidance[layout.task])
+            grid = self.grid if few else backbone.sampling_grid(backbone.default_steps, layout.target)
+            drawn = self._drawn(teacher.network, members, grid, self._guidance(self.cases[members[0]], few))
             pictures |= dict(zip(members, drawn, strict=self.ranks.first))
         return pictures
 
@@ -212,9 +237,9 @@ class SamplePreview:
     def _pictures(self) -> Path:
         return self.folder / "pictures"
 
-    def _taught(self, i: int) -> Path:
-        """Case i as its teacher draws it."""
-        return self._pictures / f"teacher-{i:02d}.png"
+    def _taught(self, i: int, few: bool = False) -> Path:
+        """Case i as its teacher draws it, at all its steps or at the student's."""
+        return self._pictures / f"{'few' if few else 'teacher'}-{i:02d}.png"
 
     def _kept(self, path: Path) -> Image.Image | None:
         return open_picture(path, str(path)) if path.is_file() else None

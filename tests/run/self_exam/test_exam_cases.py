@@ -123,6 +123,17 @@ def test_examinations_fit_their_share_first_by_fewer_cases_then_by_coming_more_r
     assert "every 100 iterations instead of 50" in tighter.changed[0]  # type: ignore[attr-defined]
 
 
+def test_the_teachers_answers_at_few_steps_are_counted() -> None:
+    """72 pictures: 80 forwards of the teacher's, 4 of its few steps, and 4 of each of six examinations."""
+    given = recipe(run__iterations=250, examine={"share": 1.0}, run__gradient_checkpointing="off")
+    found = exam_schedule(given, ("t2i", "edit"), 40, Guidance(3.0))
+    assert found is not None
+    training = 250 * 16 * (4 + 1 + 3 * 3 + 1 + 2)  # rollout, estimate, three updates, critic, guided teachers
+    examining = 72 * (80 + 4 + 4 * 6)
+    assert found.share == pytest.approx(examining / (training + examining))
+    assert "at all their steps and at the student's" in found.words
+
+
 def test_a_run_that_examines_nothing_has_no_schedule() -> None:
     assert exam_schedule(recipe(run__examine_every_iterations=0), ("t2i",), 40, Guidance()) is None
     assert exam_schedule(recipe(examine={"t2i": None}), ("t2i",), 40, Guidance()) is None

@@ -1,6 +1,7 @@
 """A tiny Qwen-Image 2.1 examines itself; its students are ranked, the page is written, the best is exported."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from PIL import Image
 
 from fewstep.backbones.testing.tiny_qwen_image_21 import qwen_image_21_pipeline
-from fewstep.run.self_exam.results import read_results
+from fewstep.run.self_exam.results import read_few, read_results
+from fewstep.sample.origin import origin_of
 from tests.cli.command_line import fewstep, refused
 from tests.run.self_exam.test_exam_cases import case_files
 
@@ -63,11 +65,15 @@ def test_from_a_run_to_the_student_that_ships(tmp_path: Path, options: list[str]
 
     teacher = sorted((run / "examination" / "pictures" / "teacher").iterdir())
     assert len(teacher) == 3
+    assert_teacher_at_few_steps(run)
+    shutil.rmtree(run / "examination" / "pictures" / "teacher-at-4")  # as an older version left it
+    (run / "examination" / "teacher-at-4.json").unlink()
     written = {path: path.stat().st_mtime_ns for path in teacher}
     ranked = done("rank", run)  # iteration 1 was kept and not examined
     assert written == {path: path.stat().st_mtime_ns for path in teacher}, "the teacher answers once"
     results = read_results(run / "examination")
     assert set(results) == {0, 1, 2}
+    assert_teacher_at_few_steps(run)
     chosen = json.loads((run / "examination" / "rank.json").read_text())
     best = max((1, 2), key=lambda i: results[i]["figures"]["composite"])
     assert chosen["ship"] == best
@@ -88,11 +94,27 @@ def test_from_a_run_to_the_student_that_ships(tmp_path: Path, options: list[str]
     )
 
 
+def assert_teacher_at_few_steps(run: Path) -> None:
+    """Unguided and at the student's levels: what the student is before its first iteration, to the last bit."""
+    folder = run / "examination"
+    few = read_few(folder)
+    assert few is not None
+    assert few["steps"] == 4
+    assert few["figures"] == pytest.approx(read_results(folder)[0]["figures"])
+    drawn = {path.name: path for path in (folder / "pictures" / "teacher-at-4").iterdir()}
+    assert len(drawn) == 3
+    for name, path in drawn.items():
+        assert origin_of(path) == "teacher base, 4 steps, no guidance"
+        with Image.open(path) as own, Image.open(folder / "pictures" / "student-000000" / name) as untrained:
+            assert own.tobytes() == untrained.tobytes()
+
+
 def assert_page(run: Path) -> None:
     """One file that shows what to ship, a curve of the composite, and the frozen set's pictures."""
     done("report", run)
     page = (run / "report.html").read_text()
     parts = "iteration to ship", "Kept students, best first", "composite", "Prompts", "Edits", "It has ended after 2"
+    parts += "Teacher at 4", "Teacher, 4 steps", "The teacher at 4 steps: "
     for words in parts:
         assert words in page, words
     assert "http" not in page.replace("http://www.w3.org", ""), "nothing from elsewhere"

@@ -12,6 +12,7 @@ from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
 from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet, freeze
 from fewstep.run.self_exam.results import student_name, write_json_file
+from fewstep.sample.origin import save_with_origin
 
 EVIL = "<img src=x onerror=document.title='run'> paint a wall"
 PROMPTS = ("a lighthouse at dawn", EVIL)
@@ -80,18 +81,24 @@ def small_run(folder: Path, *overrides: str, trained: int = 40, student: bool = 
         for one in exam.cases:
             for seed in one.seeds:
                 picture(exam.picture("teacher", one, seed), 70)
+                picture(exam.picture("teacher-at-4", one, seed), 100, moved=4)
         band = {
             "t2i.psnr": {"value": 30.0, "low": 28.0, "high": 32.0},
             "edit.shift": {"value": 0.1, "low": None, "high": None},
         }
         told = {"set": exam.identity, "teachers": ["teacher base, 40 steps"], "band": band, "records": []}
         write_json_file(exam.folder / "teacher.json", told)
+        few = {"set": exam.identity, "steps": 4, "figures": {"t2i.psnr": 18.5}, "missing": {}, "records": []}
+        write_json_file(exam.folder / "teacher-at-4.json", few)
         for moment in (0, 20):
             append(folder, *(training_line(i) for i in range(moment - 20, moment) if i >= 0))
             draw_examination(folder, exam, moment)
             for case in range(2):
                 picture(folder / "samples" / "pictures" / f"student-{moment:06d}-{case:02d}.png", moment + 30)
                 picture(folder / "samples" / "pictures" / f"teacher-{case:02d}.png", 80)
+                few = Image.new("RGB", (64, 64), (120, 90, 150))
+                told = "teacher, 4 steps, no guidance"
+                save_with_origin(few, folder / "samples" / "pictures" / f"few-{case:02d}.png", told)
         shift = {"kind": "shift", "words": "edit.shift is 0.40 px", "values": {"edit.shift": 0.4}, "answer": "warn"}
         append(folder, *(training_line(i) for i in range(20, trained)))
         append(folder, {"phase": "event", "iteration": min(20, trained), **shift})

@@ -66,7 +66,7 @@ def kept(run: Path, state: dict[str, torch.Tensor]) -> None:
 
 
 def column(source: str | Path, steps: int | None = None, **more: Any) -> dict[str, Any]:
-    return {"source": str(source), "steps": steps, "iteration": None, "teacher": None} | more
+    return {"source": str(source), "steps": steps, "iteration": None, "teacher": None, "few": False} | more
 
 
 def drawn(
@@ -102,6 +102,11 @@ def test_a_runs_teachers_have_its_guidance(run: Path, tmp_path: Path) -> None:
     assert [event["guidance"] for event in told] == [2.5, 2.0, 2.5]
     base, editor, again = (Image.open(tmp_path / f"{i}-3.png").tobytes() for i in range(3))
     assert base == again != editor
+
+
+def test_a_teacher_at_few_steps_makes_as_many_calls_as_the_student(run: Path, tmp_path: Path) -> None:
+    told = drawn([column(run, teacher="editor", few=True), column(run, iteration=4)], tmp_path)
+    assert [(event["nfe"], event["steps"], event["guidance"]) for event in told] == [(4, 4, 1.0)] * 2
 
 
 def test_a_student_of_all_weights_leaves_no_trace(run: Path, tmp_path: Path) -> None:

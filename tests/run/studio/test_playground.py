@@ -15,14 +15,17 @@ from PIL import Image
 from fewstep.bench.suites import read_suite
 from fewstep.run.folder import RunDir
 from fewstep.run.recipe import load_recipe
+from fewstep.run.self_exam.exam_cases import frozen_set
 from fewstep.run.studio import draw_queue
 from fewstep.run.studio.answers import StudioRefused
 from fewstep.run.studio.draw_models import DrawColumn, draw_columns
 from fewstep.run.studio.draw_queue import DrawQueue
 from fewstep.run.studio.my_suite import MySuite
 from fewstep.run.studio.photos import keep_photo, photo_path
+from fewstep.sample.origin import save_with_origin
 from tests.browser import Browser
 from tests.run.studio.conftest import Served
+from tests.run.studio.small_runs import small_run
 
 NEWEST = "document.querySelector('.drawing')"
 DROP = """(async () => {
@@ -95,9 +98,9 @@ def test_no_drawing_beside_a_training(tmp_path: Path, served: Served) -> None:
     served.studio.places.look_again()
 
 
-def ask(served: Served, fields: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def ask(served: Served, fields: dict[str, Any], what: str = "draw") -> tuple[int, dict[str, Any]]:
     headers = {"content-type": "application/json", "x-studio-token": served.studio.page_token}
-    request = urllib.request.Request(f"{served.address}/api/playground/draw", json.dumps(fields).encode(), headers)
+    request = urllib.request.Request(f"{served.address}/api/playground/{what}", json.dumps(fields).encode(), headers)
     try:
         with urllib.request.urlopen(request) as answer:
             return answer.status, json.load(answer)
@@ -128,7 +131,49 @@ def test_what_is_refused(served: Served, fields: dict[str, Any], words: str) -> 
 def test_columns_of_the_studios_runs(served: Served) -> None:
     columns = draw_columns(served.studio)
     assert {"teacher:first", "few:first", "model:pocket"} <= columns.keys()
-    assert columns["few:first"].steps == 4
+    assert columns["few:first"].few
+    assert columns["few:first"].title == "Teacher at 4"
+    assert columns["few:first:editor"].teacher == "editor"
+
+
+@pytest.fixture
+def keeping(served: Served) -> Path:
+    """A run that keeps nine students, by their names alone."""
+    run = small_run(served.root / "keeping", trained=30)
+    for iteration in range(4, 40, 4):
+        (run / "students").mkdir(exist_ok=True)
+        (run / "students" / f"iteration-{iteration:06d}.json").write_text("{}")
+    one = next(each for each in frozen_set(run).cases if each.case.task == "edit")  # type: ignore[union-attr]
+    save_with_origin(Image.new("RGB", (64, 64)), run / "examination/pictures/teacher" / f"{one.stem}-7.png", EDITED)
+    served.studio.places.look_again()
+    return run
+
+
+EDITED = "teacher editor, 40 steps, guidance 2"
+
+
+def test_a_case_of_a_run_is_taken_over(browser: Browser, served: Served, keeping: Path) -> None:
+    """With its picture, its seed, its teacher and as many kept students as a drawing may have."""
+    browser.open(f"{served.address}/#/run?run={keeping.name}")
+    browser.until("document.querySelectorAll('.case .again').length === 5")
+    edit = "[...document.querySelectorAll('.case')].find((each) => each.innerText.startsWith('make the disc red'))"
+    browser.js(f"{edit}.querySelector('.again').focus(), {edit}.querySelector('.again').click()")
+    browser.until("document.querySelector('.photo img')?.complete")
+    assert browser.js("document.querySelector('#playground-prompt').value") == "make the disc red"
+    assert browser.js("document.querySelector('input[aria-label=\"First seed\"]').value") == "7"
+    checked = "JSON.stringify([...document.querySelectorAll('.picker input:checked')].map((each) => each.value))"
+    wanted = json.loads(browser.js(checked))
+    assert {"teacher:keeping:editor", "few:keeping:editor"} < set(wanted)
+    assert {"kept:keeping:20", "kept:keeping:36", "kept:keeping:4"} < set(wanted), "the slider's, the last, the first"
+    assert len(wanted) == 7, "the slider stands at one of the evenly spaced"
+    for fields, words in (
+        ({"group": "exam", "case": 5}, "no such case"),
+        ({"group": "none", "case": 0}, "no such case"),
+        ({"group": "exam", "case": -1}, "whole numbers"),
+    ):
+        status, told = ask(served, {"run": "keeping", **fields}, "take")
+        assert 400 <= status < 500
+        assert words in told["error"]
 
 
 def test_drawings_stay_when_the_studio_ends(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ what it keeps of long curves."""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -265,13 +266,28 @@ def test_a_run_that_may_not_be_read_hides_no_other(tmp_path: Path) -> None:
         assert told["one"]["state"] == "stopped"
         assert told["shut"]["state"] == "unreadable"
         assert (told["one"]["resumable"], told["one"]["health"]) == (True, "good")
-        assert (told["torn"]["resumable"], told["torn"]["health"]) == (False, "none")
+        assert (told["torn"]["resumable"], told["torn"]["health"]) == (False, "bad")
+        assert told["torn"]["damage"][0].startswith("recipe.yaml: ")
+        assert (told["shut"]["health"], told["one"]["damage"]) == ("bad", [])
         assert told["torn"]["words"].startswith("its recipe.yaml cannot be read, so it cannot be resumed (")
         for iteration in ("20", "9" * 5000):
             assert http.get("/api/run/figures", params={"run": "one", "iteration": iteration}).json() == {}
         (tmp_path / "runs/one/a.png").write_bytes(b"x")
         asked = {"run": "one", "path": "a.png", "side": "9" * 5000}
         assert http.get("/picture", params=asked).status_code == 400
+
+
+def test_damage_lights_the_lamp(tmp_path: Path) -> None:
+    """A line that a kill cut off is none; a line of something else is, and so are results that cannot be read."""
+    view = RunView("one", small_run(tmp_path / "one", trained=38))
+    assert (view.summary()["health"], view.summary()["damage"]) == ("good", [])
+    with view.metrics.path.open("a") as file:
+        file.write('{"phase": "distil", "iteration": 7, "gap"\n[3]\n')
+    told = view.summary()
+    assert (told["health"], told["iteration"]) == ("bad", 38)
+    assert told["damage"] == ["2 lines of metrics.jsonl cannot be read, and left out"]
+    (view.folder / "examination" / "results" / "000030.json").write_text("{")
+    assert view.summary()["damage"][1].startswith("results: ")
 
 
 def test_a_list_of_long_runs_is_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +355,11 @@ def test_pictures_are_sorted_by_case(tmp_path: Path) -> None:
     assert (exam["moments"], len(exam["cases"])) == ([0, 20], 5)
     assert exam["cases"][-1]["source"][0].startswith("examination/references/")
     assert [one["prompt"] for one in previews["cases"]] == ["a boat", ""]
+    assert [each["label"] for each in exam["cases"][0]["fixed"]] == ["teacher", "teacher at 4"]
+    assert [each["label"] for each in previews["cases"][0]["fixed"]] == ["teacher", "teacher, 4 steps, no guidance"]
     assert (run / previews["cases"][0]["student"].replace("{moment}", "000020")).is_file()
+    shutil.rmtree(run / "examination" / "pictures" / "teacher-at-4")  # a run of an older version
+    assert [each["label"] for each in picture_groups(run)[0][0]["cases"][0]["fixed"]] == ["teacher"]
     (run / "examination" / "set.json").write_text("{")
     groups, faults = picture_groups(run)
     assert len(groups) == 1

@@ -75,6 +75,11 @@ def test_one_slider_for_all_pictures(browser: Browser, served: Served) -> None:
     assert "student-000000" in browser.js(STUDENT)
     browser.until("document.querySelector('.tile.student .caption').textContent.includes('PSNR 20')")
     assert browser.js("document.querySelector('.case p').textContent") == "a lighthouse at dawn"
+    edit = "[...document.querySelectorAll('.case')].find((each) => each.innerText.startsWith('make the disc red'))"
+    words = json.loads(browser.js(f"JSON.stringify({edit}.innerText.split('\\n').filter((each) => each))"))
+    assert words[1:5] == ["Playground", "source", "teacher", "teacher at 4"]
+    assert words[5].startswith("student")
+    assert "teacher at the student's steps 18.5" in browser.js("document.querySelector('.charts').textContent")
     assert browser.js("[...document.querySelectorAll('.case p')].some((p) => p.textContent.startsWith('<img src=x'))")
     browser.js("document.querySelector('.timeline input').focus()")
     browser.key("ArrowRight")

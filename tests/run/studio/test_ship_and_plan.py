@@ -21,7 +21,8 @@ def post(served: Served, path: str, **fields: Any) -> httpx.Response:
 def test_the_command_of_a_form(served: Served) -> None:
     given = {"run": "second", "name": "one-lora", "checkpoint": "20", "form": "adapter", "lora": "both"}
     told = post(served, "/api/ship/plan", **given, svd_rank="8", verify=True).json()
-    run, to = served.root / "second", served.root / "students" / "one-lora"
+    run = served.root / "second"
+    to = run / "exports" / "one-lora"
     words = f"fewstep export {run} --to {to} --checkpoint 20 --form adapter --lora both --svd-rank 8 --verify"
     assert told == {"command": words, "out": str(to)}
 
@@ -46,10 +47,9 @@ def test_what_cannot_be_shipped(served: Served, given: dict[str, Any], words: st
 
 
 def test_nothing_is_written_over(served: Served) -> None:
-    (served.root / "students" / "there").mkdir(parents=True)
-    (served.root / "students" / "there" / "README.md").write_text(
-        "# There\n\n<img src=x onerror=document.title='run'>\n"
-    )
+    there = served.root / "second" / "exports" / "there"
+    there.mkdir(parents=True)
+    (there / "README.md").write_text("# There\n\n<img src=x onerror=document.title='run'>\n")
     answer = post(served, "/api/ship/start", run="second", name="there")
     assert answer.status_code == 409
     assert "is there already" in answer.json()["error"]
@@ -83,10 +83,10 @@ def test_the_form_has_the_values_of_the_run(served: Served) -> None:
     assert all(each["meaning"] for each in told)
 
 
-def ended(served: Served, path: str, job: dict[str, Any]) -> dict[str, Any]:
+def ended(served: Served, path: str, job: dict[str, Any], **more: str) -> dict[str, Any]:
     while job["state"] == "working":
         time.sleep(0.5)
-        job = {**job, **httpx.get(f"{served.address}{path}", params={"job": job["id"]}).json()}
+        job = {**job, **httpx.get(f"{served.address}{path}", params={"job": job["id"], **more}).json()}
     return job
 
 
@@ -110,15 +110,15 @@ def test_a_living_run_is_stopped_resumed_and_shipped(served: Served) -> None:
     for least in (3, 6):
         assert post(served, "/api/runs/resume", run="living").status_code == 200
         assert post(served, "/api/runs/resume", run="living").status_code == 409
-        wait_until(lambda least=least: state(served)["iteration"] >= least, 120)  # type: ignore[misc]
+        wait_until(lambda least=least: state(served)["iteration"] >= least, 600)  # type: ignore[misc]
         assert (state(served)["state"], state(served)["living"]) == ("training", True)
         assert post(served, "/api/runs/stop", run="living").status_code == 200
         assert post(served, "/api/runs/stop", run="living").status_code == 409
-        wait_until(lambda: state(served)["state"] == "stopped", 120)
-    told = ended(
-        served, "/api/ship/job", post(served, "/api/ship/start", run="living", name="living-1", verify=True).json()
-    )
+        wait_until(lambda: state(served)["state"] == "stopped", 600)
+    begun = post(served, "/api/ship/start", run="living", name="living-1", verify=True).json()
+    told = ended(served, "/api/ship/job", begun, run="living")
     assert told["state"] == "done", told["tail"]
+    assert (folder / "exports" / "living-1" / "model_index.json").is_file()
     card = httpx.get(f"{served.address}/api/ship/card", params={"run": "living", "name": "living-1"}).json()
     assert "4-step student" in card["card"]
 

@@ -48,13 +48,14 @@ def sample(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     to: Annotated[
-        Path,
+        str,
         typer.Option(
             "--out",
+            metavar="PATH",
             help="A .png for one picture or for the sheet of --compare, otherwise a folder. May have the fields "
             "{prompt}, {seed} and {model}.",
         ),
-    ] = Path("out.png"),
+    ] = "out.png",
     compare: Annotated[
         bool, typer.Option("--compare", help="A contact sheet too: models in columns, prompts and seeds in rows.")
     ] = False,
@@ -63,16 +64,21 @@ def sample(
     """Make pictures with a student (at its own grid) or a teacher (`--steps`, `--guidance`), or compare several."""
     from fewstep.backbones.model_door import refuse_no_model
     from fewstep.cli.terminal import TerminalReporter
-    from fewstep.sample.call import SampleCall, asked_pictures, sampled_models
+    from fewstep.runtime.errors import RunError
+    from fewstep.sample.call import SampleCall, asked_pictures, refuse_steps_of_students, sampled_models
     from fewstep.sample.file_names import call_files
 
     asked = asked_pictures(prompt or [], prompts, image or [], seed=seed, count=count, size=size)
     call = SampleCall(sampled_models(models), asked, steps, guidance, device)
-    files = call_files(to, call, compare)
+    if not to.strip():
+        raise RunError("--out is empty; name a .png file, a folder, or a pattern with {prompt}, {seed} or {model}")
+    files = call_files(Path(to), call, compare)
     if not overwrite:
         files.refuse_there()
     for model in call.models:
         refuse_no_model(model.source, whole=True)
+    refuse_steps_of_students(call)
+    files.refuse_unwritable()
     from fewstep.cli.verbs.sample import draw_to_files
 
     draw_to_files(call, files, TerminalReporter(out if out.is_terminal else err), out)

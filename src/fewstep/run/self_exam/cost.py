@@ -41,7 +41,8 @@ class ExamSchedule:
     def words(self) -> str:
         seeds = f" at {self.plan.seeds} seeds" if self.plan.seeds > 1 and self.plan.prompts else ""
         told = f"examinations: {self.plan.prompts} prompts{seeds} and {self.plan.edits} edits"
-        return f"{told}, every {self.every} iterations; about {100 * self.share:.2g} % of the run's forwards"
+        told = f"{told}, every {self.every} iterations, beside the teachers at all their steps and at the student's"
+        return f"{told}; about {100 * self.share:.2g} % of the run's forwards"
 
     def as_dict(self) -> dict[str, int | float]:
         """For other programs."""
@@ -129,7 +130,8 @@ def _share(recipe: Recipe, plan: ExaminePlan, every: int, steps: int, guidance: 
         count * steps * (2 if _guided(recipe, task, guidance) else 1)
         for task, count in (("t2i", plan.prompts * plan.seeds), ("edit", plan.edits))
     )
-    examining = taught + each * (1 + iterations // every)  # the first before the first iteration
+    # The teachers answer once more at the student's steps, and the first examination is before the first iteration.
+    examining = taught + each + each * (1 + iterations // every)
     return examining / (training + examining)
 
 

@@ -1,8 +1,10 @@
 """The pictures of a self-examination: the teacher's, once in a run, and the student's, each time.
 
-Both have the same noise. The teacher of a case is the one that decides its details, at its full sampler and with the
-guidance that the run distils. Where weights are whole, each rank draws its own cases; a case stays together, because
-the distance between its seeds is one figure. Sharded networks are run by all ranks, and the first one draws.
+All have the same noise. The teacher of a case is the one that decides its details. It answers twice: at its full
+sampler with the guidance that the run distils, and at the student's levels without guidance. The second says what as
+many network calls as the student's give without any training. Where weights are whole, each rank draws its own cases; a
+case stays together, because the distance between its seeds is one figure. Sharded networks are run by all ranks, and
+the first one draws.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from fewstep.roles.network import Network
 from fewstep.roles.roles import Roles
 from fewstep.roles.teachers import Teacher
 from fewstep.run.self_exam.exam_cases import ExamCase, FrozenSet
-from fewstep.run.self_exam.results import TEACHER
+from fewstep.run.self_exam.results import TEACHER, few_name
 from fewstep.runtime import durable
 from fewstep.runtime.device import autocast
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
@@ -90,48 +92,63 @@ class ExamDrawer:
     def picture(self, who: str, one: ExamCase, seed: int) -> Path:
         return self.exam.picture(who, one, seed)
 
+    @property
+    def few(self) -> str:
+        """Who answered: the teachers at the student's levels."""
+        return few_name(len(self.grid))
+
     def teachers(self) -> int:
         """Draws what is missing of the teachers' answers. Returns how many were drawn here."""
-        by_teacher: dict[str, list[ExamCase]] = {}
-        for one in self.mine:
-            by_teacher.setdefault(self._teacher(one).network.name, []).append(one)
-        drawn = 0
-        for cases in by_teacher.values():
-            wanted = [(one, seed) for one in cases for seed in one.seeds if self._lacks(one, seed)]
-            if self.roles.is_sharded:  # the first rank's files say what is missing
-                wanted = self.ranks.gather(wanted)[0]
-            drawn += self._teach(wanted)
-        return drawn
+        return self._teach(TEACHER)
+
+    def teachers_at_few(self) -> int:
+        """The same at the student's levels, without guidance: as many network calls as the student's."""
+        return self._teach(self.few)
 
     def student(self, who: str) -> None:
         """Draws all of this rank's cases with the student, as its weights are now."""
         wanted = [(one, seed) for one in self.mine for seed in one.seeds]
         self._draw(who, self.roles.student, wanted, self.grid, NO_GUIDANCE, who)
 
-    def described(self, one: ExamCase) -> str:
-        """Which teacher answers a case, at how many steps and which guidance."""
+    def described(self, one: ExamCase, who: str = TEACHER) -> str:
+        """Which teacher answers a case, at how many steps and which guidance. who: at its full sampler, or `few`."""
         teacher = self._teacher(one)
-        guidance = teacher.guidance[one.case.task]
+        guidance, steps = self._guidance(who, one), teacher.network.backbone.default_steps
         guided = f"guidance {guidance.scale:g}" if guidance.active else "no guidance"
-        return f"teacher {teacher.network.name}, {teacher.network.backbone.default_steps} steps, {guided}"
+        return f"teacher {teacher.network.name}, {steps if who == TEACHER else len(self.grid)} steps, {guided}"
 
     def _teacher(self, one: ExamCase) -> Teacher:
         return self.roles.teachers.of_task(one.case.task, one.case.category)
 
-    def _lacks(self, one: ExamCase, seed: int) -> bool:
-        return origin_of(self.picture(TEACHER, one, seed)) != self.described(one)
+    def _guidance(self, who: str, one: ExamCase) -> Guidance:
+        return self._teacher(one).guidance[one.case.task] if who == TEACHER else NO_GUIDANCE
 
-    def _teach(self, wanted: Sequence[tuple[ExamCase, int]]) -> int:
+    def _lacks(self, who: str, one: ExamCase, seed: int) -> bool:
+        return origin_of(self.picture(who, one, seed)) != self.described(one, who)
+
+    def _teach(self, who: str) -> int:
+        by_teacher: dict[str, list[ExamCase]] = {}
+        for one in self.mine:
+            by_teacher.setdefault(self._teacher(one).network.name, []).append(one)
+        drawn = 0
+        for cases in by_teacher.values():
+            wanted = [(one, seed) for one in cases for seed in one.seeds if self._lacks(who, one, seed)]
+            if self.roles.is_sharded:  # the first rank's files say what is missing
+                wanted = self.ranks.gather(wanted)[0]
+            drawn += self._answered(who, wanted)
+        return drawn
+
+    def _answered(self, who: str, wanted: Sequence[tuple[ExamCase, int]]) -> int:
         """By layout, because a teacher's grid may depend on the size."""
         groups: dict[tuple[object, Guidance], list[tuple[ExamCase, int]]] = {}
         for one, seed in wanted:
-            guidance = self._teacher(one).guidance[one.case.task]
-            groups.setdefault((self.conditionings.of(one).layout, guidance), []).append((one, seed))
+            key = self.conditionings.of(one).layout, self._guidance(who, one)
+            groups.setdefault(key, []).append((one, seed))
         for (_, guidance), members in groups.items():
             network = self._teacher(members[0][0]).network
             target = self.conditionings.of(members[0][0]).layout.target
-            grid = network.backbone.sampling_grid(network.backbone.default_steps, target)
-            self._draw(TEACHER, network, members, grid, guidance, None)
+            full = network.backbone.sampling_grid(network.backbone.default_steps, target)
+            self._draw(who, network, members, full if who == TEACHER else self.grid, guidance, None)
         return len(wanted)
 
     @torch.no_grad()
@@ -161,7 +178,7 @@ class ExamDrawer:
                 drawn = decode_finite(backbone, x0_BND, conds[members[0]].layout.target)
                 for i, picture in zip(members, drawn, strict=True):
                     one, seed = wanted[i]
-                    self._keep(self.picture(who, one, seed), picture, origin or self.described(one))
+                    self._keep(self.picture(who, one, seed), picture, origin or self.described(one, who))
 
     def _keep(self, path: Path, picture: Image.Image | None, origin: str) -> None:
         """A picture that is not finite is none: its figures will be missing."""

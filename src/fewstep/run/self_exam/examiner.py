@@ -1,6 +1,7 @@
 """A run examines its student against its teachers, on its own ranks, and needs no judge for it.
 
     examination/teacher.json            the teacher's own values with their intervals, and records of its pictures
+    examination/teacher-at-4.json       figures and records of the teacher's answers at the student's four steps
     examination/results/000048.json     figures, events, records and what was missing after 48 iterations
     examination/pace.json               after which iteration examinations became rarer, if they took too long
 
@@ -103,13 +104,15 @@ class RunExaminer:
     def examine(self, done: int) -> SelfExam:
         """Draws and measures the student as it is now. All ranks call it; the first one's answer counts."""
         begun_s = time.perf_counter()
+        self.teacher()
+        taught_s = time.perf_counter()  # once in a run, so it says nothing of how often there is time for the rest
         found = self.result_of(done)
         if not self.ranks.first:
             return SelfExam({})
         self.examined(done)
-        took_s = time.perf_counter() - begun_s
-        self._slow_down(done, took_s)
-        return SelfExam(found["figures"], tuple(ExamEvent(**event) for event in found["events"]), took_s)
+        ended_s = time.perf_counter()
+        self._slow_down(done, ended_s - taught_s)
+        return SelfExam(found["figures"], tuple(ExamEvent(**event) for event in found["events"]), ended_s - begun_s)
 
     def result_of(self, done: int) -> dict[str, Any]:
         """The same without the trainer: what results/ holds of the student, as its weights are now. Empty on all ranks
@@ -136,8 +139,24 @@ class RunExaminer:
                     self._keep_teacher(records)
             self.ranks.wait()
             self._teacher = self.ranks.from_first(self._held_teacher)
+            self._answer_at_few(self._teacher or ())
         assert self._teacher is not None, "the teacher has just been measured"
         return self._teacher
+
+    def _answer_at_few(self, teacher: Sequence[dict[str, Any]]) -> None:
+        """The teachers at the student's levels, drawn and measured once: what its network calls give without training.
+        A run of a version that did not draw them gets them at its next examination."""
+        who, exam = self.drawer.few, self.drawer.exam.identity
+        path = self.folder / f"{who}.json"
+        whole = self.ranks.from_first(lambda: (read_json_file(path) or {}).get("set") == exam)
+        drawn = self.drawer.teachers_at_few()
+        if whole and not any(self.ranks.gather(drawn)):
+            return
+        records = self._records(who)
+        if self.ranks.first:
+            told = {"set": exam, "steps": len(self.drawer.grid), "figures": paired_figures(records, teacher)}
+            write_json_file(path, {**told, "missing": missing_reasons(records, self.figures), "records": records})
+        self.ranks.wait()
 
     def teacher_values(self) -> dict[str, float]:
         held = self._teacher if self._teacher is not None else self._held_teacher()

@@ -15,13 +15,16 @@ from fewstep.run.folder import RunDir
 from fewstep.run.self_exam.exam_cases import ExamCase, frozen_set
 from fewstep.run.self_exam.plan import JUDGE
 from fewstep.run.self_exam.ranked import FOLDER, RANKED
-from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.self_exam.results import TEACHER, few_name, read_few, read_results, read_teacher
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.task import TASKS
 
 CASES_A_TASK = 6  # rows of the sheet
 MOMENTS = 5  # columns of the student
-ROWS = "Each row begins from one noise: the teacher with all its steps, then the student after so many iterations."
+ROWS = (
+    "Each row begins from one noise: the teacher with all its steps, the same at the student's steps without guidance, "
+    "which are as many network calls as the student's, then the student after so many iterations."
+)
 JUDGED = "The mean score of a judge, 1 to 5; higher is better. Its answers come later than the other figures."
 
 
@@ -32,6 +35,7 @@ class ExamPages:
         self.run, self.folder = run, run.folder / FOLDER
         self.results, teacher = read_results(self.folder), read_teacher(self.folder)
         self.band: Mapping[str, Mapping[str, float | None]] = {} if teacher is None else teacher["band"]
+        self.few: Mapping[str, Any] = read_few(self.folder) or {}
         self.ranking = _ranking(self.folder)
 
     def cards(self) -> tuple[StatCard, ...]:
@@ -49,11 +53,14 @@ class ExamPages:
         names = (*BY_NAME, *(f"{task}.{JUDGE}" for task in TASKS))
         shown = [name for name in names if any(name in one["figures"] for one in self.ranking["students"])]
         columns = (self.ranking["by"], "behind the first", *shown)
-        rows = tuple(self._row(one, shown) for one in self.ranking["students"])
+        rows = [self._row(one, shown) for one in self.ranking["students"]]
         note = (
             "95 % of paired resamples of whole cases. A student whose interval behind the first holds 0 may be as good."
         )
-        return (PageTable("Kept students, best first", columns, rows, note),)
+        if self.few:
+            rows.append(self._few_row(self.ranking["by"], shown))
+            note += " The teacher's few steps are unguided: as many network calls as the student's."
+        return (PageTable("Kept students, best first", columns, tuple(rows), note),)
 
     def charts(self) -> tuple[Chart, ...]:
         """One of each figure, over the iterations, with the teacher's band."""
@@ -61,7 +68,7 @@ class ExamPages:
         return tuple(self._chart(name) for name in sorted(names, key=_order))
 
     def sheets(self) -> tuple[Sheet, ...]:
-        """The first cases of each task: source, teacher, and the student at several moments."""
+        """The first cases of each task: source, teacher, teacher at few steps, and the student at several moments."""
         try:
             exam = frozen_set(self.run.folder)
         except RunError:
@@ -80,7 +87,10 @@ class ExamPages:
     def _strip(self, one: ExamCase, whos: Sequence[str]) -> Strip:
         seed = one.seeds[0]
         name = f"{one.stem}-{seed}.png"
-        columns = [("Teacher", self.folder / "pictures" / "teacher" / name)]
+        columns = [("Teacher", self.folder / "pictures" / TEACHER / name)]
+        if self.few:
+            few = few_name(self.few["steps"])
+            columns.append((few.replace("-", " ").capitalize(), self.folder / "pictures" / few / name))
         columns += [
             (f"iteration {int(who.partition('-')[2]):,}", self.folder / "pictures" / who / name) for who in whos
         ]
@@ -105,6 +115,8 @@ class ExamPages:
         )
         note = "Of several figures (docs/examination.md); higher is better, 0 the best." if name == COMPOSITE else note
         note = JUDGED if name.endswith(f".{JUDGE}") else note
+        if (few := self.few.get("figures", {}).get(name)) is not None:
+            note = f"{note} The teacher at {self.few['steps']} steps: {few:.4g}.".strip()
         return Chart(name, tuple(lines), note=note)
 
     def _row(self, one: Mapping[str, Any], shown: Sequence[str]) -> TableRow:
@@ -116,6 +128,16 @@ class ExamPages:
         cells += [TableCell(_number(one["figures"].get(name))) for name in shown]
         chosen = self.ranking is not None and one["iteration"] == self.ranking["ship"]
         return TableRow(f"Iteration {one['iteration']:,}", tuple(cells), "to ship" if chosen else "")
+
+    def _few_row(self, by: str, shown: Sequence[str]) -> TableRow:
+        """What the student's network calls give without training."""
+        own = self.few["figures"]
+        cells = [
+            TableCell(_number(own.get(by))),
+            TableCell("–"),
+            *(TableCell(_number(own.get(name))) for name in shown),
+        ]
+        return TableRow(f"Teacher, {self.few['steps']} steps", tuple(cells), "without guidance")
 
     def _to_ship(self) -> tuple[int, str] | None:
         if self.ranking is not None:

@@ -5,6 +5,7 @@ results gets both together.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from fewstep.runtime import durable
 from fewstep.runtime.errors import RunError
 
 RESULTS, TEACHER_FILE, JUDGE_FOLDER = "results", "teacher.json", "judge"
-TEACHER = "teacher"  # who answered
+TEACHER = "teacher"  # who answered: the teachers at their full sampler
+FEW = re.compile(r"teacher-at-(\d+)")
+
+
+def few_name(steps: int) -> str:
+    """Who answered: the teachers at as many steps as the student has, without guidance."""
+    return f"{TEACHER}-at-{steps}"
 
 
 def student_name(iteration: int) -> str:
@@ -37,6 +44,15 @@ def read_teacher(folder: Path) -> dict[str, Any] | None:
     """What is known of the teachers' answers, a judge's scores too; None if they were not measured yet."""
     held = read_json_file(folder / TEACHER_FILE)
     return None if held is None else _judged(held, folder, TEACHER)
+
+
+def read_few(folder: Path) -> dict[str, Any] | None:
+    """What is known of the teachers' answers at the student's few steps: `steps`, and `figures` as of a student. None
+    if they were not measured: by a version that did not draw them, or not yet."""
+    found = sorted(folder.glob(f"{TEACHER}-at-*.json")) if folder.is_dir() else []
+    held = [read_json_file(path) or {} for path in found if FEW.fullmatch(path.stem)]
+    whole = (one for one in held if isinstance(one.get("steps"), int) and isinstance(one.get("figures"), dict))
+    return next(whole, None)
 
 
 def judgement_path(folder: Path, who: str) -> Path:

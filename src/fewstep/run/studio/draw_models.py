@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.roles.teacher_plan import BASE
-from fewstep.run.studio.places import MODEL_FILES, named_below
+from fewstep.run.studio.places import EXPORTS, MODEL_FILES, named_below
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Studio
 
@@ -18,7 +18,8 @@ _KEPT = re.compile(r"iteration-(\d+)\.json")
 class DrawColumn:
     """One column. key: what a page asks for it by. group: the run it belongs to, or empty. source: a folder, hub id or
     "pocket", of a model; else the run whose kept student of `iteration`, or whose `teacher`, is drawn with. steps: None
-    leaves them to the model. usual: whether a page begins with it."""
+    leaves them to the model. few: a teacher at the levels of the run's student, without guidance. usual: whether a page
+    begins with it."""
 
     key: str
     title: str
@@ -27,6 +28,7 @@ class DrawColumn:
     steps: int | None = None
     iteration: int | None = None
     teacher: str | None = None
+    few: bool = False
     usual: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,12 +63,17 @@ def _of_run(view: RunView) -> Iterator[DrawColumn]:
     for name, spec in _named(recipe).items():
         usual = isinstance(spec, dict) and spec.get("anchor") is True
         yield DrawColumn(f"teacher:{view.name}:{name}", f"Teacher {name}", view.name, run, teacher=name, usual=usual)
-    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, run, few, teacher=BASE, usual=True)
+    yield DrawColumn(f"few:{view.name}", f"Teacher at {few}", view.name, run, teacher=BASE, few=True, usual=True)
+    for name in _named(recipe):
+        title = f"Teacher {name} at {few}"
+        yield DrawColumn(f"few:{view.name}:{name}", title, view.name, run, teacher=name, few=True)
     kept = kept_iterations(view.folder)
     for iteration in reversed(kept):
         title = f"Iteration {iteration:,}"
         usual = iteration == kept[-1]
         yield DrawColumn(f"kept:{view.name}:{iteration}", title, view.name, run, iteration=iteration, usual=usual)
+    for name, folder in named_below((view.folder / EXPORTS,), _is_model).items():
+        yield DrawColumn(f"export:{view.name}:{name}", f"Export {name}", view.name, str(folder))
 
 
 def _named(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +94,12 @@ def kept_iterations(run: Path) -> list[int]:
 
 def _folders(studio: Studio) -> Iterator[DrawColumn]:
     """Students and other pipeline folders below the studio's roots, those inside of runs among them."""
-    there = named_below(studio.places.roots, lambda folder: any((folder / name).is_file() for name in MODEL_FILES))
-    for name, folder in there.items():
+    runs = {view.folder / EXPORTS for view in studio.runs()}  # those are with their runs
+    for name, folder in named_below(studio.places.roots, _is_model).items():
+        if folder.parent in runs:
+            continue
         yield DrawColumn(f"folder:{name}", name, "", str(folder))
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in MODEL_FILES)

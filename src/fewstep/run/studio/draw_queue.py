@@ -21,8 +21,8 @@ from threading import Condition, Thread
 from typing import Any
 
 from fewstep.run.studio.answers import StudioRefused
+from fewstep.run.studio.command_words import log_tail
 from fewstep.run.studio.draw_models import DrawColumn
-from fewstep.run.studio.jobs import log_tail
 from fewstep.runtime import durable
 from fewstep.runtime.errors import FewstepError
 from fewstep.runtime.strict_json import load_json

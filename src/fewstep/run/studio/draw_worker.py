@@ -132,7 +132,8 @@ class DrawWorker:
     def _taught(
         self, column: Mapping[str, Any], asked: Asked, size: tuple[int, int] | None, device: str
     ) -> Iterator[MeasuredPicture]:
-        """A teacher of a run, with the guidance that the run distils."""
+        """A teacher of a run, with the guidance that the run distils; or, of few steps, at the student's levels without
+        guidance, as the run's own pages show it."""
         run = RunDir.open(Path(column["source"]))
         name, spec = str(column["teacher"]), run.recipe.teachers
         own = None if name == BASE else spec.named[name]
@@ -141,9 +142,10 @@ class DrawWorker:
         task: Task = "edit" if asked[1] else "t2i"
         plans = (spec.base if own is None else own).guidance or {}
         guidance = plans[task].guidance() if task in plans else loaded.model.guidance_for(task)
+        guidance = NO_GUIDANCE if column["few"] else guidance
         teacher = Model(loaded.model.backbone, None, guidance, run.recipe.size)
         chosen = size or teacher.default_size(asked[1])
-        grid, _ = teacher.sampling(column["steps"], guidance, chosen)
+        grid = run.recipe.student.grid if column["few"] else teacher.sampling(column["steps"], guidance, chosen)[0]
         with loaded.active(adapter):
             yield from draw_on_grid(teacher, *asked, grid, guidance, chosen)
 

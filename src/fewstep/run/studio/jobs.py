@@ -6,7 +6,6 @@ Each is a `fewstep` command, as a user would type it, so the page can show the l
 
 import os
 import secrets
-import shlex
 import subprocess
 import sys
 import time
@@ -18,17 +17,18 @@ from threading import Lock
 from typing import Any
 
 from fewstep.run.studio.answers import StudioRefused
+from fewstep.run.studio.command_words import command_line, log_tail
+from fewstep.run.studio.task_records import TaskRecord
 from fewstep.runtime import durable
 
 NOTHING: Mapping[str, str] = {}
+RECORDED = "fewstep.run.studio.recorded_task"
 MOST = 4  # that may work at a time, beside runs
-TAIL = 6_000  # bytes of a log that are shown
 
 
 @dataclass
 class Job:
-    """One process. log: what it prints. result: a file that holds what it printed to standard output, where that was
-    asked for apart."""
+    """One process. log: what it prints. record: of a task that is found on the disk again."""
 
     id: str
     title: str
@@ -37,7 +37,12 @@ class Job:
     process: subprocess.Popen[bytes]
     detached: bool
     began: float = field(default_factory=time.time)
-    result: Path | None = None
+    record: TaskRecord | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is one of MOST. Runs are not."""
+        return self.record is not None or not self.detached
 
     @property
     def code(self) -> int | None:
@@ -72,6 +77,7 @@ class Jobs:
         *,
         log: Path | None = None,
         detached: bool = False,
+        record: TaskRecord | None = None,
         apart: bool = False,
         further: Mapping[str, str] = NOTHING,
     ) -> Job:
@@ -80,22 +86,26 @@ class Jobs:
         Args:
             log: where its output goes; a file of this studio if not given. It is appended to.
             detached: it outlives the studio, as a run does. Otherwise it ends with it.
-            apart: standard output goes to a file of its own, `result`.
+            record: where the task is found again, with what it prints.
+            apart: standard output goes to a file of its own, `record.result`.
             further: environment variables beside the studio's own.
 
         Raises:
-            StudioRefused: too many work already.
+            StudioRefused: too many work already, or the task itself does.
         """
         with self._lock:
-            if not detached and sum(not job.detached and job.code is None for job in self._jobs.values()) >= MOST:
+            counted = record is not None or not detached
+            if counted and sum(job.is_counted and job.code is None for job in self._jobs.values()) >= MOST:
                 raise StudioRefused(f"{MOST} tasks of this studio are at work; wait for one of them", 429)
-            name = secrets.token_hex(6)
+            if record is not None:
+                _begin(record, title, words)
             durable.make_folder(self.folder)
-            place = log or self.folder / f"{name}.log"
-            result = self.folder / f"{name}.out" if apart else None
-            job = Job(name, title, tuple(words), place, _started(words, place, result, detached, further), detached)
-            job.result = result
-            self._jobs[name] = job
+            name = secrets.token_hex(6)
+            place = record.log if record else log or self.folder / f"{name}.log"
+            module = ["fewstep"] if record is None else [RECORDED, str(record.folder), record.name]
+            result = record.result if record is not None and apart else None
+            process = _started([*module, *words], place, result, detached, further)
+            job = self._jobs[name] = Job(name, title, tuple(words), place, process, detached, record=record)
             return job
 
     def job(self, name: str) -> Job:
@@ -112,7 +122,18 @@ class Jobs:
 
     def end_one(self, name: str) -> None:
         """Ends a job that nobody waits for any more. One that is detached goes on."""
-        job = self._jobs.get(name)
+        self._end(self._jobs.get(name))
+
+    def end_recorded(self, record: TaskRecord) -> None:
+        """Ends what this studio started for a record, if it works; and removes the record, unless the work was done."""
+        job = next((each for each in self._jobs.values() if each.record == record), None)
+        self._end(job)
+        told = record.as_dict()
+        if told is not None and (told["state"] == "abandoned" or (told["state"] == "working" and job is not None)):
+            record.remove()
+
+    @staticmethod
+    def _end(job: Job | None) -> None:
         if job is not None and not job.detached and job.code is None:
             with suppress(OSError):
                 job.process.terminate()
@@ -127,21 +148,11 @@ class Jobs:
                     job.process.wait(2)
 
 
-def command_line(words: Sequence[str]) -> str:
-    """As one would type it."""
-    return shlex.join(["fewstep", *words])
-
-
-def log_tail(path: Path) -> str:
-    """The end of a log, by whole lines."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return text if size <= TAIL else text.partition("\n")[2]
+def _begin(record: TaskRecord, title: str, words: Sequence[str]) -> None:
+    told = record.as_dict()
+    if told is not None and told["state"] == "working":
+        raise StudioRefused(f"{title}: this is at work already", 409)
+    record.begin(title, words)
 
 
 def _started(
@@ -151,7 +162,7 @@ def _started(
     try:
         with log.open("ab") as said, (result or Path(os.devnull)).open("wb") as apart:
             return subprocess.Popen(
-                [sys.executable, "-m", "fewstep", *words],
+                [sys.executable, "-m", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=apart if result else said,
                 stderr=said,

@@ -71,7 +71,7 @@ class MetricsFile:
     def _note(self, line: bytes) -> None:
         place = self._end
         self._end += len(line) + 1
-        if line.startswith(TRAINING):
+        if line.startswith(TRAINING) and line.endswith(b"}"):  # whole, as far as can be seen without reading it
             self.places.append(place)
         elif line.strip():
             record = json_record(line)

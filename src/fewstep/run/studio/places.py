@@ -17,6 +17,7 @@ DEPTH = 3  # folders below a given one in which runs are looked for
 MOST_FOLDERS = 20_000  # looked at in one search
 RESCAN_SECONDS, RESCAN_SHARE = 3.0, 0.02  # between two searches, which take at most this share of the time
 INSIDE_A_RUN = ("metrics.jsonl", "environment.json", "checkpoints", "lock")
+EXPORTS = "exports"  # in a run folder: what Ship writes
 MODEL_FILES = ("model_index.json", "modular_model_index.json")
 
 

@@ -23,8 +23,8 @@ def picture_groups(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The groups that have pictures, and what could not be read.
 
     A group: title, note, moments (iterations with pictures of the student), cases. A case: id, prompt, task, category,
-    seed, source (paths in the run), fixed ({label, path} of what does not change), student (a path that holds
-    `{moment}`, six digits wide).
+    seed and size (height, width) if known, source (paths in the run), fixed ({label, path} of what does not change),
+    student (a path that holds `{moment}`, six digits wide).
     """
     faults: list[str] = []
     found = [_examination(folder, faults), _previews(folder)]
@@ -44,7 +44,9 @@ def _examination(folder: Path, faults: list[str]) -> dict[str, Any] | None:
     others = [who for who in whos if not STUDENT.fullmatch(who)]
     drawn = {who: _names(folder / "examination" / "pictures" / who) for who in others}
     cases = [_exam_case(exam, one, seed, drawn) for one in exam.cases for seed in one.seeds]
-    note = "From one noise: the teachers at their full sampler, and the averaged student."
+    note = (
+        "From one noise: the teachers at their full sampler, the same at the student's steps, and the averaged student."
+    )
     return {"title": "Frozen set", "key": "exam", "note": note, "moments": sorted(moments), "cases": cases}
 
 
@@ -58,7 +60,15 @@ def _exam_case(exam: FrozenSet, one: ExamCase, seed: int, drawn: Mapping[str, se
     source = [_inside(path, exam.folder.parent) for path in one.case.references]
     told = {"id": one.case.id, "prompt": one.case.prompt, "task": one.case.task, "category": one.case.category}
     student = f"examination/pictures/student-{{moment}}/{name}"
-    return {**told, "seed": seed, "source": [path for path in source if path], "fixed": fixed, "student": student}
+    size = None if one.case.height is None or one.case.width is None else [one.case.height, one.case.width]
+    return {
+        **told,
+        "seed": seed,
+        "size": size,
+        "source": [path for path in source if path],
+        "fixed": fixed,
+        "student": student,
+    }
 
 
 def _previews(folder: Path) -> dict[str, Any] | None:
@@ -75,22 +85,25 @@ def _previews(folder: Path) -> dict[str, Any] | None:
 
 def _preview_case(folder: Path, number: str, told: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, Any]:
     own = told[int(number)] if int(number) < len(told) else {}
-    taught = f"teacher-{number}.png"
-    fixed = []
-    if taught in names:
-        label = origin_of(folder / "samples" / "pictures" / taught) or "teacher"
-        fixed.append({"label": label, "path": f"samples/pictures/{taught}"})
+    pictures = folder / "samples" / "pictures"
+    taught = [name for who in ("teacher", "few") if (name := f"{who}-{number}.png") in names]
+    fixed = [{"label": origin_of(pictures / name) or "teacher", "path": f"samples/pictures/{name}"} for name in taught]
     sources = sorted(name for name in names if re.fullmatch(rf"source-{number}-\d+\.png", name))
     return {
         "id": str(own.get("id", f"case {int(number) + 1}")),
         "prompt": str(own.get("prompt", "")),
         "task": str(own.get("task", "")),
         "category": str(own.get("category") or ""),
-        "seed": None,
+        "seed": own["seed"] if isinstance(own.get("seed"), int) else int(number),  # as versions drew that told none
+        "size": own["size"] if _is_size(own.get("size")) else None,
         "source": [f"samples/pictures/{name}" for name in sources],
         "fixed": fixed,
         "student": f"samples/pictures/student-{{moment}}-{number}.png",
     }
+
+
+def _is_size(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 2 and all(isinstance(each, int) and each > 0 for each in given)
 
 
 def _told(folder: Path) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from threading import RLock
 from typing import Any
 
 from fewstep.bench.paired.catalogue import BY_NAME, closeness
-from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.self_exam.results import read_few, read_results, read_teacher
 from fewstep.run.studio.jobs import Job
 from fewstep.run.studio.metrics_file import MetricsFile
 from fewstep.run.studio.run_state import RunState, health, state_of_run
@@ -74,26 +74,27 @@ class RunView:
         return self._blank("reading", "its metrics are being read")
 
     def _summarised(self) -> dict[str, Any]:
-        recipe, events = self.recipe(), self.events()
-        state, last = self._state(recipe), self.metrics.last()
+        recipe, events, best = self.recipe(), self.events(), self.best()
+        state, last, damage = self._state(recipe), self.metrics.last(), self.damage()
         return {
             "name": self.name,
             "folder": str(self.folder),
             "recipe": recipe.get("name"),
             "model": recipe.get("model"),
             **state.as_dict(),
-            "health": health(state, events, last) if recipe else "none",
+            "health": "bad" if damage else health(state, events, last) if recipe else "none",
             "resumable": bool(recipe) and state.state in ("stopped", "failed"),
             "events": len(events),
-            "best": self.best(),
+            "best": best,
             "spark": self.spark(),
-            "damaged": self.metrics.damaged,
+            "damage": damage,
             "changed": _changed(self.metrics.path),
         }
 
     def _unreadable(self, error: Exception) -> dict[str, Any]:
         """The line of a run whose files hold something else than a run writes. The others are shown all the same."""
-        return self._blank("unreadable", f"its files cannot be understood ({type(error).__name__}: {error!s:.200})")
+        told = self._blank("unreadable", f"its files cannot be understood ({type(error).__name__}: {error!s:.200})")
+        return {**told, "health": "bad"}
 
     def _blank(self, state: str, words: str) -> dict[str, Any]:
         blank = RunState(state, words, 0, 0, None, None, None, None, None).as_dict()
@@ -107,14 +108,21 @@ class RunView:
             "spark": None,
         }
         told = {"name": self.name, "folder": str(self.folder), **blank, **nothing}
-        return {**told, "damaged": self.metrics.damaged, "changed": _changed(self.metrics.path)}
+        return {**told, "damage": self.damage(), "changed": _changed(self.metrics.path)}
 
     def _mark(self) -> object:
         """Changes when anything does that the summary tells."""
         places = ("recipe.yaml", "lock", "failure.json", "student", "examination/results", "examination/teacher.json")
         stamps = tuple(_stamp(self.folder / place) for place in (*places, "examination/judge"))
         working = self.job is not None and self.job.code is None
-        return (*stamps, self.metrics.generation, self.metrics.trained, len(self.metrics.others), working)
+        return (
+            *stamps,
+            self.metrics.generation,
+            self.metrics.trained,
+            len(self.metrics.others),
+            self.metrics.damaged,
+            working,
+        )
 
     def _state(self, recipe: Mapping[str, Any]) -> RunState:
         starting = self.job is not None and self.job.code is None
@@ -125,6 +133,16 @@ class RunView:
             why = self.faults.get("recipe.yaml", "it holds no keys")
             return replace(found, words=f"its recipe.yaml cannot be read, so it cannot be resumed ({why:.200})")
         return found
+
+    def damage(self) -> list[str]:
+        """What of its files cannot be read, as far as they were read, in sentences."""
+        count = self.metrics.damaged
+        lines = (
+            [f"{count:,} {'lines' if count > 1 else 'line'} of metrics.jsonl cannot be read, and left out"]
+            if count
+            else []
+        )
+        return [*lines, *(f"{name}: {why}" for name, why in self.faults.items())]
 
     def events(self) -> list[dict[str, Any]]:
         return [line for line in self.metrics.others if line.get("phase") == "event"]
@@ -159,6 +177,13 @@ class RunView:
             if stamp != self._teacher[0]:
                 self._teacher = stamp, self._read("teacher.json", lambda: read_teacher(folder), None)
             return self._teacher[1]
+
+    def few(self) -> Mapping[str, Any]:
+        """Figures of the teachers at the student's few steps; empty where the run did not draw them."""
+        found: Mapping[str, Any] | None = self._read(
+            "teacher at few steps", lambda: read_few(self.folder / EXAMINATION), None
+        )
+        return (found or {}).get("figures", {})
 
     def best(self) -> dict[str, Any] | None:
         """The best value so far of the figure that the recipe chooses by."""

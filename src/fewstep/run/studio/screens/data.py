@@ -1,11 +1,10 @@
 """Data: what a run learns from. Cases with their pictures, lines that cannot be used, shares by category, cases that
 say the same, and words that they share with what the run is examined with.
 
-Read are files inside the given folders alone: the case files that the recipe names, and what was drawn or unpacked into
-the store's folder beside the run. For others the page says which folder to give.
+Read are files inside the given folders alone: the case files that the recipe names, what was drawn or unpacked into the
+store's folder beside the run, and archives as they are. For others the page says which folder to give.
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fewstep.data.case_formats import format_of
 from fewstep.data.cases import Case
-from fewstep.data.formats.format import ArchiveFormat
 from fewstep.data.overlap import overlaps, suite_prompts
 from fewstep.data.sources import entries
 from fewstep.run.self_exam.exam_cases import frozen_set
 from fewstep.run.studio.answers import StudioRefused
-from fewstep.run.studio.places import file_inside, named_below
+from fewstep.run.studio.archive_cases import archives_folder, first_entries
+from fewstep.run.studio.case_files import CaseFile, case_files, inside_roots
+from fewstep.run.studio.places import named_below
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Screen, Studio, asked, reading
 from fewstep.run.studio.thumbnails import KINDS, small_copy
@@ -34,26 +33,18 @@ from fewstep.runtime.errors import FewstepError
 
 PAGE = 24
 MOST_TOLD = 200  # bad lines, duplicates and overlaps that are named
-MOST_BYTES = 400 * 2**20  # of a file that is read
 KEPT = 8  # files whose cases stay in memory
 FROZEN = "the run's frozen set"
 
 
 @dataclass(frozen=True)
-class CaseFile:
-    """A file of cases that a recipe names, or what was made of it. path: None where it is not shown, and why."""
-
-    label: str
-    task: str
-    path: Path | None
-    why: str = ""
-
-
-@dataclass(frozen=True)
 class ReadCases:
+    """part: what was read of the file, in words, where that is not all."""
+
     stamp: tuple[int, int]
     cases: tuple[Case, ...]
     bad: tuple[str, ...]
+    part: str = ""
 
 
 class DataScreen:
@@ -65,7 +56,7 @@ class DataScreen:
     def files(self, request: Request) -> dict[str, Any]:
         """The case files of a run, and what they can be compared with."""
         files = self._files(self.studio.run(asked(request, "run")))
-        told = [{"label": each.label, "task": each.task, "why": each.why} for each in files]
+        told = [{"label": each.label, "task": each.task, "why": each.why, "note": each.note} for each in files]
         return {"files": told, "suites": [FROZEN, *self._suites()]}
 
     def summary(self, request: Request) -> dict[str, Any]:
@@ -75,6 +66,7 @@ class DataScreen:
         same = _duplicates(held.cases)
         return {
             "cases": len(held.cases),
+            "part": held.part,
             "counts": [{"task": t, "category": c, "count": n} for (t, c), n in sorted(counts.items())],
             "bad": held.bad[:MOST_TOLD],
             "bad_count": len(held.bad),
@@ -125,42 +117,11 @@ class DataScreen:
     # ---- files
 
     def _files(self, view: RunView) -> list[CaseFile]:
-        recipe = view.recipe()
-        data = recipe.get("data")
-        store = Path(recipe["store"]) if isinstance(recipe.get("store"), str) else view.folder.parent / "store"
-        found = []
-        for task in ("t2i", "edit"):
-            plans = data.get(task) if isinstance(data, dict) else None
-            for plan in plans if isinstance(plans, list) else []:
-                source = plan.get("source") if isinstance(plan, dict) else None
-                if isinstance(source, str):
-                    found.append(self._file(source, task, store / "cases"))
-        return found
-
-    def _file(self, source: str, task: str, made: Path) -> CaseFile:
-        path = Path(source)
-        if not path.exists() or format_of(path) is None or isinstance(format_of(path), ArchiveFormat):
-            stem = re.sub(r"[:/]", "-", source) if ":" in source else path.stem
-            drawn = sorted(made.glob(f"{_plain(stem)}-*/cases.jsonl"), key=lambda each: each.stat().st_mtime)
-            if not drawn:
-                return CaseFile(source, task, None, f"a run keeps these cases in {made}, and they are not there")
-            path = drawn[-1]
-        place = self._inside(path)
-        if place is None:
-            why = f"it lies outside the given folders; add its folder: fewstep studio ... {path.absolute().parent}"
-            return CaseFile(source, task, None, why)
-        if place.stat().st_size > MOST_BYTES:
-            return CaseFile(source, task, None, f"it has over {MOST_BYTES // 2**20} MiB; fewstep cases check reads it")
-        return CaseFile(source, task, place)
+        return case_files(view, self.studio.places.roots)
 
     def _inside(self, path: Path) -> Path | None:
-        """The path, if it lies in a given folder and no part of it below that is a link."""
-        for root in self.studio.places.roots:
-            try:
-                return file_inside(root, path.absolute().relative_to(root).as_posix())
-            except (ValueError, StudioRefused):
-                continue
-        return None
+        """The path, if it lies in a given folder, or was taken out of an archive in one."""
+        return inside_roots(path, (*self.studio.places.roots, archives_folder()))
 
     def _cases(self, request: Request) -> ReadCases:
         files = self._files(self.studio.run(asked(request, "run")))
@@ -175,7 +136,7 @@ class DataScreen:
         with self._lock:
             held = self._read.pop(chosen.path, None)
             if held is None or held.stamp != stamp:
-                held = _read_cases(chosen.path, stamp)
+                held = _read_cases(chosen, stamp)
             self._read[chosen.path] = held  # the last used stays longest
             while len(self._read) > KEPT:
                 self._read.pop(next(iter(self._read)))
@@ -213,17 +174,20 @@ class DataScreen:
         }
 
 
-def _read_cases(path: Path, stamp: tuple[int, int]) -> ReadCases:
-    cases, bad = [], []
+def _read_cases(file: CaseFile, stamp: tuple[int, int]) -> ReadCases:
+    assert file.path is not None, file.label
+    cases, bad, part = [], [], ""
     try:
-        for entry in entries(path):
+        for entry in first_entries(file.path) if file.is_archive else entries(file.path):
             if isinstance(entry, Case):
                 cases.append(entry)
+            elif isinstance(entry, str):
+                part = entry
             else:
                 bad.append(str(entry))
     except FewstepError as error:
         bad.append(str(error))
-    return ReadCases(stamp, tuple(cases), tuple(bad))
+    return ReadCases(stamp, tuple(cases), tuple(bad), part)
 
 
 def _pictures(case: Case) -> Mapping[str, Path]:
@@ -239,11 +203,6 @@ def _duplicates(cases: Sequence[Case]) -> list[list[str]]:
         prompt = " ".join(unicodedata.normalize("NFKC", case.prompt).casefold().split())
         places.setdefault((prompt, *case.references), []).append(f"{case.id}: {case.prompt}")
     return [told for told in places.values() if len(told) > 1]
-
-
-def _plain(stem: str) -> str:
-    """For a pattern of `glob`."""
-    return re.sub(r"([*?\[])", r"[\1]", stem)
 
 
 def _number(text: str) -> int:

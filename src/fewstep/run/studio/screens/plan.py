@@ -1,17 +1,21 @@
 """Plan: what a recipe needs, told while its keys are changed. The forecast is `fewstep plan --json`, in a process of
-its own, since it takes seconds and much memory; what it finds is kept in the user's cache."""
+its own, since it takes seconds and much memory. Forecasts lie in the user's cache: every studio of the user lists them.
+"""
 
 import re
+import secrets
 from typing import Any
 
 from starlette.requests import Request
 
 from fewstep.run.recipe import describe, flat_keys, load_recipe, shipped_recipes
 from fewstep.run.studio.answers import StudioRefused
-from fewstep.run.studio.jobs import Job, command_line
+from fewstep.run.studio.command_words import command_line
 from fewstep.run.studio.screens.runs import change_lines
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
+from fewstep.run.studio.task_records import TaskRecord, task_records
 from fewstep.runtime.strict_json import load_json
+from fewstep.runtime.user_cache import user_cache
 
 # The keys that decide most of memory and time. All others can be given as lines.
 KEYS = (
@@ -31,12 +35,13 @@ KEYS = (
     "critic.updates",
 )
 NUMBERS = {"gpu": "--gpu", "gpus": "--gpus", "per_machine": "--per-machine"}
+KEPT = 40  # forecasts, ours: the oldest go
 RATES = {"seconds": "--seconds-per-iteration", "tflops": "--tflops"}
 
 
 class PlanScreen:
     def __init__(self, studio: Studio):
-        self.studio = studio
+        self.studio, self.folder = studio, user_cache() / "studio" / "forecasts"
 
     def recipes(self, request: Request) -> dict[str, Any]:
         """What can be planned from: shipped recipes, and those of the runs."""
@@ -68,26 +73,46 @@ class PlanScreen:
             words += ["--measured", str(self.studio.run(measured).folder)]
         words += [word for change in changes for word in ("--set", change)]
         if before := text_field(fields, "before", ""):
-            self.studio.jobs.end_one(before)
-        job = self.studio.jobs.start("plan", words, apart=True)
-        return _told(job)
+            self.studio.jobs.end_recorded(self._record(before))
+        self._forget(words)
+        record = TaskRecord(self.folder, secrets.token_hex(6))
+        self.studio.jobs.start(" ".join(words[1:2] + changes), words, record=record, apart=True)
+        return _told(record)
 
     def end(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Ends a forecast whose page was left."""
-        self.studio.jobs.end_one(text_field(fields, "job"))
+        self.studio.jobs.end_recorded(self._record(text_field(fields, "job")))
         return {}
 
     def result(self, request: Request) -> dict[str, Any]:
-        """How the forecast is, and what it found. Exit code 2 with an answer says that it does not fit."""
-        job = self.studio.jobs.job(asked(request, "job"))
-        told = _told(job)
-        if job.code is None or job.result is None:
+        """How a forecast is, and what it found. Exit code 2 with an answer says that it does not fit."""
+        record = self._record(asked(request, "job"))
+        told = _told(record)
+        if told["code"] is None:
             return told
         try:
-            found = load_json(job.result.read_bytes())
+            found = load_json(record.result.read_bytes())
         except (OSError, ValueError):
             return told
         return {**told, "state": "done", "needs": found} if isinstance(found, dict) else told
+
+    def known(self, request: Request) -> dict[str, Any]:
+        """The forecasts of this user, the newest first, without what they found."""
+        told = [_plain(record) for record in task_records(self.folder)]
+        return {"forecasts": [each for each in told if each is not None]}
+
+    def _record(self, name: str) -> TaskRecord:
+        if not re.fullmatch(r"[0-9a-f]{12}", name):
+            raise StudioRefused("there is no such forecast", 404)
+        return TaskRecord(self.folder, name)
+
+    def _forget(self, words: list[str]) -> None:
+        """Removes earlier forecasts of the same command, and the oldest."""
+        known = [(record, told) for record in task_records(self.folder) if (told := record.as_dict()) is not None]
+        ended = [(record, told) for record, told in known if told["state"] != "working"]
+        for number, (record, told) in enumerate(ended):
+            if told["words"] == words or number >= KEPT - 1:
+                record.remove()
 
     def _recipe(self, fields: dict[str, Any]) -> str:
         """A shipped recipe's name, or the file of a run's."""
@@ -99,9 +124,27 @@ class PlanScreen:
         return name
 
 
-def _told(job: Job) -> dict[str, Any]:
-    """A forecast as a user would ask for it."""
-    return {**job.as_dict(), "command": command_line([word for word in job.words if word != "--json"])}
+def _told(record: TaskRecord) -> dict[str, Any]:
+    told = _plain(record)
+    if told is None:
+        raise StudioRefused("there is no such forecast (any more)", 404)
+    return told
+
+
+def _plain(record: TaskRecord) -> dict[str, Any] | None:
+    """A forecast as a user would ask for it. An answer that it does not fit is an answer."""
+    told = record.as_dict()
+    if told is None:
+        return None
+    state = "done" if told["state"] == "failed" and _has_answer(record) else told["state"]
+    return {**told, "state": state, "command": command_line([word for word in told["words"] if word != "--json"])}
+
+
+def _has_answer(record: TaskRecord) -> bool:
+    try:
+        return record.result.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _as_text(value: Any) -> str:
@@ -118,6 +161,7 @@ def _routes(studio: Studio) -> list[Any]:
         reading("/api/plan/recipes", screen.recipes),
         reading("/api/plan/keys", screen.keys),
         reading("/api/plan/result", screen.result),
+        reading("/api/plan/known", screen.known),
         acting("/api/plan/start", screen.start),
         acting("/api/plan/end", screen.end),
     ]

@@ -9,14 +9,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fewstep.run.studio.answers import StudioRefused, json_answer
+from fewstep.run.studio.command_words import command_line
 from fewstep.run.studio.draw_models import draw_columns
 from fewstep.run.studio.draw_queue import UNFINISHED, DrawQueue
 from fewstep.run.studio.holder import holder_of
-from fewstep.run.studio.jobs import command_line
 from fewstep.run.studio.my_suite import MySuite
 from fewstep.run.studio.photos import keep_photo, photo_bytes, photo_path
 from fewstep.run.studio.shift_picture import shift_map
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
+from fewstep.run.studio.taken_case import taken_case
 from fewstep.runtime.user_cache import user_cache
 from fewstep.sample.asked import refuse_long_prompts, refuse_seeds, size_of
 
@@ -50,6 +51,15 @@ class PlaygroundScreen:
             "loaded": self.queue.is_loaded,
             "kept": self.suite.count(),
         }
+
+    def take(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """A case of a run, for the form. Its pictures are kept among the photos."""
+        number, moment = fields.get("case"), fields.get("moment", 0)
+        if not all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in (number, moment)):
+            raise StudioRefused("a case and an iteration are whole numbers")
+        view, group = self.studio.run(text_field(fields, "run")), text_field(fields, "group")
+        known = list(draw_columns(self.studio))
+        return taken_case(view, group, int(fields["case"]), int(moment), self.queue.photos, known, MOST_COLUMNS)
 
     def draw(self, fields: dict[str, Any]) -> dict[str, Any]:
         prompt = text_field(fields, "prompt").strip()
@@ -146,6 +156,7 @@ def _routes(studio: Studio) -> list[Route]:
         reading("/api/playground/models", screen.models),
         reading("/api/playground/state", screen.state),
         reading("/api/playground/shift", screen.shift),
+        acting("/api/playground/take", screen.take),
         acting("/api/playground/draw", screen.draw),
         acting("/api/playground/cancel", screen.cancel),
         acting("/api/playground/forget", screen.forget),

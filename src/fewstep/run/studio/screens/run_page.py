@@ -40,7 +40,7 @@ class RunPage:
             "shares": _shares(view),
             "recipe": recipe_rows(view.recipe()),
             "recipe_text": view.recipe_text(),
-            "faults": [*faults, *view.faults.values()],
+            "faults": faults,
         }
 
     def curves(self, request: Request) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _words(event: Mapping[str, Any]) -> str:
 
 def _examined(view: RunView) -> list[dict[str, Any]]:
     """One entry a figure: the one that the run chooses by first, then the composite, then those of the catalogue."""
-    examined, teacher = view.examined(), view.teacher()
+    examined, teacher, few = view.examined(), view.teacher(), view.few()
     bands = teacher.get("band", {}) if teacher else {}
     names = dict.fromkeys(name for figures in examined.values() for name in figures)
     names.pop("examination_seconds", None)
@@ -105,6 +105,7 @@ def _examined(view: RunView) -> list[dict[str, Any]]:
                 "words": "" if figure is None else figure.words,
                 "points": [(i, held[name]) for i, held in examined.items() if name in held],
                 "band": band if isinstance(band, dict) else None,
+                "few": few.get(name),
             }
         )
     return found

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from fewstep.run.recipe import Recipe, load_recipe, recipe_diff
 from fewstep.run.studio.answers import StudioRefused
+from fewstep.run.studio.command_words import command_line, log_tail
 from fewstep.run.studio.holder import holder_of, interrupt
-from fewstep.run.studio.jobs import command_line, log_tail
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
 

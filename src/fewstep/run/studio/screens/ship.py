@@ -1,6 +1,8 @@
 """Ship: which student of a run, in which form, verified; and what was shipped, with its card.
 
-The export is `fewstep export`, in a process of its own. It writes beside the run, into `students/NAME`.
+The export is `fewstep export`, in a process of its own that outlives the studio. It writes into `exports/NAME` of the
+run folder, with a record beside it, so another studio finds it there, at work or ended. Exports of earlier versions lie
+in `students/` beside the run, and are shown too.
 """
 
 import re
@@ -10,12 +12,13 @@ from typing import Any
 from starlette.requests import Request
 
 from fewstep.run.studio.answers import StudioRefused
-from fewstep.run.studio.jobs import command_line
-from fewstep.run.studio.places import file_inside
+from fewstep.run.studio.command_words import command_line
+from fewstep.run.studio.places import EXPORTS, file_inside
 from fewstep.run.studio.run_view import RunView
 from fewstep.run.studio.studio import Screen, Studio, acting, asked, reading, text_field
+from fewstep.run.studio.task_records import TaskRecord, task_records
 
-FOLDER = "students"  # beside the runs
+BESIDE = "students"  # beside the runs, of earlier versions
 MOST_CARD = 200_000  # bytes
 CHOICES = {
     "form": ("merged", "adapter"),
@@ -42,7 +45,8 @@ class ShipScreen:
             "saved": [{"iteration": i, "whole": i in raw, "figures": best.get(i, {})} for i in saved],
             "best": examined,
             "full": mode == "full",
-            "shipped": _shipped(_place(view)),
+            "shipped": [*_shipped(_place(view)), *_shipped(_place(view, beside=True), beside=True)],
+            "tasks": _tasks(_place(view)),
             "place": str(_place(view)),
         }
 
@@ -54,15 +58,29 @@ class ShipScreen:
         words, out = self._words(fields)
         if out.exists() and any(out.iterdir()):
             raise StudioRefused(f"{out} is there already; give it another name", 409)
-        out.parent.mkdir(exist_ok=True)
-        return self.studio.jobs.start(f"ship {out.name}", words).as_dict()
+        record = TaskRecord(out.parent, out.name)
+        self.studio.jobs.start(f"ship {out.name}", words, detached=True, record=record)
+        return _known(record)
 
     def job(self, request: Request) -> dict[str, Any]:
-        return self.studio.jobs.job(asked(request, "job")).as_dict()
+        """How an export of a run is, whoever started it."""
+        view = self.studio.run(asked(request, "run"))
+        return _known(TaskRecord(_place(view), _name(asked(request, "job"))))
+
+    def forget(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Removes the record of an export that was not whole. What was written stays."""
+        record = TaskRecord(_place(self.studio.run(text_field(fields, "run"))), _name(text_field(fields, "job")))
+        if _known(record)["state"] == "working":
+            raise StudioRefused("it is at work", 409)
+        record.remove()
+        return {}
 
     def card(self, request: Request) -> dict[str, Any]:
         """The model card of what was shipped, and its files."""
-        place = _place(self.studio.run(asked(request, "run"))) / _name(asked(request, "name"))
+        beside = request.query_params.get("beside") == "true"
+        place = _place(self.studio.run(asked(request, "run")), beside) / _name(asked(request, "name"))
+        if place.is_symlink() or place.parent.is_symlink():
+            raise StudioRefused("links are not followed", 403)
         text = file_inside(place, CARD).read_bytes()[:MOST_CARD].decode("utf-8", "replace")
         files = sorted(path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
         listed = [{"path": path.relative_to(place).as_posix(), "bytes": path.stat().st_size} for path in files[:300]]
@@ -88,8 +106,21 @@ class ShipScreen:
         return words, out
 
 
-def _place(view: RunView) -> Path:
-    return view.folder.parent / FOLDER
+def _place(view: RunView, beside: bool = False) -> Path:
+    return view.folder.parent / BESIDE if beside else view.folder / EXPORTS
+
+
+def _tasks(place: Path) -> list[dict[str, Any]]:
+    """Exports that are at work, failed, or were abandoned. What is whole is in the list of what was shipped."""
+    told = (record.as_dict() for record in task_records(place))
+    return [each for each in told if each is not None and each["state"] != "done"]
+
+
+def _known(record: TaskRecord) -> dict[str, Any]:
+    told = record.as_dict()
+    if told is None:
+        raise StudioRefused("this run has no such export (any more)", 404)
+    return told
 
 
 def _name(given: str) -> str:
@@ -111,15 +142,16 @@ def _numbered(folder: Path, suffix: str) -> set[int]:
     return {int(match[1]) for match in matches if match}
 
 
-def _shipped(place: Path) -> list[dict[str, Any]]:
+def _shipped(place: Path, beside: bool = False) -> list[dict[str, Any]]:
     """Students and LoRAs in the folder, the newest first."""
     if not place.is_dir() or place.is_symlink():
         return []
     found = [path for path in place.iterdir() if (path / CARD).is_file() and not path.is_symlink()]
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    forms = ["merged" if (path / MODEL).is_file() else "adapter" for path in found]
     return [
-        {"name": path.name, "form": "merged" if (path / MODEL).is_file() else "adapter", "when": path.stat().st_mtime}
-        for path in found
+        {"name": path.name, "form": form, "when": path.stat().st_mtime, "beside": beside}
+        for path, form in zip(found, forms, strict=True)
     ]
 
 
@@ -131,6 +163,7 @@ def _routes(studio: Studio) -> list[Any]:
         reading("/api/ship/card", screen.card),
         acting("/api/ship/plan", screen.plan),
         acting("/api/ship/start", screen.start),
+        acting("/api/ship/forget", screen.forget),
     ]
 
 

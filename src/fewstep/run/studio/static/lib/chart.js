@@ -8,7 +8,8 @@ const RIGHT = 6;
 const TOP = 8;
 const BOTTOM = 20;
 
-// {title, note, unit, lines: [{name, points: [[x, mean, low, high] or [x, y]]}], band: {value, low, high}, events, end}
+// {title, note, unit, lines: [{name, points: [[x, mean, low, high] or [x, y]]}], band: {value, low, high}, few, events, end}
+// few: what the teacher reaches at the student's few steps. It may lie far off, so it does not widen the range.
 export class Chart {
   constructor(told, onpick) {
     this.told = told;
@@ -59,7 +60,7 @@ export class Chart {
     const pad = (high - low) * 0.05;
     this.y0 = low - pad;
     this.y1 = high + pad;
-    replace(this.svg, this.#axes(), this.#band(), this.told.lines.map((line, i) => this.#line(line, i % 6)), this.#events(), this.#marker());
+    replace(this.svg, this.#axes(), this.#band(), this.#few(), this.told.lines.map((line, i) => this.#line(line, i % 6)), this.#events(), this.#marker());
     const last = this.told.lines.map((line) => line.points.at(-1)?.[1]);
     this.svg.setAttribute("aria-label", `${this.told.title}: ${this.told.lines.map((line, i) => `${line.name} ${figure(last[i], 3)}`).join(", ")}`);
     this.#legend(null);
@@ -93,6 +94,12 @@ export class Chart {
     }
     if (Number.isFinite(band.value)) found.push(s("line", {class: "teacher", x1: LEFT, x2: this.width - RIGHT, y1: this.py(band.value), y2: this.py(band.value)}));
     return found;
+  }
+
+  #few() {
+    const few = this.told.few;
+    if (!Number.isFinite(few) || few < this.y0 || few > this.y1) return null;
+    return s("line", {class: "few", x1: LEFT, x2: this.width - RIGHT, y1: this.py(few), y2: this.py(few)});
   }
 
   #line(line, colour) {
@@ -147,6 +154,7 @@ export class Chart {
       const range = band.low === null ? "" : ` (${figure(band.low, 3)} to ${figure(band.high, 3)})`;
       shown.push(h("span", {class: "soft"}, `teacher ${figure(band.value, 4)}${range}`));
     }
+    if (Number.isFinite(this.told.few)) shown.push(h("span", {class: "soft"}, `teacher at the student's steps ${figure(this.told.few, 4)}`));
     if (x !== null) shown.unshift(h("span", {}, `iteration ${whole(Math.round(x))}`));
     replace(this.keys, shown);
   }

@@ -31,19 +31,30 @@ export async function open(place, fields, app) {
     const told = await get("/api/data/files", {run: run.value});
     file = told.files.findIndex((each) => !each.why);
     const radios = told.files.map((each, i) =>
-      h("li", {}, h("label", {class: "row"}, h("input", {type: "radio", name: "file", value: i, checked: i === file, disabled: Boolean(each.why), onchange: () => ((file = i), loadFile(told.suites))}), h("b", {class: "mono"}, each.label), h("small", {}, each.why || each.task))),
+      h("li", {}, h("label", {class: "row"}, h("input", {type: "radio", name: "file", value: i, checked: i === file, disabled: Boolean(each.why), onchange: () => ((file = i), loadFile(told.suites))}), h("b", {class: "mono"}, each.label), h("small", {}, each.why || [each.task, each.note].filter(Boolean).join(" · ")))),
     );
     replace(files, told.files.length ? h("ul", {class: "plain"}, radios) : h("p", {class: "empty"}, "The recipe of this run names no cases, or cannot be read."));
     if (file >= 0) await loadFile(told.suites);
-    else replace(about);
-    browser.hidden = file < 0;
+    else {
+      replace(about);
+      browser.hidden = true;
+    }
   }
 
   async function loadFile(suites) {
     const mine = ++turn;
     page = 0;
-    const told = await get("/api/data/summary", {run: run.value, file});
+    replace(about, h("p", {class: "soft", role: "status"}, "reading ", h("progress", {aria: {label: "reading the cases"}})));
+    browser.hidden = true;
+    let told;
+    try {
+      told = await get("/api/data/summary", {run: run.value, file});
+    } catch (error) {
+      if (mine === turn && !ended) replace(about, h("p", {class: "notice"}, error.message));
+      return;
+    }
     if (mine !== turn || ended) return;
+    browser.hidden = false;
     const most = Math.max(1, ...told.counts.map((each) => each.count));
     const rows = told.counts.map((each) =>
       h("tr", {}, h("td", {}, each.task), h("td", {}, each.category), h("td", {class: "number"}, whole(each.count)), h("td", {class: "number"}, `${((100 * each.count) / told.cases).toFixed(1)} %`), h("td", {}, h("span", {class: "bar"}, s("svg", {viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true"}, s("rect", {class: "f0", width: (100 * each.count) / most, height: 6}))))),
@@ -52,6 +63,7 @@ export async function open(place, fields, app) {
     replace(
       about,
       h("h2", {}, `${whole(told.cases)} cases`),
+      told.part ? h("p", {class: "notice"}, `This is ${told.part}. Shares and duplicates are of these.`) : null,
       h("div", {class: "scroll"}, h("table", {class: "table"}, h("thead", {}, header), h("tbody", {}, rows))),
       told.bad_count ? h("details", {open: true}, h("summary", {}, `${whole(told.bad_count)} lines that cannot be used`), h("ul", {class: "events", tabindex: "0"}, told.bad.map((each) => h("li", {}, each)))) : null,
       told.duplicate_count ? h("details", {}, h("summary", {}, `${whole(told.duplicate_count)} groups of cases that say the same`), h("ul", {class: "events", tabindex: "0"}, told.duplicates.map((group) => h("li", {}, group.slice(0, 4).map((each) => h("div", {}, each)), group.length > 4 ? `and ${group.length - 4} more` : null)))) : h("p", {class: "soft"}, "No two cases say the same."),

@@ -1,6 +1,6 @@
 // Plan: memory, hours and disk of a recipe, told while its keys are changed.
 
-import {duration, figure, h, replace, s, whole} from "../lib/dom.js";
+import {ago, duration, figure, h, replace, s, whole} from "../lib/dom.js";
 import {get, post} from "../lib/net.js";
 import {copyButton, follow, jobElement} from "../lib/job.js";
 
@@ -31,6 +31,7 @@ export async function open(place, fields, app) {
   const commanded = h("div", {hidden: true}, h("h2", {}, "Command"), command, copyButton(() => command.textContent));
   const status = h("div", {aria: {live: "polite"}});
   const found = h("div");
+  const earlier = h("section");
   let stop = () => {};
   let before = "";
   let waiting = null;
@@ -50,7 +51,7 @@ export async function open(place, fields, app) {
         h("label", {class: "field"}, h("span", {}, "Further changes, one key=value a line"), further),
         h("div", {class: "keys-grid"}, numbers, h("label", {class: "field"}, h("span", {}, "or as a run was measured"), measured)),
       ),
-      h("section", {}, status, found, commanded),
+      h("section", {}, status, found, commanded, earlier),
     ),
   );
 
@@ -78,6 +79,46 @@ export async function open(place, fields, app) {
     commanded.hidden = true;
   }
 
+  // Forecasts of before, of any studio of this user.
+  async function drawEarlier() {
+    const list = (await get("/api/plan/known")).forecasts.filter((each) => each.id !== before || each.state !== "working");
+    earlier.hidden = !list.length;
+    replace(
+      earlier,
+      h("details", {}, h("summary", {}, `Earlier forecasts (${list.length})`), h("ul", {class: "plain"}, list.map((each) => h("li", {}, h("button", {type: "button", class: "quiet", onclick: () => show(each)}, each.title), h("span", {class: each.state === "done" ? "soft" : "state failed"}, ` ${each.state === "done" ? "" : `${each.state}, `}${ago(each.when)}`))))),
+    );
+  }
+
+  async function show(job) {
+    const mine = ++turn;
+    stop();
+    command.textContent = job.command;
+    commanded.hidden = false;
+    replace(found);
+    try {
+      const now = await get("/api/plan/result", {job: job.id});
+      if (mine !== turn) return;
+      stop = follow("/api/plan/result", now, (each) => {
+        progress(each);
+        if (each.needs) replace(status, h("p", {class: "soft"}, `An earlier forecast: ${job.title}, ${ago(job.when)}.`));
+      });
+      place.scrollIntoView({block: "start"});
+    } catch (error) {
+      app.say(error.message, "fault");
+    }
+  }
+
+  // What a forecast says as it comes.
+  function progress(now) {
+    if (now.needs) {
+      replace(status);
+      found.classList.remove("old");
+      draw(now.needs);
+    } else if (now.state === "working") replace(status, h("p", {class: "soft"}, `rehearsing an iteration, ${duration(now.seconds)}`, h("progress", {aria: {label: "rehearsing"}})));
+    else replace(status, now.tail ? h("p", {class: "notice"}, now.tail.trim().replace(/^fewstep: /, "")) : jobElement(now));
+    if (now.state !== "working") drawEarlier();
+  }
+
   async function look() {
     const mine = ++turn;
     stop();
@@ -89,14 +130,7 @@ export async function open(place, fields, app) {
       commanded.hidden = false;
       if (mine !== turn) return;
       found.classList.add("old");
-      stop = follow("/api/plan/result", job, (now) => {
-        if (now.needs) {
-          replace(status);
-          found.classList.remove("old");
-          draw(now.needs);
-        } else if (now.state === "working") replace(status, h("p", {class: "soft"}, `rehearsing an iteration, ${duration(now.seconds)}`, h("progress", {aria: {label: "rehearsing"}})));
-        else replace(status, now.tail ? h("p", {class: "notice"}, now.tail.trim().replace(/^fewstep: /, "")) : jobElement(now));
-      });
+      stop = follow("/api/plan/result", job, progress);
     } catch (error) {
       if (mine === turn) replace(status, h("p", {class: "notice"}, error.message));
     }
@@ -131,6 +165,7 @@ export async function open(place, fields, app) {
   recipe.addEventListener("change", load);
   place.addEventListener("input", (event) => event.target !== recipe && soon());
   await load();
+  await drawEarlier();
   return () => {
     turn++;
     clearTimeout(waiting);

@@ -77,6 +77,21 @@ export async function open(place, fields, app) {
     );
   }
 
+  // A case of a run's page: its prompt and pictures, from the same noise.
+  async function take() {
+    try {
+      const taken = await post("/api/playground/take", {run: fields.run, group: fields.group, case: Number(fields.case), moment: Number(fields.moment ?? 0)});
+      prompt.value = taken.prompt;
+      seed.value = taken.seed;
+      count.value = 1;
+      size.value = taken.size ? taken.size.join("x") : "";
+      photos = taken.photos;
+      chosen = new Set(taken.columns);
+    } catch (error) {
+      app.say(error.message, "fault");
+    }
+  }
+
   function drawPhotos() {
     const shown = photos.map((photo, i) => h("span", {class: "photo"}, picture(address("/api/playground/picture", {photo: photo.name}), `Photo ${i + 1}`), h("button", {type: "button", class: "quiet", aria: {label: `Remove photo ${i + 1}`}, onclick: () => ((photos = photos.filter((each) => each !== photo)), drawPhotos())}, "×")));
     replace(dropped, shown, h("button", {type: "button", class: "quiet", onclick: () => file.click()}, photos.length ? "another photo" : "Drop photos here, or choose"));
@@ -255,6 +270,7 @@ export async function open(place, fields, app) {
   const listeners = [["dragover", over], ["drop", over], ["dragleave", leave], ["paste", pasted], ["keydown", pressed]];
   for (const [name, listener] of listeners) document.addEventListener(name, listener);
 
+  if (fields.case !== undefined) await take();
   drawPicker();
   drawPhotos();
   await look();

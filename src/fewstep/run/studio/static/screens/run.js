@@ -95,10 +95,9 @@ export async function open(place, fields, app) {
         fact("written", ago(run.changed)),
         run.best ? h("span", {}, `best ${run.best.name} `, h("b", {}, figure(run.best.value)), ` at ${whole(run.best.iteration)}`) : null,
       ),
-      h("div", {class: "actions row"}, actions(run, app, reload), link("ship", "Ship"), link("plan", "Plan"), link("data", "Data")),
+      h("div", {class: "actions row"}, actions(run, app, reload), link("playground", "Playground"), link("ship", "Ship"), link("plan", "Plan"), link("data", "Data")),
     );
-    const damaged = run.damaged ? [`${run.damaged} ${run.damaged === 1 ? "line" : "lines"} of metrics.jsonl cannot be read, and ${run.damaged === 1 ? "is" : "are"} left out.`] : [];
-    replace(notices, [run.words, ...told.faults, ...damaged].filter(Boolean).map((words) => h("p", {class: "notice"}, words)));
+    replace(notices, [run.words, ...told.faults, ...run.damage].filter(Boolean).map((words) => h("p", {class: "notice"}, words)));
   }
 
   const link = (screen, words) => h("a", {class: "button", href: `#/${screen}?${new URLSearchParams({run: name})}`}, words);
@@ -175,7 +174,16 @@ export async function open(place, fields, app) {
     row.append(student);
     tiles.push({one, element: student});
     const words = one.prompt || one.id;
-    return h("article", {class: "case"}, h("p", {title: words}, words), row);
+    return h("article", {class: "case"}, h("div", {class: "case-head"}, h("p", {title: words}, words), drawAgain(one)), row);
+  }
+
+  // To the Playground with this case. Where it leads is settled at the click: the slider may have moved.
+  function drawAgain(one) {
+    const anchor = h("a", {class: "again", href: "#/playground", aria: {label: `Draw in the Playground: ${one.prompt || one.id}`}}, "Playground");
+    const settle = () => (anchor.href = `#/playground?${new URLSearchParams({run: name, group: group().key, case: group().cases.indexOf(one), moment: moment() ?? 0})}`);
+    for (const kind of ["pointerdown", "focus", "mouseenter"]) anchor.addEventListener(kind, settle);
+    settle();
+    return anchor;
   }
 
   function tile(one, label, path) {
@@ -336,7 +344,7 @@ export async function open(place, fields, app) {
     for (const each of all.filter((one) => !used.has(one))) make(each.replaceAll("_", " "), [each], "");
     const rest = charts.slice(main).map((chart) => chart.element);
     replace(chartPlace, charts.slice(0, main).map((chart) => chart.element), rest.length ? h("details", {class: "further"}, h("summary", {}, `${rest.length} more figures`), h("div", {class: "charts"}, rest)) : null);
-    const exams = found.examined.map((each) => new Chart({title: each.name, note: [each.words, aim(each.aim)].filter(Boolean).join("; "), unit: each.unit, band: each.band, lines: [{name: "student", points: each.points}], events, end}, pickMoment));
+    const exams = found.examined.map((each) => new Chart({title: each.name, note: [each.words, aim(each.aim)].filter(Boolean).join("; "), unit: each.unit, band: each.band, few: each.few, lines: [{name: "student", points: each.points}], events, end}, pickMoment));
     replace(examPlace, exams.map((chart) => chart.element));
     examPlace.parentElement.hidden = !exams.length;
     chartPlace.parentElement.hidden = !all.length;

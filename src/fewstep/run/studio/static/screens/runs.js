@@ -81,7 +81,7 @@ function head() {
 function cells(run, app, refresh) {
   return [
     h("td", {class: "name"}, h("div", {class: "row"}, lamp(run), h("a", {href: link(run)}, run.name)), h("small", {}, [run.recipe, run.model].filter(Boolean).filter((each, i, all) => all.indexOf(each) === i).join(" · "))),
-    h("td", {}, h("span", {class: `state ${run.state}`}, run.state), run.words ? h("div", {class: "why"}, run.words) : null),
+    h("td", {}, h("span", {class: `state ${run.state}`}, run.state), [run.words, ...run.damage.filter((each) => !run.words.startsWith("its recipe.yaml") || !each.startsWith("recipe.yaml"))].filter(Boolean).map((words) => h("div", {class: "why"}, words))),
     h("td", {class: "progress"}, `${whole(run.iteration)} of ${whole(run.iterations)}`, h("progress", {value: run.iteration, max: run.iterations || 1, aria: {label: `Iterations of ${run.name}`}})),
     h("td", {class: "number", data: {label: run.living ? "left" : "written"}}, run.living ? duration(run.seconds_left) : ago(run.changed)),
     h("td", {class: "number", data: {label: "s / iteration"}}, figure(run.seconds, 3)),
@@ -95,7 +95,7 @@ function cells(run, app, refresh) {
 const link = (run) => `#/run?${new URLSearchParams({run: run.name})}`;
 
 export function lamp(run) {
-  const words = `${LAMPS[run.health]}${run.events ? `; ${run.events} events` : ""}`;
+  const words = `${run.damage.length ? `damaged: ${run.damage.join("; ")}` : LAMPS[run.health]}${run.events ? `; ${run.events} events` : ""}`;
   return h("span", {class: `lamp ${run.health}`, role: "img", title: words, aria: {label: words}});
 }
 

@@ -43,6 +43,8 @@ export async function open(place, fields, app) {
   const fault = h("p", {class: "notice", hidden: true, role: "alert"});
   const start = h("button", {class: "main", type: "button"}, "Write it");
   const work = h("div", {aria: {live: "polite"}});
+  const tasks = h("section");
+  const where = h("p", {class: "soft"});
   const shipped = h("section");
   const card = h("section");
 
@@ -68,9 +70,11 @@ export async function open(place, fields, app) {
     ),
     h("h2", {}, "Command"),
     command,
+    where,
     fault,
     h("div", {class: "row"}, start, copyButton(() => command.textContent)),
     work,
+    tasks,
     shipped,
     card,
   );
@@ -96,6 +100,7 @@ export async function open(place, fields, app) {
       const plan = await post("/api/ship/plan", wanted());
       if (mine !== turn) return;
       command.textContent = plan.command;
+      where.textContent = `It is written into ${plan.out}, inside the run folder, and goes on if this page or the studio ends.`;
       fault.hidden = true;
       start.disabled = false;
     } catch (error) {
@@ -128,21 +133,53 @@ export async function open(place, fields, app) {
     replace(checkpoints, h("table", {class: "table"}, h("thead", {}, header), h("tbody", {}, body)));
     if (told.full) form.only("merged");
     drawShipped();
+    const working = told.tasks.find((each) => each.state === "working");
+    stop();
+    replace(work);
+    if (working) watch(working);
     await look();
   }
 
+  // An export of this page, of another one, or of a studio before this one.
+  function watch(job) {
+    const of = run.value;
+    stop();
+    stop = follow("/api/ship/job", job, async (now) => {
+      replace(work, jobElement(now));
+      start.disabled = now.state === "working";
+      if (now.state === "working") return;
+      told = await get("/api/ship/students", {run: of});
+      if (now.state === "done") replace(work, jobElement(now));
+      else replace(work);
+      drawShipped();
+      if (now.state === "done") await read({name: now.id, beside: false});
+    }, {run: of});
+  }
+
+  function drawTasks() {
+    const ended = told.tasks.filter((each) => each.state !== "working");
+    tasks.hidden = !ended.length;
+    const forget = (each) => post("/api/ship/forget", {run: run.value, job: each.id}).then(load, (error) => app.say(error.message, "fault"));
+    replace(
+      tasks,
+      h("h2", {}, "Not finished"),
+      ended.map((each) => h("details", {}, h("summary", {}, h("span", {class: "state failed"}, each.state), ` ${each.id}, ${ago(each.when)}`), h("pre", {tabindex: "0"}, [each.command, each.tail].filter(Boolean).join("\n")), h("button", {type: "button", onclick: () => forget(each)}, "Remove from this list"))),
+    );
+  }
+
   function drawShipped() {
+    drawTasks();
     shipped.hidden = !told.shipped.length;
     replace(
       shipped,
       h("h2", {}, "Shipped"),
       h("p", {class: "soft"}, told.place),
-      h("ul", {class: "plain"}, told.shipped.map((each) => h("li", {class: "row"}, h("button", {type: "button", onclick: () => read(each.name)}, each.name), h("span", {class: "soft"}, `${each.form === "merged" ? "pipeline folder" : "LoRA"}, ${ago(each.when)}`)))),
+      h("ul", {class: "plain"}, told.shipped.map((each) => h("li", {class: "row"}, h("button", {type: "button", onclick: () => read(each)}, each.name), h("span", {class: "soft"}, `${each.form === "merged" ? "pipeline folder" : "LoRA"}, ${ago(each.when)}${each.beside ? ", in students/ beside the run" : ""}`)))),
     );
   }
 
-  async function read(which) {
-    const found = await get("/api/ship/card", {run: run.value, name: which});
+  async function read({name: which, beside}) {
+    const found = await get("/api/ship/card", {run: run.value, name: which, beside});
     replace(
       card,
       h("h2", {}, which),
@@ -156,17 +193,7 @@ export async function open(place, fields, app) {
   start.addEventListener("click", async () => {
     start.disabled = true;
     try {
-      const job = await post("/api/ship/start", wanted());
-      const which = wanted().name;
-      stop();
-      stop = follow("/api/ship/job", job, async (now) => {
-        replace(work, jobElement(now));
-        if (now.state === "working") return;
-        start.disabled = false;
-        told = await get("/api/ship/students", {run: run.value});
-        drawShipped();
-        if (now.state === "done") await read(which);
-      });
+      watch(await post("/api/ship/start", wanted()));
     } catch (error) {
       app.say(error.message, "fault");
       start.disabled = false;

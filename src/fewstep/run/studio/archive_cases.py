@@ -1,0 +1,69 @@
+"""The first cases of an archive (WebDataset tar, parquet), without unpacking it for a run.
+
+Its pictures are written into the user's cache under names that follow from their bytes (`data/formats/extracted.py`):
+no name of a member becomes a path. How many cases are read, how many bytes their pictures have, and for how long, are
+bounded; the page says where the reading ended.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fewstep.data.cases import Case, CaseOrError
+from fewstep.data.sources import entries
+from fewstep.runtime.user_cache import user_cache
+
+MOST_CASES = 2_000  # ours, and so are the other bounds
+MOST_BYTES = 2**30  # of one archive's pictures
+MOST_SECONDS = 45.0
+MOST_ARCHIVES = 8  # in the cache; the ones that were not opened for longest go
+
+
+def archives_folder() -> Path:
+    return user_cache() / "studio" / "archives"
+
+
+def first_entries(path: Path) -> Iterator[CaseOrError | str]:
+    """The cases and errors of an archive in order; a text where the reading ended before its end.
+
+    Raises:
+        CaseError, EnvironmentRefused: as `entries`.
+    """
+    told = path.stat()
+    name = hashlib.blake2b(repr((str(path), told.st_size, told.st_mtime_ns)).encode(), digest_size=12).hexdigest()
+    folder = archives_folder() / name
+    _forget_old(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    until, seen, counted = time.monotonic() + MOST_SECONDS, set[Path](), 0
+    for number, entry in enumerate(entries(path, folder)):
+        yield entry
+        for picture in _pictures(entry) - seen:
+            seen.add(picture)
+            counted += picture.stat().st_size
+        if number + 1 >= MOST_CASES:
+            yield f"the first {number + 1:,} cases of the archive"
+            return
+        if counted > MOST_BYTES or time.monotonic() > until:
+            bound = f"{MOST_BYTES >> 20:,} MiB of pictures" if counted > MOST_BYTES else f"{MOST_SECONDS:.0f} seconds"
+            yield f"the first {number + 1:,} cases of the archive: reading ends after {bound}"
+            return
+
+
+def _pictures(entry: CaseOrError) -> set[Path]:
+    if not isinstance(entry, Case):
+        return set()
+    return {*entry.references, *([entry.target] if entry.target else [])}
+
+
+def _forget_old(kept: Path) -> None:
+    """Marks one archive as used, and removes those beyond MOST_ARCHIVES."""
+    with suppress(OSError):
+        if kept.is_dir():
+            kept.touch()
+        found = [path for path in archives_folder().iterdir() if path.is_dir() and path != kept]
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in found[MOST_ARCHIVES - 1 :]:
+            shutil.rmtree(old, ignore_errors=True)
