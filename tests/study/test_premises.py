@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from fewstep.cli.verbs.study_plan import print_forecast
 from fewstep.runtime.errors import StudyError
 from fewstep.study import paper, plan
 from fewstep.study.folder import StudyFolder
@@ -97,6 +100,13 @@ def test_an_unclear_premise_takes_not_reproduced_away_and_leaves_reproduced(exam
     assert with_premises("reproduced", []) == "reproduced"
 
 
+def test_few_cases_leave_a_premise_unclear(examined: Callable[..., Path]) -> None:
+    """As they leave a contrast undecided: two pictures say nothing about a world."""
+    found = results(examined("data-composition", scores(E2=3.0), cases=2))
+    assert [each["state"] for each in found["premises"]] == ["unclear", "unclear"]
+    assert [t["verdict"] for t in found["takeaways"]] == ["undecided"] * 3
+
+
 def test_premises_belong_to_the_study(study_file: Callable[..., str], tmp_path: Path) -> None:
     """Declared before the first run: other premises are another study. A study without any is described as before."""
     premise = {"says": "s", "task": "t2i", "higher": {"rows": ["even"]}, "at_most": 4.0}
@@ -163,6 +173,17 @@ def test_a_study_has_the_runs_that_its_power_asks_for() -> None:
         resolve_grid(endless)
     with pytest.raises(StudyError, match="smallest"):
         plan.validate_study(changed(("power", {"smallest": 0, "spread": 0.05})), "made up")
+
+
+def test_the_plan_says_premises_as_they_were_written(tmp_path: Path) -> None:
+    """No part of a sentence is markup, which would be left out, or a traceback."""
+    premise = {"says": "[bold]text[/x] is weak", "task": "t2i", "higher": {"rows": ["even"]}, "at_most": 4.0}
+    power = {"smallest": 0.03, "spread": 0.05}
+    grid = resolve_grid(plan.validate_study(changed(("premises", {"room": premise}), ("power", power)), "x"), seeds=1)
+    console = Console(file=StringIO(), width=200)
+    print_forecast(grid, tmp_path, console)
+    assert "Premise: [bold]text[/x] is weak (at most 4)." in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 run of a cell: at a spread" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_as_many_runs_as_told_decide() -> None:
