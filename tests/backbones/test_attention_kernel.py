@@ -1,5 +1,8 @@
 """What is said of an attention call's kernel, against the operation that torch's profiler sees run."""
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -118,3 +121,18 @@ def test_a_backend_of_diffusers_is_tried(backend: str, mask: bool, fault: str | 
     found = backend_fault(asked, torch.device("cpu"))
     assert (found is None) if fault is None else (found or "").startswith(fault)
     assert kernel_of(call(300, torch.bfloat16, backend="_flash_3"), torch.device("cpu")).name.endswith("_flash_3")
+
+
+@pytest.mark.parametrize("named", ["nonsense", "", "NATIVE"])
+def test_a_backend_that_diffusers_does_not_know_is_refused(named: str) -> None:
+    """diffusers reads the variable while it is imported, and fails with a traceback."""
+    told = subprocess.run(
+        [sys.executable, "-m", "fewstep", "doctor", "pocket"],
+        env={**os.environ, "DIFFUSERS_ATTN_BACKEND": named},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert f"DIFFUSERS_ATTN_BACKEND names no backend of diffusers ('{named}' is not" in " ".join(told.stderr.split())
+    assert "Traceback" not in told.stderr

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.backbones.testing import tiny_qwen_image
+from fewstep.pocket.build import TEACHER
 from fewstep.runtime import device
 from tests.cli.command_line import fewstep, refused, write_recipe
 
@@ -277,6 +278,20 @@ def test_sample_options(options: list[str], word: str) -> None:
 def test_a_teacher_to_go_on_from_that_is_not_there(tmp_path: Path) -> None:
     out = tmp_path / "work"
     refused(fewstep("pocket", "train", "--start", tmp_path / "nothing", "--out", out), "--start", "no pipeline folder")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("start", ["pocket", str(TEACHER)])
+def test_a_teacher_of_another_world_to_go_on_from(tmp_path: Path, start: str) -> None:
+    """Its tokenizer would read the new world's captions as bytes, after hours of rendering."""
+    out = tmp_path / "work"
+    refused(fewstep("pocket", "train", "--world", "harder", "--start", start, "--out", out), "not those of the harder")
+    assert not out.exists()
+
+
+def test_minutes_below_none(tmp_path: Path) -> None:
+    out = tmp_path / "work"
+    refused(fewstep("pocket", "train", "--minutes-teacher", "-1", "--out", out), "--minutes-teacher")
     assert not out.exists()
 
 

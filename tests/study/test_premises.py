@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from fewstep.cli.verbs.study_plan import print_forecast
 from fewstep.runtime.errors import StudyError
 from fewstep.study import paper, plan
 from fewstep.study.folder import StudyFolder
@@ -17,7 +20,7 @@ from fewstep.study.intervals import Interval, crossed_interval
 from fewstep.study.markdown import study_markdown
 from fewstep.study.page import study_html
 from fewstep.study.phrasing import setting
-from fewstep.study.plan import PremisePlan
+from fewstep.study.plan import PowerPlan, PremisePlan
 from fewstep.study.power import half_width, runs_needed, runs_to_decide
 from fewstep.study.premises import apart, state
 from fewstep.study.results import results
@@ -97,6 +100,13 @@ def test_an_unclear_premise_takes_not_reproduced_away_and_leaves_reproduced(exam
     assert with_premises("reproduced", []) == "reproduced"
 
 
+def test_few_cases_leave_a_premise_unclear(examined: Callable[..., Path]) -> None:
+    """As they leave a contrast undecided: two pictures say nothing about a world."""
+    found = results(examined("data-composition", scores(E2=3.0), cases=2))
+    assert [each["state"] for each in found["premises"]] == ["unclear", "unclear"]
+    assert [t["verdict"] for t in found["takeaways"]] == ["undecided"] * 3
+
+
 def test_premises_belong_to_the_study(study_file: Callable[..., str], tmp_path: Path) -> None:
     """Declared before the first run: other premises are another study. A study without any is described as before."""
     premise = {"says": "s", "task": "t2i", "higher": {"rows": ["even"]}, "at_most": 4.0}
@@ -112,12 +122,30 @@ def test_premises_belong_to_the_study(study_file: Callable[..., str], tmp_path: 
         ({"at_least": 0.2}, "either at_least or at_most"),
         ({"higher": {"rows": ["odd"]}}, "names odd, which is no cell"),
         ({"higher": {"rows": []}}, "should hold at least 1"),
+        ({"higher": {"rows": ["even"], "categories": []}}, "should hold at least 1"),
+        ({"higher": {"rows": ["even@half"]}}, "even@half, and no run is examined there: a share is one of 0.5, 1"),
+        ({"higher": {"rows": ["even@0.3"]}}, "even@0.3, and no run"),
+        ({"lower": {"rows": ["teacher:../base"]}}, "not under teachers of a world: base, specialised"),
+        ({"task": "edit"}, "task edit is not examined"),
     ],
 )
 def test_a_premise_that_says_nothing_is_refused(premise: dict[str, Any], words: str) -> None:
     whole = {"says": "s", "task": "t2i", "higher": {"rows": ["even"]}, "at_most": 4.0} | premise
     with pytest.raises(StudyError, match=words):
         plan.validate_study(changed(("premises", {"room": whole})), "made up")
+
+
+def test_a_premise_of_no_takeaway_is_refused() -> None:
+    premise = {"says": "s", "task": "t2i", "higher": {"rows": ["even"]}, "at_most": 4.0, "takeaways": [7]}
+    with pytest.raises(StudyError, match="names takeaway 7; there are: 1, 2, 3, 4, 5, 6"):
+        resolve_grid(plan.validate_study(changed(("premises", {"room": premise})), "made up"))
+
+
+def test_the_page_of_a_study_without_takeaways_has_its_premises(examined: Callable[..., Path]) -> None:
+    found = results(examined("data-composition", scores(E2=3.0))) | {"takeaways": []}
+    for page in (study_markdown(found, []), study_html(found, [])):
+        assert "What must be so for a conclusion" in page
+        assert "at least 0.5 below its portraits" in page
 
 
 def test_independent_errors_add_in_squares() -> None:
@@ -140,8 +168,22 @@ def test_a_study_has_the_runs_that_its_power_asks_for() -> None:
     assert len(resolve_grid(strong).runs) == 2 * 11
     assert {run.seed for run in resolve_grid(strong).runs} == set(range(11))
     assert len(resolve_grid(strong, seeds=3).runs) == 2 * 3
+    endless = strong.model_copy(update={"power": PowerPlan(smallest=0.001, spread=0.05)})
+    with pytest.raises(StudyError, match="asks for 9,604 runs of each cell"):
+        resolve_grid(endless)
     with pytest.raises(StudyError, match="smallest"):
         plan.validate_study(changed(("power", {"smallest": 0, "spread": 0.05})), "made up")
+
+
+def test_the_plan_says_premises_as_they_were_written(tmp_path: Path) -> None:
+    """No part of a sentence is markup, which would be left out, or a traceback."""
+    premise = {"says": "[bold]text[/x] is weak", "task": "t2i", "higher": {"rows": ["even"]}, "at_most": 4.0}
+    power = {"smallest": 0.03, "spread": 0.05}
+    grid = resolve_grid(plan.validate_study(changed(("premises", {"room": premise}), ("power", power)), "x"), seeds=1)
+    console = Console(file=StringIO(), width=200)
+    print_forecast(grid, tmp_path, console)
+    assert "Premise: [bold]text[/x] is weak (at most 4)." in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 run of a cell: at a spread" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_as_many_runs_as_told_decide() -> None:
@@ -193,6 +235,9 @@ def test_means_are_over_what_all_examinations_have() -> None:
 def test_more_means_than_moments_are_refused() -> None:
     with pytest.raises(StudyError, match="examined 2 times"):
         plan.validate_study(changed(("protocol/mean_of_last", 3)), "made up")
+    short = changed(("protocol/moments", [0.8, 0.9]), ("protocol/mean_of_last", 3))
+    with pytest.raises(StudyError, match="mean_of_last is 3"):
+        resolve_grid(plan.validate_study(short, "made up"))
     told = plan.validate_study(changed(("protocol/mean_of_last", 2)), "made up")
     assert told.protocol.described()["mean_of_last"] == 2
     assert "mean_of_last" not in plan.validate_study(changed(), "made up").protocol.described()

@@ -9,8 +9,16 @@ from logging import CRITICAL
 from typing import Any
 
 from fewstep.runtime import torchvision_pair
+from fewstep.runtime.errors import EnvironmentRefused
 
 torchvision_pair.ensure()
+
+try:
+    from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+except ValueError as error:  # diffusers reads the variable while it is imported
+    if "AttentionBackendName" not in str(error):
+        raise
+    raise EnvironmentRefused(f"DIFFUSERS_ATTN_BACKEND names no backend of diffusers ({error}); unset it") from error
 
 from diffusers.guiders import ClassifierFreeGuidance  # noqa: E402
 from diffusers.image_processor import VaeImageProcessor  # noqa: E402
@@ -26,7 +34,6 @@ from diffusers.models import (  # noqa: E402
     QwenImageTransformer2DModel,
     ZImageTransformer2DModel,
 )
-from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # noqa: E402
 from diffusers.models.attention_dispatch import (  # noqa: E402
     _check_attention_backend_requirements as require_attention_backend,
 )

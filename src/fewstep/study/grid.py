@@ -17,7 +17,8 @@ from fewstep.study.plan import (
     StudyPlan,
     WorldPlan,
 )
-from fewstep.study.power import runs_needed
+from fewstep.study.power import MOST_RUNS, runs_needed
+from fewstep.study.takeaways import takeaways
 
 DEFAULT_WORLD = "pocket"
 BUDGET = ("run.iterations", "run.batch")
@@ -114,8 +115,15 @@ def resolve_grid(
     by_cell = {cell: _recipe(plan, chosen, beside, cell, overrides) for cell in plan.cells}
     _refuse_unequal(plan, by_cell)
     _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
+    _refuse_unknown_takeaways(plan)
     runs = [Run(0, cell, seed, _seeded(by_cell[cell], seed)) for seed in numbers for cell in plan.cells]
-    return StudyGrid(plan, chosen, tuple(replace(run, number=number) for number, run in enumerate(runs)))
+    grid = StudyGrid(plan, chosen, tuple(replace(run, number=number) for number, run in enumerate(runs)))
+    if len(grid.moments) < plan.protocol.mean_of_last:
+        raise StudyError(
+            f"{plan.name}: protocol.mean_of_last is {plan.protocol.mean_of_last}, and runs of so few iterations are "
+            f"examined after {', '.join(map(str, grid.moments))} alone"
+        )
+    return grid
 
 
 def _world(plan: StudyPlan, world: str | None) -> str:
@@ -129,7 +137,13 @@ def _runs_of(plan: StudyPlan) -> int | None:
     """Runs of a cell by the study's declared power; None: as many as it names seeds."""
     if plan.power is None:
         return None
-    return max(len(plan.seeds), runs_needed(plan.power.smallest, plan.power.spread))
+    needed = runs_needed(plan.power.smallest, plan.power.spread)
+    if needed > MOST_RUNS:
+        raise StudyError(
+            f"{plan.name}: power.smallest {plan.power.smallest:g} at a spread of {plan.power.spread:g} asks for "
+            f"{needed:,} runs of each cell; decide a larger difference, or give --seeds"
+        )
+    return max(len(plan.seeds), needed)
 
 
 def _seeds(named: Sequence[int], wanted: int | None) -> list[int]:
@@ -233,3 +247,14 @@ def _refuse_unknown_teachers(world: WorldPlan, by_cell: Mapping[str, Recipe]) ->
             raise StudyError(f"teachers names {name}, which is not base, and no cell has it under teachers.named")
         if any(spec != specs[0] for spec in specs):
             raise StudyError(f"teachers names {name}, which is another teacher in some cells; give it two names")
+
+
+def _refuse_unknown_takeaways(plan: StudyPlan) -> None:
+    """A premise of none of the study's verdicts would be declared and never asked."""
+    for name, premise in plan.premises.items():
+        theirs = {takeaway.number: takeaway.study for takeaway in takeaways()}
+        own = [number for number, study in theirs.items() if study == plan.name] or [*theirs]
+        strange = [number for number in premise.takeaways if number not in own]
+        if strange:
+            told = ", ".join(map(str, own))
+            raise StudyError(f"{plan.name}: premises.{name} names takeaway {strange[0]}; there are: {told}")

@@ -31,7 +31,8 @@ def _premises(found: Mapping[str, Any]) -> list[str]:
         f"- {_escaped(each['says'])}: **{each['state']}** ({_escaped(phrasing.premise_words(each))})"
         for each in found["premises"]
     ]
-    return ["## What must be so for that, declared before the first run", "\n".join(lines)]
+    meant = "that" if found["takeaways"] else "a conclusion"
+    return [f"## What must be so for {meant}, declared before the first run", "\n".join(lines)]
 
 
 def _takeaways(found: Mapping[str, Any]) -> list[str]:

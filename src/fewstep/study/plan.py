@@ -99,7 +99,7 @@ class PremiseSide(Section):
     """Rows and categories whose mean score is meant."""
 
     rows: tuple[str, ...] = Field(min_length=1, description="cells, CELL@SHARE or teacher:NAME")
-    categories: tuple[str, ...] | None = Field(None, description="null: all of the task's")
+    categories: tuple[str, ...] | None = Field(None, min_length=1, description="null: all of the task's")
 
 
 class PremisePlan(Section):
@@ -204,10 +204,26 @@ class StudyPlan(Section):
     @model_validator(mode="after")
     def _known_premises(self) -> "StudyPlan":
         for name, premise in self.premises.items():
-            sides = [premise.higher] if premise.lower is None else [premise.higher, premise.lower]
-            rows = [row.partition("@")[0] for side in sides for row in side.rows if not row.startswith("teacher:")]
-            self._known(rows, f"premises.{name}")
+            where = f"premises.{name}"
+            if premise.task not in self.protocol.tasks:
+                raise ValueError(f"{where}: task {premise.task} is not examined; protocol.tasks has what is")
+            for side in (premise.higher, premise.lower):
+                for row in side.rows if side is not None else ():
+                    self._known_row(row, where)
         return self
+
+    def _known_row(self, row: str, where: str) -> None:
+        """CELL, CELL@SHARE of a moment, or teacher:NAME of a world. Others would never be examined."""
+        if row.startswith("teacher:"):
+            teachers = dict.fromkeys([*(name for one in self.worlds.values() for name in one.teachers), "specialised"])
+            if row.removeprefix("teacher:") not in teachers:
+                raise ValueError(f"{where} names {row}, which is not under teachers of a world: {', '.join(teachers)}")
+            return
+        cell, at, share = row.partition("@")
+        self._known([cell], where)
+        told = ", ".join(f"{moment:g}" for moment in (*self.protocol.moments, 1.0))
+        if at and share not in told.split(", "):
+            raise ValueError(f"{where} names {row}, and no run is examined there: a share is one of {told}")
 
     def _known(self, names: Any, where: str) -> None:
         for name in names:

@@ -6,6 +6,7 @@ from statistics import stdev
 from fewstep.study.intervals import Interval
 
 NORMAL = 1.96  # half of a 95 % interval, in standard errors
+FEWEST_CASES = 20  # ours: per category
 MOST_RUNS = 1000  # more is told as "more cases": no number of runs helps
 
 

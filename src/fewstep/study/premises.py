@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import PremisePlan, PremiseSide
+from fewstep.study.power import FEWEST_CASES
 from fewstep.study.scores import ExaminedRuns, ScoreRow, combined_level, common_judges, contrast
 
 PremiseState = Literal["present", "absent", "unclear", "not examined"]
@@ -43,8 +44,16 @@ def premise_results(examined: ExaminedRuns, columns: Mapping[str, Sequence[str]]
     found = []
     for name, premise in examined.manifest.plan.premises.items():
         interval = _difference(premise, examined, columns)
-        found.append(PremiseResult(name, premise, interval, state(premise, interval)))
+        few = interval is not None and interval.cases < _fewest_cases(premise, columns)
+        found.append(PremiseResult(name, premise, interval, "unclear" if few else state(premise, interval)))
     return found
+
+
+def _fewest_cases(premise: PremisePlan, columns: Mapping[str, Sequence[str]]) -> int:
+    """Below, an interval does not mean what it says; as for contrasts."""
+    sides = [premise.higher, *([premise.lower] if premise.lower is not None else [])]
+    asked = {side.categories or tuple(columns.get(premise.task, ())) for side in sides}
+    return FEWEST_CASES * sum(map(len, asked))
 
 
 def state(premise: PremisePlan, found: Interval | None) -> PremiseState:

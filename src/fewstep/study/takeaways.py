@@ -14,7 +14,7 @@ from fewstep.runtime.task import Task
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan
-from fewstep.study.power import runs_to_decide
+from fewstep.study.power import FEWEST_CASES, runs_to_decide
 from fewstep.study.premises import PremiseResult
 from fewstep.study.scores import (
     EXACT,
@@ -30,7 +30,6 @@ REPRODUCED: TakeawayVerdict = "reproduced"
 NOT_REPRODUCED: TakeawayVerdict = "not reproduced"
 UNDECIDED: TakeawayVerdict = "undecided"
 PREMISE_ABSENT: TakeawayVerdict = "premise absent"
-FEWEST_CASES = 20  # ours: per category
 CEILING = 4.9  # ours: if all rows are above it, the examination is too easy to show by how much they differ
 TOO_EASY = f"all rows score above {CEILING} of 5: the examination is too easy to tell them apart"
 

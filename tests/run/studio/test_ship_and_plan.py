@@ -1,6 +1,7 @@
 """Ship and Plan: the command that they would run, what they refuse, and (slow) a student written and verified."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -53,6 +54,16 @@ def test_nothing_is_written_over(served: Served) -> None:
     answer = post(served, "/api/ship/start", run="second", name="there")
     assert answer.status_code == 409
     assert "is there already" in answer.json()["error"]
+
+
+def test_nothing_is_written_through_a_link(served: Served, tmp_path: Path) -> None:
+    """A run folder of somebody else may lead anywhere."""
+    (served.root / "second" / "exports").mkdir(exist_ok=True)
+    (served.root / "second" / "exports" / "led").symlink_to(tmp_path / "away")
+    answer = post(served, "/api/ship/start", run="second", name="led")
+    assert answer.status_code == 403
+    assert "links are not followed" in answer.json()["error"]
+    assert not (tmp_path / "away").exists()
 
 
 def test_the_card_of_what_was_shipped_is_inert(browser: Browser, served: Served) -> None:

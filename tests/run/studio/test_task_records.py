@@ -1,6 +1,7 @@
 """Exports and forecasts that another studio finds: at work, done, failed, abandoned."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def test_a_record_is_no_more_than_its_file(tmp_path: Path) -> None:
     assert state(record) == "abandoned"
     record.path.write_text(json.dumps({**held, "code": 130}))
     assert state(record) == "abandoned"
-    for torn in ("{", "[]", '{"title": "x", "words": "rm", "began": 0}', '{"title": "x", "words": [], "began": null}'):
+    far = '{"title": "x", "words": [], "began": 1' + "0" * 380 + "}"
+    none = '{"title": "x", "words": [], "began": null}'
+    for torn in ("{", "[]", '{"title": "x", "words": "rm", "began": 0}', none, far):
         record.path.write_text(torn)
         assert record.as_dict() is None
     record.end(0)
@@ -94,6 +97,14 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(tmp_path / "exports")
     assert TaskRecord(tmp_path / "linked", "one").as_dict() is None
     assert task_records.task_records(tmp_path / "linked") == []
+
+
+def test_a_pipe_in_the_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
+    record = TaskRecord(tmp_path, "one")
+    record.begin("one", ("plan", "pocket"))
+    record.log.unlink()
+    os.mkfifo(record.log)
+    assert record.as_dict() is None
 
 
 def test_another_studio_finds_them(tmp_path: Path, cache: Path) -> None:

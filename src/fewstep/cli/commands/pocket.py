@@ -1,7 +1,8 @@
 """`fewstep pocket`: the embedded default."""
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -31,8 +32,8 @@ def _needs_checkout() -> Iterator[None]:
 @with_error_message
 def pocket_train(
     to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
-    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder's decoder.")] = 20,
-    minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.")] = 120,
+    minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder's decoder.", min=0)] = 20,
+    minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.", min=0)] = 120,
     world: Annotated[str, typer.Option(help="`pocket`, or `harder`, the world that is being made.")] = "pocket",
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes of one thread.", min=1)] = 2,
@@ -44,21 +45,31 @@ def pocket_train(
     """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
     with _needs_checkout():
         from pocket_making.harder.train import train_harder
+        from pocket_making.harder.vocabulary import vocabulary as harder_words
         from pocket_making.teacher_trainer import TeacherTrainingConfig
         from pocket_making.train import train_pocket
     from fewstep.pocket.build import TEACHER
+    from fewstep.pocket.vocabulary import vocabulary
 
     worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
     if world not in worlds:
         raise RecipeError(f"--world {world}: there is no such world; choose {' or '.join(worlds)}")
 
-    if world == "harder" and start == "pocket":
-        raise RecipeError("--start pocket: its words are not those of the harder world; give a folder that it wrote")
     begun = TEACHER if start == "pocket" else None if start is None else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
+    words = harder_words() if world == "harder" else vocabulary()
+    if begun is not None and not words.keys() <= _words_of(begun):
+        raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
+
+
+def _words_of(pipeline: Path) -> set[str]:
+    """The words of a pocket pipeline's tokenizer; none if it cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return {*json.loads((pipeline / "processor" / "tokenizer.json").read_bytes())["model"]["vocab"]}
+    return set()
 
 
 ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]

@@ -17,9 +17,10 @@ def _declared(grid: StudyGrid) -> list[str]:
     if power is not None:
         runs = len({run.seed for run in grid.runs})
         needed = runs_needed(power.smallest, power.spread)
+        reach = half_width(runs, power.spread)
         told.append(
-            f"{runs} runs of a cell: at a spread of {power.spread:g} between them, an interval reaches "
-            f"{half_width(runs, power.spread):.3f} to either side; {power.smallest:g} asks for {needed}."
+            f"{runs} {'run' if runs == 1 else 'runs'} of a cell: at a spread of {power.spread:g} between them, an "
+            f"interval reaches {reach:.3f} to either side; {power.smallest:g} asks for {needed}."
         )
     for premise in grid.plan.premises.values():
         bound = f"at most {premise.at_most:g}" if premise.at_least is None else f"at least {premise.at_least:g}"
@@ -51,7 +52,7 @@ def print_forecast(grid: StudyGrid, to: Path, console: Console) -> None:
         highlight=False,
     )
     for line in _declared(grid):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     if rates:
         told = ", ".join(f"{task} {seconds:.2f} s" for task, seconds in rates.items())
         console.print(

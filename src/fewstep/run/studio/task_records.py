@@ -24,6 +24,7 @@ from fewstep.runtime.strict_json import load_json
 
 SUFFIX = ".task.json"
 STOPPED = (130, 143)  # how a command ends that Ctrl-C or SIGTERM ended
+LATEST = 1e12  # seconds since 1970; 31,000 years on
 GRACE_SECONDS = 20.0  # ours: from its start until a process holds its log
 
 
@@ -77,7 +78,7 @@ class TaskRecord:
         if held is None:
             return None
         state, now = self._state(held), time.time()
-        until = held["ended"] if isinstance(held.get("ended"), int | float) else now
+        until = held["ended"] if _is_time(held.get("ended")) else now
         return {
             "id": self.name,
             "title": str(held["title"]),
@@ -103,8 +104,12 @@ class TaskRecord:
         starting = 0 <= time.time() - held["began"] < GRACE_SECONDS and not log_tail(self.log)
         return "working" if starting or self._is_locked() else "abandoned"
 
-    def _is_linked(self) -> bool:
-        return any(path.is_symlink() for path in (self.folder, self.path, self.log, self.result))
+    def _is_strange(self) -> bool:
+        """Links, pipes and devices: to open a pipe waits for its other end."""
+        files = (self.path, self.log, self.result)
+        return any(path.is_symlink() for path in (self.folder, *files)) or any(
+            path.exists() and not path.is_file() for path in files
+        )
 
     def _is_locked(self) -> bool:
         try:
@@ -117,7 +122,7 @@ class TaskRecord:
         return False
 
     def _held(self) -> dict[str, Any] | None:
-        if self._is_linked():
+        if self._is_strange():
             return None
         try:
             held = load_json(self.path.read_bytes())
@@ -125,7 +130,7 @@ class TaskRecord:
             return None
         words = held.get("words") if isinstance(held, dict) else None
         whole = isinstance(words, list) and all(isinstance(word, str) for word in words)
-        return held if whole and "title" in held and isinstance(held.get("began"), int | float) else None
+        return held if whole and "title" in held and _is_time(held.get("began")) else None
 
     def _write(self, told: dict[str, Any]) -> None:
         durable.write_atomically(self.path, json.dumps(told, indent=1) + "\n")
@@ -138,6 +143,11 @@ def task_records(folder: Path) -> list[TaskRecord]:
     found = [path for path in folder.glob(f"*{SUFFIX}") if path.is_file() and not path.is_symlink()]
     found.sort(key=_written, reverse=True)
     return [TaskRecord(folder, path.name.removesuffix(SUFFIX)) for path in found]
+
+
+def _is_time(told: Any) -> bool:
+    """Seconds that can be counted with; a record may hold any number."""
+    return isinstance(told, int | float) and 0 <= told < LATEST
 
 
 def _written(path: Path) -> float:

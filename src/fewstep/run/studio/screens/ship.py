@@ -93,6 +93,8 @@ class ShipScreen:
             raise StudioRefused("a checkpoint is `best`, `last`, or an iteration that was saved")
         chosen = {name: _choice(fields, name) for name in CHOICES}
         out = _place(view) / _name(text_field(fields, "name"))
+        if out.is_symlink() or out.parent.is_symlink():
+            raise StudioRefused(f"{out} is a link, or lies in one, and links are not followed", 403)
         words = ["export", str(view.folder), "--to", str(out), "--checkpoint", which, "--form", chosen["form"]]
         words += ["--weights", chosen["weights"]] if chosen["weights"] != "average" else []
         for name in ("dtype", "lora"):
