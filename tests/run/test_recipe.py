@@ -242,6 +242,10 @@ POCKET = "extends: pocket\n"
             "run: {sharding: full}\nteachers: {preset: constant, named: {x: {model: x, place: swapped}}}",
             "teachers.named.x.place: swapped is for weights that lie whole on each GPU, and run.sharding is full",
         ),
+        (
+            "run: {compile: true}\nteachers: {preset: constant, named: {x: {model: x, place: swapped}}}",
+            "teachers.named.x.place: swapped, and run.compile is true",
+        ),
         ("run: {blocks_to_swap: -1}", "run.blocks_to_swap should be"),
         ("student: {mode: lora}", "student.mode should be 'adapter' or 'full', not 'lora'"),
         ("tasks: {t2i: 0, edit: 0}", "tasks 0:0 leave nothing to learn"),

@@ -14,7 +14,7 @@ from rich.console import Console
 from fewstep.cli.verbs.study_plan import print_forecast
 from fewstep.runtime.errors import StudyError
 from fewstep.study import paper, plan
-from fewstep.study.folder import StudyFolder
+from fewstep.study.folder import StudyFolder, begin_study
 from fewstep.study.grid import resolve_grid
 from fewstep.study.intervals import Interval, crossed_interval
 from fewstep.study.markdown import study_markdown
@@ -113,6 +113,21 @@ def test_premises_belong_to_the_study(study_file: Callable[..., str], tmp_path: 
     with_one = plan.validate_study(changed(("premises", {"room": premise})), "made up")
     assert "premises" not in resolve_grid(plan.validate_study(changed(), "made up")).definition()
     assert resolve_grid(with_one).definition()["premises"]["room"]["at_most"] == 4.0
+
+
+def test_a_study_of_an_earlier_version_goes_on_without_premises(examined: Callable[..., Path]) -> None:
+    folder = examined("data-composition", scores())
+    record = StudyFolder(folder).record
+    content = json.loads(record.read_text())
+    del content["plan"]["premises"], content["described"]["premises"]
+    record.write_text(json.dumps(content))
+    study, _ = plan.load_study("data-composition")
+    runs = resolve_grid(study)
+    begin_study(StudyFolder(folder), runs.plan, runs.definition(), runs.moments[-1], (0, 1), {})
+    assert results(folder)["premises"] == []
+    record.write_text(json.dumps(content | {"plan": content["plan"] | {"premises": {}}}))
+    with pytest.raises(StudyError, match="another study"):
+        begin_study(StudyFolder(folder), runs.plan, runs.definition(), runs.moments[-1], (0, 1), {})
 
 
 @pytest.mark.parametrize(

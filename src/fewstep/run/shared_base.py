@@ -45,8 +45,14 @@ def refuse_learning_base(recipe: NetworkKeys) -> None:
             f"{full[0]}.mode is full: weights that learn stay on the device. Set {full[0]}.mode: adapter, or "
             "run.blocks_to_swap: 0"
         )
-    for name, teacher in recipe.teachers.named.items():
-        if teacher.place == "swapped" and run.sharding != "off":
+    swapped = [name for name, teacher in recipe.teachers.named.items() if teacher.place == "swapped"]
+    for name in swapped:
+        if run.compile:
+            raise ValueError(
+                f"teachers.named.{name}.place: swapped, and run.compile is true: compiled blocks cannot fetch their "
+                "weights. Set run.compile: false, or place: resident"
+            )
+        if run.sharding != "off":
             raise ValueError(
                 f"teachers.named.{name}.place: swapped is for weights that lie whole on each GPU, and run.sharding is "
                 f"{run.sharding}. Set place: resident, whose weights are split over the GPUs, or run.sharding: off"

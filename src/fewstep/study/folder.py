@@ -82,6 +82,9 @@ def begin_study(
     known = seeds
     if place.record.is_file():
         held = open_study(place.folder)
+        if _before_premises(place.record):
+            plan = plan.model_copy(update={"premises": {}})
+            definition = {key: value for key, value in definition.items() if key != "premises"}
         _refuse_other(place, held.definition, definition)
         known = (*held.seeds, *(seed for seed in seeds if seed not in held.seeds))
     elif place.folder.exists() and any(not path.name.endswith(".tmp") for path in _inside(place.folder)):
@@ -96,6 +99,11 @@ def begin_study(
         "covers": {name: dict(cover) for name, cover in covers.items()},
     }
     durable.write_atomically(place.record, json.dumps(content, indent=1) + "\n")
+
+
+def _before_premises(record: Path) -> bool:
+    """Whether the study was begun by a version that knew no premises: it goes on without any."""
+    return "premises" not in json.loads(record.read_text())["plan"]
 
 
 def open_study(folder: Path) -> StudyManifest:
