@@ -182,7 +182,12 @@ def test_a_difference_that_a_cell_brings_by_the_way_is_found() -> None:
     raw = plan.load_study("task-mixture")[0].model_dump(mode="json")
     raw["axis"] = ["student.sigmas"]
     sigmas = {"student.sigmas": [1.0, 0.8, 0.5, 0.2]}
-    raw |= {"tables": [], "figures": [], "cells": {"a": {"set": {}}, "b": {"set": {**sigmas, "student.shift": None}}}}
+    raw |= {
+        "premises": {},
+        "tables": [],
+        "figures": [],
+        "cells": {"a": {"set": {}}, "b": {"set": {**sigmas, "student.shift": None}}},
+    }
     with pytest.raises(StudyError, match=r"student\.shift, which is not on the axis"):
         resolve_grid(plan.validate_study(raw, "made up"))
 
