@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.runtime.openmp import processor_quota, settle_openmp
+from fewstep.runtime.openmp import SPINS, processor_quota, settle_openmp
 
-SAID = "import fewstep, os; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('OMP_NUM_THREADS'))"
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+SAID = f"import fewstep, os; print(*(os.environ.get(name) for name in {NAMES}))"
 
 
 def without_openmp() -> dict[str, str]:
@@ -19,13 +20,17 @@ def without_openmp() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("given", "policy"),
-    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "100"}, "None")],
+    ("given", "said"),
+    [
+        ({}, ["PASSIVE", SPINS]),
+        ({"OMP_WAIT_POLICY": "active"}, ["active", "None"]),
+        ({"GOMP_SPINCOUNT": "100"}, ["None", "100"]),
+    ],
 )
-def test_threads_sleep_unless_the_user_says_how_they_wait(given: dict[str, str], policy: str) -> None:
+def test_threads_soon_sleep_unless_the_user_says_how_they_wait(given: dict[str, str], said: list[str]) -> None:
     environment = without_openmp() | given | {"OMP_NUM_THREADS": "3"}
     ran = subprocess.run([sys.executable, "-c", SAID], env=environment, capture_output=True, check=True, text=True)
-    assert ran.stdout.split() == [policy, "3"]
+    assert ran.stdout.split() == [*said, "3"]
 
 
 @pytest.mark.parametrize(
