@@ -73,11 +73,16 @@ def render_shard(job: tuple[str, int, int, Path]) -> Path:
         tokens = tokenizer().encode(text).ids
         ids[row, : len(tokens)] = tokens
         images.append(np.stack(shown))
+    write_shard(path, np.stack(images), ids)
+    return path
+
+
+def write_shard(path: Path, images: np.ndarray, ids: np.ndarray) -> None:
+    """Whole or not at all."""
     torn = path.with_suffix(".part")
     with torn.open("wb") as file:
-        np.savez(file, images=np.stack(images), ids=ids)
+        np.savez(file, images=images, ids=ids)
     torn.rename(path)
-    return path
 
 
 def render_corpus(folder: Path, t2i_shards: int, edit_shards: int, workers: int, size: int = SHARD) -> Iterator[Path]:

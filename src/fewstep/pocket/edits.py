@@ -154,7 +154,8 @@ def corrupt(image: Image.Image, corruption: str, name: tuple[object, ...]) -> Im
 
 def stylise(image: Image.Image, style: str) -> Image.Image:
     if style == "mosaic":
-        return image.resize((SIZE // 8, SIZE // 8), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+        small = image.resize((image.width // 8, image.height // 8), Image.Resampling.BOX)
+        return small.resize(image.size, Image.Resampling.NEAREST)
     if style == "negative":
         return ImageOps.invert(image)
     grey = ImageOps.grayscale(image)

@@ -46,16 +46,21 @@ def probe_questions() -> dict[str, tuple[str, ...]]:
     return asked
 
 
+def convolutions(widths: Sequence[int]) -> nn.Sequential:
+    """RGB -> a flat picture of widths[-1] channels, half as wide and high after each width."""
+    layers: list[nn.Module] = []
+    for before, after in zip((3, *widths[:-1]), widths, strict=True):
+        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+        layers += [nn.Conv2d(after, after, 3, padding=1), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
 class Reader(nn.Module):
     """64 x 64 RGB -> 128 features -> one linear answer per question."""
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 96), features: int = 128):
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip((3, *widths[:-1]), widths, strict=True):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-            layers += [nn.Conv2d(after, after, 3, padding=1), nn.SiLU()]
-        self.see = nn.Sequential(*layers, nn.Flatten())
+        self.see = convolutions(widths)
         self.gather = nn.Linear(widths[-1] * 16, features)
         self.answer = nn.Linear(features, sum(len(values) for values in probe_questions().values()))
 

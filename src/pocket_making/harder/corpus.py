@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fewstep.runtime.seeded import seeded_random
+from pocket_making.corpus import write_shard
 from pocket_making.harder.caption_noise import careless, misread
 from pocket_making.harder.captions import END, caption, drawn_names
 from pocket_making.harder.edits import PROPOSE, Edit, edit_images, reference_edit
@@ -117,10 +118,7 @@ def render_shard(job: tuple[Layout, int, int, Path]) -> Path:
         tokens = tokenizer().encode(text).ids
         ids[row, : len(tokens)] = tokens
         images.append(np.stack(shown))
-    torn = path.with_suffix(".part")
-    with torn.open("wb") as file:
-        np.savez(file, images=np.stack(images), ids=ids)
-    torn.rename(path)
+    write_shard(path, np.stack(images), ids)
     return path
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 
-from fewstep.runtime.seeded import seeded_random
+from fewstep.pocket import edits
 from pocket_making.harder.attributes import (
     FRUIT_COLOURS,
     INKS_ON,
@@ -329,27 +329,19 @@ def instruction_phrases() -> list[str]:
 
 
 def corrupt(image: Image.Image, corruption: str, name: tuple[object, ...]) -> Image.Image:
-    """A blurred, noisy, dark or faded copy; the noise depends on `name` alone."""
-    if corruption == "blur":
-        return image.filter(ImageFilter.GaussianBlur(2.2))
+    """A faded copy, or one that is damaged as in the pocket world."""
+    if corruption != "faded":
+        return edits.corrupt(image, corruption, name)
     pixels = np.asarray(image).astype(np.float32)
-    if corruption == "dark":
-        return Image.fromarray((0.38 * pixels).astype(np.uint8))
-    if corruption == "faded":
-        return Image.fromarray((0.35 * pixels + 0.65 * (0.5 * pixels.mean(-1, keepdims=True) + 90)).astype(np.uint8))
-    noise = np.random.default_rng(seeded_random("noise", *name).getrandbits(63)).normal(0, 26, pixels.shape)
-    return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((0.35 * pixels + 0.65 * (0.5 * pixels.mean(-1, keepdims=True) + 90)).astype(np.uint8))
 
 
 def stylise(image: Image.Image, style: str) -> Image.Image:
-    if style == "mosaic":
-        small = image.resize((image.width // 8, image.height // 8), Image.Resampling.BOX)
-        return small.resize(image.size, Image.Resampling.NEAREST)
-    if style == "poster":
-        levels = np.round(np.asarray(image).astype(np.float32) / 255 * 3) / 3
-        return Image.fromarray((levels * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
-    grey = ImageOps.grayscale(image)
-    return grey.convert("RGB") if style == "grey" else ImageOps.colorize(grey, (40, 22, 8), (255, 240, 206))
+    """A poster of four levels, or a style of the pocket world."""
+    if style != "poster":
+        return edits.stylise(image, style)
+    levels = np.round(np.asarray(image).astype(np.float32) / 255 * 3) / 3
+    return Image.fromarray((levels * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
 
 
 def edit_images(edit: Edit, name: tuple[object, ...]) -> list[Image.Image]:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fewstep.pocket.probe import convolutions
 from pocket_making.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
 from pocket_making.harder.edits import STYLES
 from pocket_making.harder.scenes import SIZES, Scene
@@ -41,11 +42,7 @@ class Reader(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 96), features: int = 160):
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in zip((3, *widths[:-1]), widths, strict=True):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-            layers += [nn.Conv2d(after, after, 3, padding=1), nn.SiLU()]
-        self.see = nn.Sequential(*layers, nn.Flatten())
+        self.see = convolutions(widths)
         self.gather = nn.Linear(widths[-1] * (SIDE // 2 ** len(widths)) ** 2, features)
         self.answer = nn.Linear(features, sum(len(values) for values in questions().values()))
 

@@ -49,6 +49,12 @@ class Job:
         """The exit code; None while it works."""
         return self.process.poll()
 
+    @property
+    def has_told(self) -> bool:
+        """Whether its result is on the disk, so that its process is about to end."""
+        told = None if self.record is None else self.record.as_dict()
+        return told is not None and told["state"] != "working"
+
     def as_dict(self) -> dict[str, Any]:
         code = self.code
         return {
@@ -139,11 +145,11 @@ class Jobs:
                 job.process.terminate()
 
     def end(self) -> None:
-        """Ends what is not detached."""
+        """Ends what is not detached, and waits for what is about to end."""
         for name in list(self._jobs):
             self.end_one(name)
         for job in self.all():
-            if not job.detached:
+            if not job.detached or job.has_told:
                 with suppress(subprocess.TimeoutExpired):
                     job.process.wait(2)
 
