@@ -18,6 +18,7 @@ from fewstep.pocket.render import render
 from fewstep.pocket.world import CATEGORIES, Scene, Split, attributes, category, letters, random_scene
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
+from pocket_making.precision import quick_autocast
 
 UNASKED = -100  # cross entropy ignores this label
 STYLED = 0.2  # share of pictures with a style, for which only the style is asked
@@ -133,7 +134,7 @@ def fit(reader: nn.Module, x_all: Tensor, wanted: Tensor, spent: Clock, batch: i
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 100, (1 - share) / 0.5)
         rows = torch.randint(len(x_all), (batch,), generator=rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_autocast():
             told_by = reader(augment(network_input(x_all[rows]), rng))
         losses = [
             nn.functional.cross_entropy(logits.float(), wanted[rows, i], ignore_index=UNASKED, reduction="sum") / batch

@@ -35,6 +35,7 @@ from fewstep.pocket.world import (
 from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.plan import AdapterPlan
 from fewstep.roles.validation import truncated_lora
+from fewstep.runtime.cpu_bfloat16 import fast_bfloat16
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
 from pocket_making.corpus import (
@@ -129,7 +130,7 @@ def specialise(
     """
     config = config or FINETUNE_CONFIGS[kind]
     pipeline = load_pocket_teacher(base)
-    adapters = Adapters(pipeline.transformer, autocast=True)
+    adapters = Adapters(pipeline.transformer, autocast=fast_bfloat16())
     plan = AdapterPlan(rank=config.rank, alpha=float(config.rank))
     given = truncated_lora(start, linear_shapes(pipeline.transformer), config.rank)[0] if start is not None else {}
     adapters.add(NAME, plan, QwenImage21.lora_targets, NamedRNG(config.seed))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fewstep.pocket.build import Pipeline
 from pocket_making import shared_prefix, vae
+from pocket_making.precision import quick_autocast
 
 DRAWS = 2  # noise draws behind one prefix
 SPACE = "\u0120"
@@ -177,7 +178,7 @@ class TrainingBatches:
         z = x0 + t[..., None, None] * (eps - x0)
         layout = self.layout(data, text.shape[1])
         references = latents[:, :-1].flatten(1, 2) if data.references else None
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_autocast():
             v = shared_prefix.velocities(self.model, text, valid, references, z, t, layout)
         return (self.weight_D * (v.float() - (eps - x0)) ** 2).mean()
 

@@ -21,6 +21,7 @@ from fewstep.pocket.build import (
     TILE,
     Vae,
 )
+from pocket_making.precision import quick_autocast
 
 LEVEL = 256.0  # value of a constant channel that keeps the last RMS norm from depending on the picture
 SILENT = -12.0  # log variance of the posterior; the pipeline uses its mode
@@ -166,7 +167,7 @@ def train_decoder(
             group["lr"] = rate * min(1.0, (step + 1) / 100, (1 - spent) / 0.4)
         images = pictures[int(torch.multinomial(shares, 1, generator=generator))]
         x = pixels(images[torch.randint(len(images), (batch,), generator=generator).numpy()])
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_autocast():
             with torch.no_grad():
                 z = vae.encode(x).latent_dist.mode().float()
                 z += (
