@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewstep.pocket.captions import END, caption
 from fewstep.pocket.edits import EDITS, PROPOSE, Edit, edit_images, region
-from fewstep.pocket.render import render
+from fewstep.pocket.render import SIZE, render
 from fewstep.pocket.world import CATEGORIES, Scene, Split, attributes, category, letters, random_scene, split_of
 from fewstep.runtime.seeded import seeded_random
 
@@ -38,6 +38,11 @@ class PocketCase:
     region: np.ndarray | None
     scene_category: str
     scene: Scene
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return SIZE, SIZE
 
 
 def cycle(names: tuple[str, ...], index: int, wanted: str | None) -> str:

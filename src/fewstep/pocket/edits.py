@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from fewstep.pocket import captions
-from fewstep.pocket.render import SIZE, render
+from fewstep.pocket.render import render
 from fewstep.pocket.world import (
     BOARD_LETTERS,
     BODIES,
@@ -176,7 +176,7 @@ def edit_images(edit: Edit, name: tuple[object, ...]) -> tuple[Image.Image, Imag
 def region(source: Image.Image, target: Image.Image, whole: bool) -> np.ndarray:
     """Which pixels may change, (H, W) bool: where the exact pictures differ, two pixels wider."""
     if whole:
-        return np.ones((SIZE, SIZE), bool)
+        return np.ones((source.height, source.width), bool)
     gap = np.abs(np.asarray(source).astype(int) - np.asarray(target).astype(int)).max(-1) > 1
     grown = Image.fromarray(gap.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(5))
     return np.asarray(grown) > 0

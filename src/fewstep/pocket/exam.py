@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image
 
 from fewstep.bench import statistics
-from fewstep.bench.gallery import Gallery
 from fewstep.bench.statistics import Floats
 from fewstep.pocket.cases import (
     PocketCase,
@@ -27,23 +26,12 @@ from fewstep.pocket.cases import (
 )
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.exact_answers import exact_answers, nearest_answer
+from fewstep.pocket.exam_gallery import ExaminedSystem, Sampler, draw_missing, keep_sources, open_exam_gallery
+from fewstep.pocket.exam_table import ExamFigure, ProbeRecord, figure_lines, variety_figures
 from fewstep.pocket.measure import pixels_of, psnr_8bit
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.world import CATEGORIES
 from fewstep.runtime import durable
-from fewstep.runtime.errors import RunError
-
-Sampler = Callable[[Sequence[PocketCase], Sequence[int]], list[Image.Image]]
-ProbeRecord = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ExaminedSystem:
-    """A system to examine. facts (model, noise levels, guidance, network calls): needed to interpret its figures; a
-    gallery with other facts belongs to another system."""
-
-    sampler: Sampler
-    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -94,6 +82,8 @@ def examine(
     records: dict[str, list[ProbeRecord]] = {}
     features: dict[str, Floats] = {}
     seen: dict[str, list[int | None]] = {}
+    for name, system in systems.items():
+        open_exam_gallery(to / name, system, spec.seed)  # refuses before anything is drawn
     keep_sources(to / "sources", questions)
     for name, system in systems.items():
         drawn, records[name] = examine_system(system, questions, spec, probe, to / name, spec.scored_count, advance)
@@ -104,7 +94,9 @@ def examine(
         ]
     found = exam_figures(records) | {
         "frechet": _frechet(features, questions, spec, probe),
-        "diversity": _diversity(features, seen, questions, spec),
+        "diversity": variety_figures(
+            questions, spec.seeds, features, seen, lambda case: len(exact_answers(case.scene))
+        ),
         "probe": probe.accuracy,
         "paper": asdict(spec),
         "systems": {name: dict(system.facts) for name, system in systems.items()},
@@ -128,20 +120,12 @@ def examine_system(
     Raises:
         RunError: `folder` holds pictures of another system or another exam spec.
     """
-    gallery = _opened(folder, system, spec)
-    _draw(gallery, system, questions, spec.batch, advance)
+    gallery = open_exam_gallery(folder, system, spec.seed)
+    draw_missing(gallery, system, questions, spec.batch, advance)
     drawn = [gallery.picture(case.id, seed) for case, seed in questions]
     records = _judged(probe, drawn[:scored_count], questions[:scored_count])
     durable.write_atomically(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records))
     return drawn, records
-
-
-def keep_sources(folder: Path, questions: Sequence[tuple[PocketCase, int]]) -> None:
-    """Writes the reference pictures of the edits, for people who look at the answers."""
-    gallery = Gallery(folder)
-    for case, _ in questions:
-        if case.references and (case.id, 0) not in gallery:
-            gallery.add(case.id, 0, case.references[0], {"prompt": case.prompt, "category": case.category})
 
 
 def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], probe: Probe) -> dict[str, float]:
@@ -163,44 +147,6 @@ def headline(sampler: Sampler, questions: Sequence[tuple[PocketCase, int]], prob
     return found
 
 
-# ---- drawing
-
-
-def _opened(folder: Path, system: ExaminedSystem, spec: ExamSpec) -> Gallery:
-    """The system's gallery, new or continued."""
-    told = {"facts": dict(system.facts), "cases": "held out", "seed": spec.seed}
-    told = json.loads(json.dumps(told))
-    described = folder / "system.json"
-    if described.is_file() and json.loads(described.read_text()) != told:
-        raise RunError(
-            f"{folder} holds the pictures of another model, or at another grid or guidance; choose another --out, "
-            "or remove that folder"
-        )
-    durable.make_folder(folder)
-    durable.write_atomically(described, json.dumps(told, indent=1) + "\n")
-    return Gallery(folder)
-
-
-def _draw(
-    gallery: Gallery,
-    system: ExaminedSystem,
-    questions: Sequence[tuple[PocketCase, int]],
-    batch: int,
-    advance: Callable[[int], object] | None,
-) -> None:
-    missing = [(case, seed) for case, seed in questions if (case.id, seed) not in gallery]
-    if advance is not None:
-        advance(len(questions) - len(missing))
-    for start in range(0, len(missing), batch):
-        part = missing[start : start + batch]
-        drawn = system.sampler([case for case, _ in part], [seed for _, seed in part])
-        for (case, seed), picture in zip(part, drawn, strict=True):
-            facts = {"prompt": case.prompt, "task": case.task, "category": case.category}
-            gallery.add(case.id, seed, picture.convert("RGB"), facts)
-        if advance is not None:
-            advance(len(part))
-
-
 def _judged(
     probe: Probe, pictures: Sequence[Image.Image], questions: Sequence[tuple[PocketCase, int]]
 ) -> list[ProbeRecord]:
@@ -220,20 +166,6 @@ def _exact(picture: Image.Image, case: PocketCase) -> float:
 
 
 # ---- figures
-
-
-@dataclass(frozen=True)
-class ExamFigure:
-    """One line of the table: a mean over the records it applies to. of: a record's value, None if it does not apply.
-    compared: by a ratio, or by a difference if a ratio has no meaning (dB)."""
-
-    key: str
-    group: str
-    label: str
-    of: Callable[[ProbeRecord], float | bool | None]
-    better: str = "higher"
-    unit: str = ""
-    compared: str = "ratio"
 
 
 def _one(task: str, category: str | None, name: str) -> Callable[[ProbeRecord], Any]:
@@ -284,33 +216,8 @@ FIGURES = (
 
 
 def exam_figures(records: Mapping[str, Sequence[ProbeRecord]]) -> dict[str, Any]:
-    """{"reference", "figures": [{key, group, label, better, unit, compared, values, against}]}. values: system ->
-    Estimate. against: every other system -> its ratio to (or difference from) the reference, with records paired and
-    whole cases resampled."""
-    reference, *others = records
-    lines = [_line(figure, records, reference, others) for figure in FIGURES]
-    return {"reference": reference, "figures": [line for line in lines if line["values"][reference]["n"]]}
-
-
-def _line(
-    figure: ExamFigure, records: Mapping[str, Sequence[ProbeRecord]], reference: str, others: Sequence[str]
-) -> dict[str, Any]:
-    applies = [i for i, record in enumerate(records[reference]) if figure.of(record) is not None]
-    cases = [records[reference][i]["case"] for i in applies]
-    values = {name: _values(figure, sat, applies) for name, sat in records.items()}
-    compare = statistics.paired_ratio if figure.compared == "ratio" else statistics.paired_difference
-    ends = None if figure.unit else statistics.SHARE
-    return {
-        **{name: getattr(figure, name) for name in ("key", "group", "label", "better", "unit", "compared")},
-        "values": {name: statistics.mean(x, cases, bounds=ends).as_dict() for name, x in values.items()},
-        "against": {name: compare(values[name], values[reference], cases).as_dict() for name in others},
-    }
-
-
-def _values(figure: ExamFigure, records: Sequence[ProbeRecord], applies: Sequence[int]) -> Floats:
-    found = [figure.of(records[i]) for i in applies]
-    assert None not in found, f"{figure.key} applies to a case or it does not, whoever draws it"
-    return np.array(found, dtype=np.float64)
+    """The pocket world's figures of these records; see `figure_lines`."""
+    return figure_lines(FIGURES, records)
 
 
 def _frechet(
@@ -324,34 +231,3 @@ def _frechet(
     floor = statistics.frechet(np.asarray(probe.features([case.target for case, _ in questions[:n]])), real)
     values = {name: statistics.frechet(x[:n], real) for name, x in features.items()}
     return {"n": n, "floor": floor, "values": values}
-
-
-def _diversity(
-    features: Mapping[str, Floats],
-    seen: Mapping[str, Sequence[int | None]],
-    questions: Sequence[tuple[PocketCase, int]],
-    spec: ExamSpec,
-) -> dict[str, Any] | None:
-    """The mean distance of the pictures of one prompt over its seeds, in the probe's features; None if not asked for. A
-    system that errs at random has a large distance too, so read it beside the attributes. answers: the share of a
-    prompt's exact answers (light and pose are free) that are the nearest to the picture of some seed."""
-    rows: dict[str, list[int]] = {}
-    for i, (case, _) in enumerate(questions):
-        if case.task == "t2i":
-            rows.setdefault(case.id, []).append(i)
-    several = {case: members for case, members in rows.items() if len(members) > 1}
-    if not several:
-        return None
-    reference, *others = features
-    values = {n: [statistics.spread(x[members]) for members in several.values()] for n, x in features.items()}
-    shares = {
-        name: [len({nearest_to[i] for i in m}) / len(exact_answers(questions[m[0]][0].scene)) for m in several.values()]
-        for name, nearest_to in seen.items()
-    }
-    return {
-        "answers": {name: statistics.mean(x, bounds=statistics.SHARE).as_dict() for name, x in shares.items()},
-        "prompts": len(several),
-        "seeds": spec.seeds,
-        "values": {name: statistics.mean(x).as_dict() for name, x in values.items()},
-        "against": {name: statistics.paired_ratio(values[name], values[reference]).as_dict() for name in others},
-    }

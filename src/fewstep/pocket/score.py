@@ -49,8 +49,12 @@ def score_shares(picture: Image.Image, case: PocketCase, record: _Record) -> dic
 
 def distance_closed(picture: Image.Image, case: PocketCase) -> float:
     """The closed share of the distance (RMS over pixels) from source to exact answer: 0 for the source itself."""
-    answer, source, target = pixels_of([picture, case.references[-1], case.target]).astype(np.float64)
-    before, after = (float(np.sqrt(np.mean((x - target) ** 2))) for x in (source, answer))
+    return closed_share(*pixels_of([picture, case.references[-1], case.target]))
+
+
+def closed_share(answer: np.ndarray, source: np.ndarray, target: np.ndarray) -> float:
+    """The closed share of the distance from source to target, of pictures (H, W, 3) in 8-bit levels."""
+    before, after = (float(np.sqrt(np.mean((x.astype(np.float64) - target) ** 2))) for x in (source, answer))
     return 1.0 if before == 0 else max(0.0, 1.0 - after / before)
 
 

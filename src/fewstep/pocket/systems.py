@@ -17,13 +17,15 @@ from fewstep.backbones.identity import digest, module_identity
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.file import read_lora
-from fewstep.pocket.cases import PocketCase
-from fewstep.pocket.exam import ExaminedSystem, Sampler
+from fewstep.pocket.exam_gallery import AskedCase, ExaminedSystem, Sampler
 from fewstep.pocket.render import SIZE
 from fewstep.roles.adapters import Adapters
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, sample_pictures
 from fewstep.sample.sampler import evaluations
+
+Size = tuple[int, int]  # height and width in px
+GridOfSize = Callable[[Size], SigmaGrid]
 
 
 class ConditioningCache:
@@ -33,37 +35,38 @@ class ConditioningCache:
         self.backbone = backbone
         self._held: dict[tuple[str, str | None], Conditioning] = {}
 
-    def __call__(self, case: PocketCase, negative: str | None = None) -> Conditioning:
+    def __call__(self, case: AskedCase, negative: str | None = None) -> Conditioning:
         """The conditioning of the case's prompt, or of a negative prompt beside the same references."""
         key = (case.id, negative)
         if key not in self._held:
             prompt = case.prompt if negative is None else negative
-            (self._held[key],) = self.backbone.encode([prompt], list(case.references) or None, (SIZE, SIZE))
+            (self._held[key],) = self.backbone.encode([prompt], list(case.references) or None, case.size)
         return self._held[key]
 
 
 def sampler_of(
     backbone: Backbone,
     transformer: nn.Module,
-    grid: SigmaGrid,
+    grid: SigmaGrid | GridOfSize,
     guidance: Mapping[Task, Guidance],
     encoded: ConditioningCache | None = None,
     inside: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Sampler:
-    """A sampler of cases on one grid, with the guidance of their task. inside: makes the context to draw in (a role, a
-    precision)."""
+    """A sampler of cases with the guidance of their task, on one grid, or on that of their size. inside: makes the
+    context to draw in (a role, a precision)."""
     told = encoded or ConditioningCache(backbone)
 
-    def sampler(cases: Sequence[PocketCase], seeds: Sequence[int]) -> list[Image.Image]:
+    def sampler(cases: Sequence[AskedCase], seeds: Sequence[int]) -> list[Image.Image]:
         found: dict[int, Image.Image] = {}
-        for task in TASKS:
-            members = [i for i, case in enumerate(cases) if case.task == task]
+        for task, size in ((task, size) for task in TASKS for size in sorted({case.size for case in cases})):
+            members = [i for i, case in enumerate(cases) if (case.task, case.size) == (task, size)]
             conds = [told(cases[i]) for i in members]
             away = guidance[task]
             negatives = [told(cases[i], away.negative) for i in members] if away.active else None
+            levels = grid if isinstance(grid, SigmaGrid) else grid(size)
             with inside():
                 drawn = sample_pictures(
-                    backbone, transformer, conds, [seeds[i] for i in members], grid, away, negatives
+                    backbone, transformer, conds, [seeds[i] for i in members], levels, away, negatives
                 )
             found |= dict(zip(members, drawn, strict=True))
         return [found[i] for i in range(len(cases))]
@@ -98,20 +101,24 @@ def system_of(
     guidance: Mapping[Task, Guidance] | None = None,
     encoded: ConditioningCache | None = None,
     adapter: Adapter | None = None,
+    sizes: Sequence[Size] = ((SIZE, SIZE),),
 ) -> ExaminedSystem:
     """A student at its own grid, or a teacher at `steps` with `guidance` (the model's own if None), with one of its
-    adapters on if given."""
-    grid, own = model.sampling(steps, size=(SIZE, SIZE))
-    chosen: Mapping[Task, Guidance] = guidance or dict.fromkeys(TASKS, own)
+    adapters on if given. sizes: of all cases; a teacher's grid may depend on them."""
+    grids = {size: model.sampling(steps, size=size)[0] for size in sizes}
+    grid, *others = grids.values()
+    one_grid = all(other == grid for other in others)
+    chosen: Mapping[Task, Guidance] = guidance or dict.fromkeys(TASKS, model.sampling(steps, size=sizes[0])[1])
     backbone = model.backbone
     facts = {
         "weights": digest(module_identity(backbone.transformer)),
         "encoders": backbone.fingerprint(),
-        "sigmas": list(grid),
+        "sigmas": list(grid) if one_grid else {f"{h} x {w}": list(levels) for (h, w), levels in grids.items()},
         "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in chosen.items()},
         "network_calls": {task: evaluations(grid, g) for task, g in chosen.items()},
     }
     if adapter is not None:
         facts["adapter"] = adapter.fingerprint
     inside = nullcontext if adapter is None else adapter.active
-    return ExaminedSystem(sampler_of(backbone, backbone.transformer, grid, chosen, encoded, inside), facts)
+    levels = grids.__getitem__
+    return ExaminedSystem(sampler_of(backbone, backbone.transformer, levels, chosen, encoded, inside), facts)

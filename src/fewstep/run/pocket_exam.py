@@ -7,11 +7,15 @@ from typing import Any
 import torch
 
 from fewstep.backbones.families import POCKET
+from fewstep.backbones.folder import folder_of
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket import exam
-from fewstep.pocket.exam import ExaminedSystem, ExamSpec
+from fewstep.pocket.exam import ExamSpec
+from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
+from fewstep.pocket.vocabulary import vocabulary
+from fewstep.pocket.world_words import refuse_other_world
 from fewstep.run.examination import ExaminationResult
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.errors import ModelError
@@ -60,6 +64,7 @@ def examine_student(
 def compare_with_teacher(student_folder: Path, spec: ExamSpec, to: Path, reporter: Reporter = SILENT) -> dict[str, Any]:
     """Teacher at its full sampler, teacher at the student's few steps without guidance, and the student: the same
     questions, examined by the probe."""
+    refuse_other_world(folder_of(student_folder), vocabulary(), POCKET)
     teacher, own = open_model(POCKET), open_model(student_folder)
     if not own.is_student:
         raise ModelError(f"{student_folder} is no student: its model_index.json has no sample_sigmas")
@@ -89,6 +94,8 @@ def examine_model(
 ) -> dict[str, Any]:
     """One model on held-out pocket cases, and beside it the same with `adapter` on (at the model's own guidance):
     pictures, records and figures in `to`."""
+    if source != POCKET:
+        refuse_other_world(folder_of(source), vocabulary(), POCKET)
     model = open_model(source)
     encoded, chosen = ConditioningCache(model.backbone), _chosen_guidance(model, source, guidance)
     systems = {"model": system_of(model, steps, chosen, encoded)}

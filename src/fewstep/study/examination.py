@@ -21,12 +21,8 @@ from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket import score
-from fewstep.pocket.exam import (
-    ExaminedSystem,
-    ExamSpec,
-    examine_system,
-    keep_sources,
-)
+from fewstep.pocket.exam import ExamSpec, examine_system
+from fewstep.pocket.exam_gallery import ExaminedSystem, keep_sources
 from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.render import SIZE
 from fewstep.pocket.systems import ConditioningCache, sampler_of

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fewstep.pocket.probe import convolutions
+from fewstep.runtime.errors import ModelError
 from pocket_making.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
 from pocket_making.harder.edits import STYLES
 from pocket_making.harder.scenes import SIZES, Scene
@@ -72,13 +77,45 @@ def squared(pictures: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
     return found
 
 
+def reader_inputs(pictures: Sequence[Image.Image | np.ndarray]) -> Iterator[Tensor]:
+    """(B, 3, 128, 128) in [-1, 1], up to 128 pictures at once."""
+    for start in range(0, len(pictures), 128):
+        yield torch.from_numpy(squared(pictures[start : start + 128])).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def load_reader(folder: Path) -> tuple[Reader, dict[str, Any]]:
+    """The reader that `probe_train.train_probe` wrote, and its own accuracy on held-out renders.
+
+    Raises:
+        ModelError: there is none, or one of other questions.
+    """
+    try:
+        weights = {name: value.float() for name, value in load_file(folder / "reader.safetensors").items()}
+        accuracy: dict[str, Any] = json.loads((folder / "accuracy.json").read_text())
+        reader = Reader()
+        reader.load_state_dict(weights)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: no reader of the harder world there; give the folder that `train_probe` wrote, with "
+            f"reader.safetensors and accuracy.json ({type(error).__name__})"
+        ) from error
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: its reader answers other questions; train it again for this world") from error
+    return reader.eval(), accuracy
+
+
+@torch.no_grad()
+def features(reader: Reader, pictures: Sequence[Image.Image | np.ndarray]) -> np.ndarray:
+    """(n, features), for distances between pictures."""
+    return torch.cat([reader.features(x) for x in reader_inputs(pictures)]).double().numpy()
+
+
 @torch.no_grad()
 def read(reader: Reader, pictures: Sequence[Image.Image | np.ndarray]) -> list[dict[str, str]]:
     """The most likely answer to every question, for each picture; `word` joins the slots."""
     asked = questions()
     found: list[dict[str, str]] = []
-    for start in range(0, len(pictures), 128):
-        x = torch.from_numpy(squared(pictures[start : start + 128])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    for x in reader_inputs(pictures):
         picked = {name: logits.argmax(1).tolist() for name, logits in reader(x).items()}
         found += [{name: asked[name][picked[name][k]] for name in asked} for k in range(len(x))]
     for answers in found:

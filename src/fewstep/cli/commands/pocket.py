@@ -1,8 +1,7 @@
 """`fewstep pocket`: the embedded default."""
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,6 +9,14 @@ import typer
 
 from fewstep.cli.commands.shared import out, with_error_message
 from fewstep.runtime.errors import EnvironmentRefused, ModelError, RecipeError
+
+WORLDS = ("pocket", "harder")
+HARDER = Path("runs/harder")  # where the harder world's teacher and reader are looked for
+World = Annotated[str, typer.Option(help="`pocket`, or `harder`, the world that is being made.")]
+HarderReader = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--reader", help="Harder world: the folder of its reader; `runs/harder/reader` if not given."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
 
@@ -34,7 +41,7 @@ def pocket_train(
     to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
     minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder's decoder.", min=0)] = 20,
     minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.", min=0)] = 120,
-    world: Annotated[str, typer.Option(help="`pocket`, or `harder`, the world that is being made.")] = "pocket",
+    world: World = "pocket",
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes of one thread.", min=1)] = 2,
     start: Annotated[
@@ -50,26 +57,27 @@ def pocket_train(
         from pocket_making.train import train_pocket
     from fewstep.pocket.build import TEACHER
     from fewstep.pocket.vocabulary import vocabulary
+    from fewstep.pocket.world_words import words_of
 
+    _refuse_unknown(world)
     worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
-    if world not in worlds:
-        raise RecipeError(f"--world {world}: there is no such world; choose {' or '.join(worlds)}")
-
     begun = TEACHER if start == "pocket" else None if start is None else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
     words = harder_words() if world == "harder" else vocabulary()
-    if begun is not None and not words.keys() <= _words_of(begun):
+    if begun is not None and not words.keys() <= words_of(begun):
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
 
 
-def _words_of(pipeline: Path) -> set[str]:
-    """The words of a pocket pipeline's tokenizer; none if it cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return {*json.loads((pipeline / "processor" / "tokenizer.json").read_bytes())["model"]["vocab"]}
-    return set()
+def _refuse_unknown(world: str, **of_the_harder: object) -> None:
+    """Refuses a world that there is not, and options of the harder world (by name) beside the pocket world."""
+    if world not in WORLDS:
+        raise RecipeError(f"--world {world}: there is no such world; choose {' or '.join(WORLDS)}")
+    given = [name for name, value in of_the_harder.items() if value is not None]
+    if world == "pocket" and given:
+        raise RecipeError(f"--{given[0]} belongs to --world harder; the pocket world has its own in the package")
 
 
 ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
@@ -95,11 +103,25 @@ def pocket_examine(
         typer.Option(help="A LoRA over it to examine beside it: a file, or `pocket:portrait|text|edit|editor`."),
     ] = None,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
+    world: World = "pocket",
+    reader: HarderReader = None,
 ) -> None:
     """Examine a model on held-out pocket cases with the probe."""
-    from fewstep.cli.verbs.demo import examine_and_show
+    _refuse_unknown(world, reader=reader)
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.cli.verbs.demo import examine_and_show, show_examination
     from fewstep.pocket.exam import ExamSpec
 
+    if world == "harder":
+        with _needs_checkout():
+            from pocket_making.harder.exam import HarderExamSpec
+            from pocket_making.harder.systems import COLUMNS, examine_pipeline
+
+        asked, told = HarderExamSpec(cases=cases, diversity=diversity), TerminalReporter(out)
+        read_by = reader or HARDER / "reader"
+        found = examine_pipeline(Path(model), read_by, asked, to, steps, guidance, adapter, told)
+        show_examination(found, f"{model} on held-out cases of the harder world", to, out, COLUMNS)
+        return
     spec = ExamSpec(cases=cases, diversity=diversity)
     examine_and_show(model, spec=spec, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
 
@@ -107,18 +129,41 @@ def pocket_examine(
 @app.command("compare")
 @with_error_message
 def pocket_compare(
-    student: Annotated[Path, typer.Argument(help="A student folder made from the pocket teacher.")],
+    student: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="A student folder made from the teacher; may be left out in the harder world."),
+    ] = None,
     cases: ExamCaseCount = 100,
     diversity: DiversityCaseCount = 8,
     seed: Annotated[
         int, typer.Option(help="Which held-out cases: choose a recipe on some, report on others.", min=0)
     ] = 1,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-comparison"),
+    world: World = "pocket",
+    teacher: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Harder world: the teacher's folder; `runs/harder/pipeline` if not given."),
+    ] = None,
+    reader: HarderReader = None,
 ) -> None:
     """A student against its teacher at full steps with guidance, and at 4 steps without: same cases, same seeds."""
-    from fewstep.cli.verbs.demo import compare_and_show
+    _refuse_unknown(world, teacher=teacher, reader=reader)
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.cli.verbs.demo import compare_and_show, show_examination
     from fewstep.pocket.exam import ExamSpec
 
+    if world == "harder":
+        with _needs_checkout():
+            from pocket_making.harder.exam import HarderExamSpec
+            from pocket_making.harder.systems import COLUMNS, compare_harder
+
+        asked, told = HarderExamSpec(cases=cases, diversity=diversity, seed=seed), TerminalReporter(out)
+        read_by = reader or HARDER / "reader"
+        found = compare_harder(teacher or HARDER / "pipeline", student, read_by, asked, to, told)
+        show_examination(found, "The harder world's teacher on held-out cases", to, out, COLUMNS)
+        return
+    if student is None:
+        raise RecipeError("name a student folder made from the pocket teacher: `fewstep pocket compare STUDENT`")
     compare_and_show(student, ExamSpec(cases=cases, diversity=diversity, seed=seed), to, out)
 
 

@@ -74,34 +74,42 @@ def examine_and_show(
     """`examine_model`, printed."""
     reporter = TerminalReporter(console)
     found = examine_model(source, spec=spec, steps=steps, guidance=guidance, to=to, adapter=adapter, reporter=reporter)
-    console.print(_table(found, f"{source} on held-out pocket cases"))
-    console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
+    show_examination(found, f"{source} on held-out pocket cases", to, console)
     return found
 
 
 def compare_and_show(student_folder: Path, spec: ExamSpec, to: Path, console: Console) -> dict[str, Any]:
     """`compare_with_teacher`, printed."""
     found = compare_with_teacher(student_folder, spec, to, TerminalReporter(console))
-    console.print(_table(found, f"{student_folder} and its teacher on held-out pocket cases"))
-    console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
+    show_examination(found, f"{student_folder} and its teacher on held-out pocket cases", to, console)
     return found
 
 
-def _table(found: Mapping[str, Any], title: str) -> Table:
+def show_examination(
+    found: Mapping[str, Any], title: str, to: Path, console: Console, columns: Mapping[str, str] = COLUMNS
+) -> None:
+    """Prints the figures of an examination in the folder `to`. columns: system -> heading."""
+    console.print(_table(found, title, columns))
+    console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
+
+
+def _table(found: Mapping[str, Any], title: str, columns: Mapping[str, str]) -> Table:
     """Every figure of every system, and the comparison of each with the first, case by case."""
     first, *others = found["systems"]
-    table = Table("figure", *(COLUMNS.get(name, name) for name in (first, *others)), "n", title=title)
+    table = Table("figure", *(columns.get(name, name) for name in (first, *others)), "n", title=title)
     for line in found["figures"]:
         cells = [_estimate(line["values"][first])]
         cells += [f"{_estimate(line['values'][n])}\n{_against(line['against'][n], line['compared'])}" for n in others]
         table.add_row(f"{line['group']}: {line['label']}", *cells, str(line["values"][first]["n"]))
-    distance = found["frechet"]
-    values = [f"{distance['values'][name]:.1f}" for name in (first, *others)]
-    table.add_row(f"Fréchet distance (floor {distance['floor']:.1f})", *values, str(distance["n"]))
+    if distance := found.get("frechet"):
+        values = [f"{distance['values'][name]:.1f}" for name in (first, *others)]
+        table.add_row(f"Fréchet distance (floor {distance['floor']:.1f})", *values, str(distance["n"]))
     if spread := found["diversity"]:
         cells = [_estimate(spread["values"][first])]
         cells += [f"{_estimate(spread['values'][n])}\n{_against(spread['against'][n], 'ratio')}" for n in others]
         table.add_row(f"Distance between {spread['seeds']} seeds", *cells, str(spread["prompts"]))
+        met = [_estimate(spread["answers"][name]) for name in (first, *others)]
+        table.add_row("Exact answers that some seed meets", *met, str(spread["prompts"]))
     return table
 
 

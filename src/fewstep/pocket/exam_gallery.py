@@ -1,0 +1,108 @@
+"""The pictures of an examination: one gallery for each system, drawn once.
+
+A case needs only what is asked of a sampler, so the cases of any world will do.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+
+from fewstep.bench.gallery import Gallery
+from fewstep.runtime import durable
+from fewstep.runtime.errors import RunError
+
+
+class AskedCase(Protocol):
+    """What drawing needs to know of a case. size: height and width in px."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def category(self) -> str: ...
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def references(self) -> tuple[Image.Image, ...]: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
+Sampler = Callable[[Sequence[Any], Sequence[int]], list[Image.Image]]  # cases of its world, and a seed for each
+Questions = Sequence[tuple[AskedCase, int]]  # cases with their seeds
+
+
+@dataclass(frozen=True)
+class ExaminedSystem:
+    """A system to examine. facts (model, noise levels, guidance, network calls): needed to interpret its figures; a
+    gallery with other facts belongs to another system."""
+
+    sampler: Sampler
+    facts: Mapping[str, Any]
+
+
+def keep_sources(folder: Path, questions: Questions) -> None:
+    """Writes the reference pictures of the edits, for people who look at the answers. Their number stands for a
+    seed."""
+    gallery = Gallery(folder)
+    for case, _ in questions:
+        for number, picture in enumerate(case.references):
+            if (case.id, number) not in gallery:
+                gallery.add(case.id, number, picture, {"prompt": case.prompt, "category": case.category})
+
+
+def open_exam_gallery(folder: Path, system: ExaminedSystem, seed: int, cases: str = "held out") -> Gallery:
+    """The system's gallery, new or continued. seed, cases: which cases it answers.
+
+    Raises:
+        RunError: `folder` holds pictures of another system, or of other cases.
+    """
+    told = json.loads(json.dumps({"facts": dict(system.facts), "cases": cases, "seed": seed}))
+    described = folder / "system.json"
+    if described.is_file() and json.loads(described.read_text()) != told:
+        raise RunError(
+            f"{folder} holds the pictures of another model, or at another grid or guidance; choose another --out, "
+            "or remove that folder"
+        )
+    durable.make_folder(folder)
+    durable.write_atomically(described, json.dumps(told, indent=1) + "\n")
+    return Gallery(folder)
+
+
+def draw_missing(
+    gallery: Gallery,
+    system: ExaminedSystem,
+    questions: Questions,
+    batch: int,
+    advance: Callable[[int], object] | None = None,
+    alike: Callable[[Any], Any] | None = None,
+) -> None:
+    """Draws what the gallery lacks, `batch` pictures at a time.
+
+    Args:
+        advance: called with the number of pictures just drawn, or found.
+        alike: a key of a case. Cases of one key are drawn one after another, so that batches are of one layout.
+    """
+    missing = [(case, seed) for case, seed in questions if (case.id, seed) not in gallery]
+    if alike is not None:
+        missing.sort(key=lambda question: alike(question[0]))
+    if advance is not None:
+        advance(len(questions) - len(missing))
+    for start in range(0, len(missing), batch):
+        part = missing[start : start + batch]
+        drawn = system.sampler([case for case, _ in part], [seed for _, seed in part])
+        for (case, seed), picture in zip(part, drawn, strict=True):
+            facts = {"prompt": case.prompt, "task": case.task, "category": case.category}
+            gallery.add(case.id, seed, picture.convert("RGB"), facts)
+        if advance is not None:
+            advance(len(part))

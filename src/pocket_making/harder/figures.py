@@ -1,0 +1,137 @@
+"""The figures of the harder world's examination, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fewstep.pocket.exam_table import ExamFigure, ProbeRecord
+from fewstep.pocket.score import score_of
+from pocket_making.harder.cases import EDIT_KINDS, LENGTHS
+
+T2I, EDIT = "Text to image", "Edits"
+GROUPS = {"t2i": T2I, "edit": EDIT}
+CATEGORY_NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs", "still-life": "still lives"}
+SHARES = ("nearness", "calm", "unity", "grid", "edges")
+WORDS = {"words": range(1, 4), "long words": range(4, 7)}  # letters
+HALVES = {"asked": "What was asked", "drawn": "How well it is drawn"}
+
+Value = Callable[[ProbeRecord], Any]
+
+
+def of(task: str, name: str, **fits: str) -> Value:
+    """A record's value where it is of this task, and where these fields have these values."""
+
+    def value(record: ProbeRecord) -> Any:
+        return record[name] if applies(record, task, fits) else None
+
+    return value
+
+
+def of_share(task: str, table: str, name: str, **fits: str) -> Value:
+    """The same, of one of the record's tables of shares."""
+
+    def value(record: ProbeRecord) -> Any:
+        return record[table].get(name) if applies(record, task, fits) else None
+
+    return value
+
+
+def applies(record: ProbeRecord, task: str, fits: Mapping[str, str]) -> bool:
+    return record["task"] == task and all(record[field] == wanted for field, wanted in fits.items())
+
+
+def scored(value: Value) -> Value:
+    """A share on the judges' scale of 1 to 5."""
+
+    def score(record: ProbeRecord) -> Any:
+        share = value(record)
+        return None if share is None else score_of(share)
+
+    return score
+
+
+def of_word(task: str, lengths: range) -> Value:
+    """Whether a whole word of so many letters is right; of edits, a word that the edit asks for."""
+
+    def value(record: ProbeRecord) -> Any:
+        fits = record["task"] == task and record["letters"] in lengths and record["category"] == "text"
+        return record["word"] if fits else None
+
+    return value
+
+
+def halves(task: str) -> list[ExamFigure]:
+    found = []
+    for name, label in HALVES.items():
+        value, group = of(task, name), GROUPS[task]
+        found.append(ExamFigure(f"{task}.{name}", group, label, value))
+        score = f"{label}, scored 1 to 5"
+        found.append(
+            ExamFigure(f"{task}.{name}.score", group, score, scored(value), unit="of 5", compared="difference")
+        )
+    return found
+
+
+def decibels(key: str, label: str, value: Value) -> ExamFigure:
+    return ExamFigure(key, GROUPS[key.split(".")[0]], label, value, unit="dB", compared="difference")
+
+
+def words(task: str) -> list[ExamFigure]:
+    return [
+        ExamFigure(
+            f"{task}.{key.replace(' ', '-')}",
+            GROUPS[task],
+            f"Whole words right, {lengths[0]} to {lengths[-1]} letters",
+            of_word(task, lengths),
+        )
+        for key, lengths in WORDS.items()
+    ]
+
+
+def drawing(task: str) -> list[ExamFigure]:
+    """The shares of how well it is drawn. Whether one applies may depend on which exact answer is the nearest."""
+    return [
+        ExamFigure(f"{task}.{name}", GROUPS[task], f"Drawn: {name}", of_share(task, "shares", name), by_picture=True)
+        for name in SHARES
+    ]
+
+
+FIGURES = (
+    *halves("t2i"),
+    ExamFigure("t2i.attributes", T2I, "Named attributes right", of("t2i", "attributes")),
+    *words("t2i"),
+    *(
+        ExamFigure(f"t2i.{half}.{category}", T2I, f"{label}, {name}", of("t2i", half, category=category))
+        for half, label in HALVES.items()
+        for category, name in CATEGORY_NAMES.items()
+    ),
+    *(
+        ExamFigure(f"t2i.asked.{length}", T2I, f"What was asked, {length} prompts", of("t2i", "asked", length=length))
+        for length in sorted(LENGTHS)
+    ),
+    *drawing("t2i"),
+    decibels("t2i.exact", "Nearest exact answer", of("t2i", "exact_db")),
+    *halves("edit"),
+    ExamFigure("edit.changed", EDIT, "Changes made", of_share("edit", "sides", "changed")),
+    *(
+        ExamFigure(
+            f"edit.changed.{kind}", EDIT, f"Changes made, {kind}", of_share("edit", "sides", "changed", category=kind)
+        )
+        for kind in EDIT_KINDS
+        if kind != "perceptual"
+    ),
+    ExamFigure("edit.kept", EDIT, "Attributes that stayed", of_share("edit", "sides", "kept")),
+    *words("edit"),
+    ExamFigure("edit.closed", EDIT, "Distance closed, repairs and styles", of_share("edit", "sides", "closed")),
+    *(
+        ExamFigure(f"edit.drawn.{kind}", EDIT, f"How well it is drawn, {kind}", of("edit", "drawn", category=kind))
+        for kind in EDIT_KINDS
+    ),
+    *drawing("edit"),
+    decibels("edit.exact", "The exact answer", of("edit", "exact_db")),
+    decibels("edit.preserved", "Rest left alone", of("edit", "preserved_db")),
+    ExamFigure(
+        "edit.shift", EDIT, "Rest shifted", of("edit", "shift_px"), "lower", "px", "difference", by_picture=True
+    ),
+)
