@@ -8,18 +8,13 @@ corpus.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.export.lora import Lora, write_lora
-from fewstep.flow.rng import NamedRNG
 from fewstep.pocket.build import (
     TEACHER,
     Pipeline,
@@ -32,10 +27,6 @@ from fewstep.pocket.render import render
 from fewstep.pocket.world import (
     random_scene,
 )
-from fewstep.roles.adapters import Adapters, linear_shapes
-from fewstep.roles.plan import AdapterPlan
-from fewstep.roles.validation import truncated_lora
-from fewstep.runtime.cpu_bfloat16 import fast_bfloat16
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
 from pocket_making.corpus import (
@@ -44,11 +35,8 @@ from pocket_making.corpus import (
     corpus_sample,
     tokenizer,
 )
-from pocket_making.training_batches import (
-    BatchConfig,
-    Corpus,
-    TrainingBatches,
-)
+from pocket_making.lora_training import LoraTrainingConfig, begin_lora, train_lora
+from pocket_making.training_batches import Corpus
 
 KINDS = ("portrait", "text", "edit", "editor")
 # Shares of the kinds of edit: as in the base's corpus, or with the base's weak kinds more often and for longer.
@@ -56,24 +44,14 @@ EDIT_MIXES = {
     "edit": EDIT_MIX,
     "editor": {"text": 0.20, "identity": 0.16, "object": 0.16, "scene": 0.10, "perceptual": 0.08, "style": 0.30},
 }
-NAME = "specialist"
-
-SPECIALIST_BATCH_CONFIG = BatchConfig(null_batches=0.0, null_samples=0.02)
 
 Example = tuple[str, list[np.ndarray]]
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(LoraTrainingConfig):
     """Numbers of a specialist's training; all ours."""
 
-    examples: int = 6000
-    rank: int = 16
-    batch: int = 64
-    learning_rate: float = 1e-3
-    ema: float = 0.99
-    batch_config: BatchConfig = SPECIALIST_BATCH_CONFIG
-    seed: int = 7
     replay: float = 0.0  # share of the steps on the base's text-to-image corpus, so that edits displace nothing
 
 
@@ -118,68 +96,27 @@ def specialise(
     start: str | None = None,
     base: Path = TEACHER,
     log: Callable[[str], None] = print,
+    iterations: int | None = None,
 ) -> Path:
     """Trains the specialist of this kind for some minutes and writes its LoRA file into the folder `to`.
 
     Args:
         config: the default is FINETUNE_CONFIGS[kind].
         start: a LoRA to continue from: a file, or one of the embedded ones.
+        iterations: train for so many, in the place of the minutes.
 
     Raises:
         AdapterError: `start` cannot be read, or fits another model.
     """
     config = config or FINETUNE_CONFIGS[kind]
     pipeline = load_pocket_teacher(base)
-    adapters = Adapters(pipeline.transformer, autocast=fast_bfloat16())
-    plan = AdapterPlan(rank=config.rank, alpha=float(config.rank))
-    given = truncated_lora(start, linear_shapes(pipeline.transformer), config.rank)[0] if start is not None else {}
-    adapters.add(NAME, plan, QwenImage21.lora_targets, NamedRNG(config.seed))
-    adapters.start_from(NAME, given)
+    adapters = begin_lora(pipeline, config, start)
     data = {kind: curated_corpus(pipeline, kind, config)}
     if config.replay:
         data[REPLAY] = curated_corpus(pipeline, REPLAY, config)
     log(f"{config.examples:,} curated examples of {' and of '.join(data)}")
-    learned = adapters.parameters(NAME)
-    average = {name: weight.detach().clone() for name, weight in learned.items()}
-    with adapters.active(NAME):
-        steps = _learn(
-            TrainingBatches(pipeline, config.batch_config), kind, data, learned, average, minutes, config, log
-        )
-    rounded = {name: weight.bfloat16().float() for name, weight in average.items()}
-    written = write_lora(Lora.of(rounded, float(config.rank)), to, dtype=torch.bfloat16)
-    log(f"{steps} steps; wrote {written}")
-    return written
 
+    def drawn(rng: torch.Generator) -> Corpus:
+        return data[REPLAY if config.replay and float(torch.rand((), generator=rng)) < config.replay else kind]
 
-def _learn(
-    training_batches: TrainingBatches,
-    kind: str,
-    data: Mapping[str, Corpus],
-    learned: dict[str, nn.Parameter],
-    average: dict[str, torch.Tensor],
-    minutes: float,
-    config: FinetuneConfig,
-    log: Callable[[str], None],
-) -> int:
-    """Flow matching until the minutes are spent, with the learning rate falling to 0. Returns the number of steps."""
-    optimiser = torch.optim.AdamW(learned.values(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    began, last_log, step, sums = time.monotonic(), 0.0, 0, []
-    while (spent := (time.monotonic() - began) / 60 / minutes) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / 20, (1 - spent) / 0.4)
-        rng = torch.Generator().manual_seed(1_000_003 * step + config.seed)
-        taught = REPLAY if config.replay and float(torch.rand((), generator=rng)) < config.replay else kind
-        loss = training_batches.loss(data[taught], rng, config.batch)
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned.values(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        keep = min(config.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_([*average.values()], [learned[name].detach() for name in average], 1 - keep)
-        sums.append(loss.item())
-        step += 1
-        if time.monotonic() - last_log > 20:
-            last_log = time.monotonic()
-            log(f"{kind} {spent:.0%} step {step} loss {np.mean(sums):.4f}")
-            sums = []
-    return step
+    return train_lora(pipeline, adapters, drawn, to, minutes, iterations, config, kind, log)

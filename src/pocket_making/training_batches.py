@@ -35,6 +35,7 @@ class BatchConfig:
     null_samples: float = 0.02  # share of single samples with it
     even_lengths: float = 0.5  # share of batches of one caption length, without padding
     uniform_times: float = 0.4  # share of uniform t; the rest is logit-normal(0, 1)
+    times: tuple[float, float] = (0.0, 1.0)  # the part of the time range that is learnt; draws are mapped into it
     embedding_noise: float = 0.03  # relative
     visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
 
@@ -174,6 +175,8 @@ class TrainingBatches:
         shape = (len(x0), DRAWS)
         even, bell = torch.rand(shape, generator=rng), torch.randn(shape, generator=rng).sigmoid()
         t = torch.where(torch.rand(shape, generator=rng) < self.batch_config.uniform_times, even, bell)
+        low, high = self.batch_config.times
+        t = low + (high - low) * t
         eps = torch.randn(x0.shape, generator=rng)
         z = x0 + t[..., None, None] * (eps - x0)
         layout = self.layout(data, text.shape[1])

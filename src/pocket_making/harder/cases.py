@@ -99,8 +99,8 @@ def said(it: Scene, named: Named) -> Named:
 
 
 def readable(it: Scene, names: Named) -> tuple[str, ...]:
-    """Those of these attributes that a picture of this scene shows, in the order of the table, the word last. What is not
-    there has no colour."""
+    """Those of these attributes that a picture of this scene shows, in the order of the table, the word last. What is
+    not there has no colour."""
     gone = {name for name, beside in SAID_WITH[it.category].items() if any(it[other] == NONE for other in beside)}
     found = [each.name for each in CATEGORIES[it.category] if each.name in names and each.name not in gone]
     return (*found, WORD) if it.word and WORD in names else tuple(found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -170,7 +171,7 @@ def pocket_compare(
 @app.command("specialise")
 @with_error_message
 def pocket_specialise(
-    kind: Annotated[str, typer.Argument(help="`portrait`, `text`, `edit` or `editor`.")],
+    kind: Annotated[str, typer.Argument(help="`portrait`, `text`, `edit` or, in the pocket world, `editor`.")],
     to: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", help="Folder of the LoRA file; `runs/specialists/KIND` if not given."),
@@ -180,15 +181,49 @@ def pocket_specialise(
         Optional[str],  # noqa: UP045
         typer.Option(help="A LoRA to go on from: a file, or an embedded one such as `pocket:editor`."),
     ] = None,
+    world: World = "pocket",
+    base: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Harder world: the teacher's folder; `runs/harder/pipeline` if not given."),
+    ] = None,
+    iterations: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Train for so many, in the place of the minutes.", min=1),
+    ] = None,
+    examples: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Clean pairs to learn from; 6,000 and 12,000 in the pocket world, 400 in the harder.", min=1),
+    ] = None,
+    t_min: Annotated[float, typer.Option(help="Learn times above this one alone; t = 1 is noise.", min=0, max=1)] = 0.0,
+    t_max: Annotated[float, typer.Option(help="Learn times below this one alone.", min=0, max=1)] = 1.0,
 ) -> None:
     """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
+    _refuse_unknown(world, base=base)
     with _needs_checkout():
-        from pocket_making.specialise import KINDS, specialise
+        from pocket_making.harder.specialise import BRITTLE, HARDER_KINDS, specialise_harder
+        from pocket_making.harder.systems import refuse_no_harder
+        from pocket_making.specialise import FINETUNE_CONFIGS, KINDS, specialise
 
-    if kind not in KINDS:
-        raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(KINDS)}")
+    kinds = KINDS if world == "pocket" else HARDER_KINDS
+    if kind not in kinds:
+        raise RecipeError(f"'{kind}' is no kind of specialist; choose {', '.join(kinds)}")
+    if t_min >= t_max:
+        raise RecipeError(f"--t-min {t_min:g} --t-max {t_max:g}: no time lies between them; give a lower --t-min")
+
+    def say(text: str) -> None:
+        out.print(text, highlight=False)
+
+    if world == "harder":
+        teacher = base or HARDER / "pipeline"
+        refuse_no_harder(teacher)
+        narrow = replace(BRITTLE, examples=examples or BRITTLE.examples).limited_to(t_min, t_max)
+        folder = to or HARDER / "specialists" / kind
+        specialise_harder(kind, teacher, folder, minutes, iterations, narrow, start, say)
+        return
+    config = FINETUNE_CONFIGS[kind]
+    config = replace(config, examples=examples or config.examples).limited_to(t_min, t_max)
     folder = to or Path("runs/specialists") / kind
-    specialise(kind, folder, minutes, start=start, log=lambda text: out.print(text, highlight=False))
+    specialise(kind, folder, minutes, config, start=start, log=say, iterations=iterations)
 
 
 @app.command("judge")
