@@ -138,6 +138,14 @@ class CaptionEmbedder:
         return text, None if bool(valid.all()) else valid
 
 
+def draw_times(shape: tuple[int, ...], config: BatchConfig, rng: torch.Generator) -> Tensor:
+    """Times t of this shape: uniform or logit-normal ones, mapped into the part of the range that is learnt."""
+    even, bell = torch.rand(shape, generator=rng), torch.randn(shape, generator=rng).sigmoid()
+    t = torch.where(torch.rand(shape, generator=rng) < config.uniform_times, even, bell)
+    low, high = config.times
+    return low + (high - low) * t
+
+
 class TrainingBatches:
     """Batches of a corpus, and the loss of a transformer on them."""
 
@@ -172,11 +180,7 @@ class TrainingBatches:
         sample."""
         text, valid, latents = self.batch(data, rng, size)
         x0 = latents[:, -1:].expand(-1, DRAWS, -1, -1)
-        shape = (len(x0), DRAWS)
-        even, bell = torch.rand(shape, generator=rng), torch.randn(shape, generator=rng).sigmoid()
-        t = torch.where(torch.rand(shape, generator=rng) < self.batch_config.uniform_times, even, bell)
-        low, high = self.batch_config.times
-        t = low + (high - low) * t
+        t = draw_times((len(x0), DRAWS), self.batch_config, rng)
         eps = torch.randn(x0.shape, generator=rng)
         z = x0 + t[..., None, None] * (eps - x0)
         layout = self.layout(data, text.shape[1])

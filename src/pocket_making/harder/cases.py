@@ -111,7 +111,7 @@ def drawn_names(it: Scene, length: str, rng: random.Random) -> Named:
     every = usual(it)
     alone = sorted(name for name in every - {WORD} if name not in SAID_WITH[it.category])
     if length == "short":
-        return frozenset(rng.sample(alone, rng.randint(2, 3))) | {WORD}
+        return frozenset(rng.sample(alone, rng.randint(1, 3))) | {WORD}
     if length == "middle":
         heads = {other for beside in SAID_WITH[it.category].values() for other in beside}
         return every - {rng.choice(sorted(every - heads - {WORD}))}

@@ -12,7 +12,8 @@ from pocket_making.harder.cases import EDIT_KINDS, LENGTHS
 T2I, EDIT = "Text to image", "Edits"
 GROUPS = {"t2i": T2I, "edit": EDIT}
 CATEGORY_NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs", "still-life": "still lives"}
-SHARES = ("nearness", "calm", "unity", "grid", "edges")
+SHARES = {"t2i": ("nearness", "calm", "unity", "grid", "edges")}
+SHARES["edit"] = tuple(name for name in SHARES["t2i"] if name != "unity")  # an edit has one exact answer, and no blend
 WORDS = {"words": range(1, 4), "long words": range(4, 7)}  # letters
 HALVES = {"asked": "What was asked", "drawn": "How well it is drawn"}
 
@@ -93,7 +94,7 @@ def drawing(task: str) -> list[ExamFigure]:
     """The shares of how well it is drawn. Whether one applies may depend on which exact answer is the nearest."""
     return [
         ExamFigure(f"{task}.{name}", GROUPS[task], f"Drawn: {name}", of_share(task, "shares", name), by_picture=True)
-        for name in SHARES
+        for name in SHARES[task]
     ]
 
 
