@@ -8,7 +8,7 @@ from pathlib import Path
 from fewstep.runtime.errors import ModelError
 
 
-def words_of(pipeline: Path) -> set[str]:
+def tokenizer_words(pipeline: Path) -> set[str]:
     """The words of a pocket pipeline's tokenizer; none if it cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return {*json.loads((pipeline / "processor" / "tokenizer.json").read_bytes())["model"]["vocab"]}
@@ -21,8 +21,8 @@ def refuse_other_world(pipeline: Path, words: Collection[str], world: str) -> No
     Raises:
         ModelError: the pipeline lacks words of this world, so it would read its prompts as bytes.
     """
-    if (pipeline / "model_index.json").is_file() and not words_of(pipeline).issuperset(words):
+    if (pipeline / "model_index.json").is_file() and not tokenizer_words(pipeline).issuperset(words):
         raise ModelError(
-            f"{pipeline}: its words are not those of the {world} world, so its pictures cannot be examined there; "
-            f"choose the --world that it was made for, or give a model of the {world} world"
+            f"{pipeline}: its words are not those of the {world} world; choose the --world that it was made for, or "
+            f"give a model of the {world} world"
         )

@@ -58,7 +58,7 @@ def pocket_train(
         from pocket_making.train import train_pocket
     from fewstep.pocket.build import TEACHER
     from fewstep.pocket.vocabulary import vocabulary
-    from fewstep.pocket.world_words import words_of
+    from fewstep.pocket.world_words import tokenizer_words
 
     _refuse_unknown(world)
     worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
@@ -66,7 +66,7 @@ def pocket_train(
     if begun is not None and not (begun / "model_index.json").is_file():
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
     words = harder_words() if world == "harder" else vocabulary()
-    if begun is not None and not words.keys() <= words_of(begun):
+    if begun is not None and not words.keys() <= tokenizer_words(begun):
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
@@ -174,7 +174,10 @@ def pocket_specialise(
     kind: Annotated[str, typer.Argument(help="`portrait`, `text`, `edit` or, in the pocket world, `editor`.")],
     to: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="Folder of the LoRA file; `runs/specialists/KIND` if not given."),
+        typer.Option(
+            "--out",
+            help="Folder of the LoRA file; `runs/specialists/KIND` or `runs/harder/specialists/KIND` if not given.",
+        ),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Training minutes.", min=0.01)] = 5,
     start: Annotated[
