@@ -12,7 +12,7 @@ from pocket_making.harder.cases import EDIT_KINDS, LENGTHS
 T2I, EDIT = "Text to image", "Edits"
 GROUPS = {"t2i": T2I, "edit": EDIT}
 CATEGORY_NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs", "still-life": "still lives"}
-SHARES = {"t2i": ("nearness", "calm", "unity", "grid", "edges")}
+SHARES: dict[str, tuple[str, ...]] = {"t2i": ("nearness", "calm", "unity", "grid", "edges")}
 SHARES["edit"] = tuple(name for name in SHARES["t2i"] if name != "unity")  # an edit has one exact answer, and no blend
 WORDS = {"words": range(1, 4), "long words": range(4, 7)}  # letters
 HALVES = {"asked": "What was asked", "drawn": "How well it is drawn"}
