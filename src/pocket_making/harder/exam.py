@@ -93,7 +93,7 @@ def examine_harder(
     for name, system in systems.items():
         draw_missing(galleries[name], system, questions, BATCH, advance, alike=batch_key)
         drawn = [galleries[name].picture(case.id, seed) for case, seed in questions]
-        records[name] = kept_records(reader, drawn[: spec.scored_count], questions, to / name)
+        records[name] = kept_records(reader, drawn, questions[: spec.scored_count], to / name)
         features[name] = probe.features(reader, drawn)
         nearest[name] = nearest_answers(drawn, questions)
     found = figure_lines(FIGURES, records) | {
@@ -114,11 +114,12 @@ def batch_key(case: HarderCase) -> tuple[Any, ...]:
 def kept_records(
     reader: probe.Reader, drawn: list[Image.Image], questions: list[Question], folder: Path
 ) -> list[ProbeRecord]:
-    """The records of these pictures, also written to `folder`, as a whole file."""
-    seen = probe.read(reader, drawn)
+    """The records of the pictures of these questions, the first ones drawn, also written to `folder`, as a whole
+    file."""
+    scored = drawn[: len(questions)]
     found = [
-        picture_record(picture, answers, case, seed)
-        for picture, answers, (case, seed) in zip(drawn, seen, questions, strict=False)
+        picture_record(picture, seen, case, seed)
+        for picture, seen, (case, seed) in zip(scored, probe.read(reader, scored), questions, strict=True)
     ]
     durable.write_atomically(folder / "records.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in found))
     return found

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.families import POCKET
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.world_words import refuse_other_world
-from fewstep.runtime.errors import ModelError
+from fewstep.runtime.errors import AdapterError, ModelError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, decode_chunked, open_model
@@ -88,6 +89,7 @@ def examine_pipeline(
     """
     known = load_reader(reader)
     refuse_no_harder(source)
+    refuse_embedded(adapter)
     model = open_model(source)
     own = dict.fromkeys(TASKS, NO_GUIDANCE) if model.is_student else GUIDANCE
     chosen = own if guidance is None else dict.fromkeys(TASKS, Guidance(guidance))
@@ -110,6 +112,15 @@ def refuse_no_harder(folder: Path) -> None:
             "student of it"
         )
     refuse_other_world(folder, vocabulary(), "harder")
+
+
+def refuse_embedded(adapter: str | None) -> None:
+    """
+    Raises:
+        AdapterError: a LoRA of the package. Its shapes fit this teacher, too, so nobody else would notice.
+    """
+    if adapter is not None and adapter.startswith(f"{POCKET}:"):
+        raise AdapterError(f"{adapter} was trained over the pocket teacher; give a LoRA file of the harder world")
 
 
 def student_of(teacher: Model, source: Path, folder: Path) -> Model:

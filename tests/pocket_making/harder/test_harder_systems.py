@@ -113,6 +113,15 @@ def test_a_teacher_for_a_student(harder_teacher: Path, harder_reader: Path, tmp_
     refused(fewstep(*asked, "--reader", harder_reader, "--out", tmp_path / "out"), "is no student")
 
 
+def test_a_lora_of_the_pocket_teacher(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:
+    """Its shapes fit."""
+    examined = words("examine", harder_teacher, harder_reader, tmp_path / "out")
+    refused(fewstep(*examined, "--adapter", "pocket:text"), "pocket:text was trained over the pocket teacher")
+    made = ["pocket", "specialise", "text", "--world", "harder", "--base", harder_teacher, "--out", tmp_path / "out"]
+    refused(fewstep(*made, "--start", "pocket:text"), "pocket:text was trained over the pocket teacher")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -204,7 +204,7 @@ def pocket_specialise(
     _refuse_unknown(world, base=base)
     with _needs_checkout():
         from pocket_making.harder.specialise import BRITTLE, HARDER_KINDS, specialise_harder
-        from pocket_making.harder.systems import refuse_no_harder
+        from pocket_making.harder.systems import refuse_embedded, refuse_no_harder
         from pocket_making.specialise import FINETUNE_CONFIGS, KINDS, specialise
 
     kinds = KINDS if world == "pocket" else HARDER_KINDS
@@ -219,6 +219,7 @@ def pocket_specialise(
     if world == "harder":
         teacher = base or HARDER / "pipeline"
         refuse_no_harder(teacher)
+        refuse_embedded(start)
         narrow = replace(BRITTLE, examples=examples or BRITTLE.examples).limited_to(t_min, t_max)
         folder = to or HARDER / "specialists" / kind
         specialise_harder(kind, teacher, folder, minutes, iterations, narrow, start, say)
