@@ -2,7 +2,7 @@
 answers.
 
 The first system named is the reference; the others are compared with it pair by pair. The folder then holds sources/
-(all pictures that edits begin with), figures.json, sheet.png, and for each system pictures/, manifest.jsonl and
+(all pictures that edits begin with), figures.json, and for each system pictures/, manifest.jsonl and
 records.jsonl. Pictures that are there are not drawn again.
 """
 

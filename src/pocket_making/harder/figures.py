@@ -62,27 +62,28 @@ def of_word(task: str, lengths: range) -> Value:
     return value
 
 
+def line(
+    key: str, label: str, value: Value, unit: str = "", better: str = "higher", by_picture: bool = False
+) -> ExamFigure:
+    """A figure of the task that its key begins with. Systems are compared by differences, which a share of 0 allows."""
+    return ExamFigure(key, GROUPS[key.split(".")[0]], label, value, better, unit, "difference", by_picture)
+
+
 def halves(task: str) -> list[ExamFigure]:
-    found = []
-    for name, label in HALVES.items():
-        value, group = of(task, name), GROUPS[task]
-        found.append(ExamFigure(f"{task}.{name}", group, label, value))
-        score = f"{label}, scored 1 to 5"
-        found.append(
-            ExamFigure(f"{task}.{name}.score", group, score, scored(value), unit="of 5", compared="difference")
+    return [
+        each
+        for name, label in HALVES.items()
+        for each in (
+            line(f"{task}.{name}", label, of(task, name)),
+            line(f"{task}.{name}.score", f"{label}, scored 1 to 5", scored(of(task, name)), unit="of 5"),
         )
-    return found
-
-
-def decibels(key: str, label: str, value: Value) -> ExamFigure:
-    return ExamFigure(key, GROUPS[key.split(".")[0]], label, value, unit="dB", compared="difference")
+    ]
 
 
 def words(task: str) -> list[ExamFigure]:
     return [
-        ExamFigure(
+        line(
             f"{task}.{key.replace(' ', '-')}",
-            GROUPS[task],
             f"Whole words right, {lengths[0]} to {lengths[-1]} letters",
             of_word(task, lengths),
         )
@@ -93,46 +94,42 @@ def words(task: str) -> list[ExamFigure]:
 def drawing(task: str) -> list[ExamFigure]:
     """The shares of how well it is drawn. Whether one applies may depend on which exact answer is the nearest."""
     return [
-        ExamFigure(f"{task}.{name}", GROUPS[task], f"Drawn: {name}", of_share(task, "shares", name), by_picture=True)
+        line(f"{task}.{name}", f"Drawn: {name}", of_share(task, "shares", name), by_picture=True)
         for name in SHARES[task]
     ]
 
 
 FIGURES = (
     *halves("t2i"),
-    ExamFigure("t2i.attributes", T2I, "Named attributes right", of("t2i", "attributes")),
+    line("t2i.attributes", "Named attributes right", of("t2i", "attributes")),
     *words("t2i"),
     *(
-        ExamFigure(f"t2i.{half}.{category}", T2I, f"{label}, {name}", of("t2i", half, category=category))
+        line(f"t2i.{half}.{category}", f"{label}, {name}", of("t2i", half, category=category))
         for half, label in HALVES.items()
         for category, name in CATEGORY_NAMES.items()
     ),
     *(
-        ExamFigure(f"t2i.asked.{length}", T2I, f"What was asked, {length} prompts", of("t2i", "asked", length=length))
+        line(f"t2i.asked.{length}", f"What was asked, {length} prompts", of("t2i", "asked", length=length))
         for length in sorted(LENGTHS)
     ),
     *drawing("t2i"),
-    decibels("t2i.exact", "Nearest exact answer", of("t2i", "exact_db")),
+    line("t2i.exact", "Nearest exact answer", of("t2i", "exact_db"), "dB"),
     *halves("edit"),
-    ExamFigure("edit.changed", EDIT, "Changes made", of_share("edit", "sides", "changed")),
+    line("edit.changed", "Changes made", of_share("edit", "sides", "changed")),
     *(
-        ExamFigure(
-            f"edit.changed.{kind}", EDIT, f"Changes made, {kind}", of_share("edit", "sides", "changed", category=kind)
-        )
+        line(f"edit.changed.{kind}", f"Changes made, {kind}", of_share("edit", "sides", "changed", category=kind))
         for kind in EDIT_KINDS
         if kind != "perceptual"
     ),
-    ExamFigure("edit.kept", EDIT, "Attributes that stayed", of_share("edit", "sides", "kept")),
+    line("edit.kept", "Attributes that stayed", of_share("edit", "sides", "kept")),
     *words("edit"),
-    ExamFigure("edit.closed", EDIT, "Distance closed, repairs and styles", of_share("edit", "sides", "closed")),
+    line("edit.closed", "Distance closed, repairs and styles", of_share("edit", "sides", "closed")),
     *(
-        ExamFigure(f"edit.drawn.{kind}", EDIT, f"How well it is drawn, {kind}", of("edit", "drawn", category=kind))
+        line(f"edit.drawn.{kind}", f"How well it is drawn, {kind}", of("edit", "drawn", category=kind))
         for kind in EDIT_KINDS
     ),
     *drawing("edit"),
-    decibels("edit.exact", "The exact answer", of("edit", "exact_db")),
-    decibels("edit.preserved", "Rest left alone", of("edit", "preserved_db")),
-    ExamFigure(
-        "edit.shift", EDIT, "Rest shifted", of("edit", "shift_px"), "lower", "px", "difference", by_picture=True
-    ),
+    line("edit.exact", "The exact answer", of("edit", "exact_db"), "dB"),
+    line("edit.preserved", "Rest left alone", of("edit", "preserved_db"), "dB"),
+    line("edit.shift", "Rest shifted", of("edit", "shift_px"), "px", better="lower", by_picture=True),
 )

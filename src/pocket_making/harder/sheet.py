@@ -1,9 +1,9 @@
-"""The sheet that a person looks at: a prompt of each category and length and an edit of each kind, with their sources,
-the exact picture, and what every system made of them."""
+"""The sheets that a person looks at: a prompt of each category and length, and an edit of each kind. Beside them stand
+their sources, the exact picture, and what every system made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fewstep.bench.gallery import Gallery
@@ -17,18 +17,22 @@ CELL = 256  # px: all sizes are enlarged alike
 REFERENCES = ("Source", "Image 2", "Image 3")
 
 
-def write_sheet(folder: Path, spec: HarderExamSpec, columns: Mapping[str, str]) -> Path:
-    """Writes sheet.png of a finished examination. columns: system -> heading."""
+def write_sheets(folder: Path, spec: HarderExamSpec, columns: Mapping[str, str]) -> list[Path]:
+    """Writes sheet-t2i.png and sheet-edit.png of a finished examination. columns: system -> heading."""
     galleries = {name: Gallery(folder / name) for name in columns}
     records = {name: read_records(folder / name) for name in columns}
-    rows = []
+    rows: dict[str, list[SheetRow]] = {}
     for case, seed in first_of_each(spec):
         sources = [*case.references, *[None] * (len(REFERENCES) - len(case.references))]
         drawn = [gallery.picture(case.id, seed) for gallery in galleries.values()]
         told = ", ".join(halves(each[case.id, seed]) for each in records.values())
-        rows.append(SheetRow(case.prompt, [*sources, case.target, *drawn], case.id, f"asked / drawn: {told}"))
+        row = SheetRow(case.prompt, [*sources, case.target, *drawn], case.id, f"asked / drawn: {told}")
+        rows.setdefault(case.task, []).append(row)
+    return [write_sheet(folder / f"sheet-{task}.png", some, columns) for task, some in rows.items()]
+
+
+def write_sheet(path: Path, rows: Sequence[SheetRow], columns: Mapping[str, str]) -> Path:
     sheet = contact_sheet(rows, (*REFERENCES, "Exact", *columns.values()), CELL)
-    path = folder / "sheet.png"
     durable.replace_atomically(path, lambda part: sheet.save(part, format="PNG"))
     return path
 

@@ -27,7 +27,7 @@ from pocket_making.harder.cases import HarderCase
 from pocket_making.harder.exam import HarderExamSpec, examine_harder
 from pocket_making.harder.probe import load_reader
 from pocket_making.harder.scenes import SIZES
-from pocket_making.harder.sheet import write_sheet
+from pocket_making.harder.sheet import write_sheets
 from pocket_making.harder.vocabulary import vocabulary
 
 TEACHER, TEACHER_FEW, STUDENT, CEILING = "teacher", "teacher-4", "student", "ceiling"
@@ -48,7 +48,7 @@ def compare_harder(
     teacher: Path, student: Path | None, reader: Path, spec: HarderExamSpec, to: Path, reporter: Reporter = SILENT
 ) -> dict[str, Any]:
     """The teacher at its full steps with guidance, the teacher at 4 steps without, the student if there is one, and the
-    ceiling: the same questions, read by the same reader. Pictures, records, figures and a sheet in `to`.
+    ceiling: the same questions, read by the same reader. Pictures, records, figures and two sheets in `to`.
 
     Raises:
         ModelError: a model or a reader that is missing, or of another world; a student that is none of this teacher.
@@ -163,5 +163,5 @@ def examined(
     whole = systems | {CEILING: ceiling_of(backbone)}
     with reporter.progress("examining", len(spec.questions()) * len(whole)) as advance, torch.no_grad():
         found = examine_harder(whole, spec, *known, to, advance)
-    write_sheet(to, spec, {name: COLUMNS.get(name, name) for name in systems})
+    write_sheets(to, spec, {name: COLUMNS.get(name, name) for name in systems})
     return found

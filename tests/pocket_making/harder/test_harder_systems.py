@@ -69,7 +69,7 @@ def test_teacher_student_and_ceiling_are_compared(
     assert calls["student"] == {"t2i": 2, "edit": 2}
     drawn = next(line for line in found["figures"] if line["key"] == "edit.drawn")
     assert drawn["values"]["ceiling"]["value"] > 0.4 > drawn["values"]["teacher"]["value"]
-    assert (tmp_path / "sheet.png").is_file()
+    assert (tmp_path / "sheet-edit.png").is_file()
 
 
 @pytest.fixture(params=["examine", "compare"])
