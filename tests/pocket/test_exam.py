@@ -18,12 +18,12 @@ from fewstep.pocket.cases import (
 )
 from fewstep.pocket.exact_answers import exact_answers, nearest_answer
 from fewstep.pocket.exam import (
-    ExaminedSystem,
     ExamSpec,
     exam_figures,
     examine,
     headline,
 )
+from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.probe import Probe, Reader
 from fewstep.pocket.systems import system_of
 from fewstep.run.best_by import FIGURES

@@ -18,10 +18,10 @@ from fewstep.pages.page import (
 )
 from fewstep.pocket.cases import PocketCase
 from fewstep.pocket.exam import (
-    ExaminedSystem,
     ExamSpec,
     examine,
 )
+from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.probe import Probe, Reader
 from fewstep.run import recipe
 from fewstep.run.examination import ExaminationResult
