@@ -72,6 +72,15 @@ def _words_of(pipeline: Path) -> set[str]:
     return set()
 
 
+@app.command("phrases")
+@with_error_message
+def pocket_phrases() -> None:
+    """What the pocket world may be asked: every phrase that its teacher and students know."""
+    from fewstep.pocket.known_words import phrase_book
+
+    out.print(phrase_book(), highlight=False, soft_wrap=True, markup=False)
+
+
 ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
 DiversityCaseCount = Annotated[int, typer.Option(help="Prompts of each category that are drawn with 8 seeds.", min=0)]
 
