@@ -44,11 +44,16 @@ def test_what_it_does_not_know_is_named(prompt: str, unknown: tuple[str, ...]) -
 
 def test_what_is_said_names_words_and_an_example_of_the_task() -> None:
     said, of_edit = say_unknown("a cat", edit=False), say_unknown("a cat", edit=True)
-    assert said is not None and "does not know 'a', 'cat'" in said and EXAMPLE in said
-    assert of_edit is not None and EDIT_EXAMPLE in of_edit
+    assert said is not None
+    assert "does not know 'a', 'cat'" in said
+    assert EXAMPLE in said
+    assert of_edit is not None
+    assert EDIT_EXAMPLE in of_edit
     assert say_unknown(EXAMPLE, edit=False) is None
     long = say_unknown("one two three four five six seven eight", edit=False)
-    assert long is not None and "'six' and more" in long and "'seven'" not in long.partition(":")[2]
+    assert long is not None
+    assert "'six' and more" in long
+    assert "'seven'" not in long.partition(":")[2]
 
 
 def test_the_phrase_book_tells_what_may_be_asked() -> None:
