@@ -2,9 +2,11 @@
 
 A transformer of 512 channels and 8 blocks with random weights, at 512 x 512 px (1,024 latent tokens), as adapters. A
 setting is what is computed again and the number of parts of a batch. Seconds are the process's own processor seconds of
-a whole iteration with one update of the critic, two forwards of the teacher, and three steps of the rollout.
+a whole iteration with --updates of the critic, two forwards of the teacher, and the rollout. --compiled adds one more
+setting: selective, inside compiled blocks.
 
-PYTHONPATH=.:src python benchmarks/recomputation.py [--batch 2] [--rounds 2] [--side 512] [--task t2i]
+PYTHONPATH=.:src python benchmarks/recomputation.py [--batch 2] [--rounds 2] [--side 512] [--task t2i] [--updates 1]
+    [--precision bf16] [--compiled]
 """
 
 import argparse
@@ -15,14 +17,19 @@ import torch
 from iteration_parts import wider
 from savings import batch_of, made
 
+from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
+from fewstep.roles.compilation import compile_blocks
 from fewstep.roles.recomputation import Recomputation
 from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.task import TASKS
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.monitor import to_host
 
-KEYS = ["run.precision=bf16", "critic.updates=1", "objective.first_step_anchor=null"]
+KEYS = ["objective.first_step_anchor=null", "objective.segment_guidance=null"]
+WARM = 2  # rounds that are not counted; compiled blocks are made for one size, then for all
+Setting = tuple[Recomputation, int, bool]  # what is computed again, parts of a batch, compiled
 
 
 def main() -> None:
@@ -31,32 +38,45 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--task", default="t2i", choices=TASKS)
+    parser.add_argument("--updates", type=int, default=1)
+    parser.add_argument("--precision", default="bf16", choices=sorted(PRECISIONS))
+    parser.add_argument("--compiled", action="store_true")
     options = parser.parse_args()
     keep_freed_memory()
+    keys = [*KEYS, f"run.precision={options.precision}", f"critic.updates={options.updates}"]
     backbone = load_backbone("pocket", dtype=torch.bfloat16)
     batch = batch_of(backbone, options.task, options.batch, (options.side, options.side))
-    settings: dict[tuple[Recomputation, int], DMDStep] = {}
-    for how, parts in (("full", 1), ("selective", 1), ("off", options.batch)):
-        torch.manual_seed(0)
-        step = made("pocket", KEYS, transformer=wider(backbone))
-        for network in (step.roles.student, step.roles.critic):
-            network.recompute_as(dict.fromkeys(TASKS, how))  # type: ignore[arg-type]
-        settings[how, parts] = step  # type: ignore[index]
+    settings: list[Setting] = [("full", 1, False), ("selective", 1, False), ("off", options.batch, False)]
+    settings += [("selective", 1, True)] if options.compiled else []
+    steps = {setting: _step(keys, wider(backbone), setting) for setting in settings}
     tokens = batch.cond.text_BLC.shape[1] + batch.cond.layout.reference_tokens + batch.cond.layout.target_tokens
     print(f"{options.task}, batch {options.batch}, {tokens} tokens, {torch.get_num_threads()} thread(s)", flush=True)
-    seconds: dict[tuple[Recomputation, int], list[float]] = {setting: [] for setting in settings}
-    for number in range(options.rounds + 1):  # the first warms up
-        for setting, step in settings.items():
+    seconds: dict[Setting, list[float]] = {setting: [] for setting in settings}
+    for number in range(-WARM, options.rounds):
+        for setting, step in steps.items():
             begun_s = time.process_time()
-            to_host(step.iterate(number, 2, *batch.micro_batches(setting[1])))
-            seconds[setting].append(time.process_time() - begun_s)
-    whole = seconds["full", 1][1:]
-    for (how, parts), (_, *taken) in seconds.items():
+            to_host(step.iterate(max(0, number), 2, *batch.micro_batches(setting[1])))
+            if number >= 0:
+                seconds[setting].append(time.process_time() - begun_s)
+    whole = seconds[settings[0]]
+    for (how, parts, compiled), taken in seconds.items():
         pairs = statistics.median(a / b for a, b in zip(taken, whole, strict=True))
         print(
-            f"{how:9} in {parts} part(s): {min(taken):.1f} s (median {statistics.median(taken):.1f}); to full: "
-            f"{min(taken) / min(whole):.2f} (minima), {pairs:.2f} (median of pairs)"
+            f"{how:9} in {parts} part(s){', compiled' if compiled else ''}: {min(taken):.1f} s (median "
+            f"{statistics.median(taken):.1f}); to full: {min(taken) / min(whole):.2f} (minima), {pairs:.2f} (median of "
+            "pairs)"
         )
+
+
+def _step(keys: list[str], transformer: Backbone, setting: Setting) -> DMDStep:
+    torch.manual_seed(0)
+    how, _, compiled = setting
+    step = made("pocket", keys, transformer=transformer)
+    for network in (step.roles.student, step.roles.critic):
+        network.recompute_as(dict.fromkeys(TASKS, how))
+    for network in step.roles.networks if compiled else ():
+        compile_blocks(network.transformer)
+    return step
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@
 # oneDNN computes bf16 products in fp32 and takes longer than fp32. oneDNN can be told to do without the instructions
 # (ONEDNN_MAX_CPU_ISA=AVX512_CORE), which is how it is seen on a CPU that has them.
 # A linear layer with its backward pass, 1024 x 256 by 256 x 1024, one thread, seconds in bf16 over those in fp32.
+# The instructions alone do not decide it either: where a virtual machine shows AVX512-BF16 and hides AMX, products in
+# bf16 may take longer than in fp32 with them, too.
 # Seen: as it is: True 0.21; without bf16 instructions: True 1.16 (2 cores of an AMD EPYC with avx512_bf16)
+#       as it is: True 1.64; without bf16 instructions: True 4.22 (2 cores of an Intel Xeon with avx512_bf16, no AMX)
 # Source: aten/src/ATen/native/mkldnn/Utils.h (mkldnn_bf16_device_check), oneDNN's "CPU dispatcher control".
 set -euo pipefail
 grep -q avx512vl /proc/cpuinfo || { echo "needs an x86 CPU with AVX-512"; exit 2; }

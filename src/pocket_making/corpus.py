@@ -12,10 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from fewstep.pocket.captions import END, caption
 from fewstep.pocket.edits import edit_images
 from fewstep.pocket.render import render
+from fewstep.pocket.vocabulary import byte_pair_tokenizer, merges, vocabulary
 from fewstep.pocket.world import (
     Split,
     random_scene,
@@ -30,15 +32,8 @@ LONGEST = 16  # most tokens of a caption
 
 
 @lru_cache(maxsize=1)
-def tokenizer():  # type: ignore[no-untyped-def]
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import BPE
-
-    from fewstep.pocket.vocabulary import merges, vocabulary
-
-    core = Tokenizer(BPE(vocab=vocabulary(), merges=merges()))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return core
+def tokenizer() -> Tokenizer:
+    return byte_pair_tokenizer(vocabulary(), merges())
 
 
 def corpus_sample(task: str, seed: int, index: int, split: Split = "train") -> tuple[str, str, list[np.ndarray]]:

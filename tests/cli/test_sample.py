@@ -133,3 +133,17 @@ def test_what_is_refused_before_a_model_is_opened(
     monkeypatch.setattr("fewstep.sample.images.open_model", opened)
     refused(fewstep("sample", *words), told)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_that_the_pocket_world_does_not_know_is_told(tmp_path: Path) -> None:
+    known = fewstep("sample", "pocket", "--steps", "1", "-p", PROMPT, "--out", "known.png")
+    strange = fewstep("sample", "pocket", "--steps", "1", "-p", "a cat", "--out", "strange.png")
+    assert (known.exit_code, strange.exit_code) == (0, 0)
+    assert "does not know" not in known.output
+    assert "does not know 'a', 'cat'" in " ".join(strange.output.split())
+
+
+def test_what_the_pocket_world_knows_is_listed() -> None:
+    result = fewstep("pocket", "phrases")
+    assert result.exit_code == 0
+    assert "a red house" in result.output

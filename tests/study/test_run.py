@@ -322,6 +322,15 @@ def test_an_embedded_teacher_that_is_not_there_is_refused_first(study_file: Call
     assert not (tmp_path / "out").exists()
 
 
+def test_a_premise_over_a_category_of_no_case_is_refused_first(study_file: Callable[..., str], tmp_path: Path) -> None:
+    side = {"rows": ["teacher:base"], "categories": ["portrait", "moons"]}
+    premise = {"says": "moons are hard", "task": "t2i", "higher": side, "at_most": 4.0}
+    said = refused("run", study_file(("premises", {"moons": premise})), "--out", tmp_path / "out")
+    assert "premises.moons names the category moons" in said
+    assert "it has: landscape, portrait, text" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_errors_are_the_users(study_file: Callable[..., str]) -> None:
     with pytest.raises(FewstepError):
         grid_of(study_file(), world="moon")

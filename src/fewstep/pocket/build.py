@@ -11,6 +11,7 @@ from torch import nn
 
 from fewstep.pocket.vocabulary import (
     SPECIAL,
+    byte_pair_tokenizer,
     merges,
     vocabulary,
 )
@@ -24,8 +25,7 @@ from diffusers import (  # noqa: E402
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers  # noqa: E402
-from tokenizers.models import BPE  # noqa: E402
+from tokenizers import AddedToken  # noqa: E402
 from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessorPil,
@@ -125,9 +125,7 @@ def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> Vae:
 
 
 def build_tokenizer(words: Words) -> PreTrainedTokenizerFast:
-    core = Tokenizer(BPE(vocab=words.ids, merges=words.merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
+    core = byte_pair_tokenizer(words.ids, words.merges)
     core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,

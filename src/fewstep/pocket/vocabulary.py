@@ -6,7 +6,10 @@ token that shows its slot: ` "K` first, `K` inside, `K"` last, ` "K"` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 
 from fewstep.pocket.captions import phrases
 from fewstep.pocket.world import GLYPHS
@@ -76,3 +79,11 @@ def vocabulary(every: Sequence[str] | None = None, glyphs: str = GLYPHS) -> dict
     """Token -> id: the special ones first, then bytes, then every merge."""
     names = [*SPECIAL, *byte_symbols().values(), *(a + b for a, b in merges(every, glyphs))]
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+
+def byte_pair_tokenizer(ids: Mapping[str, int], pairs: Sequence[tuple[str, str]]) -> Tokenizer:
+    """The tokenizer of such a vocabulary, without special tokens and template."""
+    core = Tokenizer(BPE(vocab=dict(ids), merges=list(pairs)))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    return core

@@ -21,11 +21,13 @@ from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket import score
+from fewstep.pocket.edits import EDITS
 from fewstep.pocket.exam import ExamSpec, examine_system
 from fewstep.pocket.exam_gallery import ExaminedSystem, keep_sources
 from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.render import SIZE
 from fewstep.pocket.systems import ConditioningCache, sampler_of
+from fewstep.pocket.world import CATEGORIES
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
@@ -38,15 +40,32 @@ from fewstep.runtime.device import (
     autocast,
     resolve_device,
 )
+from fewstep.runtime.errors import StudyError
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.sampler import evaluations
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
-from fewstep.study.plan import BASE
+from fewstep.study.plan import BASE, StudyPlan
 
 VERDICTS = f"verdicts/{score.JUDGE}.jsonl"
 UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
+
+
+def refuse_unknown_categories(plan: StudyPlan) -> None:
+    """
+    Raises:
+        StudyError: a premise is about a category that the pocket world does not have, so it would never be examined.
+    """
+    known: Mapping[Task, tuple[str, ...]] = {"t2i": CATEGORIES, "edit": EDITS}
+    for name, premise in plan.premises.items():
+        for side in (premise.higher, premise.lower):
+            for category in (side.categories or ()) if side is not None else ():
+                if category not in known[premise.task]:
+                    raise StudyError(
+                        f"premises.{name} names the category {category}, which the pocket world's {premise.task} cases "
+                        f"do not have; it has: {', '.join(known[premise.task])}"
+                    )
 
 
 class Examination:

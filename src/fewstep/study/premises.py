@@ -31,6 +31,7 @@ class PremiseResult:
         return {
             "name": self.name,
             "says": self.premise.says,
+            "rows": [*self.premise.higher.rows, *(self.premise.lower.rows if self.premise.lower else ())],
             "at_least": self.premise.at_least,
             "at_most": self.premise.at_most,
             "takeaways": list(self.premise.takeaways),

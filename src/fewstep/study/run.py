@@ -9,7 +9,7 @@ from fewstep.run.extensions import Extensions
 from fewstep.runtime.errors import RunError, StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.claim import claim_folder
-from fewstep.study.examination import VERDICTS, Examination
+from fewstep.study.examination import VERDICTS, Examination, refuse_unknown_categories
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.phrasing import premise_words
@@ -29,6 +29,8 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
     place = StudyFolder(to)
     if only is not None and not 0 <= only <= len(grid.runs):
         raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
+    if grid.recipe.model == POCKET:
+        refuse_unknown_categories(grid.plan)
     claim_folder(grid, place)
     examination = Examination(grid, place, reporter) if grid.recipe.model == POCKET else None
     if examination is not None and only in (None, len(grid.runs)):
@@ -47,7 +49,9 @@ def _tell_premises(place: StudyFolder, reporter: Reporter) -> None:
             reporter.say(f"premise {premise['state']}: {premise['says']}; {premise_words(premise)}")
         if premise["state"] == "absent":
             named = " and ".join(map(str, premise["takeaways"])) or "all of this study's"
-            reporter.say(f"the verdict on takeaways {named} will be 'premise absent', whatever the runs show")
+            settled = all(row.startswith("teacher:") for row in premise["rows"])
+            how = "whatever the runs show" if settled else "unless further runs show otherwise"
+            reporter.say(f"the verdict on takeaways {named} will be 'premise absent', {how}")
 
 
 def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:

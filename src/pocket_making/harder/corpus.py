@@ -13,7 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from fewstep.pocket.vocabulary import byte_pair_tokenizer
 from fewstep.runtime.seeded import seeded_random
 from pocket_making.corpus import write_shard
 from pocket_making.harder.caption_noise import careless, misread
@@ -21,6 +23,7 @@ from pocket_making.harder.captions import END, caption, drawn_names
 from pocket_making.harder.edits import PROPOSE, Edit, edit_images, reference_edit
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import SIZES, Size, Split, random_scene
+from pocket_making.harder.vocabulary import merges, vocabulary
 
 SHARD = 1000
 LONGEST = 32  # most tokens of a caption
@@ -66,15 +69,8 @@ def layouts(shards: int) -> dict[Layout, int]:
 
 
 @lru_cache(maxsize=1)
-def tokenizer():  # type: ignore[no-untyped-def]
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers.models import BPE
-
-    from pocket_making.harder.vocabulary import merges, vocabulary
-
-    core = Tokenizer(BPE(vocab=vocabulary(), merges=merges()))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return core
+def tokenizer() -> Tokenizer:
+    return byte_pair_tokenizer(vocabulary(), merges())
 
 
 def corpus_sample(layout: Layout, seed: int, index: int, split: Split = "train") -> tuple[str, list[np.ndarray]]:

@@ -98,7 +98,8 @@ def test_a_runs_teachers_have_its_guidance(run: Path, tmp_path: Path) -> None:
     source = tmp_path / "source.png"
     Image.open(run / "teacher.png").save(source)
     columns = [column(run, 2, teacher="base"), column(run, 2, teacher="editor"), column(run, 2, teacher="base")]
-    told = drawn(columns, tmp_path, "Make it night.", (source,))
+    *told, said = drawn(columns, tmp_path, "Make it night.", (source,))
+    assert "does not know 'night.'" in said["note"]
     assert [event["guidance"] for event in told] == [2.5, 2.0, 2.5]
     base, editor, again = (Image.open(tmp_path / f"{i}-3.png").tobytes() for i in range(3))
     assert base == again != editor

@@ -81,6 +81,15 @@ def _refuse_unknown(world: str, **of_the_harder: object) -> None:
         raise RecipeError(f"--{given[0]} belongs to --world harder; the pocket world has its own in the package")
 
 
+@app.command("phrases")
+@with_error_message
+def pocket_phrases() -> None:
+    """What the pocket world may be asked: every phrase that its teacher and students know."""
+    from fewstep.pocket.known_words import phrase_book
+
+    out.print(phrase_book(), highlight=False, soft_wrap=True, markup=False)
+
+
 ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
 DiversityCaseCount = Annotated[int, typer.Option(help="Prompts of each category that are drawn with 8 seeds.", min=0)]
 

@@ -1,7 +1,9 @@
 """`fewstep demo` and `fewstep pocket examine`: a student, its teacher, and the page that compares them."""
 
+import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from fewstep.bench.gallery import Gallery
 from fewstep.cli.terminal import TerminalReporter
 from fewstep.pages import page
 from fewstep.pocket.exam import ExamSpec
+from fewstep.pocket.known_words import EXAMPLE, phrase_book
 from fewstep.run import launch, report_page
 from fewstep.run import recipe as recipes
 from fewstep.run.examination import ExaminationResult
@@ -37,12 +40,19 @@ def run_demo(out: Path, console: Console | None = None) -> Path:
     compare_with_teacher(out / "student", DEMO_EXAM, examination, TerminalReporter(console))
     with RunDir.open(out) as run:
         told = report_page.student_page(run, ExaminationResult.of(examination, COLUMNS), command="fewstep demo")
-    written = page.write_html(told, out / "report.html")
+    written = page.write_html(_with_invitation(told, out / "student"), out / "report.html")
     picture = overview(examination)
     durable.replace_atomically(out / "overview.png", lambda path: picture.save(path, format="PNG"))
     minutes = (time.perf_counter() - begun_s) / 60
     console.print(f"[bold]{written}[/] in {minutes:.1f} min: open it in a browser", highlight=False, soft_wrap=True)
     return written
+
+
+def _with_invitation(told: page.ReportPage, student: Path) -> page.ReportPage:
+    """The page, with what its reader may ask the student."""
+    asked = f"fewstep sample {student} -p {shlex.quote(EXAMPLE)}"
+    summary = f"{told.summary} Draw with it yourself: {asked} (what else it knows is below, under “What may be asked”)."
+    return replace(told, summary=summary, texts=(("What may be asked", phrase_book()), *told.texts))
 
 
 def overview(examination: Path) -> Image.Image:

@@ -13,7 +13,9 @@ from rich.console import Console
 
 from fewstep import __version__
 from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
+from fewstep.backbones.families import model_folder
 from fewstep.data.pictures import open_picture
+from fewstep.pocket.known_words import draws_pocket_world, say_unknown
 from fewstep.runtime import durable
 from fewstep.runtime.device import free_unused
 from fewstep.runtime.errors import Interrupted
@@ -49,6 +51,7 @@ def draw_to_files(call: SampleCall, files: CallFiles, reporter: Reporter, out: C
         Interrupted: by a signal; what was drawn is there.
     """
     _refuse_before_loading(call)
+    _say_unknown_words(call, reporter)
     written: list[Path] = []
     try:
         for path, words in _files_made(call, files, reporter):
@@ -90,6 +93,14 @@ def _refuse_before_loading(call: SampleCall) -> None:
             if may_be_long(asked.prompt):
                 known = estimate_conditioning(model.source)
                 refuse_cut_prompts(known, [asked.prompt], _references(asked), asked.size or own)
+
+
+def _say_unknown_words(call: SampleCall, reporter: Reporter) -> None:
+    """The pocket world knows few phrases. Of any others it would draw something that means nothing."""
+    if any(draws_pocket_world(model_folder(model.source)) for model in call.models):
+        for asked in _first_of_each(call.pictures):
+            if said := say_unknown(asked.prompt, edit=bool(asked.references)):
+                reporter.say(said, "warning")
 
 
 def _first_of_each(pictures: Sequence[AskedPicture]) -> list[AskedPicture]:

@@ -42,7 +42,7 @@ CELL = re.compile(r"(source-\d{1,2}|\d{1,2}-\d{1,20})")
 class PlaygroundDrawing:
     """One call of the playground. cells: "COLUMN-SEED" -> file, nfe, steps, seconds, size. faults: by number of the
     column, why it has none. state: waiting, drawing, done, stopped. loading: the column that is being opened or drawn.
-    allowed: it may be drawn beside a run that trains."""
+    allowed: it may be drawn beside a run that trains. note: what a reader should know of the prompt."""
 
     id: str
     asked: float
@@ -57,6 +57,7 @@ class PlaygroundDrawing:
     why: str = ""
     loading: int | None = None
     allowed: bool = False
+    note: str = ""
 
 
 class DrawQueue:
@@ -246,6 +247,8 @@ class DrawQueue:
         with self._changed:
             if "loading" in event:
                 drawing.loading = event["loading"]
+            elif "note" in event:
+                drawing.note = str(event["note"])
             elif "error" in event:
                 drawing.faults[str(event["column"])] = str(event["error"])
             else:

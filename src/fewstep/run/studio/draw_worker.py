@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 
 from fewstep import __version__
-from fewstep.backbones.families import adapter_path
+from fewstep.backbones.families import adapter_path, model_folder
 from fewstep.data.pictures import open_picture
 from fewstep.export.lora import Lora
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.lora.factors import Factors
 from fewstep.lora.file import read_lora
+from fewstep.pocket.known_words import draws_pocket_world, say_unknown
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.teacher_plan import BASE
 from fewstep.run.folder import RunDir
@@ -114,6 +115,14 @@ class DrawWorker:
             except torch.OutOfMemoryError:
                 self._loaded = None
                 yield {"column": number, "error": "this model does not fit into the memory of the device"}
+        if (said := self._unknown(request)) is not None:
+            yield {"note": said}
+
+    def _unknown(self, request: Mapping[str, Any]) -> str | None:
+        """What the model drawn last, of the pocket world, cannot read of the prompt."""
+        if self._loaded is None or not draws_pocket_world(model_folder(self._loaded.source)):
+            return None
+        return say_unknown(str(request["prompt"]), edit=bool(request["references"]))
 
     def _column(self, column: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[MeasuredPicture]:
         references = [open_picture(Path(path), "reference") for path in request["references"]]

@@ -187,6 +187,7 @@ export async function open(place, fields, app) {
         drawing.living ? h("button", {type: "button", class: "quiet", onclick: () => act("/api/playground/cancel", {drawing: drawing.id})}, "Stop") : h("button", {type: "button", class: "quiet", onclick: () => act("/api/playground/forget", {drawing: drawing.id})}, "Remove"),
         h("button", {type: "button", class: "quiet", onclick: () => act("/api/playground/keep", {drawing: drawing.id})}, "Add to my suite"),
       ),
+      drawing.note ? h("p", {class: "notice"}, drawing.note) : null,
       ...drawing.seeds.map((each) => row(drawing, each)),
       Object.entries(drawing.faults).map(([column, why]) => h("p", {class: "notice"}, `${drawing.columns[column].title}: ${why}`)),
     );
