@@ -4,9 +4,7 @@ A large model draws something of any prompt. The pocket teacher has seen the phr
 any other text is spelled in bytes that it never learnt, and what it draws then means nothing. So that is told.
 """
 
-import json
 import re
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -15,10 +13,10 @@ from tokenizers import Tokenizer
 from fewstep.pocket import captions
 from fewstep.pocket.vocabulary import SPACE, byte_pair_tokenizer, merges, spelled, vocabulary
 from fewstep.pocket.world import GLYPHS, MOODS, OBJECT_COLOURS
+from fewstep.pocket.world_words import tokenizer_words
 
 LONGEST_WORD = 3  # letters on a sign
 SHOWN = 6  # words that a message names
-MOST_BYTES = 1_000_000  # of a tokenizer file; those of large models have more
 EXAMPLE = "A landscape under a sun over grass by day with no mountains and a red house on the left."
 EDIT_EXAMPLE = "Give the person blond hair."
 _WORD = re.compile(r"\S+")
@@ -27,11 +25,7 @@ _LETTERS = re.compile(rf'"[{GLYPHS}]{{1,{LONGEST_WORD}}}"')
 
 def draws_pocket_world(folder: Path) -> bool:
     """Whether a model's folder reads the words of this world: its teacher's, or a student's of it."""
-    file = folder / "processor" / "tokenizer.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        if file.stat().st_size < MOST_BYTES:
-            return bool(json.loads(file.read_bytes())["model"]["vocab"] == vocabulary())
-    return False
+    return tokenizer_words(folder) == vocabulary()
 
 
 def unknown_words(prompt: str) -> tuple[str, ...]:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from fewstep.runtime.errors import ModelError
 
+MOST_BYTES = 1_000_000  # of a tokenizer file; those of large models have more
 
-def tokenizer_words(pipeline: Path) -> set[str]:
-    """The words of a pocket pipeline's tokenizer; none if it cannot be read."""
+
+def tokenizer_words(pipeline: Path) -> dict[str, int]:
+    """The words of a pocket pipeline's tokenizer with their ids; none if it cannot be read, or is a large model's."""
+    file = pipeline / "processor" / "tokenizer.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return {*json.loads((pipeline / "processor" / "tokenizer.json").read_bytes())["model"]["vocab"]}
-    return set()
+        if file.stat().st_size < MOST_BYTES:
+            return dict(json.loads(file.read_bytes())["model"]["vocab"])
+    return {}
 
 
 def refuse_other_world(pipeline: Path, words: Collection[str], world: str) -> None:
@@ -21,7 +25,7 @@ def refuse_other_world(pipeline: Path, words: Collection[str], world: str) -> No
     Raises:
         ModelError: the pipeline lacks words of this world, so it would read its prompts as bytes.
     """
-    if (pipeline / "model_index.json").is_file() and not tokenizer_words(pipeline).issuperset(words):
+    if (pipeline / "model_index.json").is_file() and not tokenizer_words(pipeline).keys() >= set(words):
         raise ModelError(
             f"{pipeline}: its words are not those of the {world} world; choose the --world that it was made for, or "
             f"give a model of the {world} world"

@@ -66,7 +66,7 @@ def pocket_train(
     if begun is not None and not (begun / "model_index.json").is_file():
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
     words = harder_words() if world == "harder" else vocabulary()
-    if begun is not None and not words.keys() <= tokenizer_words(begun):
+    if begun is not None and not words.keys() <= tokenizer_words(begun).keys():
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
