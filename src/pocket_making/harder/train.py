@@ -12,8 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewstep.pocket.build import FlowMatchEulerDiscreteScheduler, Pipeline, Words, build_pocket_pipeline
+from fewstep.pocket.build import (
+    FlowMatchEulerDiscreteScheduler,
+    Pipeline,
+    Words,
+    build_pocket_pipeline,
+    load_pocket_teacher,
+)
 from pocket_making.harder import corpus
+from pocket_making.harder.probe_train import train_probe
 from pocket_making.harder.vocabulary import merges, vocabulary
 from pocket_making.teacher_trainer import Log, TeacherTrainingConfig
 from pocket_making.train import (
@@ -33,6 +40,7 @@ def train_harder(
     out: Path,
     minutes_vae: float = 20.0,
     minutes_teacher: float = 110.0,
+    minutes_probe: float = 40.0,
     shards: int = 40,
     samples: int = corpus.SHARD,
     plan: TeacherTrainingConfig = TeacherTrainingConfig(),
@@ -40,7 +48,7 @@ def train_harder(
     log: Log = print,
     start: Path | None = None,
 ) -> Path:
-    """All stages up to `out/pipeline`, a stock pipeline folder.
+    """All stages up to `out/pipeline`, a stock pipeline folder, and `out/reader`.
 
     Args:
         shards: of so many samples, for text to image and for edits each. A thousand take 28 to 150 MB of disk.
@@ -54,6 +62,8 @@ def train_harder(
     torch.set_num_threads(workers)
     train_and_save_decoder(out, minutes_vae, lambda: pictures_by_size(out / "corpus"), log)
     export_pocket_teacher(out, out / "pipeline")
+    if minutes_probe > 0 and not (out / "reader" / "accuracy.json").exists():
+        log(f"reader {train_probe(load_pocket_teacher(out / 'pipeline').vae, out / 'reader', minutes_probe, log=log)}")
     return out / "pipeline"
 
 

@@ -42,6 +42,10 @@ def pocket_train(
     to: Annotated[Path, typer.Option("--out", help="Work folder; the same one resumes.")] = Path("runs/pocket-teacher"),
     minutes_vae: Annotated[float, typer.Option(help="Training minutes of the autoencoder's decoder.", min=0)] = 20,
     minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.", min=0)] = 120,
+    minutes_probe: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Training minutes of the network that examines; 6, or 40 in the harder world.", min=0),
+    ] = None,
     world: World = "pocket",
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes of one thread.", min=1)] = 2,
@@ -69,6 +73,7 @@ def pocket_train(
     if begun is not None and not words.keys() <= tokenizer_words(begun).keys():
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
+    minutes |= {} if minutes_probe is None else {"minutes_probe": minutes_probe}
     worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
 
 
