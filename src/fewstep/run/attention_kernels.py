@@ -23,6 +23,7 @@ from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.shapes import shapes_of
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS, autocast
 from fewstep.runtime.errors import EnvironmentRefused
@@ -171,7 +172,7 @@ def attention_calls(size: ModelSize, shapes: Iterable[BatchShape], samples: int,
     found: list[TaskCall] = []
     for shape in shapes:
         whole = replace(shape, padded=False)
-        cond = whole.batch(min(samples, SAMPLES), backbone.latent_channels, (), torch.bfloat16).cond
+        cond = zero_batch(whole, min(samples, SAMPLES), backbone.latent_channels, (), torch.bfloat16).cond
         calls = velocity_calls(backbone, backbone.transformer, cond, precision)
         found += [TaskCall(shape.task, call, "none" if call.mask is None else "model") for call in dict.fromkeys(calls)]
         if shape.padded and samples > 1:

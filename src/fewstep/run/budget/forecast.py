@@ -36,6 +36,7 @@ from fewstep.run.budget.op_counter import (
 )
 from fewstep.run.budget.rehearsal import RehearsalResult, rehearse
 from fewstep.run.budget.task_forecast import TaskForecast
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
@@ -138,7 +139,7 @@ def _rehearsed(
     ):  # FSDP2 resizes storages under their tensors: only fakes bear it
         make_shapes(backbone.transformer)
     tasks = recipe.negatives((batch_shape.task,), backbone.default_guidance)
-    batch = batch_shape.batch(samples, backbone.latent_channels, tasks[batch_shape.task], dtype)
+    batch = zero_batch(batch_shape, samples, backbone.latent_channels, tasks[batch_shape.task], dtype)
     if on_gpu:
         mimic_gpu_autocast(backbone.transformer)
     with RealMaskIndexing():
