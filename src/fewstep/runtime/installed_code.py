@@ -9,12 +9,13 @@ from pathlib import Path
 
 import fewstep
 
+MODELS = ("torch", "diffusers", "transformers", "peft")  # what runs a model, beside our own
 READ = (".py", ".yaml")  # of our own package: what decides what is computed
 # Variables that change what libraries compute, or which code of theirs runs.
 TELLING = ("DIFFUSERS_", "TRANSFORMERS_", "TORCH_", "PYTORCH_", "ATEN_", "ONEDNN_", "DNNL_", "MKL_")
 
 
-def code_hash(libraries: Sequence[str]) -> str:
+def code_hash(libraries: Sequence[str] = MODELS) -> str:
     """A hash of our own source, Python, these libraries, and the environment's variables that steer them."""
     h = hashlib.blake2b(digest_size=16)
     root = Path(fewstep.__file__).parent

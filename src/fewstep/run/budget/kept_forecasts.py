@@ -20,7 +20,6 @@ from typing import Any
 from fewstep.backbones.fake_model import ModelSize
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.op_counter import NetworkCall, Phase
-from fewstep.run.budget.question import COUNTED
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
 from fewstep.runtime import durable
@@ -32,13 +31,14 @@ from fewstep.runtime.user_cache import user_cache
 FOLDER = "forecasts"
 UNCOUNTED = ("name", "model", "data", "examine")  # of a recipe: they say where things are, and what else a run does
 
+_code_hash = cache(code_hash)  # many forecasts of one process ask for it
 _made_anew: ContextVar[set[str] | None] = ContextVar("made_anew", default=None)  # keys, while `forecasting_anew`
 
 
 def forecast_key(recipe: Recipe, size: ModelSize, ranks: Ranks, **more: Any) -> str:
     """A hash of all that a forecast follows from. more: JSON values beside recipe, model and ranks."""
     told = {
-        "code": _code(),
+        "code": _code_hash(),
         "recipe": {key: value for key, value in recipe.resolved().items() if key not in UNCOUNTED},
         "family": [size.family.__qualname__, inspect.getsource(size.family)],  # of another package, perhaps
         "model": [dict(size.index), dict(size.config), None if size.scheduler is None else dict(size.scheduler)],
@@ -81,11 +81,6 @@ def keep_forecast(key: str, made: TaskForecast) -> None:
 
 def _place(key: str) -> Path:
     return user_cache() / FOLDER / f"{key}.json"
-
-
-@cache
-def _code() -> str:
-    return code_hash(COUNTED)
 
 
 def _forecast_of(held: Mapping[str, Any]) -> TaskForecast:

@@ -21,7 +21,6 @@ from fewstep.runtime.hardware import AMD, cuda_driver, processor_model
 from fewstep.runtime.installed_code import code_hash
 
 PCIE_GBS = 25.0  # ours, declared: 80 % of what PCI-SIG gives for PCIe 4.0 x16 (16 GT/s, 16 lanes, 128b/130b: 31.5 GB/s)
-COUNTED = ("torch", "diffusers", "transformers", "peft")  # whose operations are counted, beside our own
 SCHEDULER = "scheduler/scheduler_config.json"
 FAMILY_GROUP = "fewstep.families"  # of entry points: families of other packages
 
@@ -78,7 +77,7 @@ def answer_key(question: PlanQuestion) -> str | None:
     if here is None:
         return None
     told = {
-        "code": code_hash(COUNTED),
+        "code": code_hash(),
         "recipe": question.recipe.resolved(),
         "options": asdict(question.options),
         "measured": _measured(question),
