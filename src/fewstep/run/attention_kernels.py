@@ -17,7 +17,7 @@ import torch
 from fewstep.backbones.attention_kernel import AttentionCall, Kernel, backend_fault, kernel_of, recorded_attention
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
-from fewstep.backbones.fake_model import ModelSize, RealMaskIndexing, fake_model, size_of_model
+from fewstep.backbones.fake_model import ModelSize, fake_model, size_of_model
 from fewstep.backbones.shape_tensor import make_shapes
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
@@ -194,7 +194,7 @@ def velocity_calls(backbone: Any, transformer: Any, cond: Conditioning, precisio
     """Those of a velocity; and of a family that keeps a prefix, those of the prefix and of a velocity upon it."""
     z_BND = torch.zeros(len(cond), *backbone.noise_shape(cond.layout))
     t_B = torch.full((len(cond),), 0.5)
-    with RealMaskIndexing(), autocast(CPU, precision), recorded_attention() as calls:
+    with autocast(CPU, precision), recorded_attention() as calls:
         backbone.velocity(transformer, z_BND, t_B, cond)
         if (prefix := backbone.prefix(transformer, cond)) is not None:
             backbone.velocity(transformer, z_BND, t_B, cond, prefix)

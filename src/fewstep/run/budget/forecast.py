@@ -7,6 +7,7 @@ is rehearsed with all of them.
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -134,15 +135,14 @@ def _rehearsed(
 ) -> RehearsalResult:
     dtype = PRECISIONS[recipe.run.precision]
     backbone = fake_model(size, depths, dtype)
-    if (
-        ranks.world == 1 or recipe.run.sharding == "off"
-    ):  # FSDP2 resizes storages under their tensors: only fakes bear it
+    sharded = ranks.world > 1 and recipe.run.sharding != "off"
+    if not sharded:  # FSDP2 resizes storages under their tensors: only fakes bear it
         make_shapes(backbone.transformer)
     tasks = recipe.negatives((batch_shape.task,), backbone.default_guidance)
     batch = zero_batch(batch_shape, samples, backbone.latent_channels, tasks[batch_shape.task], dtype)
     if on_gpu:
         mimic_gpu_autocast(backbone.transformer)
-    with RealMaskIndexing():
+    with RealMaskIndexing() if sharded else nullcontext():
         return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths, on_gpu), parts, ranks)
 
 
