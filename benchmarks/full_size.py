@@ -40,6 +40,7 @@ from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.memory_settings import memory_settings, with_recomputation, with_settings
 from fewstep.run.budget.rehearsal import rehearsal_roles
 from fewstep.run.budget.task_forecast import TaskForecast
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
 from fewstep.run.memory_choice import usable_gigabytes
 from fewstep.run.recipe import Recipe, load_recipe
@@ -162,7 +163,7 @@ def measured(step: DMDStep, told: BatchShape, recipe: Recipe, device: torch.devi
     negatives = recipe.negatives((told.task,), step.roles.student.backbone.default_guidance)[told.task]  # type: ignore[attr-defined]
     warming = recipe.run.batch if recipe.run.compile else 1  # a second size is compiled anew
     batches = [
-        filled(told.batch(samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
+        filled(zero_batch(told, samples, channels, negatives, PRECISIONS[recipe.run.precision]), device)
         for samples in (warming, recipe.run.batch)
     ]
     first, last = recipe.objective.first_matched_step(told.task), recipe.student.steps - 1

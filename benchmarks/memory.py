@@ -24,6 +24,7 @@ from fewstep.roles.build import FILE_LOADERS
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import forecast
 from fewstep.run.budget.rehearsal import rehearse
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
@@ -69,7 +70,7 @@ def run(recipe: Recipe, told: BatchShape, samples: int, device: torch.device, ra
     with torch.device(device):
         backbone = size.family.random(size.config, dtype=dtype, device=device)
         negatives = recipe.negatives((told.task,), backbone.default_guidance)[told.task]
-        batch = told.batch(samples, backbone.latent_channels, negatives, dtype)
+        batch = zero_batch(told, samples, backbone.latent_channels, negatives, dtype)
     if not ranks.first:
         backbone = backbone.meta_copy()
     rehearse(backbone, recipe, batch, FILE_LOADERS, ranks=ranks)

@@ -85,6 +85,9 @@ LIGHT = (
     "fewstep.train.plan",
     "fewstep.run.recipe",
     "fewstep.run.folder",
+    "fewstep.run.budget.shapes",
+    "fewstep.run.budget.question",
+    "fewstep.run.budget.kept_answers",
     "fewstep.study.plan",
     "fewstep.study.grid",
     "fewstep.study.report",
@@ -93,6 +96,7 @@ LIGHT = (
     "fewstep.cli.verbs.cases_plan",
     "fewstep.cli.verbs.judge_passes",
     "fewstep.cli.verbs.judge_protocols",
+    "fewstep.cli.verbs.plan",
     "fewstep.cli.verbs.recipes",
     "fewstep.cli.verbs.suites",
 )

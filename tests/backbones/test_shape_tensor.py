@@ -19,6 +19,8 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "selected": lambda a, b: a[:, 1:, ::2].contiguous(),
     "one more axis": lambda a, b: (a[:, None] * b[:, :, None]).sum(1),
     "attention": lambda a, b: scaled_dot_product_attention(a[:, None], b[:, None], b[:, None]),
+    "selected by a real mask": lambda a, b: a[:, torch.tensor([True, False, True])],
+    "of a list": lambda a, b: torch.stack([a, b], dim=1),
     "in place": lambda a, b: a.clone().mul_(b),
 }
 

@@ -94,6 +94,8 @@ ARGUMENTS: tuple[tuple[str, ...], ...] = (
     ("plan", "pocket", "--seconds-per-iteration", "nan"),
     ("plan", "pocket", "--gpu", "0"),
     ("plan", "pocket", "--tflops", "nan"),
+    ("plan", "pocket", "--tflops", "inf"),
+    ("plan", "pocket", "--pcie", "inf"),
     ("plan", "pocket", "--measured", LONG),
     ("plan", "pocket", "--measured", NUL),
     ("distill", NUL),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
+from fewstep.backbones.shape_tensor import make_shapes
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import Adapters
@@ -113,6 +114,21 @@ def test_adapters_are_fp32_masters_over_a_bf16_base() -> None:
     assert {p.dtype for p in adapters.parameters("student").values()} == {torch.float32}
     assert backbone.transformer.img_in.weight.dtype == torch.bfloat16
     assert velocity_of(Network("student", backbone, backbone.transformer, adapters, "student")).isfinite().all()
+
+
+def test_over_shapes_alone_an_adapter_has_the_forms_of_a_real_one() -> None:
+    """What a plan counts; its values would be drawn for nothing."""
+    real, unreal = tiny(torch.bfloat16), tiny(torch.bfloat16)
+    make_shapes(unreal.transformer)
+    forms = []
+    for backbone in (real, unreal):
+        adapters = Adapters(backbone.transformer, torch.device("cpu"))
+        adapters.add("student", PLAN, backbone.lora_targets, NamedRNG(0))
+        adapters.add("critic", PLAN, backbone.lora_targets, NamedRNG(0))
+        own = {f"{role} {key}": p for role in ("student", "critic") for key, p in adapters.parameters(role).items()}
+        forms.append({key: (p.shape, p.stride(), p.dtype, p.requires_grad) for key, p in own.items()})
+    assert forms[0] == forms[1]
+    assert all(p.is_meta for p in adapters.parameters("student").values())
 
 
 def test_fresh_adapters_depend_on_seed_and_name_alone() -> None:

@@ -25,6 +25,7 @@ from fewstep.run.attention_kernels import (
     refuse_unusable_backend,
     velocity_calls,
 )
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.runtime.errors import EnvironmentRefused
 from fewstep.runtime.task import Task
 from tests.run.budget.test_rehearsal import MAKERS, batch_shape, size
@@ -50,7 +51,7 @@ def test_shapes_call_what_the_real_transformer_calls(family: str) -> None:
     for shape in shapes:
         found: list[AttentionCall] = []
         for text in (TEXT, TEXT // 2) if shape.padded else (TEXT,):  # of the second sample
-            cond = shape.batch(2, backbone.latent_channels, (), torch.float32).cond
+            cond = zero_batch(shape, 2, backbone.latent_channels, (), torch.float32).cond
             cond.mask_BL[-1] = torch.arange(TEXT) < text
             found += velocity_calls(backbone, backbone.transformer, cond, "fp32")
         assert {one.call for one in told if one.task == shape.task} == set(found)

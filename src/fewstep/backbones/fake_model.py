@@ -18,14 +18,13 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewstep.backbones.conditioning_estimate import CONFIG, local_file, local_index
 from fewstep.backbones.families import FAMILIES, MODEL_FAMILIES
 from fewstep.backbones.flux3_pipeline import SCHEDULER as FLUX3_SCHEDULER
 from fewstep.backbones.folder import read_index, read_json
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
-from fewstep.backbones.shape_tensor import ShapeTensor
+from fewstep.backbones.shape_tensor import UncompiledMode, places_of_masks
 from fewstep.runtime.errors import ModelError
 
 KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size by default
@@ -35,7 +34,6 @@ KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size
     "joint_attention_dim": 7680,
     "guidance_embeds": False,
 }
-UNREAL = (FakeTensor, ShapeTensor)
 SCHEDULER = "scheduler/scheduler_config.json"
 # Their scheduler_config.json, as far as it decides noise levels.
 QWEN_SCHEDULER = {
@@ -165,17 +163,12 @@ def fake_mode(transformer: nn.Module) -> FakeTensorMode | None:
     return next((tensor.fake_mode for tensor in held if isinstance(tensor, FakeTensor)), None)
 
 
-class RealMaskIndexing(TorchDispatchMode):
-    """Allows fake tensors to be indexed by a real boolean mask. How many elements that selects is known from the mask;
-    fake tensors alone would not know the result's shape."""
+class RealMaskIndexing(UncompiledMode):
+    """Allows fake tensors to be indexed by a real boolean mask, as shapes alone do by themselves."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.index.Tensor and isinstance(args[0], UNREAL):
-            places = []
-            for index in args[1]:
-                real_mask = index is not None and index.dtype == torch.bool and not isinstance(index, UNREAL)
-                places += list(index.nonzero(as_tuple=True)) if real_mask else [index]
-            args = (args[0], places)
+        if func is torch.ops.aten.index.Tensor and isinstance(args[0], FakeTensor):
+            args = args[0], places_of_masks(args[1])
         return func(*args, **(kwargs or {}))
 
 

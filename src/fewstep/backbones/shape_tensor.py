@@ -8,6 +8,7 @@ What an operation makes of given shapes is remembered, unless it returns one of 
 buffers, which are resized under their tensors, cannot be of this kind. Sharded networks keep torch's fake tensors.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 LARGE = 2**16  # numbers; smaller tensors cost nothing, and positions and masks are read by the host
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -56,16 +56,16 @@ class ShapeTensor(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        flat, structure = tree_flatten((args, kwargs or {}))
-        key = _key(func, flat)
+        kwargs = kwargs or {}
+        key = _key(func, args, kwargs)
         if key is not None and key in _made:
             return _new(_made[key])
-        inner = [_inner(value) for value in flat]
-        inner_args, inner_kwargs = tree_unflatten(inner, structure)
-        result = func(*inner_args, **inner_kwargs)
+        if func is torch.ops.aten.index.Tensor:
+            args = args[0], places_of_masks(args[1])
+        given: dict[int, Tensor] = {}
+        result = func(*_inner(args, given), **{name: _inner(value, given) for name, value in kwargs.items()})
         if key is not None:
             _made[key] = [_form(each) for each in result] if isinstance(result, tuple) else _form(result)
-        given = {id(own): value for own, value in zip(inner, flat, strict=True) if isinstance(value, Tensor)}
         if isinstance(result, tuple | list):
             return type(result)(_outer(value, given) for value in result)
         return _outer(result, given)
@@ -97,7 +97,15 @@ def shape_of(value: Tensor) -> ShapeTensor:
     return ShapeTensor(torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META))
 
 
-class LargeAsShapes(TorchDispatchMode):
+class UncompiledMode(TorchDispatchMode):
+    """A mode under which nothing is compiled. torch guards others against that, which takes time at every operation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class LargeAsShapes(UncompiledMode):
     """While it is entered, large results of floats are shapes alone, also of real tensors. Some stock forwards fill a
     buffer of zeros with what they computed, and everything after it would be computed in earnest."""
 
@@ -112,12 +120,49 @@ def _unless_real(value: Any) -> Any:
     return shape_of(value) if isinstance(value, FakeTensor) else value
 
 
-def _inner(value: Any) -> Any:
+def leaves_of(value: Any) -> list[Any]:
+    """What stands in an operation's arguments or results, out of lists, tuples and dictionaries in order: torch's own
+    `tree_leaves`, which knows more kinds of containers, takes a fifth of a rehearsal."""
+    found: list[Any] = []
+    _gather_leaves(value, found)
+    return found
+
+
+def places_of_masks(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Indices with real boolean masks as places. How many elements a mask selects is known from its values; shapes
+    alone would not tell the result's shape."""
+    places: list[Tensor | None] = []
+    for index in indices:
+        real_mask = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor | ShapeTensor)
+        places += list(index.nonzero(as_tuple=True)) if index is not None and real_mask else [index]
+    return places
+
+
+def _gather_leaves(value: Any, found: list[Any]) -> None:
+    kind = type(value)
+    if kind is tuple or kind is list:
+        for each in value:
+            _gather_leaves(each, found)
+    elif kind is dict:
+        for each in value.values():
+            _gather_leaves(each, found)
+    else:
+        found.append(value)
+
+
+def _inner(value: Any, given: dict[int, Tensor]) -> Any:
+    """The same with tensors of the meta device. given: takes what each of them stands in for, by its id."""
+    if type(value) in (tuple, list):
+        return type(value)([_inner(each, given) for each in value])
+    if not isinstance(value, Tensor):
+        return META if isinstance(value, torch.device) else value
+    own = value
     if isinstance(value, ShapeTensor):
-        return value.on_meta
-    if isinstance(value, Tensor) and value.dim():  # a real one; numbers keep their device, as in torch's own promotion
-        return value.to(META)
-    return META if isinstance(value, torch.device) else value
+        own = value.on_meta
+    elif value.dim():  # a real one; numbers keep their device, as in torch's own promotion
+        own = value.to(META)
+    given[id(own)] = value
+    return own
 
 
 def _outer(value: Any, given: dict[int, Tensor]) -> Any:
@@ -137,12 +182,12 @@ def _new(made: Any) -> Any:
     return ShapeTensor(torch.empty_strided(shape, stride, dtype=dtype, device=META))
 
 
-def _key(func: Any, flat: list[Any]) -> tuple[Any, ...] | None:
+def _key(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """What the result of an operation follows from; None if it may share memory with an argument."""
     if not _makes_its_own(func):
         return None
-    told = [func]
-    for value in flat:
+    told = [func, *kwargs]
+    for value in leaves_of((args, kwargs)):
         told += _form(value) if isinstance(value, Tensor) else (type(value), value)
     key = tuple(told)
     try:

@@ -3,6 +3,7 @@ runs it: `fewstep --help` answers, and a mistyped key is refused, before torch i
 (`fewstep cases ...`) is a file in `commands/`."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -24,6 +25,7 @@ from fewstep.cli.commands.serve import serve
 from fewstep.cli.commands.shared import (
     Overrides,
     RecipeName,
+    err,
     out,
     with_error_message,
 )
@@ -161,6 +163,9 @@ def plan(
         typer.Option("--out", help="The run folder that it would have; `runs/NAME` if not given."),
     ] = None,
     in_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Count again what was counted before, and keep that instead.")
+    ] = False,
     overrides: Overrides = None,
 ) -> None:
     """Say what a run needs before anything is loaded: memory by part, work, disk, hours.
@@ -172,22 +177,27 @@ def plan(
 
     chosen = load_recipe(recipe, overrides or [])
     refuse_no_model(chosen.model)
-    from fewstep.cli.verbs.plan import print_needs
-    from fewstep.run.budget.needs import plan as needs_of
+    from fewstep.cli.verbs.plan import keep_plan, kept_plan, kept_words, print_plan
+    from fewstep.run.budget.question import PlanOptions, answer_key, plan_question
 
-    with out.status("rehearsing an iteration"):
-        needs = needs_of(
-            *(chosen, to),
-            gpu=gpu,
-            gpus=gpus,
-            per_machine=per_machine,
-            seconds_per_iteration=seconds,
-            measured=measured,
-            tflops=tflops,
-            pcie=pcie,
-        )
-    print_needs(needs, in_json, out)
-    if needs.fits is False:
+    options = PlanOptions(gpu, gpus, per_machine, seconds, measured, tflops, pcie)
+    with out.status("reading cases"):
+        question = plan_question(chosen, to, options)
+        key = answer_key(question)
+    told = None if key is None or anew else kept_plan(key)
+    if told is not None and not in_json:
+        err.print(f"[dim]{kept_words(told)}[/]", highlight=False, soft_wrap=True)
+    if told is None:
+        from fewstep.cli.verbs.plan_words import told_plan
+        from fewstep.run.budget.kept_forecasts import forecasting_anew
+        from fewstep.run.budget.needs import needs_of
+
+        with out.status("rehearsing an iteration"), forecasting_anew() if anew else nullcontext():
+            told = told_plan(needs_of(question))
+        if key is not None and key == answer_key(question):  # no file was changed since
+            keep_plan(key, told)
+    print_plan(told, in_json, out)
+    if told.fits is False:
         raise typer.Exit(2)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewstep.backbones.shape_tensor import has_shapes
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.lora.keys import to_diffusers_names
@@ -39,7 +40,8 @@ class Adapters:
         The base's parameters lose requires_grad.
         """
         self.transformer, self._autocast = transformer.requires_grad_(False), autocast
-        self._device = device
+        self._on_meta = has_shapes(transformer)  # then gigabytes would be drawn that nobody reads
+        self._device = None if self._on_meta else device
         self._layers: dict[str, LoraLayer] = {}
         self._on: list[str] = []  # the list that all layers share
         self._learning: set[str] = set()
@@ -48,12 +50,15 @@ class Adapters:
         """Adds an adapter that learns, on the modules that `targets` name.
 
         A is uniform in +-1 / sqrt(inputs), as in peft, but drawn by module name: so it does not depend on the order of
-        modules. B is zero, so the adapter starts as the base exactly.
+        modules. B is zero, so the adapter starts as the base exactly. Over a base of shapes alone nothing is drawn, and
+        the adapter's weights are on the meta device.
         """
         # h = W x + (alpha / rank) B A x, B = 0 at the start    [LoRA, arXiv 2106.09685, eq. 3 and sec. 4.1]
         alpha: Any = plan.alpha  # declared int in peft, used as a float
         self._learning.add(name)
         self._inject(name, LoraConfig(r=plan.rank, lora_alpha=alpha, target_modules=list(targets)))
+        if self._on_meta:
+            return
         with torch.no_grad():
             for key, weight in self.parameters(name).items():
                 if key.endswith("lora_A.weight"):
@@ -140,7 +145,7 @@ class Adapters:
             warnings.filterwarnings(
                 "ignore", message="Already found a `peft_config` attribute"
             )  # several are the point
-            inject_adapter_in_model(config, self.transformer, adapter_name=name)
+            inject_adapter_in_model(config, self.transformer, adapter_name=name, low_cpu_mem_usage=self._on_meta)
         self._settle()
 
     def _settle(self) -> None:

@@ -17,12 +17,13 @@ import torch
 from fewstep.backbones.attention_kernel import AttentionCall, Kernel, backend_fault, kernel_of, recorded_attention
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
-from fewstep.backbones.fake_model import ModelSize, RealMaskIndexing, fake_model, size_of_model
+from fewstep.backbones.fake_model import ModelSize, fake_model, size_of_model
 from fewstep.backbones.shape_tensor import make_shapes
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.shapes import shapes_of
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS, autocast
 from fewstep.runtime.errors import EnvironmentRefused
@@ -171,7 +172,7 @@ def attention_calls(size: ModelSize, shapes: Iterable[BatchShape], samples: int,
     found: list[TaskCall] = []
     for shape in shapes:
         whole = replace(shape, padded=False)
-        cond = whole.batch(min(samples, SAMPLES), backbone.latent_channels, (), torch.bfloat16).cond
+        cond = zero_batch(whole, min(samples, SAMPLES), backbone.latent_channels, (), torch.bfloat16).cond
         calls = velocity_calls(backbone, backbone.transformer, cond, precision)
         found += [TaskCall(shape.task, call, "none" if call.mask is None else "model") for call in dict.fromkeys(calls)]
         if shape.padded and samples > 1:
@@ -193,7 +194,7 @@ def velocity_calls(backbone: Any, transformer: Any, cond: Conditioning, precisio
     """Those of a velocity; and of a family that keeps a prefix, those of the prefix and of a velocity upon it."""
     z_BND = torch.zeros(len(cond), *backbone.noise_shape(cond.layout))
     t_B = torch.full((len(cond),), 0.5)
-    with RealMaskIndexing(), autocast(CPU, precision), recorded_attention() as calls:
+    with autocast(CPU, precision), recorded_attention() as calls:
         backbone.velocity(transformer, z_BND, t_B, cond)
         if (prefix := backbone.prefix(transformer, cond)) is not None:
             backbone.velocity(transformer, z_BND, t_B, cond, prefix)

@@ -15,9 +15,11 @@ from fewstep.roles.build import FILE_LOADERS
 from fewstep.roles.host_block import Courier, HostBlock
 from fewstep.roles.teacher_plan import BASE
 from fewstep.run.budget.forecast import forecast
-from fewstep.run.budget.host_blocks import PCIE_GBS, HostBlocks, host_blocks
+from fewstep.run.budget.host_blocks import HostBlocks, host_blocks
 from fewstep.run.budget.op_counter import PLACES
+from fewstep.run.budget.question import PCIE_GBS
 from fewstep.run.budget.rehearsal import rehearse
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.errors import RecipeError
 from tests.run.budget.test_rehearsal import batch_shape, most_bytes, recipe, size
@@ -55,7 +57,7 @@ def test_the_device_alone_holds_what_is_forecast(how: str) -> None:
     """Counted by what it is for in an iteration that swaps, of real tensors."""
     kind, shape, plan = deep(), batch_shape("qwen-image-2.1", "t2i", 4), swapping(f"run.gradient_checkpointing={how}")
     backbone = kind.family.random(kind.config, dtype=torch.float32)
-    batch = shape.batch(2, backbone.latent_channels, ("",), torch.float32)
+    batch = zero_batch(shape, 2, backbone.latent_channels, ("",), torch.float32)
     real = max(rehearse(backbone, plan, batch, FILE_LOADERS).phases, key=lambda phase: phase.bytes)
     expected = forecast(plan, shape, 2, on_gpu=False, size=kind).peak
     assert real.bytes == pytest.approx(expected.bytes, rel=0.02)
@@ -72,7 +74,7 @@ def test_what_travels_is_what_is_sent(keys: tuple[str, ...], monkeypatch: pytest
     send = Courier.send
     monkeypatch.setattr(Courier, "send", lambda self, block: sent.append(block.bytes) or send(self, block))
     backbone: Any = kind.family.random(kind.config, dtype=torch.float32)
-    batch = shape.batch(2, backbone.latent_channels, ("",), torch.float32)
+    batch = zero_batch(shape, 2, backbone.latent_channels, ("",), torch.float32)
     rehearse(backbone, plan, batch, FILE_LOADERS, plan.run.gradient_accumulation)
     told = host_blocks(plan, kind.transformer).transfers(forecast(plan, shape, 2, on_gpu=False, size=kind), 1e12, 25e9)
     assert told.bytes == pytest.approx(sum(sent), rel=0.1)

@@ -33,6 +33,7 @@ from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import forecast
 from fewstep.run.budget.op_counter import ROLLOUT
 from fewstep.run.budget.rehearsal import rehearse
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
@@ -78,7 +79,7 @@ def run(plan: Recipe, kind: ModelSize, shape: BatchShape, samples: int, ranks: R
     backbone: Any = kind.family.random(kind.config, dtype=dtype)
     if not ranks.first:
         backbone = backbone.meta_copy()
-    batch = shape.batch(samples, backbone.latent_channels, ("",), dtype)
+    batch = zero_batch(shape, samples, backbone.latent_channels, ("",), dtype)
     held = [*backbone.transformer.parameters(), *backbone.transformer.buffers()]
     for cond in (batch.cond, *batch.negatives.values()):
         held += [t for t in (cond.text_BLC, cond.mask_BL, cond.references_BRD) if t is not None]

@@ -1,156 +1,87 @@
-"""What `fewstep plan` prints."""
+"""What `fewstep plan` prints. Without torch: an answer that was kept is printed as one that was just counted."""
 
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
-from fewstep.run.budget.examinations import planned_examinations
-from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.host_blocks import Transfers
-from fewstep.run.budget.memory_settings import MemorySetting
-from fewstep.run.teacher_terms import planned_licence
-from fewstep.train.ema_decay import shipped_words
-
-GB = 1e9
+from fewstep.run.budget.kept_answers import keep_answer, read_answer
 
 
-def print_needs(needs: RunNeeds, in_json: bool, console: Console) -> None:
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ToldTable(_Told):
+    """A table, cells in rich's markup.
+
+    Args:
+        columns: headings.
+        left: the numbers of the columns of words; others hold figures, which stand to the right.
+        last_apart: whether a line is drawn above the last row.
+    """
+
+    title: str
+    columns: list[str]
+    left: list[int]
+    rows: list[list[str]]
+    last_apart: bool = False
+
+
+class ToldPlan(_Told):
+    """All that is said of a plan, whatever the terminal.
+
+    Args:
+        tables, lines: for people, in rich's markup.
+        json_text: for other programs.
+        fits: whether it fits the GPU that was named; None if none was.
+        counted: when, in ISO 8601 and local time.
+    """
+
+    tables: list[ToldTable]
+    lines: list[str]
+    json_text: str
+    fits: bool | None
+    counted: str
+
+
+def kept_plan(key: str) -> ToldPlan | None:
+    """What was told under this key; None if nothing was, or if it cannot be read."""
+    text = read_answer(key)
+    try:
+        return None if text is None else ToldPlan.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def keep_plan(key: str, told: ToldPlan) -> None:
+    """Keeps it for `kept_plan`, if the cache can be written."""
+    keep_answer(key, told.model_dump_json())
+
+
+def print_plan(told: ToldPlan, in_json: bool, console: Console) -> None:
     """In tables and lines, or for other programs."""
     if in_json:
-        console.print(needs.as_json(), highlight=False, markup=False, soft_wrap=True)
+        console.print(told.json_text, highlight=False, markup=False, soft_wrap=True)
         return
-    if needs.budget.settings:
-        console.print(_settings(needs.budget, needs.time))
-    console.print(_memory(needs.budget), _work(needs.budget))
-    for line in _lines(needs.budget, needs.time):
+    console.print(*map(_table, told.tables))
+    for line in told.lines:
         console.print(line, highlight=False, soft_wrap=True)
-    if needs.card is not None:
-        console.print(_verdict(needs.budget, needs.card, list(needs.changes)), highlight=False, soft_wrap=True)
 
 
-def _settings(budget: GPUBudget, rate: IterationTime | None) -> Table:
-    """What run.gradient_checkpointing: auto was chosen from."""
-    table = Table("task", "computed again", title="run.gradient_checkpointing: auto, at the longest sequences")
-    for name in ("parts", "GB", "PFLOP an iteration", *(["hours"] if rate else [])):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for one in budget.settings:
-        said = "[bold green]taken[/]" if one.taken else "" if one.fits else "does not fit"
-        hours = [] if rate is None else [f"{_hours(budget, one, rate):.3g}"]
-        row = str(one.parts), f"{one.bytes / GB:.1f}", f"{one.flops / 1e15:.3g}", *hours
-        table.add_row(one.task, one.recomputation, *row, said)
+def kept_words(told: ToldPlan) -> str:
+    """What is said of an answer that was kept."""
+    when = datetime.fromisoformat(told.counted).strftime("%Y-%m-%d %H:%M")
+    return f"counted on {when}, and nothing that it follows from has changed; --anew counts it again"
+
+
+def _table(told: ToldTable) -> Table:
+    table = Table(title=told.title)
+    for number, heading in enumerate(told.columns):
+        table.add_column(heading, justify="left" if number in told.left else "right")
+    for number, row in enumerate(told.rows):
+        if told.last_apart and number == len(told.rows) - 1:
+            table.add_section()
+        table.add_row(*row)
     return table
-
-
-def _hours(budget: GPUBudget, setting: MemorySetting, rate: IterationTime) -> float:
-    """Hours of a task's iterations with a setting, at the rate of the one that is taken."""
-    taken = next(task.flops for task in budget.tasks if task.batch_shape.task == setting.task)
-    return rate.seconds[setting.task] * budget.iterations[setting.task] / 3600 * setting.flops / taken
-
-
-def _memory(budget: GPUBudget) -> Table:
-    where = "a GPU" if budget.on_gpu else "this machine's CPU"
-    each = "" if budget.gpus == 1 else f", each of {budget.gpus}"
-    table = Table(f"GB on {where}{each}", title="memory at the fullest moment of an iteration")
-    if budget.gpus > 1:
-        table.add_column("its share")
-    for task, peak in budget.peaks.items():
-        table.add_column(f"{task} ({peak.name})", justify="right")
-    names = dict.fromkeys(name for peak in budget.peaks.values() for name, _ in peak.peak.most_common())
-    for name in names:
-        table.add_row(name, *_share(budget, name), *(f"{peak.peak[name] / GB:.2f}" for peak in budget.peaks.values()))
-    table.add_section()
-    together = (f"[bold]{peak.bytes / GB:.2f}[/]" for peak in budget.peaks.values())
-    table.add_row("together", *[""] * (budget.gpus > 1), *together)
-    return table
-
-
-def _share(budget: GPUBudget, purpose: str) -> list[str]:
-    """Whether each GPU holds this kind of memory (weights and the like) whole."""
-    if budget.gpus == 1:
-        return []
-    if not purpose.startswith(("weights", "optimiser", "gradients", "averaged")):
-        return ["its own"]
-    parts = budget.shard_count(purpose)
-    return ["whole" if parts == 1 else f"1 of {parts}"]
-
-
-def _work(budget: GPUBudget) -> Table:
-    table = Table("one iteration", *budget.peaks, title="work, on each GPU")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    tasks = budget.tasks
-    table.add_row("iterations of the run", *(f"{budget.iterations[t.batch_shape.task]:,}" for t in tasks))
-    table.add_row("samples", *(f"{t.samples:,}" for t in tasks))
-    if any(t.parts > 1 for t in tasks):
-        table.add_row("samples at once", *(f"{t.at_once:,}" for t in tasks))
-    table.add_row("tokens of a sample, longest", *(f"{t.batch_shape.tokens:,}" for t in tasks))
-    if any(one.batch_shape.tokens != t.batch_shape.tokens for one, t in zip(budget.usual, tasks, strict=True)):
-        table.add_row("tokens of a sample, mean", *(f"{t.batch_shape.tokens:,}" for t in budget.usual))
-    for role in dict.fromkeys(role for task in tasks for role in task.calls):
-        table.add_row(f"forwards of {role}", *(f"{t.calls.get(role, 0):g}" for t in tasks))
-    table.add_row("PFLOP, backward and recomputation too", *(f"{t.flops / 1e15:.3g}" for t in budget.usual))
-    return table
-
-
-def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
-    found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
-    found.append(f"licence: {planned_licence(budget.recipe.model, budget.size).words}")
-    found += budget.levels
-    if budget.store is not None:
-        size = f"{budget.store.bytes / GB:.3g} GB for {budget.store.conditionings:,} conditionings"
-        found.append(f"conditioning store: about {size}")
-    if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
-        found += map(escape, exam.words)
-        found += [f"[yellow]told:[/] {escape(line)}" for line in exam.warnings]
-    if budget.host.bytes:
-        found.append(_host(budget))
-        found += [_transfers(task, sent, rate.pcie) for task, sent in rate.transfers.items()] if rate else []
-    found.append(_disk(budget))
-    found.append(shipped_words(budget.recipe.student.ema))
-    if rate is None:
-        found.append("hours: say a rate with --seconds-per-iteration, --measured RUN or --tflops")
-    else:
-        found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
-    found += map(escape, budget.shapes.told)
-    return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
-
-
-def _host(budget: GPUBudget) -> str:
-    """What waits in host memory."""
-    kept = [f"{len(sizes)} blocks of {name}" for name, sizes in budget.host.swapped.items()]
-    kept += [f"teacher {name} whole" for name in budget.host.offloaded]
-    each = f" for the {budget.ranks.per_machine} GPUs of a machine" if budget.gpus > 1 else ""
-    return f"host memory: {budget.host_bytes / GB:.3g} GB, page-locked{each}: {', '.join(kept)}"
-
-
-def _transfers(task: str, sent: Transfers, pcie: float) -> str:
-    """What an iteration sends from there."""
-    return (
-        f"{task}: {sent.bytes / GB:.3g} GB travel from host memory in an iteration, {sent.seconds:.3g} s at "
-        f"{pcie:g} GB/s; {sent.waited:.2g} s of them outlast the computation beside them, and are in the hours"
-    )
-
-
-def _disk(budget: GPUBudget) -> str:
-    """What a finished run keeps."""
-    run, disk = budget.recipe.run, budget.disk
-    best = f" and {run.keep_best} best" if run.best_by else ""
-    held = f"a checkpoint: {disk.checkpoint / GB:.3g} GB, the {run.keep_checkpoints} newest{best} kept"
-    if run.keep_students:
-        held += f"; the averaged student of each of {disk.saves:,} saves: {disk.student / GB:.3g} GB"
-    return f"{held}; together {disk.bytes / GB:.3g} GB"
-
-
-def _verdict(budget: GPUBudget, card: GPUMemory, made: list[Change]) -> str:
-    taken, free = budget.bytes / GB, card.gigabytes
-    if not made and budget.bytes <= card.bytes:
-        return f"[bold green]fits[/] {free} GB: {taken:.1f} GB are taken"
-    lines = [
-        f"[bold red]does not fit[/] {free} GB: {taken:.1f} GB would be taken. One after another, these change it to:"
-    ]
-    lines += [f"  {change.bytes / GB:6.1f} GB  {change.keys}" for change in made]
-    if not made or not made[-1].fits:
-        lines.append("  nothing in the recipe makes it fit: take a larger GPU or a smaller model")
-    return "\n".join(lines)

@@ -16,10 +16,11 @@ from fewstep.run.budget.disk import RunDisk
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.host_blocks import PCIE_GBS, HostBlocks, Transfers, host_blocks
+from fewstep.run.budget.host_blocks import HostBlocks, Transfers, host_blocks
 from fewstep.run.budget.memory_settings import MemorySetting, memory_settings, with_recomputation, with_settings
 from fewstep.run.budget.op_counter import Phase
-from fewstep.run.budget.shapes import BatchShapes, batch_shapes
+from fewstep.run.budget.question import PCIE_GBS
+from fewstep.run.budget.shapes import BatchShapes, batch_shapes, store_of
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.levels import levels_for
 from fewstep.run.precision import precision_for
@@ -40,7 +41,8 @@ class GPUBudget:
 
     tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds
     most. ranks: those of its GPUs, seen from the first. notes: what was assumed. levels: what a `teacher` in the place
-    of a shift stands for. settings: what `run.gradient_checkpointing: auto` was chosen from.
+    of a shift stands for. settings: what `run.gradient_checkpointing: auto` was chosen from. store: about the size of
+    the conditioning store; None if no case was read.
     """
 
     recipe: Recipe
@@ -53,6 +55,7 @@ class GPUBudget:
     notes: tuple[str, ...]
     levels: tuple[str, ...] = ()
     settings: tuple[MemorySetting, ...] = ()
+    store: StoreSize | None = None
 
     @property
     def gpus(self) -> int:
@@ -111,10 +114,6 @@ class GPUBudget:
         return self.host.bytes * self.ranks.per_machine
 
     @property
-    def store(self) -> StoreSize | None:
-        return self.shapes.store
-
-    @property
     def flops(self) -> float:
         """Floating-point operations of the mean iteration, on all GPUs together."""
         total = sum(self.iterations[task.batch_shape.task] * task.flops for task in self.usual)
@@ -129,6 +128,7 @@ def gpu_budget(
     per_machine: int | None = None,
     card: GPUMemory | None = None,
     every: bool = True,
+    shapes: BatchShapes | None = None,
 ) -> GPUBudget:
     """What a recipe needs.
 
@@ -136,6 +136,7 @@ def gpu_budget(
         per_machine: GPUs of each machine; by default PER_MACHINE, or all if there are fewer.
         card: for which `run.gradient_checkpointing: auto` is chosen. Without one it is taken for `full`.
         every: of `auto`, also the settings that cost more than the one that is taken.
+        shapes: of the recipe's batches, where its cases were read already.
 
     Raises:
         RecipeError: fewer samples than GPUs and parts; GPUs that do not fill machines, with hybrid sharding.
@@ -144,8 +145,8 @@ def gpu_budget(
     size = size_of_model(recipe.model)
     recipe, levels = levels_for(precision_for(recipe, on_gpu), size)
     host_blocks(recipe, size.transformer)  # refuses more blocks than there are, before a rehearsal takes its minute
-    guidance, _ = size.family.default_sampling(size.index)
-    shapes = batch_shapes(recipe, place, guidance)
+    shapes = shapes or batch_shapes(recipe, place)
+    store = store_of(recipe, shapes, size.family.default_sampling(size.index)[0])
     ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))
     notes = shapes.notes
     if recipe.run.sharding == "hybrid":
@@ -167,7 +168,7 @@ def gpu_budget(
             settings = memory_settings(recipe, size, shapes.by_task, ranks, card, forecast, every)
             recipe = with_settings(recipe, settings)
     made = budget_of(recipe, size, shapes, ranks, on_gpu, notes)
-    return replace(made, levels=tuple(levels), settings=settings)
+    return replace(made, levels=tuple(levels), settings=settings, store=store)
 
 
 def _unsettled(recipe: Recipe, card: GPUMemory | None, ranks: Ranks) -> str | None:

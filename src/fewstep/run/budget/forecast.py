@@ -7,6 +7,7 @@ is rehearsed with all of them.
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ from fewstep.run.budget.op_counter import (
 )
 from fewstep.run.budget.rehearsal import RehearsalResult, rehearse
 from fewstep.run.budget.task_forecast import TaskForecast
+from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
@@ -133,15 +135,14 @@ def _rehearsed(
 ) -> RehearsalResult:
     dtype = PRECISIONS[recipe.run.precision]
     backbone = fake_model(size, depths, dtype)
-    if (
-        ranks.world == 1 or recipe.run.sharding == "off"
-    ):  # FSDP2 resizes storages under their tensors: only fakes bear it
+    sharded = ranks.world > 1 and recipe.run.sharding != "off"
+    if not sharded:  # FSDP2 resizes storages under their tensors: only fakes bear it
         make_shapes(backbone.transformer)
     tasks = recipe.negatives((batch_shape.task,), backbone.default_guidance)
-    batch = batch_shape.batch(samples, backbone.latent_channels, tasks[batch_shape.task], dtype)
+    batch = zero_batch(batch_shape, samples, backbone.latent_channels, tasks[batch_shape.task], dtype)
     if on_gpu:
         mimic_gpu_autocast(backbone.transformer)
-    with RealMaskIndexing():
+    with RealMaskIndexing() if sharded else nullcontext():
         return rehearse(backbone, recipe, batch, _sources(recipe, backbone, size, depths, on_gpu), parts, ranks)
 
 

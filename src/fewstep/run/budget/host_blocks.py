@@ -20,7 +20,6 @@ from fewstep.run.recipe import Recipe
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RecipeError
 
-PCIE_GBS = 25.0  # ours, declared: 80 % of what PCI-SIG gives for PCIe 4.0 x16 (16 GT/s, 16 lanes, 128b/130b: 31.5 GB/s)
 FORWARD_SHARE = {"full": 1 / 3, "selective": 1 / 2, "off": 1 / 2}  # ours: of the work of a pass that learns
 
 

@@ -9,14 +9,14 @@ import hashlib
 import inspect
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, fields
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import fewstep
 from fewstep.backbones.fake_model import ModelSize
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.op_counter import NetworkCall, Phase
@@ -24,18 +24,21 @@ from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
 from fewstep.runtime import durable
 from fewstep.runtime.errors import FewstepError
+from fewstep.runtime.installed_code import code_hash
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.user_cache import user_cache
 
 FOLDER = "forecasts"
-CODE = ("torch", "diffusers", "transformers", "peft")  # whose operations are counted, beside our own
 UNCOUNTED = ("name", "model", "data", "examine")  # of a recipe: they say where things are, and what else a run does
+
+_code_hash = cache(code_hash)  # many forecasts of one process ask for it
+_made_anew: ContextVar[set[str] | None] = ContextVar("made_anew", default=None)  # keys, while `forecasting_anew`
 
 
 def forecast_key(recipe: Recipe, size: ModelSize, ranks: Ranks, **more: Any) -> str:
     """A hash of all that a forecast follows from. more: JSON values beside recipe, model and ranks."""
     told = {
-        "code": _code(),
+        "code": _code_hash(),
         "recipe": {key: value for key, value in recipe.resolved().items() if key not in UNCOUNTED},
         "family": [size.family.__qualname__, inspect.getsource(size.family)],  # of another package, perhaps
         "model": [dict(size.index), dict(size.config), None if size.scheduler is None else dict(size.scheduler)],
@@ -44,8 +47,21 @@ def forecast_key(recipe: Recipe, size: ModelSize, ranks: Ranks, **more: Any) -> 
     return hashlib.blake2b(json.dumps(told | more, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
+@contextmanager
+def forecasting_anew() -> Iterator[None]:
+    """Inside, what was kept before is not read. It is made again, once, and kept instead."""
+    token = _made_anew.set(set())
+    try:
+        yield
+    finally:
+        _made_anew.reset(token)
+
+
 def read_forecast(key: str) -> TaskForecast | None:
     """The forecast that was kept under this key."""
+    anew = _made_anew.get()
+    if anew is not None and key not in anew:
+        return None
     try:
         return _forecast_of(json.loads(_place(key).read_text()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -56,26 +72,15 @@ def keep_forecast(key: str, made: TaskForecast) -> None:
     """Keeps it for `read_forecast`, if the cache can be written."""
     place, phases = _place(key), [{**vars(phase), "peak": dict(phase.peak)} for phase in made.phases]
     told = {**vars(made), "batch_shape": asdict(made.batch_shape), "phases": phases, "calls": dict(made.calls)}
-    try:
+    with suppress(OSError, FewstepError):  # a cache that is full or read-only costs time alone
         durable.make_folder(place.parent)
         durable.write_atomically(place, json.dumps(told))
-    except (OSError, FewstepError):  # a cache that is full or read-only costs time alone
-        return
+        if (anew := _made_anew.get()) is not None:
+            anew.add(key)
 
 
 def _place(key: str) -> Path:
     return user_cache() / FOLDER / f"{key}.json"
-
-
-@cache
-def _code() -> str:
-    """A hash of our own source, and the versions of the libraries."""
-    h = hashlib.blake2b(digest_size=16)
-    root = Path(fewstep.__file__).parent
-    for file in sorted(root.rglob("*.py")):
-        h.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
-    h.update(repr([metadata.version(name) for name in CODE]).encode())
-    return h.hexdigest()
 
 
 def _forecast_of(held: Mapping[str, Any]) -> TaskForecast:

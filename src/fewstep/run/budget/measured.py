@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from fewstep.runtime.durable import read_jsonl
@@ -12,13 +13,16 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def refuse_rates(
-    seconds: float | None, measured: str | Path | None, tflops: float | None, tasks: Sequence[Task]
+    seconds: float | None, measured: str | Path | None, tflops: float | None, pcie: float, tasks: Sequence[Task]
 ) -> None:
     """Checks the ways to tell a rate, before a rehearsal takes its minute.
 
     Raises:
-        RecipeError: more than one. RunError: as `measured_seconds`.
+        RecipeError: more than one, or one that is no number to count with. RunError: as `measured_seconds`.
     """
+    for name, rate in (("--seconds-per-iteration", seconds), ("--tflops", tflops), ("--pcie", pcie)):
+        if rate is not None and not (isfinite(rate) and rate > 0):
+            raise RecipeError(f"{name} {rate:g}: no hours follow from that; give a number above 0")
     if sum(value is not None for value in (seconds, measured, tflops)) > 1:
         raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
     if measured is not None:

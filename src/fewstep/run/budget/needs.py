@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from fewstep.backbones.blocks import blocks
-from fewstep.data.mixture import used_tasks
 from fewstep.roles.teacher_plan import BASE
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.host_blocks import PCIE_GBS, host_blocks, with_swapped
+from fewstep.run.budget.host_blocks import host_blocks, with_swapped
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.memory_settings import CHEAPEST_FIRST
+from fewstep.run.budget.question import PCIE_GBS, PlanOptions, PlanQuestion, plan_question
 from fewstep.run.recipe import Recipe
 from fewstep.train.plan import LEAST_SWAPPED
 
@@ -51,14 +51,23 @@ def plan(
         RecipeError: fewer samples than GPUs, two rates, or more swapped blocks than the model has. ModelError: a model
             of unknown size. CaseError: cases that are here and cannot be used. RunError: `measured` is no run.
     """
-    refuse_rates(seconds_per_iteration, measured, tflops, used_tasks(recipe.mixture))
-    on_gpu = gpu is not None or recipe.run.device.startswith("cuda") or _finds_gpu(recipe)
-    store = recipe.store_folder(Path(out) if out is not None else Path("runs") / recipe.name)
-    card = None if gpu is None else GPUMemory(gpu)
-    budget = gpu_budget(recipe, store, gpus, on_gpu, per_machine, card)
+    run = None if measured is None else Path(measured)
+    options = PlanOptions(gpu, gpus, per_machine, seconds_per_iteration, run, tflops, pcie)
+    return needs_of(plan_question(recipe, None if out is None else Path(out), options))
+
+
+def needs_of(question: PlanQuestion) -> RunNeeds:
+    """The answer to a question, counted.
+
+    Raises:
+        RecipeError, ModelError, RunError: as `plan`.
+    """
+    recipe, asked = question.recipe, question.options
+    on_gpu = question.names_gpu or _finds_gpu(recipe)
+    card = None if asked.gpu is None else GPUMemory(asked.gpu)
+    budget = gpu_budget(recipe, question.place, asked.gpus, on_gpu, asked.per_machine, card, shapes=question.shapes)
     changes = changes_to_fit(budget, card) if card is not None and budget.bytes > card.bytes else []
-    measured_run = None if measured is None else Path(measured)
-    time = iteration_time(budget, seconds_per_iteration, measured_run, tflops, pcie)
+    time = iteration_time(budget, asked.seconds_per_iteration, asked.measured, asked.tflops, asked.pcie)
     return RunNeeds(budget, card, tuple(changes), time)
 
 
@@ -155,7 +164,7 @@ def iteration_time(
         RecipeError, RunError: as `refuse_rates`.
     """
     tasks = tuple(budget.iterations)
-    refuse_rates(seconds, measured, tflops, tasks)
+    refuse_rates(seconds, measured, tflops, pcie, tasks)
     if seconds is not None:
         return IterationTime(dict.fromkeys(tasks, seconds), f"{seconds:g} s an iteration, as declared")
     if measured is not None:

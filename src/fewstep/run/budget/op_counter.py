@@ -14,11 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
-from fewstep.backbones.shape_tensor import ShapeTensor
+from fewstep.backbones.shape_tensor import ShapeTensor, UncompiledMode, leaves_of
 
 CONDITIONING = "conditioning"
 ROLLOUT = "rollout states, prefix"
@@ -82,7 +80,7 @@ class Phase:
         return sum(self.peak.values())
 
 
-class OpCounter(TorchDispatchMode):
+class OpCounter(UncompiledMode):
     """Counts while it is entered. It is used in place of a `train.monitor.StepTimer`: `part` begins a phase."""
 
     def __init__(self) -> None:
@@ -124,11 +122,11 @@ class OpCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         made = func(*args, **kwargs)
         self._work(func.overloadpacket, args, kwargs, made)
-        for tensor in tree_leaves(made):
+        for tensor in leaves_of(made):
             if isinstance(tensor, Tensor):
                 self._hold(tensor, None)
         if func.namespace == "fsdp":  # its copies into and out of buffers
-            for tensor in tree_leaves((args, kwargs)):
+            for tensor in leaves_of((args, kwargs)):
                 if isinstance(tensor, Tensor):
                     self._gather(tensor)
         return made

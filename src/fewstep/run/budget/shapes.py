@@ -1,4 +1,4 @@
-"""The shapes of a recipe's batches: from its cases if they are here, or else assumed, with a note."""
+"""The shapes of a recipe's batches: from its cases if they are here, or else assumed, with a note. Without torch."""
 
 import glob
 from collections import Counter
@@ -37,19 +37,19 @@ class BatchShapes:
     Args:
         by_task: for each task, the longest sequence of its cases, which decides the memory.
         usual: for each task, that of the length nearest to the mean of its cases, which decides the work.
-        store: the size of the conditioning store; None if no case was read.
         notes: what was assumed.
         told: how many layouts the cases of a task have, where there are several; and sizes that no case is trained at.
+        cases: all that may come, each with its size; empty if none was read.
     """
 
     by_task: tuple[BatchShape, ...]
     usual: tuple[BatchShape, ...]
-    store: StoreSize | None
     notes: tuple[str, ...]
     told: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
 
 
-def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
+def batch_shapes(recipe: Recipe, place: Path) -> BatchShapes:
     """The shapes of a recipe's batches. place: the folder of generated and unpacked cases, now or later.
 
     Raises:
@@ -67,18 +67,12 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
             + (", every edit for one reference of the target's size" if "edit" in tasks else "")
             + "; the store's size is told once the cases are there"
         )
-        return BatchShapes(by_task, tuple(map(_usual, assumed.values())), None, (note,))
+        return BatchShapes(by_task, tuple(map(_usual, assumed.values())), (note,))
     remarks: list[str] = []
     composition = recipe_composition(recipe, place / "cases", conditioning_estimate, remarks.append)
     refuse_idle_teachers(recipe.teachers, recipe.student.steps, composition)
-    refuse_long_text(composition.cases(), conditioning_estimate, recipe.size)
-    store = store_size(
-        composition.cases(),
-        conditioning_estimate,
-        size=recipe.size,
-        negatives=recipe.negatives(composition.tasks, default),
-        latent_bytes=LATENT_BYTES[recipe.run.precision],
-    )
+    cases = tuple(composition.cases())
+    refuse_long_text(cases, conditioning_estimate, recipe.size)
     kinds = {task: shapes_of(recipe, task, composition, conditioning_estimate) for task in tasks}
     longest = tuple(max(shapes, key=lambda shape: shape.tokens) for shapes in kinds.values())
 
@@ -87,7 +81,28 @@ def batch_shapes(recipe: Recipe, place: Path, default: Guidance) -> BatchShapes:
 
     layouts = [count_layouts(composition, task, kind, recipe.run.batch).words() for task in tasks]
     told = (*(words for words in layouts if words), *remarks)
-    return BatchShapes(longest, tuple(map(_usual, kinds.values())), store, (), told)
+    return BatchShapes(longest, tuple(map(_usual, kinds.values())), (), told, cases)
+
+
+def store_of(recipe: Recipe, shapes: BatchShapes, default: Guidance) -> StoreSize | None:
+    """The size of the conditioning store; None if no case was read.
+
+    Args:
+        recipe: in the precision that it will run in.
+        default: the guidance of the model's family.
+
+    Raises:
+        CaseError: a picture that cannot be read.
+    """
+    if not shapes.cases:
+        return None
+    return store_size(
+        shapes.cases,
+        estimate_conditioning(recipe.model),
+        size=recipe.size,
+        negatives=recipe.negatives(used_tasks(recipe.mixture), default),
+        latent_bytes=LATENT_BYTES[recipe.run.precision],
+    )
 
 
 def _missing(recipe: Recipe, task: Task) -> list[str]:
