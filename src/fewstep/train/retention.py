@@ -1,7 +1,8 @@
 """Which checkpoints are kept.
 
 The whole rule: the newest `run.keep_checkpoints`, and the `run.keep_best` best by the examiner's figure `run.best_by`.
-Of two equal figures that of the earlier iteration is better. A figure that is not finite is never among the best.
+Of two equal figures that of the later iteration is better: near its ceiling a figure says no more, and training went on
+(docs/results.md, "Of equals, the later"). A figure that is not finite is never among the best.
 """
 
 import math
@@ -69,7 +70,7 @@ class Ranking:
         self.ranked = [one for one in self.ranked if one.iteration in iterations]
 
     def _order(self, one: Best) -> tuple[float, int]:
-        return -self._better(one.value), one.iteration
+        return -self._better(one.value), -one.iteration
 
     def _better(self, value: float) -> float:
         if self.closeness is not None:

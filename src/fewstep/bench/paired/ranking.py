@@ -46,7 +46,7 @@ class RankedStudent:
 def rank_students(
     records: Mapping[int, PictureRecords], teacher: PictureRecords, by: str = COMPOSITE
 ) -> list[RankedStudent]:
-    """The students, best first; of equal ones the earlier. Those without the figure are left out.
+    """The students, best first; of equal ones the later. Those without the figure are left out.
 
     Args:
         records: of every student's pictures, by iteration.
@@ -61,7 +61,7 @@ def rank_students(
     scores = {str(iteration): _cells(records[iteration]) for iteration in known}
     drawn_RS = _resampled_values(scores, by, taught)
     values = [_value(by, figures[iteration], taught) for iteration in known]
-    first = int(np.argmax(values))
+    first = max(range(len(known)), key=lambda n: (values[n], n))
     cases = {(str(r["task"]), str(r["case"])) for r in records[known[first]]}
     tasks = len({task for task, _ in cases})
     found = []
@@ -71,7 +71,7 @@ def rank_students(
         behind = bootstrap_estimate(values[first] - values[n], gap_R, len(cases), len(cases), tasks)
         apart = behind.low is not None and behind.low > 0
         found.append(RankedStudent(iteration, own, behind, apart, figures[iteration]))
-    return sorted(found, key=lambda one: (-(one.value.value or 0.0), one.iteration))
+    return sorted(found, key=lambda one: (-(one.value.value or 0.0), -one.iteration))
 
 
 def _value(by: str, found: Mapping[str, float], taught: Mapping[str, float]) -> float:

@@ -26,10 +26,10 @@ def ranked_best(run: Path) -> int | None:
 
 
 def judged_best(run: Path, figure: str, kept: Collection[int]) -> int | None:
-    """The kept student with the highest figure of a judge, of equal ones the earlier; None while there is none.
+    """The kept student with the highest figure of a judge, of equal ones the later; None while there is none.
 
     Args:
         kept: the iterations whose students the run keeps.
     """
     found = {i: r["figures"][figure] for i, r in read_results(run / FOLDER).items() if figure in r["figures"]}
-    return max((i for i in found if i in kept), key=lambda i: (found[i], -i), default=None)
+    return max((i for i in found if i in kept), key=lambda i: (found[i], i), default=None)
