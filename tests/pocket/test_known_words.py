@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.backbones.families import pocket_folder
+from fewstep.backbones.families import POCKET, pocket_folder
 from fewstep.pocket.cases import edit_case, t2i_case
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.known_words import (
@@ -46,7 +46,7 @@ def test_what_is_said_names_words_and_an_example_of_the_task() -> None:
     said, of_edit = say_unknown("a cat", edit=False), say_unknown("a cat", edit=True)
     assert said is not None
     assert "does not know 'a', 'cat'" in said
-    assert EXAMPLE in said
+    assert f"'{EXAMPLE}', capitals included" in said
     assert of_edit is not None
     assert EDIT_EXAMPLE in of_edit
     assert say_unknown(EXAMPLE, edit=False) is None
@@ -67,10 +67,13 @@ def test_the_phrase_book_tells_what_may_be_asked() -> None:
 
 
 def test_a_model_of_other_words_is_not_of_this_world(tmp_path: Path) -> None:
-    assert draws_pocket_world(pocket_folder())
-    assert not draws_pocket_world(tmp_path)
+    assert draws_pocket_world(POCKET)
+    assert draws_pocket_world(str(pocket_folder()))
+    assert not draws_pocket_world(str(tmp_path))
+    assert not draws_pocket_world("owner/not-on-this-machine")
     held = json.loads((pocket_folder() / "processor" / "tokenizer.json").read_bytes())
     del held["model"]["vocab"]["Add"]
     (tmp_path / "processor").mkdir()
-    (tmp_path / "processor" / "tokenizer.json").write_text(json.dumps(held))
-    assert not draws_pocket_world(tmp_path)
+    for text in (json.dumps(held), "no JSON", "[]", ""):
+        (tmp_path / "processor" / "tokenizer.json").write_text(text)
+        assert not draws_pocket_world(str(tmp_path))

@@ -6,14 +6,14 @@ any other text is spelled in bytes that it never learnt, and what it draws then 
 
 import re
 from functools import cache
-from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from fewstep.backbones.conditioning_estimate import local_file
 from fewstep.pocket import captions
 from fewstep.pocket.vocabulary import SPACE, byte_pair_tokenizer, merges, spelled, vocabulary
 from fewstep.pocket.world import GLYPHS, MOODS, OBJECT_COLOURS
-from fewstep.pocket.world_words import tokenizer_words
+from fewstep.pocket.world_words import TOKENIZER, tokenizer_words
 
 LONGEST_WORD = 3  # letters on a sign
 SHOWN = 6  # words that a message names
@@ -23,9 +23,11 @@ _WORD = re.compile(r"\S+")
 _LETTERS = re.compile(rf'"[{GLYPHS}]{{1,{LONGEST_WORD}}}"')
 
 
-def draws_pocket_world(folder: Path) -> bool:
-    """Whether a model's folder reads the words of this world: its teacher's, or a student's of it."""
-    return tokenizer_words(folder) == vocabulary()
+def draws_pocket_world(model: str) -> bool:
+    """Whether a model (a folder, a hub id, "pocket") reads the words of this world: its teacher, or a student of it.
+    Nothing is downloaded for it: of a hub id that is not on this machine the answer is no."""
+    words = local_file(model, TOKENIZER)
+    return words is not None and tokenizer_words(words.parents[1]) == vocabulary()
 
 
 def unknown_words(prompt: str) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ def say_unknown(prompt: str, edit: bool) -> str | None:
     return (
         f"'{prompt:.80}': the pocket world does not know {named}, and what it draws of that means nothing. It knows "
         f"landscapes, portraits, signs of 1 to {LONGEST_WORD} letters, and edits of them, in phrases like those of "
-        f"'{EDIT_EXAMPLE if edit else EXAMPLE}' `fewstep pocket phrases` lists them"
+        f"'{EDIT_EXAMPLE if edit else EXAMPLE}', capitals included; `fewstep pocket phrases` lists them"
     )
 
 

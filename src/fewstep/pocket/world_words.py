@@ -7,12 +7,13 @@ from pathlib import Path
 
 from fewstep.runtime.errors import ModelError
 
+TOKENIZER = "processor/tokenizer.json"
 MOST_BYTES = 1_000_000  # of a tokenizer file; those of large models have more
 
 
 def tokenizer_words(pipeline: Path) -> dict[str, int]:
     """The words of a pocket pipeline's tokenizer with their ids; none if it cannot be read, or is a large model's."""
-    file = pipeline / "processor" / "tokenizer.json"
+    file = pipeline / TOKENIZER
     with suppress(OSError, ValueError, KeyError, TypeError):
         if file.stat().st_size < MOST_BYTES:
             return dict(json.loads(file.read_bytes())["model"]["vocab"])

@@ -96,8 +96,8 @@ def load_reader(folder: Path) -> tuple[Reader, dict[str, Any]]:
         reader.load_state_dict(weights)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{folder}: no reader of the harder world there; give the folder that `train_probe` wrote, with "
-            f"reader.safetensors and accuracy.json ({type(error).__name__})"
+            f"{folder}: no reader of the harder world there; give the folder `reader` that `fewstep pocket train "
+            f"--world harder` wrote, with reader.safetensors and accuracy.json ({type(error).__name__})"
         ) from error
     except RuntimeError as error:
         raise ModelError(f"{folder}: its reader answers other questions; train it again for this world") from error

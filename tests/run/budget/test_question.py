@@ -3,19 +3,24 @@
 import inspect
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from fewstep.backbones.testing import tiny_qwen_image_21
+from fewstep.bench import protocol
 from fewstep.cli import main
+from fewstep.data import pictures
 from fewstep.run.budget import question
 from fewstep.run.budget.question import PCIE_GBS, PlanOptions, answer_key, plan_question
 from fewstep.run.recipe import parse_recipe
 from fewstep.runtime import hardware
+from fewstep.runtime.errors import RecipeError, RunError
 
 JUDGE = 'model = "m"\nbase_url = "http://127.0.0.1:9/v1"\n'
 METRIC = {"phase": "distil", "seconds": {"iteration": 1.0}}
@@ -76,6 +81,7 @@ def test_the_same_question_has_the_same_key(asked: Asked, tmp_path: Path, monkey
         ("judge.toml", '"m"', '"n"'),
         ("model/README.md", "mit", "isc"),
         ("model/model_index.json", "{", "{ "),
+        ("model/processor/tokenizer.json", "{", "{ "),
         ("model/transformer/config.json", '"num_layers": 2', '"num_layers": 3'),
         ("model/scheduler/scheduler_config.json", "{", "{ "),
     ],
@@ -91,6 +97,44 @@ def test_a_changed_picture_is_another_question(asked: Asked) -> None:
     first = asked.key()
     Image.new("RGB", (96, 64), "teal").save(asked.folder / "source.png")
     assert asked.key() != first
+
+
+def test_a_picture_of_another_size_is_another_question_though_bytes_and_time_agree(asked: Asked) -> None:
+    """It is neither of the longest sequences nor of the usual ones, and counts for the store alone."""
+    odd, lines = asked.folder / "odd.png", asked.folder / "edit.jsonl"
+    Image.new("RGB", (128, 128), "teal").save(asked.folder / "source.png")
+    case = json.loads(lines.read_text())
+    cases = [
+        case | {"id": f"e{i}", "reference_images": [name]} for i, name in enumerate(["source.png"] * 8 + [odd.name])
+    ]
+    lines.write_text("".join(json.dumps(one) + "\n" for one in cases))
+    keys = []
+    for width in (64, 96, 64):
+        Image.new("RGB", (width, 64), "teal").save(odd)
+        odd.write_bytes(odd.read_bytes().ljust(2000, b"\0"))
+        os.utime(odd, (1, 1))
+        pictures._upright.cache_clear()  # as in another process
+        keys.append(asked.key())
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_protocol_that_takes_over_another_file_is_known_by_both(asked: Asked) -> None:
+    words = (Path(protocol.__file__).parent / "protocols" / "t2i-v1.yaml").read_text()
+    other, own = asked.folder / "other.yaml", asked.folder / "own.yaml"
+    other.write_text(words)
+    own.write_text(yaml.safe_dump({"name": "own-v1", "about": "mine", "like": [str(other)]}))
+    changes = {"tasks": {"t2i": 1, "edit": 0}, "examine.judge.protocol": str(own)}
+    first = asked.key(changes)
+    assert asked.key(changes) == first
+    other.write_text(words.replace("{answer}", "Be brief. {answer}"))
+    assert asked.key(changes) != first
+
+
+def test_a_judge_that_cannot_be_used_is_refused_before_anything_is_counted(asked: Asked) -> None:
+    (asked.folder / "judge.toml").write_text("model = 1")
+    with pytest.raises(RecipeError, match=r"examine\.judge\.file"):
+        asked.key()
+    assert asked.key({"run.examine_every_iterations": 0}) is not None, "then nobody asks it"
 
 
 def test_files_that_come_or_go_are_another_question(asked: Asked) -> None:
@@ -112,6 +156,17 @@ def test_every_option_is_another_question(asked: Asked) -> None:
     measured, metrics = asked.key(measured=asked.folder), asked.folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace("1.0", "2.0"))
     assert asked.key(measured=asked.folder) != measured
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 0.0, -1.0, 1e-320, 1e308])
+def test_rates_of_which_no_hours_follow_are_refused(asked: Asked, rate: float) -> None:
+    for option in ("seconds_per_iteration", "tflops"):
+        with pytest.raises(RecipeError, match="no hours follow"):
+            asked.key(**{option: rate})
+    metrics = asked.folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("1.0", json.dumps(rate)))
+    with pytest.raises(RunError, match=re.escape(f"takes {rate:g} s")):
+        asked.key(measured=asked.folder)
 
 
 def test_every_key_of_the_recipe_is_another_question(asked: Asked) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fewstep.backbones.families import POCKET
+from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.adapters import Adapters
@@ -92,6 +93,15 @@ def test_columns_of_one_base(run: Path, tmp_path: Path) -> None:
     assert pictures == expected, "each adapter is on for its own column alone"
     assert pictures[0] != pictures[1]
     assert facts_of(tmp_path / "1-3.png")["Seed"] == "3"
+
+
+def test_the_pocket_world_says_what_it_does_not_know_beside_any_other_model(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    tiny_qwen_image_21.qwen_image_21_pipeline(0).save_pretrained(other)
+    pocket, tiny = column(POCKET, 2), column(other, 1)
+    for columns in ([pocket, tiny], [tiny, pocket], [pocket, column("nowhere")]):
+        assert "does not know 'a', 'cat'" in drawn(columns, tmp_path, "a cat")[-1]["note"]
+    assert not any("note" in event for event in drawn([tiny], tmp_path, "a cat"))
 
 
 def test_a_runs_teachers_have_its_guidance(run: Path, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from fewstep import __version__
 from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
-from fewstep.backbones.families import model_folder
 from fewstep.data.pictures import open_picture
 from fewstep.pocket.known_words import draws_pocket_world, say_unknown
 from fewstep.runtime import durable
@@ -97,7 +96,7 @@ def _refuse_before_loading(call: SampleCall) -> None:
 
 def _say_unknown_words(call: SampleCall, reporter: Reporter) -> None:
     """The pocket world knows few phrases. Of any others it would draw something that means nothing."""
-    if any(draws_pocket_world(model_folder(model.source)) for model in call.models):
+    if any(draws_pocket_world(model.source) for model in call.models):
         for asked in _first_of_each(call.pictures):
             if said := say_unknown(asked.prompt, edit=bool(asked.references)):
                 reporter.say(said, "warning")

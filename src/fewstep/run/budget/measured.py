@@ -2,13 +2,13 @@
 
 import statistics
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 
 from fewstep.runtime.durable import read_jsonl
 from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.task import Task
 
+LEAST, MOST = 1e-9, 1e9  # of a rate, ours: far beyond any machine, and hours of both are numbers
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -21,8 +21,8 @@ def refuse_rates(
         RecipeError: more than one, or one that is no number to count with. RunError: as `measured_seconds`.
     """
     for name, rate in (("--seconds-per-iteration", seconds), ("--tflops", tflops), ("--pcie", pcie)):
-        if rate is not None and not (isfinite(rate) and rate > 0):
-            raise RecipeError(f"{name} {rate:g}: no hours follow from that; give a number above 0")
+        if rate is not None and not LEAST <= rate <= MOST:
+            raise RecipeError(f"{name} {rate:g}: no hours follow from that; give a number from {LEAST:g} to {MOST:g}")
     if sum(value is not None for value in (seconds, measured, tflops)) > 1:
         raise RecipeError("--seconds-per-iteration, --measured and --tflops are three ways to say one thing; give one")
     if measured is not None:
@@ -50,4 +50,8 @@ def measured_seconds(run: Path, tasks: Sequence[Task]) -> dict[Task, float]:
         raise RunError(
             f"{path} has no iteration of the task {lacking[0]}; give a run that has all of the recipe's tasks"
         )
-    return {task: statistics.median(found[task]) for task in tasks}
+    medians = {task: statistics.median(found[task]) for task in tasks}
+    for task, seconds in medians.items():
+        if not LEAST <= seconds <= MOST:
+            raise RunError(f"{path} says that an iteration of {task} takes {seconds:g} s; give a run that was measured")
+    return medians

@@ -11,12 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fewstep.backbones.conditioning_estimate import CONFIG, local_file, local_index
+from fewstep.backbones.conditioning_estimate import CONFIG, TOKENIZERS, local_file, local_index
 from fewstep.backbones.folder import read_json
 from fewstep.data.mixture import used_tasks
+from fewstep.data.pictures import upright_size
 from fewstep.run.budget.measured import measured_seconds, refuse_rates
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes
 from fewstep.run.recipe import Recipe
+from fewstep.run.self_exam.exam_judge import exam_judge
 from fewstep.runtime.hardware import AMD, cuda_driver, processor_model
 from fewstep.runtime.installed_code import code_hash
 
@@ -70,7 +72,7 @@ def answer_key(question: PlanQuestion) -> str | None:
     """A hash of all that an answer follows from; None where that cannot be told without counting.
 
     Raises:
-        RunError: `measured` is no run (any more).
+        RunError: `measured` is no run (any more). RecipeError: the judge's declaration cannot be used.
     """
     if _of_another_package(question.recipe.model):
         return None
@@ -85,25 +87,31 @@ def answer_key(question: PlanQuestion) -> str | None:
         "shapes": [asdict(shape) for shape in (*question.shapes.by_task, *question.shapes.usual)],
         "words": [question.shapes.notes, question.shapes.told],
         "cases": _cases(question.shapes),
-        "files": {
-            str(path): _content(path) for path in (*model_files(question.recipe.model), *_judge(question.recipe))
-        },
+        "files": {str(path): _content(path) for path in model_files(question.recipe.model)},
+        "judge": _judge(question.recipe),
         "machine": here,
     }
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
 def model_files(model: str) -> list[Path]:
-    """The small files of a model that a plan reads, if they are on this machine. Those of its texts are known by the
-    shapes that they make."""
+    """The files of a model that a plan reads, if they are on this machine: the index, the configs, the licence, and the
+    tokenizer, since the store's size is the sum over all texts."""
     index = local_index(model)
     beside = [] if index is None else [index, index.parent / "README.md"]
-    return [*beside, *(path for name in (CONFIG, SCHEDULER) if (path := local_file(model, name)) is not None)]
+    names = CONFIG, SCHEDULER, *TOKENIZERS
+    return [*beside, *(path for name in names if (path := local_file(model, name)) is not None)]
 
 
-def _judge(recipe: Recipe) -> list[Path]:
-    judge = None if recipe.examine is None else recipe.examine.judge
-    return [] if judge is None else [Path(name) for name in (judge.file, judge.protocol) if name is not None]
+def _judge(recipe: Recipe) -> list[Any] | None:
+    """What the judge's file declares, and the words of its protocols, which may stand in further files."""
+    tasks = used_tasks(recipe.mixture)
+    if recipe.examine is None or recipe.run.examine_every_iterations == 0 or not recipe.examine.sources(tasks):
+        return None
+    judge = exam_judge(recipe.examine, tasks)
+    if judge is None:
+        return None
+    return [one.model_dump(mode="json") for one in (judge.endpoint, *judge.protocols.values())]
 
 
 def _content(path: Path) -> str | None:
@@ -125,7 +133,7 @@ def _cases(shapes: BatchShapes) -> str:
         h.update(repr(case).encode("utf-8", "surrogatepass"))
         for path in case.references:
             stat = path.stat()
-            h.update(repr((stat.st_size, stat.st_mtime_ns)).encode())
+            h.update(repr((stat.st_size, stat.st_mtime_ns, upright_size(path, case.where))).encode())
     return h.hexdigest()
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fewstep import __version__
-from fewstep.backbones.families import adapter_path, model_folder
+from fewstep.backbones.families import adapter_path
 from fewstep.data.pictures import open_picture
 from fewstep.export.lora import Lora
 from fewstep.flow.guidance import NO_GUIDANCE
@@ -103,6 +103,7 @@ class DrawWorker:
 
     def draw(self, request: Mapping[str, Any]) -> Iterator[Event]:
         """The events of a request: {columns, prompt, references, seeds, size, device, folder}."""
+        of_pocket = False
         for number, column in enumerate(request["columns"]):
             yield {"loading": number}
             try:
@@ -110,19 +111,15 @@ class DrawWorker:
                     path = Path(request["folder"]) / f"{number}-{drawn.seed}.png"
                     save_with_origin(drawn.picture, path, str(column["source"]), _facts(request, drawn))
                     yield {"column": number, "seed": drawn.seed, "file": path.name, **_cost(drawn)}
+                of_pocket = of_pocket or (self._loaded is not None and draws_pocket_world(self._loaded.source))
             except (FewstepError, OSError) as error:
                 yield {"column": number, "error": str(error)}
             except torch.OutOfMemoryError:
                 self._loaded = None
                 yield {"column": number, "error": "this model does not fit into the memory of the device"}
-        if (said := self._unknown(request)) is not None:
+        said = say_unknown(str(request["prompt"]), edit=bool(request["references"])) if of_pocket else None
+        if said is not None:
             yield {"note": said}
-
-    def _unknown(self, request: Mapping[str, Any]) -> str | None:
-        """What the model drawn last, of the pocket world, cannot read of the prompt."""
-        if self._loaded is None or not draws_pocket_world(model_folder(self._loaded.source)):
-            return None
-        return say_unknown(str(request["prompt"]), edit=bool(request["references"]))
 
     def _column(self, column: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[MeasuredPicture]:
         references = [open_picture(Path(path), "reference") for path in request["references"]]
