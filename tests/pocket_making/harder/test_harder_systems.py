@@ -132,6 +132,7 @@ def test_a_lora_of_the_pocket_teacher(harder_teacher: Path, harder_reader: Path,
         (["specialise", "text", "--base", "b"], "--base belongs to --world harder"),
         (["specialise", "editor", "--world", "harder"], "choose portrait, text, edit"),
         (["specialise", "text", "--world", "harder", "--base", "b"], "no pipeline folder there"),
+        (["train", "--out", "made", "--batch", "5"], "2 workers cannot share it evenly"),
         (["specialise", "text", "--t-min", "0.6", "--t-max", "0.5"], "no time lies between them"),
     ],
 )

@@ -48,6 +48,7 @@ def pocket_train(
     ] = None,
     world: World = "pocket",
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
+    batch: Annotated[int, typer.Option(help="Samples of an update of the teacher, over all workers.", min=1)] = 64,
     workers: Annotated[int, typer.Option(help="Processes of one thread.", min=1)] = 2,
     start: Annotated[
         Optional[str],  # noqa: UP045
@@ -69,12 +70,14 @@ def pocket_train(
     begun = TEACHER if start == "pocket" else None if start is None else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
+    if batch % workers:
+        raise RecipeError(f"--batch {batch}: {workers} workers cannot share it evenly; give a multiple of {workers}")
     words = harder_words() if world == "harder" else vocabulary()
     if begun is not None and not words.keys() <= tokenizer_words(begun).keys():
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     minutes |= {} if minutes_probe is None else {"minutes_probe": minutes_probe}
-    worlds[world](to, **minutes, plan=TeacherTrainingConfig(seed=seed), workers=workers, start=begun)
+    worlds[world](to, **minutes, plan=TeacherTrainingConfig(batch=batch, seed=seed), workers=workers, start=begun)
 
 
 def _refuse_unknown(world: str, **of_the_harder: object) -> None:
