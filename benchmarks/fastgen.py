@@ -11,6 +11,8 @@ the K = 4 once in four, theirs draws one anew for each update of either network.
   ours                one rollout for the whole iteration
   ours, forward once  with `student.forward_once`
   ours, critic 2      one rollout, at the ratio that our recipes ship
+  ours, adapters      student and critic as LoRA over one frozen base (--adapters), as our recipes ship; theirs stay
+                      full copies, the only kind that it has
 
 With --compile, ours and theirs run beside themselves with compiled blocks (`run.compile`; its loop is the caller's, who
 can compile as well).
@@ -18,7 +20,8 @@ can compile as well).
 Needs the extra `peers` (pip install 'fewstep[peers]').
 With --precision bf16 both sides run as real runs do: learnt weights fp32 masters under autocast, the teacher in bf16.
 
-python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--precision fp32] [--compile] [--gradient]
+python benchmarks/fastgen.py [--rounds 5] [--batch 2] [--critic 5] [--precision fp32] [--compile] [--adapters]
+    [--gradient]
 """
 
 import argparse
@@ -26,7 +29,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,14 +91,16 @@ def ours(
     compile: bool = False,
     once: bool = False,
     precision: str = "fp32",
+    adapters: bool = False,
 ) -> DMDStep:
-    """Full copies of one base, guided as theirs. once: `student.forward_once`."""
+    """Full copies of one base, or adapters over it, guided as theirs. once: `student.forward_once`."""
     base = base if base is not None else transformer().to(PRECISIONS[precision])
     backbone = QwenImage(base, {"shift": 1.0})
+    mode: Literal["adapter", "full"] = "adapter" if adapters else "full"
     student = StudentPlan(
-        mode="full", steps=STEPS, shift=1.0, learning_rate=RATES["student"], ema=DECAY, clip=CLIP, forward_once=once
+        mode=mode, steps=STEPS, shift=1.0, learning_rate=RATES["student"], ema=DECAY, clip=CLIP, forward_once=once
     )
-    critic = CriticPlan(mode="full", learning_rate=RATES["critic"], updates=updates, clip=CLIP)
+    critic = CriticPlan(mode=mode, learning_rate=RATES["critic"], updates=updates, clip=CLIP)
     guidance = {"t2i": {"scale": SCALE, "negative": NEGATIVE}}
     teachers = TeachersSpec.model_validate({"base": {"guidance": guidance}})
     roles = build_roles(
@@ -286,6 +291,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--critic", type=int, default=5, help="critic updates for one of the student")
     parser.add_argument("--compile", action="store_true", help="compiled blocks too, on both sides")
+    parser.add_argument("--adapters", action="store_true", help="our roles as adapters too")
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32")
     parser.add_argument("--gradient", action="store_true", help="only the gradients")
     options = parser.parse_args()
@@ -308,6 +314,12 @@ def main() -> None:
         "ours, critic 2": our(2),
     }
     peers = {"theirs, simulated": their(True), "theirs, real": their(False)}
+    if options.adapters:
+        steps |= {
+            "ours, adapters": our(options.critic, adapters=True),
+            "ours, adapters, forward once": our(options.critic, adapters=True, once=True),
+            "ours, adapters, critic 2": our(2, adapters=True),
+        }
     if options.compile:
         peers["theirs, simulated, compiled"] = their(True, compile=True)
         steps |= {
@@ -315,6 +327,8 @@ def main() -> None:
             "ours, compiled, forward once": our(options.critic, compile=True, once=True),
             "ours, critic 2, compiled": our(2, compile=True),
         }
+    if options.compile and options.adapters:
+        steps["ours, adapters, compiled, forward once"] = our(options.critic, adapters=True, compile=True, once=True)
     runs: dict[str, Callable[[int], object]] = {name: _iterating(peer) for name, peer in peers.items()}
     runs |= {name: _improving(step, batch) for name, step in steps.items()}
     weights = sum(p.numel() for p in transformer().parameters())
@@ -326,7 +340,7 @@ def main() -> None:
     for name, spent in seconds.items():
         pairs = statistics.median(s / p for s, p in zip(spent, peer, strict=True))
         print(
-            f"{name:28} {min(spent):.2f} s least, {statistics.median(spent):.2f} median per student update; "
+            f"{name:38} {min(spent):.2f} s least, {statistics.median(spent):.2f} median per student update; "
             f"to 'theirs, simulated': minima {min(spent) / min(peer):.2f}, median of pairs {pairs:.2f}"
         )
 

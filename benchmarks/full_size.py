@@ -43,6 +43,7 @@ from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
 from fewstep.run.memory_choice import usable_gigabytes
+from fewstep.run.precision import settle_precision
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.parallel import SINGLE_RANK
@@ -77,7 +78,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
     own = [] if options.batch is None else [f"run.batch={options.batch}"]
-    asked = [load_recipe(name, [*options.overrides, *own]) for name in options.recipes]
+    asked = [settle_precision(load_recipe(name, [*options.overrides, *own])) for name in options.recipes]
     recipes = [levels_for(recipe, size_of_model(recipe.model))[0] for recipe in asked]
     device = resolve_device(recipes[0].run.device, recipes[0].run.precision)
     recipes = [settled(recipe, device, told_of(recipe, options.side, options.text)) for recipe in recipes]

@@ -26,6 +26,7 @@ from fewstep.run.budget.forecast import forecast
 from fewstep.run.budget.rehearsal import rehearse
 from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
+from fewstep.run.precision import settle_precision
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.parallel import (
@@ -47,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     for how in ("off", "selective", "full"):
         keys = [f"run.gradient_checkpointing={how}", f"run.batch={options.batch * options.ranks}"]
-        asked = load_recipe(options.recipe, [*options.overrides, *keys])
+        asked = settle_precision(load_recipe(options.recipe, [*options.overrides, *keys]))
         size = size_of_model(asked.model)
         recipe, _ = levels_for(asked, size)
         device = resolve_device(recipe.run.device, recipe.run.precision)

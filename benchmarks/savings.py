@@ -29,6 +29,7 @@ from fewstep.objective.rollout import roll_out
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.teachers import Prefixes
+from fewstep.run.precision import settle_precision
 from fewstep.run.recipe import load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
 from fewstep.runtime.device import autocast
@@ -112,7 +113,7 @@ def made(
 ) -> DMDStep:
     """The pocket recipe's step, with the steps of these kinds. loop: AdamW takes one tensor after another."""
     # The base alone: the pocket's own LoRA fits no other model.
-    recipe = load_recipe("pocket", ["student.init_from=null", "teachers.named={}", *settings])
+    recipe = settle_precision(load_recipe("pocket", ["student.init_from=null", "teachers.named={}", *settings]))
     rng, backbone = NamedRNG(0), transformer or load_backbone(model, dtype=torch.bfloat16, parts="transformer")
     spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, iterations=1000)
     roles = build_roles(backbone, spec, rng, Execution(precision=recipe.run.precision))

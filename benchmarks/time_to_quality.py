@@ -1,15 +1,19 @@
-"""Time until the probe's score: our schedule against plain DMD2, on the pocket teacher.
+"""Processor seconds until the student scores as its teacher: the pocket recipe against plain DMD2 and other schedules.
 
-  ours    the recipe as it was when its figures were published: one rollout for the whole iteration, on cached
-          prefixes; the critic learns the step that is about to be improved, `critic.updates` times; the recipe's terms
+  ours    the recipe as it ships
   plain   DMD2: every critic update and every student update rolls out anew, up to a step drawn for it, without a cache;
           five critic updates for one of the student; no further term
+  others  the recipe with keys of your own, each by `--side NAME KEY=VALUE ...`
 
-Both start as the base and have it for their teacher; same cases, learning rates, batch, guidance, averages and loss.
-Both sides take turns in one process, whichever has used less processor time goes next, so that at any moment both have
-had the same; on a shared machine with one thread these seconds are the measure. Looking at the student is not counted.
+All begin from the same weights, with the same teachers, cases, batch, loss and average. They take turns in one
+process: whichever has used less processor time goes next, so at any moment all have had the same. On a shared machine
+with one thread these seconds are the measure. Looking at a student is not counted. A side ends after --seconds, or, if
+it has not scored as the teacher by then, after --most.
 
-OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seconds 900] [--set run.seed=1]
+The probe reads 216 cases (72 prompts, 144 edits). The teacher draws the same cases in its own 40 steps with guidance.
+
+OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seeds 0 1 2] [--seconds 240] [--most 900]
+    [--no-plain] [--side warm critic.updates=1 ...] [--set KEY=VALUE ...]
 """
 
 import argparse
@@ -30,25 +34,29 @@ from fewstep.flow.solver import trajectory
 from fewstep.objective.critic import critic_loss
 from fewstep.objective.dmd import dmd_loss
 from fewstep.objective.rollout import Rollout
-from fewstep.pocket.student_eval import probe_eval
+from fewstep.pocket.exam import ExamSpec, headline
+from fewstep.pocket.probe import Probe
+from fewstep.pocket.student_eval import CASES, SEED, probe_eval, with_score
+from fewstep.pocket.systems import system_of
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.step_index import StepIndex
+from fewstep.roles.student_eval import StudentEvalBuilder
 from fewstep.run.encoding import encode_recipe
+from fewstep.run.pocket_exam import teacher_guidance
+from fewstep.run.precision import settle_precision
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.sample.pictures import open_model
 from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
+from fewstep.train.monitor import to_host
 from fewstep.train.settings import DMDSettings
 
-EVERY = 8  # iterations between two looks
-MEASURED = (  # the pocket recipe as it was when the published figures were taken: the base alone
-    "student.init_from=null",
-    "teachers.named={}",
-    "teachers.base.guidance.t2i.scale=3.5",
-)
-ANCHORED = ("objective.first_step_anchor.weight=0.25", "objective.first_step_anchor.teacher_steps=2")
-PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.first_step_anchor=null")
+EVERY = 8  # iterations between two looks, until the teacher's score is held
+LATER = 48  # iterations between two looks after that
+TEACHER_STEPS = 40
+PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.segment_guidance=null")
 
 
 class PlainDMD2(DMDStep):
@@ -99,7 +107,7 @@ class PlainDMD2(DMDStep):
 class Side:
     """One run that is iterated by hand, with the processor seconds that it has used and what was seen of it."""
 
-    def __init__(self, recipe: Recipe, batch: Callable[[int], Batch], examine_every: int, plain: bool):
+    def __init__(self, recipe: Recipe, batch: Callable[[int], object], examiner: StudentEvalBuilder, plain: bool):
         rng = NamedRNG(recipe.run.seed)
         backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
         spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
@@ -107,60 +115,85 @@ class Side:
         self.step = build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng)
         if plain:
             self.step = PlainDMD2(**{field.name: getattr(self.step, field.name) for field in fields(self.step)})
-        self.batch, self.every = batch, examine_every
+        self.batch, self.examine = batch, examiner(roles.student, recipe.student.grid, recipe.run.precision)
         self.iteration, self.seconds, self.seen = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.turns = {"t2i": 0, "edit": 0}
 
-    def examined_by(self, examiner: Callable[..., Callable[[int], object]], recipe: Recipe) -> None:
-        self.examine = examiner(self.step.roles.student, recipe.student.grid, recipe.run.precision)
-
-    def go_on(self) -> None:
+    def go_on(self, wanted: float) -> None:
         batch = self.batch(self.iteration)
+        assert isinstance(batch, Batch)
         k = self.step.student.exit_step(batch.task, self.turns[batch.task])
         self.turns[batch.task] += 1
         begun = time.process_time()
-        self.step.iterate(self.iteration, k, batch)
+        to_host(self.step.iterate(self.iteration, k, batch))
         self.seconds += time.process_time() - begun
         self.iteration += 1
-        if self.iteration % self.every == 0:
+        if self.iteration % (LATER if reached(self.seen, wanted) else EVERY) == 0:
             with self.step.optimizers.ema.applied():
-                found = dict(self.examine(self.iteration))  # type: ignore[call-overload]
+                found = dict(self.examine(self.iteration))
             self.seen.append({"iteration": self.iteration, "seconds": round(self.seconds, 1), **found})
+
+    def ended(self, wanted: float, seconds: float, most: float) -> bool:
+        return self.seconds >= (seconds if reached(self.seen, wanted) else max(seconds, most))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=900, help="processor seconds of each side")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seconds", type=float, default=240, help="processor seconds of each side")
+    parser.add_argument("--most", type=float, default=900, help="the same, if it scores below the teacher")
+    parser.add_argument("--no-plain", action="store_true")
+    parser.add_argument("--side", action="append", nargs="+", default=[], metavar=("NAME", "KEY=VALUE"))
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     keep_freed_memory()
-    ours = load_recipe("pocket", [*MEASURED, *ANCHORED, *options.set])
-    plain = load_recipe("pocket", [*MEASURED, *options.set, *PLAIN])
+    keys: dict[str, list[str]] = {"ours": [], **{name: some for name, *some in options.side}}
+    keys |= {} if options.no_plain else {"plain": list(PLAIN)}
     options.out.mkdir(parents=True, exist_ok=True)
-    prepared = encode_recipe(ours, options.out)
+    wanted = teacher_score(options.out / "teacher.json")
+    for seed in options.seeds:
+        common = [f"run.seed={seed}", *options.set]
+        recipes = {name: settle_precision(load_recipe("pocket", [*common, *some])) for name, some in keys.items()}
+        run_sides(recipes, wanted, options.out, options.seconds, options.most)
+    report({seed: json.loads((options.out / f"seen-{seed}.json").read_text()) for seed in options.seeds}, wanted)
+
+
+def teacher_score(kept: Path) -> float:
+    """What the teacher scores on the cases that students are looked at by; drawn once."""
+    if not kept.exists():
+        model = open_model("pocket")
+        questions = ExamSpec(cases=CASES, diversity=0, seed=SEED).questions()
+        sampler = system_of(model, TEACHER_STEPS, teacher_guidance()).sampler
+        kept.write_text(json.dumps(with_score(headline(sampler, questions, Probe.load())), indent=1))
+    found: dict[str, float] = json.loads(kept.read_text())
+    print(f"teacher, {TEACHER_STEPS} guided steps: {found}", flush=True)
+    return found["score"]
+
+
+def run_sides(recipes: dict[str, Recipe], wanted: float, out: Path, seconds: float, most: float) -> None:
+    """All sides of one seed in turns; what was seen of them is written after every iteration."""
+    ours = recipes["ours"]
+    prepared = encode_recipe(ours, out)
     examiner, loader = probe_eval(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
-    sides = {"ours": Side(ours, loader.batch, EVERY, False), "plain": Side(plain, loader.batch, EVERY, True)}
-    for name, side in sides.items():
-        side.examined_by(examiner, ours if name == "ours" else plain)
-    while True:
-        name, side = min(sides.items(), key=lambda one: one[1].seconds)
-        if side.seconds >= options.seconds:
-            break
-        side.go_on()
-        (options.out / "seen.json").write_text(json.dumps({n: s.seen for n, s in sides.items()}, indent=1))
-        print(f"{name} {side.iteration}: {side.seconds:.0f} s {side.seen[-1] if side.seen else ''}", flush=True)
-    report({name: side.seen for name, side in sides.items()})
+    sides = {name: Side(recipe, loader.batch, examiner, name == "plain") for name, recipe in recipes.items()}
+    kept = out / f"seen-{ours.run.seed}.json"
+    while going := {name: side for name, side in sides.items() if not side.ended(wanted, seconds, most)}:
+        name, side = min(going.items(), key=lambda one: one[1].seconds)
+        side.go_on(wanted)
+        kept.write_text(json.dumps({n: s.seen for n, s in sides.items()}, indent=1))
+        score = f", score {side.seen[-1]['score']:.4f}" if side.seen else ""
+        print(f"seed {ours.run.seed}, {name} {side.iteration}: {side.seconds:.0f} s{score}", flush=True)
 
 
-def report(seen: dict[str, list[dict[str, float]]]) -> None:
-    """Seconds until each score is first reached and held over two looks."""
-    print("score   ours s   plain s   ratio")
-    for score in (0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999):
-        at = {name: reached(looks, score) for name, looks in seen.items()}
-        told = [f"{at[name]:9.0f}" if at[name] else "    never" for name in ("ours", "plain")]
-        ratio = f"{at['ours'] / at['plain']:.2f}" if at["ours"] and at["plain"] else "-"
-        print(f"{score:.3f} {told[0]} {told[1]}   {ratio}")
+def report(seen: dict[int, dict[str, list[dict[str, float]]]], wanted: float) -> None:
+    """Seconds until the teacher's score is first reached and held over two looks, by seed; then what was seen last."""
+    names = list(next(iter(seen.values())))
+    for name in names:
+        at = [reached(sides[name], wanted) for sides in seen.values()]
+        print(f"{name:12} {' '.join(f'{a:7.0f}' if a else '  never' for a in at)}   s to {wanted:.4f}")
+        for seed, sides in seen.items():
+            print(f"{'':12} seed {seed}, last: {sides[name][-1]}")
 
 
 def reached(looks: list[dict[str, float]], score: float) -> float | None:

@@ -42,10 +42,14 @@ def probe_eval(backbone: Backbone) -> StudentEvalBuilder:
         sampler = sampler_of(backbone, student.transformer, grid, GUIDANCE, encoded, inside)
 
         def examine(iteration: int) -> dict[str, float]:
-            found = headline(sampler, questions, probe)
-            shares = [found[name] for name in ("attributes", "letters", "changed") if name in found]
-            return {"score": sum(shares) / len(shares), **found}
+            return with_score(headline(sampler, questions, probe))
 
         return examine
 
     return for_student
+
+
+def with_score(found: Mapping[str, float]) -> dict[str, float]:
+    """The figures of `headline`, with `score` before them: the mean of the shares of what was asked for."""
+    shares = [found[name] for name in ("attributes", "letters", "changed") if name in found]
+    return {"score": sum(shares) / len(shares), **found}
