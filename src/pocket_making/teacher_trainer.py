@@ -42,6 +42,7 @@ class TeacherTrainingConfig:
     batch_config: BatchConfig = DEFAULT_BATCH_CONFIG
     checkpoint_minutes: float = 2.0
     cooldown_share: float = 0.2
+    compiled: bool = False  # ours: a step takes 0.85 of the time, after a minute of compiling
 
 
 class TeacherTrainer:
@@ -58,7 +59,7 @@ class TeacherTrainer:
     ):
         self.ranks = ranks
         self.model, self.folder, self.plan, self.minutes, self.log = pipeline.transformer, folder, plan, minutes, log
-        self.training_batches = TrainingBatches(pipeline, plan.batch_config)
+        self.training_batches = TrainingBatches(pipeline, plan.batch_config, plan.compiled)
         self.model.train().requires_grad_(True)
         inner = [p for n, p in self.model.named_parameters() if n.startswith("transformer_blocks") and p.ndim == 2]
         ids = {id(p) for p in inner}

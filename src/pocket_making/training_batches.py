@@ -149,8 +149,11 @@ def draw_times(shape: tuple[int, ...], config: BatchConfig, rng: torch.Generator
 class TrainingBatches:
     """Batches of a corpus, and the loss of a transformer on them."""
 
-    def __init__(self, pipeline: Pipeline, batch_config: BatchConfig = DEFAULT_BATCH_CONFIG):
+    def __init__(self, pipeline: Pipeline, batch_config: BatchConfig = DEFAULT_BATCH_CONFIG, compiled: bool = False):
         self.model, self.batch_config = pipeline.transformer, batch_config
+        block = shared_prefix.block_forward
+        # One code for all lengths and sizes; and one each for T2I, edits and batches with padding.
+        self.block_forward = torch.compile(block, dynamic=True) if compiled else block
         self.captions = CaptionEmbedder(pipeline)
         self.weight_D = channel_contrast(pipeline) ** batch_config.visible
         self.weight_D /= self.weight_D.mean()
@@ -186,7 +189,7 @@ class TrainingBatches:
         layout = self.layout(data, text.shape[1])
         references = latents[:, :-1].flatten(1, 2) if data.references else None
         with quick_autocast():
-            v = shared_prefix.velocities(self.model, text, valid, references, z, t, layout)
+            v = shared_prefix.velocities(self.model, text, valid, references, z, t, layout, self.block_forward)
         return (self.weight_D * (v.float() - (eps - x0)) ** 2).mean()
 
     def layout(self, data: Corpus, length: int) -> shared_prefix.BatchLayout:

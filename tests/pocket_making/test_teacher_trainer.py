@@ -57,3 +57,23 @@ def test_training_resumes_where_it_stopped(
     assert ended[0]["step"] == ended[1]["step"] == 2
     for name, value in ended[0]["model"].items():
         torch.testing.assert_close(value, ended[1]["model"][name], rtol=0, atol=0)
+
+
+@pytest.mark.slow  # real code is generated
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method")  # torch's own, where its compiler is imported
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_compiled_blocks_have_the_loss_and_the_gradient_of_plain_ones(pipeline: build.QwenImage21Pipeline) -> None:
+    """Over texts with and without padding, and with a reference picture."""
+    ids = torch.full((4, corpus.LONGEST), -1, dtype=torch.int16)
+    ids[:, :3], ids[2:, 3:6] = 40, 41
+    samples = [training_batches.Corpus(torch.randn(4, pictures, 16, 64).half(), ids) for pictures in (1, 2)]
+    plain, compiled = (training_batches.TrainingBatches(pipeline, compiled=how) for how in (False, True))
+    weight = pipeline.transformer.transformer_blocks[0].attn.to_q.weight.requires_grad_(True)
+    for data in samples:
+        for seed in range(3):
+            found = []
+            for batches in (plain, compiled):
+                loss = batches.loss(data, torch.Generator().manual_seed(seed), 4)
+                found.append((loss, *torch.autograd.grad(loss, weight)))
+            for left, right in zip(*found, strict=True):
+                torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)

@@ -74,14 +74,17 @@ def _compiled(forward: Forward, backend: str | Backend) -> CompiledForward:
     return CompiledForward(plain, chosen)
 
 
-def refuse_without_compiler(device: torch.device) -> None:
+def refuse_without_compiler(device: torch.device, instead: str = "set run.compile: false") -> None:
     """
+    Args:
+        instead: what else to do, in the imperative.
+
     Raises:
         EnvironmentRefused: torch cannot compile for this device here, because what it calls is not installed.
     """
     lacks = (_lacks_for_gpu if device.type == "cuda" else _lacks_for_cpu)() or _lacks_headers()
     if lacks:
-        raise EnvironmentRefused(f"run.compile is true, but {lacks}, or set run.compile: false")
+        raise EnvironmentRefused(f"blocks are to be compiled, but {lacks}, or {instead}")
 
 
 def _lacks_for_gpu() -> str | None:

@@ -50,6 +50,9 @@ def pocket_train(
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Samples of an update of the teacher, over all workers.", min=1)] = 64,
     workers: Annotated[int, typer.Option(help="Processes of one thread.", min=1)] = 2,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="The teacher's blocks compiled; takes g++ and a minute of compiling.")
+    ] = False,
     start: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="A pocket pipeline to go on from: its folder, or `pocket`; from nothing if not given."),
@@ -61,9 +64,12 @@ def pocket_train(
         from pocket_making.harder.vocabulary import vocabulary as harder_words
         from pocket_making.teacher_trainer import TeacherTrainingConfig
         from pocket_making.train import train_pocket
+    import torch
+
     from fewstep.pocket.build import TEACHER
     from fewstep.pocket.vocabulary import vocabulary
     from fewstep.pocket.world_words import tokenizer_words
+    from fewstep.roles.compilation import refuse_without_compiler
 
     _refuse_unknown(world)
     worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
@@ -75,9 +81,12 @@ def pocket_train(
     words = harder_words() if world == "harder" else vocabulary()
     if begun is not None and not words.keys() <= tokenizer_words(begun).keys():
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
+    if compiled:
+        refuse_without_compiler(torch.device("cpu"), "give no --compile")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     minutes |= {} if minutes_probe is None else {"minutes_probe": minutes_probe}
-    worlds[world](to, **minutes, plan=TeacherTrainingConfig(batch=batch, seed=seed), workers=workers, start=begun)
+    plan = TeacherTrainingConfig(batch=batch, seed=seed, compiled=compiled)
+    worlds[world](to, **minutes, plan=plan, workers=workers, start=begun)
 
 
 def _refuse_unknown(world: str, **of_the_harder: object) -> None:
