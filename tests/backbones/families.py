@@ -275,6 +275,13 @@ class ModularCall:
         return self.modular(prompt=one, **named)
 
 
+def _text_of_klein(backbone: Any, asked: Request) -> list[Tensor]:
+    """The three hidden states that the pipeline encodes, as the first layer of the transformer answers to them."""
+    pipeline = backbone.pipeline
+    with torch.no_grad():
+        return list(pipeline.transformer.context_embedder(pipeline.encode_prompt(list(asked.prompts))[0]))
+
+
 def _text_of_flux3(backbone: Any, asked: Request) -> list[Tensor]:
     """The eight hidden states that the pipeline encodes, as the first layer of the transformer answers to them."""
     pipeline = backbone.pipeline
@@ -313,7 +320,7 @@ FAMILIES = [
         "flux2-klein",
         Flux2Klein.tiny,
         Flux2Klein.load,
-        lambda backbone, asked: list(backbone.pipeline.encode_prompt(list(asked.prompts))[0]),
+        _text_of_klein,
         lambda scale, negatives: {"guidance_scale": scale},
         words=lambda size: {"guidance_scale": 1.0},
         negative="",  # the pipeline knows no other

@@ -30,9 +30,9 @@ from fewstep.backbones.layout import TokenGrid
 from fewstep.runtime.errors import ModelError
 
 PUBLISHED = (4096, 64)  # text channels, latent channels of Qwen/Qwen-Image-2.1
-PUBLISHED_20B, PUBLISHED_KLEIN = (3584, 64), (7680, 128)  # of Qwen/Qwen-Image, of the 4 B FLUX.2 klein
-PUBLISHED_FLUX3 = (3072, 128)  # of FLUX 3 Image Klein: text as its transformer projects it
-PUBLISHED_KLEIN_9B, PUBLISHED_Z, PUBLISHED_LONGCAT = (12288, 128), (2560, 64), (3584, 64)
+PUBLISHED_20B, PUBLISHED_Z, PUBLISHED_LONGCAT = (3584, 64), (2560, 64), (3584, 64)
+# Of FLUX.2 klein of 4 B and 9 B and of FLUX 3 Image Klein, whose texts are stored as the transformer projects them.
+PUBLISHED_KLEIN, PUBLISHED_KLEIN_9B, PUBLISHED_FLUX3 = (3072, 128), (4096, 128), (3072, 128)
 PIXELS_PER_TOKEN = 16
 CHARACTERS_PER_TOKEN = 4.3  # ours: English captions under Qwen's tokenizer
 CHARACTERS_PER_TOKEN_DENSE = 1.5  # ours: Chinese, Japanese, Korean
@@ -146,7 +146,8 @@ class ConditioningEstimate20B(ConditioningEstimate):
 
 
 class ConditioningEstimateKlein(ConditioningEstimate):
-    """The estimate for FLUX.2 klein. All texts have one length; references keep their size, cropped to the grid."""
+    """The estimate for FLUX.2 klein. All texts have one length, and are stored as the transformer projects them;
+    references keep their size, cropped to the grid."""
 
     family: ClassVar[str] = "flux2-klein"
 
@@ -293,7 +294,7 @@ def estimate_conditioning(model: str) -> ConditioningEstimate:
 
 def _text_width(kind: type[ConditioningEstimate], stated: Mapping[str, Any], published: int) -> int:
     """The channels of a stored text position by a transformer's config."""
-    if kind is ConditioningEstimateFlux3:  # its own width
+    if kind in (ConditioningEstimateKlein, ConditioningEstimateFlux3):  # the transformer's own width
         return int(stated.get("num_attention_heads", 24)) * int(stated.get("attention_head_dim", 128))
     return next((int(stated[key]) for key in TEXT_WIDTHS if key in stated), published)
 

@@ -4,9 +4,9 @@ Text, target and references first pass through blocks of their own kind, and the
 references are modulated as at t = 0. diffusers has a modular pipeline for it and no other (`flux3_pipeline.py`).
 
 The transformer reads eight hidden states of its text encoder, 20,480 channels, and its first layer projects them to its
-own 3,072. No adapter changes that layer, and it has no gradient here: the answer of that layer is what is encoded and
-stored. A text fills a window of a multiple of 80 positions, and the transformer attends to all of them, padding
-included. What is padded further beside a longer text is masked (`flux3_forward.py`).
+own 3,072: the answer of that layer is what is encoded and stored (`projected_text.py`). A text fills a window of a
+multiple of 80 positions, and the transformer attends to all of them, padding included. What is padded further beside a
+longer text is masked (`flux3_forward.py`).
 
 A reference that stands alone keeps its size up to 4 megapixels, and is padded to whole tokens. Of several each is
 reduced to a megapixel and cropped. All conventions are those of Flux3ModularPipeline in diffusers 0.42, and contract
@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Prefix
@@ -27,12 +26,13 @@ from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.edit_sizes import flux3_size
 from fewstep.backbones.flux3_forward import forward_flux3
 from fewstep.backbones.flux3_pipeline import SCHEDULER, UPSAMPLER, Flux3Parts
-from fewstep.backbones.folder import MODULAR_INDEX, header_of, read_index, read_json, weight_files
-from fewstep.backbones.identity import digest, tokenizer_identity
+from fewstep.backbones.folder import MODULAR_INDEX, read_index, read_json
+from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.licences import Licence
 from fewstep.backbones.modular_index import part_entry
-from fewstep.backbones.pipeline_backbone import DIFFUSERS, Parts, PipelineBackbone, untyped
+from fewstep.backbones.pipeline_backbone import Parts, untyped
+from fewstep.backbones.projected_text import ProjectedText
 from fewstep.backbones.stock import (
     Flux3TextEncoderStep,
     Flux3Transformer2DModel,
@@ -45,13 +45,11 @@ from fewstep.flow.sigmas import SigmaGrid
 from fewstep.runtime.errors import ModelError
 
 PIPELINE, DISTILLED = "Flux3ModularPipeline", "Flux3DistilledModularPipeline"
-TEXT = "context_embedder.weight"  # the projection of texts
-SAMPLED = 8  # rows of it by which it is identified
 KOMMUNITY = Licence("other", "FLUX Kommunity License", "LICENSE.md")
 FULL_PRECISION = ("norm_q", "norm_k")  # which the stock class keeps in float32
 
 
-class Flux3Klein(PipelineBackbone):
+class Flux3Klein(ProjectedText):
     """The family FLUX 3 Image Klein. A distilled one is known by its second time embedder (`flow_map`), and refused."""
 
     family: ClassVar[str] = "flux3-klein"
@@ -61,7 +59,6 @@ class Flux3Klein(PipelineBackbone):
     default_licence: ClassVar[Licence | str] = KOMMUNITY
     attention_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
     lora_targets = (*attention_targets, "ff.linear_in", "ff.linear_out")
-    encoded_layers: ClassVar[tuple[str, ...]] = ("context_embedder",)
     default_guidance = Guidance(3.5)
     default_steps = 50
     max_references = 10
@@ -71,8 +68,6 @@ class Flux3Klein(PipelineBackbone):
     blocks: ClassVar[str | None] = "Flux3AutoBlocks"
     left_out_blocks: ClassVar[tuple[str, ...]] = (UPSAMPLER,)
     not_carried: ClassVar[tuple[str, ...]] = (MODULAR_INDEX, "guider", UPSAMPLER)
-
-    _projection: Tensor | None = None  # of texts, once it was read
 
     @classmethod
     def distilled(cls, folder: Path) -> str | None:
@@ -189,17 +184,8 @@ class Flux3Klein(PipelineBackbone):
     def _text(self, pipeline: Any, prompt: str) -> Tensor:
         """A prompt in its window, (1, L, C), projected."""
         encoder = pipeline.text_encoder
-        states = Flux3TextEncoderStep._get_qwen3_vl_prompt_embeds(encoder, pipeline.tokenizer, prompt, encoder.device)
-        weight = self._text_projection().to(states.device)
-        return nn.functional.linear(states.to(weight.dtype), weight)
-
-    def _text_projection(self) -> Tensor:
-        """The transformer's first layer for texts. It is read from the folder: encoding needs no transformer."""
-        if self.folder is None:
-            return untyped(self.transformer).context_embedder.weight.detach()
-        if self._projection is None:
-            self._projection = _read_projection(self.folder).to(self._require_encoder().text_encoder.dtype)
-        return self._projection
+        encode = Flux3TextEncoderStep._get_qwen3_vl_prompt_embeds
+        return self._projected(encode(encoder, pipeline.tokenizer, prompt, encoder.device))
 
     @classmethod
     def size_of_edit(cls, references: Sequence[tuple[int, int]], area: int) -> tuple[int, int]:
@@ -234,40 +220,8 @@ class Flux3Klein(PipelineBackbone):
 
     # ---- what conditionings depend on
 
-    def fingerprint(self) -> str:
-        if self._fingerprint is None and self.folder is None:
-            self._fingerprint = digest([super().fingerprint().encode(), _projection_identity(self._text_projection())])
-        return super().fingerprint()
-
-    @classmethod
-    def fingerprint_in(cls, folder: Path) -> str:
-        """With the projection of texts, which is the transformer's."""
-        return digest([super().fingerprint_in(folder).encode(), cls.encoded_identity(folder)])
-
-    @classmethod
-    def encoded_identity(cls, folder: Path) -> bytes:
-        return _projection_identity(_read_projection(folder, SAMPLED))
-
     def _preprocessor_identity(self, pipeline: Any) -> list[bytes]:
         return [tokenizer_identity(pipeline.tokenizer.tokenizer), str(pipeline.tokenizer.chat_template).encode()]
-
-
-def _read_projection(folder: Path, rows: int | None = None) -> Tensor:
-    """The projection of texts in a folder, or its first rows.
-
-    Raises:
-        ModelError: the transformer's weights are missing, or hold none.
-    """
-    for file in weight_files(folder / "transformer", DIFFUSERS):
-        if TEXT in header_of(file):
-            with safe_open(file, framework="pt") as stored:
-                return stored.get_slice(TEXT)[:rows] if rows else stored.get_tensor(TEXT)
-    raise ModelError(f"{folder / 'transformer'} has no {TEXT}, which projects texts. Copy or download it again")
-
-
-def _projection_identity(weight: Tensor) -> bytes:
-    """The identity of a projection by its first rows, whatever dtype it is stored in."""
-    return weight[:SAMPLED].to("cpu", torch.bfloat16).float().numpy().tobytes()
 
 
 def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
