@@ -170,9 +170,9 @@ class ConditioningStore:
             raise StoreError(f"{self.folder} has format {form}, this version reads {FORMAT}; remove it, encode again")
         if made_by != self.fingerprint:
             raise StoreError(
-                f"{self.folder} was encoded by another model ({made_by}, this one is {self.fingerprint}): text encoder, "
-                "processor or VAE differ, or fewstep stored this family otherwise then. Choose another `store`, or "
-                "remove this one"
+                f"{self.folder} was encoded by another model ({made_by}, this one is {self.fingerprint}): text "
+                "encoder, processor or VAE differ, or fewstep stored this family otherwise then. Choose another "
+                "`store`, or remove this one"
             )
 
     def _read_index(self) -> None:
