@@ -22,6 +22,7 @@ from fewstep.flow.rng import NamedRNG
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.plan import AdapterPlan
 from fewstep.run.recipe import load_recipe
+from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.device import autocast
 from fewstep.sample.sampler import sample
 
@@ -49,7 +50,9 @@ def errors(model: str, cond: Conditioning) -> None:
         ("bf16", torch.bfloat16, False),
         ("int8, bf16 otherwise", torch.bfloat16, True),
     ):
-        other: Any = load_backbone(model, dtype=dtype, parts="transformer", int8=int8)
+        other: Any = load_backbone(
+            model, dtype=dtype, parts="transformer", base_weights="int8" if int8 else "precision"
+        )
         precision = "bf16" if dtype == torch.bfloat16 else "fp32"
         found = [off(velocity(other, cond, t, precision), v) for t, v in zip(TIMES, wanted, strict=True)]
         held = sum(t.nbytes for t in (*other.transformer.parameters(), *other.transformer.buffers()))
@@ -59,8 +62,9 @@ def errors(model: str, cond: Conditioning) -> None:
 def times(model: str, cond: Conditioning, rounds: int = 15) -> None:
     """A forward and backward of a LoRA of rank 16, in turn over both bases."""
     sides: dict[str, Any] = {}
-    for name in ("precision", "int8"):
-        backbone: Any = load_backbone(model, dtype=torch.float32, parts="transformer", int8=name == "int8")
+    names: tuple[BaseWeights, ...] = ("precision", "int8")
+    for name in names:
+        backbone: Any = load_backbone(model, dtype=torch.float32, parts="transformer", base_weights=name)
         adapters = Adapters(backbone.transformer)
         adapters.add("student", AdapterPlan(rank=16, alpha=16.0), backbone.lora_targets, NamedRNG(0))
         sides[name] = backbone, adapters
@@ -85,7 +89,9 @@ def student(run: Path, cond: Conditioning) -> None:
     state = load_file(max((run / "checkpoints").glob("iteration-*")) / "student_average.safetensors")
     drawn = {}
     for int8 in (False, True):
-        backbone: Any = load_backbone(recipe.model, dtype=torch.float32, parts="transformer", int8=int8)
+        backbone: Any = load_backbone(
+            recipe.model, dtype=torch.float32, parts="transformer", base_weights="int8" if int8 else "precision"
+        )
         adapters = Adapters(backbone.transformer)
         adapters.add("student", recipe.student.adapter, backbone.lora_targets, NamedRNG(0))
         for name, parameter in adapters.parameters("student").items():

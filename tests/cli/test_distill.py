@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,13 +126,15 @@ def weights(run: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in (run / "checkpoints" / "iteration-000004").glob("*.safetensors")}
 
 
-def test_a_run_over_a_base_in_int8_exports_for_the_whole_base(
-    recipe: dict[str, Any], teacher: Path, tmp_path: Path
+@pytest.mark.parametrize("held", ["int8", "fp8-w8a8"])
+def test_a_run_over_a_rounded_base_exports_for_the_whole_base(
+    held: str, recipe: dict[str, Any], teacher: Path, tmp_path: Path
 ) -> None:
-    recipe["run"] |= {"base_weights": "int8"}
+    recipe["run"] |= {"base_weights": held}
     run, student = tmp_path / "runs" / "tiny", tmp_path / "student"
     result = fewstep("distill", write_recipe(recipe, tmp_path), "--out", run)
     assert result.exit_code == 0, result.output
+    assert ("whose products in 8 bits are for GPUs" in " ".join(result.output.split())) == (held == "fp8-w8a8")
     exported = fewstep("export", run, "--to", student, "--dtype", "fp32", "--verify")
     assert exported.exit_code == 0, exported.output
     name = Path("transformer", "diffusion_pytorch_model.safetensors")
@@ -140,9 +143,25 @@ def test_a_run_over_a_base_in_int8_exports_for_the_whole_base(
     changed = {key for key in base if not base[key].equal(merged[key])}
     assert changed
     assert all("blocks." in key for key in changed)
-    for key in changed:  # by the student's LoRA of rank 2 alone: what int8 rounds off has every rank
+    for key in changed:  # by the student's LoRA of rank 2 alone: what is rounded off has every rank
         update = torch.linalg.svdvals(merged[key] - base[key])
         assert update[1] > 1e-5 > update[2], key
+
+
+def test_a_run_over_a_base_in_fp8_goes_on_as_if_it_had_not_stopped(recipe: dict[str, Any], tmp_path: Path) -> None:
+    """Its base is rounded anew, to the same numbers. With what it holds as another base, a run does not go on."""
+    recipe["run"] |= {"base_weights": "fp8-w8a8"}
+    file, run = write_recipe(recipe, tmp_path), tmp_path / "runs" / "tiny"
+    assert fewstep("distill", file, "--out", run).exit_code == 0
+    once = weights(run)
+    shutil.rmtree(run / "checkpoints" / "iteration-000004")
+    shutil.rmtree(run / "student")
+    refused = fewstep("distill", file, "--out", run, "--set", "run.base_weights=int8")
+    assert refused.exit_code == 2
+    assert "run.base_weights: fp8-w8a8 -> int8" in refused.output
+    again = fewstep("distill", file, "--out", run)
+    assert again.exit_code == 0, again.output
+    assert weights(run) == once
 
 
 def test_a_fork_goes_on_under_a_changed_recipe(recipe: dict[str, Any], tmp_path: Path) -> None:

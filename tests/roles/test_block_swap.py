@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.blocks import blocks
-from fewstep.backbones.int8 import to_int8
+from fewstep.backbones.fp8 import FP8
+from fewstep.backbones.int8 import INT8
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.backbones.rounded_linear import NEVER, round_blocks
 from fewstep.flow.rng import NamedRNG
 from fewstep.lora.factors import Factors
 from fewstep.roles.adapters import linear_shapes
@@ -33,6 +35,7 @@ from tests.train.tiny_model import batch, normal, tiny
 
 CPU = torch.device("cpu")
 LAYERS = 6
+ROUNDED = {"int8": (INT8, NEVER), "int8-w8a8": (INT8, 1), "fp8-w8a8": (FP8, 1)}  # of few rows too
 T = torch.tensor([0.7, 0.3])
 CRITIC, STUDENT = 2e-6, 3e-5  # of a gradient's length
 
@@ -56,7 +59,7 @@ class Residency:
         swap.courier.send = noted  # type: ignore[method-assign]
 
 
-def deep(int8: bool = False, seed: int = 0) -> QwenImage21:
+def deep(held: str = "precision", seed: int = 0) -> QwenImage21:
     """The tiny model with six blocks, whose blocks do something."""
     config = {**tiny().transformer.config, "num_layers": LAYERS}
     with torch.random.fork_rng(devices=[]):
@@ -66,8 +69,8 @@ def deep(int8: bool = False, seed: int = 0) -> QwenImage21:
         for parameter in made.transformer.parameters():
             if parameter.dim() == 2:
                 parameter.mul_(2)
-    if int8:
-        to_int8(made.transformer)
+    if held != "precision":
+        round_blocks(made.transformer, *ROUNDED[held])
     return made
 
 
@@ -89,7 +92,7 @@ TEACHERS = {
 
 
 def roles_of(
-    swapped: int, how: Recomputation = "full", place: str = "resident", int8: bool = False, stopped: bool = False
+    swapped: int, how: Recomputation = "full", place: str = "resident", held: str = "precision", stopped: bool = False
 ) -> Roles:
     plan = AdapterPlan(rank=4, alpha=4.0)
     gradient = {"prefix_gradient": "stopped" if stopped else "full"}
@@ -102,7 +105,7 @@ def roles_of(
     )
     placement = HostPlacement(swapped, CPU) if swapped else REPLICATED
     roles = build_roles(
-        placement.model(lambda device: deep(int8), CPU), spec, NamedRNG(0),
+        placement.model(lambda device: deep(held), CPU), spec, NamedRNG(0),
         Execution(gradient_checkpointing=how, placement=placement), LOADERS,
     )  # fmt: skip
     with torch.no_grad():
@@ -128,17 +131,19 @@ def assert_near(one: dict[str, Tensor], other: dict[str, Tensor], within: float)
 
 
 @pytest.mark.parametrize(
-    ("swapped", "int8", "how"),
+    ("swapped", "held", "how"),
     [
-        (4, False, "full"),
-        (LAYERS, True, "selective"),
-        pytest.param(4, False, "selective", marks=pytest.mark.slow),
-        pytest.param(LAYERS, True, "full", marks=pytest.mark.slow),
+        (4, "precision", "full"),
+        (LAYERS, "int8", "selective"),
+        (LAYERS, "fp8-w8a8", "full"),
+        pytest.param(4, "precision", "selective", marks=pytest.mark.slow),
+        pytest.param(LAYERS, "int8", "full", marks=pytest.mark.slow),
+        pytest.param(4, "int8-w8a8", "selective", marks=pytest.mark.slow),
     ],
 )
-def test_gradients_are_those_without_swap(swapped: int, int8: bool, how: Recomputation) -> None:
+def test_gradients_are_those_without_swap(swapped: int, held: str, how: Recomputation) -> None:
     """Of both roles, beside teachers that answer in between: the base, a LoRA over it, and a further model."""
-    whole, apart = roles_of(0, how, int8=int8), roles_of(swapped, how, "swapped", int8)
+    whole, apart = roles_of(0, how, held=held), roles_of(swapped, how, "swapped", held)
     for role, within in (("critic", CRITIC), ("student", STUDENT), ("critic", CRITIC)):
         pair = [gradients(getattr(each, role), loss_of(each, role)) for each in (whole, apart)]
         assert_near(*pair, within)

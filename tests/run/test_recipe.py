@@ -223,6 +223,8 @@ POCKET = "extends: pocket\n"
             "run.base_weights: int8 is for a base that only adapters share, and critic.mode is full",
         ),
         ("run: {base_weights: int8, sharding: full}", "run.base_weights: int8 is for weights that lie whole"),
+        ("run: {base_weights: fp8-w8a8}\nstudent: {mode: full}", "run.base_weights: fp8-w8a8 is for a base that only"),
+        ("run: {base_weights: int8-w8a8, sharding: full}", "run.base_weights: int8-w8a8 is for weights that lie whole"),
         (
             "run: {blocks_to_swap: 3, gradient_checkpointing: full}\nstudent: {mode: full}",
             "run.blocks_to_swap is 3, which is for a base that only adapters share, and student.mode is full: weights",

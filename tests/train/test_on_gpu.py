@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewstep.backbones.int8 import to_int8
+from fewstep.backbones.base_weights import has_fp8
+from fewstep.backbones.fp8 import FP8
+from fewstep.backbones.int8 import INT8
+from fewstep.backbones.rounded_linear import NumberFormat, RoundedLinear, round_blocks
 from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.runtime.task import Task
@@ -76,13 +79,31 @@ def test_a_base_in_bytes_answers_as_on_the_cpu() -> None:
         torch.tensor([0.3, 0.8]),
         [],
     )
-    to_int8(backbone.transformer)
+    round_blocks(backbone.transformer, INT8)
     for device in (GPU, CPU):
         cond = on(device, batch(task="t2i")).cond
         with torch.no_grad():
             v_BND = backbone.velocity(backbone.transformer.to(device), z_BND.to(device), t_B.to(device), cond)
         velocities.append(v_BND.cpu())
     torch.testing.assert_close(*velocities, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", [INT8, FP8], ids=["int8", "fp8"])
+def test_products_in_8_bits_are_the_cpus(numbers: NumberFormat) -> None:
+    """Forward and backward, by the GPU's own kernels. Rounded on either device, a number a hair off may fall to the
+    other side."""
+    if numbers is FP8 and not has_fp8(torch.cuda.get_device_capability()):
+        pytest.skip("needs fp8 units")
+    layer = RoundedLinear(torch.nn.Linear(96, 64).requires_grad_(False), numbers, least_rows=1)
+    rng, found = NamedRNG(0), []
+    for device in (CPU, GPU):
+        x = rng.normal((40, 96), "x").to(device, torch.bfloat16).requires_grad_()
+        y = layer.to(device)(x)
+        y.backward(rng.normal((40, 64), "g").to(device, torch.bfloat16))
+        assert x.grad is not None
+        found.append((y.detach().cpu().float(), x.grad.cpu().float()))
+    for ours, theirs in zip(*found, strict=True):
+        assert (ours - theirs).norm() < 0.005 * theirs.norm()
 
 
 def test_a_run_goes_through_goes_on_and_its_student_samples(tmp_path: Path) -> None:

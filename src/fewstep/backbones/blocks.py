@@ -1,4 +1,4 @@
-"""The repeated blocks of a transformer. Sharding, compilation and int8 weights work block by block."""
+"""The repeated blocks of a transformer. Sharding, compilation and rounded weights work block by block."""
 
 from torch import nn
 

@@ -26,6 +26,7 @@ from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.z_image import ZImage
 from fewstep.flow.guidance import Guidance
 from fewstep.flow.sigmas import SigmaGrid
+from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.plugins import ExtensionPoint
@@ -201,13 +202,13 @@ def load_backbone(
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | str = "cpu",
     parts: Parts = "all",
-    int8: bool = False,
+    base_weights: BaseWeights = "precision",
 ) -> Backbone:
     """The model of a folder, a hub id, or "pocket" (the embedded one).
 
     Args:
         parts: which parts to load (`pipeline_backbone.LOADED`).
-        int8: store the weights of its blocks as int8.
+        base_weights: how the weights of its blocks are held.
 
     Raises:
         ModelError: not found, of an unknown family, incomplete, pickled, or with weights that are not its classes'.
@@ -217,7 +218,7 @@ def load_backbone(
     if source == POCKET and not pocket_folder().is_dir():
         raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
     folder = model_folder(source)
-    backbone = family_of(folder).load(folder, dtype, device, parts, int8)
+    backbone = family_of(folder).load(folder, dtype, device, parts, base_weights)
     backbone.source = str(source)  # what the user called it, not where the hub's cache put it
     return backbone
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fewstep.backbones import attention
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.base_weights import hold_base_as
 from fewstep.backbones.components import (
     component_class,
     preprocessors,
@@ -39,12 +40,12 @@ from fewstep.backbones.identity import (
     module_identity,
     part_identity,
 )
-from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.backbones.pipeline_call import PipelineCall
 from fewstep.backbones.pipeline_times import PipelineTimes
 from fewstep.backbones.weight_check import refuse_unfit_weights
+from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 
@@ -117,13 +118,13 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         dtype: torch.dtype = torch.bfloat16,
         device: torch.device | str = "cpu",
         parts: Parts = "all",
-        int8: bool = False,
+        base_weights: BaseWeights = "precision",
     ) -> Self:
         """Loads a model from a folder or a hub id. Weights must be safetensors.
 
         Args:
             parts: all; encoder: text encoder, processor and VAE; decoder: transformer and VAE; transformer.
-            int8: convert the transformer's blocks to int8 weights before anything is moved to the device.
+            base_weights: round the transformer's blocks so, before anything is moved to the device.
 
         Raises:
             ModelError: the folder is incomplete or its weights are pickled. This is checked before any weight is read.
@@ -136,12 +137,10 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         if parts != "transformer":
             left_out = dict.fromkeys(set(STEMS) - set(LOADED[parts]))
             pipeline = cls.pipelines[index["_class_name"]].from_pretrained(folder, **left_out, **how)
-            if int8:
-                to_int8(pipeline.transformer)
+            hold_base_as(pipeline.transformer, base_weights)
             return cls.from_pipeline(pipeline.to(device), str(source), folder)
         transformer = cls.transformer_class.from_pretrained(folder / "transformer", **how)
-        if int8:
-            to_int8(transformer)
+        hold_base_as(transformer, base_weights)
         transformer.to(device)
         return cls(transformer, cls.scheduler_in(folder), index, None, str(source), folder)
 

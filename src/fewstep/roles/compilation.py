@@ -50,7 +50,7 @@ def compile_blocks(transformer: nn.Module, backend: str | Backend = "inductor") 
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
     # The tracer reads .grad of a block's inputs. With sharded weights these are not leaves.
     warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
-    # The tracer makes an instance of each autograd function (int8 weights have one), which torch itself discourages.
+    # The tracer makes an instance of each autograd function (rounded weights have two), which torch itself discourages.
     warnings.filterwarnings("ignore", message=".*should not be instantiated")
     # torch warns of operations in place inside what is recomputed. Blocks have none: the tests compare gradients.
     logging.getLogger("torch._higher_order_ops.wrap").addFilter(_unless_of_choice)

@@ -24,7 +24,12 @@ from fewstep.roles.plan import Recomputation
 
 NARROW = 8  # ours: a product whose inner width is below 1 / 8 of its result's width is cheap to repeat, costly to keep
 _ATEN = torch.ops.aten
-_PRODUCTS = {_ATEN.mm.default: (0, 1), _ATEN.addmm.default: (1, 2), _ATEN.bmm.default: (0, 1)}  # indices of the factors
+_PRODUCTS = {  # indices of the factors
+    _ATEN.mm.default: (0, 1),
+    _ATEN.addmm.default: (1, 2),
+    _ATEN.bmm.default: (0, 1),
+    _ATEN._scaled_mm.default: (0, 1),
+}  # int8's leave their kernel in int32, twice the bytes of bf16 at half its time: they are computed again
 _ATTENTION = {
     _ATEN._scaled_dot_product_flash_attention.default,
     _ATEN._scaled_dot_product_flash_attention_for_cpu.default,

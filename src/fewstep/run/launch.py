@@ -214,10 +214,10 @@ class _Launch:
         setup: StudentEvalSetup | None = self.extensions.examiner or (probe_eval if model == POCKET else None)
         if run.examine_every_iterations == 0:  # nothing will be asked of it, and encoding its cases takes seconds
             setup = None
-        dtype, int8 = PRECISIONS[run.precision], run.base_weights == "int8"
+        dtype = PRECISIONS[run.precision]
 
         def loaded(to: torch.device, parts: Parts) -> Backbone:
-            return load_backbone(model, dtype=dtype, device=to, parts=parts, int8=int8)
+            return load_backbone(model, dtype=dtype, device=to, parts=parts, base_weights=run.base_weights)
 
         with self.reporter.waiting(f"loading {model}"):
             backbone = loaded(device, "all") if setup else placement.model(lambda to: loaded(to, "decoder"), device)

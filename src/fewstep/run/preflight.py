@@ -2,6 +2,7 @@
 
 import torch
 
+from fewstep.backbones.base_weights import refuse_products
 from fewstep.backbones.families import POCKET, model_summary, refuse_unusable_model
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import used_tasks
@@ -27,9 +28,10 @@ def device_of(run: RunPlan, model: str) -> torch.device:
     refused: its recipe is the same on every laptop.
 
     Raises:
-        EnvironmentRefused: the device, or the precision on it, is not available here.
+        EnvironmentRefused: the device, or the precision or the base's products on it, are not available here.
     """
     device = resolve_device(run.device, run.precision)
+    refuse_products(device, run.base_weights)
     if model != POCKET:
         refuse_software_bfloat16(device, run.precision)
     return device
@@ -55,6 +57,7 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     refuse_scorers(recipe.examine)
     device = device_of(run, model)
     _warn_of_slow_bfloat16(device, run, reporter)
+    _warn_of_slow_products(device, run, reporter)
     if run.compile:
         refuse_without_compiler(device)
     refuse_few_samples(run.batch, world, run.most_parts)
@@ -85,6 +88,16 @@ def _warn_of_slow_bfloat16(device: torch.device, run: RunPlan, reporter: Reporte
         reporter.say(
             f"run.precision is bf16, and this CPU takes {bf16_against_fp32():.2g} times as long for products in it as "
             "in fp32. A run of its own is faster with run.precision: fp32, which auto chooses here",
+            "warning",
+        )
+
+
+def _warn_of_slow_products(device: torch.device, run: RunPlan, reporter: Reporter) -> None:
+    """Warns of products in 8 bits, which are for time, where they take more of it."""
+    if device.type == "cpu" and run.base_weights in ("int8-w8a8", "fp8-w8a8"):
+        reporter.say(
+            f"run.base_weights is {run.base_weights}, whose products in 8 bits are for GPUs. On a CPU they took 1.2 to "
+            "3 times as long as in fp32. Set run.base_weights: precision, or int8 for memory",
             "warning",
         )
 

@@ -21,22 +21,22 @@ class NetworkKeys(Protocol):
 
 
 def refuse_learning_base(recipe: NetworkKeys) -> None:
-    """Refuses a base in int8, or one with blocks in host memory, beside a role that learns a copy of all weights.
+    """Refuses a rounded base, or one with blocks in host memory, beside a role that learns a copy of all weights.
 
     Raises:
-        ValueError: there is such a role; or int8 weights, or a swapped teacher, that would have to be sharded.
+        ValueError: there is such a role; or rounded weights, or a swapped teacher, that would have to be sharded.
     """
     run = recipe.run
     full = [role for role, plan in (("student", recipe.student), ("critic", recipe.critic)) if plan.mode == "full"]
-    if run.base_weights == "int8":
+    if (held := run.base_weights) != "precision":
         if full:
             raise ValueError(
-                f"run.base_weights: int8 is for a base that only adapters share, and {full[0]}.mode is full. "
+                f"run.base_weights: {held} is for a base that only adapters share, and {full[0]}.mode is full. "
                 f"Set {full[0]}.mode: adapter, or run.base_weights: precision"
             )
         if run.sharding != "off":
             raise ValueError(
-                "run.base_weights: int8 is for weights that lie whole on each GPU, and run.sharding is "
+                f"run.base_weights: {held} is for weights that lie whole on each GPU, and run.sharding is "
                 f"{run.sharding}. Set one of the two back: run.sharding: off, or run.base_weights: precision"
             )
     if run.blocks_to_swap and full:

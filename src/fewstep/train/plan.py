@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.roles.plan import Recomputation
+from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.section import Section
 from fewstep.runtime.task import TASKS, Task
 
@@ -33,10 +34,12 @@ class RunPlan(Section):
         "auto",
         description="of forwards; weights that learn stay fp32. auto: bf16 on a GPU, and on a CPU what is faster there",
     )
-    base_weights: Literal["precision", "int8"] = Field(
+    base_weights: BaseWeights = Field(
         "precision",
         description="how the frozen base is held. precision: in that of the run; int8: its blocks in a byte a weight, "
-        "for student and critic of mode adapter. Every role over the base then sees the rounded one, the teacher too",
+        "for student and critic of mode adapter. Every role over the base then sees the rounded one, the teacher too. "
+        "int8-w8a8, fp8-w8a8: so, and products of 1,024 rows or more in these numbers too, for time; fp8 needs a GPU "
+        "of compute capability 8.9",
     )
     blocks_to_swap: int = Field(
         0,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from fewstep.backbones.base_weights import hold_base_as
 from fewstep.backbones.blocks import blocks
 from fewstep.backbones.fake_model import ModelSize, size_of_model
-from fewstep.backbones.int8 import to_int8
 from fewstep.roles.block_swap import swap_blocks
 from fewstep.roles.build import FILE_LOADERS
 from fewstep.roles.host_block import Courier, HostBlock
@@ -21,6 +21,7 @@ from fewstep.run.budget.question import PCIE_GBS
 from fewstep.run.budget.rehearsal import rehearse
 from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.errors import RecipeError
 from tests.run.budget.test_rehearsal import batch_shape, most_bytes, recipe, size
 
@@ -82,15 +83,14 @@ def test_what_travels_is_what_is_sent(keys: tuple[str, ...], monkeypatch: pytest
 
 
 @pytest.mark.parametrize("family", ["qwen-image-2.1", "qwen-image", "flux2-klein", "flux3-klein", "z-image"])
-@pytest.mark.parametrize("int8", [False, True])
-def test_bytes_of_blocks_are_those_of_real_ones(family: str, int8: bool) -> None:
+@pytest.mark.parametrize("held", ["precision", "int8", "fp8-w8a8"])
+def test_bytes_of_blocks_are_those_of_real_ones(family: str, held: BaseWeights) -> None:
     kind = size(family)
     made = kind.family.random(kind.config, dtype=torch.float32).transformer
     number = len(blocks(made))
-    if int8:
-        to_int8(made)
+    hold_base_as(made, held)
     real = [HostBlock(block, pinned=False).bytes for block in blocks(made)]
-    recipe_of = swapping(f"run.base_weights={'int8' if int8 else 'precision'}", number=max(3, number))
+    recipe_of = swapping(f"run.base_weights={held}", number=max(3, number))
     if number < 3:
         recipe_of = recipe_of.model_copy(update={"run": recipe_of.run.model_copy(update={"blocks_to_swap": number})})
     told = host_blocks(recipe_of, kind.transformer).swapped[BASE]

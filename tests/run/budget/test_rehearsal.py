@@ -192,6 +192,26 @@ def test_and_over_a_base_in_int8(family: str, how: str) -> None:
     assert expected.bytes == pytest.approx(most_bytes(plan, size(family), shape, 1), rel=0.1)
 
 
+@pytest.mark.parametrize("held", ["fp8-w8a8", pytest.param("int8-w8a8", marks=SLOW)])
+def test_and_with_products_in_8_bits(held: str) -> None:
+    """Bytes with the weights that a backward pass turns round, and operations that torch has no formula for."""
+    family, samples, keys = "qwen-image-2.1", 8, ("student.adapter.rank=2", "critic.updates=1", "critic.exit_step=same")
+    plan, shape = recipe(f"run.base_weights={held}", *keys), batch_shape(family, "edit", 8)
+    whole = forecast(recipe(*keys), shape, samples, on_gpu=False, size=size(family))
+    expected = forecast(plan, shape, samples, on_gpu=False, size=size(family))
+    operation = torch.ops.aten._scaled_mm if held == "fp8-w8a8" else torch.ops.aten._int_mm
+    counted = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._int_mm: _operations})
+    with counted:
+        run(plan, size(family), shape, samples)
+    assert counted.get_flop_counts()["Global"][operation] > 0.2 * expected.flops, "else few rows were many"
+    assert expected.flops == pytest.approx(whole.flops, rel=1e-6)
+    assert expected.peak.bytes == pytest.approx(most_bytes(plan, size(family), shape, samples), rel=0.1)
+
+
+def _operations(left: tuple[int, int], right: tuple[int, int], *_: Any, **__: Any) -> int:
+    return 2 * left[0] * left[1] * right[1]
+
+
 @pytest.mark.parametrize(
     ("family", "task", "how"),
     [

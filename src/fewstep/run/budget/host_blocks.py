@@ -118,9 +118,9 @@ def host_blocks(recipe: Recipe, transformer: nn.Module) -> HostBlocks:
     plain = tuple(_bytes(block, dtype.itemsize, False) for block in held)
     swapped = {name: plain for name, place in places.items() if place == "swapped"}
     if number:
-        int8 = recipe.run.base_weights == "int8"
+        rounded = recipe.run.base_weights != "precision"
         chosen = [held[place] for place in even_places(number, len(held))]
-        swapped = {BASE: tuple(_bytes(block, dtype.itemsize, int8) for block in chosen), **swapped}
+        swapped = {BASE: tuple(_bytes(block, dtype.itemsize, rounded) for block in chosen), **swapped}
     whole = sum(p.numel() for p in transformer.parameters()) * dtype.itemsize
     return HostBlocks(swapped, {name: whole for name, place in places.items() if place == "offloaded"})
 
@@ -140,11 +140,11 @@ def all_on_device(recipe: Recipe) -> Recipe:
     return with_swapped(recipe, 0).model_copy(update={"teachers": teachers})
 
 
-def _bytes(block: nn.Module, each: int, int8: bool) -> int:
-    """Of a block's weights. each: bytes of a number. int8: as `backbones/int8.py` rounds it."""
+def _bytes(block: nn.Module, each: int, rounded: bool) -> int:
+    """Of a block's weights. each: bytes of a number. rounded: as `backbones/rounded_linear.py` does."""
     numbers = sum(p.numel() for p in block.parameters())
-    if not int8:
+    if not rounded:
         return numbers * each
     linear = [module for module in block.modules() if type(module) is nn.Linear]
-    rounded = sum(module.weight.numel() for module in linear)
-    return (numbers - rounded) * each + rounded + each * sum(module.out_features for module in linear)
+    in_bytes = sum(module.weight.numel() for module in linear)
+    return (numbers - in_bytes) * each + in_bytes + each * sum(module.out_features for module in linear)

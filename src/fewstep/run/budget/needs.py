@@ -131,7 +131,7 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[Step]:
         [{"run.batch": budget.gpus, "run.gradient_accumulation": 1}] if recipe.run.batch > budget.gpus else []
     )
     # int8 is for a replicated base that only adapters use, so it comes after the modes.
-    whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights != "int8"
+    whole = budget.gpus == 1 and recipe.run.sharding == "off" and recipe.run.base_weights == "precision"
     rounded: list[dict[str, Any]] = [{"run.base_weights": "int8"}] if whole else []
     # forward_once saves a forward and keeps its activations longer. It excludes parts and sharded weights.
     plain: list[dict[str, Any]] = [{"student.forward_once": False}] if recipe.student.forward_once else []

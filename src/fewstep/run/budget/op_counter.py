@@ -34,10 +34,15 @@ def _its_backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: A
     return sdpa_backward_flop_count(grad.shape, query.shape, key.shape, value.shape)
 
 
-# torch's own formulas lack the CPU's attention; fake tensors of a GPU's run go through it.
+def _product_of_bytes(left: Tensor, right: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * left.shape[0] * left.shape[1] * right.shape[1]
+
+
+# torch's own formulas lack the CPU's attention, through which fake tensors of a GPU's run go, and int8's product.
 _MORE: dict[Any, Callable[..., int]] = {
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpu,
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _its_backward,
+    _ATEN._int_mm: _product_of_bytes,
 }
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.base_weights import hold_base_as
 from fewstep.backbones.conditioning import (
     Conditioning,
 )
@@ -23,7 +24,6 @@ from fewstep.backbones.fake_model import (
     fake_mode,
     make_parameters_fake,
 )
-from fewstep.backbones.int8 import to_int8
 from fewstep.backbones.joint_sequence import forget_layouts
 from fewstep.backbones.shape_tensor import LargeAsShapes, has_shapes, make_shapes
 from fewstep.encode.batch import Batch
@@ -135,8 +135,7 @@ def rehearsal_roles(
     backbone: Backbone, recipe: Recipe, loaders: TeacherLoaders, placement: Placement = REPLICATED
 ) -> Roles:
     """The roles of a run over a backbone, in the run's precision."""
-    if recipe.run.base_weights == "int8":
-        to_int8(backbone.transformer)
+    hold_base_as(backbone.transformer, recipe.run.base_weights)
     fake, run = fake_mode(backbone.transformer), recipe.run
     student = recipe.student.model_copy(update={"init_from": None})  # changes values, not sizes
     with fake_deepcopy_allowed():

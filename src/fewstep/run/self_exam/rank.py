@@ -124,11 +124,11 @@ def _examiner(run: RunDir, reporter: Reporter) -> RunExaminer:
     assert prepared.exam is not None, "the recipe has an examination"
     device, dtype = device_of(recipe.run, recipe.model), PRECISIONS[recipe.run.precision]
     with reporter.waiting(f"loading {recipe.model}"):
-        int8 = recipe.run.base_weights == "int8"
         placement = placement_of_run(recipe.run.blocks_to_swap, "off", SINGLE_RANK, device, recipe.run.precision)
 
         def loaded(to: torch.device) -> Backbone:
-            return load_backbone(recipe.model, dtype=dtype, device=to, parts="decoder", int8=int8)
+            held = recipe.run.base_weights
+            return load_backbone(recipe.model, dtype=dtype, device=to, parts="decoder", base_weights=held)
 
         backbone = placement.model(loaded, device)
     spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
