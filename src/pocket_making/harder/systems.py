@@ -23,6 +23,7 @@ from fewstep.runtime.errors import AdapterError, ModelError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, decode_chunked, open_model
+from fewstep.sample.student_options import refuse_student_options, student_levels
 from pocket_making.harder.cases import HarderCase
 from pocket_making.harder.exam import HarderExamSpec, examine_harder
 from pocket_making.harder.probe import load_reader
@@ -86,9 +87,12 @@ def examine_pipeline(
 
     Raises:
         ModelError, AdapterError: what is missing, or belongs elsewhere. RunError: `to` holds pictures of another model.
+        RecipeError: steps or guidance of a student.
     """
     known = load_reader(reader)
     refuse_no_harder(source)
+    if (levels := student_levels(source)) is not None:
+        refuse_student_options(levels, steps, guidance)
     refuse_embedded(adapter)
     model = open_model(source)
     own = dict.fromkeys(TASKS, NO_GUIDANCE) if model.is_student else GUIDANCE
