@@ -12,6 +12,7 @@ from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket import exam
 from fewstep.pocket.exam import ExamSpec
 from fewstep.pocket.exam_gallery import ExaminedSystem
+from fewstep.pocket.lora_world import refuse_lora_of_other_world
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.vocabulary import vocabulary
@@ -103,6 +104,8 @@ def examine_model(
         refuse_other_world(folder_of(source), vocabulary(), POCKET)
         if (own := student_levels(source)) is not None:
             refuse_student_options(own, steps, guidance)
+    if adapter is not None:
+        refuse_lora_of_other_world(adapter, POCKET)
     model = open_model(source)
     encoded, chosen = ConditioningCache(model.backbone), _chosen_guidance(model, source, guidance)
     systems = {"model": system_of(model, steps, chosen, encoded)}
