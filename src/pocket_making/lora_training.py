@@ -16,6 +16,7 @@ from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.export.lora import Lora, write_lora
 from fewstep.flow.rng import NamedRNG
 from fewstep.pocket.build import Pipeline
+from fewstep.pocket.lora_world import STATED
 from fewstep.roles.adapters import Adapters, linear_shapes
 from fewstep.roles.plan import AdapterPlan
 from fewstep.roles.validation import truncated_lora
@@ -72,10 +73,11 @@ def train_lora(
     iterations: int | None,
     config: LoraTrainingConfig,
     label: str,
+    world: str,
     log: Log,
 ) -> Path:
     """Trains what `begin_lora` made, for some minutes or, if given, for so many iterations, and writes the LoRA file
-    into the folder `to`."""
+    into the folder `to`. world: which the teacher is of; the file states it."""
     learned = adapters.parameters(NAME)
     average = {name: weight.detach().clone() for name, weight in learned.items()}
     with adapters.active(NAME):
@@ -83,7 +85,7 @@ def train_lora(
         spent = minutes_spent(minutes) if iterations is None else iterations_spent(iterations)
         steps = _learn(training_batches, drawn, learned, average, spent, config, label, log)
     rounded = {name: weight.bfloat16().float() for name, weight in average.items()}
-    written = write_lora(Lora.of(rounded, float(config.rank)), to, dtype=torch.bfloat16)
+    written = write_lora(Lora.of(rounded, float(config.rank)), to, torch.bfloat16, {STATED: world})
     log(f"{steps} steps; wrote {written}")
     return written
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fewstep.backbones.families import POCKET
 from fewstep.pocket.build import (
     TEACHER,
     Pipeline,
@@ -119,4 +120,4 @@ def specialise(
     def drawn(rng: torch.Generator) -> Corpus:
         return data[REPLAY if config.replay and float(torch.rand((), generator=rng)) < config.replay else kind]
 
-    return train_lora(pipeline, adapters, drawn, to, minutes, iterations, config, kind, log)
+    return train_lora(pipeline, adapters, drawn, to, minutes, iterations, config, kind, POCKET, log)

@@ -1,6 +1,7 @@
 """`fewstep sample`: several seeds and models, prompt files, names, what a PNG tells, and nothing replaced unasked."""
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,11 +94,32 @@ class Stopping(Silent):
 
 def test_steps_of_a_student_are_its_own(tmp_path: Path) -> None:
     own = student(tmp_path / "mine")
-    for steps in (2, 4):
+    for steps in (2, 4, 0, 1001):  # also where no model has so many: no advice that would be refused in turn
         told = (
             f"mine@{steps}: @STEPS is for teachers. This is a student, which draws in 2 steps at its own noise levels"
         )
         refused(fewstep("sample", f"{own}@{steps}", "pocket@4", "-p", PROMPT, "--out", tmp_path / "to"), told)
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (("--guidance", "3"), "this student draws without guidance"),
+        (("--steps", "3"), "this student samples in 2 steps, at"),
+    ],
+)
+def test_what_a_student_does_not_take_is_refused_before_it_is_opened(
+    tmp_path: Path, option: tuple[str, str], told: str
+) -> None:
+    own = student(tmp_path / "mine")
+    (own / "transformer").unlink()  # a link to the package's
+    shutil.copytree(pocket_folder() / "transformer", own / "transformer")
+    (own / "transformer" / "config.json").write_text("{}")  # nothing that could be opened
+    other = shutil.copytree(own, tmp_path / "other")
+    refused(fewstep("pocket", "examine", own, *option, "--out", tmp_path / "to"), told)
+    for models in ((own,), (own, other)):
+        refused(fewstep("sample", *models, "-p", PROMPT, *option, "--out", tmp_path / "to"), told)
     assert not (tmp_path / "to").exists()
 
 

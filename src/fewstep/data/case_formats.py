@@ -17,9 +17,9 @@ OWN: dict[str, CaseFormat] = {
     "csv": FileFormat(csv_table),
     "tsv": FileFormat(csv_table),
     "parquet": ArchiveFormat(parquet),
-    "tar": ArchiveFormat(tar),
-    "tar.gz": ArchiveFormat(tar),
-    "tgz": ArchiveFormat(tar),
+    "tar": ArchiveFormat(tar, tar),
+    "tar.gz": ArchiveFormat(tar, tar),
+    "tgz": ArchiveFormat(tar, tar),
 }
 
 

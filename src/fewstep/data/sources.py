@@ -16,7 +16,7 @@ from fewstep.data.cases import (
     write_jsonl,
 )
 from fewstep.data.composition import Composition
-from fewstep.data.formats.format import ArchiveFormat
+from fewstep.data.formats.format import ArchiveFormat, OnRead
 from fewstep.data.formats.pairs import pairs
 from fewstep.data.mixture import (
     Ratio,
@@ -78,8 +78,11 @@ def _files_of(source: str, task: Task | None, cache: Path) -> list[Path]:
     return paths_of(source) if made is None else [made(source, task, cache)]
 
 
-def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -> Iterator[CaseOrError]:
-    """All cases and errors of a file or folder, in order. Archives need a folder to unpack their pictures to.
+def entries(
+    path: Path, unpack_to: Path | None = None, thorough: bool = False, on_read: OnRead | None = None
+) -> Iterator[CaseOrError]:
+    """All cases and errors of a file or folder, in order. Archives need a folder to unpack their pictures to. on_read:
+    of archives whose format can be watched.
 
     Raises:
         CaseError: the file itself cannot be read.
@@ -93,6 +96,8 @@ def entries(path: Path, unpack_to: Path | None = None, thorough: bool = False) -
         raise _unreadable(path)
     if isinstance(found, ArchiveFormat):
         assert unpack_to is not None, path
+        if on_read is not None and found.watched is not None:
+            return iter(distinct(found.watched(path, unpack_to, thorough, on_read)))
         return iter(distinct(found.read(path, unpack_to, thorough)))
     return iter(distinct(found.read(path, thorough)))
 

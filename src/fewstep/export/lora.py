@@ -109,11 +109,14 @@ class Lora:
         return tuple(sorted({update.rank for update in self.updates.values()}))
 
 
-def write_lora(lora: Lora, folder: Path, dtype: torch.dtype = torch.float32) -> Path:
+def write_lora(
+    lora: Lora, folder: Path, dtype: torch.dtype = torch.float32, stated: Mapping[str, str] | None = None
+) -> Path:
     """Writes the file that pipe.load_lora_weights(folder) opens: factors in `dtype`, keys
-    transformer.<module>.lora_A.weight, and rank and alpha in the metadata, where diffusers reads them."""
+    transformer.<module>.lora_A.weight, and rank and alpha in the metadata, where diffusers reads them. stated: further
+    metadata."""
     updates = _at_scale_one(lora.updates)
-    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(updates), sort_keys=True)}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(_config(updates), sort_keys=True), **(stated or {})}
     return _saved(_sides(updates, "diffusers", dtype), folder / WEIGHT_FILE, metadata)
 
 

@@ -27,7 +27,7 @@ def read_lora(path: Path) -> dict[str, Factors]:
         AdapterError: there is no file, it is pickled or incomplete, it is another kind of adapter (`lora.kinds`), a
             factor lacks its partner, ranks or alphas contradict each other, or values are not finite.
     """
-    file = _file(path)
+    file = lora_file(path)
     _refuse_pickles(file)
     try:
         with safe_open(file, framework="pt") as opened:
@@ -46,7 +46,12 @@ def read_lora(path: Path) -> dict[str, Factors]:
     return found
 
 
-def _file(path: Path) -> Path:
+def lora_file(path: Path) -> Path:
+    """The one LoRA file that a path names: itself, or the file in that folder.
+
+    Raises:
+        AdapterError: there is none, or more than one.
+    """
     if path.is_file():
         return path
     for name in FILES:

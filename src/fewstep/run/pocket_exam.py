@@ -12,6 +12,7 @@ from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket import exam
 from fewstep.pocket.exam import ExamSpec
 from fewstep.pocket.exam_gallery import ExaminedSystem
+from fewstep.pocket.lora_world import refuse_lora_of_other_world
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.vocabulary import vocabulary
@@ -22,6 +23,7 @@ from fewstep.runtime.errors import ModelError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, open_model
+from fewstep.sample.student_options import refuse_student_options, student_levels
 
 TEACHER, TEACHER_FEW, STUDENT = "teacher", "teacher-4", "student"
 COLUMNS = {TEACHER: "Teacher, 40 steps", TEACHER_FEW: "Teacher, 4 steps", STUDENT: "Student, 4 steps"}
@@ -93,9 +95,17 @@ def examine_model(
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """One model on held-out pocket cases, and beside it the same with `adapter` on (at the model's own guidance):
-    pictures, records and figures in `to`."""
+    pictures, records and figures in `to`.
+
+    Raises:
+        ModelError: no model of this world. RecipeError: steps or guidance of a student.
+    """
     if source != POCKET:
         refuse_other_world(folder_of(source), vocabulary(), POCKET)
+        if (own := student_levels(source)) is not None:
+            refuse_student_options(own, steps, guidance)
+    if adapter is not None:
+        refuse_lora_of_other_world(adapter, POCKET)
     model = open_model(source)
     encoded, chosen = ConditioningCache(model.backbone), _chosen_guidance(model, source, guidance)
     systems = {"model": system_of(model, steps, chosen, encoded)}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewstep.backbones.folder import folder_of, sample_sigmas
 from fewstep.data.case_formats import format_of
 from fewstep.data.cases import Case
 from fewstep.data.formats.format import ArchiveFormat
@@ -16,6 +15,7 @@ from fewstep.data.pictures import open_picture
 from fewstep.data.sources import cases_of, entries
 from fewstep.runtime.errors import CaseError, LayoutError, ModelError
 from fewstep.sample.asked import refuse_long_prompts, refuse_seeds, size_of
+from fewstep.sample.student_options import refuse_student_options, student_levels
 
 MAX_STEPS = 1000
 
@@ -71,13 +71,29 @@ def refuse_steps_of_students(call: SampleCall) -> None:
         ModelError: MODEL@STEPS of a student, which draws at its own noise levels; or a folder that cannot be read.
     """
     for model in call.models:
-        own = sample_sigmas(folder_of(model.source)) if Path(model.source).is_dir() else None
-        if own is not None and model.steps is not None:
-            raise ModelError(
-                f"{model.source}@{model.steps}: @STEPS is for teachers. This is a student, which draws in {len(own)} "
-                f"steps at its own noise levels ({', '.join(f'{sigma:g}' for sigma in own)}); name it without "
-                f"@{model.steps}"
-            )
+        if model.steps is not None:
+            _refuse_stated_steps(model.source, model.steps)
+
+
+def refuse_options_of_students(call: SampleCall) -> None:
+    """Beside teachers a student is excused from what is asked of those. Alone, or among students, it is meant.
+
+    Raises:
+        RecipeError: steps or guidance that no model of the call would take. ModelError: a folder that cannot be read.
+    """
+    levels = [student_levels(model.source) for model in call.models]
+    if any(own is None for own in levels):
+        return
+    for own in levels:
+        refuse_student_options(own or (), call.steps, call.guidance)
+
+
+def _refuse_stated_steps(source: str, steps: int) -> None:
+    if (own := student_levels(source)) is not None:
+        raise ModelError(
+            f"{source}@{steps}: @STEPS is for teachers. This is a student, which draws in {len(own)} steps at its own "
+            f"noise levels ({', '.join(f'{sigma:g}' for sigma in own)}); name it without @{steps}"
+        )
 
 
 def _stated(source: str) -> tuple[str, int | None]:
@@ -86,6 +102,7 @@ def _stated(source: str) -> tuple[str, int | None]:
         return source, None
     steps = int(match[2])
     if not 1 <= steps <= MAX_STEPS:
+        _refuse_stated_steps(match[1], steps)
         raise ModelError(f"{source}: a model is sampled in 1 to {MAX_STEPS:,} steps, as in {match[1]}@4")
     return match[1], steps
 

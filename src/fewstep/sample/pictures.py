@@ -36,11 +36,11 @@ from fewstep.runtime.errors import (
     LayoutError,
     ModelError,
     PictureError,
-    RecipeError,
 )
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.asked import refuse_seeds
 from fewstep.sample.sampler import pipeline_noise, sample
+from fewstep.sample.student_options import refuse_student_options
 
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
@@ -100,16 +100,9 @@ class Model:
         """
         target = self.backbone.layout_grid(size or self.size)
         own = self.own_steps or self.backbone.default_steps
-        if self.is_student and steps not in (None, own):
-            raise RecipeError(
-                f"this student samples in {own} steps, at {list(self.backbone.sampling_grid(own, target))}; it was "
-                f"not trained at {steps}. Leave --steps out"
-            )
-        if self.is_student and guidance is not None and guidance.active:
-            raise RecipeError(
-                f"this student draws without guidance, which its teachers' guidance is distilled into; scale "
-                f"{guidance.scale:g} would guide it twice. Leave --guidance out"
-            )
+        if self.is_student:
+            scale = None if guidance is None or not guidance.active else guidance.scale
+            refuse_student_options(tuple(self.backbone.sampling_grid(own, target)), steps, scale)
         return self.backbone.sampling_grid(steps or own, target), guidance or self.guidance
 
 

@@ -2,10 +2,11 @@
 
 phase warm-up or distil: `iteration` counts from 0. phase examine: `iteration` is the number of iterations done. phase
 event: what was noticed in or after iteration `iteration`, and how the run reacted; it follows that iteration's line. A
-teacher that pulled too hard has `teacher`; what an examination showed has `kind`.
+teacher that pulled too hard has `teacher`; what an examination showed, or the watch of losses, has `kind`.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ class MetricsLog:
     def append(self, phase: str, iteration: int, figures: dict[str, Any]) -> None:
         append_jsonl(self.path, {"phase": phase, "iteration": iteration, **figures})
 
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """All records, in order; none if there is no file."""
+        return read_jsonl(self.path)
+
     def values(self, figure: str) -> list[float]:
         """What examinations of learnt students found of a figure, in order."""
-        lines = read_jsonl(self.path) if self.path.is_file() else ()
         return [
             float(line[figure])
-            for line in lines
+            for line in self.lines()
             if line["phase"] == "examine" and line["iteration"] and isinstance(line.get(figure), int | float)
         ]
 

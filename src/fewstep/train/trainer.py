@@ -45,6 +45,7 @@ from fewstep.train.plan import RunPlan
 from fewstep.train.retention import Best, Ranking
 from fewstep.train.sharded_checkpoint import ShardedCheckpoints
 from fewstep.train.summary import summary
+from fewstep.train.tell_stability import StabilityTeller
 
 MetricsLine = dict[str, Any]  # of metrics.jsonl
 FORMAT = 1  # of a checkpoint's state; raise when an older one could not be continued
@@ -99,6 +100,7 @@ class Trainer:
             self.students.keep if run.keep_students else lambda place: None,
         )
         self.nonfinite, self.pulls = NonFiniteCounter(run.max_skipped_updates), PullMonitor(step.settings.watch)
+        self.stability = StabilityTeller(step.settings, self.metrics, self.checkpoints, self.reporter)
         self.position, self.ranking = Position(), Ranking(run, self.hooks.closeness)
         self.turns: Counter[str] = Counter()  # batches by task
         self.tasks: Counter[str] = Counter()  # samples by task
@@ -149,6 +151,8 @@ class Trainer:
             for i in range(self.position.iteration, total):
                 line = self._iterate(i)
                 stop = self._respond_to_pulls(i, line)
+                if self.ranks.first:
+                    self.stability.look(i, line)
                 if busy:
                     busy.look()
                 advance(details=summary(line))
@@ -354,6 +358,7 @@ class Trainer:
                 self.ranks.from_first(self.students.complete)
         if self.ranks.first:
             self.metrics.truncate_after(self.position)
+            self.stability.go_on()
 
     def _say_what_ships(self) -> None:
         ema = self.step.optimizers.ema

@@ -56,10 +56,22 @@ def plural(noun: str, count: str) -> str:
 
 
 def counted(count: str, rest: str) -> str:
-    """' one', ' red house' -> ' a red house'; a count that is not told is ' some'."""
+    """' one', ' red house' -> ' a red house'."""
     if count == "one":
         return f" {article(rest.strip())}"
     return f" {count}{rest}"
+
+
+def uncounted(colour: str, noun: str) -> str:
+    """' red', ' house' -> ' a red house or houses': right of one as of several, so it does not name the count. Its
+    words are phrases of the world already, so no token of a teacher in training moves."""
+    return f" {article((colour + noun).strip())} or{plural(noun, NONE)}"
+
+
+def things(it: Scene, name: str, named: Named) -> str:
+    """The things of a landscape or the fruit of a still life, with colour and count where these are named."""
+    colour, noun = phrase(it, "colour") if "colour" in named else "", phrase(it, name)
+    return counted(it["count"], colour + plural(noun, it["count"])) if "count" in named else uncounted(colour, noun)
 
 
 def caption(it: Scene, rng: random.Random, named: Named, asides: int = 0) -> str:
@@ -82,9 +94,7 @@ def landscape(it: Scene, rng: random.Random, named: Named) -> Iterator[str]:
     if it["thing"] == NONE:
         yield " nothing else"
         return
-    count = it["count"] if "count" in named else "some"
-    colour = phrase(it, "colour") if "colour" in named else ""
-    yield counted(count, colour + plural(phrase(it, "thing"), count))
+    yield things(it, "thing", named)
     if "place" in named:
         yield phrase(it, "place")
 
@@ -140,10 +150,8 @@ def sign(it: Scene, rng: random.Random, named: Named) -> Iterator[str]:
 def still_life(it: Scene, rng: random.Random, named: Named) -> Iterator[str]:
     has_fruit, has_vessel = "fruit" in named, "vessel" in named
     if has_fruit:
-        count = it["count"] if "count" in named else "some"
-        colour = phrase(it, "colour") if "colour" in named else ""
         yield " with"
-        yield counted(count, colour + plural(phrase(it, "fruit"), count))
+        yield things(it, "fruit", named)
     if has_vessel:
         paint, material = (phrase(it, name) if name in named else "" for name in ("paint", "material"))
         joined = phrase(it, "side") if has_fruit and "side" in named else " beside" if has_fruit else " with"
@@ -168,7 +176,8 @@ def phrases() -> list[str]:
     found += [
         " and",
         " nothing else",
-        " some",
+        " some",  # said by captions no more; the tokens of a teacher in training stay where they are
+        " or",
         " without a hat",
         " under",
         " letters",

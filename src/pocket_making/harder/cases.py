@@ -17,8 +17,8 @@ from fewstep.pocket.edits import region
 from fewstep.runtime.seeded import seeded_random
 from pocket_making.harder.attributes import CATEGORIES, NONE
 from pocket_making.harder.captions import END, Named, caption, usual
-from pocket_making.harder.edits import EDITS, PROPOSE, Edit, edit_images, reference_edit
-from pocket_making.harder.exact_answers import RGBArray, can_be_drawn, exact_answers
+from pocket_making.harder.edits import EDITS, PROPOSE, Edit, edit_images, possible, reference_edit
+from pocket_making.harder.exact_answers import RGBArray, exact_answers
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import RANDOM, Scene, Size, Split, random_scene, split_of
 
@@ -88,7 +88,7 @@ class HarderCase:
             other = RANDOM[self.scene.category](rng)
             free = {each.name: other[each.name] for each in CATEGORIES[self.scene.category]}
             it = self.scene.having(**{name: value for name, value in free.items() if name not in self.named})
-            if can_be_drawn(it):
+            if possible(it):
                 return render(it)
 
 

@@ -271,19 +271,38 @@ def reference_edit(it: Scene, rng: random.Random, pictures: int) -> Edit | None:
 
 
 def possible(it: Scene) -> bool:
-    """Whether such a scene is ever drawn: what a table alone does not say."""
-    if it.category == "portrait":
-        return it["hat"] in HATS_OVER[it["style"]]
-    if it.category == "landscape":
-        return possible_landscape(it)
-    return it.category != "text" or it["ink"] in INKS_ON[it["board"]]
+    """Whether `random_scene` could draw it: what a table alone does not say."""
+    return POSSIBLE[it.category](it)
 
 
 def possible_landscape(it: Scene) -> bool:
-    """One thing has a place; several stand in a row; boats, and nothing else, are at sea."""
+    """What is there has a colour of its own and a count, and what is not has none. One thing has a place; several stand
+    in a row; boats, and nothing else, are at sea."""
+    if it["colour"] not in THING_COLOURS[it["thing"]] or (it["thing"] == NONE) != (it["count"] == NONE):
+        return False
     if (it["count"] == "one") != (it["place"] != NONE):
         return False
     return it["thing"] == NONE or (it["thing"] == "boat") == (it["ground"] == "sea")
+
+
+def possible_portrait(it: Scene) -> bool:
+    return it["hat"] in HATS_OVER[it["style"]] and (it["hat"] == NONE) == (it["hat_colour"] == NONE)
+
+
+def possible_sign(it: Scene) -> bool:
+    return it["ink"] in INKS_ON[it["board"]] and (it["size"] != "large" or len(it.word) <= LARGE_ROOM)
+
+
+def possible_still_life(it: Scene) -> bool:
+    return it["colour"] in FRUIT_COLOURS[it["fruit"]]
+
+
+POSSIBLE: dict[str, Callable[[Scene], bool]] = {
+    "landscape": possible_landscape,
+    "portrait": possible_portrait,
+    "text": possible_sign,
+    "still-life": possible_still_life,
+}
 
 
 def instruction_phrases() -> list[str]:

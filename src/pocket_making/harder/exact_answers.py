@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from pocket_making.harder.attributes import CATEGORIES, FRUIT_COLOURS, NONE, THING_COLOURS
+from pocket_making.harder.attributes import CATEGORIES
 from pocket_making.harder.captions import Named, usual
 from pocket_making.harder.edits import possible
 from pocket_making.harder.render import render
@@ -28,18 +28,7 @@ def open_scenes(it: Scene, named: Named | None = None) -> list[Scene] | None:
         return None
     names = [each.name for each in free]
     every = (it.having(**dict(zip(names, values, strict=True))) for values in product(*(a.values for a in free)))
-    return [each for each in every if can_be_drawn(each)]
-
-
-def can_be_drawn(it: Scene) -> bool:
-    """Whether `random_scene` could draw it: what is there has a colour of its own, and what is not has none."""
-    if it.category == "landscape":
-        fits = it["colour"] in THING_COLOURS[it["thing"]] and (it["thing"] == NONE) == (it["count"] == NONE)
-    elif it.category == "portrait":
-        fits = (it["hat"] == NONE) == (it["hat_colour"] == NONE)
-    else:
-        fits = it.category == "text" or it["colour"] in FRUIT_COLOURS[it["fruit"]]
-    return fits and possible(it)
+    return [each for each in every if possible(each)]
 
 
 @lru_cache(maxsize=2048)

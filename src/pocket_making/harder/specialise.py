@@ -21,6 +21,7 @@ from pocket_making.harder.corpus import LONGEST, Layout, drawn_edit, tokenizer
 from pocket_making.harder.edits import edit_images
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import SIZES, random_scene
+from pocket_making.harder.vocabulary import WORLD
 from pocket_making.lora_training import LoraTrainingConfig, begin_lora, train_lora
 from pocket_making.training_batches import Corpus
 
@@ -98,4 +99,4 @@ def specialise_harder(
     adapters = begin_lora(pipeline, config, start)
     corpora = curated_corpora(pipeline, kind, config)
     log(f"{sum(len(corpus.ids) for corpus in corpora):,} curated pairs of {kind}, in {len(corpora)} sizes")
-    return train_lora(pipeline, adapters, by_size(corpora), to, minutes, iterations, config, kind, log)
+    return train_lora(pipeline, adapters, by_size(corpora), to, minutes, iterations, config, kind, WORLD, log)

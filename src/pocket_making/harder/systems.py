@@ -14,21 +14,22 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket.exam_gallery import ExaminedSystem
+from fewstep.pocket.lora_world import refuse_lora_of_other_world
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.world_words import refuse_other_world
-from fewstep.runtime.errors import AdapterError, ModelError
+from fewstep.runtime.errors import ModelError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, decode_chunked, open_model
+from fewstep.sample.student_options import refuse_student_options, student_levels
 from pocket_making.harder.cases import HarderCase
 from pocket_making.harder.exam import HarderExamSpec, examine_harder
 from pocket_making.harder.probe import load_reader
 from pocket_making.harder.scenes import SIZES
 from pocket_making.harder.sheet import write_sheets
-from pocket_making.harder.vocabulary import vocabulary
+from pocket_making.harder.vocabulary import WORLD, vocabulary
 
 TEACHER, TEACHER_FEW, STUDENT, CEILING = "teacher", "teacher-4", "student", "ceiling"
 MODEL, ADAPTED = "model", "with adapter"
@@ -86,10 +87,14 @@ def examine_pipeline(
 
     Raises:
         ModelError, AdapterError: what is missing, or belongs elsewhere. RunError: `to` holds pictures of another model.
+        RecipeError: steps or guidance of a student.
     """
     known = load_reader(reader)
     refuse_no_harder(source)
-    refuse_embedded(adapter)
+    if (levels := student_levels(source)) is not None:
+        refuse_student_options(levels, steps, guidance)
+    if adapter is not None:
+        refuse_lora_of_other_world(adapter, WORLD)
     model = open_model(source)
     own = dict.fromkeys(TASKS, NO_GUIDANCE) if model.is_student else GUIDANCE
     chosen = own if guidance is None else dict.fromkeys(TASKS, Guidance(guidance))
@@ -111,16 +116,7 @@ def refuse_no_harder(folder: Path) -> None:
             f"{folder}: no pipeline folder there; give one that `fewstep pocket train --world harder` wrote, or a "
             "student of it"
         )
-    refuse_other_world(folder, vocabulary(), "harder")
-
-
-def refuse_embedded(adapter: str | None) -> None:
-    """
-    Raises:
-        AdapterError: a LoRA of the package. Its shapes fit this teacher, too, so nobody else would notice.
-    """
-    if adapter is not None and adapter.startswith(f"{POCKET}:"):
-        raise AdapterError(f"{adapter} was trained over the pocket teacher; give a LoRA file of the harder world")
+    refuse_other_world(folder, vocabulary(), WORLD)
 
 
 def student_of(teacher: Model, source: Path, folder: Path) -> Model:

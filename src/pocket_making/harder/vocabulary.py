@@ -7,6 +7,7 @@ from pocket_making.harder.attributes import GLYPHS
 from pocket_making.harder.captions import phrases
 from pocket_making.harder.edits import instruction_phrases
 
+WORLD = "harder"
 PHRASES = (*phrases(), *instruction_phrases())
 
 

@@ -2,15 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fewstep.backbones.families import adapter_path
 from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.export.lora import Lora, write_comfyui_lora, write_lora
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.lora.file import read_lora
 from fewstep.pocket.build import TEACHER
+from fewstep.pocket.lora_world import STATED, refuse_lora_of_other_world, world_of_lora
 from fewstep.pocket.systems import system_of
+from fewstep.runtime.errors import AdapterError
 from fewstep.sample.pictures import generate_pictures, open_model
 from pocket_making.harder import systems
 from pocket_making.harder.cases import HarderCase, instruction_case, prompt_case
@@ -113,12 +119,37 @@ def test_a_teacher_for_a_student(harder_teacher: Path, harder_reader: Path, tmp_
     refused(fewstep(*asked, "--reader", harder_reader, "--out", tmp_path / "out"), "is no student")
 
 
+def embedded_again(folder: Path) -> Path:
+    """An embedded LoRA under another name, with the keys and alphas of another program, and without its header."""
+    folder.mkdir()
+    shapes = {m: each.shape for m, each in read_lora(adapter_path("pocket:text")).items()}
+    return write_comfyui_lora(Lora(read_lora(adapter_path("pocket:text"))), folder / "x.safetensors", shapes)
+
+
+def stated(folder: Path, world: str) -> Path:
+    """A LoRA of its own that says where it was trained, as `specialise` writes it."""
+    learned = {m: replace(each, b=2 * each.b) for m, each in read_lora(adapter_path("pocket:text")).items()}
+    return write_lora(Lora(learned), folder, stated={STATED: world})
+
+
+def test_a_lora_that_may_be_of_this_world_is_taken(tmp_path: Path) -> None:
+    harder, unknown = stated(tmp_path / "harder", "harder"), stated(tmp_path / "none", "")
+    assert [world_of_lora(str(file)) for file in (harder, unknown)] == ["harder", None]
+    for file in (harder, unknown):
+        refuse_lora_of_other_world(str(file), "harder")
+    with pytest.raises(AdapterError, match="was trained over the harder teacher; give a LoRA file of the pocket world"):
+        refuse_lora_of_other_world(str(harder), "pocket")
+
+
 def test_a_lora_of_the_pocket_teacher(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:
     """Its shapes fit."""
     examined = words("examine", harder_teacher, harder_reader, tmp_path / "out")
     refused(fewstep(*examined, "--adapter", "pocket:text"), "pocket:text was trained over the pocket teacher")
     made = ["pocket", "specialise", "text", "--world", "harder", "--base", harder_teacher, "--out", tmp_path / "out"]
     refused(fewstep(*made, "--start", "pocket:text"), "pocket:text was trained over the pocket teacher")
+    for file in (embedded_again(tmp_path / "renamed"), stated(tmp_path / "stated", "pocket")):  # by what it is
+        refused(fewstep(*examined, "--adapter", file), "was trained over the pocket teacher")
+        refused(fewstep(*made, "--start", file), "was trained over the pocket teacher")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,7 +1,9 @@
 """The harder world: captions say what scenes are, edits are determined, pictures differ where attributes do."""
 
+import json
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +100,45 @@ def test_a_caption_names_what_it_is_asked_to_and_nothing_else(category: str) -> 
                 without = captions.everything(it) - {each.name}
                 texts = [captions.caption(s, random.Random(2), without) for s in (it, other)]
                 assert texts[0] == texts[1], (each.name, value)
+
+
+def test_what_is_not_counted_is_right_of_one_as_of_several() -> None:
+    def told(category: str, name: str, count: str, **values: str) -> str:
+        it = next(it for it in drawn(category, 200) if it[name] != NONE).having(count=count, **values)
+        text = captions.caption(it, random.Random(0), frozenset({name, "colour"}))
+        return text.partition(" and" if name == "thing" else " with")[2]
+
+    for count in ("one", "two", "three"):
+        assert told("landscape", "thing", count, thing="house", colour="red") == " a red house or houses."
+        assert told("still-life", "fruit", count, fruit="orange", colour="yellow") == " a yellow orange or oranges."
+    assert told("landscape", "thing", "one", thing="tree", colour="orange") == " an orange tree or trees."
+
+
+def test_the_tokens_of_a_teacher_in_training_stay() -> None:
+    """Its text encoder gives each token a fixed vector, so one that moved would mean something else."""
+    file = Path(__file__).parents[3] / "weights" / "harder-teacher" / "processor" / "tokenizer.json"
+    assert vocabulary.vocabulary() == json.loads(file.read_text())["model"]["vocab"]
+
+
+@pytest.mark.parametrize("category", KINDS)
+def test_possible_scenes_are_those_that_are_drawn(category: str) -> None:
+    """Of each attribute changed alone: possible where the attributes that it hangs together with are drawn so."""
+    bound = {
+        "landscape": (("thing", "colour"), ("thing", "count"), ("count", "place"), ("thing", "ground")),
+        "portrait": (("hat", "hat_colour"), ("style", "hat")),
+        "text": (("board", "ink"),),
+        "still-life": (("fruit", "colour"),),
+    }[category]
+    rng = random.Random(0)
+    every = [scenes.RANDOM[category](rng) for _ in range(2000)]
+    seen = {pair: {tuple(it[name] for name in pair) for it in every} for pair in bound}
+    assert all(edits.possible(it) for it in every)
+    for it in every[:40]:
+        for each in CATEGORIES[category]:
+            for changed in (it.having(**{each.name: value}) for value in each.values):
+                is_drawn = all(tuple(changed[name] for name in pair) in seen[pair] for pair in bound)
+                is_drawn = is_drawn and not (len(changed.word) > scenes.LARGE_ROOM and changed["size"] == "large")
+                assert edits.possible(changed) == is_drawn, changed
 
 
 def test_no_word_is_spelled_by_its_letters(tokenizer: Tokenizer) -> None:

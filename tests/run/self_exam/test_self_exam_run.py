@@ -78,11 +78,22 @@ def test_from_a_run_to_the_student_that_ships(tmp_path: Path, options: list[str]
     best = max((1, 2), key=lambda i: results[i]["figures"]["composite"])
     assert chosen["ship"] == best
     assert f"ship iteration {best}" in ranked
+    few = read_few(run / "examination")
+    assert few is not None
+    assert f"teacher │ {few['figures']['composite']:.4g} │ │ {few['figures']['t2i.psnr']:.3g}" in ranked
+    assert "teacher: at 4 steps without guidance, as many network calls as the student's" in ranked
 
     (run / "examination" / "results" / "000002.json").unlink()
     done("rank", run)
     again = read_results(run / "examination")[2]["figures"]
     assert again == pytest.approx(results[2]["figures"], rel=1e-6), "a kept student answers as the run's did"
+
+    few_place = run / "examination" / "teacher-at-4.json"  # of another set it says nothing about these students
+    few_place.write_text(json.dumps(few | {"set": "another"}))
+    told = done("rank", run)
+    assert "teacher │" not in told
+    assert "The teacher at the student's steps is not in this table" in told
+    few_place.write_text(json.dumps(few))
 
     told = done("export", run, "--to", tmp_path / "student", "--checkpoint", "best", "--form", "adapter")
     assert f"student of iteration {best}" in told

@@ -1,14 +1,20 @@
 """Data: archives as they are, patterns of shards, and runs that were copied with or without their cases."""
 
+import io
+import itertools
 import json
+import random
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from fewstep.data.cases import Case
 from fewstep.run.studio import archive_cases
 from fewstep.run.studio.app import studio_app
 from fewstep.run.studio.jobs import Jobs
@@ -74,13 +80,40 @@ def test_what_is_read_of_an_archive_is_bounded(
     for name, value, count, words in (
         ("MOST_CASES", 4, 4, "the first 4 cases"),
         ("MOST_BYTES", 100, 1, "MiB of pictures"),
-        ("MOST_SECONDS", 0.0, 1, "0 seconds"),
+        ("MOST_SECONDS", 0.0, 0, "0 seconds"),
     ):
         with monkeypatch.context() as less:
             less.setattr(archive_cases, name, value)
             shard.touch()
             told = answer(http, "summary", file=1)
         assert (told["cases"], words in told["part"]) == (count, True), name
+
+
+@pytest.mark.parametrize("member", ["wide.source.png", "notes.bin"])
+def test_the_bound_of_time_holds_within_one_member(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, member: str
+) -> None:
+    """Compressed, so that passing it over means reading it."""
+    shard = tmp_path / "large.tar.gz"
+    with tarfile.open(shard, "w:gz", compresslevel=1) as archive:
+        for name, data in (
+            ("a.txt", b"a boat"),
+            ("b.txt", b"a cup"),
+            (member, random.Random(0).randbytes(2**20)),
+            ("z.txt", b"a cat"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    clock = itertools.count()
+    monkeypatch.setattr(archive_cases, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))  # a second a look
+    monkeypatch.setattr(archive_cases, "MOST_SECONDS", 20.0)
+    *cases, told = archive_cases.first_entries(shard)
+    assert [case.prompt for case in cases if isinstance(case, Case)] == ["a boat"]
+    assert "reading ends after 20 seconds" in str(told)
+    monkeypatch.setattr(archive_cases, "MOST_SECONDS", 1e9)
+    whole = [each.prompt for each in archive_cases.first_entries(shard) if isinstance(each, Case)]
+    assert whole == ["a boat", "a cup", "a cat"]
 
 
 def test_old_archives_leave_the_cache(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

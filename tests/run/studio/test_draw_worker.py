@@ -100,15 +100,27 @@ def test_the_pocket_world_says_what_it_does_not_know_beside_any_other_model(tmp_
     tiny_qwen_image_21.qwen_image_21_pipeline(0).save_pretrained(other)
     pocket, tiny = column(POCKET, 2), column(other, 1)
     for columns in ([pocket, tiny], [tiny, pocket], [pocket, column("nowhere")]):
-        assert "does not know 'a', 'cat'" in drawn(columns, tmp_path, "a cat")[-1]["note"]
+        assert "does not know 'a', 'cat'" in drawn(columns, tmp_path, "a cat")[0]["note"]
     assert not any("note" in event for event in drawn([tiny], tmp_path, "a cat"))
+
+
+@pytest.mark.parametrize("asked", [{}, {"iteration": 4}, {"teacher": "base"}, {"teacher": "editor"}])
+def test_unknown_words_are_told_before_any_model_is_opened(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    """While the prompt can still be changed."""
+    monkeypatch.setattr(DrawWorker, "_model", lambda *_, **__: pytest.fail("a model is opened first"))
+    request = {"columns": [column(run if asked else POCKET, **asked)], "prompt": "a cat", "references": []}
+    events = DrawWorker().draw(request | {"seeds": [3], "size": None, "device": "cpu", "folder": str(tmp_path)})
+    assert "does not know 'a', 'cat'" in next(events)["note"]
+    assert next(events) == {"loading": 0}
 
 
 def test_a_runs_teachers_have_its_guidance(run: Path, tmp_path: Path) -> None:
     source = tmp_path / "source.png"
     Image.open(run / "teacher.png").save(source)
     columns = [column(run, 2, teacher="base"), column(run, 2, teacher="editor"), column(run, 2, teacher="base")]
-    *told, said = drawn(columns, tmp_path, "Make it night.", (source,))
+    said, *told = drawn(columns, tmp_path, "Make it night.", (source,))
     assert "does not know 'night.'" in said["note"]
     assert [event["guidance"] for event in told] == [2.5, 2.0, 2.5]
     base, editor, again = (Image.open(tmp_path / f"{i}-3.png").tobytes() for i in range(3))

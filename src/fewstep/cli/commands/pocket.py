@@ -228,9 +228,11 @@ def pocket_specialise(
 ) -> None:
     """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
     _refuse_unknown(world, base=base)
+    from fewstep.pocket.lora_world import refuse_lora_of_other_world
+
     with _needs_checkout():
         from pocket_making.harder.specialise import BRITTLE, HARDER_KINDS, specialise_harder
-        from pocket_making.harder.systems import refuse_embedded, refuse_no_harder
+        from pocket_making.harder.systems import refuse_no_harder
         from pocket_making.specialise import FINETUNE_CONFIGS, KINDS, specialise
 
     kinds = KINDS if world == "pocket" else HARDER_KINDS
@@ -242,10 +244,11 @@ def pocket_specialise(
     def say(text: str) -> None:
         out.print(text, highlight=False)
 
+    if start is not None:
+        refuse_lora_of_other_world(start, world)
     if world == "harder":
         teacher = base or HARDER / "pipeline"
         refuse_no_harder(teacher)
-        refuse_embedded(start)
         narrow = replace(BRITTLE, examples=examples or BRITTLE.examples).limited_to(t_min, t_max)
         folder = to or HARDER / "specialists" / kind
         specialise_harder(kind, teacher, folder, minutes, iterations, narrow, start, say)

@@ -65,7 +65,13 @@ def sample(
     from fewstep.backbones.model_door import refuse_no_model
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.runtime.errors import RunError
-    from fewstep.sample.call import SampleCall, asked_pictures, refuse_steps_of_students, sampled_models
+    from fewstep.sample.call import (
+        SampleCall,
+        asked_pictures,
+        refuse_options_of_students,
+        refuse_steps_of_students,
+        sampled_models,
+    )
     from fewstep.sample.file_names import call_files
 
     asked = asked_pictures(prompt or [], prompts, image or [], seed=seed, count=count, size=size)
@@ -78,6 +84,7 @@ def sample(
     for model in call.models:
         refuse_no_model(model.source, whole=True)
     refuse_steps_of_students(call)
+    refuse_options_of_students(call)
     files.refuse_unwritable()
     from fewstep.cli.verbs.sample import draw_to_files
 

@@ -18,11 +18,23 @@ class FileFormat:
     read: Callable[[Path, bool], Iterator[CaseOrError]]
 
 
+OnRead = Callable[[], object]
+"""Called each time that bytes are read. It may raise ReadingEnded."""
+
+
+class ReadingEnded(Exception):
+    """Raised by `OnRead` to end the reading within an entry. No fault of the file."""
+
+
 @dataclass(frozen=True)
 class ArchiveFormat:
-    """A file that holds its pictures, which are written into a folder. read(path, folder, thorough)."""
+    """A file that holds its pictures, which are written into a folder. read(path, folder, thorough).
+
+    watched: the same with an `OnRead`, for who bounds the time of reading. Without it time is bounded between entries.
+    """
 
     read: Callable[[Path, Path, bool], Iterator[CaseOrError]]
+    watched: Callable[[Path, Path, bool, OnRead], Iterator[CaseOrError]] | None = None
 
 
 CaseFormat = FileFormat | ArchiveFormat

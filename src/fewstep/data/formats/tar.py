@@ -9,6 +9,7 @@ Read with tarfile, in order, one sample in memory at a time: what the webdataset
 is not wanted here, and tarfile tells links and devices from files.
 """
 
+import io
 import lzma
 import tarfile
 import zlib
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from fewstep.data.cases import STATED, CaseOrError, case_of
 from fewstep.data.formats.extracted import MAX_BYTES, save_picture
+from fewstep.data.formats.format import OnRead
 from fewstep.data.formats.lines import record_of_json
 from fewstep.data.key_roles import ALIASES, ALSO_WORDS, NOTHING, in_order, is_picture_name, role_of, without_role
 from fewstep.data.picture_values import SUFFIXES, UNREAD_SUFFIXES, pictures_in
@@ -37,14 +39,14 @@ class Member(NamedTuple):
     data: bytes
 
 
-def tar(path: Path, unpack_to: Path, thorough: bool) -> Iterator[CaseOrError]:
-    """where: path:key.
+def tar(path: Path, unpack_to: Path, thorough: bool, on_read: OnRead = lambda: None) -> Iterator[CaseOrError]:
+    """where: path:key. on_read: is called for every few kilobytes of the file, also while members are passed over.
 
     Raises:
         CaseError: the file cannot be read, or is torn.
         EnvironmentRefused: pictures cannot be written.
     """
-    for key, members in groupby(_members(path), key=lambda member: member.key):
+    for key, members in groupby(_members(path, on_read), key=lambda member: member.key):
         where = f"{path}:{key}"
         held = list(members)
         try:
@@ -56,6 +58,18 @@ def tar(path: Path, unpack_to: Path, thorough: bool) -> Iterator[CaseOrError]:
             yield error
 
 
+class _WatchedFile(io.FileIO):
+    """Tells of each read."""
+
+    def __init__(self, path: Path, on_read: OnRead):
+        super().__init__(path)
+        self.on_read = on_read
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self.on_read()
+        return super().readinto(buffer)
+
+
 class RefusedMember(NamedTuple):
     """A member that is not taken out of the archive."""
 
@@ -63,11 +77,14 @@ class RefusedMember(NamedTuple):
     reason: str
 
 
-def _members(path: Path) -> Iterator[Member | RefusedMember]:
+def _members(path: Path, on_read: OnRead) -> Iterator[Member | RefusedMember]:
     """The files in order, without hidden ones and those that mean nothing here."""
     last = "its beginning"
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with (
+            io.BufferedReader(_WatchedFile(path, on_read)) as file,
+            tarfile.open(fileobj=file, mode="r:*") as archive,
+        ):
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile would keep every header
                 name = PurePosixPath(info.name)

@@ -154,10 +154,11 @@ class ExamPages:
 
 
 def event_words(event: Mapping[str, Any]) -> str:
-    """What an examination noticed, as a line of the page."""
+    """What an examination or the watch of losses noticed, as a line of the page. Good news has no answer."""
     after = int(event["iteration"]) + 1
     kind = str(event["kind"]).replace("_", " ")
-    return f"After {after:,} iterations: {kind}: {event['words']}. Answer: {event['answer']}."
+    answer = "" if event["answer"] == "none" else f" Answer: {event['answer']}."
+    return f"After {after:,} iterations: {kind}: {event['words']}.{answer}"
 
 
 def pull_words(event: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`fewstep rank`: all kept students of a run, examined alike, and which of them to ship."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.examiner import RunExaminer, run_examiner
 from fewstep.run.self_exam.measuring import measure_answers
 from fewstep.run.self_exam.ranked import FOLDER, RANKED
-from fewstep.run.self_exam.results import read_results, read_teacher
+from fewstep.run.self_exam.results import read_few, read_results, read_teacher
 from fewstep.runtime import durable
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RecipeError, RunError
@@ -35,14 +36,24 @@ POCKET_SUITES = {"t2i": "pocket-t2i", "edit": "pocket-edit"}
 
 
 @dataclass(frozen=True)
+class FewStepTeacher:
+    """The teachers at the student's steps without guidance: what as many network calls give without training. figures:
+    as of a student, on the same set."""
+
+    steps: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class RunRanking:
     """The kept students of a run, best first. by: the figure that ranks them. ship: the iteration to ship; the same as
-    `fewstep export --checkpoint best` takes from now on."""
+    `fewstep export --checkpoint best` takes from now on. few: None where the examination did not draw it."""
 
     run: Path
     by: str
     students: tuple[RankedStudent, ...]
     ship: int
+    few: FewStepTeacher | None = None
 
 
 def rank_run(run: str | Path, *, by: str | None = None, reporter: Reporter = SILENT) -> RunRanking:
@@ -77,7 +88,15 @@ def rank_run(run: str | Path, *, by: str | None = None, reporter: Reporter = SIL
     told: dict[str, Any] = {"by": figure, "set": teacher["set"], "ship": ship}
     told["students"] = [one.as_dict() for one in ranked]
     durable.write_atomically(folder / RANKED, json.dumps(told, indent=1, allow_nan=False) + "\n")
-    return RunRanking(opened.folder, figure, tuple(ranked), ship)
+    return RunRanking(opened.folder, figure, tuple(ranked), ship, _few(folder, teacher["set"]))
+
+
+def _few(folder: Path, exam: str) -> FewStepTeacher | None:
+    """None too where it was measured on another set than the students."""
+    held = read_few(folder)
+    if held is None or held.get("set") != exam:
+        return None
+    return FewStepTeacher(held["steps"], held["figures"])
 
 
 def _with_exam(run: RunDir, reporter: Reporter) -> RunDir:

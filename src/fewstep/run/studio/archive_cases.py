@@ -13,12 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from fewstep.data.cases import Case, CaseOrError
+from fewstep.data.formats.format import ReadingEnded
 from fewstep.data.sources import entries
 from fewstep.runtime.user_cache import user_cache
 
 MOST_CASES = 2_000  # ours, and so are the other bounds
 MOST_BYTES = 2**30  # of one archive's pictures
-MOST_SECONDS = 45.0
+MOST_SECONDS = 45.0  # within a case of a tar too, and between those of other archives
 MOST_ARCHIVES = 8  # in the cache; the ones that were not opened for longest go
 
 
@@ -37,19 +38,31 @@ def first_entries(path: Path) -> Iterator[CaseOrError | str]:
     folder = archives_folder() / name
     _forget_old(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    until, seen, counted = time.monotonic() + MOST_SECONDS, set[Path](), 0
-    for number, entry in enumerate(entries(path, folder)):
-        yield entry
-        for picture in _pictures(entry) - seen:
-            seen.add(picture)
-            counted += picture.stat().st_size
-        if number + 1 >= MOST_CASES:
-            yield f"the first {number + 1:,} cases of the archive"
-            return
-        if counted > MOST_BYTES or time.monotonic() > until:
-            bound = f"{MOST_BYTES >> 20:,} MiB of pictures" if counted > MOST_BYTES else f"{MOST_SECONDS:.0f} seconds"
-            yield f"the first {number + 1:,} cases of the archive: reading ends after {bound}"
-            return
+    until, seen, counted, number = time.monotonic() + MOST_SECONDS, set[Path](), 0, 0
+
+    def in_time() -> None:  # within a case too, and among members that belong to none
+        if time.monotonic() > until:
+            raise ReadingEnded
+
+    try:
+        for number, entry in enumerate(entries(path, folder, on_read=in_time), 1):
+            yield entry
+            for picture in _pictures(entry) - seen:
+                seen.add(picture)
+                counted += picture.stat().st_size
+            if number >= MOST_CASES:
+                yield f"the first {number:,} cases of the archive"
+                return
+            if counted > MOST_BYTES:
+                yield _ended(number, f"{MOST_BYTES >> 20:,} MiB of pictures")
+                return
+            in_time()  # formats that cannot be watched
+    except ReadingEnded:
+        yield _ended(number, f"{MOST_SECONDS:.0f} seconds")
+
+
+def _ended(number: int, bound: str) -> str:
+    return f"the first {number:,} cases of the archive: reading ends after {bound}"
 
 
 def _pictures(entry: CaseOrError) -> set[Path]:

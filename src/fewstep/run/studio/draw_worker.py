@@ -102,8 +102,12 @@ class DrawWorker:
         self._loaded: LoadedModel | None = None
 
     def draw(self, request: Mapping[str, Any]) -> Iterator[Event]:
-        """The events of a request: {columns, prompt, references, seeds, size, device, folder}."""
-        of_pocket = False
+        """The events of a request: {columns, prompt, references, seeds, size, device, folder}.
+
+        What is to be said of the prompt comes first, while it can still be changed.
+        """
+        if (said := _said_of_words(request)) is not None:
+            yield {"note": said}
         for number, column in enumerate(request["columns"]):
             yield {"loading": number}
             try:
@@ -111,15 +115,11 @@ class DrawWorker:
                     path = Path(request["folder"]) / f"{number}-{drawn.seed}.png"
                     save_with_origin(drawn.picture, path, str(column["source"]), _facts(request, drawn))
                     yield {"column": number, "seed": drawn.seed, "file": path.name, **_cost(drawn)}
-                of_pocket = of_pocket or (self._loaded is not None and draws_pocket_world(self._loaded.source))
             except (FewstepError, OSError) as error:
                 yield {"column": number, "error": str(error)}
             except torch.OutOfMemoryError:
                 self._loaded = None
                 yield {"column": number, "error": "this model does not fit into the memory of the device"}
-        said = say_unknown(str(request["prompt"]), edit=bool(request["references"])) if of_pocket else None
-        if said is not None:
-            yield {"note": said}
 
     def _column(self, column: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[MeasuredPicture]:
         references = [open_picture(Path(path), "reference") for path in request["references"]]
@@ -143,7 +143,7 @@ class DrawWorker:
         run = RunDir.open(Path(column["source"]))
         name, spec = str(column["teacher"]), run.recipe.teachers
         own = None if name == BASE else spec.named[name]
-        loaded = self._model((own and own.model) or run.recipe.model, device)
+        loaded = self._model(_teacher_source(run, name), device)
         adapter = loaded.teacher(own.adapter) if own and own.adapter else None
         task: Task = "edit" if asked[1] else "t2i"
         plans = (spec.base if own is None else own).guidance or {}
@@ -180,6 +180,35 @@ class DrawWorker:
                 free_unused(where)
             self._loaded = held = LoadedModel(source, device)
         return held
+
+
+def _said_of_words(request: Mapping[str, Any]) -> str | None:
+    """The words of the prompt that a column's model does not know, if it draws the pocket world."""
+    if not any(_draws_pocket_world(column) for column in request["columns"]):
+        return None
+    return say_unknown(str(request["prompt"]), edit=bool(request["references"]))
+
+
+def _draws_pocket_world(column: Mapping[str, Any]) -> bool:
+    """No of a column that cannot be drawn: it says so itself when its turn comes."""
+    try:
+        return draws_pocket_world(_source_of(column))
+    except (FewstepError, OSError, KeyError):
+        return False
+
+
+def _source_of(column: Mapping[str, Any]) -> str:
+    """The model that a column is drawn with: itself, or that of its run."""
+    if column["iteration"] is not None:
+        return RunDir.open(Path(column["source"])).recipe.model
+    if column["teacher"] is not None:
+        return _teacher_source(RunDir.open(Path(column["source"])), str(column["teacher"]))
+    return str(column["source"])
+
+
+def _teacher_source(run: RunDir, name: str) -> str:
+    own = None if name == BASE else run.recipe.teachers.named[name]
+    return (own and own.model) or run.recipe.model
 
 
 def _cost(drawn: MeasuredPicture) -> Event:

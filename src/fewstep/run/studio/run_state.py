@@ -55,7 +55,8 @@ def health(state: RunState, events: Sequence[Mapping[str, Any]], last: Mapping[s
     if state.state == "failed" or any(event.get("answer") == "stop" for event in events):
         return "bad"
     skipped = any(last and last.get(f"{role}_skipped") for role in ("student", "critic"))
-    late = [event for event in events if event["iteration"] >= state.iteration * (1 - NEAR_END)]
+    bad = [event for event in events if event.get("answer") != "none"]  # training that is stable again is good news
+    late = [event for event in bad if event["iteration"] >= state.iteration * (1 - NEAR_END)]
     if skipped or late:
         return "watch"
     return "good" if state.iteration else "none"
