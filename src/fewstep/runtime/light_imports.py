@@ -27,7 +27,8 @@ def light_imports() -> Iterator[None]:
         return
     collecting = gc.isenabled()
     gc.disable()
-    sys.modules.update(dict.fromkeys(UNUSED))  # None means to Python's import: not there
+    for name in UNUSED:
+        sys.modules[name] = None  # type: ignore[assignment]  # means to Python's import: not there
     try:
         yield
     finally:
