@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fewstep.backbones.shape_tensor import LARGE, LargeAsShapes, ShapeTensor, has_shapes, make_shapes, shape_of
+from fewstep.backbones.shape_tensor import (
+    LARGE,
+    ShapeTensor,
+    UncompiledMode,
+    has_shapes,
+    make_shapes,
+    run_on_shapes,
+    shape_of,
+)
 
 OPERATIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "product": lambda a, b: a @ b.mT,
@@ -23,6 +31,11 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "of a list": lambda a, b: torch.stack([a, b], dim=1),
     "in place": lambda a, b: a.clone().mul_(b),
 }
+
+
+class OnShapes(UncompiledMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return run_on_shapes(func, args, kwargs or {})
 
 
 def both() -> tuple[Tensor, Tensor, ShapeTensor, ShapeTensor]:
@@ -46,6 +59,21 @@ def test_an_operation_makes_what_it_makes_of_real_tensors(name: str) -> None:
         made = OPERATIONS[name](unreal_a, unreal_b)
         assert isinstance(made, ShapeTensor)
         assert form(made) == form(OPERATIONS[name](a, b))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_mode_makes_the_same_without_a_second_dispatch(name: str) -> None:
+    a, b, unreal_a, unreal_b = both()
+    for _ in range(2):  # the second time from memory
+        with OnShapes():
+            made = OPERATIONS[name](unreal_a, unreal_b)
+        assert isinstance(made, ShapeTensor)
+        assert form(made) == form(OPERATIONS[name](a, b))
+
+
+def test_equal_numbers_of_other_types_are_other_operations() -> None:
+    whole = shape_of(torch.zeros(3, dtype=torch.int64))
+    assert [(whole * number).dtype for number in (2, 2.0, 2)] == [torch.int64, torch.float32, torch.int64]
 
 
 def test_views_share_their_storage_and_results_do_not() -> None:
@@ -82,7 +110,7 @@ def test_what_is_assigned_as_data_brings_its_storage() -> None:
 
 
 def test_large_floats_become_shapes_and_what_the_host_reads_stays() -> None:
-    with LargeAsShapes():
+    with OnShapes():
         large, small = torch.zeros(LARGE + 1), torch.zeros(8)
         whole = torch.arange(LARGE + 1)
         filled = large.copy_(torch.ones(LARGE + 1))

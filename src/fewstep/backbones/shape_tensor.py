@@ -8,7 +8,7 @@ What an operation makes of given shapes is remembered, unless it returns one of 
 buffers, which are resized under their tensors, cannot be of this kind. Sharded networks keep torch's fake tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,26 +21,24 @@ LARGE = 2**16  # numbers; smaller tensors cost nothing, and positions and masks 
 CPU, META = torch.device("cpu"), torch.device("meta")
 _Form = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
-_made: dict[tuple[Any, ...], _Form | list[_Form | None]] = {}  # operation and shapes -> what it makes
+_made: dict[tuple[Any, ...], "_Form | list[_Form | None]"] = {}  # operation and shapes -> what it makes
 
 
 class ShapeTensor(Tensor):
     """Stands for a tensor on the CPU. on_meta: a tensor of the meta device, whose storage says what it would take."""
 
     on_meta: Tensor
+    form: _Form
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> "ShapeTensor":
+    def __new__(cls, inner: Tensor, form: _Form | None = None) -> "ShapeTensor":
+        """form: shape, strides and dtype of `inner`, if they are known."""
+        shape, strides, dtype = form = form or _form(inner)
         made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls,
-            inner.shape,
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device=CPU,
+            cls, shape, strides=strides, storage_offset=inner.storage_offset(), dtype=dtype, device=CPU
         )
-        made.on_meta = inner
+        made.on_meta, made.form = inner, form
         return made  # type: ignore[no-any-return]
 
     @property  # type: ignore[override]
@@ -56,19 +54,47 @@ class ShapeTensor(Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        key = _key(func, args, kwargs)
-        if key is not None and key in _made:
-            return _new(_made[key])
-        if func is torch.ops.aten.index.Tensor:
-            args = args[0], places_of_masks(args[1])
-        given: dict[int, Tensor] = {}
-        result = func(*_inner(args, given), **{name: _inner(value, given) for name, value in kwargs.items()})
-        if key is not None:
-            _made[key] = [_form(each) for each in result] if isinstance(result, tuple) else _form(result)
-        if isinstance(result, tuple | list):
-            return type(result)(_outer(value, given) for value in result)
-        return _outer(result, given)
+        return _on_meta(func, args, kwargs or {})
+
+
+def run_on_shapes(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The result of an operation: shapes alone where an argument is. For a mode that sees every operation: it saves the
+    second way through torch's dispatcher, to ShapeTensor.
+
+    Large results of floats are shapes as well, also of real tensors. Some stock forwards fill a buffer of zeros with
+    what they computed, and everything after it would be computed in earnest.
+    """
+    if _has_shape(args) or (kwargs and _has_shape(kwargs.values())):
+        return _on_meta(func, args, kwargs)
+    result = func(*args, **kwargs)
+    if type(result) is Tensor and result.numel() > LARGE and result.is_floating_point() and _makes_its_own(func):
+        return shape_of(result)
+    return result
+
+
+def _has_shape(values: Iterable[Any]) -> bool:
+    for value in values:
+        kind = type(value)
+        if kind is ShapeTensor or ((kind is tuple or kind is list) and _has_shape(value)):
+            return True
+    return False
+
+
+def _on_meta(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The result of an operation on shapes, and on real tensors beside them."""
+    key = _key(func, args, kwargs) if _makes_its_own(func) else None
+    if key is not None and (known := _made.get(key)) is not None:
+        return _new(known)
+    if func is torch.ops.aten.index.Tensor:
+        args = args[0], places_of_masks(args[1])
+    given: dict[int, Tensor] = {}
+    named = {name: _inner_one(value, given) for name, value in kwargs.items()}
+    result = func(*_inner(args, given), **named)
+    if key is not None:
+        _made[key] = [_form(each) for each in result] if isinstance(result, tuple) else _form(result)
+    if isinstance(result, tuple | list):
+        return type(result)(_outer(value, given) for value in result)
+    return _outer(result, given)
 
 
 def make_shapes(transformer: nn.Module) -> None:
@@ -105,17 +131,6 @@ class UncompiledMode(TorchDispatchMode):
         return False
 
 
-class LargeAsShapes(UncompiledMode):
-    """While it is entered, large results of floats are shapes alone, also of real tensors. Some stock forwards fill a
-    buffer of zeros with what they computed, and everything after it would be computed in earnest."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if type(result) is Tensor and result.numel() > LARGE and result.is_floating_point() and _makes_its_own(func):
-            return shape_of(result)
-        return result
-
-
 def _unless_real(value: Any) -> Any:
     return shape_of(value) if isinstance(value, FakeTensor) else value
 
@@ -150,17 +165,23 @@ def _gather_leaves(value: Any, found: list[Any]) -> None:
         found.append(value)
 
 
-def _inner(value: Any, given: dict[int, Tensor]) -> Any:
+def _inner(values: Any, given: dict[int, Tensor]) -> list[Any]:
     """The same with tensors of the meta device. given: takes what each of them stands in for, by its id."""
-    if type(value) in (tuple, list):
-        return type(value)([_inner(each, given) for each in value])
-    if not isinstance(value, Tensor):
-        return META if isinstance(value, torch.device) else value
-    own = value
-    if isinstance(value, ShapeTensor):
+    return [_inner_one(value, given) for value in values]
+
+
+def _inner_one(value: Any, given: dict[int, Tensor]) -> Any:
+    kind = type(value)
+    if kind is ShapeTensor:
         own = value.on_meta
-    elif value.dim():  # a real one; numbers keep their device, as in torch's own promotion
-        own = value.to(META)
+    elif kind is int or kind is float or value is None:
+        return value
+    elif kind is tuple or kind is list:
+        return kind(_inner(value, given))
+    elif isinstance(value, Tensor):  # a real one; numbers keep their device, as in torch's own promotion
+        own = value.to(META) if value.dim() else value
+    else:
+        return META if kind is torch.device else value
     given[id(own)] = value
     return own
 
@@ -176,25 +197,40 @@ def _form(value: Tensor | None) -> Any:
 
 
 def _new(made: Any) -> Any:
-    if isinstance(made, list):
+    if type(made) is list:
         return tuple(None if form is None else _new(form) for form in made)
     shape, stride, dtype = made
-    return ShapeTensor(torch.empty_strided(shape, stride, dtype=dtype, device=META))
+    return ShapeTensor(torch.empty_strided(shape, stride, dtype=dtype, device=META), made)
 
 
 def _key(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
-    """What the result of an operation follows from; None if it may share memory with an argument."""
-    if not _makes_its_own(func):
-        return None
-    told = [func, *kwargs]
-    for value in leaves_of((args, kwargs)):
-        told += _form(value) if isinstance(value, Tensor) else (type(value), value)
+    """What the result of an operation follows from; None if that cannot be hashed."""
+    told: list[Any] = [id(func)]  # operations are never freed
+    _tell(args, told)
+    for name, value in kwargs.items():
+        told.append(name)
+        _tell((value,), told)
     key = tuple(told)
     try:
         hash(key)
     except TypeError:
         return None
     return key
+
+
+def _tell(values: Any, told: list[Any]) -> None:
+    for value in values:
+        kind = type(value)
+        if kind is ShapeTensor:
+            told.append(value.form)
+        elif kind is tuple or kind is list:
+            told.append(len(value))
+            _tell(value, told)
+        elif isinstance(value, Tensor):
+            told.append(_form(value))
+        else:
+            told.append(kind)  # 1, 1.0 and True are equal, and make other dtypes
+            told.append(value)
 
 
 @cache

@@ -188,10 +188,12 @@ def plan(
     if told is not None and not in_json:
         err.print(f"[dim]{kept_words(told)}[/]", highlight=False, soft_wrap=True)
     if told is None:
-        from fewstep.cli.verbs.plan_words import told_plan
-        from fewstep.run.budget.kept_forecasts import forecasting_anew
-        from fewstep.run.budget.needs import needs_of
+        from fewstep.runtime.light_imports import light_imports
 
+        with out.status("loading torch and diffusers"), light_imports():
+            from fewstep.cli.verbs.plan_words import told_plan
+            from fewstep.run.budget.kept_forecasts import forecasting_anew
+            from fewstep.run.budget.needs import needs_of
         with out.status("rehearsing an iteration"), forecasting_anew() if anew else nullcontext():
             told = told_plan(needs_of(question))
         if key is not None and key == answer_key(question):  # no file was changed since

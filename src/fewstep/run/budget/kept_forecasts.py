@@ -1,8 +1,8 @@
 """Forecasts that were made before. A rehearsal takes seconds to minutes, and its figures follow from what is hashed
 here: the recipe's values, shapes, the model's config, and the code that is rehearsed.
 
-They lie in the user's cache, a file of about a kilobyte each. A file that cannot be read or written is as none: then
-the iteration is rehearsed.
+They lie in the user's cache, a file of about a kilobyte each. A file that cannot be read is as none: then the iteration
+is rehearsed. What cannot be written is kept for this process alone.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, fields
 from functools import cache
@@ -33,6 +33,7 @@ UNCOUNTED = ("name", "model", "data", "examine")  # of a recipe: they say where 
 
 _code_hash = cache(code_hash)  # many forecasts of one process ask for it
 _made_anew: ContextVar[set[str] | None] = ContextVar("made_anew", default=None)  # keys, while `forecasting_anew`
+_unwritten: dict[Path, TaskForecast] = {}  # of this process, by the file that could not be written
 
 
 def forecast_key(recipe: Recipe, size: ModelSize, ranks: Ranks, **more: Any) -> str:
@@ -62,6 +63,8 @@ def read_forecast(key: str) -> TaskForecast | None:
     anew = _made_anew.get()
     if anew is not None and key not in anew:
         return None
+    if _place(key) in _unwritten:
+        return _unwritten[_place(key)]
     try:
         return _forecast_of(json.loads(_place(key).read_text()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -69,14 +72,16 @@ def read_forecast(key: str) -> TaskForecast | None:
 
 
 def keep_forecast(key: str, made: TaskForecast) -> None:
-    """Keeps it for `read_forecast`, if the cache can be written."""
+    """Keeps it for `read_forecast`: in the user's cache, or where that cannot be written in this process."""
     place, phases = _place(key), [{**vars(phase), "peak": dict(phase.peak)} for phase in made.phases]
     told = {**vars(made), "batch_shape": asdict(made.batch_shape), "phases": phases, "calls": dict(made.calls)}
-    with suppress(OSError, FewstepError):  # a cache that is full or read-only costs time alone
+    try:
         durable.make_folder(place.parent)
         durable.write_atomically(place, json.dumps(told))
-        if (anew := _made_anew.get()) is not None:
-            anew.add(key)
+    except (OSError, FewstepError):  # a cache that is full or read-only costs time alone
+        _unwritten[place] = made
+    if (anew := _made_anew.get()) is not None:
+        anew.add(key)
 
 
 def _place(key: str) -> Path:

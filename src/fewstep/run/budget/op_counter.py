@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -44,6 +45,24 @@ _MORE: dict[Any, Callable[..., int]] = {
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _its_backward,
     _ATEN._int_mm: _product_of_bytes,
 }
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
+@cache
+def _known(func: Any) -> tuple[Callable[..., int] | None, bool]:
+    """What is known of an operation: how its floating-point operations are counted, if it has any, and whether it is
+    FSDP's."""
+    packet = func.overloadpacket
+    if packet in _MORE:
+        formula = _MORE[packet]
+        return (lambda args, kwargs, made: formula(*args, **kwargs)), False
+    if packet in flop_registry:
+        of_torch = flop_registry[packet]
+        return (lambda args, kwargs, made: of_torch(*args, **kwargs, out_val=made)), False
+    return None, func.namespace == "fsdp"
 
 
 class NetworkCall(NamedTuple):
@@ -88,12 +107,15 @@ class Phase:
 class OpCounter(UncompiledMode):
     """Counts while it is entered. It is used in place of a `train.monitor.StepTimer`: `part` begins a phase."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[Any, Any, dict[str, Any]], Any] = _run) -> None:
+        """run: what gives an operation's result, by the operation and its arguments."""
         super().__init__()
+        self._run = run
         self.phases: list[Phase] = []
         self._live: dict[int, tuple[int, str, Any]] = {}  # storage -> bytes, purpose, weak reference
         self._now: Counter[str] = Counter()
         self._total = self._most = 0
+        self._at_most = False  # whether what is held now is the phase's peak, and is not in it yet
 
     def note(self, tensors: Iterable[Tensor], purpose: str) -> None:
         """Counts tensors that are already allocated, or changes the purpose of counted ones."""
@@ -103,10 +125,12 @@ class OpCounter(UncompiledMode):
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Begins a phase. What the rollout leaves allocated are its states, and the prefix that they share."""
+        self._keep_peak()
         before = set(self._live)
         self.phases.append(Phase(name, +self._now))
         self._most = self._total
         yield
+        self._keep_peak()
         if name == "rollout":
             for key in self._live.keys() - before:
                 if self._live[key][1] == ACTIVATIONS:  # but not the buffers into which weights are gathered
@@ -125,12 +149,17 @@ class OpCounter(UncompiledMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        self._work(func.overloadpacket, args, kwargs, made)
-        for tensor in leaves_of(made):
-            if isinstance(tensor, Tensor):
-                self._hold(tensor, None)
-        if func.namespace == "fsdp":  # its copies into and out of buffers
+        made = self._run(func, args, kwargs)
+        flops_of, is_fsdp = _known(func)
+        if flops_of is not None:
+            self._work(flops_of(args, kwargs, made))
+        if isinstance(made, Tensor):  # as nearly all do
+            self._hold(made, None)
+        else:
+            for tensor in leaves_of(made):
+                if isinstance(tensor, Tensor):
+                    self._hold(tensor, None)
+        if is_fsdp:  # its copies into and out of buffers
             for tensor in leaves_of((args, kwargs)):
                 if isinstance(tensor, Tensor):
                     self._gather(tensor)
@@ -150,15 +179,11 @@ class OpCounter(UncompiledMode):
         return super().__enter__()
 
     def __exit__(self, *failure: Any) -> None:
+        self._keep_peak()
         torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
         super().__exit__(*failure)
 
-    def _work(self, packet: Any, args: Any, kwargs: Any, made: Any) -> None:
-        flops = 0
-        if packet in _MORE:
-            flops = _MORE[packet](*args, **kwargs)
-        elif packet in flop_registry:
-            flops = flop_registry[packet](*args, **kwargs, out_val=made)
+    def _work(self, flops: int) -> None:
         if flops and self.phases:
             phase = self.phases[-1]
             phase.flops += flops
@@ -189,20 +214,29 @@ class OpCounter(UncompiledMode):
 
     def _grow(self, key: int, size: int) -> None:
         before, purpose, reference = self._live[key]
+        if size < before:
+            self._keep_peak()
         self._live[key] = size, purpose, reference
         self._now[purpose] += size - before
         self._total += size - before
         if self._total > self._most and self.phases:
-            self._most = self._total
-            self.phases[-1].peak = +self._now
+            self._most, self._at_most = self._total, True
+
+    def _keep_peak(self) -> None:
+        """Call it before anything gets smaller or changes its purpose. A copy at every allocation that makes a peak
+        higher would take a tenth of a rehearsal."""
+        if self._at_most:
+            self.phases[-1].peak, self._at_most = +self._now, False
 
     def _rename(self, key: int, purpose: str) -> None:
+        self._keep_peak()
         size, before, reference = self._live[key]
         self._live[key] = size, purpose, reference
         self._now[before] -= size
         self._now[purpose] += size
 
     def _gone(self, key: int) -> None:
+        self._keep_peak()
         size, purpose, _ = self._live.pop(key)
         self._now[purpose] -= size
         self._total -= size

@@ -25,7 +25,7 @@ from fewstep.backbones.fake_model import (
     make_parameters_fake,
 )
 from fewstep.backbones.joint_sequence import forget_layouts
-from fewstep.backbones.shape_tensor import LargeAsShapes, has_shapes, make_shapes
+from fewstep.backbones.shape_tensor import has_shapes, make_shapes, run_on_shapes
 from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
 from fewstep.roles.block_swap import BlockSwap, placement_of_run, swap_of
@@ -84,7 +84,8 @@ def rehearse(
     run, device = recipe.run, batch.cond.text_BLC.device
     placement = placement_of_run(run.blocks_to_swap, run.sharding, ranks, device, run.precision)
     roles = rehearsal_roles(backbone, recipe, loaders, placement)
-    op_counter, rng = OpCounter(), NamedRNG(recipe.run.seed)
+    rng = NamedRNG(recipe.run.seed)
+    op_counter = OpCounter(run_on_shapes) if has_shapes(backbone.transformer) else OpCounter()
     settings = DMDSettings(recipe.student, _once(recipe.critic), recipe.objective, _usual(recipe.teachers.watch))
     step = build_dmd_step(roles, settings, rng, ranks, timer=cast(StepTimer, op_counter))
     optimizers = step.optimizers
@@ -101,9 +102,7 @@ def rehearse(
 
 
 def _unreal(transformer: nn.Module) -> AbstractContextManager[object]:
-    """Keeps what an iteration makes as unreal as its weights are."""
-    if has_shapes(transformer):
-        return LargeAsShapes()
+    """Makes buffers that an iteration allocates as fake as its weights are."""
     fake = fake_mode(transformer)
     return nullcontext() if fake is None else FakeEmptyMode(fake)
 
