@@ -52,7 +52,7 @@ def test_a_schedule_is_written_and_read_back(tmp_path: Path) -> None:
         ("tasks=[]", "tasks is an empty schedule"),
         ("tasks=[{until: 20, t2i: 9, edit: 1}, {until: 10, t2i: 1, edit: 1}, {t2i: 1, edit: 1}]", "runs forwards"),
         ("tasks=[{t2i: 9, edit: 1}, {t2i: 1, edit: 1}]", "tasks.0 has no `until`"),
-        ("tasks=[{until: 192, t2i: 9, edit: 1}, {t2i: 1, edit: 1}]", "tasks.0.until is 192, but run.iterations is 192"),
+        ("tasks=[{until: 96, t2i: 9, edit: 1}, {t2i: 1, edit: 1}]", "tasks.0.until is 96, but run.iterations is 96"),
         ("tasks=[{until: 5, t2i: 0, edit: 0}, {t2i: 1, edit: 1}]", "tasks 0:0 leave nothing to learn"),
         ("tasks=[{until: 5, t2i: 2}, {t2i: 1, edit: 1}]", "tasks.0.edit is missing"),
         ("tasks=[{untill: 5, t2i: 2, edit: 1}]", "did you mean tasks.0.until?"),

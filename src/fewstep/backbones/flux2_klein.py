@@ -26,8 +26,8 @@ from fewstep.backbones.folder import read_json
 from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.licences import APACHE, Licence
-from fewstep.backbones.pipeline_backbone import untyped
-from fewstep.backbones.projected_text import ProjectedText, take_projected_text
+from fewstep.backbones.pipeline_backbone import PipelineBackbone, untyped
+from fewstep.backbones.projected_text import LAYER, take_projected_text
 from fewstep.backbones.stock import (
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
@@ -46,7 +46,7 @@ NON_COMMERCIAL = Licence("other", "FLUX Non-Commercial License")  # of the 9 B m
 REFERENCE_STEP = 10  # of the time axis of positions, from one reference to the next
 
 
-class Flux2Klein(ProjectedText):
+class Flux2Klein(PipelineBackbone):
     """The family FLUX.2 klein. A model that its makers already distilled (`is_distilled`) is sampled without
     guidance."""
 
@@ -65,6 +65,7 @@ class Flux2Klein(ProjectedText):
         *attention_targets,
         *("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out"),
     )
+    encoded_layers: ClassVar[tuple[str, ...]] = (LAYER,)
     default_guidance = Guidance(4.0)
     default_steps = 50
     max_references = 4  # ours; the pipeline sets no limit

@@ -31,8 +31,8 @@ from fewstep.backbones.identity import tokenizer_identity
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.backbones.licences import Licence
 from fewstep.backbones.modular_index import part_entry
-from fewstep.backbones.pipeline_backbone import Parts, untyped
-from fewstep.backbones.projected_text import ProjectedText
+from fewstep.backbones.pipeline_backbone import Parts, PipelineBackbone, untyped
+from fewstep.backbones.projected_text import LAYER
 from fewstep.backbones.stock import (
     Flux3TextEncoderStep,
     Flux3Transformer2DModel,
@@ -49,7 +49,7 @@ KOMMUNITY = Licence("other", "FLUX Kommunity License", "LICENSE.md")
 FULL_PRECISION = ("norm_q", "norm_k")  # which the stock class keeps in float32
 
 
-class Flux3Klein(ProjectedText):
+class Flux3Klein(PipelineBackbone):
     """The family FLUX 3 Image Klein. A distilled one is known by its second time embedder (`flow_map`), and refused."""
 
     family: ClassVar[str] = "flux3-klein"
@@ -59,6 +59,7 @@ class Flux3Klein(ProjectedText):
     default_licence: ClassVar[Licence | str] = KOMMUNITY
     attention_targets = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
     lora_targets = (*attention_targets, "ff.linear_in", "ff.linear_out")
+    encoded_layers: ClassVar[tuple[str, ...]] = (LAYER,)
     default_guidance = Guidance(3.5)
     default_steps = 50
     max_references = 10

@@ -44,6 +44,7 @@ from fewstep.backbones.layout import TokenGrid
 from fewstep.backbones.meta_copy import meta_copy
 from fewstep.backbones.pipeline_call import PipelineCall
 from fewstep.backbones.pipeline_times import PipelineTimes
+from fewstep.backbones.projected_text import SAMPLED, projection_identity, read_projection
 from fewstep.backbones.weight_check import refuse_unfit_weights
 from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.device import check_device
@@ -105,6 +106,7 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         self._scheduler = scheduler
         self._index: Mapping[str, Any] = index or {}
         self._fingerprint: str | None = None  # kept once the text encoder is gone
+        self._projection: Tensor | None = None  # of texts, once it was read
         for module in (transformer, *((pipeline.text_encoder, pipeline.vae) if pipeline else ())):
             if module is not None:
                 module.eval().requires_grad_(False)
@@ -334,7 +336,8 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         pipeline = self._require_pipeline("name what conditionings depend on")
         modules = module_identity(pipeline.text_encoder) + module_identity(pipeline.vae)
         vae = config_identity(dict(pipeline.vae.config))
-        return digest([self._stamp(), *self._preprocessor_identity(pipeline), vae, *modules])
+        told = digest([self._stamp(), *self._preprocessor_identity(pipeline), vae, *modules])
+        return digest([told.encode(), projection_identity(self._text_projection())]) if self.encoded_layers else told
 
     @classmethod
     def fingerprint_in(cls, folder: Path) -> str:
@@ -346,7 +349,8 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         parts = part_identity(folder / "text_encoder", TRANSFORMERS) + part_identity(folder / "vae", DIFFUSERS)
         for part in preprocessors(cls.pipelines[read_index(folder)["_class_name"]]):
             parts += files_identity(folder / part)
-        return digest([cls._stamp(), *parts])
+        told = digest([cls._stamp(), *parts])
+        return digest([told.encode(), cls.encoded_identity(folder)]) if cls.encoded_layers else told
 
     @classmethod
     def encoded_identity(cls, folder: Path) -> bytes:
@@ -355,7 +359,21 @@ class PipelineBackbone(PipelineCall, PipelineTimes, Backbone):
         Raises:
             ModelError: their weights are missing.
         """
-        return b""
+        return projection_identity(read_projection(folder, SAMPLED)) if cls.encoded_layers else b""
+
+    def _projected(self, states_BLC: Tensor) -> Tensor:
+        """What the layer of `encoded_layers` answers to hidden states of the text encoder, in the layer's dtype."""
+        weight = self._text_projection().to(states_BLC.device)
+        return nn.functional.linear(states_BLC.to(weight.dtype), weight)
+
+    def _text_projection(self) -> Tensor:
+        """That layer's weight. It is read from the folder: encoding needs no transformer."""
+        if self.folder is None:
+            weight: Tensor = untyped(self.transformer).context_embedder.weight.detach()
+            return weight
+        if self._projection is None:
+            self._projection = read_projection(self.folder).to(self._require_encoder().text_encoder.dtype)
+        return self._projection
 
     @classmethod
     def _stamp(cls) -> bytes:

@@ -1,4 +1,4 @@
-"""Families whose texts are stored as the transformer's first layer for them answers.
+"""Texts that are stored as the transformer's first layer for them answers.
 
 FLUX transformers read several hidden states of their text encoder at once, 7,680 to 20,480 channels, and their first
 layer, `context_embedder`, projects them to their own width. No adapter changes that layer here, and it has no gradient.
@@ -7,55 +7,18 @@ store, and encoding needs the file of the transformer's weights in which it is.
 """
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from fewstep.backbones.folder import header_of, weight_files
-from fewstep.backbones.identity import digest
-from fewstep.backbones.pipeline_backbone import DIFFUSERS, PipelineBackbone, untyped
 from fewstep.runtime.errors import ModelError
 
 LAYER = "context_embedder"
+WEIGHTS = "diffusion_pytorch_model"  # the name of the file that holds it
 SAMPLED = 8  # rows of its weight by which it is identified
-
-
-class ProjectedText(PipelineBackbone):
-    """The base of these families."""
-
-    encoded_layers: ClassVar[tuple[str, ...]] = (LAYER,)
-
-    _projection: Tensor | None = None  # once it was read
-
-    def _projected(self, states_BLC: Tensor) -> Tensor:
-        """What the first layer answers to hidden states of the text encoder, in the layer's dtype."""
-        weight = self._text_projection().to(states_BLC.device)
-        return nn.functional.linear(states_BLC.to(weight.dtype), weight)
-
-    def _text_projection(self) -> Tensor:
-        """The layer's weight. It is read from the folder: encoding needs no transformer."""
-        if self.folder is None:
-            weight: Tensor = untyped(self.transformer).context_embedder.weight.detach()
-            return weight
-        if self._projection is None:
-            self._projection = _read_projection(self.folder).to(self._require_encoder().text_encoder.dtype)
-        return self._projection
-
-    def fingerprint(self) -> str:
-        if self._fingerprint is None and self.folder is None:
-            self._fingerprint = digest([super().fingerprint().encode(), _projection_identity(self._text_projection())])
-        return super().fingerprint()
-
-    @classmethod
-    def fingerprint_in(cls, folder: Path) -> str:
-        """With the projection of texts, which is the transformer's."""
-        return digest([super().fingerprint_in(folder).encode(), cls.encoded_identity(folder)])
-
-    @classmethod
-    def encoded_identity(cls, folder: Path) -> bytes:
-        return _projection_identity(_read_projection(folder, SAMPLED))
 
 
 class Projection(nn.Linear):
@@ -66,28 +29,28 @@ class Projection(nn.Linear):
         return x if x.shape[-1] == self.out_features else super().forward(x)
 
 
-def take_projected_text(transformer: nn.Module) -> None:
+def take_projected_text(transformer: Any) -> None:
     """Lets a stock transformer take projected texts too. A deep copy of it takes them as well."""
-    layer = untyped(transformer).context_embedder
+    layer = transformer.context_embedder
     if type(layer) is nn.Linear:
         assert layer.in_features != layer.out_features, "widths tell what was projected"
         layer.__class__ = Projection
 
 
-def _read_projection(folder: Path, rows: int | None = None) -> Tensor:
+def read_projection(folder: Path, rows: int | None = None) -> Tensor:
     """The projection of texts in a folder, or its first rows.
 
     Raises:
         ModelError: the transformer's weights are missing, or hold none.
     """
     name = f"{LAYER}.weight"
-    for file in weight_files(folder / "transformer", DIFFUSERS):
+    for file in weight_files(folder / "transformer", WEIGHTS):
         if name in header_of(file):
             with safe_open(file, framework="pt") as stored:
                 return stored.get_slice(name)[:rows] if rows else stored.get_tensor(name)
     raise ModelError(f"{folder / 'transformer'} has no {name}, which projects texts. Copy or download it again")
 
 
-def _projection_identity(weight: Tensor) -> bytes:
+def projection_identity(weight: Tensor) -> bytes:
     """The identity of a projection by its first rows, whatever dtype it is stored in."""
     return weight[:SAMPLED].to("cpu", torch.bfloat16).float().numpy().tobytes()
