@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewstep.runtime.errors import CaseError, LayoutError, ModelError, RunError
-from fewstep.sample.call import SampleCall, asked_pictures, refuse_other_sizes, sampled_models
+from fewstep.runtime.errors import CaseError, LayoutError, ModelError, RecipeError, RunError
+from fewstep.sample.call import (
+    SampleCall,
+    asked_pictures,
+    refuse_options_of_students,
+    refuse_other_sizes,
+    refuse_steps_of_students,
+    sampled_models,
+)
 from fewstep.sample.file_names import MOST_BYTES, SHEET_ROWS, call_files, slug
 
 
@@ -42,6 +49,19 @@ def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path) -> None:
 def test_models_that_are_refused(sources: tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match=r"named twice|1 to 1,000 steps"):
         sampled_models(sources)
+
+
+def test_pocket_is_the_embedded_teacher_beside_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pocket").mkdir()
+    refuse_options_of_students(SampleCall(sampled_models(["pocket"]), (), steps=8, guidance=2.0))
+    Path("pocket/model_index.json").write_text(json.dumps({"sample_sigmas": [1.0, 0.5]}))
+    refuse_options_of_students(SampleCall(sampled_models(["pocket"]), (), steps=8, guidance=2.0))
+    refuse_steps_of_students(SampleCall(sampled_models(["pocket@4"]), ()))
+    with pytest.raises(RecipeError, match="this student samples in 2 steps"):
+        refuse_options_of_students(SampleCall(sampled_models(["./pocket"]), (), steps=8))
 
 
 def test_no_two_pictures_of_a_call_have_one_seed() -> None:

@@ -21,7 +21,8 @@ from tests.reporters import Recorded
 from tests.train.ranks import on_ranks, rank_batch
 from tests.train.runs import assert_same_run, ending, lines, toy_trainer
 
-CALM = {"critic_loss": 0.2, "critic_norm": 0.1, "student_norm": 0.1}
+CALM: dict[str, Any] = {"task": "t2i", "critic_loss": 0.2, "critic_norm": 0.1, "student_norm": 0.1}
+FIGURES = ("critic_loss", "critic_norm", "student_norm")
 # What a pocket run with targets `all` wrote from its iteration 102 on (docs/lab/adapters.md).
 BLOW_UP = [
     (0.373, 0.128, 0.093),
@@ -39,6 +40,10 @@ BLOW_UP = [
 ]
 
 
+def blown(row: tuple[float, ...]) -> Mapping[str, Any]:
+    return {"task": "t2i", **dict(zip(FIGURES, row, strict=True))}
+
+
 def followed(series: list[Mapping[str, Any]], watch: StabilityWatch | None = None) -> list[tuple[int, StabilityChange]]:
     watch = watch or StabilityWatch()
     told = [(i, watch.add(i, figures)) for i, figures in enumerate(series)]
@@ -46,11 +51,11 @@ def followed(series: list[Mapping[str, Any]], watch: StabilityWatch | None = Non
 
 
 def test_a_blow_up_is_told_once_and_its_end_once() -> None:
-    series = [CALM] * 102 + [dict(zip(CALM, row, strict=True)) for row in BLOW_UP] + [CALM] * 50
+    series = [CALM] * 102 + [blown(row) for row in BLOW_UP] + [CALM] * 50
     (at, up), (ended, down) = followed(series)
     assert (at, up.unstable, up.since) == (104, True, 103)
     assert up.worst["critic_loss"].times == pytest.approx(26.2 / 0.2)
-    assert (ended, down.unstable, down.since) == (108 + QUIET - 1, False, 108)
+    assert (ended, down.unstable, down.since) == (109 + QUIET - 1, False, 109)
     assert {name: excess.iteration for name, excess in down.worst.items()} == {
         "critic_loss": 104,
         "critic_norm": 104,
@@ -70,6 +75,16 @@ def test_a_rise_that_lasts_does_not_become_the_level() -> None:
     assert [(at, change.unstable, change.since) for at, change in followed(series)] == [(41, True, 40)]
 
 
+@pytest.mark.parametrize("every", [2, 5, 40])
+def test_tasks_of_other_levels_are_no_rise_however_they_follow(every: int) -> None:
+    """Two edits in a row, every so many pairs, at ten times the loss of T2I. A rise of edits is told."""
+    edit = CALM | {"task": "edit", "critic_loss": 2.0, "critic_norm": 1.0}
+    series = [edit if i // 2 % every == 0 else CALM for i in range(40 * every)]
+    assert followed(series) == []
+    ((at, change),) = followed([*series, *[edit | {"critic_loss": 8.0}] * 2])
+    assert (at, change.worst["critic_loss"].times) == (len(series) + 1, pytest.approx(4))
+
+
 def test_nothing_is_told_before_there_is_a_level_and_of_a_level_of_zero() -> None:
     assert followed([CALM] * (LEAST - 1) + [CALM | {"critic_loss": 9.0}] * 2) == []
     silent = CALM | {"student_norm": 0.0}
@@ -83,7 +98,7 @@ def test_what_is_not_finite_is_beyond_any_level() -> None:
 
 @pytest.mark.parametrize("cut", range(98, 120))
 def test_a_watch_made_of_records_is_the_one_that_saw_them(cut: int) -> None:
-    series = [CALM] * 102 + [dict(zip(CALM, row, strict=True)) for row in BLOW_UP] + [CALM] * 10
+    series = [CALM] * 102 + [blown(row) for row in BLOW_UP] + [CALM] * 10
     whole = [change for at, change in followed(series) if at >= cut]
     resumed = StabilityWatch()
     resumed.replay([{"phase": "warm-up", "iteration": 0, "critic_loss": 99.0}])

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fewstep.backbones.folder import folder_of, sample_sigmas
+from fewstep.backbones.model_door import BUNDLED
 from fewstep.runtime.errors import RecipeError
 
 
 def student_levels(source: str | Path) -> tuple[float, ...] | None:
-    """The noise levels of a student's folder; None for a teacher, and for what is no folder here.
+    """The noise levels of a student's folder; None for a teacher, and for what is no folder here. "pocket" is the
+    embedded teacher, also beside a folder of that name.
 
     Raises:
         ModelError: a folder that cannot be read as a model.
     """
-    return sample_sigmas(folder_of(source)) if Path(source).is_dir() else None
+    return sample_sigmas(folder_of(source)) if source != BUNDLED and Path(source).is_dir() else None
 
 
 def refuse_student_options(levels: Sequence[float], steps: int | None, guidance: float | None) -> None:
