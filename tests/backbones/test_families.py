@@ -94,7 +94,7 @@ def test_the_estimate_of_a_model_that_is_not_here_goes_by_its_name() -> None:
     for name, width in [("Qwen/Qwen-Image-2.1", 4096), ("Qwen/Qwen-Image-Edit-2511", 3584)]:
         assert estimate_conditioning(name).text_width == width
     klein = estimate_conditioning("black-forest-labs/FLUX.2-klein-base-4B")
-    assert (klein.text_width, klein.text_length("x", 0)) == (7680, 512)
+    assert (klein.text_width, klein.text_length("x", 0)) == (3072, 512)
     assert klein.reference_grid((2048, 1024), (64, 64)) == (1448 // 16, 724 // 16)
     flux3 = estimate_conditioning("black-forest-labs/flux-3-image-klein-base")
     assert (flux3.text_width, flux3.text_length("x", 0), flux3.reference_grid((2048, 1024), (64, 64))) == (

@@ -74,9 +74,12 @@ def _compiled(forward: Forward, backend: str | Backend) -> CompiledForward:
     return CompiledForward(plain, chosen)
 
 
-def refuse_without_compiler(device: torch.device, instead: str = "set run.compile: false") -> None:
+def refuse_without_compiler(
+    device: torch.device, asked: str = "run.compile is true", instead: str = "set run.compile: false"
+) -> None:
     """
     Args:
+        asked: who asks for compiled blocks.
         instead: what else to do, in the imperative.
 
     Raises:
@@ -84,7 +87,7 @@ def refuse_without_compiler(device: torch.device, instead: str = "set run.compil
     """
     lacks = (_lacks_for_gpu if device.type == "cuda" else _lacks_for_cpu)() or _lacks_headers()
     if lacks:
-        raise EnvironmentRefused(f"blocks are to be compiled, but {lacks}, or {instead}")
+        raise EnvironmentRefused(f"{asked}, but {lacks}, or {instead}")
 
 
 def _lacks_for_gpu() -> str | None:

@@ -82,7 +82,7 @@ def pocket_train(
     if begun is not None and not words.keys() <= tokenizer_words(begun).keys():
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
     if compiled:
-        refuse_without_compiler(torch.device("cpu"), "give no --compile")
+        refuse_without_compiler(torch.device("cpu"), "--compile is given", "leave it out")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
     minutes |= {} if minutes_probe is None else {"minutes_probe": minutes_probe}
     plan = TeacherTrainingConfig(batch=batch, seed=seed, compiled=compiled)
