@@ -136,7 +136,8 @@ def tell_attention(
 def kernels_of_model(source: str, device: torch.device, precision: str) -> list[KernelUse]:
     """The kernels of a model on a device, for text to image at 1024 x 1024 px and a long caption."""
     estimate = estimate_conditioning(source)
-    short, long = (estimate.text_length("x" * letters, 0) for letters in CAPTIONS)
+    most = estimate.most_text(MEGAPIXEL, ())
+    short, long = (min(most, estimate.text_length("x" * letters, 0)) for letters in CAPTIONS)
     shape = BatchShape("t2i", MEGAPIXEL, long, estimate.text_width, padded=short != long)
     return kernel_uses(attention_calls(size_of_model(source), [shape], SAMPLES, precision), device)
 
