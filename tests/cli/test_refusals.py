@@ -289,6 +289,13 @@ def test_a_teacher_of_another_world_to_go_on_from(tmp_path: Path, start: str) ->
     assert not out.exists()
 
 
+def test_compiled_blocks_where_there_is_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "g++-99")
+    out = tmp_path / "work"
+    refused(fewstep("pocket", "train", "--compile", "--out", out), "--compile is given", "leave it out")
+    assert not out.exists()
+
+
 def test_minutes_below_none(tmp_path: Path) -> None:
     out = tmp_path / "work"
     refused(fewstep("pocket", "train", "--minutes-teacher", "-1", "--out", out), "--minutes-teacher")
