@@ -20,7 +20,7 @@ class RunPlan(Section):
     """How long a run takes, on which hardware, and what it keeps."""
 
     iterations: int = Field(
-        150, gt=0, le=MOST_ITERATIONS, description="student updates (paper: 2,000; ours on the pocket teacher: 192)"
+        150, gt=0, le=MOST_ITERATIONS, description="student updates (paper: 2,000; ours on the pocket teacher: 96)"
     )
     seed: int = Field(0, ge=-(2**63), lt=2**63, description="of every random draw")
     batch: int = Field(64, gt=0, le=MOST_SAMPLES, description="samples per iteration, over all ranks")
