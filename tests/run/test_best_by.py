@@ -11,7 +11,7 @@ from tests.cli.command_line import fewstep, refused
 
 
 def test_a_model_without_examiner_is_refused_by_show_and_by_a_run() -> None:
-    words = ("run.best_by: score needs an examiner", "model elsewhere has none", "run.best_by: null")
+    words = ("run.best_by: exact_psnr needs an examiner", "model elsewhere has none", "run.best_by: null")
     refused(fewstep("recipe", "show", "pocket", "--set", "model=elsewhere"), *words)
     refused(fewstep("distill", "pocket", "--set", "model=elsewhere", "--set", "run.device=cpu"), *words)
     with pytest.raises(RecipeError, match="needs an examiner"):
