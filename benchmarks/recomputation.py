@@ -2,8 +2,8 @@
 
 A transformer of 512 channels and 8 blocks with random weights, at 512 x 512 px (1,024 latent tokens), as adapters. A
 setting is what is computed again and the number of parts of a batch. Seconds are the process's own processor seconds of
-a whole iteration with --updates of the critic, two forwards of the teacher, and the rollout. --compiled adds one more
-setting: selective, inside compiled blocks.
+a whole iteration with --updates of the critic, two forwards of the teacher, and the rollout. --compiled adds two more
+settings inside compiled blocks: selective, and nothing computed again.
 
 PYTHONPATH=.:src python benchmarks/recomputation.py [--batch 2] [--rounds 2] [--side 512] [--task t2i] [--updates 1]
     [--precision bf16] [--compiled]
@@ -47,7 +47,7 @@ def main() -> None:
     backbone = load_backbone("pocket", dtype=torch.bfloat16)
     batch = batch_of(backbone, options.task, options.batch, (options.side, options.side))
     settings: list[Setting] = [("full", 1, False), ("selective", 1, False), ("off", options.batch, False)]
-    settings += [("selective", 1, True)] if options.compiled else []
+    settings += [("selective", 1, True), ("off", options.batch, True)] if options.compiled else []
     steps = {setting: _step(keys, wider(backbone), setting) for setting in settings}
     tokens = batch.cond.text_BLC.shape[1] + batch.cond.layout.reference_tokens + batch.cond.layout.target_tokens
     print(f"{options.task}, batch {options.batch}, {tokens} tokens, {torch.get_num_threads()} thread(s)", flush=True)
