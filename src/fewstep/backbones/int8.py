@@ -1,5 +1,12 @@
 """int8 numbers: for each row, x is about scale n, with n an integer in -127 .. 127 and scale = max |x| / 127. So an
-element is off by at most scale / 2."""
+element is off by at most scale / 2.
+
+torch's own product of int8 is wrong on x86 CPUs without VNNI instructions: pairs of products are added in 16 bits and
+stop at 32,767, without a word (torch 2.13.0, findings/torch-int8-sums-saturate.sh). There the same integers are
+multiplied in float32.
+"""
+
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -26,11 +33,29 @@ def dequantize(numbers: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return numbers.to(dtype).mul_(scale.to(dtype)[:, None])
 
 
+_saturates = False  # a global: compiled code reads it, and could not call a cached function
+
+
+@cache
+def sums_saturate_on_cpu() -> bool:
+    """Whether torch's product of int8 is wrong on this CPU."""
+    global _saturates
+    most = torch.full((16, 16), LEVELS, dtype=torch.int8)
+    _saturates = bool(torch._int_mm(most, most).ne(16 * LEVELS**2).any())
+    return _saturates
+
+
+def _sums(x8: Tensor, w8: Tensor) -> Tensor:
+    if _saturates and x8.device.type == "cpu":
+        return x8.float() @ w8.float()
+    return torch._int_mm(x8, w8)
+
+
 def _multiplied(
     x8: Tensor, x_scale: Tensor, w8: Tensor, w_scale: Tensor | None, bias: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
     """Sums are exact, in int32; scales and bias follow in float32. torch's compiler makes one pass of them."""
-    made = torch._int_mm(x8, w8) * x_scale.float()[:, None]
+    made = _sums(x8, w8) * x_scale.float()[:, None]
     if w_scale is not None:
         made = made.mul_(w_scale.float())
     if bias is not None:
@@ -38,4 +63,4 @@ def _multiplied(
     return made.to(dtype)
 
 
-INT8 = NumberFormat(torch.int8, torch.int8, quantize, dequantize, _multiplied)
+INT8 = NumberFormat(torch.int8, torch.int8, quantize, dequantize, _multiplied, sums_saturate_on_cpu)

@@ -44,6 +44,7 @@ class NumberFormat(NamedTuple):
         converted: numbers (M, K), scale (M,), dtype -> what they stand for, (M, K), in that dtype.
         multiplied: x8 (M, K), s_x (M,), w8 (K, N) column by column, s_w (N,) or None for ones, bias (N,) or None, dtype
             -> s_x (x8 w8) s_w + bias, (M, N), in that dtype.
+        prepare: is called before the first layer is rounded. It must not be called while fake tensors are made.
     """
 
     dtype: torch.dtype
@@ -51,6 +52,7 @@ class NumberFormat(NamedTuple):
     rounded: Callable[[Tensor], tuple[Tensor, Tensor]]
     converted: Callable[[Tensor, Tensor, torch.dtype], Tensor]
     multiplied: Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, torch.dtype], Tensor]
+    prepare: Callable[[], object] = lambda: None
 
 
 class RoundedLinear(nn.Linear):
@@ -64,6 +66,8 @@ class RoundedLinear(nn.Linear):
     def __init__(self, linear: nn.Linear, numbers: NumberFormat, least_rows: float = NEVER):
         """least_rows: from so many rows at once, products are made in 8 bits."""
         nn.Module.__init__(self)  # nn.Linear's __init__ would allocate the weights again
+        if type(linear.weight.detach()) is Tensor:  # else weights are fake
+            numbers.prepare()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight, scale = numbers.rounded(linear.weight.detach())
         self.weight = nn.Parameter(weight.view(numbers.kept), requires_grad=False)
