@@ -164,7 +164,7 @@ def still_life(it: Scene, rng: random.Random, named: Named) -> Iterator[str]:
 def drawn_names(it: Scene, rng: random.Random) -> Named:
     """Which attributes a prompt of no given length names: all of them, most, or a few; a sign's word always."""
     share = rng.choice((1.0, 1.0, 0.7, 0.4))
-    kept = {name for name in usual(it) if rng.random() < share}
+    kept = {name for name in sorted(usual(it)) if rng.random() < share}  # a set's order differs by process
     kept |= {each.name for each in CATEGORIES[it.category] if each.quiet and rng.random() < 0.15}
     return frozenset(kept | {"word"})
 

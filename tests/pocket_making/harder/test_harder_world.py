@@ -1,7 +1,10 @@
 """The harder world: captions say what scenes are, edits are determined, pictures differ where attributes do."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +38,30 @@ def tokenizer() -> Tokenizer:
     core = Tokenizer(BPE(vocab=vocabulary.vocabulary(), merges=vocabulary.merges()))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return core
+
+
+TOLD = """
+from pocket_making.harder import cases, corpus
+for layout in corpus.layouts(4):
+    for index in range(12):
+        print(corpus.corpus_sample(layout, 0, index)[0])
+for category in ("landscape", "portrait", "text", "still-life"):
+    for index in range(6):
+        print(cases.prompt_case(0, index, category).prompt)
+for kind in cases.EDIT_KINDS:
+    print(cases.instruction_case(0, 0, kind).prompt)
+"""
+
+
+def test_texts_are_the_same_in_every_process() -> None:
+    """Names of attributes are sets of strings, whose order differs from one process to the next."""
+    told = []
+    for seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        words = [sys.executable, "-c", TOLD]
+        told.append(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+    assert len(told[0].splitlines()) == 10 * 12 + 4 * 6 + 8
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("category", KINDS)
