@@ -1,7 +1,7 @@
 """What every test runs under: one thread a process (the suite runs in several, and tiny networks gain nothing from
-more), a cache of its own for shipped suites, one import of stock diffusers for all exports that are verified, and
-property tests that count examples instead of seconds, because the machine may be busy. `--slow` also runs the tests
-that are marked so."""
+more), a cache of its own for shipped suites, one import of stock diffusers for all exports that are verified, a lock of
+its own for progress bars, and property tests that count examples instead of seconds, because the machine may be busy.
+`--slow` also runs the tests that are marked so."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.processes import own_progress_lock
 from tests.warm_python.fixture import warm_python
 
 torch.set_num_threads(1)
+own_progress_lock()
 
 settings.register_profile("fewstep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fewstep")

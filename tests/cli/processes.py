@@ -5,14 +5,13 @@ import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 from fewstep.cli.main import app
+from tests.processes import begin_child, forking
 from tests.train.runs import lines
 
 PATIENCE_S = 120
@@ -30,8 +29,7 @@ class Command:
         first: Callable[[], object] = lambda: None,
     ):
         self.log = log
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the child needs none
+        with forking():
             self.number = os.fork()
         if self.number == 0:
             os.environ.update(environment or {})
@@ -66,8 +64,8 @@ def _run(log: Path, words: list[str], first: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in a shell's background
     try:
         sys.stdout = sys.stderr = log.open("w", buffering=1)
+        begin_child(sys.stdout)
         first()
-        torch.set_num_threads(1)
         app(words)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0

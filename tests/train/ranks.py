@@ -2,7 +2,6 @@
 
 import os
 import socket
-import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from fewstep.encode.batch import Batch
 from fewstep.runtime.parallel import Ranks, process_group
+from tests.processes import begin_child, forking
 from tests.train.runs import ending, lines
 
 
@@ -21,7 +21,7 @@ def rank_batch(whole: Batch, ranks: Ranks) -> Batch:
 
 
 def _rank(rank: int, world: int, port: int, job: object, folder: Path, per_machine: int) -> None:
-    torch.set_num_threads(1)
+    begin_child()
     own = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     own["LOCAL_WORLD_SIZE"] = per_machine
     os.environ |= {name: str(value) for name, value in own.items()}
@@ -34,9 +34,7 @@ def on_ranks(world: int, job: object, folder: Path, per_machine: int | None = No
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with warnings.catch_warnings():
-        # Python 3.12 on forking beside threads: none is needed here, and a child that imports nothing starts at once
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with forking():  # a child that imports nothing starts at once
         mp.start_processes(_rank, (world, port, job, folder, per_machine or world), nprocs=world, start_method="fork")
 
 

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from fewstep.train.hooks import RunHooks
 from fewstep.train.plan import RunPlan
 from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Trainer
+from tests.processes import forked
 from tests.train.tiny_model import toy_batches
 
 CLOCK = ("seconds", "examination_seconds")
@@ -123,7 +123,7 @@ def killed_until_through(folder: Path, seed: int, most: int, span_s: float) -> i
     Returns the number of kills."""
     clock, kills = random.Random(seed), 0
     while True:
-        child = _forked(folder)
+        child = forked(lambda: _to_its_end(folder))
         if kills < most:
             time.sleep(clock.uniform(0.0, span_s))
             os.kill(child, signal.SIGKILL)
@@ -134,19 +134,7 @@ def killed_until_through(folder: Path, seed: int, most: int, span_s: float) -> i
         kills += 1
 
 
-def _forked(folder: Path) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # Python 3.12 on forking beside threads: none is needed here
-        child = os.fork()
-    if child == 0:
-        try:
-            torch.set_num_threads(1)
-            trainer = toy_trainer(folder)
-            trainer.hooks = replace(trainer.hooks, examine=examined(trainer))
-            trainer.train()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return child
+def _to_its_end(folder: Path) -> None:
+    trainer = toy_trainer(folder)
+    trainer.hooks = replace(trainer.hooks, examine=examined(trainer))
+    trainer.train()

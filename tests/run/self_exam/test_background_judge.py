@@ -3,8 +3,7 @@
 import os
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from fewstep.runtime import durable
 from fewstep.runtime.errors import EnvironmentRefused, RecipeError, RunError
 from tests.bench.judged_gallery import honest, judge_file, noise, rated
 from tests.endpoint.fault_server import Call, FaultServer, Script, fails, hangs, says
+from tests.processes import forked
 from tests.reporters import Recorded
 from tests.run.self_exam.test_exam_cases import case_files
 
@@ -107,18 +107,6 @@ def test_answers_belong_to_their_iterations_and_the_teacher_is_judged_once(tmp_p
     assert judged_best(tmp_path / "run", "t2i.judge", [4]) == 4
     ranked = rank_students({i: r["records"] for i, r in results.items()}, teacher["records"], "t2i.judge")
     assert [(one.iteration, one.figures["t2i.judge"]) for one in ranked] == [(8, 4), (4, 3)]
-
-
-def forked(work: Callable[[], object]) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside the server's thread
-        child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return child
 
 
 def test_kill_9_asks_nothing_again_that_was_answered(tmp_path: Path) -> None:
