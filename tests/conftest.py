@@ -1,10 +1,12 @@
 """What every test runs under: one thread a process (the suite runs in several, and tiny networks gain nothing from
 more), a cache of its own for shipped suites, one import of stock diffusers for all exports that are verified, a lock of
-its own for progress bars, and property tests that count examples instead of seconds, because the machine may be busy.
-`--slow` also runs the tests that are marked so."""
+its own for progress bars, no other machine, and property tests that count examples instead of seconds, because the
+machine may be busy. `--slow` also runs the tests that are marked so."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,19 @@ from tests.warm_python.fixture import warm_python
 
 torch.set_num_threads(1)
 own_progress_lock()
+
+LOCAL = ("127.0.0.1", "::1", "localhost", "", None)
+
+
+def no_other_machine(event: str, given: tuple[Any, ...]) -> None:
+    """Fails a test that would reach for the network. It is no Exception, so that no code takes it for a lost hub."""
+    host = given[0] if event == "socket.getaddrinfo" else given[1] if event == "socket.connect" else None
+    host = host[0] if isinstance(host, tuple) else host  # else the path of a local socket
+    if event in ("socket.getaddrinfo", "socket.connect") and host not in LOCAL and not str(host).startswith("/"):
+        pytest.fail(f"{event} {host}: tests are offline")
+
+
+sys.addaudithook(no_other_machine)
 
 settings.register_profile("fewstep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fewstep")
