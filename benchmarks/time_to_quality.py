@@ -8,12 +8,12 @@
 All begin from the same weights, with the same teachers, cases, batch, loss and average. They take turns in one
 process: whichever has used less processor time goes next, so at any moment all have had the same. On a shared machine
 with one thread these seconds are the measure. Looking at a student is not counted. A side ends after --seconds, or, if
-it has not scored as the teacher by then, after --most.
+it has not scored as the teacher by then, after --most. --every: iterations between two looks, until that score is held.
 
 The probe reads 216 cases (72 prompts, 144 edits). The teacher draws the same cases in its own 40 steps with guidance.
 
 OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --out FOLDER [--seeds 0 1 2] [--seconds 240] [--most 900]
-    [--no-plain] [--side warm critic.updates=1 ...] [--set KEY=VALUE ...]
+    [--every 2] [--no-plain] [--side warm critic.updates=1 ...] [--set KEY=VALUE ...]
 """
 
 import argparse
@@ -53,8 +53,7 @@ from fewstep.train.dmd_step import DMDStep
 from fewstep.train.monitor import to_host
 from fewstep.train.settings import DMDSettings
 
-EVERY = 8  # iterations between two looks, until the teacher's score is held
-LATER = 48  # iterations between two looks after that
+LATER = 48  # iterations between two looks after the teacher's score was held
 TEACHER_STEPS = 40
 PLAIN = ("critic.updates=5", "critic.exit_step=drawn", "objective.segment_guidance=null")
 
@@ -107,7 +106,9 @@ class PlainDMD2(DMDStep):
 class Side:
     """One run that is iterated by hand, with the processor seconds that it has used and what was seen of it."""
 
-    def __init__(self, recipe: Recipe, batch: Callable[[int], object], examiner: StudentEvalBuilder, plain: bool):
+    def __init__(
+        self, recipe: Recipe, batch: Callable[[int], object], examiner: StudentEvalBuilder, plain: bool, every: int
+    ):
         rng = NamedRNG(recipe.run.seed)
         backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
         spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
@@ -116,6 +117,7 @@ class Side:
         if plain:
             self.step = PlainDMD2(**{field.name: getattr(self.step, field.name) for field in fields(self.step)})
         self.batch, self.examine = batch, examiner(roles.student, recipe.student.grid, recipe.run.precision)
+        self.every = every
         self.iteration, self.seconds, self.seen = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.turns = {"t2i": 0, "edit": 0}
 
@@ -128,7 +130,7 @@ class Side:
         to_host(self.step.iterate(self.iteration, k, batch))
         self.seconds += time.process_time() - begun
         self.iteration += 1
-        if self.iteration % (LATER if reached(self.seen, wanted) else EVERY) == 0:
+        if self.iteration % (LATER if reached(self.seen, wanted) else self.every) == 0:
             with self.step.optimizers.ema.applied():
                 found = dict(self.examine(self.iteration))
             self.seen.append({"iteration": self.iteration, "seconds": round(self.seconds, 1), **found})
@@ -143,6 +145,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--seconds", type=float, default=240, help="processor seconds of each side")
     parser.add_argument("--most", type=float, default=900, help="the same, if it scores below the teacher")
+    parser.add_argument("--every", type=int, default=2, help="iterations between two looks")
     parser.add_argument("--no-plain", action="store_true")
     parser.add_argument("--side", action="append", nargs="+", default=[], metavar=("NAME", "KEY=VALUE"))
     parser.add_argument("--set", action="append", default=[])
@@ -155,7 +158,7 @@ def main() -> None:
     for seed in options.seeds:
         common = [f"run.seed={seed}", *options.set]
         recipes = {name: settle_precision(load_recipe("pocket", [*common, *some])) for name, some in keys.items()}
-        run_sides(recipes, wanted, options.out, options.seconds, options.most)
+        run_sides(recipes, wanted, options)
     report({seed: json.loads((options.out / f"seen-{seed}.json").read_text()) for seed in options.seeds}, wanted)
 
 
@@ -171,14 +174,18 @@ def teacher_score(kept: Path) -> float:
     return found["score"]
 
 
-def run_sides(recipes: dict[str, Recipe], wanted: float, out: Path, seconds: float, most: float) -> None:
+def run_sides(recipes: dict[str, Recipe], wanted: float, options: argparse.Namespace) -> None:
     """All sides of one seed in turns; what was seen of them is written after every iteration."""
     ours = recipes["ours"]
-    prepared = encode_recipe(ours, out)
+    prepared = encode_recipe(ours, options.out)
     examiner, loader = probe_eval(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
-    sides = {name: Side(recipe, loader.batch, examiner, name == "plain") for name, recipe in recipes.items()}
-    kept = out / f"seen-{ours.run.seed}.json"
-    while going := {name: side for name, side in sides.items() if not side.ended(wanted, seconds, most)}:
+    sides = {
+        name: Side(recipe, loader.batch, examiner, name == "plain", options.every) for name, recipe in recipes.items()
+    }
+    kept = options.out / f"seen-{ours.run.seed}.json"
+    while going := {
+        name: side for name, side in sides.items() if not side.ended(wanted, options.seconds, options.most)
+    }:
         name, side = min(going.items(), key=lambda one: one[1].seconds)
         side.go_on(wanted)
         kept.write_text(json.dumps({n: s.seen for n, s in sides.items()}, indent=1))

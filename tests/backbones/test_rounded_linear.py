@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fewstep.backbones.base_weights import ROUNDED, has_fp8, hold_base_as, refuse_products
+from fewstep.backbones.base_weights import ROUNDED, has_units, hold_base_as, refuse_products
 from fewstep.backbones.blocks import blocks
 from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.families import load_backbone
@@ -397,5 +397,15 @@ def test_a_device_without_such_products_is_refused_by_name(how: BaseWeights) -> 
     refuse_products(torch.device("mps"), "int8")
 
 
-def test_fp8_units_begin_with_ada() -> None:
-    assert [has_fp8(capability) for capability in ((8, 0), (8, 6), (8, 9), (9, 0), (12, 0))] == [False] * 2 + [True] * 3
+@pytest.mark.parametrize(
+    ("how", "without", "having"),
+    [
+        ("int8-w8a8", [(6, 1), (7, 0)], [(7, 5), (8, 0), (12, 0)]),
+        ("fp8-w8a8", [(7, 5), (8, 0), (8, 6)], [(8, 9), (9, 0), (12, 0)]),
+    ],
+)
+def test_units_begin_with_turing_and_ada(
+    how: BaseWeights, without: list[tuple[int, int]], having: list[tuple[int, int]]
+) -> None:
+    assert not any(has_units(capability, how) for capability in without)
+    assert all(has_units(capability, how) for capability in having)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fewstep.backbones.base_weights import has_fp8
+from fewstep.backbones.base_weights import has_units
 from fewstep.backbones.fp8 import FP8
 from fewstep.backbones.int8 import INT8
 from fewstep.backbones.rounded_linear import NumberFormat, RoundedLinear, round_blocks
@@ -92,7 +92,7 @@ def test_a_base_in_bytes_answers_as_on_the_cpu() -> None:
 def test_products_in_8_bits_are_the_cpus(numbers: NumberFormat) -> None:
     """Forward and backward, by the GPU's own kernels. Rounded on either device, a number a hair off may fall to the
     other side."""
-    if numbers is FP8 and not has_fp8(torch.cuda.get_device_capability()):
+    if numbers is FP8 and not has_units(torch.cuda.get_device_capability(), "fp8-w8a8"):
         pytest.skip("needs fp8 units")
     layer = RoundedLinear(torch.nn.Linear(96, 64).requires_grad_(False), numbers, least_rows=1)
     rng, found = NamedRNG(0), []
