@@ -19,8 +19,11 @@ from fewstep.pocket.build import (
     build_pocket_pipeline,
     load_pocket_teacher,
 )
+from fewstep.runtime.seeded import seeded_random
 from pocket_making.harder import corpus
 from pocket_making.harder.probe_train import train_probe
+from pocket_making.harder.render import render
+from pocket_making.harder.scenes import random_scene
 from pocket_making.harder.vocabulary import merges, vocabulary
 from pocket_making.teacher_trainer import Log, TeacherTrainingConfig
 from pocket_making.train import (
@@ -34,6 +37,7 @@ from pocket_making.training_batches import encode_corpus
 
 SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
 DECODER_SHARDS = 2  # of each layout
+DECODER_SIGNS = 8_000  # ours, besides: after 24 minutes without them one letter in six came back as another
 
 
 def train_harder(
@@ -93,9 +97,12 @@ def squares(folder: Path) -> np.ndarray:
     return np.concatenate([shard.reshape(-1, *shard.shape[2:]) for shard in shards])
 
 
-def pictures_by_size(folder: Path) -> list[np.ndarray]:
-    """One array for each size, of the first shards of its layouts."""
+def pictures_by_size(folder: Path, signs: int = DECODER_SIGNS) -> list[np.ndarray]:
+    """One array for each size, of the first shards of its layouts and of so many signs in all."""
     by_size: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for index in range(signs):
+        picture = np.asarray(render(random_scene("text", seeded_random("decoder sign", index), "train")))
+        by_size.setdefault(picture.shape, []).append(picture[None])
     for layout in corpus.layouts(DECODER_SHARDS):
         for path in sorted(folder.glob(f"{layout.name}-*.npz"))[:DECODER_SHARDS]:
             images = np.load(path)["images"]
