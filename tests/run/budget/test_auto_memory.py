@@ -22,9 +22,8 @@ LAYERS = 8
 KIND = replace(size("qwen-image-2.1"), config={**size("qwen-image-2.1").config, "num_layers": LAYERS})
 T2I, EDIT = (batch_shape("qwen-image-2.1", task, 12) for task in ("t2i", "edit"))
 BASE_BLOCKS = 10  # that the base weighs, outside its blocks too
-BLOCK = max(
-    host_blocks(recipe("run.gradient_checkpointing=full", "run.blocks_to_swap=4"), KIND.transformer).swapped[BASE]
-)
+ALL_SWAPPED = recipe("run.gradient_checkpointing=full", f"run.blocks_to_swap={LAYERS}")
+BLOCK = max(host_blocks(ALL_SWAPPED, KIND.transformer).swapped[BASE])
 OF_A_SAMPLE = {"off": 8.0, "selective": 3.0, "full": 0.5}  # of activations, in blocks; twice as much for an edit
 WORK = {"off": 3.0, "selective": 3.2, "full": 4.0}
 
