@@ -19,7 +19,7 @@ import torch
 
 from fewstep.data.mixture import used_tasks
 from fewstep.roles.plan import Recomputation
-from fewstep.run.memory_words import WORDS, nothing_fits, swap_words, task_words
+from fewstep.run.memory_words import WORDS, blocks_words, choice_words, nothing_fits
 from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.errors import EnvironmentRefused, FewstepError, RecipeError
 from fewstep.runtime.parallel import Ranks
@@ -113,10 +113,10 @@ def _chosen(recipe: Recipe, answer: Mapping[str, Any], gigabytes: int, reporter:
         raise RecipeError(nothing_fits(answer, lacking, keys, gigabytes, card))
     changes: dict[str, Any] = {}
     if "blocks_to_swap" in keys:
-        reporter.say(swap_words(answer, gigabytes))
+        reporter.say(blocks_words(answer, gigabytes))
         changes["blocks_to_swap"] = answer["blocks_to_swap"]
     for task, one in taken.items():
-        reporter.say(task_words(task, one, card, chosen="gradient_checkpointing" in keys))
+        reporter.say(choice_words(task, one, card, chosen="gradient_checkpointing" in keys))
     if "gradient_checkpointing" in keys:
         recomputed = {task: one["recomputation"] for task, one in taken.items()}
         changes["gradient_checkpointing"] = dict.fromkeys(TASKS, UNKNOWN) | recomputed

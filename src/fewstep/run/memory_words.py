@@ -9,7 +9,7 @@ from typing import Any
 WORDS = {"off": "nothing", "selective": "all but large products and attention", "full": "whole blocks"}
 
 
-def swap_words(answer: Mapping[str, Any], gigabytes: int) -> str:
+def blocks_words(answer: Mapping[str, Any], gigabytes: int) -> str:
     """How many blocks wait in host memory, and why."""
     number = answer["blocks_to_swap"]
     if not number:
@@ -21,7 +21,7 @@ def swap_words(answer: Mapping[str, Any], gigabytes: int) -> str:
     )
 
 
-def task_words(task: str, one: Mapping[str, Any], card: str, chosen: bool) -> str:
+def choice_words(task: str, one: Mapping[str, Any], card: str, chosen: bool) -> str:
     """What a task takes of a card. chosen: whether what is computed again was chosen, too."""
     takes = f"{one['bytes'] / 1e9:.1f} of {card}"
     if not chosen:
