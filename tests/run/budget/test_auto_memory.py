@@ -148,3 +148,10 @@ def test_too_few_blocks_to_save_anything_stay_where_they_are() -> None:
     found, settings = settle_auto(plan(), kind, [T2I], SINGLE_RANK, GPUMemory(1e-9), Table(), True)
     assert found.run.blocks_to_swap == 0
     assert not any(one.taken for one in settings)
+
+
+def test_a_plan_of_one_task_can_be_changed() -> None:
+    """What the other task computes again must not stand against swapped blocks."""
+    found, _ = settle_auto(plan(tasks={"t2i": 1, "edit": 0}), KIND, [T2I], SINGLE_RANK, GPUMemory(1e-9), Table())
+    assert found.run.blocks_to_swap == LAYERS
+    assert found.changed({"run.base_weights": "int8"}).run.blocks_to_swap == LAYERS
