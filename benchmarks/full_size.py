@@ -34,24 +34,24 @@ from fewstep.lora.factors import Factors
 from fewstep.roles.block_swap import placement_of_run
 from fewstep.roles.build import TeacherLoaders
 from fewstep.roles.compilation import compile_blocks
+from fewstep.run.budget.auto_memory import settle_auto
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import default_lora_shapes, forecast
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.memory_settings import memory_settings, with_recomputation, with_settings
 from fewstep.run.budget.rehearsal import rehearsal_roles
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.budget.zero_batch import zero_batch
 from fewstep.run.levels import levels_for
 from fewstep.run.memory_choice import usable_gigabytes
 from fewstep.run.precision import settle_precision
-from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.device import PRECISIONS, resolve_device
 from fewstep.runtime.parallel import SINGLE_RANK
 from fewstep.runtime.task import Task
 from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.monitor import to_host
-from fewstep.train.plan import AUTO
+from fewstep.train.plan import AUTO_OF_MEMORY
 from fewstep.train.settings import DMDSettings
 
 RNG = NamedRNG(0)
@@ -101,19 +101,22 @@ def main() -> None:
 
 
 def settled(recipe: Recipe, device: torch.device, shapes: list[BatchShape]) -> Recipe:
-    """The recipe with settings for this GPU in the place of `run.gradient_checkpointing: auto`; on a CPU with `full`.
-    Choosing takes minutes: `--set` names what is known already."""
-    if recipe.run.gradient_checkpointing != AUTO:
+    """The recipe with settings for this GPU in the place of `run.gradient_checkpointing: auto` and
+    `run.blocks_to_swap: auto`; on a CPU with `full` and 0. Choosing takes minutes: `--set` names what is known already.
+    """
+    asked = recipe.run.auto_of_memory
+    if not asked:
         return recipe
     gigabytes = usable_gigabytes(device)
     if gigabytes is None:
-        return with_recomputation(recipe, "full", recipe.run.gradient_accumulation)
+        return with_run_keys(recipe, {key: AUTO_OF_MEMORY[key] for key in asked})
     card, size = GPUMemory(gigabytes), size_of_model(recipe.model)
-    chosen = memory_settings(recipe, size, shapes, SINGLE_RANK, card, forecast, every=False)
+    recipe, chosen = settle_auto(recipe, size, shapes, SINGLE_RANK, card, forecast, every=False)
     for one in chosen:
-        taken = "taken" if one.taken else "does not fit"
-        print(f"{one.task}: {one.recomputation} in {one.parts} parts, {one.bytes / 1e9:.1f} GB {taken}", flush=True)
-    return with_settings(recipe, chosen)
+        taken = "taken" if one.taken else "" if one.fits else "does not fit"
+        how = f"{one.recomputation} in {one.parts} parts, {one.swapped} blocks in host memory"
+        print(f"{one.task}: {how}, {one.bytes / 1e9:.1f} GB {taken}", flush=True)
+    return recipe
 
 
 def told_of(recipe: Recipe, side: int, text: int) -> list[BatchShape]:
@@ -130,7 +133,7 @@ def built(recipe: Recipe, device: torch.device) -> Iterator[DMDStep]:
     size, dtype = size_of_model(recipe.model), PRECISIONS[recipe.run.precision]
     backbone = size.family.random(size.config, {"shift": 1.0}, dtype, device)
     backbone.default_guidance, _ = size.family.default_sampling(size.index)
-    placement = placement_of_run(recipe.run.blocks_to_swap, "off", SINGLE_RANK, device, recipe.run.precision)
+    placement = placement_of_run(recipe.run.swapped_blocks, "off", SINGLE_RANK, device, recipe.run.precision)
     roles = rehearsal_roles(backbone, recipe, random_loaders(recipe, size, backbone), placement)
     for network in roles.networks if recipe.run.compile else ():
         compile_blocks(network.transformer)

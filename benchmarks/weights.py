@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from fewstep.backbones.fake_model import KLEIN, KLEIN_9B, LONGCAT
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.backbones.published_sizes import KLEIN, KLEIN_9B, LONGCAT
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.z_image import ZImage

@@ -14,13 +14,13 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage, pipeline_qwenimage
 from diffusers.pipelines.qwenimage21 import pipeline_qwenimage21
 from diffusers.pipelines.z_image import pipeline_z_image
 
-from fewstep.backbones.fake_model import KLEIN_SCHEDULER, QWEN_SCHEDULER, Z_IMAGE_SCHEDULER
 from fewstep.backbones.families import levels_of
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.flux3_pipeline import SCHEDULER
 from fewstep.backbones.longcat_image import LongCatImage
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.backbones.published_sizes import KLEIN_SCHEDULER, QWEN_SCHEDULER, Z_IMAGE_SCHEDULER
 from fewstep.backbones.qwen_image import QwenImage
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.stock import FlowMatchEulerDiscreteScheduler

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.backbones.fake_model import KLEIN, KLEIN_9B
 from fewstep.backbones.families import KNOWN
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.licences import APACHE, Licence, inherited_licence, licence_of
+from fewstep.backbones.published_sizes import KLEIN, KLEIN_9B
 
 
 def card(folder: Path, head: str) -> Path:

@@ -13,7 +13,7 @@ from fewstep.run.budget.needs import _steps, changes_to_fit, iteration_time
 from fewstep.run.recipe import parse_recipe
 from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.parallel import Ranks
-from tests.cli.command_line import fewstep, write_recipe
+from tests.cli.command_line import fewstep, refused, write_recipe
 
 
 @pytest.fixture
@@ -229,10 +229,15 @@ def test_a_rate_is_declared_or_measured(without_weights: dict[str, Any], tmp_pat
         iteration_time(budget, None, tmp_path / "nowhere", None)
 
 
-def test_an_unknown_model_is_refused_with_what_is_known() -> None:
-    result = fewstep("plan", "pocket", "--set", "model=someone/some-model")
-    assert result.exit_code == 2
-    assert "qwen-image-2.1" in result.output
+def test_an_unknown_model_is_refused_before_any_case_is_read(without_weights: dict[str, Any], tmp_path: Path) -> None:
+    """Cases that could not be read are then not found at fault."""
+    data = {"t2i": [{"source": str(tmp_path / "torn.jsonl")}]}
+    (tmp_path / "torn.jsonl").write_text("{")
+    file = write_recipe(without_weights | {"data": data}, tmp_path)
+    refused(fewstep("plan", file, "--out", tmp_path / "run"), "torn.jsonl")
+    result = fewstep("plan", file, "--out", tmp_path / "run", "--set", "model=someone/some-model")
+    refused(result, "someone/some-model is not on this machine", "qwen-image-2.1")
+    assert "torn.jsonl" not in result.output
 
 
 def test_a_changed_recipe_is_checked(without_weights: dict[str, Any]) -> None:

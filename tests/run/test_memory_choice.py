@@ -1,4 +1,4 @@
-"""`run.gradient_checkpointing: auto` is settled once, told, and kept by the run."""
+"""`run.gradient_checkpointing: auto` and `run.blocks_to_swap: auto` are settled once, told, and kept by the run."""
 
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,29 @@ from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from tests.reporters import Recorded
 
 CPU = torch.device("cpu")
+
+
+def tried(task: str, how: str, parts: int, gigabytes: int, swapped: int = 0, fits: bool = True) -> dict[str, Any]:
+    work = 10**16 if task == "edit" else 5 * 10**15
+    one = {"task": task, "recomputation": how, "parts": parts, "bytes": gigabytes * 10**9, "flops": work}
+    return one | {"fits": fits, "taken": fits, "swapped": swapped}
+
+
+def answered(settings: list[dict[str, Any]], blocks: int = 0) -> dict[str, Any]:
+    return {"settings": settings, "blocks_to_swap": blocks, "host_bytes": 6 * 10**9 if blocks else 0}
+
+
 SETTINGS = [
-    {"task": "t2i", "recomputation": "off", "parts": 4, "bytes": 62 * 10**9, "flops": 5 * 10**15, "fits": True},
-    {"task": "edit", "recomputation": "off", "parts": 4, "bytes": 101 * 10**9, "flops": 10**16, "fits": False},
-    {"task": "edit", "recomputation": "selective", "parts": 1, "bytes": 70 * 10**9, "flops": 10**16, "fits": True},
+    tried("t2i", "off", 4, 62),
+    tried("edit", "off", 4, 101, fits=False),
+    tried("edit", "selective", 1, 70),
 ]
-TAKEN = [one | {"taken": one["fits"]} for one in SETTINGS]
+SWAPPED = [
+    tried("t2i", "full", 4, 60) | {"taken": False},
+    tried("t2i", "selective", 2, 75, swapped=9),
+    tried("edit", "full", 4, 85, fits=False),
+    tried("edit", "full", 4, 78, swapped=9),
+]
 
 
 @pytest.fixture
@@ -30,10 +47,16 @@ def recipe() -> Recipe:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A GPU of 80 GB beside this process, and what the other process was asked. It answers SETTINGS."""
+    """A GPU of 80 GB beside this process, and what the other process was asked. It answers SETTINGS, or SWAPPED where
+    blocks may be swapped."""
     asked: list[Any] = []
     monkeypatch.setattr(memory_choice, "usable_gigabytes", lambda device: 79)
-    monkeypatch.setattr(memory_choice, "ask_process", lambda request: asked.append(request) or {"settings": TAKEN})
+
+    def ask(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        return answered(SWAPPED, 9) if request["recipe"]["run"]["blocks_to_swap"] == "auto" else answered(SETTINGS)
+
+    monkeypatch.setattr(memory_choice, "ask_process", ask)
     return asked
 
 
@@ -86,12 +109,95 @@ def test_nothing_that_fits_is_refused_before_the_run(
     recipe: Recipe, tmp_path: Path, gpu: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = [one | {"taken": False, "fits": False} for one in SETTINGS]
-    monkeypatch.setattr(memory_choice, "ask_process", lambda request: {"settings": none})
-    with pytest.raises(RecipeError, match=r"no setting that fits 79 GB .*: t2i would take 62\.0 GB at least"):
+    monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(none))
+    with pytest.raises(RecipeError, match=r"no setting that fits 79 GB .*: edit would take 70\.0 GB at least"):
         settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+    none = [one | {"taken": False, "fits": False, "bytes": one["bytes"] + 10**10} for one in SWAPPED]
+    monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(none, 9))
+    words = r"no number that fits 79 GB .*: with 9 blocks .* edit would take 88\.0 GB at least, 9\.0 GB too much"
+    with pytest.raises(RecipeError, match=words):
+        settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK)
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: {"refused": "cases.jsonl:3: no picture"})
     with pytest.raises(RecipeError, match=r"auto could not be settled: cases\.jsonl:3: no picture"):
         settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+
+
+# ---- blocks
+
+
+def swapping(recipe: Recipe, **keys: Any) -> Recipe:
+    return recipe.changed({"run.blocks_to_swap": "auto"} | keys)
+
+
+def test_the_number_of_blocks_is_told_and_stays(recipe: Recipe, tmp_path: Path, gpu: list[Any]) -> None:
+    said = Recorded()
+    settled = settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said)
+    assert settled.run.blocks_to_swap == 9
+    assert settled.run.gradient_checkpointing == {"t2i": "selective", "edit": "full"}
+    assert settled.run.gradient_accumulation == {"t2i": 2, "edit": 4}
+    blocks, t2i, edit = (text for _, text in said.said)
+    assert blocks == (
+        "9 blocks of the base wait in host memory, 6.0 GB: with all on this GPU edit would take 85.0 of 79 GB "
+        "(run.blocks_to_swap: auto)"
+    )
+    assert "75.0 of 79 GB" in t2i
+    assert "78.0 of 79 GB" in edit
+    (tmp_path / "recipe.yaml").write_text(settled.resolved_yaml())
+    gpu.clear()
+    said = Recorded()
+    assert settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said) == settled
+    assert (gpu, said.said) == ([], [])
+    assert settled.fingerprint() == recipe.fingerprint(), "weights do not depend on it"
+    named = {"run.gradient_checkpointing": "full", "run.blocks_to_swap": 5}
+    assert settle_memory(recipe.changed(named), tmp_path, CPU, SINGLE_RANK).run.blocks_to_swap == 5
+
+
+def test_none_is_told_too(recipe: Recipe, tmp_path: Path, gpu: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(SETTINGS))
+    said = Recorded()
+    assert settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said).run.blocks_to_swap == 0
+    assert said.said[0][1].startswith("all blocks of the base stay on this GPU, since they fit")
+
+
+def test_blocks_alone_are_chosen_for_settings_that_have_a_name(
+    recipe: Recipe, tmp_path: Path, gpu: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Recorded()
+    named = swapping(recipe, **{"run.gradient_checkpointing": "full"})
+    settled = settle_memory(named, tmp_path, CPU, SINGLE_RANK, said)
+    assert (settled.run.blocks_to_swap, settled.run.gradient_checkpointing) == (9, "full")
+    assert settled.run.gradient_accumulation == named.run.gradient_accumulation
+    assert said.said[1][1] == "t2i: 75.0 of 79 GB (this GPU's memory less 7%) by plan"
+    monkeypatch.setattr(memory_choice, "ask_process", lambda request: {"refused": "cases.jsonl:3: no picture"})
+    with pytest.raises(RecipeError, match=r"^run\.blocks_to_swap: auto could not be settled: cases\.jsonl:3"):
+        settle_memory(named, tmp_path, CPU, SINGLE_RANK)
+
+
+def test_on_a_cpu_no_block_is_swapped(recipe: Recipe, tmp_path: Path) -> None:
+    said = Recorded()
+    settled = settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said)
+    assert (settled.run.blocks_to_swap, settled.run.recomputation("edit")) == (0, "full")
+    assert said.said[-1][1].startswith("no block of the base waits in host memory, since how much memory may be used")
+
+
+def test_a_run_of_one_task_can_be_read_again(
+    recipe: Recipe, tmp_path: Path, gpu: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task without batches computes again must not stand against swapped blocks."""
+    alone = [one for one in SWAPPED if one["task"] == "t2i"]
+    monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(alone, 9))
+    settled = settle_memory(swapping(recipe, tasks={"t2i": 1, "edit": 0}), tmp_path, CPU, SINGLE_RANK)
+    (tmp_path / "recipe.yaml").write_text(settled.resolved_yaml())
+    assert load_recipe(tmp_path / "recipe.yaml").run == settled.run
+
+
+def test_blocks_are_not_named_for_a_run_that_holds_all_it_computes(
+    recipe: Recipe, tmp_path: Path, gpu: list[Any]
+) -> None:
+    begun = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+    (tmp_path / "recipe.yaml").write_text(begun.resolved_yaml())
+    with pytest.raises(RecipeError, match="blocks_to_swap is 5, and this run began with "):
+        settle_memory(recipe.changed({"run.blocks_to_swap": 5}), tmp_path, CPU, SINGLE_RANK)
 
 
 def request_for(recipe: Recipe, folder: Path) -> dict[str, Any]:

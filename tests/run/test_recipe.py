@@ -248,7 +248,23 @@ POCKET = "extends: pocket\n"
             "run: {compile: true}\nteachers: {preset: constant, named: {x: {model: x, place: swapped}}}",
             "teachers.named.x.place: swapped, and run.compile is true",
         ),
-        ("run: {blocks_to_swap: -1}", "run.blocks_to_swap should be"),
+        *(
+            (f"run: {{blocks_to_swap: {given}}}", "run.blocks_to_swap should be auto, or a whole number from 0 on; not")
+            for given in ("-1", "2.5", "some", "true", "null", "[3]", ".inf")
+        ),
+        ("run: {blocks_to_swap: auto}", "run.blocks_to_swap is auto, and with run.gradient_checkpointing: off every"),
+        (
+            "run: {blocks_to_swap: auto, gradient_checkpointing: auto, compile: true}",
+            "auto, and run.compile is true",
+        ),
+        (
+            "run: {blocks_to_swap: auto, gradient_checkpointing: full, sharding: full}",
+            "run.blocks_to_swap is auto, which is for weights that lie whole on each GPU, and run.sharding is full",
+        ),
+        (
+            "run: {blocks_to_swap: auto, gradient_checkpointing: auto}\ncritic: {mode: full}",
+            "run.blocks_to_swap is auto, which is for a base that only adapters share, and critic.mode is full",
+        ),
         ("student: {mode: lora}", "student.mode should be 'adapter' or 'full', not 'lora'"),
         ("tasks: {t2i: 0, edit: 0}", "tasks 0:0 leave nothing to learn"),
         ("tasks: {t2i: -1}", "tasks -1:5 leave nothing to learn"),

@@ -316,6 +316,12 @@ def local_index(model: str) -> Path | None:
     return local_file(model, "model_index.json") or local_file(model, MODULAR_INDEX)
 
 
+def stated_config(model: str) -> Path | None:
+    """The transformer's config, if it is on this machine and decides the model's size."""
+    config = local_file(model, CONFIG)
+    return config if local_index(model) is not None or Path(model).expanduser().is_dir() else None
+
+
 def _counter(vocabulary: Path | None) -> Callable[[str], int] | None:
     if vocabulary is None:
         return None

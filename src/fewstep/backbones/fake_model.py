@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,51 +18,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.distributed.tensor import DTensor
 
-from fewstep.backbones.conditioning_estimate import CONFIG, local_file, local_index
+from fewstep.backbones.conditioning_estimate import local_file, local_index, stated_config
 from fewstep.backbones.families import FAMILIES, MODEL_FAMILIES
-from fewstep.backbones.flux3_pipeline import SCHEDULER as FLUX3_SCHEDULER
 from fewstep.backbones.folder import read_index, read_json
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
+from fewstep.backbones.published_sizes import SCHEDULER, published_size
 from fewstep.backbones.shape_tensor import UncompiledMode, places_of_masks
 from fewstep.runtime.errors import ModelError
-
-KLEIN = {  # black-forest-labs/FLUX.2-klein-4B; the stock class has another size by default
-    "num_layers": 5,
-    "num_single_layers": 20,
-    "num_attention_heads": 24,
-    "joint_attention_dim": 7680,
-    "guidance_embeds": False,
-}
-SCHEDULER = "scheduler/scheduler_config.json"
-# Their scheduler_config.json, as far as it decides noise levels.
-QWEN_SCHEDULER = {
-    "use_dynamic_shifting": True,
-    "base_image_seq_len": 256,
-    "max_image_seq_len": 8192,
-    "base_shift": 0.5,
-    "max_shift": 0.9,
-    "shift_terminal": 0.02,
-}
-KLEIN_SCHEDULER = {"use_dynamic_shifting": True, "shift": 3.0, "base_shift": 0.5, "max_shift": 1.15}
-Z_IMAGE_SCHEDULER = {"use_dynamic_shifting": False, "shift": 6.0}
-KLEIN_9B = {**KLEIN, "num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288}
-LONGCAT = {"num_layers": 10, "num_single_layers": 20}  # meituan-longcat/LongCat-Image: 12.54 GB in bf16
-EDITING = {"zero_cond_t": True}  # Qwen-Image-Edit-2511
-# Part of a name, its model_index.json as far as it matters, its config, its scheduler's; None where that was not read.
-PUBLISHED: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any], Mapping[str, Any] | None], ...] = (
-    ("flux.2-klein-4b", {"_class_name": "Flux2KleinPipeline"}, KLEIN, KLEIN_SCHEDULER),
-    ("flux.2-klein-base-4b", {"_class_name": "Flux2KleinPipeline"}, KLEIN, KLEIN_SCHEDULER),
-    ("flux.2-klein-9b", {"_class_name": "Flux2KleinPipeline"}, KLEIN_9B, KLEIN_SCHEDULER),
-    ("flux.2-klein-base-9b", {"_class_name": "Flux2KleinPipeline"}, KLEIN_9B, KLEIN_SCHEDULER),
-    ("flux-3-image-klein-base", {"_class_name": "Flux3ModularPipeline"}, {}, FLUX3_SCHEDULER),
-    ("z-image", {"_class_name": "ZImagePipeline"}, {}, Z_IMAGE_SCHEDULER),
-    ("longcat-image-edit", {"_class_name": "LongCatImageEditPipeline"}, LONGCAT, None),
-    ("longcat-image", {"_class_name": "LongCatImagePipeline"}, LONGCAT, None),
-    ("qwen-image-2.1", {"_class_name": "QwenImage21Pipeline"}, {}, QWEN_SCHEDULER),
-    ("qwen-image-edit-2511", {"_class_name": "QwenImageEditPlusPipeline"}, EDITING, QWEN_SCHEDULER),
-    ("qwen-image-edit", {"_class_name": "QwenImageEditPlusPipeline"}, {}, QWEN_SCHEDULER),
-    ("qwen-image", {"_class_name": "QwenImagePipeline"}, {}, QWEN_SCHEDULER),
-)
 
 
 @dataclass(frozen=True)
@@ -99,26 +60,22 @@ def size_of_model(model: str) -> ModelSize:
     Raises:
         ModelError: neither on this machine nor a published model whose size is known.
     """
-    index, config = local_index(model), local_file(model, CONFIG)
-    if config is not None and (index is not None or Path(model).expanduser().is_dir()):
+    config = stated_config(model)
+    if config is not None:
         index_content = read_index(config.parent.parent)
         family = MODEL_FAMILIES.find(str(index_content.get("_class_name")))
         if family is None:
             known = ", ".join(sorted(MODEL_FAMILIES.names()))
-            raise ModelError(f"{index} names the class {index_content.get('_class_name')}; fewstep knows {known}")
+            raise ModelError(
+                f"{local_index(model)} names the class {index_content.get('_class_name')}; fewstep knows {known}"
+            )
         stated = {key: value for key, value in read_json(config).items() if not key.startswith("_")}
         levels = local_file(model, SCHEDULER)
         scheduler = family.own_scheduler if levels is None else read_json(levels)
         return ModelSize(family, index_content, stated, str(config), scheduler)
-    for part, published_index, published, levels_content in PUBLISHED:
-        if part in model.lower():
-            basis = f"the published size ({model} is not on this machine)"
-            family = FAMILIES[published_index["_class_name"]]
-            return ModelSize(family, published_index, published, basis, levels_content)
-    raise ModelError(
-        f"{model} is not on this machine, and of another size than the published models whose size is known "
-        f"({', '.join(entry[0] for entry in PUBLISHED)}). Give a folder with its model_index.json and {CONFIG}"
-    )
+    _, index, published, scheduler = published_size(model)
+    basis = f"the published size ({model} is not on this machine)"
+    return ModelSize(FAMILIES[index["_class_name"]], index, published, basis, scheduler)
 
 
 def fake_model(

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 
 from fewstep.backbones.modular_index import write_modular_index
+from fewstep.backbones.published_sizes import FLUX3_SCHEDULER
 from fewstep.backbones.stock import (
     AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
@@ -25,7 +26,7 @@ from fewstep.backbones.stock import (
     quiet_libraries,
 )
 
-SCHEDULER = {"shift": 6.93, "use_dynamic_shifting": False}  # what the stock blocks make where a folder holds none
+SCHEDULER = FLUX3_SCHEDULER
 UPSAMPLER = "prompt_upsampler"
 
 

@@ -159,6 +159,7 @@ def swap_of(transformer: nn.Module) -> BlockSwap | None:
 
 def placement_of_run(swapped: int, sharding: Sharding, ranks: Ranks, device: torch.device, precision: str) -> Placement:
     """The placement that `run.blocks_to_swap` and `run.sharding` ask for, of which a recipe has one at most.
+    swapped: blocks of the base in host memory.
 
     Raises:
         RecipeError: as `placement_for`.

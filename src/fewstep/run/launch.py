@@ -53,6 +53,7 @@ from fewstep.train.build import build_dmd_step
 from fewstep.train.checkpoint import Checkpoints
 from fewstep.train.dmd_step import DMDStep
 from fewstep.train.hooks import RunHooks
+from fewstep.train.plan import AUTO
 from fewstep.train.preview import SamplePreview
 from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Outcome, Trainer
@@ -120,8 +121,7 @@ class _Launch:
         begun = (self.out / "recipe.yaml").is_file()  # else cases are read first: a refusal leaves no run folder
         composition = None if begun else self._cases()
         attention = None if composition is None else self._attention(composition, device)
-        memory = partial(settle_memory, self.recipe, self.out, device, self.ranks, self.reporter)
-        self.recipe = self.ranks.from_first(memory)
+        self.recipe = self._settled_memory(device)
         say_examinations(self.recipe, self.reporter)
         with self._open_run(start, device) as run:
             composition = composition or self._cases()
@@ -143,6 +143,14 @@ class _Launch:
             self.ranks.wait()
             return outcome
 
+    def _settled_memory(self, device: torch.device) -> Recipe:
+        asked = self.recipe
+        settled = self.ranks.from_first(partial(settle_memory, asked, self.out, device, self.ranks, self.reporter))
+        if asked.run.blocks_to_swap == AUTO:  # what waits in host memory is known only now
+            there = partial(refuse_too_little_host_memory, settled, self.ranks.per_machine, fewest=True)
+            self.ranks.from_first(there)
+        return settled
+
     def _attention(self, composition: Composition, device: torch.device) -> list[dict[str, Any]]:
         tell = partial(tell_attention, self.recipe, composition, device, self.ranks.world, self.reporter)
         return self.ranks.from_first(tell)
@@ -160,7 +168,7 @@ class _Launch:
         tracking: RunTracking,
     ) -> Trainer:
         plan, precision = self.recipe.run, self.recipe.run.precision
-        placement = placement_of_run(plan.blocks_to_swap, plan.sharding, self.ranks, device, precision)
+        placement = placement_of_run(plan.swapped_blocks, plan.sharding, self.ranks, device, precision)
         backbone, examiner = self._load_model(device, placement)
         roles = self._roles(backbone, placement)
         grid = self.recipe.student.grid

@@ -10,8 +10,9 @@ The times of p(t) follow each batch's own resolution and have nothing to keep.
 from contextlib import suppress
 from pathlib import Path
 
-from fewstep.backbones.fake_model import SCHEDULER, ModelSize
+from fewstep.backbones.fake_model import ModelSize
 from fewstep.backbones.families import StockLevels, levels_of, stock_levels
+from fewstep.backbones.published_sizes import SCHEDULER
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.errors import FewstepError

@@ -1,15 +1,15 @@
-"""What `run.gradient_checkpointing: auto` stands for on this machine.
+"""What `run.gradient_checkpointing: auto` and `run.blocks_to_swap: auto` stand for on this machine.
 
-It is chosen once, when a run begins, by what `fewstep plan` counts for its cases, and the run folder keeps the answer:
-a run that goes on, on another GPU too, goes on with the settings that it began with. They change no weights, so a run
-may also be told others.
+They are chosen once, when a run begins, by what `fewstep plan` counts for its cases, and the run folder keeps the
+answer: a run that goes on, on another GPU too, goes on with the settings that it began with. They change no weights, so
+a run may also be told others.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,16 +19,16 @@ import torch
 
 from fewstep.data.mixture import used_tasks
 from fewstep.roles.plan import Recomputation
-from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.run.memory_words import WORDS, blocks_words, choice_words, nothing_fits
+from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.errors import EnvironmentRefused, FewstepError, RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS
-from fewstep.train.plan import AUTO
+from fewstep.train.plan import AUTO, AUTO_OF_MEMORY
 
 MARGIN = 0.07  # ours, declared: of a GPU's memory, for the CUDA context, libraries and the gaps of the allocator
-UNKNOWN: Recomputation = "full"  # where a GPU's memory is not known: the setting that takes least
-WORDS = {"off": "nothing", "selective": "all but large products and attention", "full": "whole blocks"}
+UNKNOWN: Recomputation = AUTO_OF_MEMORY["gradient_checkpointing"]  # the setting that takes least memory
 TORCHRUN = (
     "RANK",
     "LOCAL_",
@@ -43,8 +43,8 @@ Choose = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks, reporter: Reporter = SILENT) -> Recipe:
-    """The recipe with settings for each task in the place of `auto`; any other recipe as it is. The reporter is told
-    which, and why.
+    """The recipe with settings for each task, and a number of blocks, in the place of `auto`; any other recipe as it
+    is. The reporter is told which, and why.
 
     Args:
         out: the run folder. What a run that is there began with stays.
@@ -52,10 +52,11 @@ def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks,
     Raises:
         RecipeError: not even the setting of least memory fits this GPU.
     """
-    if recipe.run.gradient_checkpointing != AUTO:
+    asked = recipe.run.auto_of_memory
+    if not asked:
         return recipe
-    if (held := _held(out)) is not None:
-        return _with(recipe, held.run.gradient_checkpointing, held.run.gradient_accumulation)
+    if (held := _held(out, asked)) is not None:
+        return _as_begun(recipe, held, asked)
     gigabytes = usable_gigabytes(device)
     if gigabytes is None:
         return _unknown(recipe, "how much memory may be used is known of GPUs alone", reporter)
@@ -95,53 +96,71 @@ def ask_process(request: Mapping[str, Any]) -> Mapping[str, Any]:
         if done.returncode or not answered.is_file():
             last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
             raise EnvironmentRefused(
-                f"the iteration could not be rehearsed for run.gradient_checkpointing: auto ({last:.200}). "
-                "Set it to off, selective or full"
+                "the iteration could not be rehearsed for run.gradient_checkpointing or run.blocks_to_swap: auto "
+                f"({last:.200}). Set them to off, selective or full, and to a number"
             )
         return dict(json.loads(answered.read_text()))
 
 
 def _chosen(recipe: Recipe, answer: Mapping[str, Any], gigabytes: int, reporter: Reporter) -> Recipe:
+    keys = recipe.run.auto_of_memory
     if "refused" in answer:
-        raise RecipeError(f"run.gradient_checkpointing: auto could not be settled: {answer['refused']}")
+        named = " and ".join(f"run.{key}: {AUTO}" for key in keys)
+        raise RecipeError(f"{named} could not be settled: {answer['refused']}")
+    card = f"{gigabytes} GB (this GPU's memory less {MARGIN:.0%})"
     taken = {setting["task"]: setting for setting in answer["settings"] if setting["taken"]}
-    for task in used_tasks(recipe.mixture):
-        if task not in taken:
-            least = min(one["bytes"] for one in answer["settings"] if one["task"] == task)
-            raise RecipeError(
-                f"run.gradient_checkpointing: auto finds no setting that fits {gigabytes} GB (this GPU's memory less "
-                f"{MARGIN:.0%}): {task} would take {least / 1e9:.1f} GB at least. `fewstep plan` says what to change"
-            )
+    if lacking := [task for task in used_tasks(recipe.mixture) if task not in taken]:
+        raise RecipeError(nothing_fits(answer, lacking, keys, gigabytes, card))
+    changes: dict[str, Any] = {}
+    if "blocks_to_swap" in keys:
+        reporter.say(blocks_words(answer, gigabytes))
+        changes["blocks_to_swap"] = answer["blocks_to_swap"]
     for task, one in taken.items():
-        cut = f" in {one['parts']} parts" if one["parts"] > 1 else ""
-        reporter.say(
-            f"{task}: the backward pass computes {WORDS[one['recomputation']]} again, batches run{cut or ' whole'}: "
-            f"{one['bytes'] / 1e9:.1f} of {gigabytes} GB (this GPU's less {MARGIN:.0%}), "
-            f"{one['flops'] / 1e15:.3g} PFLOP an iteration (run.gradient_checkpointing: auto)"
-        )
-    recomputed = {task: one["recomputation"] for task, one in taken.items()}
-    return _with(recipe, recomputed, {task: one["parts"] for task, one in taken.items()})
+        reporter.say(choice_words(task, one, card, chosen="gradient_checkpointing" in keys))
+    if "gradient_checkpointing" in keys:
+        recomputed = {task: one["recomputation"] for task, one in taken.items()}
+        changes["gradient_checkpointing"] = dict.fromkeys(TASKS, UNKNOWN) | recomputed
+        changes["gradient_accumulation"] = {task: one["parts"] for task, one in taken.items()}
+    return with_run_keys(recipe, changes)
 
 
 def _unknown(recipe: Recipe, why: str, reporter: Reporter) -> Recipe:
-    reporter.say(
-        f"the backward pass computes {WORDS[UNKNOWN]} again, since {why} (run.gradient_checkpointing: auto). "
-        "Where memory allows it, off takes less time"
-    )
-    return _with(recipe, dict.fromkeys(TASKS, UNKNOWN), recipe.run.gradient_accumulation)
+    changes: dict[str, Any] = {}
+    if recipe.run.gradient_checkpointing == AUTO:
+        reporter.say(
+            f"the backward pass computes {WORDS[UNKNOWN]} again, since {why} (run.gradient_checkpointing: auto). "
+            "Where memory allows it, off takes less time"
+        )
+        changes["gradient_checkpointing"] = dict.fromkeys(TASKS, UNKNOWN)
+    if recipe.run.blocks_to_swap == AUTO:
+        reporter.say(f"no block of the base waits in host memory, since {why} (run.blocks_to_swap: auto)")
+        changes["blocks_to_swap"] = AUTO_OF_MEMORY["blocks_to_swap"]
+    return with_run_keys(recipe, changes)
 
 
-def _with(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
-    changes = {"gradient_checkpointing": recomputed, "gradient_accumulation": parts}
-    return recipe.model_copy(update={"run": recipe.run.model_copy(update=changes)})
+def _as_begun(recipe: Recipe, held: Recipe, asked: Sequence[str]) -> Recipe:
+    """The recipe with what its run began with.
+
+    Raises:
+        RecipeError: that does not go together with the number of blocks that the recipe names now.
+    """
+    kept = [*asked, *(["gradient_accumulation"] if "gradient_checkpointing" in asked else [])]
+    settled = with_run_keys(recipe, {key: getattr(held.run, key) for key in kept})
+    if settled.run.swapped_blocks and "off" in settled.run.recomputation_by_task.values():
+        raise RecipeError(
+            f"run.blocks_to_swap is {settled.run.swapped_blocks}, and this run began with run.gradient_checkpointing: "
+            "off, with which every block's weights would stay for its backward pass. Set run.gradient_checkpointing: "
+            "full or selective, or run.blocks_to_swap: 0"
+        )
+    return settled
 
 
-def _held(folder: Path) -> Recipe | None:
-    """The recipe that the run in a folder began with, if it is settled. One that cannot be read is refused where the
-    run is opened."""
+def _held(folder: Path, asked: Sequence[str]) -> Recipe | None:
+    """The recipe that the run in a folder began with, if these keys are settled in it. One that cannot be read is
+    refused where the run is opened."""
     file = folder / "recipe.yaml"
     if file.is_file():
         with suppress(FewstepError):
             held = load_recipe(file)
-            return None if held.run.gradient_checkpointing == AUTO else held
+            return None if {*asked} & {*held.run.auto_of_memory} else held
     return None

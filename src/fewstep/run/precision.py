@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import resolve_device
 from fewstep.runtime.errors import FewstepError
@@ -47,7 +47,7 @@ def precision_for(recipe: Recipe, on_gpu: bool) -> Recipe:
 
 
 def with_precision(recipe: Recipe, precision: str) -> Recipe:
-    return recipe.model_copy(update={"run": recipe.run.model_copy(update={"precision": precision})})
+    return with_run_keys(recipe, {"precision": precision})
 
 
 def _held(folder: Path | None) -> str | None:

@@ -249,6 +249,11 @@ def parse_recipe(raw: Mapping[str, Any], where: str) -> Recipe:
         raise RecipeError("\n".join(f"{where}: {line}" for line in lines)) from error
 
 
+def with_run_keys(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A copy with other values of keys of `run`, where they are known to be right: nothing is checked."""
+    return recipe.model_copy(update={"run": recipe.run.model_copy(update=dict(changes))})
+
+
 def shipped_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
     return sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml"))

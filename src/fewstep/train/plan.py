@@ -1,5 +1,6 @@
 """Numbers of a run."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +14,8 @@ from fewstep.runtime.task import TASKS, Task
 MOST_ITERATIONS = 1_000_000  # ours: 500 times the paper's; beyond it a number is a slip
 MOST_SAMPLES = 65_536  # ours
 AUTO = "auto"
+# Keys whose `auto` is chosen for a GPU's memory, and what it stands for where that is not known.
+AUTO_OF_MEMORY: Mapping[str, Any] = {"gradient_checkpointing": "full", "blocks_to_swap": 0}
 LEAST_SWAPPED = 3  # of blocks: one that runs and one that is fetched are on the device all the time
 
 
@@ -41,12 +44,12 @@ class RunPlan(Section):
         "int8-w8a8, fp8-w8a8: so, and products of 1,024 rows or more in these numbers too, for time; fp8 needs a GPU "
         "of compute capability 8.9",
     )
-    blocks_to_swap: int = Field(
+    blocks_to_swap: int | Literal["auto"] = Field(
         0,
-        ge=0,
         description="blocks of the frozen base that wait in host memory and come to the device one ahead of their use, "
         "two at a time (field: kohya, musubi-tuner). For student and critic of mode adapter, with "
-        "gradient_checkpointing full, selective or auto",
+        "gradient_checkpointing full, selective or auto. auto: the fewest with which the run fits the GPU, by "
+        "`fewstep plan`; 0 on a CPU",
     )
     save_every_iterations: int = Field(
         25, gt=0, description="checkpoints; a killed run loses at most so many iterations"
@@ -94,6 +97,22 @@ class RunPlan(Section):
     @property
     def recomputation_by_task(self) -> dict[Task, Recomputation]:
         return {task: self.recomputation(task) for task in TASKS}
+
+    @property
+    def auto_of_memory(self) -> tuple[str, ...]:
+        """The keys whose `auto` waits to be chosen for a GPU's memory."""
+        return tuple(key for key in AUTO_OF_MEMORY if getattr(self, key) == AUTO)
+
+    @property
+    def swapped_blocks(self) -> int:
+        """The number of the base's blocks in host memory.
+
+        Raises:
+            ValueError: `auto` is not settled yet.
+        """
+        if isinstance(self.blocks_to_swap, str):
+            raise ValueError("run.blocks_to_swap is auto, and was not settled")
+        return self.blocks_to_swap
 
     def parts(self, task: Task) -> int:
         """Into how many parts batches of a task are cut."""
@@ -148,6 +167,18 @@ class RunPlan(Section):
             refuse_swap(self)
         return self
 
+    @field_validator("blocks_to_swap", mode="before")
+    @classmethod
+    def _number_or_auto(cls, given: Any) -> Any:
+        """One message for both kinds of value."""
+        try:
+            number = -1 if isinstance(given, bool) else int(given)
+        except (TypeError, ValueError, OverflowError):
+            number = -1
+        if given == AUTO or (number >= 0 and (number == given or isinstance(given, str))):
+            return given
+        raise ValueError(f"run.blocks_to_swap should be auto, or a whole number from 0 on; not {given!r:.60}")
+
     @field_validator("gradient_checkpointing", mode="before")
     @classmethod
     def _yes_or_no(cls, given: Any) -> Any:
@@ -164,7 +195,7 @@ def refuse_swap(run: RunPlan) -> None:
         ValueError: it saves nothing, or would.
     """
     said = f"run.blocks_to_swap is {run.blocks_to_swap}"
-    if run.blocks_to_swap < LEAST_SWAPPED:
+    if isinstance(run.blocks_to_swap, int) and run.blocks_to_swap < LEAST_SWAPPED:
         raise ValueError(
             f"{said}, which saves nothing: two swapped blocks are on the device at a time. Give {LEAST_SWAPPED} or "
             "more, or 0 to keep all of them there"

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from rich.markup import escape
 
+from fewstep.backbones.blocks import blocks
 from fewstep.cli.verbs.plan import ToldPlan, ToldTable
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds
 from fewstep.run.budget.examinations import planned_examinations
@@ -20,7 +21,7 @@ def told_plan(needs: RunNeeds) -> ToldPlan:
     """All that is said of what a run needs."""
     budget, card = needs.budget, needs.card
     settings = [_settings(budget, needs.time)] if budget.settings else []
-    lines = _lines(budget, needs.time)
+    lines = _lines(budget, card, needs.time)
     lines += [] if card is None else [_verdict(budget, card, list(needs.changes))]
     return ToldPlan(
         tables=[*settings, _memory(budget), _work(budget)],
@@ -32,26 +33,31 @@ def told_plan(needs: RunNeeds) -> ToldPlan:
 
 
 def _settings(budget: GPUBudget, rate: IterationTime | None) -> ToldTable:
-    """What run.gradient_checkpointing: auto was chosen from."""
-    columns = ["task", "computed again", "parts", "GB", "PFLOP an iteration", *(["hours"] if rate else []), ""]
+    """What each `auto` was chosen from."""
+    waiting = "blocks_to_swap" in budget.chosen
+    columns = ["task", *(["swapped"] if waiting else []), "computed again", "parts", "GB"]
+    columns += ["PFLOP an iteration", *(["hours"] if rate else []), ""]
     rows = []
     for one in budget.settings:
         said = "[bold green]taken[/]" if one.taken else "" if one.fits else "does not fit"
-        hours = [] if rate is None else [f"{_hours(budget, one, rate):.3g}"]
+        hours = [] if rate is None else [_hours(budget, one, rate)]
         figures = str(one.parts), f"{one.bytes / GB:.1f}", f"{one.flops / 1e15:.3g}", *hours
-        rows.append([one.task, one.recomputation, *figures, said])
+        rows.append([one.task, *([str(one.swapped)] if waiting else []), one.recomputation, *figures, said])
     return ToldTable(
-        title="run.gradient_checkpointing: auto, at the longest sequences",
+        title=f"{' and '.join(f'run.{key}' for key in budget.chosen)}: auto, at the longest sequences",
         columns=columns,
-        left=[0, 1, len(columns) - 1],
+        left=[0, columns.index("computed again"), len(columns) - 1],
         rows=rows,
     )
 
 
-def _hours(budget: GPUBudget, setting: MemorySetting, rate: IterationTime) -> float:
-    """Hours of a task's iterations with a setting, at the rate of the one that is taken."""
+def _hours(budget: GPUBudget, setting: MemorySetting, rate: IterationTime) -> str:
+    """Hours of a task's iterations with a setting, at the rate of the one that is taken; not told where other blocks
+    would travel."""
+    if setting.swapped != budget.recipe.run.swapped_blocks and "blocks_to_swap" in budget.chosen:
+        return ""
     taken = next(task.flops for task in budget.tasks if task.batch_shape.task == setting.task)
-    return rate.seconds[setting.task] * budget.iterations[setting.task] / 3600 * setting.flops / taken
+    return f"{rate.seconds[setting.task] * budget.iterations[setting.task] / 3600 * setting.flops / taken:.3g}"
 
 
 def _memory(budget: GPUBudget) -> ToldTable:
@@ -103,7 +109,7 @@ def _work(budget: GPUBudget) -> ToldTable:
     return ToldTable(title="work, on each GPU", columns=["one iteration", *budget.peaks], left=[0], rows=rows)
 
 
-def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
+def _lines(budget: GPUBudget, card: GPUMemory | None, rate: IterationTime | None) -> list[str]:
     found = [f"{budget.size.parameters / 1e9:,.3g} billion parameters in the transformer, from {budget.size.basis}"]
     found.append(f"licence: {planned_licence(budget.recipe.model, budget.size).words}")
     found += budget.levels
@@ -113,6 +119,8 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
     if (exam := planned_examinations(budget.recipe, budget.size)) is not None:
         found += map(escape, exam.words)
         found += [f"[yellow]told:[/] {escape(line)}" for line in exam.warnings]
+    if card is not None and "blocks_to_swap" in budget.chosen:
+        found.append(_swapped(budget, card))
     if budget.host.bytes:
         found.append(_host(budget))
         found += [_transfers(task, sent, rate.pcie) for task, sent in rate.transfers.items()] if rate else []
@@ -124,6 +132,16 @@ def _lines(budget: GPUBudget, rate: IterationTime | None) -> list[str]:
         found.append(f"hours: [bold]{rate.hours(budget):.3g}[/] at {rate.basis}")
     found += map(escape, budget.shapes.told)
     return [*found, *(f"[yellow]assumed:[/] {note}" for note in budget.notes)]
+
+
+def _swapped(budget: GPUBudget, card: GPUMemory) -> str:
+    """What run.blocks_to_swap: auto stands for."""
+    there, missing = len(blocks(budget.size.transformer)), budget.bytes - card.bytes
+    number = f"{budget.recipe.run.swapped_blocks} of {there} blocks of the base"
+    if missing > 0:
+        return f"run.blocks_to_swap: auto finds no number that fits: {missing / GB:.1f} GB are missing with {number}"
+    least = "the fewest with which it fits" if budget.recipe.run.swapped_blocks else "all fit on the GPU"
+    return f"{number} wait in host memory: {least} (run.blocks_to_swap: auto)"
 
 
 def _host(budget: GPUBudget) -> str:

@@ -12,24 +12,25 @@ from fewstep.data.mixture import (
     task_turns,
 )
 from fewstep.encode.estimate import StoreSize
+from fewstep.run.budget.auto_memory import settle_auto
 from fewstep.run.budget.disk import RunDisk
 from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.host_blocks import HostBlocks, Transfers, host_blocks
-from fewstep.run.budget.memory_settings import MemorySetting, memory_settings, with_recomputation, with_settings
+from fewstep.run.budget.memory_settings import MemorySetting
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.question import PCIE_GBS
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes, store_of
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.levels import levels_for
 from fewstep.run.precision import precision_for
-from fewstep.run.recipe import Recipe
+from fewstep.run.recipe import Recipe, with_run_keys
 from fewstep.run.teacher_terms import planned_licence
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
-from fewstep.train.plan import AUTO
+from fewstep.train.plan import AUTO_OF_MEMORY
 
 ROLES = ("student", "critic")
 PER_MACHINE = 8  # GPUs of a machine, by default
@@ -41,8 +42,8 @@ class GPUBudget:
 
     tasks: at the longest sequences, which decide the memory. peaks: for each task, the phase in which one GPU holds
     most. ranks: those of its GPUs, seen from the first. notes: what was assumed. levels: what a `teacher` in the place
-    of a shift stands for. settings: what `run.gradient_checkpointing: auto` was chosen from. store: about the size of
-    the conditioning store; None if no case was read.
+    of a shift stands for. chosen: the keys of `run` whose `auto` was chosen for a GPU, and settings: what they were
+    chosen from. store: about the size of the conditioning store; None if no case was read.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class GPUBudget:
     on_gpu: bool
     notes: tuple[str, ...]
     levels: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
     settings: tuple[MemorySetting, ...] = ()
     store: StoreSize | None = None
 
@@ -134,7 +136,8 @@ def gpu_budget(
 
     Args:
         per_machine: GPUs of each machine; by default PER_MACHINE, or all if there are fewer.
-        card: for which `run.gradient_checkpointing: auto` is chosen. Without one it is taken for `full`.
+        card: for which the `auto` of `run.gradient_checkpointing` and `run.blocks_to_swap` is chosen. Without one they
+            are taken for `full` and 0.
         every: of `auto`, also the settings that cost more than the one that is taken.
         shapes: of the recipe's batches, where its cases were read already.
 
@@ -144,7 +147,8 @@ def gpu_budget(
     """
     size = size_of_model(recipe.model)
     recipe, levels = levels_for(precision_for(recipe, on_gpu), size)
-    host_blocks(recipe, size.transformer)  # refuses more blocks than there are, before a rehearsal takes its minute
+    if "blocks_to_swap" not in recipe.run.auto_of_memory:
+        host_blocks(recipe, size.transformer)  # refuses more blocks than there are, before a rehearsal takes its minute
     shapes = shapes or batch_shapes(recipe, place)
     store = store_of(recipe, shapes, size.family.default_sampling(size.index)[0])
     ranks = Ranks(0, gpus, min(gpus, per_machine or PER_MACHINE))
@@ -159,20 +163,20 @@ def gpu_budget(
             notes += (f"{ranks.per_machine} GPUs a machine, over which weights are split; --per-machine says another",)
     settings: tuple[MemorySetting, ...] = ()
     refuse_few_samples(recipe.run.batch, ranks.world, recipe.run.most_parts)
-    if recipe.run.gradient_checkpointing == AUTO:
+    chosen = recipe.run.auto_of_memory
+    if chosen:
         why = _unsettled(recipe, card, ranks)
         if card is None or why is not None:
-            recipe = with_recomputation(recipe, "full", recipe.run.gradient_accumulation)
-            notes += (f"run.gradient_checkpointing: auto is counted as full, since {why}",)
+            notes += tuple(f"run.{key}: auto is counted as {AUTO_OF_MEMORY[key]}, since {why}" for key in chosen)
+            recipe, chosen = with_run_keys(recipe, {key: AUTO_OF_MEMORY[key] for key in chosen}), ()
         else:
-            settings = memory_settings(recipe, size, shapes.by_task, ranks, card, forecast, every)
-            recipe = with_settings(recipe, settings)
+            recipe, settings = settle_auto(recipe, size, shapes.by_task, ranks, card, forecast, every)
     made = budget_of(recipe, size, shapes, ranks, on_gpu, notes)
-    return replace(made, levels=tuple(levels), settings=settings, store=store)
+    return replace(made, levels=tuple(levels), chosen=chosen, settings=settings, store=store)
 
 
 def _unsettled(recipe: Recipe, card: GPUMemory | None, ranks: Ranks) -> str | None:
-    """Why `run.gradient_checkpointing: auto` is not chosen for a GPU, as in `run/memory_choice.py`; None if it is."""
+    """Why `auto` is not chosen for a GPU, as in `run/memory_choice.py`; None if it is."""
     if card is None:
         return "no GPU is named (--gpu)"
     if recipe.run.sharding != "off" and ranks.world > 1:
@@ -269,6 +273,7 @@ def as_json(budget: GPUBudget, card: GPUMemory | None, made: list[Change], rate:
             "sigmas": list(budget.recipe.student.grid),
             "levels": list(budget.levels),
             "gradient_checkpointing": {one.task: budget.recipe.run.recomputation(one.task) for one in shapes},
+            "blocks_to_swap": budget.recipe.run.swapped_blocks,
             "memory_settings": [vars(setting) for setting in budget.settings],
             "layouts": list(budget.shapes.told),
             "notes": list(budget.notes),

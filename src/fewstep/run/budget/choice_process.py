@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fewstep.roles.teacher_plan import BASE
 from fewstep.run.budget.budget import gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.recipe import parse_recipe
@@ -16,7 +17,8 @@ from fewstep.runtime.errors import FewstepError
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were tried, as values; or why the iteration could not be rehearsed.
+    """The settings that were tried, the number of the base's blocks in host memory, and their bytes; or why the
+    iteration could not be rehearsed.
 
     Args:
         request: recipe, place (of cases), gpus, per_machine, gigabytes.
@@ -29,7 +31,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         )
     except FewstepError as error:
         return {"refused": str(error)}
-    return {"settings": [vars(setting) for setting in budget.settings]}
+    return {
+        "settings": [vars(setting) for setting in budget.settings],
+        "blocks_to_swap": budget.recipe.run.swapped_blocks,
+        "host_bytes": sum(budget.host.swapped.get(BASE, ())),
+    }
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ holds the result against a run that swaps in earnest.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -16,9 +16,10 @@ from fewstep.roles.block_swap import RESIDENT, even_places, too_many_blocks
 from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.run.budget.op_counter import PLACES, Phase
 from fewstep.run.budget.task_forecast import TaskForecast
-from fewstep.run.recipe import Recipe
+from fewstep.run.recipe import Recipe, with_run_keys
 from fewstep.runtime.device import PRECISIONS
 from fewstep.runtime.errors import RecipeError
+from fewstep.train.plan import LEAST_SWAPPED
 
 FORWARD_SHARE = {"full": 1 / 3, "selective": 1 / 2, "off": 1 / 2}  # ours: of the work of a pass that learns
 
@@ -108,7 +109,7 @@ def host_blocks(recipe: Recipe, transformer: nn.Module) -> HostBlocks:
     """
     used = [name for name in teacher_plan(recipe.teachers, recipe.student.steps).used if name != BASE]
     further = {name: teacher for name in used if (teacher := recipe.teachers.named[name]).model is not None}
-    number, dtype = recipe.run.blocks_to_swap, PRECISIONS[recipe.run.precision]
+    number, dtype = recipe.run.swapped_blocks, PRECISIONS[recipe.run.precision]
     places = {name: teacher.place for name, teacher in further.items()}
     if not number and set(places.values()) <= {"resident"}:
         return HostBlocks({}, {})
@@ -118,16 +119,24 @@ def host_blocks(recipe: Recipe, transformer: nn.Module) -> HostBlocks:
     plain = tuple(_bytes(block, dtype.itemsize, False) for block in held)
     swapped = {name: plain for name, place in places.items() if place == "swapped"}
     if number:
-        rounded = recipe.run.base_weights != "precision"
-        chosen = [held[place] for place in even_places(number, len(held))]
-        swapped = {BASE: tuple(_bytes(block, dtype.itemsize, rounded) for block in chosen), **swapped}
+        swapped = {BASE: _evenly(_of_base(recipe, transformer), number), **swapped}
     whole = sum(p.numel() for p in transformer.parameters()) * dtype.itemsize
     return HostBlocks(swapped, {name: whole for name, place in places.items() if place == "offloaded"})
 
 
+def saved_by_number(recipe: Recipe, transformer: nn.Module) -> dict[int, int]:
+    """Bytes that a GPU holds less, by the number of the base's blocks in host memory: none, and from the fewest that
+    save something to all of them."""
+    sizes = _of_base(recipe, transformer)
+    return {0: 0} | {
+        number: HostBlocks({BASE: _evenly(sizes, number)}, {}).saved(BASE)
+        for number in range(LEAST_SWAPPED, len(sizes) + 1)
+    }
+
+
 def with_swapped(recipe: Recipe, number: int) -> Recipe:
     """The recipe with this `run.blocks_to_swap`."""
-    return recipe.model_copy(update={"run": recipe.run.model_copy(update={"blocks_to_swap": number})})
+    return with_run_keys(recipe, {"blocks_to_swap": number})
 
 
 def all_on_device(recipe: Recipe) -> Recipe:
@@ -138,6 +147,17 @@ def all_on_device(recipe: Recipe) -> Recipe:
     }
     teachers = recipe.teachers.model_copy(update={"named": named})
     return with_swapped(recipe, 0).model_copy(update={"teachers": teachers})
+
+
+def _of_base(recipe: Recipe, transformer: nn.Module) -> list[int]:
+    """The bytes of each block of the base, as the run holds them."""
+    each, rounded = PRECISIONS[recipe.run.precision].itemsize, recipe.run.base_weights != "precision"
+    return [_bytes(block, each, rounded) for block in blocks(transformer)]
+
+
+def _evenly(sizes: Sequence[int], number: int) -> tuple[int, ...]:
+    """Those of `number` blocks, chosen as a run chooses them."""
+    return tuple(sizes[place] for place in even_places(number, len(sizes)))
 
 
 def _bytes(block: nn.Module, each: int, rounded: bool) -> int:

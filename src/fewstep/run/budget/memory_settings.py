@@ -16,9 +16,10 @@ from fewstep.roles.plan import Recomputation
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.task_forecast import TaskForecast
-from fewstep.run.recipe import Recipe
+from fewstep.run.recipe import Recipe, with_run_keys
 from fewstep.runtime.parallel import Ranks
-from fewstep.runtime.task import Task
+from fewstep.runtime.task import TASKS, Task
+from fewstep.train.plan import AUTO
 
 Forecast = Callable[..., TaskForecast]
 CHEAPEST_FIRST: tuple[Recomputation, ...] = ("off", "selective", "full")
@@ -33,6 +34,7 @@ class MemorySetting:
         bytes: at the fullest moment.
         flops: of the mean iteration on one GPU, at the longest sequences.
         taken: whether it is the task's cheapest that fits.
+        swapped: the base's blocks in host memory.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class MemorySetting:
     flops: int
     fits: bool
     taken: bool = False
+    swapped: int = 0
 
 
 def memory_settings(
@@ -53,38 +56,72 @@ def memory_settings(
     count: Forecast,
     every: bool = True,
 ) -> tuple[MemorySetting, ...]:
-    """The settings of each task, cheapest first.
+    """The settings of each task, cheapest first; only the recipe's own where it names them.
 
     Args:
         shapes: the longest of each task.
         count: what counts an iteration, as `forecast.forecast`.
         every: also those that cost more than the one that is taken.
     """
-    samples = -(-recipe.run.batch // ranks.world)
-    # Without recomputation autograd would hold every swapped block until the backward pass.
-    ways = CHEAPEST_FIRST[1:] if recipe.run.blocks_to_swap else CHEAPEST_FIRST
 
     def settings(shape: BatchShape) -> Iterator[MemorySetting]:
-        def tried(how: Recomputation, parts: int) -> MemorySetting:
-            one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
-            return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, one.peak.bytes <= card.bytes)
-
-        return _of_task(_numbers(recipe, shape.task, ranks), ways, tried, every)
+        tried = partial(_counted, recipe, size, shape, ranks, card, count)
+        return _of_task(_numbers(recipe, shape.task, ranks), _ways(recipe, shape.task), tried, every)
 
     return tuple(setting for shape in shapes for setting in settings(shape))
 
 
+def least_settings(
+    recipe: Recipe, size: ModelSize, shapes: Sequence[BatchShape], ranks: Ranks, card: GPUMemory, count: Forecast
+) -> tuple[MemorySetting, ...]:
+    """Of each task the setting of least memory: most is computed again, in the most parts. Arguments: as of
+    `memory_settings`."""
+
+    def least(shape: BatchShape) -> MemorySetting:
+        how, parts = _ways(recipe, shape.task)[-1], _numbers(recipe, shape.task, ranks)[-1]
+        return _counted(recipe, size, shape, ranks, card, count, how, parts)
+
+    return tuple(map(least, shapes))
+
+
 def with_settings(recipe: Recipe, settings: Sequence[MemorySetting]) -> Recipe:
-    """The recipe with the settings that are taken; where nothing fits a task, with those of least memory."""
+    """The recipe with the settings that are taken; where nothing fits a task, with those of least memory. One that
+    names its own stays as it is."""
+    if recipe.run.gradient_checkpointing != AUTO:
+        return recipe
     last = {setting.task: setting for setting in settings}
     chosen = last | {setting.task: setting for setting in settings if setting.taken}
     recomputed = {task: setting.recomputation for task, setting in chosen.items()}
+    recomputed = dict.fromkeys(TASKS, CHEAPEST_FIRST[-1]) | recomputed  # a task without batches goes with any swap
     return with_recomputation(recipe, recomputed, {task: setting.parts for task, setting in chosen.items()})
 
 
 def with_recomputation(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
-    changes = {"gradient_checkpointing": recomputed, "gradient_accumulation": parts}
-    return recipe.model_copy(update={"run": recipe.run.model_copy(update=changes)})
+    return with_run_keys(recipe, {"gradient_checkpointing": recomputed, "gradient_accumulation": parts})
+
+
+def _counted(
+    recipe: Recipe,
+    size: ModelSize,
+    shape: BatchShape,
+    ranks: Ranks,
+    card: GPUMemory,
+    count: Forecast,
+    how: Recomputation,
+    parts: int,
+) -> MemorySetting:
+    samples = -(-recipe.run.batch // ranks.world)
+    one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
+    fits, swapped = one.peak.bytes <= card.bytes, recipe.run.swapped_blocks
+    return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, fits, swapped=swapped)
+
+
+def _ways(recipe: Recipe, task: Task) -> Sequence[Recomputation]:
+    """What a task may compute again, cheapest first. Without recomputation autograd would hold every swapped block
+    until the backward pass."""
+    if recipe.run.gradient_checkpointing != AUTO:
+        return (recipe.run.recomputation(task),)
+    return CHEAPEST_FIRST[1:] if recipe.run.swapped_blocks else CHEAPEST_FIRST
 
 
 def _of_task(
@@ -105,9 +142,10 @@ def _of_task(
 
 def _numbers(recipe: Recipe, task: Task, ranks: Ranks) -> list[int]:
     """Numbers of parts to try: the recipe's, then each twice the one before, up to one sample at once. With
-    `forward_once` a batch stays whole."""
+    `forward_once` a batch stays whole, and so do the recipe's parts where it names what is computed again."""
     numbers = [recipe.run.parts(task)]
-    most = numbers[0] if recipe.student.forward_once else recipe.run.batch // ranks.world
+    fixed = recipe.student.forward_once or recipe.run.gradient_checkpointing != AUTO
+    most = numbers[0] if fixed else recipe.run.batch // ranks.world
     while numbers[-1] < most:
         numbers.append(min(2 * numbers[-1], most))
     return numbers

@@ -6,16 +6,13 @@ from typing import Any
 
 import torch
 
-from fewstep.backbones.blocks import blocks
-from fewstep.roles.teacher_plan import BASE
 from fewstep.run.budget.budget import Change, GPUBudget, IterationTime, RunNeeds, budget_of, gpu_budget
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.host_blocks import host_blocks, with_swapped
+from fewstep.run.budget.host_blocks import saved_by_number
 from fewstep.run.budget.measured import METRICS_FILE, measured_seconds, refuse_rates
 from fewstep.run.budget.memory_settings import CHEAPEST_FIRST
 from fewstep.run.budget.question import PCIE_GBS, PlanOptions, PlanQuestion, plan_question
 from fewstep.run.recipe import Recipe
-from fewstep.train.plan import LEAST_SWAPPED
 
 Step = dict[str, Any] | Callable[[GPUBudget, GPUMemory], dict[str, Any]]
 
@@ -103,9 +100,7 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[Step]:
     recipe, least = budget.recipe, budget.recipe.run.batch // budget.gpus
     parts = recipe.run.most_parts
     how = max((recipe.run.recomputation(task) for task in budget.iterations), key=CHEAPEST_FIRST.index)
-    sharded: list[dict[str, Any]] = (
-        [{"run.sharding": "full"}] if budget.gpus > 1 and recipe.run.sharding == "off" else []
-    )
+    sharded: list[dict[str, Any]] = [{"run.sharding": "full"}] if budget.gpus > 1 and _may_be_sharded(recipe) else []
     # On several GPUs sharding it is the first choice: then only the running block is gathered.
     swapped_teachers = [
         {f"teachers.named.{name}.place": "swapped"}
@@ -138,20 +133,23 @@ def _steps(budget: GPUBudget, card: GPUMemory) -> list[Step]:
     return [*plain, *first, *later, _swapped, *rounded, *single]
 
 
+def _may_be_sharded(recipe: Recipe) -> bool:
+    """Whether weights that lie whole on each GPU could be split: not where blocks wait in host memory, nor rounded."""
+    waits = recipe.run.swapped_blocks or any(one.place == "swapped" for one in recipe.teachers.named.values())
+    return recipe.run.sharding == "off" and recipe.run.base_weights == "precision" and not waits
+
+
 def _swapped(budget: GPUBudget, card: GPUMemory) -> dict[str, Any]:
     """Blocks of the base in host memory: as few as suffice, or all. They change no number, so they come before int8.
     They take time where their transfer outlasts the computation, so they come after what takes none."""
     recipe = budget.recipe
     learns = "full" in (recipe.student.mode, recipe.critic.mode)
-    most = len(blocks(budget.size.transformer))
-    if learns or recipe.run.sharding != "off" or recipe.run.compile or most < LEAST_SWAPPED:
+    if learns or recipe.run.sharding != "off" or recipe.run.compile:
         return {}
-    before = host_blocks(recipe, budget.size.transformer).saved(BASE)
-    for number in range(max(recipe.run.blocks_to_swap, LEAST_SWAPPED), most + 1):
-        freed = host_blocks(with_swapped(recipe, number), budget.size.transformer).saved(BASE) - before
-        if budget.bytes - freed <= card.bytes:
-            break
-    return {} if number == recipe.run.blocks_to_swap else {"run.blocks_to_swap": number}
+    now, saved = recipe.run.swapped_blocks, saved_by_number(recipe, budget.size.transformer)
+    enough = [number for number in saved if number > now and budget.bytes + saved[now] - saved[number] <= card.bytes]
+    number = min(enough, default=max(saved))
+    return {} if number == now else {"run.blocks_to_swap": number}
 
 
 def iteration_time(

@@ -11,8 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fewstep.backbones.conditioning_estimate import CONFIG, TOKENIZERS, local_file, local_index
+from fewstep.backbones.conditioning_estimate import CONFIG, TOKENIZERS, local_file, local_index, stated_config
 from fewstep.backbones.folder import read_json
+from fewstep.backbones.published_sizes import SCHEDULER, published_size
 from fewstep.data.mixture import used_tasks
 from fewstep.data.pictures import upright_size
 from fewstep.run.budget.measured import measured_seconds, refuse_rates
@@ -23,7 +24,6 @@ from fewstep.runtime.hardware import AMD, cuda_driver, processor_model
 from fewstep.runtime.installed_code import code_hash
 
 PCIE_GBS = 25.0  # ours, declared: 80 % of what PCI-SIG gives for PCIe 4.0 x16 (16 GT/s, 16 lanes, 128b/130b: 31.5 GB/s)
-SCHEDULER = "scheduler/scheduler_config.json"
 FAMILY_GROUP = "fewstep.families"  # of entry points: families of other packages
 
 
@@ -59,11 +59,13 @@ def plan_question(recipe: Recipe, out: Path | None, options: PlanOptions) -> Pla
     """The question, with the recipe's cases read.
 
     Raises:
-        RecipeError: two rates, or a teacher whose categories match no case. CaseError: cases that are here and cannot
-            be used. RunError: `measured` is no run.
+        RecipeError: two rates, or a teacher whose categories match no case. ModelError: a model of unknown size, before
+            a case is read. CaseError: cases that are here and cannot be used. RunError: `measured` is no run.
     """
     tasks = used_tasks(recipe.mixture)
     refuse_rates(options.seconds_per_iteration, options.measured, options.tflops, options.pcie, tasks)
+    if stated_config(recipe.model) is None:  # a model of unknown size is refused before its cases are read
+        published_size(recipe.model)
     place = recipe.store_folder(Path("runs") / recipe.name if out is None else out)
     return PlanQuestion(recipe, options, place, batch_shapes(recipe, place))
 

@@ -82,7 +82,7 @@ def rehearse(
         ranks: the ranks of the run, of which only the first is rehearsed.
     """
     run, device = recipe.run, batch.cond.text_BLC.device
-    placement = placement_of_run(run.blocks_to_swap, run.sharding, ranks, device, run.precision)
+    placement = placement_of_run(run.swapped_blocks, run.sharding, ranks, device, run.precision)
     roles = rehearsal_roles(backbone, recipe, loaders, placement)
     rng = NamedRNG(recipe.run.seed)
     op_counter = OpCounter(run_on_shapes) if has_shapes(backbone.transformer) else OpCounter()

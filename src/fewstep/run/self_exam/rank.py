@@ -143,7 +143,7 @@ def _examiner(run: RunDir, reporter: Reporter) -> RunExaminer:
     assert prepared.exam is not None, "the recipe has an examination"
     device, dtype = device_of(recipe.run, recipe.model), PRECISIONS[recipe.run.precision]
     with reporter.waiting(f"loading {recipe.model}"):
-        placement = placement_of_run(recipe.run.blocks_to_swap, "off", SINGLE_RANK, device, recipe.run.precision)
+        placement = placement_of_run(recipe.run.swapped_blocks, "off", SINGLE_RANK, device, recipe.run.precision)
 
         def loaded(to: torch.device) -> Backbone:
             held = recipe.run.base_weights
