@@ -68,7 +68,7 @@ class ShapePlan:
 
     @classmethod
     def of(cls, tensor: ShapeTensor) -> "ShapePlan":
-        return cls(tensor.form, tensor.storage_offset(), tensor.on_meta.untyped_storage().nbytes())
+        return cls(tensor.form, int(tensor.storage_offset()), tensor.on_meta.untyped_storage().nbytes())
 
     def make(self) -> ShapeTensor:
         """A tensor with a storage of its own. No mode sees an operation."""

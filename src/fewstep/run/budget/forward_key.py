@@ -35,7 +35,7 @@ class Description:
     Args of an instance:
         told: what was described, hashable, in order.
         tensors: the tensors that were met, in order. Which they are is not in the description.
-        objects: what was described by its attributes and is no module, in order: caches of keys and values, for example.
+        objects: what was described by its attributes and is no module, in order: caches of keys and values.
     """
 
     def __init__(self) -> None:

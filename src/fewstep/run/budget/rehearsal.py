@@ -72,6 +72,7 @@ def rehearse(
     loaders: TeacherLoaders,
     parts: int = 1,
     ranks: Ranks = SINGLE_RANK,
+    noting: bool = True,
 ) -> RehearsalResult:
     """Rehearses one iteration, at the student's last step and after all ramps: specialised teachers have most weight
     there.
@@ -82,6 +83,7 @@ def rehearse(
     Args:
         parts: the number of parts that the batch is cut into.
         ranks: the ranks of the run, of which only the first is rehearsed.
+        noting: whether forwards that repeat are noted instead of run, where tensors are shapes alone.
     """
     run, device = recipe.run, batch.cond.text_BLC.device
     placement = placement_of_run(run.blocks_to_swap, run.sharding, ranks, device, run.precision)
@@ -95,7 +97,7 @@ def rehearse(
         _prime(role_optimizer)
     _note(op_counter, roles, (optimizers.student, optimizers.critic), optimizers.ema, batch)
     calls = _counting(roles, op_counter)
-    if has_shapes(backbone.transformer):
+    if noting and has_shapes(backbone.transformer):
         _noting_repeats(roles, op_counter)
     forget_layouts(backbone.transformer)  # which later rehearsals of a process would find, and the first one count
     with _unreal(backbone.transformer), op_counter, warnings.catch_warnings():

@@ -17,7 +17,7 @@ from operator import is_
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fewstep.backbones.shape_tensor import ShapePlan, ShapeTensor
 from fewstep.run.budget.forward_key import Description, Indescribable
