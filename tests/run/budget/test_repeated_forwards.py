@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fewstep.backbones.fake_model import fake_model, mimic_gpu_autocast
+from fewstep.backbones.fake_model import fake_model
 from fewstep.backbones.shape_tensor import make_shapes, run_on_shapes, shape_of
 from fewstep.roles.build import FILE_LOADERS
 from fewstep.run.budget.op_counter import OpCounter
@@ -33,7 +33,6 @@ def rehearsed(plan: Recipe, family: str, task: Any, noting: bool) -> RehearsalRe
     dtype = PRECISIONS[plan.run.precision]
     backbone: Any = fake_model(size(family), None, dtype)
     make_shapes(backbone.transformer)
-    mimic_gpu_autocast(backbone.transformer)
     batch = zero_batch(batch_shape(family, task, 8), PARTS, backbone.latent_channels, ("",), dtype)
     return rehearse(backbone, plan, batch, FILE_LOADERS, PARTS, noting=noting)
 
@@ -84,6 +83,7 @@ class Filling(Block):
 
 def counted(kind: type[Block], noting: bool, arguments: Callable[[int], dict[str, Any]]) -> tuple[Any, int, list[Any]]:
     """Three blocks of a kind, one after another. What was counted, how many were run, and the shapes they returned."""
+    kind = type(kind.__name__, (kind,), {})  # which no test before has counted
     held, counter = nn.ModuleList(kind() for _ in range(3)), OpCounter(run_on_shapes)
     make_shapes(held)
     Block.runs.clear()
@@ -102,7 +102,7 @@ def no_arguments(number: int) -> dict[str, Any]:
 
 
 def a_mask(number: int, alike: bool) -> dict[str, Any]:
-    return {"mask": torch.arange(4) < (2 if alike else number + 1)}
+    return {"mask": torch.arange(4) > (0 if alike else number)}
 
 
 def a_cache(number: int, caches: list[Cache]) -> dict[str, Any]:
