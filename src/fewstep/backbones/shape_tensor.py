@@ -9,6 +9,7 @@ buffers, which are resized under their tensors, cannot be of this kind. Sharded 
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -55,6 +56,26 @@ class ShapeTensor(Tensor):
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         return _on_meta(func, args, kwargs or {})
+
+
+@dataclass(frozen=True)
+class ShapePlan:
+    """A shape tensor and the size of its storage, to make others like it."""
+
+    form: _Form
+    offset: int
+    bytes: int
+
+    @classmethod
+    def of(cls, tensor: ShapeTensor) -> "ShapePlan":
+        return cls(tensor.form, int(tensor.storage_offset()), tensor.on_meta.untyped_storage().nbytes())
+
+    def make(self) -> ShapeTensor:
+        """A tensor with a storage of its own. No mode sees an operation."""
+        shape, strides, dtype = self.form
+        with torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+            whole = torch.empty(self.bytes, dtype=torch.uint8, device=META).view(dtype)
+            return ShapeTensor(whole.as_strided(shape, strides, self.offset), self.form)
 
 
 def run_on_shapes(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:

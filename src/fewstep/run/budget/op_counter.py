@@ -104,6 +104,19 @@ class Phase:
         return sum(self.peak.values())
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """What was counted between two moments, of operations that left nothing but their results.
+
+    Args:
+        flops: floating-point operations.
+        rise: the bytes that were held at most, beyond those at its beginning.
+    """
+
+    flops: int
+    rise: int
+
+
 class OpCounter(UncompiledMode):
     """Counts while it is entered. It is used in place of a `train.monitor.StepTimer`: `part` begins a phase."""
 
@@ -116,6 +129,8 @@ class OpCounter(UncompiledMode):
         self._now: Counter[str] = Counter()
         self._total = self._most = 0
         self._at_most = False  # whether what is held now is the phase's peak, and is not in it yet
+        self._top = 0  # the most since the present stretch began
+        self._reassigned = False  # whether anything got another purpose or size since then
 
     def note(self, tensors: Iterable[Tensor], purpose: str) -> None:
         """Counts tensors that are already allocated, or changes the purpose of counted ones."""
@@ -143,6 +158,32 @@ class OpCounter(UncompiledMode):
             phase.last_call = 0
             phase.calls += 1
             phase.by_call = (*phase.by_call, NetworkCall(network, 0, torch.is_grad_enabled()))
+
+    def stretch(self, run: Callable[[], Any]) -> tuple[Any, Stretch | None]:
+        """Runs something, within a phase. What it returns, and what was counted meanwhile: None if it leaves more than
+        the tensors that it returns, or changes anything that was there before it."""
+        before, start, flops, phase = dict(self._live), self._total, self.phases[-1].flops, len(self.phases)
+        outer = self._top, self._reassigned
+        self._top, self._reassigned = start, False
+        made = run()
+        results = [_own(each).untyped_storage()._cdata for each in leaves_of(made) if isinstance(each, Tensor)]
+        there = all(key in self._live and self._live[key][2] is old[2] for key, old in before.items())
+        own = len(set(results)) == len(results) and self._live.keys() - before.keys() == set(results)
+        known = there and own and not self._reassigned and phase == len(self.phases)
+        counted = Stretch(self.phases[-1].flops - flops, self._top - start) if known else None
+        self._top, self._reassigned = max(self._top, outer[0]), self._reassigned or outer[1]
+        return made, counted
+
+    def repeat(self, stretch: Stretch, results: Iterable[Tensor]) -> None:
+        """Counts operations like those of a stretch, without their being run. results: the tensors that they leave."""
+        self._work(stretch.flops)
+        most = self._total + stretch.rise
+        self._top = max(self._top, most)
+        if most > self._most:
+            self._most, self._at_most = most, False
+            self.phases[-1].peak = +(self._now + Counter({ACTIVATIONS: stretch.rise}))
+        for tensor in results:
+            self._hold(tensor, None)
 
     def seconds(self) -> dict[str, float]:
         return {}
@@ -199,6 +240,7 @@ class OpCounter(UncompiledMode):
             if purpose is not None:
                 self._rename(key, purpose)
             return
+        self._reassigned |= purpose is not None
         purpose = purpose or ACTIVATIONS
         self._live[key] = 0, purpose, weakref.ref(storage, lambda _: self._gone(key))
         self._grow(key, storage.nbytes())
@@ -209,6 +251,7 @@ class OpCounter(UncompiledMode):
             self._rename(key, GATHERED)
 
     def _resized(self, storage: Any) -> None:
+        self._reassigned = True
         if storage._cdata in self._live:
             self._grow(storage._cdata, storage.nbytes())
 
@@ -221,6 +264,8 @@ class OpCounter(UncompiledMode):
         self._total += size - before
         if self._total > self._most and self.phases:
             self._most, self._at_most = self._total, True
+        if self._total > self._top:
+            self._top = self._total
 
     def _keep_peak(self) -> None:
         """Call it before anything gets smaller or changes its purpose. A copy at every allocation that makes a peak
@@ -230,6 +275,7 @@ class OpCounter(UncompiledMode):
 
     def _rename(self, key: int, purpose: str) -> None:
         self._keep_peak()
+        self._reassigned = True
         size, before, reference = self._live[key]
         self._live[key] = size, purpose, reference
         self._now[before] -= size

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,9 +17,8 @@ from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.base_weights import hold_base_as
-from fewstep.backbones.conditioning import (
-    Conditioning,
-)
+from fewstep.backbones.blocks import blocks
+from fewstep.backbones.conditioning import Conditioning
 from fewstep.backbones.fake_model import (
     fake_deepcopy_allowed,
     fake_mode,
@@ -28,6 +28,7 @@ from fewstep.backbones.joint_sequence import forget_layouts
 from fewstep.backbones.shape_tensor import has_shapes, make_shapes, run_on_shapes
 from fewstep.encode.batch import Batch
 from fewstep.flow.rng import NamedRNG
+from fewstep.roles.adapters import Adapters
 from fewstep.roles.block_swap import BlockSwap, placement_of_run, swap_of
 from fewstep.roles.build import RolesSpec, TeacherLoaders, build_roles
 from fewstep.roles.execution import Execution
@@ -46,6 +47,7 @@ from fewstep.run.budget.op_counter import (
     OpCounter,
     Phase,
 )
+from fewstep.run.budget.repeated_forwards import RepeatedForwards
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.train.build import build_dmd_step
@@ -70,6 +72,7 @@ def rehearse(
     loaders: TeacherLoaders,
     parts: int = 1,
     ranks: Ranks = SINGLE_RANK,
+    noting: bool = True,
 ) -> RehearsalResult:
     """Rehearses one iteration, at the student's last step and after all ramps: specialised teachers have most weight
     there.
@@ -80,6 +83,7 @@ def rehearse(
     Args:
         parts: the number of parts that the batch is cut into.
         ranks: the ranks of the run, of which only the first is rehearsed.
+        noting: whether forwards that repeat are noted instead of run, where tensors are shapes alone.
     """
     run, device = recipe.run, batch.cond.text_BLC.device
     placement = placement_of_run(run.swapped_blocks, run.sharding, ranks, device, run.precision)
@@ -93,6 +97,8 @@ def rehearse(
         _prime(role_optimizer)
     _note(op_counter, roles, (optimizers.student, optimizers.critic), optimizers.ema, batch)
     calls = _counting(roles, op_counter)
+    if noting and has_shapes(backbone.transformer):
+        _noting_repeats(roles, op_counter)
     forget_layouts(backbone.transformer)  # which later rehearsals of a process would find, and the first one count
     with _unreal(backbone.transformer), op_counter, warnings.catch_warnings():
         # torch looks at .grad when it makes a fake of a real tensor
@@ -128,6 +134,19 @@ def _counting(roles: Roles, op_counter: OpCounter) -> Counter[str]:
 
         network.transformer.register_forward_pre_hook(count)
     return calls
+
+
+def _noting_repeats(roles: Roles, op_counter: OpCounter) -> None:
+    """Forwards of blocks that repeat are noted instead of run."""
+    repeated = RepeatedForwards(op_counter)
+    adapters = {id(network.transformer): network.adapters for network in roles.networks}
+    for transformer in {id(network.transformer): network.transformer for network in roles.networks}.values():
+        own = adapters[id(transformer)]
+        repeated.install(blocks(transformer), partial(_switched_on, own))
+
+
+def _switched_on(adapters: Adapters | None) -> str | None:
+    return None if adapters is None else adapters.on
 
 
 def rehearsal_roles(
