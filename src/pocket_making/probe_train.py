@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,10 +123,30 @@ def minutes_spent(minutes: float) -> Clock:
     return lambda step: (time.monotonic() - started) / 60 / minutes
 
 
-def fit(reader: nn.Module, x_all: Tensor, wanted: Tensor, spent: Clock, batch: int, log: Callable[[str], None]) -> None:
+Answering = Callable[[Any, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
+
+
+def answers_alone(reader: nn.Module, x: Tensor, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    return reader(x), torch.zeros(())
+
+
+def fit(
+    reader: nn.Module,
+    x_all: Tensor,
+    wanted: Tensor,
+    spent: Clock,
+    batch: int,
+    log: Callable[[str], None],
+    answering: Answering = answers_alone,
+) -> None:
     """Trains a reader on pictures (n, H, W, 3) uint8 and their answers until all is spent, and rounds it to bf16.
 
-    `reader` answers a batch with logits by question, in the order of the columns of `wanted`; UNASKED is no answer."""
+    Args:
+        answering: the reader, a batch and its rows in `x_all` -> logits by question, in the order of the columns of
+            `wanted` (UNASKED is no answer), and a further loss of the batch.
+    """
+    # ours: two thirds of the time on a CPU
+    reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rng = torch.Generator().manual_seed(0)
     reader.train()
     optimiser = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-3)
@@ -135,12 +156,12 @@ def fit(reader: nn.Module, x_all: Tensor, wanted: Tensor, spent: Clock, batch: i
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 100, (1 - share) / 0.5)
         rows = torch.randint(len(x_all), (batch,), generator=rng)
         with quick_autocast():
-            told_by = reader(augment(network_input(x_all[rows]), rng))
+            told_by, further = answering(reader, augment(network_input(x_all[rows]), rng), rows)
         losses = [
             nn.functional.cross_entropy(logits.float(), wanted[rows, i], ignore_index=UNASKED, reduction="sum") / batch
             for i, logits in enumerate(told_by.values())
         ]
-        loss = torch.stack(losses).sum()
+        loss = torch.stack(losses).sum() + further
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -18,12 +18,15 @@ from fewstep.runtime.errors import ModelError
 from pocket_making.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
 from pocket_making.harder.edits import STYLES
 from pocket_making.harder.scenes import SIZES, Scene
+from pocket_making.harder.sign import CELL, TILE, letter_corners
 
 BLANK = "_"
 ALPHABET = GLYPHS + BLANK
 PLAIN = "plain"
 SIDE = max(side for size in SIZES for side in size)  # px; smaller pictures lie in the middle of such a square
 GREY = 128
+PLACE = 8  # px between two places where a letter is looked for
+LAYERS = 5  # of each width of `convolutions`
 
 
 def questions() -> dict[str, tuple[str, ...]]:
@@ -31,6 +34,11 @@ def questions() -> dict[str, tuple[str, ...]]:
     asked: dict[str, tuple[str, ...]] = {"category": tuple(CATEGORIES), "style": (PLAIN, *STYLES)}
     asked |= {f"{kind}.{each.name}": each.values for kind, table in CATEGORIES.items() for each in table}
     return asked | {f"letter.{slot}": tuple(ALPHABET) for slot in range(LONGEST_WORD)}
+
+
+def plain_questions() -> dict[str, tuple[str, ...]]:
+    """All but the letters."""
+    return {name: values for name, values in questions().items() if not name.startswith("letter.")}
 
 
 def right_answers(it: Scene, style: str | None) -> dict[str, str]:
@@ -43,21 +51,58 @@ def right_answers(it: Scene, style: str | None) -> dict[str, str]:
 
 
 class Reader(nn.Module):
-    """(B, 3, 128, 128) -> features -> one linear answer per question."""
+    """(B, 3, 128, 128) -> features -> one linear answer per question, but for the letters.
 
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 96), features: int = 160):
+    Letters are small and stand anywhere, so a slot first looks for its own: attention over places 8 px apart, with a
+    query that follows from the features. What it finds there is read by layers that all slots share.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 96), features: int = 160, looking: int = 64):
+        """looking: width of keys, values and queries."""
         super().__init__()
-        self.see = convolutions(widths)
-        self.gather = nn.Linear(widths[-1] * (SIDE // 2 ** len(widths)) ** 2, features)
-        self.answer = nn.Linear(features, sum(len(values) for values in questions().values()))
+        layers, last = convolutions(widths), 2 ** len(widths)
+        near = LAYERS * (len(widths) - 1)
+        self.near, self.far = layers[:near], layers[near:]
+        self.gather = nn.Linear(widths[-1] * (SIDE // last) ** 2, features)
+        self.answer = nn.Linear(features, sum(len(values) for values in plain_questions().values()))
+        self.key, self.value = (nn.Conv2d(widths[-2], looking, 1) for _ in range(2))
+        self.place = nn.Parameter(0.02 * torch.randn(looking, (2 * SIDE // last) ** 2))
+        self.query = nn.Linear(features, LONGEST_WORD * looking)
+        self.glyph = nn.Sequential(nn.Linear(2 * looking, 128), nn.SiLU(), nn.Linear(128, len(ALPHABET)))
 
     def features(self, x: Tensor) -> Tensor:
-        return self.gather(self.see(x))
+        return self.gather(self.far(self.near(x)))
+
+    def answers_and_looks(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Logits (B, answers) of each question, and the logarithm of where each slot looks, (B, slots, places): rows
+        of places 8 px apart, as `letter_places`."""
+        near = self.near(x)
+        features = nn.functional.silu(self.gather(self.far(near)))
+        asked = plain_questions()
+        logits = self.answer(features).split([len(values) for values in asked.values()], dim=1)
+        queries = self.query(features).unflatten(1, (LONGEST_WORD, -1))
+        keys, values = self.key(near).flatten(2) + self.place, self.value(near).flatten(2)
+        looks = (queries @ keys / queries.shape[-1] ** 0.5).float().log_softmax(2)
+        found = looks.exp().to(values.dtype) @ values.transpose(1, 2)
+        glyphs = self.glyph(torch.cat([found, queries], dim=2))
+        letters = {f"letter.{slot}": glyphs[:, slot] for slot in range(LONGEST_WORD)}
+        return dict(zip(asked, logits, strict=True)) | letters, looks
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        logits = self.answer(nn.functional.silu(self.features(x)))
-        asked = questions()
-        return dict(zip(asked, logits.split([len(values) for values in asked.values()], dim=1), strict=True))
+        return self.answers_and_looks(x)[0]
+
+
+def letter_places(it: Scene) -> np.ndarray:
+    """(slots, places) float32: where in its square each letter of a sign stands, in shares that sum to 1; zeros where
+    there is none. Places are rows of squares of 8 px."""
+    found = np.zeros((LONGEST_WORD, SIDE // PLACE, SIDE // PLACE), np.float32)
+    if it.word:
+        wide, high = it.size
+        for slot, (left, top) in zip(found, letter_corners(it), strict=False):
+            row, column = (top + (SIDE - high) // 2) // PLACE, (left + (SIDE - wide) // 2) // PLACE
+            slot[row : row + TILE // PLACE, column : column + CELL[it["size"]] // PLACE] = 1
+            slot /= slot.sum()
+    return found.reshape(LONGEST_WORD, -1)
 
 
 def squared(pictures: Sequence[Image.Image | np.ndarray]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
 from pocket_making.harder.attributes import CATEGORIES
 from pocket_making.harder.edits import STYLES, stylise
-from pocket_making.harder.probe import Reader, questions, read, right_answers, squared
+from pocket_making.harder.probe import Reader, letter_places, questions, read, right_answers, squared
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import Split, random_scene
 from pocket_making.probe_train import UNASKED, fit, minutes_spent
@@ -26,9 +27,10 @@ KINDS = (*CATEGORIES, "text", "text")  # signs are half: letters are the hard pa
 Wanted = list[dict[str, str]]
 
 
-def renders(count: int, split: Split, seed: int) -> tuple[list[np.ndarray], Wanted]:
-    """Pictures of all sizes, and the right answers to what is asked of each."""
-    images, wanted = [], []
+def renders(count: int, split: Split, seed: int) -> tuple[list[np.ndarray], Wanted, Tensor]:
+    """Pictures of all sizes, the right answers to what is asked of each, and where its letters stand, (count, slots,
+    places): nowhere in a styled one, which is asked for its style alone."""
+    images, wanted, places = [], [], []
     for index in range(count):
         rng = seeded_random("reader", split, seed, index)
         it = random_scene(rng.choice(KINDS), rng, split)
@@ -36,7 +38,16 @@ def renders(count: int, split: Split, seed: int) -> tuple[list[np.ndarray], Want
         picture = render(it)
         images.append(np.asarray(stylise(picture, style) if style else picture))
         wanted.append(right_answers(it, style))
-    return images, wanted
+        where = letter_places(it)
+        places.append(where if style is None else np.zeros_like(where))
+    return images, wanted, torch.from_numpy(np.stack(places)).half()
+
+
+def looking(places: Tensor, reader: Reader, x: Tensor, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Answers, and how far each slot looks from where its letter stands: their cross entropy. Without it the letters
+    are not learnt at all in 2,000 steps."""
+    answers, looks = reader.answers_and_looks(x)
+    return answers, -(places[rows] * looks).sum() / len(rows)
 
 
 def rebuilt(model: Vae, images: list[np.ndarray], noise: float) -> list[np.ndarray]:
@@ -78,13 +89,14 @@ def train_probe(
     """Trains on train scenes, measures on 1,200 held-out ones, plain and through the autoencoder, and writes
     `reader.safetensors` and `accuracy.json`. Returns both accuracies."""
     torch.manual_seed(0)
-    images, wanted = renders(count, "train", seed=0)
+    images, wanted, places = renders(count, "train", seed=0)
     log(f"rendered {count:,} pictures")
     again = rebuilt(model, images[: count // 2], noise=0.3)
     reader = Reader()
     labels = as_indices([*wanted, *wanted[: count // 2]])
-    fit(reader, torch.from_numpy(squared([*images, *again])), labels, minutes_spent(minutes), batch, log)
-    images, wanted = renders(1200, "heldout", seed=1)
+    pictures, places = torch.from_numpy(squared([*images, *again])), torch.cat([places, places[: count // 2]])
+    fit(reader, pictures, labels, minutes_spent(minutes), batch, log, partial(looking, places))
+    images, wanted, _ = renders(1200, "heldout", seed=1)
     found = {"renders": accuracy(reader, images, wanted)}
     found["vae"] = accuracy(reader, rebuilt(model, images, noise=0.0), wanted)
     to.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ STROKE = 5  # of the font's own pixels at 64, so that letters are bold
 
 def draw_sign(canvas: Canvas, it: Scene) -> None:
     draw_wall(canvas, it["wall"])
-    x, y = middle(canvas, it)
+    x, y = middle(it)
     half = max(22.0, len(it.word) * CELL[it["size"]] / 2 + 9)
     outline = SHAPES[it["shape"]](canvas, x, y, half)
     canvas.shade(outline + 2.0, 5, 0.35)
@@ -38,17 +38,23 @@ def draw_sign(canvas: Canvas, it: Scene) -> None:
     colour = np.asarray(BOARD[it["board"]], np.float32)
     canvas.paint(outline, colour * 0.62, grain(canvas, it["material"]))
     canvas.paint(outline + 3, colour, grain(canvas, it["material"]) * canvas.falloff(0.18))
-    for k, glyph in enumerate(it.word):
-        draw_glyph(canvas, glyph, it, x + CELL[it["size"]] * (k - len(it.word) / 2), y)
+    for glyph, (left, _) in zip(it.word, letter_corners(it), strict=True):
+        draw_glyph(canvas, glyph, it, left, y)
 
 
-def middle(canvas: Canvas, it: Scene) -> tuple[float, float]:
-    """The middle of the word: such that its first letter begins where a tile does, or half of one."""
-    cell = CELL[it["size"]]
-    start = (canvas.width - cell * len(it.word)) / 2
-    start = np.floor(start / cell) * cell
-    row = int((canvas.height / 2 - 8 + HEIGHT[it["pose"]]) / TILE) * TILE
-    return float(start + cell * len(it.word) / 2), float(row + TILE / 2)
+def letter_corners(it: Scene) -> list[tuple[int, int]]:
+    """Left and top of each letter's part of the picture, `CELL` px wide and a tile high. The first letter begins where
+    a tile does, or half of one."""
+    (wide, high), cell = it.size, CELL[it["size"]]
+    start = int((wide - cell * len(it.word)) / 2 // cell) * cell
+    top = int((high / 2 - 8 + HEIGHT[it["pose"]]) / TILE) * TILE
+    return [(start + cell * k, top) for k in range(len(it.word))]
+
+
+def middle(it: Scene) -> tuple[float, float]:
+    """The middle of the word."""
+    left, top = letter_corners(it)[0]
+    return left + CELL[it["size"]] * len(it.word) / 2, top + TILE / 2
 
 
 def grain(canvas: Canvas, material: str) -> Field:

@@ -17,7 +17,7 @@ def harder_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its transformer is random; its autoencoder is set to principal components."""
     folder = tmp_path_factory.mktemp("harder") / "pipeline"
     pipeline = untrained()
-    images, _ = probe_train.renders(60, "train", 2)
+    images, _, _ = probe_train.renders(60, "train", 2)
     vae.set_principal_components(pipeline.vae, np.stack([each for each in images if each.shape == (96, 96, 3)]))
     pipeline.save_pretrained(folder)
     return folder
