@@ -97,6 +97,18 @@ def test_a_run_goes_on_with_what_it_began_with(recipe: Recipe, tmp_path: Path, g
     assert begun.fingerprint() == recipe.fingerprint(), "weights do not depend on it"
 
 
+def test_more_ranks_than_a_run_began_with_make_no_more_parts_than_they_have_samples(
+    recipe: Recipe, tmp_path: Path, gpu: list[Any]
+) -> None:
+    begun = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+    assert begun.run.gradient_accumulation == {"t2i": 4, "edit": 1}
+    (tmp_path / "recipe.yaml").write_text(begun.resolved_yaml())
+    on_more = settle_memory(recipe, tmp_path, CPU, Ranks(0, recipe.run.batch // 2, 8))
+    assert on_more.run.gradient_accumulation == {"t2i": 2, "edit": 1}
+    assert on_more.run.gradient_checkpointing == begun.run.gradient_checkpointing
+    assert on_more.fingerprint() == begun.fingerprint()
+
+
 def test_sharded_weights_are_left_at_the_least(recipe: Recipe, tmp_path: Path, gpu: list[Any]) -> None:
     said = Recorded()
     sharded = recipe.changed({"run.sharding": "full"})

@@ -3,7 +3,7 @@ element is off by at most scale / 2.
 
 torch's own product of int8 is wrong on x86 CPUs without VNNI instructions: pairs of products are added in 16 bits and
 stop at 32,767, without a word (torch 2.13.0, findings/torch-int8-sums-saturate.sh). There the same integers are
-multiplied in float32.
+multiplied in float64: it holds every sum exactly, and autocast, which would round float32 sums to bfloat16, leaves it.
 """
 
 from functools import cache
@@ -40,21 +40,21 @@ _saturates = False  # a global: compiled code reads it, and could not call a cac
 def sums_saturate_on_cpu() -> bool:
     """Whether torch's product of int8 is wrong on this CPU."""
     global _saturates
-    most = torch.full((16, 16), LEVELS, dtype=torch.int8)
+    most = torch.full((16, 16), LEVELS, dtype=torch.int8, device="cpu")  # whatever the default device is
     _saturates = bool(torch._int_mm(most, most).ne(16 * LEVELS**2).any())
     return _saturates
 
 
 def _sums(x8: Tensor, w8: Tensor) -> Tensor:
     if _saturates and x8.device.type == "cpu":
-        return x8.float() @ w8.float()
+        return (x8.double() @ w8.double()).float()
     return torch._int_mm(x8, w8)
 
 
 def _multiplied(
     x8: Tensor, x_scale: Tensor, w8: Tensor, w_scale: Tensor | None, bias: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """Sums are exact, in int32; scales and bias follow in float32. torch's compiler makes one pass of them."""
+    """Sums are exact; scales and bias follow in float32. torch's compiler makes one pass of them."""
     made = _sums(x8, w8) * x_scale.float()[:, None]
     if w_scale is not None:
         made = made.mul_(w_scale.float())

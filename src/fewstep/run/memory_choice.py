@@ -56,7 +56,7 @@ def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks,
     if not asked:
         return recipe
     if (held := _held(out, asked)) is not None:
-        return _as_begun(recipe, held, asked)
+        return _as_begun(recipe, held, asked, ranks)
     gigabytes = usable_gigabytes(device)
     if gigabytes is None:
         return _unknown(recipe, "how much memory may be used is known of GPUs alone", reporter)
@@ -138,14 +138,17 @@ def _unknown(recipe: Recipe, why: str, reporter: Reporter) -> Recipe:
     return with_run_keys(recipe, changes)
 
 
-def _as_begun(recipe: Recipe, held: Recipe, asked: Sequence[str]) -> Recipe:
-    """The recipe with what its run began with.
+def _as_begun(recipe: Recipe, held: Recipe, asked: Sequence[str], ranks: Ranks) -> Recipe:
+    """The recipe with what its run began with. Each of more ranks has fewer samples, and makes no more parts of them.
 
     Raises:
         RecipeError: that does not go together with the number of blocks that the recipe names now.
     """
     kept = [*asked, *(["gradient_accumulation"] if "gradient_checkpointing" in asked else [])]
-    settled = with_run_keys(recipe, {key: getattr(held.run, key) for key in kept})
+    changes = {key: getattr(held.run, key) for key in kept}
+    if "gradient_checkpointing" in asked and held.run.most_parts > (most := recipe.run.batch // ranks.world):
+        changes["gradient_accumulation"] = {task: min(held.run.parts(task), most) for task in TASKS}
+    settled = with_run_keys(recipe, changes)
     if settled.run.swapped_blocks and "off" in settled.run.recomputation_by_task.values():
         raise RecipeError(
             f"run.blocks_to_swap is {settled.run.swapped_blocks}, and this run began with run.gradient_checkpointing: "
