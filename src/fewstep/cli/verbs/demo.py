@@ -129,4 +129,7 @@ def _estimate(value: Mapping[str, Any]) -> str:
 
 
 def _against(value: Mapping[str, Any], compared: str) -> str:
-    return ("x " if compared == "ratio" else "+ ") + _estimate(value) if value["value"] is not None else "-"
+    if value["value"] is None:
+        return "-"
+    sign = "x " if compared == "ratio" else "+" if value["value"] >= 0 else ""
+    return sign + _estimate(value)
