@@ -37,7 +37,7 @@ from pocket_making.training_batches import encode_corpus
 
 SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
 DECODER_SHARDS = 2  # of each layout
-DECODER_SIGNS = 8_000  # ours, besides: after 24 minutes without them one letter in six came back as another
+DECODER_SIGNS = 8_000  # ours, besides: letters are what it learns last (docs/lab/harder-world.md)
 
 
 def train_harder(
