@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fewstep.backbones.base_weights import has_fp8
+from fewstep.backbones.base_weights import has_units
 from fewstep.backbones.conditioning import Conditioning, stack
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.fp8 import FP8
@@ -97,7 +97,7 @@ def times(width: int, numbers_of_rows: list[int], device: torch.device, precisio
     """Of one square layer, forward and backward to its input."""
     dtype = PRECISIONS[precision]
     linear = nn.Linear(width, width, device=device, dtype=dtype).requires_grad_(False)
-    fp8_too = device.type == "cpu" or has_fp8(torch.cuda.get_device_capability(device))
+    fp8_too = device.type == "cpu" or has_units(torch.cuda.get_device_capability(device), "fp8-w8a8")
     sides: dict[str, Callable[[Tensor], Tensor]] = {precision: linear}
     for side in SIDES[1:]:
         if side.numbers is not None and (side.numbers is not FP8 or fp8_too):

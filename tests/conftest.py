@@ -24,8 +24,9 @@ LOCAL = ("127.0.0.1", "::1", "localhost", "", None)
 def no_other_machine(event: str, given: tuple[Any, ...]) -> None:
     """Fails a test that would reach for the network. It is no Exception, so that no code takes it for a lost hub."""
     host = given[0] if event == "socket.getaddrinfo" else given[1] if event == "socket.connect" else None
-    host = host[0] if isinstance(host, tuple) else host  # else the path of a local socket
-    if event in ("socket.getaddrinfo", "socket.connect") and host not in LOCAL and not str(host).startswith("/"):
+    host = host[0] if isinstance(host, tuple) else host  # else a local socket's path
+    nowhere = str(host).startswith("/") or str(host).endswith(".invalid")  # RFC 6761: no such name exists
+    if event in ("socket.getaddrinfo", "socket.connect") and host not in LOCAL and not nowhere:
         pytest.fail(f"{event} {host}: tests are offline")
 
 
