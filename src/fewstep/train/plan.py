@@ -41,8 +41,8 @@ class RunPlan(Section):
         "precision",
         description="how the frozen base is held. precision: in that of the run; int8: its blocks in a byte a weight, "
         "for student and critic of mode adapter. Every role over the base then sees the rounded one, the teacher too. "
-        "int8-w8a8, fp8-w8a8: so, and products of 1,024 rows or more in these numbers too, for time; fp8 needs a GPU "
-        "of compute capability 8.9",
+        "int8-w8a8, fp8-w8a8: so, and products of 1,024 rows or more in these numbers too, for time; on "
+        "NVIDIA's GPUs int8 needs compute capability 7.5 and fp8 8.9",
     )
     blocks_to_swap: int | Literal["auto"] = Field(
         0,

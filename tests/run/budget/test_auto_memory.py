@@ -11,7 +11,7 @@ from fewstep.run.budget.auto_memory import settle_auto
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.host_blocks import host_blocks, saved_by_number, with_swapped
-from fewstep.run.budget.memory_settings import MemorySetting, memory_settings
+from fewstep.run.budget.memory_settings import MemorySetting, Trials, memory_settings
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
@@ -60,14 +60,18 @@ def settled(
     blocks: float, planned: Recipe, count: Table, every: bool = False
 ) -> tuple[Recipe, tuple[MemorySetting, ...]]:
     """For a card of so many blocks."""
-    return settle_auto(planned, KIND, [T2I, EDIT], SINGLE_RANK, GPUMemory(blocks * BLOCK / 1e9), count, every)
+    return settle_auto(planned, trials(blocks, count), every)
+
+
+def trials(blocks: float, count: Table) -> Trials:
+    return Trials(KIND, [T2I, EDIT], SINGLE_RANK, GPUMemory(blocks * BLOCK / 1e9), count)
 
 
 def tried_one_by_one(blocks: float, planned: Recipe, count: Table) -> int | None:
     """The fewest with which everything fits, found without arithmetic."""
     for number in (0, *range(3, LAYERS + 1)):
-        tried = (with_swapped(planned, number), KIND, [T2I, EDIT], SINGLE_RANK, GPUMemory(blocks * BLOCK / 1e9), count)
-        if {one.task for one in memory_settings(*tried) if one.taken} == {"t2i", "edit"}:
+        settings = memory_settings(with_swapped(planned, number), trials(blocks, count))
+        if {one.task for one in settings if one.taken} == {"t2i", "edit"}:
             return number
     return None
 
@@ -115,8 +119,7 @@ def test_blocks_are_swapped_only_where_no_setting_fits_without() -> None:
 def test_at_most_one_more_iteration_of_each_task_is_rehearsed(blocks: float, every: bool) -> None:
     chosen, named = Table(), Table()
     found, _ = settled(blocks, plan(), chosen, every)
-    card = GPUMemory(blocks * BLOCK / 1e9)
-    memory_settings(with_swapped(plan(), found.run.swapped_blocks), KIND, [T2I, EDIT], SINGLE_RANK, card, named, every)
+    memory_settings(with_swapped(plan(), found.run.swapped_blocks), trials(blocks, named), every)
     more = chosen.rehearsed - named.rehearsed
     assert len(more) <= 2
     assert {task for task, *_ in more} <= {"t2i", "edit"}
@@ -145,13 +148,15 @@ def test_settings_that_have_a_name_stay() -> None:
 def test_too_few_blocks_to_save_anything_stay_where_they_are() -> None:
     kind = size("qwen-image-2.1")
     assert saved_by_number(plan(), kind.transformer) == {0: 0}
-    found, settings = settle_auto(plan(), kind, [T2I], SINGLE_RANK, GPUMemory(1e-9), Table(), True)
+    found, settings = settle_auto(plan(), Trials(kind, [T2I], SINGLE_RANK, GPUMemory(1e-9), Table()))
     assert found.run.blocks_to_swap == 0
     assert not any(one.taken for one in settings)
 
 
 def test_a_plan_of_one_task_can_be_changed() -> None:
     """What the other task computes again must not stand against swapped blocks."""
-    found, _ = settle_auto(plan(tasks={"t2i": 1, "edit": 0}), KIND, [T2I], SINGLE_RANK, GPUMemory(1e-9), Table())
+    found, _ = settle_auto(
+        plan(tasks={"t2i": 1, "edit": 0}), Trials(KIND, [T2I], SINGLE_RANK, GPUMemory(1e-9), Table())
+    )
     assert found.run.blocks_to_swap == LAYERS
     assert found.changed({"run.base_weights": "int8"}).run.blocks_to_swap == LAYERS

@@ -8,7 +8,7 @@ import pytest
 from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.forecast import forecast
 from fewstep.run.budget.gpu_memory import GPUMemory
-from fewstep.run.budget.memory_settings import MemorySetting, _fewest_parts, memory_settings, with_settings
+from fewstep.run.budget.memory_settings import MemorySetting, Trials, _fewest_parts, memory_settings, with_settings
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.recipe import Recipe
@@ -45,7 +45,7 @@ def plan(**keys: Any) -> Recipe:
 def settings(
     gigabytes: int, planned: Recipe, count: Any = None, every: bool = False, ranks: Ranks = SINGLE_RANK
 ) -> list[tuple[str, str, int, bool]]:
-    found = memory_settings(planned, KIND, [T2I, EDIT], ranks, GPUMemory(gigabytes), count or Table(), every)
+    found = memory_settings(planned, Trials(KIND, [T2I, EDIT], ranks, GPUMemory(gigabytes), count or Table()), every)
     return [(one.task, one.recomputation, one.parts, one.taken) for one in found]
 
 
@@ -74,7 +74,7 @@ def test_a_table_has_what_costs_more_too() -> None:
 
 
 def test_where_nothing_fits_all_are_told_and_the_least_stands() -> None:
-    found = memory_settings(plan(), KIND, [EDIT], SINGLE_RANK, GPUMemory(21), Table())
+    found = memory_settings(plan(), Trials(KIND, [EDIT], SINGLE_RANK, GPUMemory(21), Table()))
     assert [(one.recomputation, one.parts, one.fits, one.taken) for one in found] == [
         ("off", 4, False, False), ("selective", 4, False, False), ("full", 4, False, False)
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def test_where_nothing_fits_all_are_told_and_the_least_stands() -> None:
 
 
 def test_a_settled_recipe_names_each_task() -> None:
-    found = memory_settings(plan(), KIND, [T2I, EDIT], SINGLE_RANK, GPUMemory(80), Table())
+    found = memory_settings(plan(), Trials(KIND, [T2I, EDIT], SINGLE_RANK, GPUMemory(80), Table()))
     run = with_settings(plan(), found).run
     assert run.gradient_checkpointing == {"t2i": "off", "edit": "selective"}
     assert run.gradient_accumulation == {"t2i": 4, "edit": 4}
@@ -119,7 +119,7 @@ def test_the_fewest_parts_are_found(numbers: list[int], fits_from: int) -> None:
 @pytest.mark.slow
 def test_figures_are_those_of_the_forecast() -> None:
     planned = plan(tasks={"t2i": 1, "edit": 0})
-    found = memory_settings(planned, KIND, [T2I], SINGLE_RANK, GPUMemory(1), forecast)
+    found = memory_settings(planned, Trials(KIND, [T2I], SINGLE_RANK, GPUMemory(1), forecast))
     assert [one.recomputation for one in found] == ["off", "selective", "full"]
     assert sorted(found, key=lambda one: one.flops) == list(found), "in the order of their cost"
     assert sorted(found, key=lambda one: -one.bytes) == list(found)

@@ -8,58 +8,44 @@ Every number of blocks shares its rehearsals with all others (`host_blocks.py`).
 number rehearses there is at most one iteration for each task: with nothing swapped, in the setting of least memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from fewstep.backbones.fake_model import ModelSize
-from fewstep.run.budget.batch_shape import BatchShape
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.host_blocks import saved_by_number, with_swapped
 from fewstep.run.budget.memory_settings import (
-    Forecast,
     MemorySetting,
+    Trials,
     least_settings,
     memory_settings,
     with_settings,
 )
 from fewstep.run.recipe import Recipe
-from fewstep.runtime.parallel import Ranks
 from fewstep.runtime.task import Task
 from fewstep.train.plan import AUTO
 
 Settings = tuple[MemorySetting, ...]
 
 
-def settle_auto(
-    recipe: Recipe,
-    size: ModelSize,
-    shapes: Sequence[BatchShape],
-    ranks: Ranks,
-    card: GPUMemory,
-    count: Forecast,
-    every: bool = True,
-) -> tuple[Recipe, Settings]:
+def settle_auto(recipe: Recipe, trials: Trials, every: bool = True) -> tuple[Recipe, Settings]:
     """The recipe with values for each `auto`, and what they were chosen from, task by task.
 
     Where nothing fits, the values are those of least memory, and no setting is taken.
 
-    Args:
-        shapes: the longest of each task.
-        count: what counts an iteration, as `forecast.forecast`.
-        every: also the settings that cost more than the one that is taken.
+    every: also the settings that cost more than the one that is taken.
     """
     if recipe.run.blocks_to_swap != AUTO:
-        settings = memory_settings(recipe, size, shapes, ranks, card, count, every)
+        settings = memory_settings(recipe, trials, every)
         return with_settings(recipe, settings), settings
-    saved = saved_by_number(recipe, size.transformer)
-    resident = least_settings(with_swapped(recipe, 0), size, shapes, ranks, card, count)
-    number, tried = _enough(resident, saved, card), dict[int, Settings]()
+    saved = saved_by_number(recipe, trials.size.transformer)
+    resident = least_settings(with_swapped(recipe, 0), trials)
+    number, tried = _enough(resident, saved, trials.card), dict[int, Settings]()
     while number not in tried:
-        tried[number] = memory_settings(with_swapped(recipe, number), size, shapes, ranks, card, count, every)
-        number = _enough(tried[number], saved, card)  # another one where the forecast is not what the bytes said
+        tried[number] = memory_settings(with_swapped(recipe, number), trials, every)
+        number = _enough(tried[number], saved, trials.card)  # another one where the forecast is not what the bytes said
     number = min((one for one, settings in tried.items() if _fits(settings)), default=max(tried))
     settings = tried[number]
     told = [*(resident if number else ()), *settings]
-    by_task = tuple(setting for shape in shapes for setting in told if setting.task == shape.task)
+    by_task = tuple(setting for shape in trials.shapes for setting in told if setting.task == shape.task)
     return with_settings(with_swapped(recipe, number), settings), by_task
 
 

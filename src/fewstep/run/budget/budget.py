@@ -18,7 +18,7 @@ from fewstep.run.budget.examinations import planned_examinations
 from fewstep.run.budget.forecast import forecast, forecast_like
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.host_blocks import HostBlocks, Transfers, host_blocks
-from fewstep.run.budget.memory_settings import MemorySetting
+from fewstep.run.budget.memory_settings import MemorySetting, Trials
 from fewstep.run.budget.op_counter import Phase
 from fewstep.run.budget.question import PCIE_GBS
 from fewstep.run.budget.shapes import BatchShapes, batch_shapes, store_of
@@ -170,7 +170,8 @@ def gpu_budget(
             notes += tuple(f"run.{key}: auto is counted as {AUTO_OF_MEMORY[key]}, since {why}" for key in chosen)
             recipe, chosen = with_run_keys(recipe, {key: AUTO_OF_MEMORY[key] for key in chosen}), ()
         else:
-            recipe, settings = settle_auto(recipe, size, shapes.by_task, ranks, card, forecast, every)
+            trials = Trials(size, shapes.by_task, ranks, card, forecast)
+            recipe, settings = settle_auto(recipe, trials, every)
     made = budget_of(recipe, size, shapes, ranks, on_gpu, notes)
     return replace(made, levels=tuple(levels), chosen=chosen, settings=settings, store=store)
 

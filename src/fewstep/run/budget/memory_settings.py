@@ -26,6 +26,23 @@ CHEAPEST_FIRST: tuple[Recomputation, ...] = ("off", "selective", "full")
 
 
 @dataclass(frozen=True)
+class Trials:
+    """What settings are tried with.
+
+    Args:
+        shapes: the longest batches of each task.
+        card: the GPU's memory that has to suffice.
+        count: what counts an iteration, as `forecast.forecast`.
+    """
+
+    size: ModelSize
+    shapes: Sequence[BatchShape]
+    ranks: Ranks
+    card: GPUMemory
+    count: Forecast
+
+
+@dataclass(frozen=True)
 class MemorySetting:
     """One way of running a task's batches.
 
@@ -47,41 +64,27 @@ class MemorySetting:
     swapped: int = 0
 
 
-def memory_settings(
-    recipe: Recipe,
-    size: ModelSize,
-    shapes: Sequence[BatchShape],
-    ranks: Ranks,
-    card: GPUMemory,
-    count: Forecast,
-    every: bool = True,
-) -> tuple[MemorySetting, ...]:
+def memory_settings(recipe: Recipe, trials: Trials, every: bool = True) -> tuple[MemorySetting, ...]:
     """The settings of each task, cheapest first; only the recipe's own where it names them.
 
-    Args:
-        shapes: the longest of each task.
-        count: what counts an iteration, as `forecast.forecast`.
-        every: also those that cost more than the one that is taken.
+    every: also those that cost more than the one that is taken.
     """
 
     def settings(shape: BatchShape) -> Iterator[MemorySetting]:
-        tried = partial(_counted, recipe, size, shape, ranks, card, count)
-        return _of_task(_numbers(recipe, shape.task, ranks), _ways(recipe, shape.task), tried, every)
+        tried = partial(_counted, recipe, trials, shape)
+        return _of_task(_numbers(recipe, shape.task, trials.ranks), _ways(recipe, shape.task), tried, every)
 
-    return tuple(setting for shape in shapes for setting in settings(shape))
+    return tuple(setting for shape in trials.shapes for setting in settings(shape))
 
 
-def least_settings(
-    recipe: Recipe, size: ModelSize, shapes: Sequence[BatchShape], ranks: Ranks, card: GPUMemory, count: Forecast
-) -> tuple[MemorySetting, ...]:
-    """Of each task the setting of least memory: most is computed again, in the most parts. Arguments: as of
-    `memory_settings`."""
+def least_settings(recipe: Recipe, trials: Trials) -> tuple[MemorySetting, ...]:
+    """Of each task the setting of least memory: most is computed again, in the most parts."""
 
     def least(shape: BatchShape) -> MemorySetting:
-        how, parts = _ways(recipe, shape.task)[-1], _numbers(recipe, shape.task, ranks)[-1]
-        return _counted(recipe, size, shape, ranks, card, count, how, parts)
+        how, parts = _ways(recipe, shape.task)[-1], _numbers(recipe, shape.task, trials.ranks)[-1]
+        return _counted(recipe, trials, shape, how, parts)
 
-    return tuple(map(least, shapes))
+    return tuple(map(least, trials.shapes))
 
 
 def with_settings(recipe: Recipe, settings: Sequence[MemorySetting]) -> Recipe:
@@ -100,19 +103,11 @@ def with_recomputation(recipe: Recipe, recomputed: Any, parts: Any) -> Recipe:
     return with_run_keys(recipe, {"gradient_checkpointing": recomputed, "gradient_accumulation": parts})
 
 
-def _counted(
-    recipe: Recipe,
-    size: ModelSize,
-    shape: BatchShape,
-    ranks: Ranks,
-    card: GPUMemory,
-    count: Forecast,
-    how: Recomputation,
-    parts: int,
-) -> MemorySetting:
+def _counted(recipe: Recipe, trials: Trials, shape: BatchShape, how: Recomputation, parts: int) -> MemorySetting:
+    size, ranks = trials.size, trials.ranks
     samples = -(-recipe.run.batch // ranks.world)
-    one = count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
-    fits, swapped = one.peak.bytes <= card.bytes, recipe.run.swapped_blocks
+    one = trials.count(with_recomputation(recipe, how, parts), shape, samples, on_gpu=True, size=size, ranks=ranks)
+    fits, swapped = one.peak.bytes <= trials.card.bytes, recipe.run.swapped_blocks
     return MemorySetting(shape.task, how, parts, one.peak.bytes, one.flops, fits, swapped=swapped)
 
 
