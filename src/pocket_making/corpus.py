@@ -23,6 +23,7 @@ from fewstep.pocket.world import (
     random_scene,
 )
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.signals import end_without_saving
 from pocket_making.caption_noise import noisy_description, noisy_edit
 
 SHARD = 4000
@@ -68,15 +69,15 @@ def render_shard(job: tuple[str, int, int, Path]) -> Path:
         tokens = tokenizer().encode(text).ids
         ids[row, : len(tokens)] = tokens
         images.append(np.stack(shown))
-    write_shard(path, np.stack(images), ids)
+    write_shard(path, images=np.stack(images), ids=ids)
     return path
 
 
-def write_shard(path: Path, images: np.ndarray, ids: np.ndarray) -> None:
+def write_shard(path: Path, **arrays: np.ndarray) -> None:
     """Whole or not at all."""
     torn = path.with_suffix(".part")
     with torn.open("wb") as file:
-        np.savez(file, images=images, ids=ids)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
     torn.rename(path)
 
 
@@ -87,5 +88,5 @@ def render_corpus(folder: Path, t2i_shards: int, edit_shards: int, workers: int,
         ("edit", i, size, folder) for i in range(edit_shards)
     ]
     jobs.sort(key=lambda job: (job[1], job[0]))
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, end_without_saving) as pool:
         yield from pool.imap(render_shard, jobs)

@@ -17,6 +17,9 @@ from pocket_making import shared_prefix, vae
 from pocket_making.precision import quick_autocast
 
 DRAWS = 2  # noise draws behind one prefix
+# ours: above this time a letter's place is not yet decided. Were the loss weighted there as well, the teacher would
+# learn to expect letters at all places where they may stand.
+LETTERS_PLACED = 0.9
 SPACE = "\u0120"
 OPENING, AFTER = ("<|im_start|>", "user\n"), ("<|im_end|>", "\n", "<|im_start|>", "assistant\n")
 BEFORE_IMAGE: dict[int, tuple[str, ...]] = {  # by its number; the pipeline's template has a space between images
@@ -38,6 +41,8 @@ class BatchConfig:
     times: tuple[float, float] = (0.0, 1.0)  # the part of the time range that is learnt; draws are mapped into it
     embedding_noise: float = 0.03  # relative
     visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
+    signs: float = 1.0  # how many times as often a sample with letters is drawn
+    letters: float = 1.0  # weight of the loss at tokens that hold letters, at times below LETTERS_PLACED
 
 
 DEFAULT_BATCH_CONFIG = BatchConfig()
@@ -46,11 +51,13 @@ DEFAULT_BATCH_CONFIG = BatchConfig()
 @dataclass
 class Corpus:
     """Latents and token ids of samples of one layout, in memory: fp16 (n, pictures, N, 64), the target last, and int16
-    (n, longest), padded with -1. `grid`: rows and columns of a picture's tokens."""
+    (n, longest), padded with -1. `grid`: rows and columns of a picture's tokens. `letters`: bool (n, N), which tokens
+    of the target hold letters, where that is known."""
 
     latents: Tensor
     ids: Tensor
     grid: shared_prefix.Grid = (4, 4)
+    letters: Tensor | None = None
     by_length: dict[int, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,6 +67,22 @@ class Corpus:
     @property
     def references(self) -> int:
         return self.latents.shape[1] - 1
+
+    def often(self, signs: float) -> Tensor:
+        """(n,) how often each sample is drawn, relative to one without letters."""
+        held = torch.zeros(len(self.ids), dtype=torch.bool) if self.letters is None else self.letters.any(1)
+        return torch.where(held, signs, 1.0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """text (B, T, C), right-padded; valid: (B, T) bool, None if nothing is padded; latents (B, pictures, N, D);
+    letters: (B, N) bool, None where that is not known."""
+
+    text: Tensor
+    valid: Tensor | None
+    latents: Tensor
+    letters: Tensor | None
 
 
 @torch.no_grad()
@@ -96,8 +119,11 @@ def encode_corpus(folder: Path, pipeline: Pipeline) -> None:
 def read_corpus(folder: Path, group: str, grid: shared_prefix.Grid = (4, 4)) -> Corpus:
     """All encoded shards of a group: of a task, and where there are several layouts, of one of them."""
     paths = sorted(folder.glob(f"{group}-*.npz"))
+    shards = [np.load(path) for path in paths]
     latents = [torch.from_numpy(np.load(path.with_suffix(".latents.npy"))) for path in paths]
-    return Corpus(torch.cat(latents), torch.cat([torch.from_numpy(np.load(path)["ids"]) for path in paths]), grid)
+    letters = [torch.from_numpy(shard["letters"]) for shard in shards if "letters" in shard]
+    ids = torch.cat([torch.from_numpy(shard["ids"]) for shard in shards])
+    return Corpus(torch.cat(latents), ids, grid, torch.cat(letters) if letters else None)
 
 
 def channel_contrast(pipeline: Pipeline) -> Tensor:
@@ -159,15 +185,20 @@ class TrainingBatches:
         self.weight_D /= self.weight_D.mean()
         self.layouts: dict[tuple[int, shared_prefix.Grid, int], shared_prefix.BatchLayout] = {}
 
-    def batch(self, data: Corpus, rng: torch.Generator, size: int) -> tuple[Tensor, ...]:
-        """(text, valid or None, latents (B, pictures, N, D)) of `size` samples."""
+    def rows(self, data: Corpus, rng: torch.Generator, size: int) -> Tensor:
+        """(size,) which samples a batch holds; half of the batches have captions of one length."""
+        among = torch.arange(len(data.ids))
         if float(torch.rand((), generator=rng)) < self.batch_config.even_lengths:
             lengths = list(data.by_length)
             weights = torch.tensor([float(len(data.by_length[n])) for n in lengths]).sqrt()
             among = data.by_length[lengths[int(torch.multinomial(weights, 1, generator=rng))]]
-            rows = among[torch.randint(len(among), (size,), generator=rng)]
-        else:
-            rows = torch.randint(len(data.ids), (size,), generator=rng)
+        if self.batch_config.signs == 1.0:
+            return among[torch.randint(len(among), (size,), generator=rng)]
+        often = data.often(self.batch_config.signs)[among]
+        return among[torch.multinomial(often, size, replacement=True, generator=rng)]
+
+    def batch(self, data: Corpus, rng: torch.Generator, size: int) -> Batch:
+        rows = self.rows(data, rng, size)
         nulled = torch.rand(size, generator=rng) < self.batch_config.null_samples
         nulled |= bool(torch.rand((), generator=rng) < self.batch_config.null_batches)
         captions = [
@@ -176,21 +207,32 @@ class TrainingBatches:
         ]
         text, valid = self.captions.embed(captions, data.references)
         text = text * (1 + self.batch_config.embedding_noise * torch.randn(text.shape, generator=rng))
-        return text, valid, data.latents[rows].float()  # type: ignore[return-value]
+        letters = None if data.letters is None else data.letters[rows]
+        return Batch(text, valid, data.latents[rows].float(), letters)
 
     def loss(self, data: Corpus, rng: torch.Generator, size: int) -> Tensor:
         """Flow matching (Lipman et al. 2022): v = eps - x0 at z_t = (1 - t) x0 + t eps, for DRAWS draws of (t, eps) per
         sample."""
-        text, valid, latents = self.batch(data, rng, size)
-        x0 = latents[:, -1:].expand(-1, DRAWS, -1, -1)
+        batch = self.batch(data, rng, size)
+        x0 = batch.latents[:, -1:].expand(-1, DRAWS, -1, -1)
         t = draw_times((len(x0), DRAWS), self.batch_config, rng)
         eps = torch.randn(x0.shape, generator=rng)
         z = x0 + t[..., None, None] * (eps - x0)
-        layout = self.layout(data, text.shape[1])
-        references = latents[:, :-1].flatten(1, 2) if data.references else None
+        layout = self.layout(data, batch.text.shape[1])
+        references = batch.latents[:, :-1].flatten(1, 2) if data.references else None
         with quick_autocast():
-            v = shared_prefix.velocities(self.model, text, valid, references, z, t, layout, self.block_forward)
-        return (self.weight_D * (v.float() - (eps - x0)) ** 2).mean()
+            v = shared_prefix.velocities(
+                self.model, batch.text, batch.valid, references, z, t, layout, self.block_forward
+            )
+        squares = self.weight_D * (v.float() - (eps - x0)) ** 2
+        if batch.letters is not None and self.batch_config.letters != 1.0:
+            squares = squares * self.token_weights(batch.letters, t)
+        return squares.mean()
+
+    def token_weights(self, letters_BN: Tensor, t_BM: Tensor) -> Tensor:
+        """(B, M, N, 1): more where a letter stands, once the noise is low enough to see where that is."""
+        heavy = letters_BN[:, None, :, None] & (t_BM < LETTERS_PLACED)[..., None, None]
+        return torch.where(heavy, self.batch_config.letters, 1.0)
 
     def layout(self, data: Corpus, length: int) -> shared_prefix.BatchLayout:
         key = (data.references, data.grid, length)

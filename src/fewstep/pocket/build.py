@@ -26,6 +26,7 @@ from diffusers import (  # noqa: E402
     QwenImage21Transformer2DModel,
 )
 from tokenizers import AddedToken  # noqa: E402
+from tokenizers.normalizers import Normalizer  # noqa: E402
 from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessorPil,
@@ -63,10 +64,11 @@ def load_pocket_teacher(folder: Path = TEACHER, dtype: torch.dtype = torch.float
 
 @dataclass(frozen=True)
 class Words:
-    """A world's tokens: token -> id, and the merges that lead to them."""
+    """A world's tokens: token -> id, the merges that lead to them, and what is done to a text before, if anything."""
 
     ids: dict[str, int]
     merges: list[tuple[str, str]]
+    normalizer: Normalizer | None = None
 
 
 def pocket_words() -> Words:
@@ -125,7 +127,7 @@ def build_vae(encoder_width: int = 132, decoder_width: int = 192) -> Vae:
 
 
 def build_tokenizer(words: Words) -> PreTrainedTokenizerFast:
-    core = byte_pair_tokenizer(words.ids, words.merges)
+    core = byte_pair_tokenizer(words.ids, words.merges, words.normalizer)
     core.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,

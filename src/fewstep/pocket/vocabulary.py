@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
+from tokenizers.normalizers import Normalizer
 
 from fewstep.pocket.captions import phrases
 from fewstep.pocket.world import GLYPHS
@@ -81,9 +82,15 @@ def vocabulary(every: Sequence[str] | None = None, glyphs: str = GLYPHS) -> dict
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def byte_pair_tokenizer(ids: Mapping[str, int], pairs: Sequence[tuple[str, str]]) -> Tokenizer:
-    """The tokenizer of such a vocabulary, without special tokens and template."""
+def byte_pair_tokenizer(
+    ids: Mapping[str, int], pairs: Sequence[tuple[str, str]], normalizer: Normalizer | None = None
+) -> Tokenizer:
+    """The tokenizer of such a vocabulary, without special tokens and template.
+
+    normalizer: what is done to a text before it is split, if anything.
+    """
     core = Tokenizer(BPE(vocab=dict(ids), merges=list(pairs)))
+    core.normalizer = normalizer
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     return core

@@ -32,5 +32,10 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def end_without_saving() -> None:
+    """For workers that a pool ends by SIGTERM: they have nothing to save, and end without a traceback."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated

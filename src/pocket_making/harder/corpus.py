@@ -17,13 +17,15 @@ from tokenizers import Tokenizer
 
 from fewstep.pocket.vocabulary import byte_pair_tokenizer
 from fewstep.runtime.seeded import seeded_random
+from fewstep.runtime.signals import end_without_saving
 from pocket_making.corpus import write_shard
 from pocket_making.harder.caption_noise import careless, misread
 from pocket_making.harder.captions import END, caption, drawn_names
 from pocket_making.harder.edits import PROPOSE, Edit, edit_images, reference_edit
 from pocket_making.harder.render import render
-from pocket_making.harder.scenes import SIZES, Size, Split, random_scene
-from pocket_making.harder.vocabulary import merges, vocabulary
+from pocket_making.harder.scenes import SIZES, Scene, Size, Split, random_scene
+from pocket_making.harder.sign import letter_corners
+from pocket_making.harder.vocabulary import words
 
 SHARD = 1000
 LONGEST = 32  # most tokens of a caption
@@ -70,24 +72,57 @@ def layouts(shards: int) -> dict[Layout, int]:
 
 @lru_cache(maxsize=1)
 def tokenizer() -> Tokenizer:
-    return byte_pair_tokenizer(vocabulary(), merges())
+    known = words()
+    return byte_pair_tokenizer(known.ids, known.merges, known.normalizer)
 
 
-def corpus_sample(layout: Layout, seed: int, index: int, split: Split = "train") -> tuple[str, list[np.ndarray]]:
-    """(caption or instruction, pictures with the target last), with the corpus's errors."""
+@dataclass(frozen=True)
+class Sample:
+    """What one row of a shard is drawn from. `edit` is the one asked for, `done` the one that its target shows."""
+
+    text: str
+    target: Scene
+    edit: Edit | None = None
+    done: Edit | None = None
+
+
+def drawn_sample(layout: Layout, seed: int, index: int, split: Split = "train") -> Sample:
+    """Caption or instruction and scene, with the corpus's errors; nothing is rendered."""
     rng = seeded_random("harder", layout.name, split, seed, index)
     if not layout.references:
         it = random_scene(rng.choices(list(T2I_MIX), list(T2I_MIX.values()))[0], rng, split, layout.size)
         asides = rng.randint(1, 5) if rng.random() < LONG_SHARE else 0
-        return caption(misread(it, rng), rng, drawn_names(it, rng), asides), [np.asarray(render(it))]
+        return Sample(caption(misread(it, rng), rng, drawn_names(it, rng), asides), it)
     kind, edit = drawn_edit(layout, rng, split)
     instruction = rng.choice(edit.wordings) + END
+    done = careless(edit, kind, rng)
+    return Sample(instruction, edit.source if done is None else done.target, edit, done)
+
+
+def corpus_sample(layout: Layout, seed: int, index: int, split: Split = "train") -> tuple[str, list[np.ndarray]]:
+    """(caption or instruction, pictures with the target last)."""
+    sample = drawn_sample(layout, seed, index, split)
+    if sample.edit is None:
+        return sample.text, [np.asarray(render(sample.target))]
     name = (layout.name, seed, index)
-    pictures = edit_images(edit, name)
-    shown = careless(edit, kind, rng)
-    if shown is not edit:
-        pictures[-1] = pictures[0] if shown is None else edit_images(shown, name)[-1]
-    return instruction, [np.asarray(picture) for picture in pictures]
+    pictures = edit_images(sample.edit, name)
+    if sample.done is not sample.edit:
+        pictures[-1] = pictures[0] if sample.done is None else edit_images(sample.done, name)[-1]
+    return sample.text, [np.asarray(picture) for picture in pictures]
+
+
+def letter_tokens(it: Scene) -> np.ndarray:
+    """(N,) bool: which latent tokens of its picture hold letters of a sign."""
+    wide, high = it.size
+    held = np.zeros((high // TILE, wide // TILE), bool)
+    for left, top in letter_corners(it) if it.word else ():
+        held[top // TILE, left // TILE] = True
+    return held.ravel()
+
+
+def letters_of_shard(layout: Layout, number: int, count: int) -> np.ndarray:
+    """(count, N) bool: `letter_tokens` of each target of a shard."""
+    return np.stack([letter_tokens(drawn_sample(layout, number, row).target) for row in range(count)])
 
 
 def drawn_edit(layout: Layout, rng, split: Split) -> tuple[str, Edit]:  # type: ignore[no-untyped-def]
@@ -103,7 +138,8 @@ def drawn_edit(layout: Layout, rng, split: Split) -> tuple[str, Edit]:  # type: 
 
 
 def render_shard(job: tuple[Layout, int, int, Path]) -> Path:
-    """Shard `number`: images (n, pictures, H, W, 3) uint8, ids (n, LONGEST) padded with -1."""
+    """Shard `number`: images (n, pictures, H, W, 3) uint8, ids (n, LONGEST) padded with -1, and letters (n, N) bool:
+    the target's latent tokens that hold letters."""
     layout, number, count, folder = job
     path = folder / f"{layout.name}-{number:03d}.npz"
     if path.exists():
@@ -114,7 +150,7 @@ def render_shard(job: tuple[Layout, int, int, Path]) -> Path:
         tokens = tokenizer().encode(text).ids
         ids[row, : len(tokens)] = tokens
         images.append(np.stack(shown))
-    write_shard(path, np.stack(images), ids)
+    write_shard(path, images=np.stack(images), ids=ids, letters=letters_of_shard(layout, number, count))
     return path
 
 
@@ -123,5 +159,5 @@ def render_corpus(folder: Path, shards: int, workers: int, count: int = SHARD) -
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(layout, number, count, folder) for layout, many in layouts(shards).items() for number in range(many)]
     jobs.sort(key=lambda job: (job[1], job[0].name))
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, end_without_saving) as pool:
         yield from pool.imap(render_shard, jobs)

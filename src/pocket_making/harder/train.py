@@ -7,6 +7,7 @@ that the last one left (`start`).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ import torch
 from fewstep.pocket.build import (
     FlowMatchEulerDiscreteScheduler,
     Pipeline,
-    Words,
     build_pocket_pipeline,
     load_pocket_teacher,
 )
@@ -24,7 +24,7 @@ from pocket_making.harder import corpus
 from pocket_making.harder.probe_train import train_probe
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import random_scene
-from pocket_making.harder.vocabulary import merges, vocabulary
+from pocket_making.harder.vocabulary import words
 from pocket_making.teacher_trainer import Log, TeacherTrainingConfig
 from pocket_making.train import (
     Groups,
@@ -33,9 +33,11 @@ from pocket_making.train import (
     train_and_save_decoder,
     train_teacher,
 )
-from pocket_making.training_batches import encode_corpus
+from pocket_making.training_batches import BatchConfig, encode_corpus
 
 SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
+# ours: words are a minority of the corpus and a twentieth of a sign's tokens, and would be learnt last
+HARDER_BATCH_CONFIG = BatchConfig(signs=2.5, letters=6.0)
 DECODER_SHARDS = 2  # of each layout
 DECODER_SIGNS = 8_000  # ours, besides: letters are what it learns last (docs/lab/harder-world.md)
 
@@ -56,13 +58,15 @@ def train_harder(
 
     Args:
         shards: of so many samples, for text to image and for edits each. A thousand take 28 to 150 MB of disk.
-        plan: give each stretch another `seed`, or it repeats the batches of the last one.
+        plan: give each stretch another `seed`, or it repeats the batches of the last one. Its `batch_config` is this
+            world's own.
         start: a pipeline of this world to go on from, with its encoder, decoder and transformer.
     """
     for path in corpus.render_corpus(out / "corpus", shards, workers, samples):
         log(f"rendered {path.name}")
     encode_corpus(out / "corpus", prepare(out, log, start, untrained, lambda: squares(out / "corpus")))
-    train_teacher(out, minutes_teacher, plan, workers, groups(shards), log)
+    weighted = replace(plan, batch_config=HARDER_BATCH_CONFIG)
+    train_teacher(out, minutes_teacher, weighted, workers, groups(shards), log)
     torch.set_num_threads(workers)
     train_and_save_decoder(out, minutes_vae, lambda: pictures_by_size(out / "corpus"), log)
     export_pocket_teacher(out, out / "pipeline")
@@ -88,7 +92,7 @@ def untrained() -> Pipeline:
         base_shift=math.log(low),
         max_shift=math.log(high),
     )
-    return build_pocket_pipeline(0, Words(vocabulary(), merges()), scheduler)
+    return build_pocket_pipeline(0, words(), scheduler)
 
 
 def squares(folder: Path) -> np.ndarray:
