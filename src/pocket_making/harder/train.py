@@ -21,6 +21,7 @@ from fewstep.pocket.build import (
 )
 from fewstep.runtime.seeded import seeded_random
 from pocket_making.harder import corpus
+from pocket_making.harder.letter_embeddings import set_letter_embeddings
 from pocket_making.harder.probe_train import train_probe
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import random_scene
@@ -92,7 +93,9 @@ def untrained() -> Pipeline:
         base_shift=math.log(low),
         max_shift=math.log(high),
     )
-    return build_pocket_pipeline(0, words(), scheduler)
+    pipeline = build_pocket_pipeline(0, words(), scheduler)
+    set_letter_embeddings(pipeline.text_encoder)
+    return pipeline
 
 
 def squares(folder: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The harder world: captions say what scenes are, edits are determined, pictures differ where attributes do."""
 
+import itertools
 import json
 import os
 import random
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
-from transformers import AutoProcessor
+from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
 from fewstep.pocket.vocabulary import spelled
-from pocket_making.harder import captions, corpus, edits, scenes, vocabulary
+from pocket_making.harder import captions, corpus, edits, letter_embeddings, scenes, vocabulary
 from pocket_making.harder.attributes import CATEGORIES, GLYPHS, INKS_ON, NONE
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import SIZES, Scene, random_scene
@@ -270,3 +272,28 @@ def test_inks_are_read_on_their_boards() -> None:
     for it in drawn("text", 100):
         assert it["ink"] in INKS_ON[it["board"]]
     assert all(a != b for a, b in pairwise(sorted(INKS_ON)))
+
+
+def test_a_letter_is_the_same_glyph_wherever_it_stands() -> None:
+    """Two tokens are as near as they have things in common: the glyph, the place, whether the word ends there."""
+    rows = letter_embeddings.letter_rows(512)
+    told = letter_embeddings.letter_tokens()
+    assert told.keys() <= vocabulary.vocabulary().keys()
+    pairs = random.Random(0).sample(list(itertools.combinations(told, 2)), 300)
+    for one, two in pairs:
+        shares = [left == right for left, right in zip(told[one], told[two], strict=True)]
+        expected = sum(same * weight**2 for same, weight in zip(shares, (0.7, 0.6, 0.4), strict=True))
+        assert torch.cosine_similarity(rows[one], rows[two], dim=0).item() == pytest.approx(expected, abs=0.2)
+
+
+def test_letters_alone_get_embeddings_of_their_own(harder_teacher: Path) -> None:
+    """In a new pipeline of this world; all other tokens have random ones."""
+    encoder = Qwen3VLForConditionalGeneration.from_pretrained(harder_teacher / "text_encoder", dtype=torch.float32)
+    table = encoder.get_input_embeddings().weight.detach()
+    rows = letter_embeddings.letter_rows(table.shape[1])
+    every = torch.stack([*rows.values()])
+    for token, index in vocabulary.vocabulary().items():
+        if token in rows:
+            torch.testing.assert_close(table[index], rows[token])
+        else:
+            assert torch.cosine_similarity(table[index][None], every).max() < 0.6, token
