@@ -136,7 +136,10 @@ class TeacherTrainer:
         ]
 
     def run(self, data: Mapping[str, Sequence[Corpus]]) -> None:
-        """Tasks in turn, of each task one layout, until the time is spent, the cool-down ends or `stop` appears."""
+        """Tasks in turn, of each task one layout, until the time is spent, the cool-down ends or `stop` appears.
+        Nothing where the time was spent before."""
+        if self.spent >= self.minutes:
+            return
         saved = told = clock = time.monotonic()
         sums: dict[str, list[float]] = {task: [] for task in data}
         while True:

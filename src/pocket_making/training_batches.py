@@ -17,9 +17,6 @@ from pocket_making import shared_prefix, vae
 from pocket_making.precision import quick_autocast
 
 DRAWS = 2  # noise draws behind one prefix
-# ours: above this time a letter's place is not yet decided. Were the loss weighted there as well, the teacher would
-# learn to expect letters at all places where they may stand.
-LETTERS_PLACED = 0.9
 SPACE = "\u0120"
 OPENING, AFTER = ("<|im_start|>", "user\n"), ("<|im_end|>", "\n", "<|im_start|>", "assistant\n")
 BEFORE_IMAGE: dict[int, tuple[str, ...]] = {  # by its number; the pipeline's template has a space between images
@@ -42,7 +39,10 @@ class BatchConfig:
     embedding_noise: float = 0.03  # relative
     visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
     signs: float = 1.0  # how many times as often a sample with letters is drawn
-    letters: float = 1.0  # weight of the loss at tokens that hold letters, at times below LETTERS_PLACED
+    letters: float = 1.0  # weight of the loss at tokens that hold letters, at times below the next number
+    # Above this time a letter's place is not yet decided. Were the loss weighted there as well, the teacher would learn
+    # to expect letters at all places where they may stand.
+    letters_placed: float = 0.9
 
 
 DEFAULT_BATCH_CONFIG = BatchConfig()
@@ -231,7 +231,7 @@ class TrainingBatches:
 
     def token_weights(self, letters_BN: Tensor, t_BM: Tensor) -> Tensor:
         """(B, M, N, 1): more where a letter stands, once the noise is low enough to see where that is."""
-        heavy = letters_BN[:, None, :, None] & (t_BM < LETTERS_PLACED)[..., None, None]
+        heavy = letters_BN[:, None, :, None] & (t_BM < self.batch_config.letters_placed)[..., None, None]
         return torch.where(heavy, self.batch_config.letters, 1.0)
 
     def layout(self, data: Corpus, length: int) -> shared_prefix.BatchLayout:

@@ -28,15 +28,15 @@ GUIDANCE: Mapping[Task, Guidance] = {"t2i": NO_GUIDANCE, "edit": NO_GUIDANCE}
 HALVES = ("asked", "drawn")
 
 
-def reader_eval(folder: Path, spec: HarderExamSpec = ASKED) -> StudentEvalSetup:
-    """An examiner for `fewstep.distill`, with the reader in this folder. `score` is the mean of both halves of both
-    tasks.
+def reader_eval(folder: Path, spec: HarderExamSpec | None = None) -> StudentEvalSetup:
+    """An examiner for `fewstep.distill`, with the reader in this folder; it asks `ASKED` if no `spec` is given. `score`
+    is the mean of both halves of both tasks.
 
     Raises:
         ModelError: no reader is there.
     """
     reader, _ = probe.load_reader(folder)
-    questions = spec.questions()
+    questions = (spec or ASKED).questions()
 
     def setup(backbone: Backbone) -> StudentEvalBuilder:
         encoded = ConditioningCache(backbone)

@@ -39,6 +39,9 @@ from pocket_making.training_batches import BatchConfig, encode_corpus
 SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
 # ours: words are a minority of the corpus and a twentieth of a sign's tokens, and would be learnt last
 HARDER_BATCH_CONFIG = BatchConfig(signs=2.5, letters=6.0)
+# ours: prompts of signs, at times when a letter is still open. What the prompt spells is taken up after some 300 such
+# steps, and was not in 8,000 others (docs/lab/harder-world.md).
+LETTERS_FIRST = BatchConfig(signs=40.0, letters=6.0, letters_placed=0.98, times=(0.6, 1.0))
 DECODER_SHARDS = 2  # of each layout
 DECODER_SIGNS = 8_000  # ours, besides: letters are what it learns last (docs/lab/harder-world.md)
 
@@ -54,6 +57,7 @@ def train_harder(
     workers: int = 2,
     log: Log = print,
     start: Path | None = None,
+    minutes_letters: float = 12.0,
 ) -> Path:
     """All stages up to `out/pipeline`, a stock pipeline folder, and `out/reader`.
 
@@ -66,8 +70,11 @@ def train_harder(
     for path in corpus.render_corpus(out / "corpus", shards, workers, samples):
         log(f"rendered {path.name}")
     encode_corpus(out / "corpus", prepare(out, log, start, untrained, lambda: squares(out / "corpus")))
-    weighted = replace(plan, batch_config=HARDER_BATCH_CONFIG)
-    train_teacher(out, minutes_teacher, weighted, workers, groups(shards), log)
+    by_task = groups(shards)
+    if minutes_letters > 0:
+        letters = replace(plan, batch_config=LETTERS_FIRST, cooldown_share=0.0)
+        train_teacher(out, min(minutes_letters, minutes_teacher), letters, workers, {"t2i": by_task["t2i"]}, log)
+    train_teacher(out, minutes_teacher, replace(plan, batch_config=HARDER_BATCH_CONFIG), workers, by_task, log)
     torch.set_num_threads(workers)
     train_and_save_decoder(out, minutes_vae, lambda: pictures_by_size(out / "corpus"), log)
     export_pocket_teacher(out, out / "pipeline")

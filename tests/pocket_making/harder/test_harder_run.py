@@ -1,5 +1,6 @@
-"""What a run of the harder world is handed: cases in files, and an examiner."""
+"""A run of the harder world: its cases in files, its examiner, and the command that makes a student."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,14 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.data.cases import Case
 from fewstep.data.sources import read_source
+from fewstep.pocket.build import TEACHER
 from fewstep.pocket.exam_gallery import AskedCase
 from fewstep.runtime.task import Task
-from pocket_making.harder import probe, run_examiner, training_cases
+from pocket_making.harder import probe, run_examiner, systems, training_cases
 from pocket_making.harder.cases import EDIT_KINDS, HarderCase
 from pocket_making.harder.exam import HarderExamSpec
 from pocket_making.harder.scenes import split_of
+from tests.cli.command_line import fewstep, refused
 
 
 def cases_in(path: Path, task: Task) -> list[Case]:
@@ -65,3 +69,42 @@ def test_an_examiner_scores_exact_answers_above_grey_ones(harder_reader: Path) -
         assert best[name] > worst[name]
     halves = [best[f"{task}_{half}"] for task in ("t2i", "edit") for half in ("asked", "drawn")]
     assert best["score"] == pytest.approx(sum(halves) / 4)
+
+
+def short_run(teacher: Path, reader: Path, out: Path) -> list[str | Path]:
+    asked: list[str | Path] = ["pocket", "student", "--teacher", teacher, "--reader", reader, "--out", out]
+    asked += ["--prompts", "4", "--edits", "8", "--cases", "1", "--diversity", "0"]
+    for setting in ("iterations=2", "batch=2", "examine_every_iterations=2", "sample_every_iterations=0"):
+        asked += ["--set", f"run.{setting}"]
+    return asked
+
+
+def test_a_student_is_made_and_examined_by_one_command(
+    harder_teacher: Path, harder_reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is examined with the reader on its way, and the student beside its teacher at the end."""
+    monkeypatch.setattr(QwenImage21, "default_steps", 2)
+    monkeypatch.setattr(run_examiner, "ASKED", HarderExamSpec(cases=3, diversity=0, seed=9))
+    out = tmp_path / "out"
+    asked = short_run(harder_teacher, harder_reader, out)
+    told = fewstep(*asked)
+    assert told.exit_code == 0, told.output
+    assert "pictures, records and figures in" in told.output
+    rows = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    examined = [row for row in rows if row["phase"] == "examine"]
+    assert [row["iteration"] for row in examined] == [0, 2]
+    assert {"score", "t2i_asked", "edit_drawn"} <= examined[0].keys()
+    found = json.loads((out / "examination" / "figures.json").read_text())
+    assert list(found["systems"]) == [systems.TEACHER, systems.TEACHER_FEW, systems.STUDENT, systems.CEILING]
+    again = fewstep(*asked)
+    assert again.exit_code == 0, again.output
+
+
+def test_what_no_student_can_be_made_of_is_refused(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:
+    out, nothing = tmp_path / "out", tmp_path / "nothing"
+    refused(fewstep(*short_run(nothing, harder_reader, out)), "no pipeline folder there")
+    refused(fewstep(*short_run(harder_teacher, nothing, out)), "no reader of the harder world")
+    refused(fewstep(*short_run(TEACHER, harder_reader, out)), "its words are not those of the harder world")
+    refused(fewstep("pocket", "student", "--world", "pocket"), "`fewstep demo` makes and examines a student")
+    refused(fewstep(*short_run(harder_teacher, harder_reader, out), "--set", "run.iteration=3"), "iterations")
+    assert not out.exists()

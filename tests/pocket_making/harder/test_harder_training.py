@@ -12,7 +12,8 @@ from pocket_making import training_batches
 from pocket_making.harder import corpus
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import SIZES, random_scene
-from pocket_making.harder.train import pictures_by_size
+from pocket_making.harder.train import pictures_by_size, train_harder
+from pocket_making.teacher_trainer import TeacherTrainingConfig
 
 
 def test_the_decoder_learns_from_the_corpus_and_from_further_signs(tmp_path: Path) -> None:
@@ -80,3 +81,19 @@ def test_letters_weigh_more_once_their_place_is_seen(pipeline: build.QwenImage21
         for each, data in ((plain, one), (batches, one), (plain, held), (batches, held))
     ]
     assert losses[0] == losses[1] == losses[2] < losses[3] < 5 * losses[0]
+
+
+def test_the_teacher_learns_letters_first_and_then_everything(tmp_path: Path) -> None:
+    """Signs alone while their minutes last, then prompts and edits; the command again finds all done."""
+    told: list[str] = []
+    plan = TeacherTrainingConfig(batch=2, checkpoint_minutes=0.0)
+    minutes = {"minutes_vae": 0.0, "minutes_teacher": 0.03, "minutes_probe": 0.0, "minutes_letters": 0.01}
+    for _ in range(2):
+        folder = train_harder(tmp_path, shards=1, samples=4, plan=plan, workers=1, log=told.append, **minutes)
+    stages = [line for line in told if line.startswith("teacher")]
+    assert " edit " not in stages[0]
+    assert " t2i " in stages[0]
+    assert " edit " in stages[-1]
+    assert len(stages) == 2
+    assert sum(line.startswith("resumed") for line in told) == 3  # the second stage, then both again
+    assert (folder / "model_index.json").is_file()

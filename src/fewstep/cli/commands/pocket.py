@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fewstep.cli.commands.shared import out, with_error_message
+from fewstep.cli.commands.shared import Overrides, out, with_error_message
 from fewstep.runtime.errors import EnvironmentRefused, ModelError, RecipeError
 
 WORLDS = ("pocket", "harder")
@@ -46,6 +46,10 @@ def pocket_train(
         Optional[float],  # noqa: UP045
         typer.Option(help="Training minutes of the network that examines; 6, or 40 in the harder world.", min=0),
     ] = None,
+    minutes_letters: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Harder world: of the teacher's minutes, those for signs alone; 12 if not given.", min=0),
+    ] = None,
     world: World = "pocket",
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Samples of an update of the teacher, over all workers.", min=1)] = 64,
@@ -71,7 +75,7 @@ def pocket_train(
     from fewstep.pocket.world_words import tokenizer_words
     from fewstep.roles.compilation import refuse_without_compiler
 
-    _refuse_unknown(world)
+    _refuse_unknown(world, minutes_letters=minutes_letters)
     worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
     begun = TEACHER if start == "pocket" else None if start is None else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
@@ -84,7 +88,8 @@ def pocket_train(
     if compiled:
         refuse_without_compiler(torch.device("cpu"), "--compile is given", "leave it out")
     minutes = {"minutes_vae": minutes_vae, "minutes_teacher": minutes_teacher}
-    minutes |= {} if minutes_probe is None else {"minutes_probe": minutes_probe}
+    chosen = {"minutes_probe": minutes_probe, "minutes_letters": minutes_letters}
+    minutes |= {name: given for name, given in chosen.items() if given is not None}
     plan = TeacherTrainingConfig(batch=batch, seed=seed, compiled=compiled)
     worlds[world](to, **minutes, plan=plan, workers=workers, start=begun)
 
@@ -95,7 +100,8 @@ def _refuse_unknown(world: str, **of_the_harder: object) -> None:
         raise RecipeError(f"--world {world}: there is no such world; choose {' or '.join(WORLDS)}")
     given = [name for name, value in of_the_harder.items() if value is not None]
     if world == "pocket" and given:
-        raise RecipeError(f"--{given[0]} belongs to --world harder; the pocket world has its own in the package")
+        option = given[0].replace("_", "-")
+        raise RecipeError(f"--{option} belongs to --world harder; leave it out, or name that world")
 
 
 @app.command("phrases")
@@ -192,6 +198,39 @@ def pocket_compare(
     if student is None:
         raise RecipeError("name a student folder made from the pocket teacher: `fewstep pocket compare STUDENT`")
     compare_and_show(student, ExamSpec(cases=cases, diversity=diversity, seed=seed), to, out)
+
+
+@app.command("student")
+@with_error_message
+def pocket_student(
+    to: Annotated[Path, typer.Option("--out", help="Folder of cases, run and examination; the same one resumes.")] = (
+        HARDER / "student"
+    ),
+    world: World = "harder",
+    teacher: Annotated[Path, typer.Option(help="The teacher's folder.")] = HARDER / "pipeline",
+    reader: Annotated[Path, typer.Option(help="The folder of the world's reader.")] = HARDER / "reader",
+    prompts: Annotated[int, typer.Option(help="Training prompts.", min=1)] = 1500,
+    edits: Annotated[int, typer.Option(help="Training edits.", min=1)] = 1500,
+    cases: ExamCaseCount = 60,
+    diversity: DiversityCaseCount = 8,
+    overrides: Overrides = None,
+) -> None:
+    """Distil the harder world's teacher and examine the student beside it; of the pocket world, `fewstep demo` does."""
+    _refuse_unknown(world)
+    if world == "pocket":
+        raise RecipeError("--world pocket: `fewstep demo` makes and examines a student of the pocket world")
+    from fewstep.cli.terminal import TerminalReporter
+    from fewstep.cli.verbs.demo import show_examination
+
+    with _needs_checkout():
+        from pocket_making.harder.distil import HarderDistillation, distil_harder
+        from pocket_making.harder.exam import HarderExamSpec
+        from pocket_making.harder.systems import COLUMNS
+
+    asked = HarderDistillation(teacher, reader, {"t2i": prompts, "edit": edits}, overrides or ())
+    spec = HarderExamSpec(cases=cases, diversity=diversity)
+    found = distil_harder(asked, to, spec, TerminalReporter(out))
+    show_examination(found, "A student of the harder world and its teacher", to / "examination", out, COLUMNS)
 
 
 @app.command("specialise")
