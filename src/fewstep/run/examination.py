@@ -3,6 +3,7 @@
 It reads files only: figures.json, the galleries and the sources that `pocket/exam.py` writes into one folder.
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ from fewstep.pages.page import (
 )
 from fewstep.runtime.errors import RunError
 
-TITLES = {"landscape": "Landscapes", "portrait": "Portraits", "text": "Signs with letters"}
+TITLES = {
+    "landscape": "Landscapes",
+    "portrait": "Portraits",
+    "text": "Signs with letters",
+    "still-life": "Still lives",
+}
 KINDS = {
     "scene": "Edits of the scene",
     "perceptual": "Repairs: blur, noise, darkness",
@@ -29,6 +35,14 @@ KINDS = {
     "text": "Edits of the letters",
     "identity": "Edits of a person",
     "style": "Edits of the style",
+    "two-pictures": "Edits that take something from a second picture",
+    "three-pictures": "Edits that take something from two more pictures",
+}
+SHARES = {  # of these, the ones that an examination has become cards
+    "t2i.letters": "words spelt exactly",
+    "t2i.words": "short words spelt exactly",
+    "t2i.drawn": "how well it is drawn",
+    "edit.changed": "of the asked-for changes made",
 }
 ROWS = 4  # of each category and kind
 
@@ -57,10 +71,15 @@ class ExaminationResult:
         return list(self.columns)[-1]
 
     @property
-    def attributes_ratio(self) -> Mapping[str, Any]:
-        """The student's correct attributes as a share of the reference's, for text to image."""
-        ratio: Mapping[str, Any] = self.line("t2i.attributes")["against"][self.student]
-        return ratio
+    def attributes(self) -> tuple[str, str]:
+        """How many attributes the student gets right in text to image, beside the reference, and how sure that is: as
+        a share of the reference's, or where the examination compares by differences, as it stands."""
+        line = self.line("t2i.attributes")
+        against, own = line["against"][self.student], line["values"][self.student]
+        if line["compared"] == "ratio":
+            return f"{100 * against['value']:.0f} % as many attributes right as the teacher", _between(against)
+        reference = _percent(line["values"][self.reference]["value"])
+        return f"{_percent(own['value'])} of the attributes right (teacher {reference})", _between(own)
 
     @property
     def calls(self) -> tuple[int, int]:
@@ -83,30 +102,33 @@ class ExaminationResult:
 
 def cards(examination: ExaminationResult, minutes: float, iterations: int) -> tuple[StatCard, ...]:
     student, reference = examination.student, examination.reference
-    ratio, calls, frechet = examination.attributes_ratio, examination.calls, examination.found["frechet"]
+    calls, (share, what), frechet = examination.calls, _first_card(examination), examination.found.get("frechet")
     found = [
-        StatCard(
-            f"{100 * ratio['value']:.0f} %",
-            "as many attributes right as the teacher",
-            f"text to image; {_between(ratio)}",
-        ),
+        StatCard(share, what, f"text to image; {examination.attributes[1]}"),
         StatCard(str(calls[1]), "network calls a picture", f"the teacher's full sampler: {calls[0]}, guidance counted"),
     ]
-    for key, label in (("t2i.letters", "words spelt exactly"), ("edit.changed", "of the asked-for changes made")):
+    for key, label in SHARES.items():
         if any(line["key"] == key for line in examination.found["figures"]):
             values = examination.line(key)["values"]
             found.append(
                 StatCard(_percent(values[student]["value"]), label, f"teacher {_percent(values[reference]['value'])}")
             )
-    found.append(
-        StatCard(
-            f"{frechet['values'][student]:.1f}",
-            "Fréchet distance",
-            f"teacher {frechet['values'][reference]:.1f}; floor {frechet['floor']:.1f}, n = {frechet['n']}",
+    if frechet:
+        found.append(
+            StatCard(
+                f"{frechet['values'][student]:.1f}",
+                "Fréchet distance",
+                f"teacher {frechet['values'][reference]:.1f}; floor {frechet['floor']:.1f}, n = {frechet['n']}",
+            )
         )
-    )
     found.append(StatCard(f"{minutes:.1f} min", "training", f"{iterations:,} iterations"))
     return tuple(found)
+
+
+def _first_card(examination: ExaminationResult) -> tuple[str, str]:
+    """The number of `attributes`, and its words."""
+    share, what = examination.attributes[0].split(" % ", 1)
+    return f"{share} %", what
 
 
 def table(examination: ExaminationResult) -> PageTable:
@@ -152,7 +174,9 @@ def _versus(against: Mapping[str, Any] | None, compared: str, unit: str) -> Tabl
 
 
 def _frechet_row(examination: ExaminationResult) -> list[TableRow]:
-    frechet = examination.found["frechet"]
+    frechet = examination.found.get("frechet")
+    if frechet is None:
+        return []
     cells = [TableCell(f"{frechet['values'][name]:.1f}") for name in examination.columns]
     note = f"lower is better; n = {frechet['n']}, floor {frechet['floor']:.1f}"
     return [TableRow("Fréchet distance", (*cells, TableCell("")), note, "As a set")]
@@ -195,7 +219,10 @@ def sheets(examination: ExaminationResult) -> tuple[Sheet, ...]:
 def _strip(record: Mapping[str, Any], galleries: Mapping[str, Gallery], examination: ExaminationResult) -> Strip:
     case, seed = record["case"], record["seed"]
     sources = Gallery(examination.folder / "sources")
-    given = [SheetPicture("Source", sources.path(case, 0))] if (case, 0) in sources else []
+    several = itertools.takewhile(lambda number: (case, number) in sources, itertools.count())
+    given = [
+        SheetPicture(f"Picture {number + 1}" if number else "Source", sources.path(case, number)) for number in several
+    ]
     drawn = [
         SheetPicture(heading, galleries[name].path(case, seed), mark=name == examination.student)
         for name, heading in examination.columns.items()
@@ -204,14 +231,16 @@ def _strip(record: Mapping[str, Any], galleries: Mapping[str, Gallery], examinat
 
 
 def system_description(facts: Mapping[str, Any]) -> str:
-    sigmas = facts.get("sigmas", [])
+    """Of a system whose levels depend on the size, those of the first size."""
+    told = facts.get("sigmas", [])
+    by_size = isinstance(told, Mapping)
+    sigmas = next(iter(told.values())) if by_size else told
+    if not sigmas:
+        return ""
+    levels = f"{len(sigmas)} steps from {sigmas[0]:g} to {sigmas[-1]:g}" + (", by size" if by_size else "")
     calls = ", ".join(f"{task} {count}" for task, count in facts.get("network_calls", {}).items())
     guidance = ", ".join(f"{task} {values[0]:g}" for task, values in facts.get("guidance", {}).items())
-    return (
-        f"{len(sigmas)} steps from {sigmas[0]:g} to {sigmas[-1]:g}; network calls: {calls}; guidance: {guidance}"
-        if sigmas
-        else ""
-    )
+    return f"{levels}; network calls: {calls}; guidance: {guidance}"
 
 
 def _between(estimate: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A student of the harder world: cases, run, and examination beside its teacher. Finished parts are not done again."""
+"""A student of the harder world: cases, run, examination and page. Finished parts are not done again."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fewstep.pages import page
+from fewstep.run import report_page
 from fewstep.run.distill import distill
+from fewstep.run.examination import ExaminationResult
+from fewstep.run.folder import RunDir
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
 from pocket_making.harder.exam import HarderExamSpec
 from pocket_making.harder.run_examiner import reader_eval
-from pocket_making.harder.systems import compare_harder, refuse_no_harder
+from pocket_making.harder.systems import CEILING, COLUMNS, compare_harder, refuse_no_harder
 from pocket_making.harder.training_cases import write_training_cases
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
@@ -35,7 +39,7 @@ class HarderDistillation:
 
 
 def distil_harder(asked: HarderDistillation, out: Path, spec: HarderExamSpec, reporter: Reporter) -> dict[str, Any]:
-    """`out/cases`, `out/run` with the student, and `out/examination`, whose figures are returned.
+    """`out/cases`, `out/run` with the student, `out/examination`, whose figures are returned, and `out/report.html`.
 
     Raises:
         FewstepError: whatever speaks against teacher, reader or run, before its first long step.
@@ -46,4 +50,15 @@ def distil_harder(asked: HarderDistillation, out: Path, spec: HarderExamSpec, re
         list(write_training_cases(out / "cases", dict(asked.counts)))
     ended = distill(recipe, out / "run", examiner=examiner, reporter=reporter)
     assert ended.student is not None, "nothing stops the run"
-    return compare_harder(asked.teacher, ended.student, asked.reader, spec, out / "examination", reporter)
+    found = compare_harder(asked.teacher, ended.student, asked.reader, spec, out / "examination", reporter)
+    write_report(out)
+    return found
+
+
+def write_report(out: Path) -> Path:
+    """`out/report.html`: the run and its examination on one page."""
+    shown = {name: heading for name, heading in COLUMNS.items() if name != CEILING}
+    with RunDir.open(out / "run") as run:
+        result = ExaminationResult.of(out / "examination", shown)
+        told = report_page.student_page(run, result, command="fewstep pocket student")
+    return page.write_html(told, out / "report.html")

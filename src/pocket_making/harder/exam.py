@@ -99,7 +99,7 @@ def examine_harder(
     found = figure_lines(FIGURES, records) | {
         "diversity": variety_figures(questions, spec.seeds, features, nearest, lambda case: len(case.answers)),
         "reader": dict(accuracy),
-        "spec": asdict(spec),
+        "paper": asdict(spec),
         "systems": {name: dict(system.facts) for name, system in systems.items()},
     }
     durable.write_atomically(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")

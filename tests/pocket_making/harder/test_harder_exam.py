@@ -71,7 +71,7 @@ def test_known_systems_get_their_known_figures(examined: tuple[Path, dict]) -> N
     to, found = examined
     assert json.loads((to / "figures.json").read_text()) == found
     assert found["reference"] == "exact"
-    assert (found["reader"], found["spec"]["cases"]) == ({"n": 7}, 3)
+    assert (found["reader"], found["paper"]["cases"]) == ({"n": 7}, 3)
     for task in ("t2i", "edit"):
         drawn = line(found, f"{task}.drawn")
         assert drawn["values"]["exact"]["value"] > 0.95

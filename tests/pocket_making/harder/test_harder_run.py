@@ -96,6 +96,9 @@ def test_a_student_is_made_and_examined_by_one_command(
     assert {"score", "t2i_asked", "edit_drawn"} <= examined[0].keys()
     found = json.loads((out / "examination" / "figures.json").read_text())
     assert list(found["systems"]) == [systems.TEACHER, systems.TEACHER_FEW, systems.STUDENT, systems.CEILING]
+    page = (out / "report.html").read_text()
+    for title in ("Still lives", "Edits that take something from a second picture", "of the attributes right (teacher"):
+        assert title in page
     again = fewstep(*asked)
     assert again.exit_code == 0, again.output
 

@@ -231,6 +231,7 @@ def pocket_student(
     spec = HarderExamSpec(cases=cases, diversity=diversity)
     found = distil_harder(asked, to, spec, TerminalReporter(out))
     show_examination(found, "A student of the harder world and its teacher", to / "examination", out, COLUMNS)
+    out.print(f"[bold]{to / 'report.html'}[/]: open it in a browser", highlight=False, soft_wrap=True)
 
 
 @app.command("specialise")
