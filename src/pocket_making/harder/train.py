@@ -37,8 +37,7 @@ from pocket_making.train import (
 from pocket_making.training_batches import BatchConfig, encode_corpus
 
 SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
-# ours: words are a minority of the corpus and a twentieth of a sign's tokens, and would be learnt last
-HARDER_BATCH_CONFIG = BatchConfig(signs=2.0, letters=3.0, letters_placed=0.8)
+HARDER_BATCH_CONFIG = BatchConfig(signs=2.0)  # ours: words are a minority of the corpus, and would be learnt last
 # ours: prompts of signs, at times when a letter is still open. What the prompt spells is taken up after some 300 such
 # steps, and was not in 8,000 others (docs/lab/harder-world.md).
 LETTERS_FIRST = BatchConfig(signs=40.0, letters=6.0, letters_placed=0.98, times=(0.6, 1.0))
