@@ -20,7 +20,7 @@ from pocket_making.harder.captions import END, Named, caption, usual
 from pocket_making.harder.edits import EDITS, PROPOSE, Edit, edit_images, possible, reference_edit
 from pocket_making.harder.exact_answers import RGBArray, exact_answers
 from pocket_making.harder.render import render
-from pocket_making.harder.scenes import RANDOM, Scene, Size, Split, random_scene, split_of
+from pocket_making.harder.scenes import RANDOM, Scene, Size, Split, hair_hidden, random_scene, split_of
 
 LENGTHS = ("middle", "short", "long")
 TAKING = {"two-pictures": 1, "three-pictures": 2}  # kinds of edit that take something from so many further pictures
@@ -100,8 +100,9 @@ def said(it: Scene, named: Named) -> Named:
 
 def readable(it: Scene, names: Named) -> tuple[str, ...]:
     """Those of these attributes that a picture of this scene shows, in the order of the table, the word last. What is
-    not there has no colour."""
+    not there has no colour, nor has what a hat covers."""
     gone = {name for name, beside in SAID_WITH[it.category].items() if any(it[other] == NONE for other in beside)}
+    gone |= {"hair"} if hair_hidden(it) else set()
     found = [each.name for each in CATEGORIES[it.category] if each.name in names and each.name not in gone]
     return (*found, WORD) if it.word and WORD in names else tuple(found)
 

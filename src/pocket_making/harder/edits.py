@@ -25,7 +25,7 @@ from pocket_making.harder.attributes import (
 )
 from pocket_making.harder.captions import counted, plural, quoted_word
 from pocket_making.harder.render import render
-from pocket_making.harder.scenes import HATS_OVER, LARGE_ROOM, RANDOM, Scene, random_word
+from pocket_making.harder.scenes import HATS_OVER, LARGE_ROOM, RANDOM, Scene, hair_hidden, random_word
 
 EDITS = ("scene", "perceptual", "object", "text", "identity", "style")
 CORRUPTIONS = {
@@ -193,7 +193,7 @@ def identity_edit(it: Scene, rng: random.Random) -> Edit | None:
     if name == "glasses" and it["glasses"] != NONE and rng.random() < 0.5:
         return changed_to(it, ("Remove the glasses", "Show the person without glasses"), glasses=NONE)
     value = drawn(it, name, rng)
-    if name == "style" and it["hat"] not in HATS_OVER[value]:
+    if (name == "style" and it["hat"] not in HATS_OVER[value]) or (name == "hair" and hair_hidden(it)):
         return None
     words = identity_words(it, name, value)
     return changed_to(it, words, **{name: value})

@@ -17,7 +17,7 @@ from fewstep.pocket.probe import convolutions
 from fewstep.runtime.errors import ModelError
 from pocket_making.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
 from pocket_making.harder.edits import STYLES
-from pocket_making.harder.scenes import SIZES, Scene
+from pocket_making.harder.scenes import SIZES, Scene, hair_hidden
 from pocket_making.harder.sign import CELL, TILE, letter_corners
 
 BLANK = "_"
@@ -42,10 +42,12 @@ def plain_questions() -> dict[str, tuple[str, ...]]:
 
 
 def right_answers(it: Scene, style: str | None) -> dict[str, str]:
-    """Every question that applies to a picture of this scene. A styled one is asked for its style alone."""
+    """Every question that applies to a picture of this scene. A styled one is asked for its style alone, and nobody for
+    the colour of hair that a hat covers."""
     if style is not None:
         return {"style": style}
-    named = {f"{it.category}.{name}": value for name, value in it.named}
+    covered = {"hair"} if hair_hidden(it) else set()
+    named = {f"{it.category}.{name}": value for name, value in it.named if name not in covered}
     word = {f"letter.{slot}": glyph for slot, glyph in enumerate(it.word.ljust(LONGEST_WORD, BLANK))}
     return {"style": PLAIN, "category": it.category, **named, **word}
 

@@ -52,6 +52,11 @@ class Scene:
         return replace(self, named=tuple((name, values.get(name, value)) for name, value in self.named))
 
 
+def hair_hidden(it: Scene) -> bool:
+    """Under a hat no colour can be told of short hair: less than a pixel of it is seen."""
+    return it.category == "portrait" and it["style"] == "short" and it["hat"] != NONE
+
+
 def scene(category: str, values: dict[str, str], word: str = "", size: Size = (96, 96)) -> Scene:
     return Scene(category, tuple((a.name, values[a.name]) for a in CATEGORIES[category]), word, size)
 

@@ -49,7 +49,7 @@ def train_harder(
     out: Path,
     minutes_vae: float = 20.0,
     minutes_teacher: float = 110.0,
-    minutes_probe: float = 40.0,
+    minutes_probe: float = 80.0,
     shards: int = 40,
     samples: int = corpus.SHARD,
     plan: TeacherTrainingConfig = TeacherTrainingConfig(),

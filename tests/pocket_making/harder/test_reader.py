@@ -14,6 +14,8 @@ from pocket_making import probe_train as pocket_probe
 from pocket_making import vae
 from pocket_making.harder import probe, probe_train
 from pocket_making.harder.attributes import CATEGORIES
+from pocket_making.harder.cases import readable
+from pocket_making.harder.edits import identity_edit
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import SIZES, random_scene
 
@@ -106,3 +108,32 @@ def test_slots_learn_to_look_where_their_letters_stand() -> None:
     wanted = probe_train.as_indices([probe.right_answers(it, None) for it in signs])
     pocket_probe.fit(reader, pictures, wanted, lambda step: step / 100, 8, print, answering)
     assert seen[-1] < 0.6 * seen[0]
+
+
+def test_nobody_is_asked_for_what_a_hat_covers() -> None:
+    """Nor does an edit change it; a cap over long hair hides nothing."""
+    rng = random.Random(4)
+    it = random_scene("portrait", rng, "train").having(style="short", hat="sunhat", hat_colour="red", hair="black")
+    for hat, style, told in (("sunhat", "short", False), ("none", "short", True), ("cap", "long", True)):
+        each = it.having(hat=hat, hat_colour="none" if hat == "none" else "red", style=style)
+        assert ("portrait.hair" in probe.right_answers(each, None)) == told
+        assert ("hair" in readable(each, frozenset({"hair", "hat"}))) == told
+        proposed = [identity_edit(each, random.Random(k)) for k in range(60)]
+        assert any(edit is not None and edit.changed == ("hair",) for edit in proposed) == told
+
+
+def test_a_reader_is_trained_in_two_parts_and_goes_on_from_the_first(harder_teacher: Path, tmp_path: Path) -> None:
+    """Each part has pictures of its own, and both leave a reader that loads, with its accuracy."""
+    model = build.load_pocket_teacher(harder_teacher).vae
+    told: list[str] = []
+    few: dict[str, Any] = {"minutes": 0.02, "count": 12, "batch": 4, "log": told.append, "held_out": 12}
+    whole = probe_train.train_probe(model, tmp_path / "whole", **few)
+    assert sum(line.startswith("rendered 12") for line in told) == 2
+    probe_train.train_probe(model, tmp_path / "second", start=tmp_path / "whole", **few)
+    assert sum(line.startswith("rendered 12") for line in told) == 3
+    one, two = (probe.load_reader(tmp_path / name) for name in ("whole", "second"))
+    assert one[1] == {"n": 12, **whole}
+    weights, later = (each.gather.weight for each, _ in (one, two))
+    assert not torch.equal(weights, later)
+    first, second = (probe_train.renders(6, "train", part, probe_train.KINDS[part])[1] for part in (0, 1))
+    assert first != second

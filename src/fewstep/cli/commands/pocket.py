@@ -44,7 +44,7 @@ def pocket_train(
     minutes_teacher: Annotated[float, typer.Option(help="Training minutes of the teacher.", min=0)] = 120,
     minutes_probe: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Training minutes of the network that examines; 6, or 40 in the harder world.", min=0),
+        typer.Option(help="Training minutes of the network that examines; 6, or 80 in the harder world.", min=0),
     ] = None,
     minutes_letters: Annotated[
         Optional[float],  # noqa: UP045
