@@ -134,7 +134,7 @@ def _first_card(examination: ExaminationResult) -> tuple[str, str]:
 def table(examination: ExaminationResult) -> PageTable:
     rows = [_row(line, examination) for line in examination.found["figures"]]
     rows += [*_frechet_row(examination), *_diversity_row(examination)]
-    versus = f"{examination.student} / {examination.reference}".capitalize()
+    versus = f"{examination.student} against {examination.reference}".capitalize()
     note = (
         "Means over held-out cases with 95 % bootstrap intervals that resample whole cases. The last column compares "
         "pair by pair, same case and same seed; the dotted line is equality. Every system answered the same questions."
