@@ -94,6 +94,8 @@ class TeacherTrainer:
         torn.rename(self.folder / "state.pt")
 
     def check_cooldown(self) -> None:
+        if self.plan.cooldown_share == 0:  # a first stage; the file is for the last one
+            return
         asked = self.folder / "cooldown"
         if self.ranks.flag_of_rank_zero(self.cooling is None and asked.exists()):
             self.cooling = (self.spent, float(asked.read_text().strip() or 10))
@@ -138,7 +140,7 @@ class TeacherTrainer:
     def run(self, data: Mapping[str, Sequence[Corpus]]) -> None:
         """Tasks in turn, of each task one layout, until the time is spent, the cool-down ends or `stop` appears.
         Nothing where the time was spent before."""
-        if self.spent >= self.minutes:
+        if self.step > 0 and self.spent >= self.minutes:
             return
         saved = told = clock = time.monotonic()
         sums: dict[str, list[float]] = {task: [] for task in data}

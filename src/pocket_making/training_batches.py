@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.pocket.build import Pipeline
+from fewstep.runtime.errors import RunError
 from pocket_making import shared_prefix, vae
 from pocket_making.precision import quick_autocast
 
@@ -38,11 +39,11 @@ class BatchConfig:
     times: tuple[float, float] = (0.0, 1.0)  # the part of the time range that is learnt; draws are mapped into it
     embedding_noise: float = 0.03  # relative
     visible: float = 0.5  # power of a channel's contrast in the loss's weights; 0 treats whitened channels alike
-    signs: float = 1.0  # how many times as often a sample with letters is drawn
-    letters: float = 1.0  # weight of the loss at tokens that hold letters, at times below the next number
+    sign_frequency: float = 1.0  # how many times as often a sample with letters is drawn
+    letter_weight: float = 1.0  # of the loss at tokens that hold letters, at times below the next number
     # Above this time a letter's place is not yet decided. Were the loss weighted there as well, the teacher would learn
     # to expect letters at all places where they may stand.
-    letters_placed: float = 0.9
+    letter_weight_below: float = 0.9
 
 
 DEFAULT_BATCH_CONFIG = BatchConfig()
@@ -68,7 +69,7 @@ class Corpus:
     def references(self) -> int:
         return self.latents.shape[1] - 1
 
-    def often(self, signs: float) -> Tensor:
+    def draw_weights(self, signs: float) -> Tensor:
         """(n,) how often each sample is drawn, relative to one without letters."""
         held = torch.zeros(len(self.ids), dtype=torch.bool) if self.letters is None else self.letters.any(1)
         return torch.where(held, signs, 1.0)
@@ -122,6 +123,8 @@ def read_corpus(folder: Path, group: str, grid: shared_prefix.Grid = (4, 4)) -> 
     shards = [np.load(path) for path in paths]
     latents = [torch.from_numpy(np.load(path.with_suffix(".latents.npy"))) for path in paths]
     letters = [torch.from_numpy(shard["letters"]) for shard in shards if "letters" in shard]
+    if 0 < len(letters) < len(shards):
+        raise RunError(f"{folder}: some shards say where letters stand and others do not; remove the folder")
     ids = torch.cat([torch.from_numpy(shard["ids"]) for shard in shards])
     return Corpus(torch.cat(latents), ids, grid, torch.cat(letters) if letters else None)
 
@@ -192,10 +195,10 @@ class TrainingBatches:
             lengths = list(data.by_length)
             weights = torch.tensor([float(len(data.by_length[n])) for n in lengths]).sqrt()
             among = data.by_length[lengths[int(torch.multinomial(weights, 1, generator=rng))]]
-        if self.batch_config.signs == 1.0:
+        if self.batch_config.sign_frequency == 1.0:
             return among[torch.randint(len(among), (size,), generator=rng)]
-        often = data.often(self.batch_config.signs)[among]
-        return among[torch.multinomial(often, size, replacement=True, generator=rng)]
+        weights = data.draw_weights(self.batch_config.sign_frequency)[among]
+        return among[torch.multinomial(weights, size, replacement=True, generator=rng)]
 
     def batch(self, data: Corpus, rng: torch.Generator, size: int) -> Batch:
         rows = self.rows(data, rng, size)
@@ -225,14 +228,14 @@ class TrainingBatches:
                 self.model, batch.text, batch.valid, references, z, t, layout, self.block_forward
             )
         squares = self.weight_D * (v.float() - (eps - x0)) ** 2
-        if batch.letters is not None and self.batch_config.letters != 1.0:
+        if batch.letters is not None and self.batch_config.letter_weight != 1.0:
             squares = squares * self.token_weights(batch.letters, t)
         return squares.mean()
 
     def token_weights(self, letters_BN: Tensor, t_BM: Tensor) -> Tensor:
         """(B, M, N, 1): more where a letter stands, once the noise is low enough to see where that is."""
-        heavy = letters_BN[:, None, :, None] & (t_BM < self.batch_config.letters_placed)[..., None, None]
-        return torch.where(heavy, self.batch_config.letters, 1.0)
+        heavy = letters_BN[:, None, :, None] & (t_BM < self.batch_config.letter_weight_below)[..., None, None]
+        return torch.where(heavy, self.batch_config.letter_weight, 1.0)
 
     def layout(self, data: Corpus, length: int) -> shared_prefix.BatchLayout:
         key = (data.references, data.grid, length)

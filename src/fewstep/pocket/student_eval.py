@@ -4,13 +4,14 @@ The examination proper uses other cases (another seed), so choosing a checkpoint
 reported figures.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket.exam import ExamSpec, headline
+from fewstep.pocket.exam_gallery import AskedCase, Sampler
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, sampler_of
 from fewstep.roles.network import Network
@@ -24,14 +25,21 @@ GUIDANCE: Mapping[Task, Guidance] = {"t2i": NO_GUIDANCE, "edit": NO_GUIDANCE}
 
 
 def probe_eval(backbone: Backbone) -> StudentEvalBuilder:
-    """Encodes the cases while `backbone` still can, and returns the examiner. Given the student's network, its grid and
-    precision, the examiner returns mean figures of the student, and `score`, the mean of those in [0, 1], to choose the
+    """An examiner that returns mean figures of the student, and `score`, the mean of those in [0, 1], to choose the
     best checkpoint by."""
-    questions = ExamSpec(cases=CASES, diversity=0, seed=SEED).questions()
+    questions, probe = ExamSpec(cases=CASES, diversity=0, seed=SEED).questions(), Probe.load()
+    cases = [case for case, _ in questions]
+    return eval_of(backbone, cases, lambda sampler: with_score(headline(sampler, questions, probe)))
+
+
+def eval_of(
+    backbone: Backbone, cases: Sequence[AskedCase], figures: Callable[[Sampler], Mapping[str, float]]
+) -> StudentEvalBuilder:
+    """Encodes the cases while `backbone` still can, and returns the examiner. Given the student's network, its grid and
+    precision, the examiner returns the figures of a sampler that draws with the student as it is."""
     encoded = ConditioningCache(backbone)
-    for case, _ in questions:
+    for case in cases:
         encoded(case)
-    probe = Probe.load()
 
     def for_student(student: Network, grid: SigmaGrid, precision: str) -> StudentEval:
         @contextmanager
@@ -40,11 +48,7 @@ def probe_eval(backbone: Backbone) -> StudentEvalBuilder:
                 yield
 
         sampler = sampler_of(backbone, student.transformer, grid, GUIDANCE, encoded, inside)
-
-        def examine(iteration: int) -> dict[str, float]:
-            return with_score(headline(sampler, questions, probe))
-
-        return examine
+        return lambda iteration: figures(sampler)
 
     return for_student
 

@@ -48,6 +48,27 @@ ROWS = 4  # of each category and kind
 
 
 @dataclass(frozen=True)
+class AttributesRight:
+    """How many attributes a student gets right in text to image. own: its share, with an interval; reference: that of
+    the system it is compared with; ratio: of the two, pair by pair, where the examination compares by ratios."""
+
+    own: Mapping[str, Any]
+    reference: float
+    ratio: Mapping[str, Any] | None
+
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """The estimate to name: the ratio if there is one."""
+        return self.own if self.ratio is None else self.ratio
+
+    def words(self, reference: str) -> str:
+        """What the shown share is of. reference: what the other system is called."""
+        if self.ratio is not None:
+            return f"as many attributes right as {reference}"
+        return f"of the attributes right ({reference} {_percent(self.reference)})"
+
+
+@dataclass(frozen=True)
 class ExaminationResult:
     """An examination on disk. columns: system -> heading, with the reference first and the student last."""
 
@@ -71,15 +92,11 @@ class ExaminationResult:
         return list(self.columns)[-1]
 
     @property
-    def attributes(self) -> tuple[str, str]:
-        """How many attributes the student gets right in text to image, beside the reference, and how sure that is: as
-        a share of the reference's, or where the examination compares by differences, as it stands."""
+    def attributes(self) -> "AttributesRight":
         line = self.line("t2i.attributes")
-        against, own = line["against"][self.student], line["values"][self.student]
-        if line["compared"] == "ratio":
-            return f"{100 * against['value']:.0f} % as many attributes right as the teacher", _between(against)
-        reference = _percent(line["values"][self.reference]["value"])
-        return f"{_percent(own['value'])} of the attributes right (teacher {reference})", _between(own)
+        values = line["values"]
+        ratio = line["against"][self.student] if line["compared"] == "ratio" else None
+        return AttributesRight(values[self.student], values[self.reference]["value"], ratio)
 
     @property
     def calls(self) -> tuple[int, int]:
@@ -102,9 +119,13 @@ class ExaminationResult:
 
 def cards(examination: ExaminationResult, minutes: float, iterations: int) -> tuple[StatCard, ...]:
     student, reference = examination.student, examination.reference
-    calls, (share, what), frechet = examination.calls, _first_card(examination), examination.found.get("frechet")
+    calls, right, frechet = examination.calls, examination.attributes, examination.found.get("frechet")
     found = [
-        StatCard(share, what, f"text to image; {examination.attributes[1]}"),
+        StatCard(
+            f"{100 * right.shown['value']:.0f} %",
+            right.words("the teacher"),
+            f"text to image; {_between(right.shown)}",
+        ),
         StatCard(str(calls[1]), "network calls a picture", f"the teacher's full sampler: {calls[0]}, guidance counted"),
     ]
     for key, label in SHARES.items():
@@ -125,19 +146,14 @@ def cards(examination: ExaminationResult, minutes: float, iterations: int) -> tu
     return tuple(found)
 
 
-def _first_card(examination: ExaminationResult) -> tuple[str, str]:
-    """The number of `attributes`, and its words."""
-    share, what = examination.attributes[0].split(" % ", 1)
-    return f"{share} %", what
-
-
 def table(examination: ExaminationResult) -> PageTable:
     rows = [_row(line, examination) for line in examination.found["figures"]]
     rows += [*_frechet_row(examination), *_diversity_row(examination)]
     versus = f"{examination.student} against {examination.reference}".capitalize()
     note = (
         "Means over held-out cases with 95 % bootstrap intervals that resample whole cases. The last column compares "
-        "pair by pair, same case and same seed; the dotted line is equality. Every system answered the same questions."
+        "pair by pair, same case and same seed: a ratio, whose dotted line is equality, or a difference. Every system "
+        "answered the same questions."
     )
     return PageTable("Figures", (*examination.columns.values(), versus), tuple(rows), note)
 
@@ -168,6 +184,9 @@ def _versus(against: Mapping[str, Any] | None, compared: str, unit: str) -> Tabl
     if against is None or against["value"] is None:
         return TableCell("not defined", "the reference is at 0" if against else "")
     value, low, high = against["value"], against["low"], against["high"]
+    if compared == "difference" and not unit:  # of shares, which the row shows in per cent
+        under = "" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+        return TableCell(f"{100 * value:+.1f} points", under)
     if compared == "difference":
         return TableCell(f"{value:+.2f} {unit}", "" if low is None else f"{low:+.2f} to {high:+.2f}")
     return TableCell(f"{value:.3f}", "" if low is None else f"{low:.3f} to {high:.3f}", (value, low, high))

@@ -90,11 +90,11 @@ def _summary(run: RunDir, examination: ExaminationResult | None, minutes: float,
     begun = f"A {r.student.steps}-step student of {r.model}, distilled in {minutes:.1f} minutes"
     if examination is None:
         return f"{begun}; it has not been examined yet."
-    calls, right = examination.calls, examination.attributes[0].replace("the teacher", r.model)
+    calls, right = examination.calls, examination.attributes
     beside = f" Beside {r.model} it learned from {', '.join(r.learned_from)}." if r.learned_from else ""
     return (
-        f"{begun}.{beside} With {calls[1]} network calls a picture instead of {calls[0]} it gets {right}, in text to "
-        "image."
+        f"{begun}.{beside} With {calls[1]} network calls a picture instead of {calls[0]} it gets "
+        f"{100 * right.shown['value']:.0f} % {right.words(r.model)}, in text to image."
     )
 
 

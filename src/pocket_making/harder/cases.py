@@ -110,7 +110,7 @@ def readable(it: Scene, names: Named) -> tuple[str, ...]:
 def drawn_names(it: Scene, length: str, rng: random.Random) -> Named:
     """What a prompt of this length names."""
     every = usual(it)
-    alone = sorted(name for name in every - {WORD} if name not in SAID_WITH[it.category])
+    alone = sorted(name for name in readable(it, every) if name != WORD and name not in SAID_WITH[it.category])
     if length == "short":
         return frozenset(rng.sample(alone, rng.randint(1, 3))) | {WORD}
     if length == "middle":

@@ -6,6 +6,8 @@ and the token ids of captions, as `pocket_making/corpus.py` does.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from fewstep.pocket.vocabulary import byte_pair_tokenizer
+from fewstep.runtime.errors import RunError
 from fewstep.runtime.seeded import seeded_random
 from fewstep.runtime.signals import end_without_saving
 from pocket_making.corpus import write_shard
@@ -138,11 +141,16 @@ def drawn_edit(layout: Layout, rng, split: Split) -> tuple[str, Edit]:  # type: 
 
 
 def render_shard(job: tuple[Layout, int, int, Path]) -> Path:
-    """Shard `number`: images (n, pictures, H, W, 3) uint8, ids (n, LONGEST) padded with -1, and letters (n, N) bool:
-    the target's latent tokens that hold letters."""
+    """Shard `number`: images (n, pictures, H, W, 3) uint8, ids (n, LONGEST) padded with -1, letters (n, N) bool: the
+    target's latent tokens that hold letters, and words: which tokens the ids are of. A shard that is there is kept.
+
+    Raises:
+        RunError: it is there, of another version of this world.
+    """
     layout, number, count, folder = job
     path = folder / f"{layout.name}-{number:03d}.npz"
     if path.exists():
+        refuse_other_words(path)
         return path
     images, ids = [], np.full((count, LONGEST), -1, np.int16)
     for row in range(count):
@@ -150,8 +158,27 @@ def render_shard(job: tuple[Layout, int, int, Path]) -> Path:
         tokens = tokenizer().encode(text).ids
         ids[row, : len(tokens)] = tokens
         images.append(np.stack(shown))
-    write_shard(path, images=np.stack(images), ids=ids, letters=letters_of_shard(layout, number, count))
+    write_shard(
+        path, images=np.stack(images), ids=ids, letters=letters_of_shard(layout, number, count), words=words_mark()
+    )
     return path
+
+
+@lru_cache(maxsize=1)
+def words_mark() -> np.ndarray:
+    """Bytes that change with the world's tokens."""
+    told = json.dumps([words().ids, words().merges]).encode()
+    return np.frombuffer(hashlib.blake2b(told, digest_size=8).digest(), np.uint8)
+
+
+def refuse_other_words(path: Path) -> None:
+    """
+    Raises:
+        RunError: the shard's captions are in tokens of another version of this world.
+    """
+    with np.load(path) as shard:
+        if "words" not in shard or not np.array_equal(shard["words"], words_mark()):
+            raise RunError(f"{path}: its captions are in other tokens than the world has now; remove {path.parent}")
 
 
 def render_corpus(folder: Path, shards: int, workers: int, count: int = SHARD) -> Iterator[Path]:

@@ -47,7 +47,7 @@ def distil_harder(asked: HarderDistillation, out: Path, spec: HarderExamSpec, re
     refuse_no_harder(asked.teacher)
     examiner, recipe = reader_eval(asked.reader), asked.recipe(out / "cases")
     with reporter.waiting("drawing cases"):
-        list(write_training_cases(out / "cases", dict(asked.counts)))
+        write_training_cases(out / "cases", asked.counts)
     ended = distill(recipe, out / "run", examiner=examiner, reporter=reporter)
     assert ended.student is not None, "nothing stops the run"
     found = compare_harder(asked.teacher, ended.student, asked.reader, spec, out / "examination", reporter)

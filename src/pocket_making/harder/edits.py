@@ -264,7 +264,7 @@ def reference_edit(it: Scene, rng: random.Random, pictures: int) -> Edit | None:
         lent[TAKEN[it.category][name][0][0]] in (NONE, it[TAKEN[it.category][name][0][0]])
         for name, lent in zip(names, others, strict=True)
     )
-    if nothing or not possible(target):
+    if nothing or not possible(target) or ("hair" in changed and hair_hidden(target)):
         return None
     text = " and".join(told_parts)
     return Edit(it, target, (f"Give it{text}", f"Take{text}"), tuple(changed), references=others)

@@ -1,8 +1,8 @@
 """What the text encoder says of a quoted letter: which glyph it is, which letter of its word, and whether the last.
 
 Embeddings of this encoder are random, and a language model's are not: its hidden states of an A say "A" wherever it
-stands. With a random vector for each of 40 glyphs at each of six places, closing a word or not, the teacher had some
-four hundred things to learn, and in 8,000 steps it learnt none. As a sum of three, they are 48.
+stands. Random vectors for 40 glyphs at six places, closing a word or not, would be some four hundred things to learn.
+As a sum of three they are 48 (docs/lab/harder-world.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pocket_making.harder.attributes import GLYPHS, LONGEST_WORD
 from pocket_making.harder.vocabulary import MARKS, vocabulary
 
 SEED = 18
-GLYPH, PLACE, LAST = 0.7, 0.6, 0.4  # ours; their squares sum to 1, the variance of other tokens
+GLYPH, PLACE, LAST = 0.7, 0.6, 0.4  # ours; their squares sum to about 1, the variance of other tokens
 BEFORE = {1: f'{SPACE}"', **{place: spelled(mark) for place, mark in MARKS.items()}}
 
 

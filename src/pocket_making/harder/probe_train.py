@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.pocket.build import Vae
+from fewstep.runtime import durable
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
 from pocket_making.harder.attributes import CATEGORIES
@@ -20,7 +21,6 @@ from pocket_making.harder.edits import STYLES, stylise
 from pocket_making.harder.probe import (
     Reader,
     letter_places,
-    load_reader,
     questions,
     read,
     right_answers,
@@ -103,25 +103,32 @@ def train_probe(
     count: int = 40_000,
     batch: int = 64,
     log: Callable[[str], None] = print,
-    start: Path | None = None,
     held_out: int = 1200,
 ) -> dict[str, dict[str, float]]:
     """Trains on train scenes, measures on held-out ones, plain and through the autoencoder, and writes
-    `reader.safetensors` and `accuracy.json`. Returns both accuracies.
-
-    start: the folder of a reader that has had the first of the two parts.
-    """
+    `reader.safetensors` and `accuracy.json`. Returns both accuracies. After its first part there is
+    `after-part-1.safetensors`, from which the same call goes on."""
     torch.manual_seed(0)
-    reader = Reader() if start is None else load_reader(start)[0]
-    for part in range(int(start is not None), len(KINDS)):
-        learn_part(reader, model, part, minutes * SHARES[part], count, batch, log)
+    to.mkdir(parents=True, exist_ok=True)
+    reader, half_way = Reader(), to / "after-part-1.safetensors"
+    if half_way.exists():
+        reader.load_state_dict({name: value.float() for name, value in load_file(half_way).items()})
+    else:
+        learn_part(reader, model, 0, minutes * SHARES[0], count, batch, log)
+        write_reader(reader, half_way)
+    learn_part(reader, model, 1, minutes * SHARES[1], count, batch, log)
     images, wanted, _ = renders(held_out, "heldout", seed=1)
     found = {"renders": accuracy(reader, images, wanted)}
     found["vae"] = accuracy(reader, rebuilt(model, images, noise=0.0), wanted)
-    to.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.to(torch.bfloat16).contiguous() for k, v in reader.state_dict().items()}, to / "reader.safetensors")
-    (to / "accuracy.json").write_text(json.dumps({"n": len(images), **found}, indent=1) + "\n")
+    write_reader(reader, to / "reader.safetensors")
+    durable.write_atomically(to / "accuracy.json", json.dumps({"n": len(images), **found}, indent=1) + "\n")
     return found
+
+
+def write_reader(reader: Reader, path: Path) -> None:
+    """In bf16, to which `fit` has rounded it."""
+    weights = {name: value.to(torch.bfloat16).contiguous() for name, value in reader.state_dict().items()}
+    durable.replace_atomically(path, lambda torn: save_file(weights, torn))
 
 
 def learn_part(

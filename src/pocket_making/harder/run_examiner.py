@@ -5,54 +5,36 @@ The examination proper uses other cases (another seed), so a checkpoint that the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.flow.guidance import NO_GUIDANCE, Guidance
-from fewstep.flow.sigmas import SigmaGrid
 from fewstep.pocket.exam_gallery import Sampler
-from fewstep.pocket.systems import ConditioningCache, sampler_of
-from fewstep.roles.network import Network
-from fewstep.roles.student_eval import StudentEval, StudentEvalBuilder, StudentEvalSetup
-from fewstep.runtime.device import autocast
-from fewstep.runtime.task import TASKS, Task
+from fewstep.pocket.student_eval import eval_of
+from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
+from fewstep.runtime.task import TASKS
 from pocket_making.harder import probe
 from pocket_making.harder.exam import HarderExamSpec, Question
 from pocket_making.harder.records import picture_record
 
 ASKED = HarderExamSpec(cases=12, diversity=0, seed=9)  # ours: 48 prompts and 96 edits
-GUIDANCE: Mapping[Task, Guidance] = {"t2i": NO_GUIDANCE, "edit": NO_GUIDANCE}
 HALVES = ("asked", "drawn")
 
 
-def reader_eval(folder: Path, spec: HarderExamSpec | None = None) -> StudentEvalSetup:
-    """An examiner for `fewstep.distill`, with the reader in this folder; it asks `ASKED` if no `spec` is given. `score`
-    is the mean of both halves of both tasks.
+def reader_eval(folder: Path) -> StudentEvalSetup:
+    """An examiner for `fewstep.distill`, with the reader in this folder. `score` is the mean of both halves of both
+    tasks.
 
     Raises:
         ModelError: no reader is there.
     """
     reader, _ = probe.load_reader(folder)
-    questions = (spec or ASKED).questions()
+    questions = ASKED.questions()
 
     def setup(backbone: Backbone) -> StudentEvalBuilder:
-        encoded = ConditioningCache(backbone)
-        for case, _ in questions:
-            encoded(case)
-
-        def for_student(student: Network, grid: SigmaGrid, precision: str) -> StudentEval:
-            @contextmanager
-            def inside() -> Iterator[None]:
-                with student.active(), autocast(backbone.device, precision):
-                    yield
-
-            sampler = sampler_of(backbone, student.transformer, grid, GUIDANCE, encoded, inside)
-            return lambda iteration: headline(sampler, questions, reader)
-
-        return for_student
+        cases = [case for case, _ in questions]
+        return eval_of(backbone, cases, lambda sampler: headline(sampler, questions, reader))
 
     return setup
 

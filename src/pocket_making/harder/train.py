@@ -19,13 +19,14 @@ from fewstep.pocket.build import (
     build_pocket_pipeline,
     load_pocket_teacher,
 )
+from fewstep.pocket.world_words import refuse_other_world
 from fewstep.runtime.seeded import seeded_random
 from pocket_making.harder import corpus
 from pocket_making.harder.letter_embeddings import set_letter_embeddings
 from pocket_making.harder.probe_train import train_probe
 from pocket_making.harder.render import render
 from pocket_making.harder.scenes import random_scene
-from pocket_making.harder.vocabulary import words
+from pocket_making.harder.vocabulary import WORLD, vocabulary, words
 from pocket_making.teacher_trainer import Log, TeacherTrainingConfig
 from pocket_making.train import (
     Groups,
@@ -37,10 +38,12 @@ from pocket_making.train import (
 from pocket_making.training_batches import BatchConfig, encode_corpus
 
 SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent tokens; larger pictures need more noise
-HARDER_BATCH_CONFIG = BatchConfig(signs=2.0)  # ours: words are a minority of the corpus, and would be learnt last
-# ours: prompts of signs, at times when a letter is still open. What the prompt spells is taken up after some 300 such
-# steps, and was not in 8,000 others (docs/lab/harder-world.md).
-LETTERS_FIRST = BatchConfig(signs=40.0, letters=6.0, letters_placed=0.98, times=(0.6, 1.0))
+# ours: words are a minority of the corpus, and would be learnt last
+HARDER_BATCH_CONFIG = BatchConfig(sign_frequency=2.0)
+LETTERS_SHARE = 0.1  # ours: of the teacher's minutes
+# ours: prompts, nearly all of signs, at times when a letter is still open. What the prompt spells is taken up after
+# some 300 such steps, and was not in 8,000 others (docs/lab/harder-world.md).
+LETTERS_FIRST = BatchConfig(sign_frequency=40.0, letter_weight=6.0, letter_weight_below=0.98, times=(0.6, 1.0))
 DECODER_SHARDS = 2  # of each layout
 DECODER_SIGNS = 8_000  # ours, besides: letters are what it learns last (docs/lab/harder-world.md)
 
@@ -56,7 +59,7 @@ def train_harder(
     workers: int = 2,
     log: Log = print,
     start: Path | None = None,
-    minutes_letters: float = 12.0,
+    minutes_letters: float | None = None,
 ) -> Path:
     """All stages up to `out/pipeline`, a stock pipeline folder, and `out/reader`.
 
@@ -64,15 +67,23 @@ def train_harder(
         shards: of so many samples, for text to image and for edits each. A thousand take 28 to 150 MB of disk.
         plan: give each stretch another `seed`, or it repeats the batches of the last one. Its `batch_config` is this
             world's own.
+        minutes_letters: how many of the teacher's minutes are for letters, at first: a tenth unless given, and none
+            where there is a `start`, which can spell.
         start: a pipeline of this world to go on from, with its encoder, decoder and transformer.
+
+    Raises:
+        ModelError: `out` holds a pipeline of another version of this world. RunError: it holds shards of one.
     """
+    refuse_other_world(out / "base", vocabulary(), WORLD)
     for path in corpus.render_corpus(out / "corpus", shards, workers, samples):
         log(f"rendered {path.name}")
     encode_corpus(out / "corpus", prepare(out, log, start, untrained, lambda: squares(out / "corpus")))
     by_task = groups(shards)
+    if minutes_letters is None:
+        minutes_letters = 0.0 if start is not None else LETTERS_SHARE * minutes_teacher
     if minutes_letters > 0:
         letters = replace(plan, batch_config=LETTERS_FIRST, cooldown_share=0.0)
-        train_teacher(out, min(minutes_letters, minutes_teacher), letters, workers, {"t2i": by_task["t2i"]}, log)
+        train_teacher(out, minutes_letters, letters, workers, {"t2i": by_task["t2i"]}, log)
     train_teacher(out, minutes_teacher, replace(plan, batch_config=HARDER_BATCH_CONFIG), workers, by_task, log)
     torch.set_num_threads(workers)
     train_and_save_decoder(out, minutes_vae, lambda: pictures_by_size(out / "corpus"), log)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -25,20 +27,29 @@ def training_case(task: Task, index: int) -> HarderCase:
     return instruction_case(SEED, index // len(EDIT_KINDS), EDIT_KINDS[index % len(EDIT_KINDS)], "train")
 
 
-def write_training_cases(folder: Path, counts: dict[Task, int]) -> Iterator[Path]:
-    """`t2i.jsonl` and `edit.jsonl` with so many cases, and the pictures that edits begin with in `references/`. Yields
-    each file once it is whole; one that is there with as many cases is kept."""
+def write_training_cases(folder: Path, counts: Mapping[Task, int]) -> list[Path]:
+    """`t2i.jsonl` and `edit.jsonl` with so many cases, and the pictures that edits begin with in `references/`. What is
+    there is kept if it is of these counts and of this version of the world (`cases.json`, written last)."""
+    told = json.dumps({"counts": dict(counts), "world": world_mark()})
+    made, described = [folder / f"{task}.jsonl" for task in TASKS if counts.get(task, 0) > 0], folder / "cases.json"
+    if described.exists() and described.read_text() == told:
+        return made
+    described.unlink(missing_ok=True)
     durable.make_folder(folder / "references")
-    for task in TASKS:
-        path = folder / f"{task}.jsonl"
-        if counts.get(task, 0) > 0 and _lines(path) != counts[task]:
-            write_jsonl(path, [_written(training_case(task, index), folder) for index in range(counts[task])])
-        if path.exists():
-            yield path
+    for path in made:
+        task: Task = "t2i" if path.stem == "t2i" else "edit"
+        write_jsonl(path, [_written(training_case(task, index), folder) for index in range(counts[task])])
+    durable.write_atomically(described, told)
+    return made
 
 
-def _lines(path: Path) -> int:
-    return len(path.read_text().splitlines()) if path.exists() else 0
+def world_mark() -> str:
+    """A short hash of the first cases, with every category and kind of edit among them."""
+    mark = hashlib.blake2b(digest_size=8)
+    for case in [*(training_case("t2i", k) for k in range(12)), *(training_case("edit", k) for k in range(16))]:
+        mark.update(case.prompt.encode())
+        mark.update(b"".join(picture.tobytes() for picture in (*case.references, case.target)))
+    return mark.hexdigest()
 
 
 def _written(drawn: HarderCase, folder: Path) -> Case:
@@ -46,8 +57,7 @@ def _written(drawn: HarderCase, folder: Path) -> Case:
     references = []
     for number, picture in enumerate(drawn.references):
         path = folder / "references" / f"{drawn.id}-{number}.png"
-        if not path.exists():
-            durable.replace_atomically(path, partial(_save, picture))
+        durable.replace_atomically(path, partial(_save, picture))
         references.append(path)
     task: Task = "edit" if references else "t2i"
     height, width = drawn.size

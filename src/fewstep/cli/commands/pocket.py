@@ -48,7 +48,10 @@ def pocket_train(
     ] = None,
     minutes_letters: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Harder world: of the teacher's minutes, those for signs alone; 12 if not given.", min=0),
+        typer.Option(
+            help="Harder world: how many of these are for letters, first; a tenth, or none with --start.",
+            min=0,
+        ),
     ] = None,
     world: World = "pocket",
     seed: Annotated[int, typer.Option(help="Of the batches; another one for each stretch.", min=0)] = 0,
@@ -82,6 +85,11 @@ def pocket_train(
         raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
     if batch % workers:
         raise RecipeError(f"--batch {batch}: {workers} workers cannot share it evenly; give a multiple of {workers}")
+    if minutes_letters is not None and minutes_letters >= minutes_teacher:
+        raise RecipeError(
+            f"--minutes-letters {minutes_letters:g} leaves none of --minutes-teacher {minutes_teacher:g} for all else; "
+            "give fewer"
+        )
     words = harder_words() if world == "harder" else vocabulary()
     if begun is not None and not words.keys() <= tokenizer_words(begun).keys():
         raise RecipeError(f"--start {start}: its words are not those of the {world} world; give a folder that it wrote")
@@ -206,7 +214,6 @@ def pocket_student(
     to: Annotated[Path, typer.Option("--out", help="Folder of cases, run and examination; the same one resumes.")] = (
         HARDER / "student"
     ),
-    world: World = "harder",
     teacher: Annotated[Path, typer.Option(help="The teacher's folder.")] = HARDER / "pipeline",
     reader: Annotated[Path, typer.Option(help="The folder of the world's reader.")] = HARDER / "reader",
     prompts: Annotated[int, typer.Option(help="Training prompts.", min=1)] = 1500,
@@ -216,9 +223,6 @@ def pocket_student(
     overrides: Overrides = None,
 ) -> None:
     """Distil the harder world's teacher and examine the student beside it; of the pocket world, `fewstep demo` does."""
-    _refuse_unknown(world)
-    if world == "pocket":
-        raise RecipeError("--world pocket: `fewstep demo` makes and examines a student of the pocket world")
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.demo import show_examination
 
