@@ -19,6 +19,7 @@ from fewstep.pocket.build import (
     build_pocket_pipeline,
     load_pocket_teacher,
 )
+from fewstep.runtime.durable import as_umask_says
 from pocket_making import corpus, vae
 from pocket_making.ranks import TeacherRanks
 from pocket_making.shared_prefix import Grid
@@ -152,6 +153,8 @@ def export_pocket_teacher(out: Path, folder: Path) -> None:
         round_to_bf16(part)
         part.to(torch.bfloat16)
     pipeline.save_pretrained(folder)
+    for weights in folder.rglob("*.safetensors"):
+        as_umask_says(weights)
     drop_folder_paths(folder)
 
 

@@ -128,7 +128,12 @@ def train_probe(
 def write_reader(reader: Reader, path: Path) -> None:
     """In bf16, to which `fit` has rounded it."""
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in reader.state_dict().items()}
-    durable.replace_atomically(path, lambda torn: save_file(weights, torn))
+
+    def write(torn: Path) -> None:
+        save_file(weights, torn)
+        durable.as_umask_says(torn)
+
+    durable.replace_atomically(path, write)
 
 
 def learn_part(

@@ -135,6 +135,8 @@ def test_a_reader_is_trained_in_two_parts_and_goes_on_after_the_first(harder_tea
     assert sum(line.startswith("rendered 12") for line in told) == 2
     reader, accuracy = probe.load_reader(tmp_path)
     assert accuracy == {"n": 12, **whole}
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1  # safetensors would let nobody but the owner read its files
     half_way = load_file(tmp_path / "after-part-1.safetensors")
     assert not torch.equal(half_way["gather.weight"].float(), reader.gather.weight)
     probe_train.train_probe(model, tmp_path, 1e-9, **few)
