@@ -37,6 +37,7 @@ from fewstep.train.retention import Best
 from fewstep.train.settings import DMDSettings
 from fewstep.train.student_rollout import RolloutState
 from fewstep.train.trainer import Trainer
+from tests.reporters import Recorded
 from tests.train.runs import assert_same_run, ending, examined, killed_until_through, lines, toy_trainer
 from tests.train.tiny_model import batch, tiny, toy_batches
 
@@ -234,6 +235,19 @@ def test_who_looks_sees_the_averaged_student_when_due(tmp_path: Path) -> None:
     assert [(line["iteration"], line["x"]) for line in lines(tmp_path) if line["phase"] == "examine"] == [
         (0, 0), (2, 2), (4, 4), (6, 6),
     ]  # fmt: skip
+
+
+def test_the_pace_of_a_run_is_that_of_its_iterations(tmp_path: Path) -> None:
+    """The bar begins after the first look, which may take as long as many iterations; warm-up has a bar of its own."""
+    trainer = toy_trainer(tmp_path, critic={"warmup_iterations": 2})
+    trainer.reporter = told = Recorded()
+    begun: list[tuple[int, set[str]]] = []
+    trainer.hooks = replace(trainer.hooks, examine=lambda done: (begun.append((done, set(told.totals))), {"x": 0.0})[1])
+    trainer.train()
+    assert begun[0] == (0, {"warming up the critic"})
+    assert begun[1] == (2, {"warming up the critic", "distilling"})
+    assert told.totals == {"warming up the critic": 2, "distilling": 6}
+    assert told.done == told.totals
 
 
 @pytest.mark.parametrize(("best_is", "best"), [("highest", 2), ("lowest", 4)])

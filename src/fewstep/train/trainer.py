@@ -20,7 +20,7 @@ from fewstep.runtime.errors import (
 )
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.processors import BusyWatch
-from fewstep.runtime.reporter import SILENT
+from fewstep.runtime.reporter import SILENT, Advance
 from fewstep.train.checkpoint import (
     Checkpoints,
     Position,
@@ -136,36 +136,51 @@ class Trainer:
         return Outcome(self.position.iteration, last, self.ranking.first, stopped)
 
     def _run_loop(self) -> bool:
-        """Runs warm-up and iterations. Returns whether a hook ended the run early."""
-        warmup, total = self.step.settings.critic.warmup_iterations, self.run.iterations
-        done = self.position.iteration + self.position.warm_up
-        busy = BusyWatch(self.reporter.say) if self.device.type == "cpu" and self.ranks.world == 1 else None
-        with GracefulStop() as graceful_stop, self.reporter.progress("distilling", total + warmup, done) as advance:
-            for w in range(self.position.warm_up, warmup):
-                advance(details=summary(self._warm_up(w)))
-                self._save_if_due(graceful_stop, w + 1)
+        """Runs warm-up and iterations. Returns whether a hook ended the run early.
+
+        The first look comes before the bar of the iterations, or its pace would not be theirs.
+        """
+        with GracefulStop() as graceful_stop:
+            self._warm_ups(graceful_stop)
             if self.position.iteration == 0:
                 self.examinations.look(0)
             elif self.examinations.out_of_patience():
                 return False
-            for i in range(self.position.iteration, total):
-                line = self._iterate(i)
-                stop = self._respond_to_pulls(i, line)
-                if self.ranks.first:
-                    self.stability.look(i, line)
-                if busy:
-                    busy.look()
-                advance(details=summary(line))
-                seen, wanted = self.examinations.look(i + 1), self._wants_to_stop(i, line)
-                better, over, stop = seen.better, seen.out_of_patience, stop or self._stopped_by(seen.halt)
-                ends = stop is not None or wanted or over or i + 1 == total
-                self._save_if_due(graceful_stop, i + 1, better or ends)
-                if stop is not None:
-                    raise stop
-                if over:
-                    return False
-                if wanted:
-                    return i + 1 < total
+            with self.reporter.progress("distilling", self.run.iterations, self.position.iteration) as advance:
+                return self._iterations(graceful_stop, advance)
+
+    def _warm_ups(self, graceful_stop: GracefulStop) -> None:
+        """The critic's updates before the first iteration, those that are left."""
+        total, done = self.step.settings.critic.warmup_iterations, self.position.warm_up
+        if done >= total:
+            return
+        with self.reporter.progress("warming up the critic", total, done) as advance:
+            for w in range(done, total):
+                advance(details=summary(self._warm_up(w)))
+                self._save_if_due(graceful_stop, w + 1)
+
+    def _iterations(self, graceful_stop: GracefulStop, advance: Advance) -> bool:
+        """What is left of them. Returns whether a hook ended the run early."""
+        total = self.run.iterations
+        busy = BusyWatch(self.reporter.say) if self.device.type == "cpu" and self.ranks.world == 1 else None
+        for i in range(self.position.iteration, total):
+            line = self._iterate(i)
+            stop = self._respond_to_pulls(i, line)
+            if self.ranks.first:
+                self.stability.look(i, line)
+            if busy:
+                busy.look()
+            advance(details=summary(line))
+            seen, wanted = self.examinations.look(i + 1), self._wants_to_stop(i, line)
+            better, over, stop = seen.better, seen.out_of_patience, stop or self._stopped_by(seen.halt)
+            ends = stop is not None or wanted or over or i + 1 == total
+            self._save_if_due(graceful_stop, i + 1, better or ends)
+            if stop is not None:
+                raise stop
+            if over:
+                return False
+            if wanted:
+                return i + 1 < total
         return False
 
     def _stopped_by(self, halt: str | None) -> TrainingStopped | None:
