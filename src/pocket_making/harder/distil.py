@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,9 @@ class HarderDistillation:
 
     def recipe(self, cases: Path) -> Recipe:
         """The recipe over the files of cases in this folder."""
-        given = [f"model={self.teacher}", *(f"data.{task}=[{{source: '{cases / task}.jsonl'}}]" for task in TASKS)]
-        return load_recipe(RECIPE, [*given, *self.settings])
+        given: dict[str, Any] = {"model": str(self.teacher)}
+        given |= {f"data.{task}": [{"source": str(cases / f"{task}.jsonl")}] for task in TASKS}
+        return load_recipe(RECIPE, [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *self.settings])
 
 
 def distil_harder(asked: HarderDistillation, out: Path, spec: HarderExamSpec, reporter: Reporter) -> dict[str, Any]:

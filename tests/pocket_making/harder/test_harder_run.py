@@ -16,6 +16,7 @@ from fewstep.pocket.exam_gallery import AskedCase
 from fewstep.runtime.task import Task
 from pocket_making.harder import probe, run_examiner, systems, training_cases
 from pocket_making.harder.cases import EDIT_KINDS, HarderCase
+from pocket_making.harder.distil import HarderDistillation
 from pocket_making.harder.exam import HarderExamSpec
 from pocket_making.harder.scenes import split_of
 from tests.cli.command_line import fewstep, refused
@@ -111,6 +112,15 @@ def test_a_student_is_made_and_examined_by_one_command(
     assert again.exit_code == 0, again.output
     assert len((out / "run" / "metrics.jsonl").read_text().splitlines()) == len(rows)
     assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+
+
+def test_a_recipe_names_folders_as_they_are_and_takes_settings() -> None:
+    folder = Path("it's: 7, or #8")
+    asked = HarderDistillation(folder, Path("reader"), {"t2i": 4, "edit": 4}, ("run.batch=4",))
+    recipe = asked.recipe(folder / "cases")
+    assert (recipe.model, recipe.run.batch, recipe.teachers.named) == (str(folder), 4, {})
+    sources = [plan.source for plan in (*recipe.data.t2i, *recipe.data.edit)]
+    assert sources == [str(folder / "cases" / name) for name in ("t2i.jsonl", "edit.jsonl")]
 
 
 def test_what_no_student_can_be_made_of_is_refused(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:
