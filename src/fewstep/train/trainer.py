@@ -12,12 +12,7 @@ from torch import Tensor
 
 from fewstep.encode.batch import Batch, MixedBatch
 from fewstep.runtime.device import peak_gigabytes
-from fewstep.runtime.errors import (
-    Interrupted,
-    RecipeError,
-    RunError,
-    TrainingStopped,
-)
+from fewstep.runtime.errors import Interrupted, RecipeError, RunError, TrainingStopped
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from fewstep.runtime.processors import BusyWatch
 from fewstep.runtime.reporter import SILENT, Advance
@@ -136,14 +131,11 @@ class Trainer:
         return Outcome(self.position.iteration, last, self.ranking.first, stopped)
 
     def _run_loop(self) -> bool:
-        """Runs warm-up and iterations. Returns whether a hook ended the run early.
-
-        The first look comes before the bar of the iterations, or its pace would not be theirs.
-        """
+        """Runs warm-up and iterations. Returns whether a hook ended the run early."""
         with GracefulStop() as graceful_stop:
             self._warm_ups(graceful_stop)
             if self.position.iteration == 0:
-                self.examinations.look(0)
+                self.examinations.look(0)  # before the bar, whose pace is that of iterations
             elif self.examinations.out_of_patience():
                 return False
             with self.reporter.progress("distilling", self.run.iterations, self.position.iteration) as advance:
