@@ -92,7 +92,7 @@ class ExaminationResult:
         return list(self.columns)[-1]
 
     @property
-    def attributes(self) -> "AttributesRight":
+    def attributes(self) -> AttributesRight:
         line = self.line("t2i.attributes")
         values = line["values"]
         ratio = line["against"][self.student] if line["compared"] == "ratio" else None

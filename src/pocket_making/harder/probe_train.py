@@ -57,8 +57,8 @@ def renders(
 
 
 def looking(places: Tensor, reader: Reader, x: Tensor, rows: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Answers, and how far each slot looks from where its letter stands: their cross entropy. With it
-    slots look at the right places after 250 steps."""
+    """Answers, and how far each slot looks from where its letter stands: their cross entropy. With it slots
+    look at the right places after 250 steps."""
     answers, looks = reader.answers_and_looks(x)
     return answers, -(places[rows] * looks).sum() / len(rows)
 
