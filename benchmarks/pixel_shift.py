@@ -7,7 +7,7 @@ import argparse
 
 import numpy as np
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.pocket.cases import edit_case
 from fewstep.pocket.shift import shift
 from fewstep.run.pocket_exam import teacher_guidance

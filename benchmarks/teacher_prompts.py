@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import fewstep
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.bench import statistics
 from fewstep.data.cases import Case, write_jsonl
 from fewstep.pocket.captions import caption

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from pocket_making.harder.attributes import CATEGORIES
-from pocket_making.harder.edits import PROPOSE, edit_images, reference_edit
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import Scene, random_scene
+from fewstep.pocket.harder.attributes import CATEGORIES
+from fewstep.pocket.harder.edits import PROPOSE, edit_images, reference_edit
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import Scene, random_scene
 
 ZOOM, GAP = 2, 6
 WIDE: dict[str, int] = {"landscape": 5, "portrait": 6, "text": 6, "still-life": 6}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.pocket.build import (
     TEACHER,
     Pipeline,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import fewstep.backbones.families as families
+import fewstep.backbones.embedded as embedded
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.backbones.testing import tiny_qwen_image_21
@@ -139,12 +139,12 @@ def test_a_hub_id_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_the_embedded_model_is_found_by_its_name(whole: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(families, "pocket_folder", lambda: whole)
+    monkeypatch.setattr(embedded, "embedded_folder", lambda name: whole)
     backbone = load_backbone("pocket", dtype=torch.float32, parts="transformer")
     assert backbone.source == "pocket"
     assert isinstance(backbone, QwenImage21)
     assert backbone.folder == whole
-    monkeypatch.setattr(families, "pocket_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(embedded, "embedded_folder", lambda name: tmp_path / "none")
     refused("pocket", "Install fewstep again")
 
 

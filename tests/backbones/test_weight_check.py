@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fewstep.backbones.families import family_of, load_backbone, pocket_folder
+from fewstep.backbones.embedded import POCKET, embedded_folder
+from fewstep.backbones.families import family_of, load_backbone
 from fewstep.backbones.folder import header_of
 from fewstep.backbones.testing import tiny_flux2_klein, tiny_qwen_image, tiny_qwen_image_21
 from fewstep.runtime.errors import ModelError
@@ -80,7 +81,7 @@ def test_shards_pass(name: str, tmp_path: Path) -> None:
 
 
 def test_the_embedded_model_passes() -> None:
-    family_of(pocket_folder()).inspect(pocket_folder())
+    family_of(embedded_folder(POCKET)).inspect(embedded_folder(POCKET))
 
 
 @pytest.mark.parametrize("name", PIPELINES)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from fewstep.backbones.families import pocket_folder
+from fewstep.backbones.embedded import POCKET, embedded_folder
 from fewstep.cli.verbs.sample import draw_to_files
 from fewstep.runtime.errors import Interrupted
 from fewstep.runtime.reporter import Advance, Silent
@@ -31,7 +31,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def student(folder: Path) -> Path:
     """The pocket model as a student of 2 steps, with one teacher's weights."""
     folder.mkdir()
-    for part in pocket_folder().iterdir():
+    for part in embedded_folder(POCKET).iterdir():
         (folder / part.name).symlink_to(part)
     index = json.loads((folder / "model_index.json").read_text()) | {"sample_sigmas": [1.0, 0.5]}
     (folder / "model_index.json").unlink()
@@ -114,7 +114,7 @@ def test_what_a_student_does_not_take_is_refused_before_it_is_opened(
 ) -> None:
     own = student(tmp_path / "mine")
     (own / "transformer").unlink()  # a link to the package's
-    shutil.copytree(pocket_folder() / "transformer", own / "transformer")
+    shutil.copytree(embedded_folder(POCKET) / "transformer", own / "transformer")
     (own / "transformer" / "config.json").write_text("{}")  # nothing that could be opened
     other = shutil.copytree(own, tmp_path / "other")
     refused(fewstep("pocket", "examine", own, *option, "--out", tmp_path / "to"), told)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fewstep.backbones.families import POCKET, pocket_folder
+from fewstep.backbones.embedded import POCKET, embedded_folder
 from fewstep.pocket.cases import edit_case, t2i_case
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.known_words import (
@@ -68,10 +68,10 @@ def test_the_phrase_book_tells_what_may_be_asked() -> None:
 
 def test_a_model_of_other_words_is_not_of_this_world(tmp_path: Path) -> None:
     assert draws_pocket_world(POCKET)
-    assert draws_pocket_world(str(pocket_folder()))
+    assert draws_pocket_world(str(embedded_folder(POCKET)))
     assert not draws_pocket_world(str(tmp_path))
     assert not draws_pocket_world("owner/not-on-this-machine")
-    held = json.loads((pocket_folder() / "processor" / "tokenizer.json").read_bytes())
+    held = json.loads((embedded_folder(POCKET) / "processor" / "tokenizer.json").read_bytes())
     del held["model"]["vocab"]["Add"]
     (tmp_path / "processor").mkdir()
     for text in (json.dumps(held), "no JSON", "[]", ""):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import shift as moved
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.pocket.cases import PocketCase, edit_case
 from fewstep.pocket.shift import largest_rectangle, shift
 from fewstep.run.pocket_exam import teacher_guidance

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from fewstep.backbones.embedded import POCKET, embedded_folder
 from fewstep.backbones.fake_model import size_of_model
-from fewstep.backbones.families import MODEL_FAMILIES, family_of, load_backbone, pocket_folder
+from fewstep.backbones.families import MODEL_FAMILIES, family_of, load_backbone
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.bench import measuring
 from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
@@ -191,7 +192,7 @@ def test_two_of_one_name_are_refused_and_others_are_not(package: Package, tmp_pa
 
 def house_folder(to: Path) -> Path:
     """The pocket model, as a folder of the house's own pipeline class."""
-    shutil.copytree(pocket_folder(), to)
+    shutil.copytree(embedded_folder(POCKET), to)
     index = json.loads((to / "model_index.json").read_text())
     (to / "model_index.json").write_text(json.dumps(index | {"_class_name": "HousePipeline"}))
     return to
@@ -207,7 +208,7 @@ def test_a_family_of_a_package_is_loaded_planned_and_told_apart(package: Package
     loaded = load_backbone(folder, dtype=torch.float32)
     assert loaded.family == "house"
     assert size_of_model(str(folder)).family is type(loaded)
-    assert family_of(pocket_folder()) is QwenImage21
+    assert family_of(embedded_folder(POCKET)) is QwenImage21
     package("rival", HOUSE, {"fewstep.families": {"HousePipeline": "rival:House"}})
     with pytest.raises(PluginError, match=r"'HousePipeline' is offered by \w+ and by \w+, and nothing says which"):
         family_of(folder)

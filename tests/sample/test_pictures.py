@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewstep.backbones.families import POCKET, POCKET_GUIDANCE
+from fewstep.backbones.embedded import POCKET, POCKET_GUIDANCE
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.rng import NamedRNG

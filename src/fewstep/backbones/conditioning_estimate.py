@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 
-import fewstep
 from fewstep.backbones.edit_sizes import (
     at_area,
     flux3_grid,
@@ -25,6 +24,7 @@ from fewstep.backbones.edit_sizes import (
     on_own_grid,
     reference_resolution,
 )
+from fewstep.backbones.embedded import embedded_folder, is_embedded
 from fewstep.backbones.folder import MODULAR_INDEX, read_json
 from fewstep.backbones.layout import TokenGrid
 from fewstep.runtime.errors import ModelError
@@ -301,7 +301,7 @@ def _text_width(kind: type[ConditioningEstimate], stated: Mapping[str, Any], pub
 
 def local_file(model: str, name: str) -> Path | None:
     """A file of a model, if it is on this machine. Nothing is downloaded."""
-    folder = Path(fewstep.__file__).parent / "pocket" / "teacher" if model == "pocket" else Path(model).expanduser()
+    folder = embedded_folder(model) if is_embedded(model) else Path(model).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     try:

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-import fewstep
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.embedded import POCKET, embedded_folder, model_folder
 from fewstep.backbones.flux2_klein import Flux2Klein
 from fewstep.backbones.flux3_klein import Flux3Klein
 from fewstep.backbones.folder import (
-    folder_of,
     header_of,
     read_index,
     weight_files,
@@ -30,13 +29,9 @@ from fewstep.runtime.base_weight_kinds import BaseWeights
 from fewstep.runtime.device import check_device
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.plugins import ExtensionPoint
-from fewstep.runtime.task import Task
 
 KNOWN: tuple[type[PipelineBackbone], ...] = (QwenImage21, QwenImage, Flux2Klein, ZImage, LongCatImage, Flux3Klein)
 FAMILIES: dict[str, type[PipelineBackbone]] = {name: family for family in KNOWN for name in family.pipelines}
-POCKET = "pocket"
-# What the pocket teacher is sampled with, as its recipe distils it: its captions were careless, its family's were not.
-POCKET_GUIDANCE: dict[Task, Guidance] = {"t2i": Guidance(3.0), "edit": Guidance(2.5)}
 
 
 def _problem(name: str, thing: object) -> str | None:
@@ -57,22 +52,8 @@ MODEL_FAMILIES: ExtensionPoint[type[PipelineBackbone]] = ExtensionPoint(
 )
 
 
-def pocket_folder() -> Path:
-    """The embedded teacher's folder, inside the package."""
-    return Path(fewstep.__file__).parent / "pocket" / "teacher"
-
-
-def model_folder(source: str | Path) -> Path:
-    """The folder of a model: a folder, a hub id, or "pocket".
-
-    Raises:
-        ModelError: not found.
-    """
-    return folder_of(pocket_folder() if source == POCKET else source)
-
-
 def refuse_unusable_model(source: str | Path, parts: Parts = "all") -> None:
-    """Checks the files of a folder, a hub id, or "pocket" as `load_backbone` does. No weight is read.
+    """Checks the files of a folder, a hub id, or an embedded model's name as `load_backbone` does. No weight is read.
 
     Raises:
         ModelError: as `load_backbone`.
@@ -96,7 +77,7 @@ class ModelShapes:
 
 
 def model_shapes(source: str | Path) -> ModelShapes:
-    """The shapes of a folder, a hub id, or "pocket". No weight is read.
+    """The shapes of a folder, a hub id, or an embedded model's name. No weight is read.
 
     Raises:
         ModelError: as `load_backbone`.
@@ -124,7 +105,7 @@ class ModelSummary:
 
 
 def model_summary(source: str | Path) -> ModelSummary:
-    """The summary of a folder, a hub id, or "pocket". The loaded backbone would give the same values.
+    """The summary of a folder, a hub id, or an embedded model's name. The loaded backbone would give the same values.
 
     Raises:
         ModelError: as `load_backbone`.
@@ -151,12 +132,13 @@ class StockLevels:
 
 
 def stock_levels(source: str | Path, size: tuple[int, int], steps: int) -> StockLevels:
-    """The levels of a folder, a hub id, or "pocket", at a size in px (height, width). No weight is read.
+    """The levels of a model (a folder, a hub id, an embedded one's name) at a size in px (height, width). No weight is
+    read.
 
     Raises:
         ModelError: as `load_backbone`. RecipeError: a scheduler with settings that are not supported here.
     """
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     family, index = family_of(folder), read_index(folder)
     scheduler = family.scheduler_in(folder)
     return levels_of(family, index, scheduler, size, steps)
@@ -188,7 +170,7 @@ def adapter_path(source: str) -> Path:
     """
     if not source.startswith(f"{POCKET}:"):
         return Path(source)
-    folder = pocket_folder().parent / "specialists"
+    folder = embedded_folder(POCKET).parent / "specialists"
     path = folder / f"{source.removeprefix(f'{POCKET}:')}.safetensors"
     if not path.is_file():
         known = ", ".join(sorted(f"{POCKET}:{file.stem}" for file in folder.glob("*.safetensors")))
@@ -204,7 +186,7 @@ def load_backbone(
     parts: Parts = "all",
     base_weights: BaseWeights = "precision",
 ) -> Backbone:
-    """The model of a folder, a hub id, or "pocket" (the embedded one).
+    """The model of a folder, a hub id, or an embedded model's name (the embedded one).
 
     Args:
         parts: which parts to load (`pipeline_backbone.LOADED`).
@@ -215,8 +197,6 @@ def load_backbone(
         EnvironmentRefused: the device or the dtype is not available here.
     """
     check_device(dtype, device)
-    if source == POCKET and not pocket_folder().is_dir():
-        raise ModelError(f"the embedded model is missing from {pocket_folder()}. Install fewstep again")
     folder = model_folder(source)
     backbone = family_of(folder).load(folder, dtype, device, parts, base_weights)
     backbone.source = str(source)  # what the user called it, not where the hub's cache put it
@@ -224,12 +204,12 @@ def load_backbone(
 
 
 def family_of_model(source: str | Path) -> type[PipelineBackbone]:
-    """The family of a folder, a hub id, or "pocket".
+    """The family of a folder, a hub id, or an embedded model's name.
 
     Raises:
         ModelError: as `load_backbone`.
     """
-    return family_of(folder_of(pocket_folder() if source == POCKET else source))
+    return family_of(model_folder(source))
 
 
 def family_of(folder: Path) -> type[PipelineBackbone]:
@@ -247,7 +227,8 @@ def family_of(folder: Path) -> type[PipelineBackbone]:
 
 
 def empty_transformer(source: str | Path) -> nn.Module:
-    """The transformer of a folder, a hub id, or "pocket", on the meta device: its modules and shapes, no weight.
+    """The transformer of a model (a folder, a hub id, an embedded one's name) on the meta device: its modules and
+    shapes, no weight.
 
     Raises:
         ModelError: as `load_backbone`.

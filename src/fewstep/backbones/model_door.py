@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from fewstep.backbones.embedded import is_embedded
 from fewstep.backbones.folder import folder_of, header_of, is_hub_id, read_index, read_json
 from fewstep.runtime.errors import ModelError
-
-BUNDLED = "pocket"
 
 
 def refuse_no_model(source: str, whole: bool = False) -> None:
@@ -18,7 +17,7 @@ def refuse_no_model(source: str, whole: bool = False) -> None:
     Raises:
         ModelError: no folder and no hub id, a run, a file, or a folder whose files cannot be read.
     """
-    if source == BUNDLED or (is_hub_id(source) and not Path(source).exists()):
+    if is_embedded(source) or (is_hub_id(source) and not Path(source).exists()):
         return
     folder = folder_of(source)
     index = read_index(folder)

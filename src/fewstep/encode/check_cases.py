@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
-from fewstep.backbones.families import family_of, model_folder
+from fewstep.backbones.embedded import model_folder
+from fewstep.backbones.families import family_of
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
 from fewstep.data.plan import SizesPlan

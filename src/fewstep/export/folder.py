@@ -16,15 +16,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fewstep.backbones.families import (
-    POCKET,
-    family_of,
-    model_shapes,
-    pocket_folder,
-)
+from fewstep.backbones.embedded import is_embedded, model_folder
+from fewstep.backbones.families import family_of, model_shapes
 from fewstep.backbones.folder import (
     SIGMAS_FILE,
-    folder_of,
     read_index,
     read_json,
 )
@@ -158,7 +153,7 @@ def refuse_grid(base: str | Path, grid: SigmaGrid) -> None:
         ExportError: the stock pipeline of `base` cannot sample on `grid`.
         ModelError: the base does not exist, or is of an unknown family.
     """
-    grid_settings(family_of(folder_of(pocket_folder() if base == POCKET else base)), grid)
+    grid_settings(family_of(model_folder(base)), grid)
 
 
 def export_lora(
@@ -204,9 +199,8 @@ class _Source:
 
     @classmethod
     def of(cls, base: str | Path, grid: SigmaGrid, about: card.StudentInfo) -> "_Source":
-        if base == POCKET:
-            return cls(folder_of(pocket_folder()), "fewstep's pocket teacher", grid, about)
-        return cls(folder_of(base), Path(base).name, grid, about)
+        name = f"fewstep's {base} teacher" if is_embedded(base) else Path(base).name
+        return cls(model_folder(base), name, grid, about)
 
     @property
     def settings(self) -> GridSettings:

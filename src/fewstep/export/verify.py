@@ -15,12 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import (
-    POCKET,
-    family_of,
-    load_backbone,
-    pocket_folder,
-)
+from fewstep.backbones.embedded import model_folder
+from fewstep.backbones.families import family_of, load_backbone
 from fewstep.backbones.folder import (
     folder_of,
     header_of,
@@ -181,7 +177,7 @@ def verify_lora(
         ExportError: as `verify`.
     """
     folder = Path(folder)
-    place = folder_of(pocket_folder() if base == POCKET else base)
+    place = model_folder(base)
     family = family_of(place)
     calls = probe_calls(_classes(place), partial(family.lora_call, list(grid)), size, seed, family.fixed_edit_size)
     asked = StockRequest(

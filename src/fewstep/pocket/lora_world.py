@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fewstep.backbones.families import POCKET, adapter_path
+from fewstep.backbones.embedded import POCKET
+from fewstep.backbones.families import adapter_path
 from fewstep.lora.factors import Factors
 from fewstep.lora.file import lora_file, read_lora
 from fewstep.runtime.errors import AdapterError

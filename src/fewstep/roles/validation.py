@@ -6,14 +6,8 @@ Of models only the headers of the weight files are read.
 
 from collections.abc import Iterable, Mapping
 
-from fewstep.backbones.families import (
-    ModelShapes,
-    adapter_path,
-    family_of_model,
-    model_folder,
-    model_shapes,
-    refuse_unusable_model,
-)
+from fewstep.backbones.embedded import model_folder
+from fewstep.backbones.families import ModelShapes, adapter_path, family_of_model, model_shapes, refuse_unusable_model
 from fewstep.backbones.pipeline_backbone import PipelineBackbone
 from fewstep.lora import file as lora_file
 from fewstep.lora.factors import Factors

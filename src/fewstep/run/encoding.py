@@ -8,13 +8,8 @@ import torch
 
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.conditioning_estimate import estimate_conditioning
-from fewstep.backbones.families import (
-    family_of,
-    load_backbone,
-    model_folder,
-    model_summary,
-    refuse_unusable_model,
-)
+from fewstep.backbones.embedded import model_folder
+from fewstep.backbones.families import family_of, load_backbone, model_summary, refuse_unusable_model
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition

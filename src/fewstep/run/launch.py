@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET, load_backbone
+from fewstep.backbones.embedded import POCKET
+from fewstep.backbones.families import load_backbone
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.backbones.folder import folder_of
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket import exam

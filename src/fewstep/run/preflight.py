@@ -3,7 +3,8 @@
 import torch
 
 from fewstep.backbones.base_weights import refuse_products
-from fewstep.backbones.families import POCKET, model_summary, refuse_unusable_model
+from fewstep.backbones.embedded import is_embedded
+from fewstep.backbones.families import model_summary, refuse_unusable_model
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import used_tasks
 from fewstep.export.folder import refuse_grid
@@ -24,15 +25,15 @@ from fewstep.train.plan import RunPlan
 
 
 def device_of(run: RunPlan, model: str) -> torch.device:
-    """The device that the recipe asks for. The pocket model is small enough for bf16 in software, so for it that is not
-    refused: its recipe is the same on every laptop.
+    """The device that the recipe asks for. The embedded models are small enough for bf16 in software, so for them that
+    is not refused: their recipes are the same on every laptop.
 
     Raises:
         EnvironmentRefused: the device, or the precision or the base's products on it, are not available here.
     """
     device = resolve_device(run.device, run.precision)
     refuse_products(device, run.base_weights)
-    if model != POCKET:
+    if not is_embedded(model):
         refuse_software_bfloat16(device, run.precision)
     return device
 

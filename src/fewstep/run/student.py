@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import is_embedded
 from fewstep.export import card
 from fewstep.export.folder import DEFAULT_OPTIONS, ExportOptions, StudentWeights, export_lora, export_student
 from fewstep.export.leftovers import remove_leftovers
@@ -103,7 +103,7 @@ def _ranked(run: RunDir, which: str) -> str:
 
 def _base_name(model: str) -> str | None:
     """The model's hub id, if it has one."""
-    return None if model == POCKET or Path(model).is_dir() else model
+    return None if is_embedded(model) or Path(model).is_dir() else model
 
 
 def checkpoint_of(run: RunDir, which: str, stems: Collection[str] | None = None) -> Path:

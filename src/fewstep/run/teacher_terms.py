@@ -1,8 +1,9 @@
 """What a model may not teach, and what its student inherits: told before the first long step."""
 
 from fewstep.backbones.conditioning_estimate import local_index
+from fewstep.backbones.embedded import is_embedded, model_folder
 from fewstep.backbones.fake_model import ModelSize
-from fewstep.backbones.families import POCKET, family_of, pocket_folder
+from fewstep.backbones.families import family_of
 from fewstep.backbones.folder import folder_of, read_index, read_json
 from fewstep.backbones.licences import InheritedLicence, inherited_licence
 from fewstep.roles.plan import TeachersSpec
@@ -18,7 +19,7 @@ def licence_of_model(model: str) -> InheritedLicence:
     Raises:
         ModelError: not found, or of an unknown family.
     """
-    folder = folder_of(pocket_folder() if model == POCKET else model)
+    folder = model_folder(model)
     makers = family_of(folder).makers_licence(read_json(folder / "transformer" / "config.json"))
     return inherited_licence(folder, makers)
 
@@ -44,7 +45,7 @@ def refuse_distilled(models: dict[str, str]) -> None:
         RecipeError: with the model to take in its place. ModelError: as `licence_of_model`.
     """
     for key, model in models.items():
-        if model == POCKET:
+        if is_embedded(model):
             continue
         folder = folder_of(model)
         if found := family_of(folder).distilled(folder):
@@ -57,7 +58,7 @@ def refuse_untaught_tasks(models: dict[str, str], tasks: tuple[Task, ...]) -> No
     Raises:
         RecipeError: with the remedy.
     """
-    if "edit" not in tasks or models["model"] == POCKET:
+    if "edit" not in tasks or is_embedded(models["model"]):
         return
     folder = folder_of(models["model"])
     family, name = family_of(folder), read_index(folder)["_class_name"]

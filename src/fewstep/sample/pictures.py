@@ -21,14 +21,10 @@ from fewstep.backbones.conditioning import (
     stack,
 )
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
-from fewstep.backbones.families import (
-    POCKET,
-    POCKET_GUIDANCE,
-    load_backbone,
-    pocket_folder,
-)
+from fewstep.backbones.embedded import HARDER, POCKET, POCKET_GUIDANCE, is_embedded, model_folder
+from fewstep.backbones.families import load_backbone
 from fewstep.backbones.finite import refuse_not_finite
-from fewstep.backbones.folder import folder_of, sample_sigmas
+from fewstep.backbones.folder import sample_sigmas
 from fewstep.backbones.layout import Layout, TokenGrid
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
@@ -45,7 +41,7 @@ from fewstep.sample.student_options import refuse_student_options
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
 DEFAULT_SIZE = (1024, 1024)  # of the Qwen-Image families
-POCKET_SIZE = (64, 64)
+EMBEDDED_SIZES = {POCKET: (64, 64), HARDER: (96, 96)}
 
 
 @dataclass(frozen=True)
@@ -107,18 +103,18 @@ class Model:
 
 
 def open_model(source: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Model:
-    """Opens a student folder, a teacher's folder or hub id, or "pocket". A folder that contains noise levels is a
-    student.
+    """Opens a student folder, a teacher's folder or hub id, or an embedded model by its name. A folder that contains
+    noise levels is a student.
 
     Raises:
         ModelError: not found, incomplete, or of an unknown family.
     """
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     sigmas = sample_sigmas(folder)
     backbone = load_backbone(source, dtype=dtype, device=device)
     guidance = backbone.default_guidance if sigmas is None else NO_GUIDANCE
     own_steps = None if sigmas is None else len(sigmas)
-    by_task = POCKET_GUIDANCE if source == POCKET else {task: backbone.guidance_of(task) for task in TASKS}
+    by_task = POCKET_GUIDANCE if is_embedded(source) else {task: backbone.guidance_of(task) for task in TASKS}
     by_task = by_task if sigmas is None else {}
     return Model(backbone, own_steps, guidance, default_size(source), by_task)
 
@@ -263,7 +259,8 @@ def default_size(source: str | Path) -> tuple[int, int]:
     Raises:
         ModelError: as `open_model`.
     """
-    return POCKET_SIZE if source == POCKET else trained_size(folder_of(source))
+    own = EMBEDDED_SIZES.get(str(source))
+    return own if own is not None else trained_size(model_folder(source))
 
 
 def trained_size(folder: Path) -> tuple[int, int]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fewstep.backbones.embedded import is_embedded
 from fewstep.backbones.folder import folder_of, sample_sigmas
-from fewstep.backbones.model_door import BUNDLED
 from fewstep.runtime.errors import RecipeError
 
 
@@ -15,7 +15,7 @@ def student_levels(source: str | Path) -> tuple[float, ...] | None:
     Raises:
         ModelError: a folder that cannot be read as a model.
     """
-    return sample_sigmas(folder_of(source)) if source != BUNDLED and Path(source).is_dir() else None
+    return sample_sigmas(folder_of(source)) if not is_embedded(source) and Path(source).is_dir() else None
 
 
 def refuse_student_options(levels: Sequence[float], steps: int | None, guidance: float | None) -> None:

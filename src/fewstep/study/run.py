@@ -3,7 +3,7 @@ call continues where the last one stopped: finished parts are skipped, interrupt
 
 from pathlib import Path
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.run import launch
 from fewstep.run.extensions import Extensions
 from fewstep.runtime.errors import RunError, StudyError

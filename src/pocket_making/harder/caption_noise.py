@@ -9,15 +9,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from fewstep.pocket.harder.attributes import CATEGORIES, GLYPHS
+from fewstep.pocket.harder.edits import PROPOSE, Edit, possible
+from fewstep.pocket.harder.scenes import RANDOM, Scene
 from pocket_making.caption_noise import (
     UNDONE_EDIT_RATE,
     WRONG_ATTRIBUTE_RATE,
     WRONG_EDIT_RATE,
     WRONG_LETTER_RATE,
 )
-from pocket_making.harder.attributes import CATEGORIES, GLYPHS
-from pocket_making.harder.edits import PROPOSE, Edit, possible
-from pocket_making.harder.scenes import RANDOM, Scene
 
 TOGETHER = (  # attributes that only make sense together are wrong together
     ("thing", "colour", "count", "place", "ground"),

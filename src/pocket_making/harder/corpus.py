@@ -15,27 +15,25 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from fewstep.pocket.vocabulary import byte_pair_tokenizer
+from fewstep.pocket.harder.captions import END, caption, drawn_names
+from fewstep.pocket.harder.edits import PROPOSE, Edit, edit_images, reference_edit
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import SIZES, Scene, Size, Split, random_scene
+from fewstep.pocket.harder.sign import letter_corners
+from fewstep.pocket.harder.vocabulary import tokenizer, words
 from fewstep.runtime.errors import RunError
 from fewstep.runtime.seeded import seeded_random
 from fewstep.runtime.signals import end_without_saving
 from pocket_making.corpus import write_shard
 from pocket_making.harder.caption_noise import careless, misread
-from pocket_making.harder.captions import END, caption, drawn_names
-from pocket_making.harder.edits import PROPOSE, Edit, edit_images, reference_edit
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import SIZES, Scene, Size, Split, random_scene
-from pocket_making.harder.sign import letter_corners
-from pocket_making.harder.vocabulary import words
 
 SHARD = 1000
 LONGEST = 32  # most tokens of a caption
 TILE = 16  # px
 # ours: signs are a minority, so that words stay the hard part
-T2I_MIX = {"text": 0.26, "portrait": 0.28, "landscape": 0.24, "still-life": 0.22}
-EDIT_MIX = {"text": 0.18, "identity": 0.22, "object": 0.24, "scene": 0.18, "perceptual": 0.09, "style": 0.09}
+T2I_MIX = {"text": 0.22, "portrait": 0.20, "landscape": 0.24, "still-life": 0.34}
+EDIT_MIX = {"text": 0.18, "identity": 0.17, "object": 0.20, "scene": 0.17, "perceptual": 0.14, "style": 0.14}
 LONG_SHARE = 0.2  # of captions that have asides
 
 
@@ -66,17 +64,11 @@ def layouts(shards: int) -> dict[Layout, int]:
     total, found = sum(SIZES.values()), {}
     for size, weight in SIZES.items():
         found[Layout(0, size)] = max(1, round(shards * weight / total))
-        found[Layout(1, size)] = max(1, round(shards * weight / total * (0.625 if size == (96, 96) else 1)))
+        found[Layout(1, size)] = max(1, round(shards * weight / total * (0.4 if size == (96, 96) else 1)))
     of_square = shards * SIZES[96, 96] / total
-    found[Layout(2, (96, 96))] = max(1, round(of_square / 4))
-    found[Layout(3, (96, 96))] = max(1, round(of_square / 8))
+    found[Layout(2, (96, 96))] = max(1, round(of_square * 0.35))
+    found[Layout(3, (96, 96))] = max(1, round(of_square * 0.25))
     return found
-
-
-@lru_cache(maxsize=1)
-def tokenizer() -> Tokenizer:
-    known = words()
-    return byte_pair_tokenizer(known.ids, known.merges, known.normalizer)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pocket_making.harder.exact_answers import RGBArray
+from fewstep.pocket.harder.exact_answers import RGBArray
 
 Degrade = Callable[[RGBArray, tuple[RGBArray, ...], float], RGBArray]
 TILE = 16

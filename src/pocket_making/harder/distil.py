@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.pages import page
+from fewstep.pocket.harder.exam import HarderExamSpec
+from fewstep.pocket.harder.run_examiner import reader_eval
+from fewstep.pocket.harder.systems import CEILING, COLUMNS, compare_harder, refuse_no_harder
+from fewstep.pocket.harder.training_cases import write_training_cases
 from fewstep.run import report_page
 from fewstep.run.distill import distill
 from fewstep.run.examination import ExaminationResult
@@ -16,10 +20,6 @@ from fewstep.run.folder import RunDir
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
-from pocket_making.harder.exam import HarderExamSpec
-from pocket_making.harder.run_examiner import reader_eval
-from pocket_making.harder.systems import CEILING, COLUMNS, compare_harder, refuse_no_harder
-from pocket_making.harder.training_cases import write_training_cases
 
 RECIPE = Path(__file__).parent / "recipe.yaml"
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewstep.pocket.harder.attributes import GLYPHS, LONGEST_WORD
+from fewstep.pocket.harder.vocabulary import MARKS, vocabulary
 from fewstep.pocket.vocabulary import SPACE, spelled
-from pocket_making.harder.attributes import GLYPHS, LONGEST_WORD
-from pocket_making.harder.vocabulary import MARKS, vocabulary
 
 SEED = 18
 GLYPH, PLACE, LAST = 0.7, 0.6, 0.4  # ours; their squares sum to about 1, the variance of other tokens

@@ -13,21 +13,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fewstep.pocket.build import Vae
-from fewstep.runtime import durable
-from fewstep.runtime.seeded import seeded_random
-from pocket_making import vae
-from pocket_making.harder.attributes import CATEGORIES
-from pocket_making.harder.edits import STYLES, stylise
-from pocket_making.harder.probe import (
+from fewstep.pocket.harder.attributes import CATEGORIES
+from fewstep.pocket.harder.edits import STYLES, stylise
+from fewstep.pocket.harder.probe import (
     Reader,
     letter_places,
-    questions,
     read,
+    reader_questions,
     right_answers,
     squared,
 )
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import Split, random_scene
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import Split, random_scene
+from fewstep.runtime import durable
+from fewstep.runtime.seeded import seeded_random
+from pocket_making import vae
 from pocket_making.probe_train import UNASKED, fit, minutes_spent
 
 STYLED = 0.15  # share of pictures with a style
@@ -79,7 +79,7 @@ def rebuilt(model: Vae, images: list[np.ndarray], noise: float) -> list[np.ndarr
 
 def as_indices(wanted: Wanted) -> Tensor:
     """(n, questions) int64; UNASKED where a question does not apply."""
-    asked = questions()
+    asked = reader_questions()
     rows = [[asked[n].index(each[n]) if n in each else UNASKED for n in asked] for each in wanted]
     return torch.tensor(rows)
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from fewstep.pocket.build import Pipeline, load_pocket_teacher
+from fewstep.pocket.harder.captions import END, caption, usual
+from fewstep.pocket.harder.edits import edit_images
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import SIZES, random_scene
+from fewstep.pocket.harder.vocabulary import WORLD, tokenizer
 from fewstep.runtime.seeded import seeded_random
 from pocket_making import vae
-from pocket_making.harder.captions import END, caption, usual
-from pocket_making.harder.corpus import LONGEST, Layout, drawn_edit, tokenizer
-from pocket_making.harder.edits import edit_images
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import SIZES, random_scene
-from pocket_making.harder.vocabulary import WORLD
+from pocket_making.harder.corpus import LONGEST, Layout, drawn_edit
 from pocket_making.lora_training import LoraTrainingConfig, begin_lora, train_lora
 from pocket_making.training_batches import Corpus
 

@@ -19,14 +19,14 @@ from fewstep.pocket.build import (
     build_pocket_pipeline,
     load_pocket_teacher,
 )
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import random_scene
+from fewstep.pocket.harder.vocabulary import WORLD, vocabulary, words
 from fewstep.pocket.world_words import refuse_other_world
 from fewstep.runtime.seeded import seeded_random
 from pocket_making.harder import corpus
 from pocket_making.harder.letter_embeddings import set_letter_embeddings
 from pocket_making.harder.probe_train import train_probe
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import random_scene
-from pocket_making.harder.vocabulary import WORLD, vocabulary, words
 from pocket_making.teacher_trainer import Log, TeacherTrainingConfig
 from pocket_making.train import (
     Groups,

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fewstep.pocket.harder import probe
 from pocket_making import vae
-from pocket_making.harder import probe, probe_train
+from pocket_making.harder import probe_train
 from pocket_making.harder.train import untrained
 
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from fewstep.lora.file import read_lora
+from fewstep.pocket.harder.captions import END
+from fewstep.pocket.harder.edits import CORRUPTIONS
+from fewstep.pocket.harder.vocabulary import tokenizer
 from fewstep.pocket.systems import adapter_over
 from fewstep.sample.pictures import open_model
 from pocket_making.harder import specialise
-from pocket_making.harder.captions import END
-from pocket_making.harder.corpus import LONGEST, Layout, tokenizer
-from pocket_making.harder.edits import CORRUPTIONS
+from pocket_making.harder.corpus import LONGEST, Layout
 from pocket_making.training_batches import BatchConfig, draw_times
 from tests.cli.command_line import fewstep
 

@@ -11,11 +11,11 @@ import torch
 
 from fewstep.pocket import build
 from fewstep.pocket.build import TEACHER
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import SIZES, random_scene
 from fewstep.runtime.errors import ModelError, RunError
 from pocket_making import training_batches
 from pocket_making.harder import corpus, train
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import SIZES, random_scene
 from pocket_making.harder.train import pictures_by_size
 from pocket_making.ranks import TeacherRanks
 from pocket_making.teacher_trainer import TeacherTrainer, TeacherTrainingConfig

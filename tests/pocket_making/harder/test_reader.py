@@ -11,24 +11,26 @@ import torch
 from safetensors.torch import load_file
 
 from fewstep.pocket import build
+from fewstep.pocket.harder import probe
+from fewstep.pocket.harder.attributes import CATEGORIES
+from fewstep.pocket.harder.cases import prompt_case, readable
+from fewstep.pocket.harder.edits import identity_edit, reference_edit
+from fewstep.pocket.harder.render import render
+from fewstep.pocket.harder.scenes import SIZES, hair_hidden, random_scene
 from pocket_making import probe_train as pocket_probe
 from pocket_making import vae
-from pocket_making.harder import probe, probe_train
-from pocket_making.harder.attributes import CATEGORIES
-from pocket_making.harder.cases import prompt_case, readable
-from pocket_making.harder.edits import identity_edit, reference_edit
-from pocket_making.harder.render import render
-from pocket_making.harder.scenes import SIZES, hair_hidden, random_scene
+from pocket_making.harder import probe_train
 
 
 def test_what_is_asked_has_one_answer_each() -> None:
     images, wanted, _ = probe_train.renders(40, "train", 0)
     indices = probe_train.as_indices(wanted)
-    assert indices.shape == (40, len(probe.questions()))
+    assert indices.shape == (40, len(probe.reader_questions()))
+    asked = probe.reader_questions()
     for row, each in zip(indices.tolist(), wanted, strict=True):
-        told = {n: v for (n, v), k in zip(probe.questions().items(), row, strict=True) if k != pocket_probe.UNASKED}
+        told = {n: v for (n, v), k in zip(asked.items(), row, strict=True) if k != pocket_probe.UNASKED}
         assert set(told) == set(each)
-        assert all(told[n][k] == each[n] for (n, k) in zip(probe.questions(), row, strict=True) if n in told)
+        assert all(told[n][k] == each[n] for (n, k) in zip(asked, row, strict=True) if n in told)
     assert {image.shape for image in images} > {(96, 96, 3)}
 
 

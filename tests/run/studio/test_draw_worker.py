@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fewstep.backbones.families import POCKET
+from fewstep.backbones.embedded import POCKET
 from fewstep.backbones.testing import tiny_qwen_image_21
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.flow.rng import NamedRNG

@@ -67,8 +67,8 @@ def pocket_train(
 ) -> None:
     """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
     with _needs_checkout():
+        from fewstep.pocket.harder.vocabulary import vocabulary as harder_words
         from pocket_making.harder.train import train_harder
-        from pocket_making.harder.vocabulary import vocabulary as harder_words
         from pocket_making.teacher_trainer import TeacherTrainingConfig
         from pocket_making.train import train_pocket
     import torch
@@ -155,8 +155,8 @@ def pocket_examine(
 
     if world == "harder":
         with _needs_checkout():
-            from pocket_making.harder.exam import HarderExamSpec
-            from pocket_making.harder.systems import COLUMNS, examine_pipeline
+            from fewstep.pocket.harder.exam import HarderExamSpec
+            from fewstep.pocket.harder.systems import COLUMNS, examine_pipeline
 
         asked, told = HarderExamSpec(cases=cases, diversity=diversity), TerminalReporter(out)
         read_by = reader or HARDER / "reader"
@@ -195,8 +195,8 @@ def pocket_compare(
 
     if world == "harder":
         with _needs_checkout():
-            from pocket_making.harder.exam import HarderExamSpec
-            from pocket_making.harder.systems import COLUMNS, compare_harder
+            from fewstep.pocket.harder.exam import HarderExamSpec
+            from fewstep.pocket.harder.systems import COLUMNS, compare_harder
 
         asked, told = HarderExamSpec(cases=cases, diversity=diversity, seed=seed), TerminalReporter(out)
         read_by = reader or HARDER / "reader"
@@ -227,9 +227,9 @@ def pocket_student(
     from fewstep.cli.verbs.demo import show_examination
 
     with _needs_checkout():
+        from fewstep.pocket.harder.exam import HarderExamSpec
+        from fewstep.pocket.harder.systems import COLUMNS
         from pocket_making.harder.distil import HarderDistillation, distil_harder
-        from pocket_making.harder.exam import HarderExamSpec
-        from pocket_making.harder.systems import COLUMNS
 
     asked = HarderDistillation(teacher, reader, {"t2i": prompts, "edit": edits}, overrides or ())
     spec = HarderExamSpec(cases=cases, diversity=diversity)
@@ -275,8 +275,8 @@ def pocket_specialise(
     from fewstep.pocket.lora_world import refuse_lora_of_other_world
 
     with _needs_checkout():
+        from fewstep.pocket.harder.systems import refuse_no_harder
         from pocket_making.harder.specialise import BRITTLE, HARDER_KINDS, specialise_harder
-        from pocket_making.harder.systems import refuse_no_harder
         from pocket_making.specialise import FINETUNE_CONFIGS, KINDS, specialise
 
     kinds = KINDS if world == "pocket" else HARDER_KINDS

@@ -11,18 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from fewstep.backbones.conditioning import stack
-from fewstep.backbones.families import (
-    MODEL_FAMILIES,
-    POCKET,
-    POCKET_GUIDANCE,
-    family_of,
-    load_backbone,
-    model_shapes,
-    pocket_folder,
-)
+from fewstep.backbones.embedded import POCKET_GUIDANCE, is_embedded, model_folder
+from fewstep.backbones.families import MODEL_FAMILIES, family_of, load_backbone, model_shapes
 from fewstep.backbones.finite import refuse_not_finite, refuse_weights_not_finite
 from fewstep.backbones.folder import (
-    folder_of,
     read_json,
     sample_sigmas,
 )
@@ -67,7 +59,7 @@ def diagnose(model: str | None, console: Console) -> None:
 
 def _model(source: str, console: Console) -> None:
     """First the facts from the files, which cost nothing; then one network call."""
-    folder = folder_of(pocket_folder() if source == POCKET else source)
+    folder = model_folder(source)
     family = family_of(folder)
     index = family.inspect(folder)
     table = Table(show_header=False, title=source)
@@ -87,7 +79,7 @@ def _model(source: str, console: Console) -> None:
     table.add_row("sampler", f"student at {list(sigmas)}" if sigmas else f"teacher, {steps} steps by default")
     table.add_row("scheduler", _scheduler(read_json(folder / "scheduler" / "scheduler_config.json")))
     words = f"{guidance.scale:g}" + NORMS[guidance.keep_norm]
-    if source == POCKET:
+    if is_embedded(source):
         words = ", ".join(f"{own.scale:g} ({task})" for task, own in POCKET_GUIDANCE.items())
     table.add_row("guidance", "none: a student" if sigmas else words)
     for device in _devices():

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewstep.backbones.families import family_of, model_folder, model_summary
+from fewstep.backbones.embedded import model_folder
+from fewstep.backbones.families import family_of, model_summary
 from fewstep.data.case_sizes import CaseSizes
 from fewstep.data.cases import Case
 from fewstep.data.mixture import used_tasks

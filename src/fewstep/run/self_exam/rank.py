@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.families import POCKET, load_backbone
+from fewstep.backbones.embedded import POCKET
+from fewstep.backbones.families import load_backbone
 from fewstep.bench.paired.catalogue import COMPOSITE
 from fewstep.bench.paired.ranking import RankedStudent, rank_students, to_ship
 from fewstep.flow.rng import NamedRNG

@@ -1,0 +1,163 @@
+"""Who is examined in the harder world: its teacher at full steps and at 4, a student, any pipeline, and the ceiling.
+
+The ceiling is what the autoencoder makes of exact pictures. It is drawn, read and scored as the others are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fewstep.backbones.backbone import Backbone
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
+from fewstep.pocket.exam_gallery import ExaminedSystem
+from fewstep.pocket.harder.cases import HarderCase
+from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder
+from fewstep.pocket.harder.probe import load_reader
+from fewstep.pocket.harder.scenes import SIZES
+from fewstep.pocket.harder.sheet import write_sheets
+from fewstep.pocket.harder.vocabulary import WORLD, vocabulary
+from fewstep.pocket.lora_world import refuse_lora_of_other_world
+from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
+from fewstep.pocket.world_words import refuse_other_world
+from fewstep.runtime.errors import ModelError
+from fewstep.runtime.reporter import SILENT, Reporter
+from fewstep.runtime.task import TASKS, Task
+from fewstep.sample.pictures import Model, decode_chunked, open_model
+from fewstep.sample.student_options import refuse_student_options, student_levels
+
+TEACHER, TEACHER_FEW, STUDENT, CEILING = "teacher", "teacher-4", "student", "ceiling"
+MODEL, ADAPTED = "model", "with adapter"
+COLUMNS = {
+    TEACHER: "Teacher, 40 steps",
+    TEACHER_FEW: "Teacher, 4 steps",
+    STUDENT: "Student, 4 steps",
+    CEILING: "Exact, through the autoencoder",
+}
+STEPS = 4
+GUIDANCE: Mapping[Task, Guidance] = {"t2i": Guidance(3.0), "edit": Guidance(2.5)}  # ours: the pocket teacher's
+PIXELS = tuple((high, wide) for wide, high in SIZES)  # height and width
+Systems = dict[str, ExaminedSystem]
+
+
+def compare_harder(
+    teacher: Path, student: Path | None, reader: Path, spec: HarderExamSpec, to: Path, reporter: Reporter = SILENT
+) -> dict[str, Any]:
+    """The teacher at its full steps with guidance, the teacher at 4 steps without, the student if there is one, and the
+    ceiling: the same questions, read by the same reader. Pictures, records, figures and two sheets in `to`.
+
+    Raises:
+        ModelError: a model or a reader that is missing, or of another world; a student that is none of this teacher.
+        RunError: `to` holds pictures of another model.
+    """
+    known = load_reader(reader)
+    for folder in (teacher, *(() if student is None else (student,))):
+        refuse_no_harder(folder)
+    model = open_model(teacher)
+    encoded = ConditioningCache(model.backbone)  # the student carries the same text encoder and VAE
+    unguided = dict.fromkeys(TASKS, NO_GUIDANCE)
+    systems: Systems = {
+        TEACHER: system_of(model, guidance=GUIDANCE, encoded=encoded, sizes=PIXELS),
+        TEACHER_FEW: system_of(model, steps=STEPS, guidance=unguided, encoded=encoded, sizes=PIXELS),
+    }
+    if student is not None:
+        systems[STUDENT] = system_of(student_of(model, teacher, student), encoded=encoded, sizes=PIXELS)
+    return examined(systems, model.backbone, known, spec, to, reporter)
+
+
+def examine_pipeline(
+    source: Path,
+    reader: Path,
+    spec: HarderExamSpec,
+    to: Path,
+    steps: int | None = None,
+    guidance: float | None = None,
+    adapter: str | None = None,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """One model, beside it the same with `adapter` on, and the ceiling.
+
+    Args:
+        steps, guidance: the model's own if None; a teacher's own guidance is `GUIDANCE`.
+
+    Raises:
+        ModelError, AdapterError: what is missing, or belongs elsewhere. RunError: `to` holds pictures of another model.
+        RecipeError: steps or guidance of a student.
+    """
+    known = load_reader(reader)
+    refuse_no_harder(source)
+    if (levels := student_levels(source)) is not None:
+        refuse_student_options(levels, steps, guidance)
+    if adapter is not None:
+        refuse_lora_of_other_world(adapter, WORLD)
+    model = open_model(source)
+    own = dict.fromkeys(TASKS, NO_GUIDANCE) if model.is_student else GUIDANCE
+    chosen = own if guidance is None else dict.fromkeys(TASKS, Guidance(guidance))
+    encoded = ConditioningCache(model.backbone)
+    systems: Systems = {MODEL: system_of(model, steps, chosen, encoded, sizes=PIXELS)}
+    if adapter is not None:
+        over = adapter_over(model, adapter)
+        systems[ADAPTED] = system_of(model, steps, chosen, encoded, over, PIXELS)
+    return examined(systems, model.backbone, known, spec, to, reporter)
+
+
+def refuse_no_harder(folder: Path) -> None:
+    """
+    Raises:
+        ModelError: no pipeline folder, or one of another world.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            f"{folder}: no pipeline folder there; give one that `fewstep pocket train --world harder` wrote, or a "
+            "student of it"
+        )
+    refuse_other_world(folder, vocabulary(), WORLD)
+
+
+def student_of(teacher: Model, source: Path, folder: Path) -> Model:
+    """
+    Raises:
+        ModelError: no student, or one whose text encoder or autoencoder are not the teacher's.
+    """
+    student = open_model(folder)
+    if not student.is_student:
+        raise ModelError(f"{folder} is no student: its model_index.json has no sample_sigmas")
+    if student.backbone.fingerprint() != teacher.backbone.fingerprint():
+        raise ModelError(f"{folder} is no student of {source}: its text encoder or autoencoder differ")
+    return student
+
+
+def ceiling_of(backbone: Backbone) -> ExaminedSystem:
+    """Exact answers, drawn by lot where a prompt leaves them open, as this model's autoencoder gives them back."""
+
+    def sampler(cases: Sequence[HarderCase], seeds: Sequence[int]) -> list[Image.Image]:
+        exact = [
+            case.answer_at_random(random.Random(f"{case.id} {seed}")) for case, seed in zip(cases, seeds, strict=True)
+        ]
+        return [
+            decode_chunked(backbone, backbone.encode_images([picture], case.size), backbone.layout_grid(case.size))[0]
+            for picture, case in zip(exact, cases, strict=True)
+        ]
+
+    facts = {"exact": "through the autoencoder", "encoders": backbone.fingerprint()}
+    return ExaminedSystem(sampler, facts)
+
+
+def examined(
+    systems: Systems,
+    backbone: Backbone,
+    known: tuple[Any, dict[str, Any]],
+    spec: HarderExamSpec,
+    to: Path,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    whole = systems | {CEILING: ceiling_of(backbone)}
+    with reporter.progress("examining", len(spec.questions()) * len(whole)) as advance, torch.no_grad():
+        found = examine_harder(whole, spec, *known, to, advance)
+    write_sheets(to, spec, {name: COLUMNS.get(name, name) for name in systems})
+    return found

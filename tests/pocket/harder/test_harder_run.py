@@ -1,0 +1,132 @@
+"""A run of the harder world: its cases in files, its examiner, and the command that makes a student."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fewstep.backbones.qwen_image_21 import QwenImage21
+from fewstep.data.cases import Case
+from fewstep.data.sources import read_source
+from fewstep.pocket.build import TEACHER
+from fewstep.pocket.exam_gallery import AskedCase
+from fewstep.pocket.harder import probe, run_examiner, systems, training_cases
+from fewstep.pocket.harder.cases import EDIT_KINDS, HarderCase
+from fewstep.pocket.harder.exam import HarderExamSpec
+from fewstep.pocket.harder.scenes import split_of
+from fewstep.runtime.task import Task
+from pocket_making.harder.distil import HarderDistillation
+from tests.cli.command_line import fewstep, refused
+
+
+def cases_in(path: Path, task: Task) -> list[Case]:
+    return read_source(str(path), task, path.parent / "cache")
+
+
+def test_training_cases_are_exact_prompts_and_edits_of_train_scenes(tmp_path: Path) -> None:
+    found = training_cases.write_training_cases(tmp_path, {"t2i": 12, "edit": 16})
+    prompts, instructions = cases_in(found[0], "t2i"), cases_in(found[1], "edit")
+    assert [case.category for case in prompts[:4]] == ["landscape", "portrait", "text", "still-life"]
+    assert [case.category for case in instructions] == [*EDIT_KINDS, *EDIT_KINDS]
+    for task, cases in (("t2i", prompts), ("edit", instructions)):
+        for index, case in enumerate(cases):
+            drawn = training_cases.training_case(task, index)
+            assert split_of(drawn.scene) == "train"
+            assert (case.id, case.prompt, case.size((0, 0))) == (drawn.id, drawn.prompt, drawn.size)
+            for path, picture in zip(case.references, drawn.references, strict=True):
+                np.testing.assert_array_equal(np.asarray(Image.open(path)), np.asarray(picture))
+    assert len({case.id for case in (*prompts, *instructions)}) == 28
+    assert {len(case.references) for case in instructions} == {1, 2, 3}
+
+
+def test_cases_are_kept_while_counts_and_world_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = training_cases.write_training_cases(tmp_path, {"t2i": 4})
+    before = path.stat().st_mtime_ns
+    training_cases.write_training_cases(tmp_path, {"t2i": 4})
+    assert path.stat().st_mtime_ns == before
+    training_cases.write_training_cases(tmp_path, {"t2i": 5})
+    assert len(cases_in(path, "t2i")) == 5
+    monkeypatch.setattr(training_cases, "SEED", 3)  # other cases, as another version of the world has
+    training_cases.write_training_cases(tmp_path, {"t2i": 5})
+    assert [case.id for case in cases_in(path, "t2i")] == [training_cases.training_case("t2i", k).id for k in range(5)]
+
+
+def test_an_examiner_scores_exact_answers_above_grey_ones(harder_reader: Path) -> None:
+    """By how well they are drawn; the reader of this test has learnt nothing."""
+    questions = HarderExamSpec(cases=3, diversity=0, seed=9).questions()
+    reader, _ = probe.load_reader(harder_reader)
+
+    def exact(cases: Sequence[AskedCase], seeds: Sequence[int]) -> list[Image.Image]:
+        return [case.target for case in cases if isinstance(case, HarderCase)]
+
+    def grey(cases: Sequence[AskedCase], seeds: Sequence[int]) -> list[Image.Image]:
+        return [Image.new("RGB", case.size[::-1], (128, 128, 128)) for case in cases]
+
+    best, worst = (run_examiner.headline(sampler, questions, reader) for sampler in (exact, grey))
+    assert best["t2i_drawn"] > 0.95
+    assert best["edit_drawn"] > 0.95
+    assert best["preserved_psnr"] == 60  # the most that is counted
+    for name in ("score", "t2i_drawn", "edit_drawn", "preserved_psnr"):
+        assert best[name] > worst[name]
+    halves = [best[f"{task}_{half}"] for task in ("t2i", "edit") for half in ("asked", "drawn")]
+    assert best["score"] == pytest.approx(sum(halves) / 4)
+
+
+def short_run(teacher: Path, reader: Path, out: Path) -> list[str | Path]:
+    asked: list[str | Path] = ["pocket", "student", "--teacher", teacher, "--reader", reader, "--out", out]
+    asked += ["--prompts", "4", "--edits", "8", "--cases", "1", "--diversity", "0"]
+    for setting in ("iterations=2", "batch=2", "examine_every_iterations=2", "sample_every_iterations=0"):
+        asked += ["--set", f"run.{setting}"]
+    return asked
+
+
+def test_a_student_is_made_and_examined_by_one_command(
+    harder_teacher: Path, harder_reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is examined with the reader on its way, and the student beside its teacher at the end."""
+    monkeypatch.setattr(QwenImage21, "default_steps", 2)
+    monkeypatch.setattr(run_examiner, "ASKED", HarderExamSpec(cases=3, diversity=0, seed=9))
+    out = tmp_path / "out"
+    asked = short_run(harder_teacher, harder_reader, out)
+    told = fewstep(*asked)
+    assert told.exit_code == 0, told.output
+    assert "pictures, records and figures in" in told.output
+    rows = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    examined = [row for row in rows if row["phase"] == "examine"]
+    assert [row["iteration"] for row in examined] == [0, 2]
+    assert {"score", "t2i_asked", "edit_drawn"} <= examined[0].keys()
+    found = json.loads((out / "examination" / "figures.json").read_text())
+    assert list(found["systems"]) == [systems.TEACHER, systems.TEACHER_FEW, systems.STUDENT, systems.CEILING]
+    page = (out / "report.html").read_text()
+    for title in (
+        "Still lives",
+        "Edits that take something from a second picture",
+        "of the attributes right (the teacher",
+    ):
+        assert title in page
+    drawn = {path: path.stat().st_mtime_ns for path in out.rglob("*.png") if "sheet" not in path.name}
+    again = fewstep(*asked)
+    assert again.exit_code == 0, again.output
+    assert len((out / "run" / "metrics.jsonl").read_text().splitlines()) == len(rows)
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+
+
+def test_a_recipe_names_folders_as_they_are_and_takes_settings() -> None:
+    folder = Path("it's: 7, or #8")
+    asked = HarderDistillation(folder, Path("reader"), {"t2i": 4, "edit": 4}, ("run.batch=4",))
+    recipe = asked.recipe(folder / "cases")
+    assert (recipe.model, recipe.run.batch, recipe.teachers.named) == (str(folder), 4, {})
+    sources = [plan.source for plan in (*recipe.data.t2i, *recipe.data.edit)]
+    assert sources == [str(folder / "cases" / name) for name in ("t2i.jsonl", "edit.jsonl")]
+
+
+def test_what_no_student_can_be_made_of_is_refused(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:
+    out, nothing = tmp_path / "out", tmp_path / "nothing"
+    refused(fewstep(*short_run(nothing, harder_reader, out)), "no pipeline folder there")
+    refused(fewstep(*short_run(harder_teacher, nothing, out)), "no reader of the harder world")
+    refused(fewstep(*short_run(TEACHER, harder_reader, out)), "its words are not those of the harder world")
+    refused(fewstep(*short_run(harder_teacher, harder_reader, out), "--set", "run.iteration=3"), "iterations")
+    assert not out.exists()
