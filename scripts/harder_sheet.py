@@ -1,4 +1,4 @@
-"""A sheet of the harder world for docs/lab/harder-world.md: scenes by category, then edits with what they take from."""
+"""A sheet of the harder world for docs/harder-world.md: scenes by category, then edits with what they take from."""
 
 import argparse
 import random

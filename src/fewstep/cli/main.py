@@ -74,14 +74,18 @@ def _root(
 @with_error_message
 def demo(
     to: Annotated[Path, typer.Option("--out", help="Where the run, the student and the page go.")] = Path("runs/demo"),
+    world: Annotated[
+        str, typer.Option(help="`harder`, or `pocket`, the smaller one: what the bundled teacher draws.")
+    ] = "harder",
 ) -> None:
-    """Distil the bundled pocket teacher, examine the student, and leave a page with pictures.
+    """Distil a bundled teacher, examine the student, and leave a page with pictures.
 
     Everything happens on this machine, on CPU, in minutes. Stop it at any time; the same command goes on.
     """
-    from fewstep.cli.verbs.demo import run_demo as run_demo
+    pocket.refuse_unknown_world(world)
+    from fewstep.cli.verbs.demo import DEMOS, run_demo
 
-    run_demo(to, out)
+    run_demo(to, out, DEMOS[world])
 
 
 @app.command()

@@ -1,9 +1,10 @@
 """Whether a run can find the figure that its best checkpoint is chosen by, and which value of it is better. Without
 torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from fewstep.backbones.embedded import HARDER, POCKET
 from fewstep.bench.paired.catalogue import BY_NAME, COMPOSITE
 from fewstep.data.mixture import used_tasks
 from fewstep.run.recipe import Recipe
@@ -11,8 +12,11 @@ from fewstep.run.self_exam.plan import JUDGE
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.task import TASKS
 
-EXAMINED = "pocket"  # the only model with an examiner of its own, the probe
-FIGURES = ("score", "attributes", "letters", "changed", "exact_psnr", "preserved_psnr", "flat_noise")  # of the probe
+# What the examiner of each embedded model finds: a network that reads pictures of its world.
+FIGURES: Mapping[str, tuple[str, ...]] = {
+    POCKET: ("score", "attributes", "letters", "changed", "exact_psnr", "preserved_psnr", "flat_noise"),
+    HARDER: ("score", "t2i_asked", "t2i_drawn", "edit_asked", "edit_drawn", "words", "preserved_psnr"),
+}
 
 
 class OrdersFigures(Protocol):
@@ -39,13 +43,13 @@ def refuse_best_without_examiner(recipe: Recipe, own_examiner: bool = False) -> 
         _refuse_what_does_not_wait(recipe, name)
     if own_examiner or name in own:
         return
-    if recipe.model != EXAMINED and not own:
+    probed = FIGURES.get(recipe.model, ())
+    if not probed and not own:
         raise RecipeError(
-            f"run.best_by: {name:.60} needs an examiner, and model {recipe.model} has none: only {EXAMINED} has its "
-            "own. Set run.best_by: null, or an examine section (fewstep recipe schema), or give one in Python "
-            "(fewstep.distill(examiner=...), docs/extending.md)"
+            f"run.best_by: {name:.60} needs an examiner, and model {recipe.model} has none: only "
+            f"{' and '.join(FIGURES)} have their own. Set run.best_by: null, or an examine section (fewstep recipe "
+            "schema), or give one in Python (fewstep.distill(examiner=...), docs/extending.md)"
         )
-    probed = FIGURES if recipe.model == EXAMINED else ()
     if name not in probed:
         whose = "the probe's figures" if not own else "the figures of this run"
         listed = ", ".join((*probed, *own))

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.embedded import POCKET
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.encode.loader import Loader
 from fewstep.flow.rng import NamedRNG
-from fewstep.pocket.student_eval import probe_eval
+from fewstep.pocket.examiners import EXAMINERS
 from fewstep.roles.block_swap import placement_of_run
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
@@ -69,8 +68,9 @@ def distill_recipe(
 ) -> Outcome:
     """Runs a recipe, from its cases to its student folder. The same call resumes a run that was stopped.
 
-    A student of the pocket teacher is examined by the probe during the run. For other models there is no built-in
-    examiner. Under torchrun the ranks share each batch, and the first one writes, examines, exports and reports.
+    A student of an embedded teacher is examined by its world's reader during the run. For other models there is no
+    examiner built in. Under torchrun the ranks share each batch, and the first one writes, examines, exports and
+    reports.
 
     Args:
         out: the run's folder.
@@ -216,11 +216,11 @@ class _Launch:
     def _load_model(self, device: torch.device, placement: Placement) -> tuple[Backbone, StudentEvalBuilder | None]:
         """The model without its text encoder, and what examines its student.
 
-        An examiner encodes its own prompts, and decodes. So for the examiner every rank loads the whole pocket model,
+        An examiner encodes its own prompts, and decodes. So for the examiner every rank loads the whole embedded model,
         which is tiny.
         """
         model, run = self.recipe.model, self.recipe.run
-        setup: StudentEvalSetup | None = self.extensions.examiner or (probe_eval if model == POCKET else None)
+        setup: StudentEvalSetup | None = self.extensions.examiner or EXAMINERS.get(model)
         if run.examine_every_iterations == 0:  # nothing will be asked of it, and encoding its cases takes seconds
             setup = None
         dtype = PRECISIONS[run.precision]

@@ -1,4 +1,4 @@
-"""`fewstep.examine_student`: a pocket student beside its teacher, on the same held-out questions, read by the probe."""
+"""`fewstep.examine_student`: a student of an embedded teacher beside that teacher, on the same held-out questions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,14 @@ from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket import exam
 from fewstep.pocket.exam import ExamSpec
 from fewstep.pocket.exam_gallery import ExaminedSystem
+from fewstep.pocket.harder.exam import HarderExamSpec
+from fewstep.pocket.harder.known_words import HARDER_WORDS
+from fewstep.pocket.harder.systems import SHOWN, compare_harder
 from fewstep.pocket.lora_world import refuse_lora_of_other_world
 from fewstep.pocket.probe import Probe
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.vocabulary import vocabulary
+from fewstep.pocket.world_of_model import world_of_model
 from fewstep.pocket.world_words import refuse_other_world
 from fewstep.run.examination import ExaminationResult
 from fewstep.run.recipe import load_recipe
@@ -40,13 +44,15 @@ def examine_student(
     seed: int = 1,
     reporter: Reporter = SILENT,
 ) -> ExaminationResult:
-    """A student of the pocket teacher beside that teacher at 40 steps with guidance, and at 4 steps without: the same
-    held-out cases from the same noise. For other models, draw galleries and measure those (`fewstep.generate_gallery`).
+    """A student of an embedded teacher beside that teacher at 40 steps with guidance, and at 4 steps without: the same
+    held-out cases from the same noise. The student's words say of which world it is. For other models, draw galleries
+    and measure those (`fewstep.generate_gallery`).
 
     Args:
         student: its folder.
         to: where pictures, records and figures.json go; what is there is not drawn again.
-        cases: held-out prompts of each of three categories, and edits of each of six kinds.
+        cases: held-out prompts of each category, and edits of each kind: three and six in the pocket world, four and
+            eight in the harder one.
         diversity: prompts of each category that are drawn with `seeds` seeds.
         seed: which held-out cases. Choose a recipe on some, report on others.
 
@@ -57,8 +63,12 @@ def examine_student(
     Raises:
         ModelError: no student, or one of another teacher. RunError: `to` holds pictures of another model.
     """
-    compare_with_teacher(Path(student), ExamSpec(cases, diversity, seeds, seed), Path(to), reporter)
-    result = ExaminationResult.of(Path(to), COLUMNS)
+    harder = world_of_model(str(student)) is HARDER_WORDS
+    if harder:
+        compare_harder(Path(student), HarderExamSpec(cases, diversity, seeds, seed), Path(to), reporter=reporter)
+    else:
+        compare_with_teacher(Path(student), ExamSpec(cases, diversity, seeds, seed), Path(to), reporter)
+    result = ExaminationResult.of(Path(to), SHOWN if harder else COLUMNS)
     assert result is not None, "the examination has just been written"
     return result
 

@@ -2,7 +2,7 @@
 
 Embeddings of this encoder are random, and a language model's are not: its hidden states of an A say "A" wherever it
 stands. Random vectors for 40 glyphs at six places, closing a word or not, would be some four hundred things to learn.
-As a sum of three they are 48 (docs/lab/harder-world.md).
+As a sum of three they are 48 (docs/harder-world.md).
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ SHIFTS = {36: 1.5, 64: 2.0}  # ours: the schedule's shift at so many latent toke
 HARDER_BATCH_CONFIG = BatchConfig(sign_frequency=2.0)
 LETTERS_SHARE = 0.1  # ours: of the teacher's minutes
 # ours: prompts, nearly all of signs, at times when a letter is still open. What the prompt spells is taken up after
-# some 300 such steps, and was not in 8,000 others (docs/lab/harder-world.md).
+# some 300 such steps, and was not in 8,000 others (docs/harder-world.md).
 LETTERS_FIRST = BatchConfig(sign_frequency=40.0, letter_weight=6.0, letter_weight_below=0.98, times=(0.6, 1.0))
 DECODER_SHARDS = 2  # of each layout
-DECODER_SIGNS = 8_000  # ours, besides: letters are what it learns last (docs/lab/harder-world.md)
+DECODER_SIGNS = 8_000  # ours, besides: letters are what it learns last (docs/harder-world.md)
 
 
 def train_harder(

@@ -9,31 +9,28 @@ import pytest
 from PIL import Image
 
 from fewstep.backbones.qwen_image_21 import QwenImage21
-from fewstep.data.cases import Case
+from fewstep.cli.verbs.harder_student import HarderStudent
 from fewstep.data.sources import read_source
 from fewstep.pocket.build import TEACHER
 from fewstep.pocket.exam_gallery import AskedCase
-from fewstep.pocket.harder import probe, run_examiner, systems, training_cases
+from fewstep.pocket.harder import case_source, probe, run_examiner, systems
 from fewstep.pocket.harder.cases import EDIT_KINDS, HarderCase
 from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.harder.scenes import split_of
-from fewstep.runtime.task import Task
-from pocket_making.harder.distil import HarderDistillation
+from fewstep.run.best_by import FIGURES
 from tests.cli.command_line import fewstep, refused
 
 
-def cases_in(path: Path, task: Task) -> list[Case]:
-    return read_source(str(path), task, path.parent / "cache")
-
-
 def test_training_cases_are_exact_prompts_and_edits_of_train_scenes(tmp_path: Path) -> None:
-    found = training_cases.write_training_cases(tmp_path, {"t2i": 12, "edit": 16})
-    prompts, instructions = cases_in(found[0], "t2i"), cases_in(found[1], "edit")
+    prompts, instructions = (
+        read_source("pocket-harder:t2i:12", "t2i", tmp_path),
+        read_source("pocket-harder:edit:16", "edit", tmp_path),
+    )
     assert [case.category for case in prompts[:4]] == ["landscape", "portrait", "text", "still-life"]
     assert [case.category for case in instructions] == [*EDIT_KINDS, *EDIT_KINDS]
     for task, cases in (("t2i", prompts), ("edit", instructions)):
         for index, case in enumerate(cases):
-            drawn = training_cases.training_case(task, index)
+            drawn = case_source.training_case_of_harder(task, index)
             assert split_of(drawn.scene) == "train"
             assert (case.id, case.prompt, case.size((0, 0))) == (drawn.id, drawn.prompt, drawn.size)
             for path, picture in zip(case.references, drawn.references, strict=True):
@@ -42,16 +39,17 @@ def test_training_cases_are_exact_prompts_and_edits_of_train_scenes(tmp_path: Pa
     assert {len(case.references) for case in instructions} == {1, 2, 3}
 
 
-def test_cases_are_kept_while_counts_and_world_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (path,) = training_cases.write_training_cases(tmp_path, {"t2i": 4})
+def test_cases_of_another_version_of_the_world_are_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = case_source.harder_file("pocket-harder:t2i:5", "t2i", tmp_path)
     before = path.stat().st_mtime_ns
-    training_cases.write_training_cases(tmp_path, {"t2i": 4})
+    assert case_source.harder_file("pocket-harder:t2i:5", None, tmp_path) == path
     assert path.stat().st_mtime_ns == before
-    training_cases.write_training_cases(tmp_path, {"t2i": 5})
-    assert len(cases_in(path, "t2i")) == 5
-    monkeypatch.setattr(training_cases, "SEED", 3)  # other cases, as another version of the world has
-    training_cases.write_training_cases(tmp_path, {"t2i": 5})
-    assert [case.id for case in cases_in(path, "t2i")] == [training_cases.training_case("t2i", k).id for k in range(5)]
+    monkeypatch.setattr(case_source, "SEED", 3)
+    other = case_source.harder_file("pocket-harder:t2i:5", "t2i", tmp_path)
+    assert other != path
+    assert [case.id for case in read_source(str(other), "t2i", tmp_path / "cache")] == [
+        case_source.training_case_of_harder("t2i", k).id for k in range(5)
+    ]
 
 
 def test_an_examiner_scores_exact_answers_above_grey_ones(harder_reader: Path) -> None:
@@ -66,6 +64,7 @@ def test_an_examiner_scores_exact_answers_above_grey_ones(harder_reader: Path) -
         return [Image.new("RGB", case.size[::-1], (128, 128, 128)) for case in cases]
 
     best, worst = (run_examiner.headline(sampler, questions, reader) for sampler in (exact, grey))
+    assert tuple(best) == FIGURES["pocket-harder"]  # which can choose a checkpoint
     assert best["t2i_drawn"] > 0.95
     assert best["edit_drawn"] > 0.95
     assert best["preserved_psnr"] == 60  # the most that is counted
@@ -94,7 +93,7 @@ def test_a_student_is_made_and_examined_by_one_command(
     told = fewstep(*asked)
     assert told.exit_code == 0, told.output
     assert "pictures, records and figures in" in told.output
-    rows = [json.loads(line) for line in (out / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     examined = [row for row in rows if row["phase"] == "examine"]
     assert [row["iteration"] for row in examined] == [0, 2]
     assert {"score", "t2i_asked", "edit_drawn"} <= examined[0].keys()
@@ -107,20 +106,20 @@ def test_a_student_is_made_and_examined_by_one_command(
         "of the attributes right (the teacher",
     ):
         assert title in page
-    drawn = {path: path.stat().st_mtime_ns for path in out.rglob("*.png") if "sheet" not in path.name}
+    drawn = {path: path.stat().st_mtime_ns for path in out.rglob("*.png") if path.parent.name == "pictures"}
     again = fewstep(*asked)
     assert again.exit_code == 0, again.output
-    assert len((out / "run" / "metrics.jsonl").read_text().splitlines()) == len(rows)
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == len(rows)
     assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
 
 
 def test_a_recipe_names_folders_as_they_are_and_takes_settings() -> None:
     folder = Path("it's: 7, or #8")
-    asked = HarderDistillation(folder, Path("reader"), {"t2i": 4, "edit": 4}, ("run.batch=4",))
-    recipe = asked.recipe(folder / "cases")
+    recipe = HarderStudent(folder, None, {"t2i": 4, "edit": 6}, ("run.batch=4",), 1, 0).recipe()
     assert (recipe.model, recipe.run.batch, recipe.teachers.named) == (str(folder), 4, {})
     sources = [plan.source for plan in (*recipe.data.t2i, *recipe.data.edit)]
-    assert sources == [str(folder / "cases" / name) for name in ("t2i.jsonl", "edit.jsonl")]
+    assert sources == ["pocket-harder:t2i:4", "pocket-harder:edit:6"]
+    assert HarderStudent(None, None, {"t2i": 4, "edit": 6}, (), 1, 0).recipe().model == "pocket-harder"
 
 
 def test_what_no_student_can_be_made_of_is_refused(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:

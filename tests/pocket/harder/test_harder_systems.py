@@ -67,7 +67,7 @@ def test_teacher_student_and_ceiling_are_compared(
     harder_teacher: Path, harder_reader: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QwenImage21, "default_steps", 2)
-    found = systems.compare_harder(harder_teacher, student, harder_reader, SPEC, tmp_path)
+    found = systems.compare_harder(student, SPEC, tmp_path, harder_teacher, harder_reader)
     assert list(found["systems"]) == ["teacher", "teacher-4", "student", "ceiling"]
     calls = {name: facts["network_calls"] for name, facts in found["systems"].items() if "network_calls" in facts}
     assert calls["teacher"] == {"t2i": 4, "edit": 4}

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 
+from fewstep.backbones.embedded import HARDER, embedded_folder
 from fewstep.pocket.harder import captions, edits, scenes, vocabulary
 from fewstep.pocket.harder.attributes import CATEGORIES, GLYPHS, INKS_ON, NONE
 from fewstep.pocket.harder.render import render
@@ -146,7 +147,7 @@ def test_what_is_not_counted_is_right_of_one_as_of_several() -> None:
 
 def test_the_tokens_of_a_teacher_in_training_stay() -> None:
     """Its text encoder gives each token a fixed vector, so one that moved would mean something else."""
-    file = Path(__file__).parents[3] / "weights" / "harder-teacher" / "processor" / "tokenizer.json"
+    file = embedded_folder(HARDER) / "processor" / "tokenizer.json"
     assert vocabulary.vocabulary() == json.loads(file.read_text())["model"]["vocab"]
 
 

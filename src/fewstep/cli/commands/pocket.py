@@ -12,11 +12,19 @@ from fewstep.cli.commands.shared import Overrides, out, with_error_message
 from fewstep.runtime.errors import EnvironmentRefused, ModelError, RecipeError
 
 WORLDS = ("pocket", "harder")
-HARDER = Path("runs/harder")  # where the harder world's teacher and reader are looked for
-World = Annotated[str, typer.Option(help="`pocket`, or `harder`, the world that is being made.")]
+HARDER = Path("runs/harder")  # where what belongs to the harder world is written
+World = Annotated[str, typer.Option(help="`pocket`, or `harder`.")]
+OwnWorld = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--world", help="`pocket` or `harder`; what the model's words say if not given."),
+]
 HarderReader = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--reader", help="Harder world: the folder of its reader; `runs/harder/reader` if not given."),
+    typer.Option("--reader", help="Harder world: the folder of a reader; the embedded one if not given."),
+]
+HarderTeacher = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--teacher", help="Harder world: a teacher's folder; the embedded one if not given."),
 ]
 
 app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
@@ -102,23 +110,43 @@ def pocket_train(
     worlds[world](to, **minutes, plan=plan, workers=workers, start=begun)
 
 
-def _refuse_unknown(world: str, **of_the_harder: object) -> None:
-    """Refuses a world that there is not, and options of the harder world (by name) beside the pocket world."""
+def refuse_unknown_world(world: str) -> None:
+    """
+    Raises:
+        RecipeError: there is no such world.
+    """
     if world not in WORLDS:
         raise RecipeError(f"--world {world}: there is no such world; choose {' or '.join(WORLDS)}")
+
+
+def _refuse_unknown(world: str, **of_the_harder: object) -> None:
+    """Refuses a world that there is not, and options of the harder world (by name) beside the pocket world."""
+    refuse_unknown_world(world)
     given = [name for name, value in of_the_harder.items() if value is not None]
     if world == "pocket" and given:
         option = given[0].replace("_", "-")
         raise RecipeError(f"--{option} belongs to --world harder; leave it out, or name that world")
 
 
+def _world_of(model: Path | str | None) -> str:
+    """That of a model's words; of what has none of either world, the refusals of the first one are the clearest."""
+    from fewstep.pocket.world_of_model import WORLDS as KNOWN
+    from fewstep.pocket.world_of_model import world_of_model
+
+    if model is None:
+        return "harder"
+    own = world_of_model(str(model))
+    return next((name for name, world in KNOWN.items() if world is own), "pocket")
+
+
 @app.command("phrases")
 @with_error_message
-def pocket_phrases() -> None:
-    """What the pocket world may be asked: every phrase that its teacher and students know."""
-    from fewstep.pocket.known_words import phrase_book
+def pocket_phrases(world: World = "harder") -> None:
+    """What a pocket world may be asked: every phrase that its teacher and students know."""
+    _refuse_unknown(world)
+    from fewstep.pocket.world_of_model import WORLDS as KNOWN
 
-    out.print(phrase_book(), highlight=False, soft_wrap=True, markup=False)
+    out.print(KNOWN[world].phrase_book(), highlight=False, soft_wrap=True, markup=False)
 
 
 ExamCaseCount = Annotated[int, typer.Option(help="Held-out cases per category and edit kind.", min=1)]
@@ -128,7 +156,10 @@ DiversityCaseCount = Annotated[int, typer.Option(help="Prompts of each category 
 @app.command("examine")
 @with_error_message
 def pocket_examine(
-    model: Annotated[str, typer.Argument(help="`pocket` (the teacher) or a student folder made from it.")] = "pocket",
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A student's or a teacher's folder; the world's embedded teacher if not given."),
+    ] = None,
     cases: ExamCaseCount = 100,
     diversity: DiversityCaseCount = 0,
     steps: Annotated[
@@ -144,27 +175,28 @@ def pocket_examine(
         typer.Option(help="A LoRA over it to examine beside it: a file, or `pocket:portrait|text|edit|editor`."),
     ] = None,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-examination"),
-    world: World = "pocket",
+    world: OwnWorld = None,
     reader: HarderReader = None,
 ) -> None:
     """Examine a model on held-out pocket cases with the probe."""
+    world = world or _world_of(model)
     _refuse_unknown(world, reader=reader)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.demo import examine_and_show, show_examination
     from fewstep.pocket.exam import ExamSpec
 
     if world == "harder":
-        with _needs_checkout():
-            from fewstep.pocket.harder.exam import HarderExamSpec
-            from fewstep.pocket.harder.systems import COLUMNS, examine_pipeline
+        from fewstep.backbones.embedded import HARDER as EMBEDDED
+        from fewstep.pocket.harder.exam import HarderExamSpec
+        from fewstep.pocket.harder.probe import READER
+        from fewstep.pocket.harder.systems import COLUMNS, examine_pipeline
 
-        asked, told = HarderExamSpec(cases=cases, diversity=diversity), TerminalReporter(out)
-        read_by = reader or HARDER / "reader"
-        found = examine_pipeline(Path(model), read_by, asked, to, steps, guidance, adapter, told)
-        show_examination(found, f"{model} on held-out cases of the harder world", to, out, COLUMNS)
+        asked, told, source = HarderExamSpec(cases=cases, diversity=diversity), TerminalReporter(out), model or EMBEDDED
+        found = examine_pipeline(source, asked, to, reader or READER, steps, guidance, adapter, told)
+        show_examination(found, f"{source} on held-out cases of the harder world", to, out, COLUMNS)
         return
     spec = ExamSpec(cases=cases, diversity=diversity)
-    examine_and_show(model, spec=spec, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
+    examine_and_show(model or "pocket", spec=spec, steps=steps, guidance=guidance, adapter=adapter, to=to, console=out)
 
 
 @app.command("compare")
@@ -180,27 +212,24 @@ def pocket_compare(
         int, typer.Option(help="Which held-out cases: choose a recipe on some, report on others.", min=0)
     ] = 1,
     to: Annotated[Path, typer.Option("--out", help="Where pictures and figures go.")] = Path("runs/pocket-comparison"),
-    world: World = "pocket",
-    teacher: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Harder world: the teacher's folder; `runs/harder/pipeline` if not given."),
-    ] = None,
+    world: OwnWorld = None,
+    teacher: HarderTeacher = None,
     reader: HarderReader = None,
 ) -> None:
     """A student against its teacher at full steps with guidance, and at 4 steps without: same cases, same seeds."""
+    world = world or _world_of(student)
     _refuse_unknown(world, teacher=teacher, reader=reader)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.demo import compare_and_show, show_examination
     from fewstep.pocket.exam import ExamSpec
 
     if world == "harder":
-        with _needs_checkout():
-            from fewstep.pocket.harder.exam import HarderExamSpec
-            from fewstep.pocket.harder.systems import COLUMNS, compare_harder
+        from fewstep.pocket.harder.exam import HarderExamSpec
+        from fewstep.pocket.harder.probe import READER
+        from fewstep.pocket.harder.systems import COLUMNS, TEACHER_FOLDER, compare_harder
 
         asked, told = HarderExamSpec(cases=cases, diversity=diversity, seed=seed), TerminalReporter(out)
-        read_by = reader or HARDER / "reader"
-        found = compare_harder(teacher or HARDER / "pipeline", student, read_by, asked, to, told)
+        found = compare_harder(student, asked, to, teacher or TEACHER_FOLDER, reader or READER, told)
         show_examination(found, "The harder world's teacher on held-out cases", to, out, COLUMNS)
         return
     if student is None:
@@ -211,31 +240,25 @@ def pocket_compare(
 @app.command("student")
 @with_error_message
 def pocket_student(
-    to: Annotated[Path, typer.Option("--out", help="Folder of cases, run and examination; the same one resumes.")] = (
+    to: Annotated[Path, typer.Option("--out", help="The run folder, with the examination; the same one resumes.")] = (
         HARDER / "student"
     ),
-    teacher: Annotated[Path, typer.Option(help="The teacher's folder.")] = HARDER / "pipeline",
-    reader: Annotated[Path, typer.Option(help="The folder of the world's reader.")] = HARDER / "reader",
+    teacher: HarderTeacher = None,
+    reader: HarderReader = None,
     prompts: Annotated[int, typer.Option(help="Training prompts.", min=1)] = 1500,
     edits: Annotated[int, typer.Option(help="Training edits.", min=1)] = 1500,
     cases: ExamCaseCount = 60,
     diversity: DiversityCaseCount = 8,
     overrides: Overrides = None,
 ) -> None:
-    """Distil the harder world's teacher and examine the student beside it; of the pocket world, `fewstep demo` does."""
-    from fewstep.cli.terminal import TerminalReporter
-    from fewstep.cli.verbs.demo import show_examination
+    """`fewstep demo` in the harder world with more to choose: its teacher, the data, keys of the recipe, the cases."""
+    from fewstep.cli.verbs.demo import run_demo, show_examination
+    from fewstep.cli.verbs.harder_student import HarderStudent
+    from fewstep.pocket.harder.systems import SHOWN
 
-    with _needs_checkout():
-        from fewstep.pocket.harder.exam import HarderExamSpec
-        from fewstep.pocket.harder.systems import COLUMNS
-        from pocket_making.harder.distil import HarderDistillation, distil_harder
-
-    asked = HarderDistillation(teacher, reader, {"t2i": prompts, "edit": edits}, overrides or ())
-    spec = HarderExamSpec(cases=cases, diversity=diversity)
-    found = distil_harder(asked, to, spec, TerminalReporter(out))
-    show_examination(found, "A student of the harder world and its teacher", to / "examination", out, COLUMNS)
-    out.print(f"[bold]{to / 'report.html'}[/]: open it in a browser", highlight=False, soft_wrap=True)
+    asked = HarderStudent(teacher, reader, {"t2i": prompts, "edit": edits}, overrides or (), cases, diversity)
+    found = run_demo(to, out, asked.demo(), "fewstep pocket student")
+    show_examination(found, "A student of the harder world and its teacher", to / "examination", out, SHOWN)
 
 
 @app.command("specialise")
@@ -257,7 +280,7 @@ def pocket_specialise(
     world: World = "pocket",
     base: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Harder world: the teacher's folder; `runs/harder/pipeline` if not given."),
+        typer.Option(help="Harder world: a teacher's folder; the embedded one if not given."),
     ] = None,
     iterations: Annotated[
         Optional[int],  # noqa: UP045
@@ -275,7 +298,7 @@ def pocket_specialise(
     from fewstep.pocket.lora_world import refuse_lora_of_other_world
 
     with _needs_checkout():
-        from fewstep.pocket.harder.systems import refuse_no_harder
+        from fewstep.pocket.harder.systems import TEACHER_FOLDER, refuse_no_harder
         from pocket_making.harder.specialise import BRITTLE, HARDER_KINDS, specialise_harder
         from pocket_making.specialise import FINETUNE_CONFIGS, KINDS, specialise
 
@@ -291,7 +314,7 @@ def pocket_specialise(
     if start is not None:
         refuse_lora_of_other_world(start, world)
     if world == "harder":
-        teacher = base or HARDER / "pipeline"
+        teacher = base or TEACHER_FOLDER
         refuse_no_harder(teacher)
         narrow = replace(BRITTLE, examples=examples or BRITTLE.examples).limited_to(t_min, t_max)
         folder = to or HARDER / "specialists" / kind

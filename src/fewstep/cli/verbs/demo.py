@@ -1,9 +1,11 @@
-"""`fewstep demo` and `fewstep pocket examine`: a student, its teacher, and the page that compares them."""
+"""`fewstep demo`, `fewstep pocket student` and `fewstep pocket examine`: a student, its teacher, and the page that
+compares them."""
 
 import shlex
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +17,122 @@ from fewstep.bench.gallery import Gallery
 from fewstep.cli.terminal import TerminalReporter
 from fewstep.pages import page
 from fewstep.pocket.exam import ExamSpec
-from fewstep.pocket.known_words import EXAMPLE, phrase_book
+from fewstep.pocket.exam_gallery import AskedCase
+from fewstep.pocket.harder import systems
+from fewstep.pocket.harder.exam import HarderExamSpec
+from fewstep.pocket.harder.known_words import HARDER_WORDS
+from fewstep.pocket.known_words import POCKET_WORDS
+from fewstep.pocket.known_world import KnownWorld
 from fewstep.run import launch, report_page
 from fewstep.run import recipe as recipes
 from fewstep.run.examination import ExaminationResult
+from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.pocket_exam import (
     COLUMNS,
-    TEACHER,
     compare_with_teacher,
     examine_model,
 )
 from fewstep.runtime import durable
+from fewstep.runtime.reporter import Reporter
 from fewstep.sample.sheet import SheetRow, contact_sheet
 
+Question = tuple[AskedCase, int]
 DEMO_EXAM = ExamSpec(cases=20, diversity=2, seeds=8)  # ours: 180 pictures a system, about a minute
+HARDER_DEMO_EXAM = HarderExamSpec(cases=12, diversity=2, seeds=8)  # ours: 144 cases, two minutes
+SOURCES = ("source", "image 2", "image 3")
 
 
-def run_demo(out: Path, console: Console | None = None) -> Path:
-    """Distils the pocket teacher, examines the student, writes the page. Finished parts are not done again."""
+@dataclass(frozen=True)
+class Demo:
+    """A teacher of a pocket world that is distilled and examined.
+
+    Args:
+        recipe: read when the demo begins.
+        examine: (student folder, folder, reporter) -> figures of the student and its teacher, kept in the folder.
+        columns: the systems that are shown, with their headings.
+        shown: the questions that the overview shows, one of each category and kind of edit.
+        words: what the student knows.
+        extensions: of the run; the examiner of its world, where the teacher is no embedded one.
+    """
+
+    recipe: Callable[[], recipes.Recipe]
+    examine: Callable[[Path, Path, Reporter], dict[str, Any]]
+    columns: Mapping[str, str]
+    shown: Callable[[], Sequence[Question]]
+    words: KnownWorld
+    extensions: Extensions = NO_EXTENSIONS
+
+
+def _examine_harder(student: Path, to: Path, reporter: Reporter) -> dict[str, Any]:
+    return systems.compare_harder(student, HARDER_DEMO_EXAM, to, reporter=reporter)
+
+
+def _examine_pocket(student: Path, to: Path, reporter: Reporter) -> dict[str, Any]:
+    return compare_with_teacher(student, DEMO_EXAM, to, reporter)
+
+
+DEMOS: Mapping[str, Demo] = {
+    "harder": Demo(
+        partial(recipes.load_recipe, "pocket-harder"),
+        _examine_harder,
+        systems.SHOWN,
+        lambda: first_of_each_kind(HARDER_DEMO_EXAM.questions()),
+        HARDER_WORDS,
+    ),
+    "pocket": Demo(
+        partial(recipes.load_recipe, "pocket"),
+        _examine_pocket,
+        COLUMNS,
+        lambda: first_of_each_kind(DEMO_EXAM.questions()),
+        POCKET_WORDS,
+    ),
+}
+
+
+def run_demo(
+    out: Path, console: Console | None = None, demo: Demo = DEMOS["harder"], command: str = "fewstep demo"
+) -> dict[str, Any]:
+    """Distils the teacher, examines the student, writes the page. Finished parts are not done again. Returns the
+    figures."""
     console, begun_s = console or Console(), time.perf_counter()
-    launch.distill_recipe(recipes.load_recipe("pocket"), out, TerminalReporter(console))
+    launch.distill_recipe(demo.recipe(), out, TerminalReporter(console), demo.extensions)
     examination = out / "examination"
-    compare_with_teacher(out / "student", DEMO_EXAM, examination, TerminalReporter(console))
+    found = demo.examine(out / "student", examination, TerminalReporter(console))
     with RunDir.open(out) as run:
-        told = report_page.student_page(run, ExaminationResult.of(examination, COLUMNS), command="fewstep demo")
-    written = page.write_html(_with_invitation(told, out / "student"), out / "report.html")
-    picture = overview(examination)
+        told = report_page.student_page(run, ExaminationResult.of(examination, demo.columns), command=command)
+    written = page.write_html(_with_invitation(told, out / "student", demo.words), out / "report.html")
+    picture = overview(examination, demo.columns, demo.shown())
     durable.replace_atomically(out / "overview.png", lambda path: picture.save(path, format="PNG"))
     minutes = (time.perf_counter() - begun_s) / 60
     console.print(f"[bold]{written}[/] in {minutes:.1f} min: open it in a browser", highlight=False, soft_wrap=True)
-    return written
+    return found
 
 
-def _with_invitation(told: page.ReportPage, student: Path) -> page.ReportPage:
+def _with_invitation(told: page.ReportPage, student: Path, words: KnownWorld) -> page.ReportPage:
     """The page, with what its reader may ask the student."""
-    asked = f"fewstep sample {student} -p {shlex.quote(EXAMPLE)}"
+    asked = f"fewstep sample {student} -p {shlex.quote(words.example)}"
     summary = f"{told.summary} Draw with it yourself: {asked} (what else it knows is below, under “What may be asked”)."
-    return replace(told, summary=summary, texts=(("What may be asked", phrase_book()), *told.texts))
+    return replace(told, summary=summary, texts=(("What may be asked", words.phrase_book()), *told.texts))
 
 
-def overview(examination: Path) -> Image.Image:
-    """One case of each category and kind of edit, the first of each: source and the three systems, side by side."""
-    galleries = {name: Gallery(examination / name) for name in COLUMNS}
-    sources = Gallery(examination / "sources")
-    first: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in galleries[TEACHER]:
-        first.setdefault((record["task"], record["category"]), record)
+def overview(examination: Path, columns: Mapping[str, str], shown: Sequence[Question]) -> Image.Image:
+    """A row for each question: its sources and the systems' answers, side by side."""
+    galleries = {name: Gallery(examination / name) for name in columns}
     rows = []
-    for record in first.values():
-        case, seed = record["case"], record["seed"]
-        source = sources.picture(case, 0) if (case, 0) in sources else None
-        drawn = (gallery.picture(case, seed) for gallery in galleries.values())
-        rows.append(SheetRow(record["prompt"], [source, *drawn], case))
-    return contact_sheet(rows, ("source", *COLUMNS.values()))
+    for case, seed in shown:
+        given = [*case.references, *[None] * (len(SOURCES) - len(case.references))]
+        drawn = (gallery.picture(case.id, seed) for gallery in galleries.values())
+        rows.append(SheetRow(case.prompt, [*given, *drawn], case.id))
+    return contact_sheet(rows, (*SOURCES, *columns.values()))
+
+
+def first_of_each_kind(questions: Sequence[Question]) -> Sequence[Question]:
+    """The first of each category and kind of edit."""
+    found: dict[tuple[str, str], Question] = {}
+    for case, seed in questions:
+        found.setdefault((case.task, case.category), (case, seed))
+    return list(found.values())
 
 
 def examine_and_show(

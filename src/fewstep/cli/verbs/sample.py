@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from fewstep import __version__
 from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
 from fewstep.data.pictures import open_picture
-from fewstep.pocket.known_words import draws_pocket_world, say_unknown
+from fewstep.pocket.world_of_model import world_of_model
 from fewstep.runtime import durable
 from fewstep.runtime.device import free_unused
 from fewstep.runtime.errors import Interrupted
@@ -95,11 +95,11 @@ def _refuse_before_loading(call: SampleCall) -> None:
 
 
 def _say_unknown_words(call: SampleCall, reporter: Reporter) -> None:
-    """The pocket world knows few phrases. Of any others it would draw something that means nothing."""
-    if any(draws_pocket_world(model.source) for model in call.models):
-        for asked in _first_of_each(call.pictures):
-            if said := say_unknown(asked.prompt, edit=bool(asked.references)):
-                reporter.say(said, "warning")
+    """A pocket world knows few phrases. Of any others it would draw something that means nothing."""
+    worlds = dict.fromkeys(world_of_model(model.source) for model in call.models)
+    for world, asked in product((world for world in worlds if world), _first_of_each(call.pictures)):
+        if said := world.say_unknown(asked.prompt, edit=bool(asked.references)):
+            reporter.say(said, "warning")
 
 
 def _first_of_each(pictures: Sequence[AskedPicture]) -> list[AskedPicture]:

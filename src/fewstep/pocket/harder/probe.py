@@ -20,6 +20,7 @@ from fewstep.pocket.harder.sign import CELL, TILE, letter_corners
 from fewstep.pocket.probe import convolutions
 from fewstep.runtime.errors import ModelError
 
+READER = Path(__file__).parent / "reader"
 BLANK = "_"
 ALPHABET = GLYPHS + BLANK
 PLAIN = "plain"

@@ -22,9 +22,9 @@ ASKED = HarderExamSpec(cases=12, diversity=0, seed=9)  # ours: 48 prompts and 96
 HALVES = ("asked", "drawn")
 
 
-def reader_eval(folder: Path) -> StudentEvalSetup:
-    """An examiner for `fewstep.distill`, with the reader in this folder. `score` is the mean of both halves of both
-    tasks.
+def reader_eval(folder: Path = probe.READER) -> StudentEvalSetup:
+    """An examiner for `fewstep.distill`, with the reader in this folder, the embedded one unless given. `score` is the
+    mean of both halves of both tasks.
 
     Raises:
         ModelError: no reader is there.

@@ -6,7 +6,7 @@ The ceiling is what the autoencoder makes of exact pictures. It is drawn, read a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.embedded import HARDER, POCKET_GUIDANCE, embedded_folder
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.harder.cases import HarderCase
 from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder
-from fewstep.pocket.harder.probe import load_reader
+from fewstep.pocket.harder.probe import READER, load_reader
 from fewstep.pocket.harder.scenes import SIZES
 from fewstep.pocket.harder.sheet import write_sheets
 from fewstep.pocket.harder.vocabulary import WORLD, vocabulary
@@ -27,7 +28,7 @@ from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.world_words import refuse_other_world
 from fewstep.runtime.errors import ModelError
 from fewstep.runtime.reporter import SILENT, Reporter
-from fewstep.runtime.task import TASKS, Task
+from fewstep.runtime.task import TASKS
 from fewstep.sample.pictures import Model, decode_chunked, open_model
 from fewstep.sample.student_options import refuse_student_options, student_levels
 
@@ -39,14 +40,20 @@ COLUMNS = {
     STUDENT: "Student, 4 steps",
     CEILING: "Exact, through the autoencoder",
 }
+SHOWN = {name: heading for name, heading in COLUMNS.items() if name != CEILING}
 STEPS = 4
-GUIDANCE: Mapping[Task, Guidance] = {"t2i": Guidance(3.0), "edit": Guidance(2.5)}  # ours: the pocket teacher's
+TEACHER_FOLDER = embedded_folder(HARDER)
 PIXELS = tuple((high, wide) for wide, high in SIZES)  # height and width
 Systems = dict[str, ExaminedSystem]
 
 
 def compare_harder(
-    teacher: Path, student: Path | None, reader: Path, spec: HarderExamSpec, to: Path, reporter: Reporter = SILENT
+    student: Path | None,
+    spec: HarderExamSpec,
+    to: Path,
+    teacher: Path = TEACHER_FOLDER,
+    reader: Path = READER,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """The teacher at its full steps with guidance, the teacher at 4 steps without, the student if there is one, and the
     ceiling: the same questions, read by the same reader. Pictures, records, figures and two sheets in `to`.
@@ -62,7 +69,7 @@ def compare_harder(
     encoded = ConditioningCache(model.backbone)  # the student carries the same text encoder and VAE
     unguided = dict.fromkeys(TASKS, NO_GUIDANCE)
     systems: Systems = {
-        TEACHER: system_of(model, guidance=GUIDANCE, encoded=encoded, sizes=PIXELS),
+        TEACHER: system_of(model, guidance=POCKET_GUIDANCE, encoded=encoded, sizes=PIXELS),
         TEACHER_FEW: system_of(model, steps=STEPS, guidance=unguided, encoded=encoded, sizes=PIXELS),
     }
     if student is not None:
@@ -71,10 +78,10 @@ def compare_harder(
 
 
 def examine_pipeline(
-    source: Path,
-    reader: Path,
+    source: str | Path,
     spec: HarderExamSpec,
     to: Path,
+    reader: Path = READER,
     steps: int | None = None,
     guidance: float | None = None,
     adapter: str | None = None,
@@ -83,7 +90,7 @@ def examine_pipeline(
     """One model, beside it the same with `adapter` on, and the ceiling.
 
     Args:
-        steps, guidance: the model's own if None; a teacher's own guidance is `GUIDANCE`.
+        steps, guidance: the model's own if None; a teacher's own guidance is `POCKET_GUIDANCE`.
 
     Raises:
         ModelError, AdapterError: what is missing, or belongs elsewhere. RunError: `to` holds pictures of another model.
@@ -96,7 +103,7 @@ def examine_pipeline(
     if adapter is not None:
         refuse_lora_of_other_world(adapter, WORLD)
     model = open_model(source)
-    own = dict.fromkeys(TASKS, NO_GUIDANCE) if model.is_student else GUIDANCE
+    own = dict.fromkeys(TASKS, NO_GUIDANCE) if model.is_student else POCKET_GUIDANCE
     chosen = own if guidance is None else dict.fromkeys(TASKS, Guidance(guidance))
     encoded = ConditioningCache(model.backbone)
     systems: Systems = {MODEL: system_of(model, steps, chosen, encoded, sizes=PIXELS)}
@@ -106,11 +113,12 @@ def examine_pipeline(
     return examined(systems, model.backbone, known, spec, to, reporter)
 
 
-def refuse_no_harder(folder: Path) -> None:
+def refuse_no_harder(source: str | Path) -> None:
     """
     Raises:
         ModelError: no pipeline folder, or one of another world.
     """
+    folder = embedded_folder(HARDER) if source == HARDER else Path(source)
     if not (folder / "model_index.json").is_file():
         raise ModelError(
             f"{folder}: no pipeline folder there; give one that `fewstep pocket train --world harder` wrote, or a "

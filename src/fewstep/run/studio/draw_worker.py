@@ -23,7 +23,8 @@ from fewstep.export.lora import Lora
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.lora.factors import Factors
 from fewstep.lora.file import read_lora
-from fewstep.pocket.known_words import draws_pocket_world, say_unknown
+from fewstep.pocket.known_world import KnownWorld
+from fewstep.pocket.world_of_model import world_of_model
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.teacher_plan import BASE
 from fewstep.run.folder import RunDir
@@ -183,18 +184,19 @@ class DrawWorker:
 
 
 def _said_of_words(request: Mapping[str, Any]) -> str | None:
-    """The words of the prompt that a column's model does not know, if it draws the pocket world."""
-    if not any(_draws_pocket_world(column) for column in request["columns"]):
-        return None
-    return say_unknown(str(request["prompt"]), edit=bool(request["references"]))
+    """The words of the prompt that a column's model does not know, if it draws a pocket world."""
+    worlds = dict.fromkeys(_world_of(column) for column in request["columns"])
+    prompt, edit = str(request["prompt"]), bool(request["references"])
+    found = [said for world in worlds if world and (said := world.say_unknown(prompt, edit))]
+    return "\n".join(found) or None
 
 
-def _draws_pocket_world(column: Mapping[str, Any]) -> bool:
-    """No of a column that cannot be drawn: it says so itself when its turn comes."""
+def _world_of(column: Mapping[str, Any]) -> KnownWorld | None:
+    """None of a column that cannot be drawn: it says so itself when its turn comes."""
     try:
-        return draws_pocket_world(_source_of(column))
+        return world_of_model(_source_of(column))
     except (FewstepError, OSError, KeyError):
-        return False
+        return None
 
 
 def _source_of(column: Mapping[str, Any]) -> str:

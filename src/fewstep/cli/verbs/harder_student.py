@@ -1,0 +1,63 @@
+"""`fewstep pocket student`: the harder world's demo with a teacher, a recipe and cases of one's own choice."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewstep.backbones.embedded import HARDER
+from fewstep.cli.verbs.demo import Demo, Question, first_of_each_kind
+from fewstep.pocket.harder.exam import HarderExamSpec
+from fewstep.pocket.harder.known_words import HARDER_WORDS
+from fewstep.pocket.harder.probe import READER
+from fewstep.pocket.harder.run_examiner import reader_eval
+from fewstep.pocket.harder.systems import SHOWN, TEACHER_FOLDER, compare_harder, refuse_no_harder
+from fewstep.run.extensions import Extensions
+from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.reporter import Reporter
+from fewstep.runtime.task import TASKS, Task
+
+
+@dataclass(frozen=True)
+class HarderStudent:
+    """
+    Args:
+        teacher, reader: folders; the embedded ones if None.
+        counts: cases to distil with.
+        settings: further keys of the recipe, as `--set`.
+        cases: held-out cases of each category and kind of edit that it is examined on; `diversity` prompts of each
+            category are drawn with several seeds.
+    """
+
+    teacher: Path | None
+    reader: Path | None
+    counts: Mapping[Task, int]
+    settings: Sequence[str]
+    cases: int
+    diversity: int
+
+    def recipe(self) -> Recipe:
+        given: dict[str, Any] = {} if self.teacher is None else {"model": str(self.teacher)}
+        given |= {f"data.{task}": [{"source": f"{HARDER}:{task}:{self.counts[task]}"}] for task in TASKS}
+        return load_recipe(HARDER, [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *self.settings])
+
+    def demo(self) -> Demo:
+        """
+        Raises:
+            ModelError: no teacher or no reader of this world is there.
+        """
+        refuse_no_harder(self.teacher or HARDER)
+        extensions = Extensions(examiner=reader_eval(self.reader or READER))
+        return Demo(self.recipe, self._examine, SHOWN, self._shown, HARDER_WORDS, extensions)
+
+    @property
+    def _spec(self) -> HarderExamSpec:
+        return HarderExamSpec(cases=self.cases, diversity=self.diversity)
+
+    def _shown(self) -> Sequence[Question]:
+        return first_of_each_kind(self._spec.questions())
+
+    def _examine(self, student: Path, to: Path, reporter: Reporter) -> dict[str, Any]:
+        teacher, reader = self.teacher or TEACHER_FOLDER, self.reader or READER
+        return compare_harder(student, self._spec, to, teacher, reader, reporter)

@@ -1,0 +1,18 @@
+"""Which pocket world a model draws."""
+
+from fewstep.backbones.conditioning_estimate import local_file
+from fewstep.pocket.harder.known_words import HARDER_WORDS
+from fewstep.pocket.known_words import POCKET_WORDS
+from fewstep.pocket.known_world import KnownWorld
+from fewstep.pocket.world_words import TOKENIZER, tokenizer_words
+
+WORLDS = {"pocket": POCKET_WORDS, "harder": HARDER_WORDS}
+
+
+def world_of_model(model: str) -> KnownWorld | None:
+    """The world whose words a model (a folder, a hub id, an embedded one's name) reads: that of a pocket teacher, or of
+    a student of one. None of any other. Nothing is downloaded for it: of a hub id that is not on this machine the
+    answer is None."""
+    file = local_file(model, TOKENIZER)
+    words = {} if file is None else tokenizer_words(file.parents[1])
+    return next((world for world in WORLDS.values() if words == world.vocabulary()), None)
