@@ -322,6 +322,37 @@ def test_an_embedded_teacher_that_is_not_there_is_refused_first(study_file: Call
     assert not (tmp_path / "out").exists()
 
 
+def test_the_harder_world_is_examined_by_its_reader(study_file: Callable[..., str], tmp_path: Path) -> None:
+    """Halves of a score, its own categories and kinds of edit, and a teacher's grid that follows the size."""
+    sources = {f"data.{task}": [{"source": f"pocket-harder:{task}:8"}] for task in ("t2i", "edit")}
+    world = {"recipe": "pocket-harder", "budget": {"iterations": 1, "batch": 2}, "teachers": ["base"]}
+    small = {"student.adapter": {"rank": 2, "alpha": 2}, "critic.adapter": {"rank": 2, "alpha": 2}}
+    changes = [("worlds", {"harder": {**world, "set": {**sources, **small, "run.precision": "fp32"}}})]
+    changes += [("protocol", {"cases": 1, "teacher_steps": 2}), ("figures", [])]
+    file, out = study_file(*changes), tmp_path / "out"
+    ran("run", file, "--out", out)
+    found = ran_report(out)
+    columns = {table["task"]: table["columns"] for table in found["tables"]}
+    assert columns["t2i"] == ["landscape", "portrait", "text", "still-life"]
+    assert columns["edit"][-2:] == ["two-pictures", "three-pictures"]
+    verdicts = sorted(out.glob("examination/**/verdicts/reader.jsonl"))
+    assert len(verdicts) == 3, "two cells and the teacher"
+    lines = [json.loads(line) for line in verdicts[0].read_text().splitlines()]
+    assert len(lines) == 12
+    for line in lines:
+        halves = line["sub_scores"].values()
+        assert line["score"] == pytest.approx(sum(halves) / len(halves), abs=1e-3)
+    assert {tuple(line["sub_scores"]) for line in lines} >= {("asked", "drawn")}
+    described = json.loads(next(out.glob("examination/**/base/system.json")).read_text())
+    assert set(described["facts"]["sigmas"]) == {"96 x 96", "128 x 96", "96 x 128", "128 x 128"}
+    before = pictures(out)
+    ran("run", file, "--out", out)
+    assert pictures(out) == before
+    wrong = {"one": {"says": "so", "task": "t2i", "higher": {"rows": ["even"], "categories": ["face"]}, "at_least": 0}}
+    told = refused("run", study_file(*changes, ("premises", wrong), name="wrong.yaml"), "--out", tmp_path / "wrong")
+    assert "the harder world's t2i cases do not have; it has: landscape, portrait, text, still-life" in told
+
+
 def test_a_premise_over_a_category_of_no_case_is_refused_first(study_file: Callable[..., str], tmp_path: Path) -> None:
     side = {"rows": ["teacher:base"], "categories": ["portrait", "moons"]}
     premise = {"says": "moons are hard", "task": "t2i", "higher": side, "at_most": 4.0}

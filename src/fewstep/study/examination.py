@@ -1,13 +1,12 @@
 """One examination for a whole study: the same held-out cases and noise for every cell, seed, moment and teacher.
 
-Cases are encoded once per process; edit sources and the teachers' pictures are drawn once per study. Only pocket worlds
-can be examined here, by the probe. Galleries of other models wait for their judges in the same folders.
+Cases are encoded once per process; edit sources and the teachers' pictures are drawn once per study. Only embedded
+worlds can be examined here (`study/worlds.py`).
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,8 @@ from fewstep.backbones.identity import digest, module_identity
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
-from fewstep.pocket import score
-from fewstep.pocket.edits import EDITS
-from fewstep.pocket.exam import ExamSpec, examine_system
 from fewstep.pocket.exam_gallery import ExaminedSystem, keep_sources
-from fewstep.pocket.probe import WEIGHTS, Probe
-from fewstep.pocket.render import SIZE
 from fewstep.pocket.systems import ConditioningCache, sampler_of
-from fewstep.pocket.world import CATEGORIES
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
 from fewstep.roles.network import Network
@@ -47,23 +40,28 @@ from fewstep.sample.sampler import evaluations
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.plan import BASE, StudyPlan
+from fewstep.study.worlds import ExaminedWorld
 
-VERDICTS = f"verdicts/{score.JUDGE}.jsonl"
 UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
 
 
-def refuse_unknown_categories(plan: StudyPlan) -> None:
+def verdicts_file(world: ExaminedWorld) -> str:
+    """Of an examination, relative to its folder."""
+    return f"verdicts/{world.judge}.jsonl"
+
+
+def refuse_unknown_categories(plan: StudyPlan, world: ExaminedWorld) -> None:
     """
     Raises:
-        StudyError: a premise is about a category that the pocket world does not have, so it would never be examined.
+        StudyError: a premise is about a category that this world does not have, so it would never be examined.
     """
-    known: Mapping[Task, tuple[str, ...]] = {"t2i": CATEGORIES, "edit": EDITS}
+    known = world.categories
     for name, premise in plan.premises.items():
         for side in (premise.higher, premise.lower):
             for category in (side.categories or ()) if side is not None else ():
                 if category not in known[premise.task]:
                     raise StudyError(
-                        f"premises.{name} names the category {category}, which the pocket world's {premise.task} cases "
+                        f"premises.{name} names the category {category}, which {world.name}'s {premise.task} cases "
                         f"do not have; it has: {', '.join(known[premise.task])}"
                     )
 
@@ -71,16 +69,16 @@ def refuse_unknown_categories(plan: StudyPlan) -> None:
 class Examination:
     """Draws the questions of `grid`'s protocol and writes the answers below `place`."""
 
-    def __init__(self, grid: StudyGrid, place: StudyFolder, reporter: Reporter):
-        self.grid, self.place, self.reporter = grid, place, reporter
-        self.exam_spec = ExamSpec(cases=grid.plan.protocol.cases, diversity=0, seed=grid.plan.protocol.seed)
-        tasks = grid.plan.protocol.tasks
-        self.questions = [(case, seed) for case, seed in self.exam_spec.questions() if case.task in tasks]
+    def __init__(self, grid: StudyGrid, place: StudyFolder, world: ExaminedWorld, reporter: Reporter):
+        self.grid, self.place, self.world, self.reporter = grid, place, world, reporter
+        protocol = grid.plan.protocol
+        every = world.questions(protocol.cases, protocol.seed)
+        self.questions = [(case, seed) for case, seed in every if case.task in protocol.tasks]
         self._encoded: ConditioningCache | None = None
 
     def has(self, folder: Path) -> bool:
         """Whether the answers in `folder` exist and are judged."""
-        return (folder / VERDICTS).is_file()
+        return (folder / verdicts_file(self.world)).is_file()
 
     def student_eval(self, run: Run) -> StudentEvalSetup:
         """The examiner of a run: examines its student at the study's moments and writes the results."""
@@ -116,7 +114,8 @@ class Examination:
         weights = digest(module_identity(backbone.transformer))
         encoded = self._encode(backbone)
         steps = self.grid.plan.protocol.teacher_steps or backbone.default_steps
-        levels = backbone.sampling_grid(steps, backbone.layout_grid((SIZE, SIZE)))
+        sizes = self.world.sizes
+        levels = {size: backbone.sampling_grid(steps, backbone.layout_grid(size)) for size in sizes}
         for name, teacher in _teachers(self.grid, backbone).items():
             if name in missing:
                 spec = self.grid.teacher(name)
@@ -124,14 +123,6 @@ class Examination:
                 system = _system(teacher.network, levels, teacher.guidance, encoded, facts)
                 with self.reporter.progress(f"teacher {name}", len(self.questions)) as advance:
                     self._examine(system, self.place.teacher(name), advance)
-
-    @cached_property
-    def _probe(self) -> Probe:
-        return Probe.load()
-
-    @cached_property
-    def _probe_name(self) -> str:
-        return f"reader-{digest([(WEIGHTS / 'reader.safetensors').read_bytes()])}"
 
     def _encode(self, backbone: Backbone) -> ConditioningCache:
         """The conditioning of all questions, made by the first backbone while it still has its encoder."""
@@ -145,21 +136,16 @@ class Examination:
     def _examine(self, system: ExaminedSystem, folder: Path, advance: Callable[[int], object] | None = None) -> float:
         """Draws the system's answers and writes its verdicts to `folder`, the verdicts last. Returns its mean score."""
         with torch.no_grad():
-            drawn, records = examine_system(
-                system, self.questions, self.exam_spec, self._probe, folder, advance=advance
-            )
-        lines = [
-            score.verdict(picture, case, record, self._probe_name)
-            for record, picture, (case, _) in zip(records, drawn, self.questions, strict=True)
-        ]
-        durable.make_folder((folder / VERDICTS).parent)
-        durable.write_atomically(folder / VERDICTS, "".join(json.dumps(line) + "\n" for line in lines))
+            lines = self.world.verdicts(system, self.questions, self.grid.plan.protocol.seed, folder, advance)
+        file = folder / verdicts_file(self.world)
+        durable.make_folder(file.parent)
+        durable.write_atomically(file, "".join(json.dumps(line) + "\n" for line in lines))
         return float(np.mean([line["score"] for line in lines]))
 
 
 def _system(
     network: Network,
-    grid: SigmaGrid,
+    grids: SigmaGrid | Mapping[tuple[int, int], SigmaGrid],
     guidance: Mapping[Task, Guidance],
     encoded: ConditioningCache,
     facts: Mapping[str, Any],
@@ -169,15 +155,19 @@ def _system(
         with network.active(), autocast(network.backbone.device, network.precision):
             yield
 
+    by_size = {} if isinstance(grids, SigmaGrid) else grids
+    first, *others = [grids] if isinstance(grids, SigmaGrid) else by_size.values()
+    one = all(other == first for other in others)
     system_facts = {
         **facts,
         "precision": network.precision,
-        "sigmas": list(grid),
+        "sigmas": list(first) if one else {f"{h} x {w}": list(levels) for (h, w), levels in by_size.items()},
         "guidance": {task: [g.scale, g.keep_norm, g.negative] for task, g in guidance.items()},
-        "network_calls": {task: evaluations(grid, g) for task, g in guidance.items()},
+        "network_calls": {task: evaluations(first, g) for task, g in guidance.items()},
     }
+    levels = first if one else by_size.__getitem__
     return ExaminedSystem(
-        sampler_of(network.backbone, network.transformer, grid, guidance, encoded, inside), system_facts
+        sampler_of(network.backbone, network.transformer, levels, guidance, encoded, inside), system_facts
     )
 
 

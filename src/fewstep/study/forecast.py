@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from fewstep.pocket.edits import EDITS
-from fewstep.pocket.world import CATEGORIES
+from fewstep.backbones.embedded import POCKET
 from fewstep.roles.teacher_plan import BASE, teacher_plan
 from fewstep.run.recipe import Recipe
 from fewstep.runtime.task import TASKS, Task
 from fewstep.study.grid import Run, StudyGrid
+from fewstep.study.world_categories import WORLD_CATEGORIES
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ def _branches(recipe: Recipe, name: str, task: Task) -> int:
 
 
 def picture_count(grid: StudyGrid) -> int:
-    """The number of pictures of one examination."""
-    kinds = {"t2i": len(CATEGORIES), "edit": len(EDITS)}
-    return grid.plan.protocol.cases * sum(kinds[task] for task in grid.plan.protocol.tasks)
+    """The number of pictures of one examination; for a model that is not embedded, as many as in the pocket world."""
+    categories = WORLD_CATEGORIES.get(grid.recipe.model, WORLD_CATEGORIES[POCKET])
+    return grid.plan.protocol.cases * sum(len(categories[task]) for task in grid.plan.protocol.tasks)
 
 
 def minutes(run: Run, rates: dict[str, float]) -> float | None:

@@ -38,8 +38,9 @@ from fewstep.study.takeaways import (
     takeaways,
 )
 
-ORDER = ("landscape", "portrait", "text", "scene", "perceptual", "object", "identity", "style")
+ORDER = ("landscape", "portrait", "text", "still-life", "scene", "perceptual", "object", "identity", "style")
 EDIT_ORDER = ("scene", "perceptual", "object", "text", "identity", "style")  # as in the paper
+EDIT_ORDER += ("two-pictures", "three-pictures")
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -3,17 +3,17 @@ call continues where the last one stopped: finished parts are skipped, interrupt
 
 from pathlib import Path
 
-from fewstep.backbones.embedded import POCKET
 from fewstep.run import launch
 from fewstep.run.extensions import Extensions
 from fewstep.runtime.errors import RunError, StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.claim import claim_folder
-from fewstep.study.examination import VERDICTS, Examination, refuse_unknown_categories
+from fewstep.study.examination import Examination, refuse_unknown_categories, verdicts_file
 from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.phrasing import premise_words
 from fewstep.study.results import results
+from fewstep.study.worlds import EXAMINED
 
 
 def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None) -> StudyFolder:
@@ -29,10 +29,11 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
     place = StudyFolder(to)
     if only is not None and not 0 <= only <= len(grid.runs):
         raise StudyError(f"--cell {only}: the plan has runs 0 to {len(grid.runs) - 1}, and {len(grid.runs)}: teachers")
-    if grid.recipe.model == POCKET:
-        refuse_unknown_categories(grid.plan)
+    world = EXAMINED.get(grid.recipe.model)
+    if world is not None:
+        refuse_unknown_categories(grid.plan, world)
     claim_folder(grid, place)
-    examination = Examination(grid, place, reporter) if grid.recipe.model == POCKET else None
+    examination = None if world is None else Examination(grid, place, world, reporter)
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
         _tell_premises(place, reporter)
@@ -63,9 +64,10 @@ def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:
 
 def _unexamined(run: Run, grid: StudyGrid, place: StudyFolder) -> list[int]:
     """The moments of a run without verdicts; none for models that cannot be examined here."""
-    if grid.recipe.model != POCKET:
+    world = EXAMINED.get(grid.recipe.model)
+    if world is None:
         return []
-    return [i for i in grid.moments if not (place.student(run.name, i) / VERDICTS).is_file()]
+    return [i for i in grid.moments if not (place.student(run.name, i) / verdicts_file(world)).is_file()]
 
 
 def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination | None, reporter: Reporter) -> None:

@@ -9,7 +9,7 @@ records.jsonl. Pictures that are there are not drawn again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from fewstep.bench.gallery import Gallery
 from fewstep.bench.statistics import Floats
 from fewstep.pocket.exam_gallery import ExaminedSystem, draw_missing, keep_sources, open_exam_gallery
 from fewstep.pocket.exam_table import ProbeRecord, figure_lines, variety_figures
@@ -91,8 +92,7 @@ def examine_harder(
     features: dict[str, Floats] = {}
     nearest: dict[str, list[int | None]] = {}
     for name, system in systems.items():
-        draw_missing(galleries[name], system, questions, BATCH, advance, alike=batch_key)
-        drawn = [galleries[name].picture(case.id, seed) for case, seed in questions]
+        drawn = drawn_by(system, galleries[name], questions, advance)
         records[name] = kept_records(reader, drawn, questions[: spec.scored_count], to / name)
         features[name] = probe.features(reader, drawn)
         nearest[name] = nearest_answers(drawn, questions)
@@ -106,13 +106,41 @@ def examine_harder(
     return found
 
 
+def examine_harder_system(
+    system: ExaminedSystem,
+    questions: Sequence[Question],
+    seed: int,
+    reader: probe.Reader,
+    folder: Path,
+    advance: Callable[[int], object] | None = None,
+) -> tuple[list[Image.Image], list[ProbeRecord]]:
+    """One system's pictures of all questions and their records, both kept in `folder`. seed: of the cases.
+
+    Raises:
+        RunError: `folder` holds pictures of another system or of other cases.
+    """
+    drawn = drawn_by(system, open_exam_gallery(folder, system, seed, WORLD), questions, advance)
+    return drawn, kept_records(reader, drawn, questions, folder)
+
+
+def drawn_by(
+    system: ExaminedSystem,
+    gallery: Gallery,
+    questions: Sequence[Question],
+    advance: Callable[[int], object] | None,
+) -> list[Image.Image]:
+    """The system's pictures; those that the gallery lacks are drawn."""
+    draw_missing(gallery, system, questions, BATCH, advance, alike=batch_key)
+    return [gallery.picture(case.id, seed) for case, seed in questions]
+
+
 def batch_key(case: HarderCase) -> tuple[Any, ...]:
     """Cases of one key have one layout and one length of text."""
     return case.size, len(case.references), len(tokenizer().encode(case.prompt).ids)
 
 
 def kept_records(
-    reader: probe.Reader, drawn: list[Image.Image], questions: list[Question], folder: Path
+    reader: probe.Reader, drawn: list[Image.Image], questions: Sequence[Question], folder: Path
 ) -> list[ProbeRecord]:
     """The records of the pictures of these questions, the first ones drawn, also written to `folder`, as a whole
     file."""
