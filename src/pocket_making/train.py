@@ -149,6 +149,7 @@ def export_pocket_teacher(out: Path, folder: Path) -> None:
     decoder = next((path for path in (out / "decoder.pt", out / "decoder.part") if path.exists()), None)
     if decoder is not None:
         pipeline.vae.load_state_dict(torch.load(decoder, weights_only=True))
+    vae.clear_unread(pipeline.vae.encoder)
     for part in (pipeline.transformer, pipeline.vae, pipeline.text_encoder):
         round_to_bf16(part)
         part.to(torch.bfloat16)

@@ -56,5 +56,5 @@ POCKET_WORDS = KnownWorld(
     example="A landscape under a sun over grass by day with no mountains and a red house on the left.",
     edit_example="Give the person blond hair.",
     parts=_parts,
-    command="fewstep pocket phrases",
+    command="fewstep pocket phrases --world pocket",
 )

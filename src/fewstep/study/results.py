@@ -39,8 +39,10 @@ from fewstep.study.takeaways import (
 )
 
 ORDER = ("landscape", "portrait", "text", "still-life", "scene", "perceptual", "object", "identity", "style")
-EDIT_ORDER = ("scene", "perceptual", "object", "text", "identity", "style")  # as in the paper
-EDIT_ORDER += ("two-pictures", "three-pictures")
+EDIT_ORDER = (
+    *("scene", "perceptual", "object", "text", "identity", "style"),  # as in the paper
+    *("two-pictures", "three-pictures"),
+)
 
 
 def results(folder: Path) -> dict[str, Any]:

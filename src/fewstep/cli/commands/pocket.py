@@ -70,7 +70,9 @@ def pocket_train(
     ] = False,
     start: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A pocket pipeline to go on from: its folder, or `pocket`; from nothing if not given."),
+        typer.Option(
+            help="A pipeline to go on from: its folder, `pocket` or `pocket-harder`; from nothing if not given."
+        ),
     ] = None,
 ) -> None:
     """Make the pocket teacher again: autoencoder, teacher, probe. The shipped weights came from this."""
@@ -81,16 +83,18 @@ def pocket_train(
         from pocket_making.train import train_pocket
     import torch
 
-    from fewstep.pocket.build import TEACHER
+    from fewstep.backbones.embedded import EMBEDDED, embedded_folder, is_embedded
     from fewstep.pocket.vocabulary import vocabulary
     from fewstep.pocket.world_words import tokenizer_words
     from fewstep.roles.compilation import refuse_without_compiler
 
     _refuse_unknown(world, minutes_letters=minutes_letters)
     worlds: dict[str, Callable[..., Path]] = {"pocket": train_pocket, "harder": train_harder}
-    begun = TEACHER if start == "pocket" else None if start is None else Path(start)
+    begun = None if start is None else embedded_folder(start) if is_embedded(start) else Path(start)
     if begun is not None and not (begun / "model_index.json").is_file():
-        raise ModelError(f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or `pocket`")
+        raise ModelError(
+            f"--start {start}: no pipeline folder there; give one that `pocket train` wrote, or {' or '.join(EMBEDDED)}"
+        )
     if batch % workers:
         raise RecipeError(f"--batch {batch}: {workers} workers cannot share it evenly; give a multiple of {workers}")
     if minutes_letters is not None and minutes_letters >= minutes_teacher:

@@ -66,5 +66,5 @@ HARDER_WORDS = KnownWorld(
     example="A portrait with tan skin and curly black hair smiling in a green coat before a teal wall.",
     edit_example="Give the person blond hair.",
     parts=parts_of_a_prompt,
-    command="fewstep pocket phrases --world harder",
+    command="fewstep pocket phrases",
 )

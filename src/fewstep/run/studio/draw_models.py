@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fewstep.backbones.embedded import EMBEDDED
 from fewstep.roles.teacher_plan import BASE
 from fewstep.run.studio.places import EXPORTS, MODEL_FILES, named_below
 from fewstep.run.studio.run_view import RunView
@@ -41,12 +42,10 @@ class DrawColumn:
 
 def draw_columns(studio: Studio) -> dict[str, DrawColumn]:
     """By key: of each run its teacher at all steps and at the student's, and its kept students; then student folders;
-    and the bundled teacher."""
+    and the bundled teachers."""
     found = [column for view in studio.runs() for column in _of_run(view)]
-    found += [
-        DrawColumn("model:pocket", "pocket", "", "pocket"),
-        DrawColumn("few:pocket", "pocket at 4", "", "pocket", 4),
-    ]
+    for name in EMBEDDED:
+        found += [DrawColumn(f"model:{name}", name, "", name), DrawColumn(f"few:{name}", f"{name} at 4", "", name, 4)]
     found += list(_folders(studio))
     return {column.key: column for column in found}
 
