@@ -247,7 +247,18 @@ def test_mini_edits_can_be_rendered_and_their_words_are_asked_for() -> None:
             assert draft.region is not None, draft.id
 
 
-@pytest.mark.parametrize("name", ["mini-t2i", "flat-field", "tiny-text", "diversity", "pocket-edit@12"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mini-t2i",
+        "flat-field",
+        "tiny-text",
+        "diversity",
+        "pocket-edit@12",
+        "pocket-harder-t2i@12",
+        "pocket-harder-edit@8",
+    ],
+)
 def test_shipped_suites_pass_their_own_check(name: str) -> None:
     found = suite_problems(open_suite(name))
     assert found.problems == found.warnings == ()

@@ -115,6 +115,8 @@ def test_cases_are_checked_without_a_model(inputs: SmallInputs) -> None:
         ("cases", "check", cases, "--against", str(inputs.galleries[0] / "suite")): 0,
         ("cases", "convert", cases, "--to", "converted.jsonl"): 0,
         ("cases", "plan", recipe, "--out", "runs/none"): 0,
+        ("pocket", "phrases"): 0,
+        ("pocket", "phrases", "--world", "pocket"): 0,
     }
     ends(commands, (*MODELS, "scipy", "skimage"), inputs)
 

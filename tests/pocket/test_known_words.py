@@ -15,9 +15,10 @@ from fewstep.pocket.harder.known_words import CHAINED, HARDER_WORDS
 from fewstep.pocket.harder.vocabulary import PHRASES, tokenizer
 from fewstep.pocket.known_words import POCKET_WORDS
 from fewstep.pocket.known_world import KnownWorld
+from fewstep.pocket.known_worlds import WORLDS
 from fewstep.pocket.vocabulary import SPACE, spelled
 from fewstep.pocket.world import CATEGORIES
-from fewstep.pocket.world_of_model import WORLDS, world_of_model
+from fewstep.pocket.world_of_model import world_of_model
 
 
 def test_every_caption_and_instruction_of_a_world_is_known() -> None:

@@ -32,7 +32,14 @@ def test_nothing_is_chosen_where_nothing_is_examined() -> None:
 
 
 def test_a_figure_that_the_probe_does_not_find_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"run\.best_by is 'scores', but the probe's figures are: score, attributes"):
+    with pytest.raises(
+        RecipeError, match=r"run\.best_by is 'scores', but its examiner's figures are: score, attributes"
+    ):
         refuse_best_without_examiner(load_recipe("pocket", {"run.best_by": "scores"}))
-    for name in FIGURES:
-        refuse_best_without_examiner(load_recipe("pocket", {"run.best_by": name}))
+    for model, names in FIGURES.items():
+        for name in names:
+            refuse_best_without_examiner(load_recipe(model, {"run.best_by": name}))
+    with pytest.raises(
+        RecipeError, match=r"run\.best_by is 'letters', but its examiner's figures are: score, t2i_asked"
+    ):
+        refuse_best_without_examiner(load_recipe("pocket-harder", {"run.best_by": "letters"}))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fewstep.backbones.embedded import EMBEDDED
 from fewstep.backbones.fake_model import size_of_model
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.folder import sample_sigmas
@@ -92,4 +93,5 @@ def test_only_models_that_teach_count() -> None:
 
 
 def test_the_pocket_states_its_own() -> None:
-    assert licence_of_model("pocket").licence.commercial is True
+    for name in EMBEDDED:
+        assert licence_of_model(name).licence.commercial is True

@@ -299,13 +299,13 @@ def _text_width(kind: type[ConditioningEstimate], stated: Mapping[str, Any], pub
     return next((int(stated[key]) for key in TEXT_WIDTHS if key in stated), published)
 
 
-def local_file(model: str, name: str) -> Path | None:
+def local_file(model: str | Path, name: str) -> Path | None:
     """A file of a model, if it is on this machine. Nothing is downloaded."""
-    folder = embedded_folder(model) if is_embedded(model) else Path(model).expanduser()
+    folder = embedded_folder(str(model)) if is_embedded(model) else Path(model).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
     try:
-        found = try_to_load_from_cache(model, name)
+        found = try_to_load_from_cache(str(model), name)
     except ValueError:  # not a hub id either: loading the model will report that
         return None
     return Path(found) if isinstance(found, str) else None

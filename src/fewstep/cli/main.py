@@ -39,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Distil a many-step image model into **one 4-step student** that generates and edits.\n\n"
-    "First time here: `fewstep demo` does everything on the bundled pocket teacher. "
+    "First time here: `fewstep demo` does everything on a bundled teacher. "
     "Then `fewstep recipe show qwen-image-2.1`, write your cases, and `fewstep distill`.",
 )
 for _group, _commands in (
@@ -85,7 +85,7 @@ def demo(
     pocket.refuse_unknown_world(world)
     from fewstep.cli.verbs.demo import DEMOS, run_demo
 
-    run_demo(to, out, DEMOS[world])
+    run_demo(to, out, DEMOS[world], "fewstep demo" if world == "harder" else f"fewstep demo --world {world}")
 
 
 @app.command()

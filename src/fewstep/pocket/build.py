@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from fewstep.pocket.vocabulary import (
     SPECIAL,
+    Words,
     byte_pair_tokenizer,
     merges,
     vocabulary,
@@ -26,7 +26,6 @@ from diffusers import (  # noqa: E402
     QwenImage21Transformer2DModel,
 )
 from tokenizers import AddedToken  # noqa: E402
-from tokenizers.normalizers import Normalizer  # noqa: E402
 from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
     Qwen2VLImageProcessorPil,
@@ -60,15 +59,6 @@ def load_pocket_teacher(folder: Path = TEACHER, dtype: torch.dtype = torch.float
     pipeline: Pipeline = QwenImage21Pipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@dataclass(frozen=True)
-class Words:
-    """A world's tokens: token -> id, the merges that lead to them, and what is done to a text before, if anything."""
-
-    ids: dict[str, int]
-    merges: list[tuple[str, str]]
-    normalizer: Normalizer | None = None
 
 
 def pocket_words() -> Words:

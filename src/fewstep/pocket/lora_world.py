@@ -10,13 +10,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from fewstep.backbones.embedded import POCKET
+from fewstep.backbones.embedded import HARDER, POCKET
 from fewstep.backbones.families import adapter_path
 from fewstep.lora.factors import Factors
 from fewstep.lora.file import lora_file, read_lora
 from fewstep.runtime.errors import AdapterError
 
 STATED = "pocket_world"  # in the header of a LoRA file
+WORLD_OF_TEACHER = {POCKET: "pocket", HARDER: "harder"}
 
 
 def refuse_lora_of_other_world(source: str, world: str) -> None:

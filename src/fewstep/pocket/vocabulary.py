@@ -7,6 +7,7 @@ token that shows its slot: ` "K` first, `K` inside, `K"` last, ` "K"` alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -30,6 +31,15 @@ SPECIAL = (
 )
 ROLES = ("system\n", "user\n", "assistant\n")
 SPACE = "\u0120"  # how byte-level BPE writes a space
+
+
+@dataclass(frozen=True)
+class Words:
+    """A world's tokens: token -> id, the merges that lead to them, and what is done to a text before, if anything."""
+
+    ids: dict[str, int]
+    merges: list[tuple[str, str]]
+    normalizer: Normalizer | None = None
 
 
 def byte_symbols() -> dict[int, str]:

@@ -51,7 +51,7 @@ def refuse_best_without_examiner(recipe: Recipe, own_examiner: bool = False) -> 
             "schema), or give one in Python (fewstep.distill(examiner=...), docs/extending.md)"
         )
     if name not in probed:
-        whose = "the probe's figures" if not own else "the figures of this run"
+        whose = "its examiner's figures" if not own else "the figures of this run"
         listed = ", ".join((*probed, *own))
         raise RecipeError(f"run.best_by is {name!r:.60}, {_why_not(recipe, name)}but {whose} are: {listed}")
 

@@ -61,7 +61,7 @@ def distill(
             saves and ends the run.
         extra_losses: further terms of the student's loss. Each is called once with the run's networks, noise levels
             and named draws, and returns the term (docs/extending.md).
-        examiner: judges the student on the way, instead of the pocket's probe; what it finds can choose the best
+        examiner: judges the student on the way, instead of an embedded world's own; what it finds can choose the best
             checkpoint (`run.best_by`, docs/extending.md).
         fork: another run's folder, or "RUN@WHICH" with an iteration, `best` or `last`: go on from its checkpoint.
         reporter: where messages and progress go; nowhere if not given. `fewstep.TerminalReporter()` shows them.

@@ -4,6 +4,7 @@ from fewstep.backbones.model_door import refuse_no_model
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.run.best_by import refuse_best_without_examiner
 from fewstep.run.recipe import Recipe
+from fewstep.run.world_parts import refuse_parts_of_another_world
 
 POCKET = "pocket"  # what embedded LoRAs begin with
 
@@ -11,10 +12,11 @@ POCKET = "pocket"  # what embedded LoRAs begin with
 def refuse_recipe(recipe: Recipe) -> None:
     """
     Raises:
-        RecipeError: `run.best_by` without an examiner.
+        RecipeError: `run.best_by` without an examiner, or cases or a LoRA of another embedded world.
         ModelError: no such model.
     """
     refuse_best_without_examiner(recipe)
+    refuse_parts_of_another_world(recipe)
     refuse_no_model(recipe.model, whole=True)
 
 

@@ -18,7 +18,7 @@ ExtraLossBuilder = Callable[[Roles, SigmaGrid, NamedRNG], ExtraLoss]
 class Extensions:
     """
     Args:
-        examiner: makes the run's examiner, in place of the pocket's probe.
+        examiner: makes the run's examiner, in place of an embedded world's own.
         extra_losses: each makes one more term of the student's loss, from the run's roles, its grid and its named
             random draws. Their names are written into the run's environment record.
         on_iteration: gets the figures of each iteration, and may stop the run.

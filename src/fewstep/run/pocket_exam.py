@@ -63,7 +63,7 @@ def examine_student(
     Raises:
         ModelError: no student, or one of another teacher. RunError: `to` holds pictures of another model.
     """
-    harder = world_of_model(str(student)) is HARDER_WORDS
+    harder = world_of_model(Path(student)) is HARDER_WORDS
     if harder:
         compare_harder(Path(student), HarderExamSpec(cases, diversity, seeds, seed), Path(to), reporter=reporter)
     else:

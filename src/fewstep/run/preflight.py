@@ -8,16 +8,19 @@ from fewstep.backbones.families import model_summary, refuse_unusable_model
 from fewstep.data.batch_slice import refuse_few_samples
 from fewstep.data.mixture import used_tasks
 from fewstep.export.folder import refuse_grid
+from fewstep.pocket.lora_world import WORLD_OF_TEACHER, refuse_lora_of_other_world
 from fewstep.roles.compilation import refuse_without_compiler
 from fewstep.roles.plan import StudentPlan, TeachersSpec
 from fewstep.roles.teacher_plan import teacher_plan
 from fewstep.roles.validation import validate_init_from, validate_targets, validate_teachers
 from fewstep.run.best_by import refuse_best_without_examiner
+from fewstep.run.door import user_loras
 from fewstep.run.recipe import Recipe
 from fewstep.run.self_exam.cost import exam_schedule
 from fewstep.run.self_exam.judge_cost import judge_forecast
 from fewstep.run.self_exam.scorer_folders import refuse_scorers
 from fewstep.run.start_teacher import unlearnt_starts
+from fewstep.run.world_parts import refuse_parts_of_another_world
 from fewstep.runtime.cpu_bfloat16 import bf16_against_fp32, fast_bfloat16
 from fewstep.runtime.device import refuse_software_bfloat16, resolve_device
 from fewstep.runtime.reporter import Reporter
@@ -55,6 +58,8 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     """
     run, model = recipe.run, recipe.model
     refuse_best_without_examiner(recipe, own_examiner)
+    refuse_parts_of_another_world(recipe)
+    _refuse_loras_of_another_world(recipe)
     refuse_scorers(recipe.examine)
     device = device_of(run, model)
     _warn_of_slow_bfloat16(device, run, reporter)
@@ -67,6 +72,13 @@ def preflight(recipe: Recipe, world: int, reporter: Reporter, own_examiner: bool
     for line in unlearnt_starts(recipe.student, recipe.teachers, used_tasks(recipe.mixture)):
         reporter.say(line, "warning")
     return device
+
+
+def _refuse_loras_of_another_world(recipe: Recipe) -> None:
+    """The user's own LoRA files, as far as they say where they were trained."""
+    if (world := WORLD_OF_TEACHER.get(recipe.model)) is not None:
+        for _, _, file in user_loras(recipe):
+            refuse_lora_of_other_world(file, world)
 
 
 def say_examinations(recipe: Recipe, reporter: Reporter) -> None:

@@ -259,8 +259,7 @@ def default_size(source: str | Path) -> tuple[int, int]:
     Raises:
         ModelError: as `open_model`.
     """
-    own = EMBEDDED_SIZES.get(str(source))
-    return own if own is not None else trained_size(model_folder(source))
+    return EMBEDDED_SIZES[str(source)] if is_embedded(source) else trained_size(model_folder(source))
 
 
 def trained_size(folder: Path) -> tuple[int, int]:

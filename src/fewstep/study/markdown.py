@@ -11,7 +11,7 @@ def study_markdown(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> s
     """The whole page. figures: those that were drawn, each NAME.png beside the page."""
     parts = [f"# {phrasing.heading(found)}", *_setting(found), *_takeaways(found), *_premises(found)]
     parts += [part for table in found["tables"] for part in _table(table)]
-    parts += [phrasing.INTERVALS]
+    parts += [phrasing.about_scores(found)]
     parts += [part for curve in found["moments"] for part in _moments(curve)]
     parts += [part for measured in found["measures"] for part in _measures(measured)]
     parts += [f"## {_escaped(figure.title)}\n\n![{_escaped(figure.title)}]({figure.name}.png)" for figure in figures]

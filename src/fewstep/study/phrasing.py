@@ -5,10 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 INTERVALS = (
-    "Scores are 1 + 4 x the share that is right, as the probe reads it (docs/studies.md says what counts). Intervals "
-    "are 95 %, and resample runs and cases, each whole; differences are taken between the same run seed and the same "
-    "case. Averages are plain means of the categories; ranks follow the paper's rule, the mean of the judges' averages."
+    "Intervals are 95 %, and resample runs and cases, each whole; differences are taken between the same run seed and "
+    "the same case. Averages are plain means of the categories; ranks follow the paper's rule, the mean of the judges' "
+    "averages."
 )
+SCORES = {  # by the judge that reads an embedded world
+    "probe": "Scores are 1 + 4 x the share that is right, as the probe reads it (docs/studies.md says what counts). ",
+    "reader": "Scores are 1 + 4 x the mean of two shares, what was asked and how well it is drawn, as the reader of "
+    "the harder world reads them (docs/harder-world.md). ",
+}
+
+
+def about_scores(found: Mapping[str, Any]) -> str:
+    """What a score is, for the judges that this study has, and what intervals are."""
+    judges = found["judges"] or ["probe"]
+    return "".join(words for judge, words in SCORES.items() if judge in judges) + INTERVALS
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ ColumnScores = Mapping[Column, Mapping[str, float]]  # by case
 JudgeScores = Mapping[str, ColumnScores]  # judge, or measure -> scores of one gallery
 EXACT = "exact_psnr"
 MEASURES = (EXACT, "preserved_psnr", "flat_noise")
+RECORDED = {EXACT: (EXACT, "exact_db"), "preserved_psnr": ("preserved_psnr", "preserved_db")}  # by the worlds' readers
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,11 @@ def _scored(line: Mapping[str, Any]) -> bool:
 def measures(folder: Path) -> JudgeScores:
     """The probe's measurements that are no score, such as dB to the exact answer."""
     return _by_judge(
-        (name, line, float(line[name]))
+        (name, line, float(line[key]))
         for line in durable.read_jsonl(folder / "records.jsonl")
         for name in MEASURES
-        if line.get(name) is not None
+        for key in RECORDED.get(name, (name,))
+        if line.get(key) is not None
     )
 
 

@@ -97,7 +97,8 @@ def test_the_pocket_world_is_refused_here(command: str, harder_reader: Path, tmp
 def test_this_world_is_refused_there(student: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for command in ("examine", "compare"):
-        refused(fewstep("pocket", command, student, "--out", out), "its words are not those of the pocket world")
+        asked = ["pocket", command, student, "--world", "pocket", "--out", out]
+        refused(fewstep(*asked), "its words are not those of the pocket world")
     assert not out.exists()
 
 
@@ -157,7 +158,7 @@ def test_a_lora_of_the_pocket_teacher(harder_teacher: Path, harder_reader: Path,
     ("options", "told"),
     [
         (["examine", "--world", "hard"], "choose pocket or harder"),
-        (["examine", "--reader", "r"], "--reader belongs to --world harder"),
+        (["examine", "pocket", "--reader", "r"], "--reader belongs to --world harder"),
         (["compare", "s", "--teacher", "t"], "--teacher belongs to --world harder"),
         (["compare"], "name a student folder"),
         (["specialise", "text", "--base", "b"], "--base belongs to --world harder"),

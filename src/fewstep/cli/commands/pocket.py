@@ -23,11 +23,13 @@ HarderReader = Annotated[
     typer.Option("--reader", help="Harder world: the folder of a reader; the embedded one if not given."),
 ]
 HarderTeacher = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--teacher", help="Harder world: a teacher's folder; the embedded one if not given."),
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--teacher", help="Harder world: a teacher's folder; the student's own, or the embedded one, if not given."
+    ),
 ]
 
-app = typer.Typer(no_args_is_help=True, help="The embedded default: its world, its teacher, its examination.")
+app = typer.Typer(no_args_is_help=True, help="The embedded worlds: their teachers, students and examinations.")
 
 
 @contextmanager
@@ -134,12 +136,12 @@ def _refuse_unknown(world: str, **of_the_harder: object) -> None:
 
 def _world_of(model: Path | str | None) -> str:
     """That of a model's words; of what has none of either world, the refusals of the first one are the clearest."""
-    from fewstep.pocket.world_of_model import WORLDS as KNOWN
+    from fewstep.pocket.known_worlds import WORLDS as KNOWN
     from fewstep.pocket.world_of_model import world_of_model
 
     if model is None:
         return "harder"
-    own = world_of_model(str(model))
+    own = world_of_model(model)
     return next((name for name, world in KNOWN.items() if world is own), "pocket")
 
 
@@ -148,7 +150,7 @@ def _world_of(model: Path | str | None) -> str:
 def pocket_phrases(world: World = "harder") -> None:
     """What a pocket world may be asked: every phrase that its teacher and students know."""
     _refuse_unknown(world)
-    from fewstep.pocket.world_of_model import WORLDS as KNOWN
+    from fewstep.pocket.known_worlds import WORLDS as KNOWN
 
     out.print(KNOWN[world].phrase_book(), highlight=False, soft_wrap=True, markup=False)
 
@@ -182,8 +184,8 @@ def pocket_examine(
     world: OwnWorld = None,
     reader: HarderReader = None,
 ) -> None:
-    """Examine a model on held-out pocket cases with the probe."""
-    world = world or _world_of(model)
+    """Examine a model on held-out cases of its world, with the network that reads them."""
+    world = world or ("pocket" if model is None and (adapter or "").startswith("pocket:") else _world_of(model))
     _refuse_unknown(world, reader=reader)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.cli.verbs.demo import examine_and_show, show_examination
@@ -221,6 +223,10 @@ def pocket_compare(
     reader: HarderReader = None,
 ) -> None:
     """A student against its teacher at full steps with guidance, and at 4 steps without: same cases, same seeds."""
+    if student is None and world != "harder":
+        raise RecipeError(
+            "name a student folder: `fewstep pocket compare STUDENT`; with --world harder its teacher may stand alone"
+        )
     world = world or _world_of(student)
     _refuse_unknown(world, teacher=teacher, reader=reader)
     from fewstep.cli.terminal import TerminalReporter
@@ -230,14 +236,13 @@ def pocket_compare(
     if world == "harder":
         from fewstep.pocket.harder.exam import HarderExamSpec
         from fewstep.pocket.harder.probe import READER
-        from fewstep.pocket.harder.systems import COLUMNS, TEACHER_FOLDER, compare_harder
+        from fewstep.pocket.harder.systems import COLUMNS, compare_harder
 
         asked, told = HarderExamSpec(cases=cases, diversity=diversity, seed=seed), TerminalReporter(out)
-        found = compare_harder(student, asked, to, teacher or TEACHER_FOLDER, reader or READER, told)
+        found = compare_harder(student, asked, to, teacher, reader or READER, told)
         show_examination(found, "The harder world's teacher on held-out cases", to, out, COLUMNS)
         return
-    if student is None:
-        raise RecipeError("name a student folder made from the pocket teacher: `fewstep pocket compare STUDENT`")
+    assert student is not None, "refused above"
     compare_and_show(student, ExamSpec(cases=cases, diversity=diversity, seed=seed), to, out)
 
 
@@ -283,7 +288,7 @@ def pocket_specialise(
     ] = None,
     world: World = "pocket",
     base: Annotated[
-        Optional[Path],  # noqa: UP045
+        Optional[str],  # noqa: UP045
         typer.Option(help="Harder world: a teacher's folder; the embedded one if not given."),
     ] = None,
     iterations: Annotated[
@@ -299,10 +304,12 @@ def pocket_specialise(
 ) -> None:
     """Make a specialised pocket teacher: a LoRA post-trained on clean, narrow pairs of one kind."""
     _refuse_unknown(world, base=base)
+    from fewstep.backbones.embedded import HARDER as EMBEDDED
+    from fewstep.backbones.embedded import model_folder
     from fewstep.pocket.lora_world import refuse_lora_of_other_world
 
     with _needs_checkout():
-        from fewstep.pocket.harder.systems import TEACHER_FOLDER, refuse_no_harder
+        from fewstep.pocket.harder.systems import refuse_no_harder
         from pocket_making.harder.specialise import BRITTLE, HARDER_KINDS, specialise_harder
         from pocket_making.specialise import FINETUNE_CONFIGS, KINDS, specialise
 
@@ -318,8 +325,8 @@ def pocket_specialise(
     if start is not None:
         refuse_lora_of_other_world(start, world)
     if world == "harder":
-        teacher = base or TEACHER_FOLDER
-        refuse_no_harder(teacher)
+        refuse_no_harder(base or EMBEDDED)
+        teacher = model_folder(base or EMBEDDED)
         narrow = replace(BRITTLE, examples=examples or BRITTLE.examples).limited_to(t_min, t_max)
         folder = to or HARDER / "specialists" / kind
         specialise_harder(kind, teacher, folder, minutes, iterations, narrow, start, say)

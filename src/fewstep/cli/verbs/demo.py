@@ -4,6 +4,7 @@ compares them."""
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from fewstep.run.pocket_exam import (
     examine_model,
 )
 from fewstep.runtime import durable
+from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.reporter import Reporter
 from fewstep.sample.sheet import SheetRow, contact_sheet
 
@@ -94,9 +96,15 @@ def run_demo(
     out: Path, console: Console | None = None, demo: Demo = DEMOS["harder"], command: str = "fewstep demo"
 ) -> dict[str, Any]:
     """Distils the teacher, examines the student, writes the page. Finished parts are not done again. Returns the
-    figures."""
+    figures.
+
+    Raises:
+        RunError: `out` is the demo of another world.
+    """
     console, begun_s = console or Console(), time.perf_counter()
-    launch.distill_recipe(demo.recipe(), out, TerminalReporter(console), demo.extensions)
+    recipe = demo.recipe()
+    refuse_other_demo(out, recipe.model)
+    launch.distill_recipe(recipe, out, TerminalReporter(console), demo.extensions)
     examination = out / "examination"
     found = demo.examine(out / "student", examination, TerminalReporter(console))
     with RunDir.open(out) as run:
@@ -107,6 +115,21 @@ def run_demo(
     minutes = (time.perf_counter() - begun_s) / 60
     console.print(f"[bold]{written}[/] in {minutes:.1f} min: open it in a browser", highlight=False, soft_wrap=True)
     return found
+
+
+def refuse_other_demo(out: Path, model: str) -> None:
+    """
+    Raises:
+        RunError: `out` is the demo of another world.
+    """
+    with suppress(OSError, RecipeError):
+        begun = recipes.load_recipe(out / "recipe.yaml").model
+        others = {demo.recipe().model: world for world, demo in DEMOS.items()}
+        if begun != model and begun in others:
+            raise RunError(
+                f"{out} is the demo of the {others[begun]} world; `fewstep demo --world {others[begun]}` goes on with "
+                "it. For another world give another --out"
+            )
 
 
 def _with_invitation(told: page.ReportPage, student: Path, words: KnownWorld) -> page.ReportPage:

@@ -12,9 +12,10 @@ from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.harder.known_words import HARDER_WORDS
 from fewstep.pocket.harder.probe import READER
 from fewstep.pocket.harder.run_examiner import reader_eval
-from fewstep.pocket.harder.systems import SHOWN, TEACHER_FOLDER, compare_harder, refuse_no_harder
+from fewstep.pocket.harder.systems import SHOWN, compare_harder, refuse_no_harder
 from fewstep.run.extensions import Extensions
 from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
 
@@ -23,14 +24,15 @@ from fewstep.runtime.task import TASKS, Task
 class HarderStudent:
     """
     Args:
-        teacher, reader: folders; the embedded ones if None.
+        teacher: a folder, or an embedded one's name; the embedded one of this world if None.
+        reader: a folder; the embedded one if None.
         counts: cases to distil with.
         settings: further keys of the recipe, as `--set`.
         cases: held-out cases of each category and kind of edit that it is examined on; `diversity` prompts of each
             category are drawn with several seeds.
     """
 
-    teacher: Path | None
+    teacher: str | None
     reader: Path | None
     counts: Mapping[Task, int]
     settings: Sequence[str]
@@ -38,7 +40,13 @@ class HarderStudent:
     diversity: int
 
     def recipe(self) -> Recipe:
-        given: dict[str, Any] = {} if self.teacher is None else {"model": str(self.teacher)}
+        """
+        Raises:
+            RecipeError: a wrong setting, or a teacher among the settings: the examination would take another one.
+        """
+        if any(setting.partition("=")[0].strip() == "model" for setting in self.settings):
+            raise RecipeError("--set model: name the teacher with --teacher, so that it is examined beside its student")
+        given: dict[str, Any] = {} if self.teacher is None else {"model": self.teacher}
         given |= {f"data.{task}": [{"source": f"{HARDER}:{task}:{self.counts[task]}"}] for task in TASKS}
         return load_recipe(HARDER, [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *self.settings])
 
@@ -59,5 +67,4 @@ class HarderStudent:
         return first_of_each_kind(self._spec.questions())
 
     def _examine(self, student: Path, to: Path, reporter: Reporter) -> dict[str, Any]:
-        teacher, reader = self.teacher or TEACHER_FOLDER, self.reader or READER
-        return compare_harder(student, self._spec, to, teacher, reader, reporter)
+        return compare_harder(student, self._spec, to, self.teacher or HARDER, self.reader or READER, reporter)

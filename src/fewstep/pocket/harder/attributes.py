@@ -130,6 +130,8 @@ CATEGORIES: dict[str, tuple[Attribute, ...]] = {
     "still-life": STILL_LIFE,
 }
 
+CATEGORY_NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs", "still-life": "still lives"}
+
 GLYPHS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ23456789?&+#$%"  # forty that can be told apart: no 0, 1 or !
 LONGEST_WORD = 6
 INKS_ON: dict[str, tuple[str, ...]] = {  # pairs that read well

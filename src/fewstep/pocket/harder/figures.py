@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fewstep.pocket.exam_table import ExamFigure, ProbeRecord
+from fewstep.pocket.harder.attributes import CATEGORY_NAMES
 from fewstep.pocket.harder.cases import EDIT_KINDS, LENGTHS
 from fewstep.pocket.score import score_of
 
 T2I, EDIT = "Text to image", "Edits"
 GROUPS = {"t2i": T2I, "edit": EDIT}
-CATEGORY_NAMES = {"landscape": "landscapes", "portrait": "portraits", "text": "signs", "still-life": "still lives"}
 SHARES: dict[str, tuple[str, ...]] = {"t2i": ("nearness", "calm", "unity", "grid", "edges")}
 SHARES["edit"] = tuple(name for name in SHARES["t2i"] if name != "unity")  # an edit has one exact answer, and no blend
 WORDS = {"words": range(1, 4), "long words": range(4, 7)}  # letters

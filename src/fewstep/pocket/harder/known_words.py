@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fewstep.pocket.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
+from fewstep.pocket.harder.attributes import CATEGORIES, CATEGORY_NAMES, GLYPHS, LONGEST_WORD
 from fewstep.pocket.harder.captions import ASIDES, OPENINGS
 from fewstep.pocket.harder.case_source import training_case_of_harder
 from fewstep.pocket.harder.cases import EDIT_KINDS
-from fewstep.pocket.harder.figures import CATEGORY_NAMES
 from fewstep.pocket.harder.vocabulary import PHRASES, tokenizer, vocabulary
 from fewstep.pocket.known_world import KnownWorld, Parts
 from fewstep.pocket.vocabulary import SPACE, spelled

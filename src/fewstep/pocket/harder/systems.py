@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.embedded import HARDER, POCKET_GUIDANCE, embedded_folder
+from fewstep.backbones.embedded import HARDER, POCKET_GUIDANCE, embedded_folder, is_embedded
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.harder.cases import HarderCase
@@ -42,7 +43,6 @@ COLUMNS = {
 }
 SHOWN = {name: heading for name, heading in COLUMNS.items() if name != CEILING}
 STEPS = 4
-TEACHER_FOLDER = embedded_folder(HARDER)
 PIXELS = tuple((high, wide) for wide, high in SIZES)  # height and width
 Systems = dict[str, ExaminedSystem]
 
@@ -51,20 +51,26 @@ def compare_harder(
     student: Path | None,
     spec: HarderExamSpec,
     to: Path,
-    teacher: Path = TEACHER_FOLDER,
+    teacher: str | Path | None = None,
     reader: Path = READER,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """The teacher at its full steps with guidance, the teacher at 4 steps without, the student if there is one, and the
     ceiling: the same questions, read by the same reader. Pictures, records, figures and two sheets in `to`.
 
+    Args:
+        teacher: a folder or an embedded one's name. None: the one that the student's recipe names; the embedded one
+            without a student.
+
     Raises:
         ModelError: a model or a reader that is missing, or of another world; a student that is none of this teacher.
         RunError: `to` holds pictures of another model.
     """
     known = load_reader(reader)
-    for folder in (teacher, *(() if student is None else (student,))):
-        refuse_no_harder(folder)
+    if student is not None:
+        refuse_no_harder(student)
+    teacher = teacher or teacher_of(student)
+    refuse_no_harder(teacher)
     model = open_model(teacher)
     encoded = ConditioningCache(model.backbone)  # the student carries the same text encoder and VAE
     unguided = dict.fromkeys(TASKS, NO_GUIDANCE)
@@ -118,7 +124,7 @@ def refuse_no_harder(source: str | Path) -> None:
     Raises:
         ModelError: no pipeline folder, or one of another world.
     """
-    folder = embedded_folder(HARDER) if source == HARDER else Path(source)
+    folder = embedded_folder(str(source)) if is_embedded(source) else Path(source)
     if not (folder / "model_index.json").is_file():
         raise ModelError(
             f"{folder}: no pipeline folder there; give one that `fewstep pocket train --world harder` wrote, or a "
@@ -127,7 +133,23 @@ def refuse_no_harder(source: str | Path) -> None:
     refuse_other_world(folder, vocabulary(), WORLD)
 
 
-def student_of(teacher: Model, source: Path, folder: Path) -> Model:
+def teacher_of(student: Path | None) -> str:
+    """The model that a student's recipe names, or the embedded teacher where there is none.
+
+    Raises:
+        ModelError: that folder is not here.
+    """
+    file = None if student is None else student / "recipe.yaml"
+    if file is None or not file.is_file():
+        return HARDER
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    named = str(content["model"]) if isinstance(content, dict) and content.get("model") else HARDER
+    if not is_embedded(named) and not Path(named).is_dir():
+        raise ModelError(f"{student}: its teacher {named} is not here; say where it is with --teacher")
+    return named
+
+
+def student_of(teacher: Model, source: str | Path, folder: Path) -> Model:
     """
     Raises:
         ModelError: no student, or one whose text encoder or autoencoder are not the teacher's.

@@ -15,7 +15,6 @@ from tokenizers import Regex, Tokenizer
 from tokenizers.normalizers import Normalizer, Replace, Sequence
 
 from fewstep.pocket import vocabulary as written
-from fewstep.pocket.build import Words
 from fewstep.pocket.harder.attributes import GLYPHS, LONGEST_WORD
 from fewstep.pocket.harder.captions import phrases
 from fewstep.pocket.harder.edits import instruction_phrases
@@ -53,8 +52,8 @@ def vocabulary() -> dict[str, int]:
     return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
-def words() -> Words:
-    return Words(vocabulary(), merges(), letter_marks())
+def words() -> written.Words:
+    return written.Words(vocabulary(), merges(), letter_marks())
 
 
 @cache

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
+from fewstep.data.case_sources import names_case_source
 from fewstep.data.cases import Case
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import (
@@ -107,9 +108,7 @@ def store_of(recipe: Recipe, shapes: BatchShapes, default: Guidance) -> StoreSiz
 
 def _missing(recipe: Recipe, task: Task) -> list[str]:
     named = [source.source for source in recipe.data.sources(task)]
-    return [
-        name for name in named if not name.startswith("pocket:") and not Path(name).exists() and not glob.glob(name)
-    ]
+    return [name for name in named if not names_case_source(name) and not Path(name).exists() and not glob.glob(name)]
 
 
 def _assumed(recipe: Recipe, task: Task, conditioning_estimate: ConditioningEstimate) -> Counter[BatchShape]:

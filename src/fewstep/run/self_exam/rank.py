@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fewstep.backbones.backbone import Backbone
-from fewstep.backbones.embedded import POCKET
+from fewstep.backbones.embedded import HARDER, POCKET
 from fewstep.backbones.families import load_backbone
 from fewstep.bench.paired.catalogue import COMPOSITE
 from fewstep.bench.paired.ranking import RankedStudent, rank_students, to_ship
@@ -33,7 +33,10 @@ from fewstep.runtime.parallel import SINGLE_RANK
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.train.kept_students import KeptStudents
 
-POCKET_SUITES = {"t2i": "pocket-t2i", "edit": "pocket-edit"}
+WORLD_SUITES = {
+    POCKET: {"t2i": "pocket-t2i", "edit": "pocket-edit"},
+    HARDER: {"t2i": "pocket-harder-t2i", "edit": "pocket-harder-edit"},
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def _with_exam(run: RunDir, reporter: Reporter) -> RunDir:
     recipe = run.recipe
     if recipe.examine is not None and recipe.run.examine_every_iterations:
         return run
-    given: dict[str, Any] = {"share": 1.0, **(POCKET_SUITES if recipe.model == POCKET else {})}
+    given: dict[str, Any] = {"share": 1.0, **WORLD_SUITES.get(recipe.model, {})}
     given |= {} if recipe.examine is None else recipe.examine.model_dump(mode="json")
     reporter.say("the run has no examination of its own; its students are examined with the default set")
     every = recipe.run.examine_every_iterations or recipe.run.save_every_iterations
