@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from fewstep.bench.gallery import Gallery
-from fewstep.pocket.harder.exam import HarderExamSpec, read_records
+from fewstep.pocket.harder.exam import HarderExamSpec
+from fewstep.pocket.harder.records import read_records
 from fewstep.pocket.harder.systems import SHOWN, STUDENT, TEACHER, TEACHER_FEW
 from fewstep.sample.sheet import SheetRow, contact_sheet
 

@@ -165,7 +165,8 @@ def test_a_prompt_that_the_pocket_world_does_not_know_is_told(tmp_path: Path) ->
     assert "does not know 'a', 'cat'" in " ".join(strange.output.split())
 
 
-def test_what_the_pocket_world_knows_is_listed() -> None:
-    result = fewstep("pocket", "phrases")
-    assert result.exit_code == 0
-    assert "a red house" in result.output
+def test_what_the_pocket_worlds_know_is_listed() -> None:
+    harder, easy = fewstep("pocket", "phrases"), fewstep("pocket", "phrases", "--world", "pocket")
+    assert harder.exit_code == easy.exit_code == 0
+    assert "on a checked table" in harder.output
+    assert "a red house" in easy.output

@@ -283,7 +283,9 @@ def test_a_checkout_speaks_for_itself_whatever_an_older_install_says(
 
 
 def test_an_unknown_scheme_says_what_there_is(package: Package, tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match=r"no case source 'poket' in this installation, which has pocket\. Install"):
+    with pytest.raises(
+        CaseError, match=r"no case source 'poket' in this installation, which has pocket, pocket-harder\. Install"
+    ):
         read_source("poket:t2i:2", "t2i", tmp_path)
     (tmp_path / "odd:name.txt").write_text("a cat\n")
     assert len(read_source(f"{tmp_path}/odd:name.txt", "t2i", tmp_path)) == 1, "a colon alone is no scheme"

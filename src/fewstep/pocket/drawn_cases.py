@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from fewstep.data.cases import Case, write_jsonl
-from fewstep.pocket.exam_gallery import AskedCase
+from fewstep.pocket.asked_case import AskedCase
 from fewstep.runtime import durable
 from fewstep.runtime.errors import CaseError
 from fewstep.runtime.task import TASKS, Task

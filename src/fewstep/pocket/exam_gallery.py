@@ -7,36 +7,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
 from fewstep.bench.gallery import Gallery
+from fewstep.pocket.asked_case import AskedCase
 from fewstep.runtime import durable
 from fewstep.runtime.errors import RunError
-
-
-class AskedCase(Protocol):
-    """What drawing needs to know of a case. size: height and width in px."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def task(self) -> str: ...
-
-    @property
-    def category(self) -> str: ...
-
-    @property
-    def prompt(self) -> str: ...
-
-    @property
-    def references(self) -> tuple[Image.Image, ...]: ...
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-
 
 Sampler = Callable[[Sequence[Any], Sequence[int]], list[Image.Image]]  # cases of its world, and a seed for each
 Questions = Sequence[tuple[AskedCase, int]]  # cases with their seeds

@@ -1,7 +1,7 @@
 """A model as a system to examine: each case is drawn from its own seed, as the stock pipeline would draw it alone."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,21 @@ from fewstep.backbones.conditioning import (
 )
 from fewstep.backbones.families import adapter_path
 from fewstep.backbones.identity import digest, module_identity
-from fewstep.flow.guidance import Guidance
+from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.sigmas import SigmaGrid
 from fewstep.lora.file import read_lora
-from fewstep.pocket.exam_gallery import AskedCase, ExaminedSystem, Sampler
+from fewstep.pocket.asked_case import AskedCase
+from fewstep.pocket.exam_gallery import ExaminedSystem, Sampler
 from fewstep.pocket.render import SIZE
 from fewstep.roles.adapters import Adapters
+from fewstep.roles.network import Network
+from fewstep.roles.student_eval import StudentEval, StudentEvalBuilder
+from fewstep.runtime.device import autocast
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.pictures import Model, sample_pictures
 from fewstep.sample.sampler import evaluations
 
+UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
 Size = tuple[int, int]  # height and width in px
 GridOfSize = Callable[[Size], SigmaGrid]
 
@@ -122,3 +127,24 @@ def system_of(
     inside = nullcontext if adapter is None else adapter.active
     levels = grids.__getitem__
     return ExaminedSystem(sampler_of(backbone, backbone.transformer, levels, chosen, encoded, inside), facts)
+
+
+def eval_of(
+    backbone: Backbone, cases: Sequence[AskedCase], figures: Callable[[Sampler], Mapping[str, float]]
+) -> StudentEvalBuilder:
+    """Encodes the cases while `backbone` still can, and returns the examiner. Given the student's network, its grid and
+    precision, the examiner returns the figures of a sampler that draws with the student as it is."""
+    encoded = ConditioningCache(backbone)
+    for case in cases:
+        encoded(case)
+
+    def for_student(student: Network, grid: SigmaGrid, precision: str) -> StudentEval:
+        @contextmanager
+        def inside() -> Iterator[None]:
+            with student.active(), autocast(backbone.device, precision):
+                yield
+
+        sampler = sampler_of(backbone, student.transformer, grid, UNGUIDED, encoded, inside)
+        return lambda iteration: figures(sampler)
+
+    return for_student

@@ -4,6 +4,7 @@ cases -> conditioning store -> loader -> roles -> trainer -> student folder.
 """
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 import torch
 
 from fewstep.backbones.backbone import Backbone
+from fewstep.backbones.embedded import HARDER, POCKET
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.pipeline_backbone import Parts
 from fewstep.data.composition import Composition
 from fewstep.data.mixture import used_tasks
 from fewstep.encode.loader import Loader
 from fewstep.flow.rng import NamedRNG
-from fewstep.pocket.examiners import EXAMINERS
+from fewstep.pocket.harder.run_examiner import harder_eval
+from fewstep.pocket.student_eval import probe_eval
 from fewstep.roles.block_swap import placement_of_run
 from fewstep.roles.build import RolesSpec, build_roles
 from fewstep.roles.execution import Execution
@@ -57,6 +60,9 @@ from fewstep.train.plan import AUTO
 from fewstep.train.preview import SamplePreview
 from fewstep.train.settings import DMDSettings
 from fewstep.train.trainer import Outcome, Trainer
+
+# Who examines the students of embedded teachers on their way.
+EXAMINERS: Mapping[str, StudentEvalSetup] = {POCKET: probe_eval, HARDER: harder_eval}
 
 
 def distill_recipe(

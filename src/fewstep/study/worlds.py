@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from fewstep.backbones.embedded import HARDER, POCKET
 from fewstep.backbones.identity import digest
 from fewstep.pocket import score
+from fewstep.pocket.asked_case import AskedCase
 from fewstep.pocket.exam import ExamSpec, examine_system
-from fewstep.pocket.exam_gallery import AskedCase, ExaminedSystem
+from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.harder import probe as harder_probe
 from fewstep.pocket.harder import score as harder_score
 from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder_system
-from fewstep.pocket.harder.systems import PIXELS
+from fewstep.pocket.harder.scenes import PIXELS
 from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.render import SIZE
 from fewstep.study.world_categories import WORLD_CATEGORIES, Categories

@@ -11,8 +11,8 @@ from PIL import Image
 from fewstep.backbones.qwen_image_21 import QwenImage21
 from fewstep.cli.verbs.harder_student import HarderStudent
 from fewstep.data.sources import read_source
+from fewstep.pocket.asked_case import AskedCase
 from fewstep.pocket.build import TEACHER
-from fewstep.pocket.exam_gallery import AskedCase
 from fewstep.pocket.harder import case_source, probe, run_examiner, systems
 from fewstep.pocket.harder.cases import EDIT_KINDS, HarderCase
 from fewstep.pocket.harder.exam import HarderExamSpec
@@ -115,7 +115,7 @@ def test_a_student_is_made_and_examined_by_one_command(
 
 def test_a_recipe_names_folders_as_they_are_and_takes_settings() -> None:
     folder = Path("it's: 7, or #8")
-    recipe = HarderStudent(folder, None, {"t2i": 4, "edit": 6}, ("run.batch=4",), 1, 0).recipe()
+    recipe = HarderStudent(str(folder), None, {"t2i": 4, "edit": 6}, ("run.batch=4",), 1, 0).recipe()
     assert (recipe.model, recipe.run.batch, recipe.teachers.named) == (str(folder), 4, {})
     sources = [plan.source for plan in (*recipe.data.t2i, *recipe.data.edit)]
     assert sources == ["pocket-harder:t2i:4", "pocket-harder:edit:6"]

@@ -17,7 +17,7 @@ from fewstep.pocket.exam_gallery import Sampler
 from fewstep.pocket.harder import probe, records
 from fewstep.pocket.harder.attributes import CATEGORIES
 from fewstep.pocket.harder.cases import instruction_case, prompt_case
-from fewstep.pocket.harder.systems import PIXELS
+from fewstep.pocket.harder.scenes import PIXELS
 from fewstep.pocket.systems import system_of
 from fewstep.runtime.task import TASKS
 from fewstep.sample.pictures import open_model

@@ -3,9 +3,9 @@ compares them."""
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from rich.table import Table
 
 from fewstep.bench.gallery import Gallery
 from fewstep.cli.terminal import TerminalReporter
+from fewstep.cli.verbs.demo_kinds import Demo, Question, first_of_each_kind
 from fewstep.pages import page
 from fewstep.pocket.exam import ExamSpec
-from fewstep.pocket.exam_gallery import AskedCase
 from fewstep.pocket.harder import systems
 from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.harder.known_words import HARDER_WORDS
@@ -27,7 +27,6 @@ from fewstep.pocket.known_world import KnownWorld
 from fewstep.run import launch, report_page
 from fewstep.run import recipe as recipes
 from fewstep.run.examination import ExaminationResult
-from fewstep.run.extensions import NO_EXTENSIONS, Extensions
 from fewstep.run.folder import RunDir
 from fewstep.run.pocket_exam import (
     COLUMNS,
@@ -39,31 +38,9 @@ from fewstep.runtime.errors import RecipeError, RunError
 from fewstep.runtime.reporter import Reporter
 from fewstep.sample.sheet import SheetRow, contact_sheet
 
-Question = tuple[AskedCase, int]
 DEMO_EXAM = ExamSpec(cases=20, diversity=2, seeds=8)  # ours: 180 pictures a system, about a minute
 HARDER_DEMO_EXAM = HarderExamSpec(cases=12, diversity=2, seeds=8)  # ours: 144 cases, two minutes
 SOURCES = ("source", "image 2", "image 3")
-
-
-@dataclass(frozen=True)
-class Demo:
-    """A teacher of a pocket world that is distilled and examined.
-
-    Args:
-        recipe: read when the demo begins.
-        examine: (student folder, folder, reporter) -> figures of the student and its teacher, kept in the folder.
-        columns: the systems that are shown, with their headings.
-        shown: the questions that the overview shows, one of each category and kind of edit.
-        words: what the student knows.
-        extensions: of the run; the examiner of its world, where the teacher is no embedded one.
-    """
-
-    recipe: Callable[[], recipes.Recipe]
-    examine: Callable[[Path, Path, Reporter], dict[str, Any]]
-    columns: Mapping[str, str]
-    shown: Callable[[], Sequence[Question]]
-    words: KnownWorld
-    extensions: Extensions = NO_EXTENSIONS
 
 
 def _examine_harder(student: Path, to: Path, reporter: Reporter) -> dict[str, Any]:
@@ -148,14 +125,6 @@ def overview(examination: Path, columns: Mapping[str, str], shown: Sequence[Ques
         drawn = (gallery.picture(case.id, seed) for gallery in galleries.values())
         rows.append(SheetRow(case.prompt, [*given, *drawn], case.id))
     return contact_sheet(rows, (*SOURCES, *columns.values()))
-
-
-def first_of_each_kind(questions: Sequence[Question]) -> Sequence[Question]:
-    """The first of each category and kind of edit."""
-    found: dict[tuple[str, str], Question] = {}
-    for case, seed in questions:
-        found.setdefault((case.task, case.category), (case, seed))
-    return list(found.values())
 
 
 def examine_and_show(

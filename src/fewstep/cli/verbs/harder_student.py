@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.backbones.embedded import HARDER
-from fewstep.cli.verbs.demo import Demo, Question, first_of_each_kind
+from fewstep.cli.verbs.demo_kinds import Demo, Question, first_of_each_kind
 from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.harder.known_words import HARDER_WORDS
 from fewstep.pocket.harder.probe import READER

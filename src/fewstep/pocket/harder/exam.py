@@ -160,9 +160,3 @@ def nearest_answers(drawn: list[Image.Image], questions: list[Question]) -> list
         nearest_of(picture, case.answers) if case.id in several else None
         for picture, (case, _) in zip(drawn, questions, strict=True)
     ]
-
-
-def read_records(folder: Path) -> dict[tuple[str, int], ProbeRecord]:
-    """The records of one system, by case and seed."""
-    lines = map(json.loads, (folder / "records.jsonl").read_text().splitlines())
-    return {(line["case"], line["seed"]): line for line in lines}

@@ -9,13 +9,16 @@ answer is closed (`fewstep/pocket/score.py` says why the smallest). *How well it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fewstep.pocket.exam_table import ProbeRecord
 from fewstep.pocket.harder.cases import WHOLE, WORD, HarderCase
 from fewstep.pocket.harder.drawing_quality import drawing_shares
 from fewstep.pocket.harder.exact_answers import RGBArray
@@ -94,3 +97,9 @@ def nearest_of(picture: Image.Image, answers: tuple[RGBArray, ...]) -> int | Non
 
 def mean_or_none(values: list[bool]) -> float | None:
     return fmean(values) if values else None
+
+
+def read_records(folder: Path) -> dict[tuple[str, int], ProbeRecord]:
+    """The records of one system, by case and seed."""
+    lines = map(json.loads, (folder / "records.jsonl").read_text().splitlines())
+    return {(line["case"], line["seed"]): line for line in lines}

@@ -14,7 +14,7 @@ from fewstep.pocket.exam_gallery import Sampler
 from fewstep.pocket.harder import probe
 from fewstep.pocket.harder.exam import HarderExamSpec, Question
 from fewstep.pocket.harder.records import picture_record
-from fewstep.pocket.student_eval import eval_of
+from fewstep.pocket.systems import eval_of
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.runtime.task import TASKS
 
@@ -37,6 +37,11 @@ def reader_eval(folder: Path = probe.READER) -> StudentEvalSetup:
         return eval_of(backbone, cases, lambda sampler: headline(sampler, questions, reader))
 
     return setup
+
+
+def harder_eval(backbone: Backbone) -> StudentEvalBuilder:
+    """The embedded reader's examiner. The reader is loaded when a run of its world begins, and not before."""
+    return reader_eval()(backbone)
 
 
 def headline(sampler: Sampler, questions: Sequence[Question], reader: probe.Reader) -> dict[str, float]:

@@ -27,6 +27,7 @@ Split = Literal["train", "heldout"]
 Size = tuple[int, int]  # width, height in px
 HELDOUT_PERIOD = 10  # ours: one scene in ten is held out
 SIZES: dict[Size, int] = {(96, 96): 5, (96, 128): 2, (128, 96): 2, (128, 128): 1}  # ours: how often each is drawn
+PIXELS = tuple((high, wide) for wide, high in SIZES)  # height and width
 HATS_OVER: dict[str, tuple[str, ...]] = {  # under which a style of hair can still be told
     "short": ("cap", "beanie", "sunhat", NONE),
     "long": ("cap", "beanie", "sunhat", NONE),

@@ -9,20 +9,22 @@ from pathlib import Path
 from fewstep.bench.gallery import Gallery
 from fewstep.pocket.exam_table import ProbeRecord
 from fewstep.pocket.harder.cases import HarderCase
-from fewstep.pocket.harder.exam import HarderExamSpec, read_records
+from fewstep.pocket.harder.records import read_records
 from fewstep.runtime import durable
 from fewstep.sample.sheet import SheetRow, contact_sheet
 
 CELL = 256  # px: all sizes are enlarged alike
+Question = tuple[HarderCase, int]
 REFERENCES = ("Source", "Image 2", "Image 3")
 
 
-def write_sheets(folder: Path, spec: HarderExamSpec, columns: Mapping[str, str]) -> list[Path]:
-    """Writes sheet-t2i.png and sheet-edit.png of a finished examination. columns: system -> heading."""
+def write_sheets(folder: Path, scored: Sequence[Question], columns: Mapping[str, str]) -> list[Path]:
+    """Writes sheet-t2i.png and sheet-edit.png of a finished examination. scored: its questions;
+    columns: system -> heading."""
     galleries = {name: Gallery(folder / name) for name in columns}
     records = {name: read_records(folder / name) for name in columns}
     rows: dict[str, list[SheetRow]] = {}
-    for case, seed in first_of_each(spec):
+    for case, seed in first_of_each(scored):
         sources = [*case.references, *[None] * (len(REFERENCES) - len(case.references))]
         drawn = [gallery.picture(case.id, seed) for gallery in galleries.values()]
         told = ", ".join(told_halves(each[case.id, seed]) for each in records.values())
@@ -37,10 +39,10 @@ def write_sheet(path: Path, rows: Sequence[SheetRow], columns: Mapping[str, str]
     return path
 
 
-def first_of_each(spec: HarderExamSpec) -> list[tuple[HarderCase, int]]:
+def first_of_each(scored: Sequence[Question]) -> list[Question]:
     """The first prompt of each category and length, and the first edit of each kind."""
-    found: dict[tuple[str, ...], tuple[HarderCase, int]] = {}
-    for case, seed in spec.questions()[: spec.scored_count]:
+    found: dict[tuple[str, ...], Question] = {}
+    for case, seed in scored:
         found.setdefault((case.task, case.category, case.length or ""), (case, seed))
     return list(found.values())
 

@@ -24,21 +24,21 @@ PROMPTS, EDITS = 100, 50  # of each category, and of each kind
 
 def harder_prompts() -> Iterator[DraftCase]:
     """The four categories in turn."""
-    return in_turn([distinct(category, prompt_case) for category in CATEGORIES], PROMPTS)
+    return drafts_in_turn([distinct_drafts(category, prompt_case) for category in CATEGORIES], PROMPTS)
 
 
 def harder_edits() -> Iterator[DraftCase]:
     """The eight kinds of edit in turn."""
-    return in_turn([distinct(kind, instruction_case) for kind in EDIT_KINDS], EDITS)
+    return drafts_in_turn([distinct_drafts(kind, instruction_case) for kind in EDIT_KINDS], EDITS)
 
 
-def in_turn(streams: Sequence[Iterator[DraftCase]], each: int) -> Iterator[DraftCase]:
+def drafts_in_turn(streams: Sequence[Iterator[DraftCase]], each: int) -> Iterator[DraftCase]:
     for _ in range(each):
         for stream in streams:
             yield next(stream)
 
 
-def distinct(kind: str, draw: Callable[[int, int, str], HarderCase]) -> Iterator[DraftCase]:
+def distinct_drafts(kind: str, draw: Callable[[int, int, str], HarderCase]) -> Iterator[DraftCase]:
     """The cases of the suite's size without repetitions of the same words about the same pictures."""
     seen: set[tuple[str, ...]] = set()
     for index in count():
@@ -52,7 +52,10 @@ def distinct(kind: str, draw: Callable[[int, int, str], HarderCase]) -> Iterator
 def as_draft(case: HarderCase) -> DraftCase:
     """A prompt may have several exact answers, an edit has one. `expect` holds what is asked for, and the scene."""
     edit = case.task == "edit"
-    expect = {"asked": list(case.asked), "scene": asdict(case.scene)}
+    values = dict(case.scene.named)
+    attributes = {name: values[name] for name in case.asked if name in values}
+    expect = {"attributes": attributes, "scene_category": case.scene.category, "scene": asdict(case.scene)}
+    changed = {"changed": list(case.asked)} if edit else {}
     word = {"letters": case.scene.word, "text": [case.scene.word]} if case.scene.word else {}
     region = None if case.region is None else Image.fromarray(case.region)
     return DraftCase(
@@ -62,7 +65,7 @@ def as_draft(case: HarderCase) -> DraftCase:
         references=case.references,
         target=case.target if edit else None,
         region=region,
-        expect=expect | word,
+        expect=expect | changed | word,
         source="pocket-harder",
     )
 

@@ -21,7 +21,7 @@ from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.harder.cases import HarderCase
 from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder
 from fewstep.pocket.harder.probe import READER, load_reader
-from fewstep.pocket.harder.scenes import SIZES
+from fewstep.pocket.harder.scenes import PIXELS
 from fewstep.pocket.harder.sheet import write_sheets
 from fewstep.pocket.harder.vocabulary import WORLD, vocabulary
 from fewstep.pocket.lora_world import refuse_lora_of_other_world
@@ -43,7 +43,6 @@ COLUMNS = {
 }
 SHOWN = {name: heading for name, heading in COLUMNS.items() if name != CEILING}
 STEPS = 4
-PIXELS = tuple((high, wide) for wide, high in SIZES)  # height and width
 Systems = dict[str, ExaminedSystem]
 
 
@@ -189,5 +188,5 @@ def examined(
     whole = systems | {CEILING: ceiling_of(backbone)}
     with reporter.progress("examining", len(spec.questions()) * len(whole)) as advance, torch.no_grad():
         found = examine_harder(whole, spec, *known, to, advance)
-    write_sheets(to, spec, {name: COLUMNS.get(name, name) for name in systems})
+    write_sheets(to, spec.questions()[: spec.scored_count], {name: COLUMNS.get(name, name) for name in systems})
     return found
