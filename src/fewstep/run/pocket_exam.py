@@ -13,7 +13,6 @@ from fewstep.pocket import exam
 from fewstep.pocket.exam import ExamSpec
 from fewstep.pocket.exam_gallery import ExaminedSystem
 from fewstep.pocket.harder.exam import HarderExamSpec
-from fewstep.pocket.harder.known_words import HARDER_WORDS
 from fewstep.pocket.harder.systems import SHOWN, compare_harder
 from fewstep.pocket.lora_world import refuse_lora_of_other_world
 from fewstep.pocket.probe import Probe
@@ -63,7 +62,7 @@ def examine_student(
     Raises:
         ModelError: no student, or one of another teacher. RunError: `to` holds pictures of another model.
     """
-    harder = world_of_model(Path(student)) is HARDER_WORDS
+    harder = world_of_model(Path(student)) == "harder"
     if harder:
         compare_harder(Path(student), HarderExamSpec(cases, diversity, seeds, seed), Path(to), reporter=reporter)
     else:

@@ -136,13 +136,9 @@ def _refuse_unknown(world: str, **of_the_harder: object) -> None:
 
 def _world_of(model: Path | str | None) -> str:
     """That of a model's words; of what has none of either world, the refusals of the first one are the clearest."""
-    from fewstep.pocket.known_worlds import WORLDS as KNOWN
     from fewstep.pocket.world_of_model import world_of_model
 
-    if model is None:
-        return "harder"
-    own = world_of_model(model)
-    return next((name for name, world in KNOWN.items() if world is own), "pocket")
+    return "harder" if model is None else world_of_model(model) or "pocket"
 
 
 @app.command("phrases")

@@ -14,6 +14,7 @@ from rich.console import Console
 from fewstep import __version__
 from fewstep.backbones.conditioning_estimate import estimate_conditioning, may_be_long
 from fewstep.data.pictures import open_picture
+from fewstep.pocket.known_worlds import WORLDS
 from fewstep.pocket.world_of_model import world_of_model
 from fewstep.runtime import durable
 from fewstep.runtime.device import free_unused
@@ -98,7 +99,7 @@ def _say_unknown_words(call: SampleCall, reporter: Reporter) -> None:
     """A pocket world knows few phrases. Of any others it would draw something that means nothing."""
     worlds = dict.fromkeys(world_of_model(model.source) for model in call.models)
     for world, asked in product((world for world in worlds if world), _first_of_each(call.pictures)):
-        if said := world.say_unknown(asked.prompt, edit=bool(asked.references)):
+        if said := WORLDS[world].say_unknown(asked.prompt, edit=bool(asked.references)):
             reporter.say(said, "warning")
 
 

@@ -23,7 +23,7 @@ from fewstep.export.lora import Lora
 from fewstep.flow.guidance import NO_GUIDANCE
 from fewstep.lora.factors import Factors
 from fewstep.lora.file import read_lora
-from fewstep.pocket.known_world import KnownWorld
+from fewstep.pocket.known_worlds import WORLDS
 from fewstep.pocket.world_of_model import world_of_model
 from fewstep.roles.adapters import Adapters
 from fewstep.roles.teacher_plan import BASE
@@ -187,11 +187,11 @@ def _said_of_words(request: Mapping[str, Any]) -> str | None:
     """The words of the prompt that a column's model does not know, if it draws a pocket world."""
     worlds = dict.fromkeys(_world_of(column) for column in request["columns"])
     prompt, edit = str(request["prompt"]), bool(request["references"])
-    found = [said for world in worlds if world and (said := world.say_unknown(prompt, edit))]
+    found = [said for world in worlds if world and (said := WORLDS[world].say_unknown(prompt, edit))]
     return "\n".join(found) or None
 
 
-def _world_of(column: Mapping[str, Any]) -> KnownWorld | None:
+def _world_of(column: Mapping[str, Any]) -> str | None:
     """None of a column that cannot be drawn: it says so itself when its turn comes."""
     try:
         return world_of_model(_source_of(column))
