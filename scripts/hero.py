@@ -24,13 +24,15 @@ from fewstep.sample.sheet import SheetRow, contact_sheet
 
 KINDS = ("landscape", "portrait", "text", "identity", "two-pictures")  # five rows, which fit a screen
 CLEAN_DB = 24.0  # ours: a picture that is further from every exact answer may be a blend of two
-CELL = 256
+CLEAN_LETTERS_DB = 30.0  # ours: where a sign is further, the reader may read what a person would not
+CELL = 200
 Records = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 def right(record: Mapping[str, Any]) -> bool:
     """Everything that was asked is there, and the picture is near an exact answer."""
-    return bool(record["asked"] == 1 and (record["exact_db"] or 0) >= CLEAN_DB)
+    least = CLEAN_LETTERS_DB if record["letters"] else CLEAN_DB
+    return bool(record["asked"] == 1 and (record["exact_db"] or 0) >= least)
 
 
 def apart(one: Image.Image, other: Image.Image) -> float:

@@ -2,7 +2,7 @@
 
 The whole rule: the newest `run.keep_checkpoints`, and the `run.keep_best` best by the examiner's figure `run.best_by`.
 Of two equal figures that of the later iteration is better: near its ceiling a figure says no more, and training went on
-(docs/results.md, "Of equals, the later"). A figure that is not finite is never among the best.
+(docs/lab/pocket-student.md, "Of equals, the later"). A figure that is not finite is never among the best.
 """
 
 import math

@@ -40,6 +40,7 @@ from fewstep.sample.sheet import SheetRow, contact_sheet
 
 DEMO_EXAM = ExamSpec(cases=20, diversity=2, seeds=8)  # ours: 180 pictures a system, about a minute
 HARDER_DEMO_EXAM = HarderExamSpec(cases=12, diversity=2, seeds=8)  # ours: 144 cases, two minutes
+CELL = 256  # px: pictures of 64 to 128 px are enlarged by whole numbers
 SOURCES = ("source", "image 2", "image 3")
 
 
@@ -124,7 +125,7 @@ def overview(examination: Path, columns: Mapping[str, str], shown: Sequence[Ques
         given = [*case.references, *[None] * (len(SOURCES) - len(case.references))]
         drawn = (gallery.picture(case.id, seed) for gallery in galleries.values())
         rows.append(SheetRow(case.prompt, [*given, *drawn], case.id))
-    return contact_sheet(rows, (*SOURCES, *columns.values()))
+    return contact_sheet(rows, (*SOURCES, *columns.values()), CELL)
 
 
 def examine_and_show(
