@@ -44,7 +44,7 @@ def python_of(page: str) -> str:
 def test_the_readme_opens_a_student(student: Path) -> None:
     snippet = python_of(README.read_text())
     assert "runs/demo/student" in snippet
-    assert run(snippet.replace("runs/demo/student", str(student))).size == (64, 64)
+    assert run(snippet.replace("runs/demo/student", str(student))).size == (96, 96)  # the size of the demo's student
 
 
 def test_a_students_card_opens_it(student: Path) -> None:

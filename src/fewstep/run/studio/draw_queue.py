@@ -315,7 +315,9 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _new_id() -> str:
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(3)}"
+    """Ids sort by when they were asked for, to the microsecond."""
+    ms, us = divmod(time.time_ns() // 1_000, 1_000)
+    return f"{ms:012x}{us:03x}{secrets.token_hex(3)}"
 
 
 def _kept(folder: Path) -> list[PlaygroundDrawing]:
