@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 
 from fewstep.pocket import captions
 from fewstep.pocket.known_world import KnownWorld, Parts
+from fewstep.pocket.render import SIZE
 from fewstep.pocket.vocabulary import SPACE, byte_pair_tokenizer, merges, spelled, vocabulary
 from fewstep.pocket.world import GLYPHS, MOODS, OBJECT_COLOURS
 
@@ -57,4 +58,6 @@ POCKET_WORDS = KnownWorld(
     edit_example="Give the person blond hair.",
     parts=_parts,
     command="fewstep pocket phrases --world pocket",
+    sizes=((SIZE, SIZE),),
+    most_pictures=1,
 )

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 SHOWN = 6  # words that a message names
 _WORD = re.compile(r"\S+")
+_IMAGE = re.compile(r"\bimage (\d)\b")
 Parts = list[tuple[str, list[str]]]  # what is asked -> how it is said
 
 
@@ -29,6 +30,8 @@ class KnownWorld:
         example: a prompt; `edit_example` an instruction.
         parts: everything that may be asked, by part of a prompt.
         command: lists these parts.
+        sizes: heights and widths that its teacher was trained at, in px.
+        most_pictures: that an edit can have.
     """
 
     name: str
@@ -42,6 +45,8 @@ class KnownWorld:
     edit_example: str
     parts: Callable[[], Parts]
     command: str
+    sizes: tuple[tuple[int, int], ...]
+    most_pictures: int
 
     def unknown_words(self, prompt: str) -> tuple[str, ...]:
         """The words of a prompt that stand in no phrase of this world, each once, in their order. A phrase counts as it
@@ -66,6 +71,19 @@ class KnownWorld:
             f"{self.knows}, in phrases like those of '{self.edit_example if edit else self.example}', capitals "
             f"included; `{self.command}` lists them"
         )
+
+    def say_untrained(self, prompt: str, pictures: int, size: tuple[int, int] | None) -> str | None:
+        """What a user is told of a call that this world was never trained for: a size that it does not have, more
+        pictures than its edits have, or fewer than the prompt names. None if it was. size: as asked for, if it was."""
+        named = max((int(number) for number in _IMAGE.findall(prompt)), default=0)
+        if named > pictures:
+            return f"'{prompt:.80}' names image {named}, and the pictures given are {pictures}; give each with -i"
+        if pictures > self.most_pictures:
+            return f"'{prompt:.80}': edits of {self.name} have {self.most_pictures} pictures at most, not {pictures}"
+        if size is not None and size not in self.sizes:
+            known = ", ".join(f"{high}x{wide}" for high, wide in self.sizes)
+            return f"{self.name} was never drawn at {size[0]}x{size[1]}; it knows {known} (height x width)"
+        return None
 
     def phrase_book(self) -> str:
         """Everything that may be asked, a line for each part of a prompt."""

@@ -44,6 +44,7 @@ SHARES = {  # of these, the ones that an examination has become cards
     "t2i.drawn": "how well it is drawn",
     "edit.changed": "of the asked-for changes made",
 }
+FEWEST = 20  # ours: cases that a card needs
 ROWS = 4  # of each category and kind
 
 
@@ -131,6 +132,8 @@ def cards(examination: ExaminationResult, minutes: float, iterations: int) -> tu
     for key, label in SHARES.items():
         if any(line["key"] == key for line in examination.found["figures"]):
             values = examination.line(key)["values"]
+            if values[student]["n"] < FEWEST:  # too few to stand alone; the table has them with their interval
+                continue
             found.append(
                 StatCard(_percent(values[student]["value"]), label, f"teacher {_percent(values[reference]['value'])}")
             )

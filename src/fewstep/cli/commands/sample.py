@@ -14,8 +14,8 @@ def sample(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="A student folder, a teacher folder or hub id, or `pocket`. Several draw the same pictures from the "
-            "same noise. MODEL@STEPS is a teacher at so many steps.",
+            help="A student folder, a teacher folder or hub id, `pocket-harder` or `pocket`. Several draw the same "
+            "pictures from the same noise. MODEL@STEPS is a teacher at so many steps.",
         ),
     ],
     prompt: Annotated[

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fewstep.pocket.harder.attributes import CATEGORIES, CATEGORY_NAMES, GLYPHS, LONGEST_WORD
 from fewstep.pocket.harder.captions import ASIDES, OPENINGS
-from fewstep.pocket.harder.case_source import training_case_of_harder
-from fewstep.pocket.harder.cases import EDIT_KINDS
+from fewstep.pocket.harder.case_source import SEED, training_case_of_harder
+from fewstep.pocket.harder.cases import EDIT_KINDS, TAKING, prompt_case
+from fewstep.pocket.harder.scenes import PIXELS
 from fewstep.pocket.harder.vocabulary import PHRASES, tokenizer, vocabulary
 from fewstep.pocket.known_world import KnownWorld, Parts
 from fewstep.pocket.vocabulary import SPACE, spelled
@@ -37,6 +38,10 @@ def parts_of_a_prompt() -> Parts:
         for each in table:
             phrases = list(dict.fromkeys(phrase for phrase in each.phrases.values() if phrase.strip()))
             found.append((f"Of {name}, {each.name.replace('_', ' ')}", phrases))
+    for category, name in CATEGORY_NAMES.items():
+        found.append(
+            (f"Of {name}, whole prompts", [prompt_case(SEED, 3 * k, category, "train").prompt for k in (0, 1)])
+        )
     letters = f"reading or that reads, then 1 to {LONGEST_WORD} of {GLYPHS} in quotation marks"
     return [*found, ("Letters of a sign", [letters]), ("Asides", list(ASIDES)), *edits_by_kind()]
 
@@ -62,8 +67,10 @@ HARDER_WORDS = KnownWorld(
     known_tokens=tokens_of_the_world,
     glyphs=GLYPHS,
     longest=LONGEST_WORD,
-    example="A portrait with tan skin and curly black hair smiling in a green coat before a teal wall.",
+    example="A portrait with dark skin and long red hair smiling in a yellow shirt before a teal wall.",
     edit_example="Give the person blond hair.",
     parts=parts_of_a_prompt,
     command="fewstep pocket phrases",
+    sizes=PIXELS,
+    most_pictures=1 + max(TAKING.values()),
 )
