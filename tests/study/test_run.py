@@ -322,6 +322,13 @@ def test_an_embedded_teacher_that_is_not_there_is_refused_first(study_file: Call
     assert not (tmp_path / "out").exists()
 
 
+def test_cases_of_another_world_are_refused_before_the_teachers(study_file: Callable[..., str], tmp_path: Path) -> None:
+    file = study_file(("worlds/pocket/recipe", "pocket-harder"))
+    for command in (("plan", file), ("run", file, "--out", tmp_path / "out")):
+        assert "has cases of another world than model pocket-harder" in refused(*command)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_harder_world_is_examined_by_its_reader(study_file: Callable[..., str], tmp_path: Path) -> None:
     """Halves of a score, its own categories and kinds of edit, and a teacher's grid that follows the size."""
     sources = {f"data.{task}": [{"source": f"pocket-harder:{task}:8"}] for task in ("t2i", "edit")}

@@ -62,7 +62,7 @@ class DrawnWorld:
             CaseError: the text has another form, or the number is out of range.
         """
         parts = source.split(":")
-        if len(parts) != 3 or parts[1] not in TASKS or not parts[2].isdecimal():
+        if len(parts) != 3 or parts[1] not in TASKS or not (parts[2].isascii() and parts[2].isdecimal()):
             name = self.scheme
             raise CaseError(f"{source}: {name} sources read {name}:t2i:N or {name}:edit:N, such as {name}:t2i:3000")
         task: Task = "t2i" if parts[1] == "t2i" else "edit"

@@ -245,9 +245,10 @@ def _strip(record: Mapping[str, Any], galleries: Mapping[str, Gallery], examinat
     given = [
         SheetPicture(f"Picture {number + 1}" if number else "Source", sources.path(case, number)) for number in several
     ]
-    drawn = [
+    drawn = [  # an examination that ended early, of more cases, may have left a picture of one system alone
         SheetPicture(heading, galleries[name].path(case, seed), mark=name == examination.student)
         for name, heading in examination.columns.items()
+        if (case, seed) in galleries[name]
     ]
     return Strip(record["prompt"], (*given, *drawn))
 

@@ -11,6 +11,7 @@ from typing import Any
 from fewstep.roles.plan import TeacherSpec
 from fewstep.run import recipe as recipes
 from fewstep.run.recipe import Recipe, flat_keys
+from fewstep.run.world_parts import refuse_parts_of_another_world
 from fewstep.runtime.errors import RecipeError, StudyError
 from fewstep.study.plan import (
     BASE,
@@ -105,7 +106,8 @@ def resolve_grid(
 
     Raises:
         StudyError: an unknown world, a cell that sets something off the axis, or cells with the same recipe.
-        RecipeError: a recipe that contradicts itself; names the cell.
+        RecipeError: a recipe that contradicts itself; names the cell. One with cases or a LoRA of another embedded
+            world.
     """
     chosen = _world(plan, world)
     if cases is not None:
@@ -114,6 +116,8 @@ def resolve_grid(
     numbers = _seeds(plan.seeds, seeds or _runs_of(plan))
     by_cell = {cell: _recipe(plan, chosen, beside, cell, overrides) for cell in plan.cells}
     _refuse_unequal(plan, by_cell)
+    for recipe in by_cell.values():
+        refuse_parts_of_another_world(recipe)
     _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
     _refuse_unknown_takeaways(plan)
     runs = [Run(0, cell, seed, _seeded(by_cell[cell], seed)) for seed in numbers for cell in plan.cells]

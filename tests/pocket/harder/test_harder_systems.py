@@ -115,6 +115,25 @@ def test_a_reader_of_other_questions(harder_teacher: Path, tmp_path: Path) -> No
     refused(fewstep(*words("examine", harder_teacher, reader, tmp_path / "out")), "answers other questions")
 
 
+def test_a_student_for_a_teacher_and_files_that_cannot_be_read(
+    student: Path, harder_teacher: Path, harder_reader: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    told = ["--reader", harder_reader, "--out", out]
+    refused(fewstep("pocket", "compare", student, "--teacher", student, *told), "is a student; give the teacher")
+    refused(fewstep("pocket", "student", "--teacher", student, *told), "is a student; give the teacher")
+    torn = tmp_path / "torn"
+    shutil.copytree(student, torn)
+    for text in (b"model: [unclosed", b"\xff\xfe"):
+        (torn / "recipe.yaml").write_bytes(text)
+        refused(fewstep("pocket", "compare", torn, "--world", "harder", *told), "recipe.yaml cannot be read")
+    reader = tmp_path / "reader"
+    shutil.copytree(harder_reader, reader)
+    (reader / "reader.safetensors").write_bytes((reader / "reader.safetensors").read_bytes()[:1000])
+    refused(fewstep(*words("examine", harder_teacher, reader, out)), "no reader of the harder world there")
+    assert not out.exists()
+
+
 def test_a_teacher_for_a_student(harder_teacher: Path, harder_reader: Path, tmp_path: Path) -> None:
     asked = ["pocket", "compare", harder_teacher, "--world", "harder", "--teacher", harder_teacher]
     refused(fewstep(*asked, "--reader", harder_reader, "--out", tmp_path / "out"), "is no student")

@@ -12,7 +12,7 @@ from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.harder.known_words import HARDER_WORDS
 from fewstep.pocket.harder.probe import READER
 from fewstep.pocket.harder.run_examiner import reader_eval
-from fewstep.pocket.harder.systems import SHOWN, compare_harder, refuse_no_harder
+from fewstep.pocket.harder.systems import SHOWN, compare_harder, refuse_no_teacher
 from fewstep.run.extensions import Extensions
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.errors import RecipeError
@@ -55,7 +55,7 @@ class HarderStudent:
         Raises:
             ModelError: no teacher or no reader of this world is there.
         """
-        refuse_no_harder(self.teacher or HARDER)
+        refuse_no_teacher(self.teacher or HARDER)
         extensions = Extensions(examiner=reader_eval(self.reader or READER))
         return Demo(self.recipe, self._examine, SHOWN, self._shown, HARDER_WORDS, extensions)
 

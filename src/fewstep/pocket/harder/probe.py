@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -142,7 +143,7 @@ def load_reader(folder: Path) -> tuple[Reader, dict[str, Any]]:
         accuracy: dict[str, Any] = json.loads((folder / "accuracy.json").read_text())
         reader = Reader()
         reader.load_state_dict(weights)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: no reader of the harder world there; give the folder `reader` that `fewstep pocket train "
             f"--world harder` wrote, with reader.safetensors and accuracy.json ({type(error).__name__})"

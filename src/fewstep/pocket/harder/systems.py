@@ -69,7 +69,7 @@ def compare_harder(
     if student is not None:
         refuse_no_harder(student)
     teacher = teacher or teacher_of(student)
-    refuse_no_harder(teacher)
+    refuse_no_teacher(teacher)
     model = open_model(teacher)
     encoded = ConditioningCache(model.backbone)  # the student carries the same text encoder and VAE
     unguided = dict.fromkeys(TASKS, NO_GUIDANCE)
@@ -132,16 +132,29 @@ def refuse_no_harder(source: str | Path) -> None:
     refuse_other_world(folder, vocabulary(), WORLD)
 
 
+def refuse_no_teacher(source: str | Path) -> None:
+    """
+    Raises:
+        ModelError: no pipeline folder, one of another world, or a student, which has no 40 steps to be compared with.
+    """
+    refuse_no_harder(source)
+    if student_levels(source) is not None:
+        raise ModelError(f"{source} is a student; give the teacher that it was made from")
+
+
 def teacher_of(student: Path | None) -> str:
     """The model that a student's recipe names, or the embedded teacher where there is none.
 
     Raises:
-        ModelError: that folder is not here.
+        ModelError: that folder is not here, or the recipe cannot be read.
     """
     file = None if student is None else student / "recipe.yaml"
     if file is None or not file.is_file():
         return HARDER
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ModelError(f"{file} cannot be read ({type(error).__name__}); export the student again") from error
     named = str(content["model"]) if isinstance(content, dict) and content.get("model") else HARDER
     if not is_embedded(named) and not Path(named).is_dir():
         raise ModelError(f"{student}: its teacher {named} is not here; say where it is with --teacher")
