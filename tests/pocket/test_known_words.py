@@ -92,7 +92,7 @@ def test_what_is_said_names_words_and_an_example_of_the_task(world: KnownWorld) 
 def test_what_was_never_trained_is_told() -> None:
     taking = "Give it the hat of image 2."
     told = HARDER_WORDS.say_untrained(taking, 1, None)
-    assert told == f"'{taking}' names image 2, and the pictures given are 1; give each with -i"
+    assert told == f"'{taking}' names image 2, and 1 of its pictures are given; give them all"
     assert HARDER_WORDS.say_untrained(taking, 2, (96, 96)) is None
     assert "edits of the harder world have 3 pictures at most, not 4" in str(HARDER_WORDS.say_untrained("x", 4, None))
     assert "was never drawn at 256x256; it knows 96x96" in str(HARDER_WORDS.say_untrained("x", 0, (256, 256)))

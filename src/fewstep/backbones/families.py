@@ -186,7 +186,7 @@ def load_backbone(
     parts: Parts = "all",
     base_weights: BaseWeights = "precision",
 ) -> Backbone:
-    """The model of a folder, a hub id, or an embedded model's name (the embedded one).
+    """The model of a folder, a hub id, or an embedded model's name.
 
     Args:
         parts: which parts to load (`pipeline_backbone.LOADED`).

@@ -60,6 +60,19 @@ class KnownWorld:
         words = [match[0] for match in _WORD.finditer(text) if strange & set(range(*match.span()))]
         return tuple(dict.fromkeys(words))
 
+    def say(self, prompt: str, pictures: int, size: tuple[int, int] | None) -> list[str]:
+        """What a user is told of a call: words, pictures and a size that this world does not know.
+
+        Args:
+            pictures: how many the edit begins with; 0 of a prompt.
+            size: height and width in px, if the call asks for one.
+        """
+        return [
+            said
+            for said in (self.say_unknown(prompt, pictures > 0), self.say_untrained(prompt, pictures, size))
+            if said
+        ]
+
     def say_unknown(self, prompt: str, edit: bool) -> str | None:
         """What a user is told of a prompt that this world cannot read whole; None if it can."""
         words = self.unknown_words(prompt)
@@ -77,7 +90,7 @@ class KnownWorld:
         pictures than its edits have, or fewer than the prompt names. None if it was. size: as asked for, if it was."""
         named = max((int(number) for number in _IMAGE.findall(prompt)), default=0)
         if named > pictures:
-            return f"'{prompt:.80}' names image {named}, and the pictures given are {pictures}; give each with -i"
+            return f"'{prompt:.80}' names image {named}, and {pictures} of its pictures are given; give them all"
         if pictures > self.most_pictures:
             return f"'{prompt:.80}': edits of {self.name} have {self.most_pictures} pictures at most, not {pictures}"
         if size is not None and size not in self.sizes:

@@ -10,6 +10,7 @@ is taken because an edit that leaves its source unchanged, and one that destroys
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -61,24 +62,50 @@ def closed_share(answer: np.ndarray, source: np.ndarray, target: np.ndarray) -> 
 def verdict(picture: Image.Image, case: PocketCase, record: _Record, model: str) -> dict[str, Any]:
     """The record as a line of verdicts/probe.jsonl. model: which probe."""
     found = score_shares(picture, case, record)
+    shown = (case.prompt, [picture, *case.references])
+    return verdict_line(record, shown, JudgeName(JUDGE, PROTOCOL, model), min(found.values()), found)
+
+
+@dataclass(frozen=True)
+class JudgeName:
+    """judge: names the file; protocol: how it scores; model: the network that reads."""
+
+    judge: str
+    protocol: str
+    model: str
+
+
+def verdict_line(
+    record: _Record,
+    shown: tuple[str, Sequence[Image.Image]],
+    by: JudgeName,
+    share: float,
+    parts: Mapping[str, float],
+) -> dict[str, Any]:
+    """A verdict in the form that every judge's have.
+
+    Args:
+        shown: the prompt, and the pictures that the verdict depends on.
+        share, parts: in [0, 1]; they become scores of 1 to 5.
+    """
     return {
-        "key": _key([picture, *case.references], case.prompt, model),
+        "key": _key(*shown, by),
         **{name: record[name] for name in ("case", "seed", "task", "category")},
-        "judge": JUDGE,
-        "model": model,
-        "protocol": PROTOCOL,
+        "judge": by.judge,
+        "model": by.model,
+        "protocol": by.protocol,
         "repeat": 0,
         "status": "ok",
-        "score": round(score_of(min(found.values())), 4),
-        "sub_scores": {name: round(score_of(share), 4) for name, share in found.items()},
+        "score": round(score_of(share), 4),
+        "sub_scores": {name: round(score_of(part), 4) for name, part in parts.items()},
         "reasoning": "",
         "failure_modes": [],
     }
 
 
-def _key(pictures: Sequence[Image.Image], prompt: str, model: str) -> str:
+def _key(prompt: str, pictures: Sequence[Image.Image], by: JudgeName) -> str:
     """A hash of everything that the verdict depends on."""
-    key = hashlib.blake2b(repr((prompt, PROTOCOL, model)).encode(), digest_size=16)
+    key = hashlib.blake2b(repr((prompt, by.protocol, by.model)).encode(), digest_size=16)
     for picture in pictures:
         key.update(picture.convert("RGB").tobytes())
     return key.hexdigest()

@@ -3,21 +3,21 @@
 Categories take turns, so the first N cases are as mixed as all of them. No two cases of a suite are the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from itertools import count, islice, product
+from itertools import islice, product
 from typing import Any
 
 from PIL import Image
 
 from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
-from fewstep.bench.pixels import pixel_hash
 from fewstep.pocket.captions import caption
 from fewstep.pocket.cases import (
     PocketCase,
     edit_case,
     t2i_case,
 )
+from fewstep.pocket.drafts import distinct_cases, drafts_in_turn
 from fewstep.pocket.edits import EDITS
 from fewstep.pocket.render import SIZE
 from fewstep.pocket.world import (
@@ -39,12 +39,12 @@ _Cases = Callable[[int], PocketCase]
 
 def pocket_t2i(per_category: int) -> Iterator[DraftCase]:
     """Landscapes, portraits and signs in turn."""
-    return _in_turn([_distinct(_of_category(kind)) for kind in CATEGORIES], per_category)
+    return drafts_in_turn([_distinct(_of_category(kind)) for kind in CATEGORIES], per_category)
 
 
 def pocket_edits(per_kind: int) -> Iterator[DraftCase]:
     """The six kinds of edit in turn."""
-    return _in_turn([_distinct(_of_kind(kind)) for kind in EDITS], per_kind)
+    return drafts_in_turn([_distinct(_of_kind(kind)) for kind in EDITS], per_kind)
 
 
 def pocket_flat_field() -> Iterator[DraftCase]:
@@ -69,21 +69,8 @@ def _of_kind(kind: str) -> _Cases:
     return lambda index: edit_case(SEED, index, kind=kind)
 
 
-def _in_turn(streams: Sequence[Iterator[DraftCase]], each: int) -> Iterator[DraftCase]:
-    for _ in range(each):
-        for stream in streams:
-            yield next(stream)
-
-
 def _distinct(cases: _Cases) -> Iterator[DraftCase]:
-    """The cases without repetitions of the same words about the same picture."""
-    seen: set[tuple[str, ...]] = set()
-    for index in count():
-        case = cases(index)
-        key = (case.prompt, *map(pixel_hash, case.references))
-        if key not in seen:
-            seen.add(key)
-            yield _draft(case)
+    return map(_draft, distinct_cases(cases))
 
 
 def _draft(case: PocketCase) -> DraftCase:

@@ -110,7 +110,12 @@ def test_unknown_words_are_told_before_any_model_is_opened(
 ) -> None:
     """While the prompt can still be changed."""
     monkeypatch.setattr(DrawWorker, "_model", lambda *_, **__: pytest.fail("a model is opened first"))
-    request = {"columns": [column(run if asked else POCKET, **asked)], "prompt": "a cat", "references": []}
+    request = {
+        "columns": [column(run if asked else POCKET, **asked)],
+        "prompt": "a cat",
+        "references": [],
+        "size": None,
+    }
     events = DrawWorker().draw(request | {"seeds": [3], "size": None, "device": "cpu", "folder": str(tmp_path)})
     assert "does not know 'a', 'cat'" in next(events)["note"]
     assert next(events) == {"loading": 0}

@@ -96,13 +96,10 @@ def _refuse_before_loading(call: SampleCall) -> None:
 
 
 def _say_unknown_words(call: SampleCall, reporter: Reporter) -> None:
-    """A pocket world knows few phrases. Of any others it would draw something that means nothing."""
+    """A pocket world knows few phrases, and few sizes. Of any others it would draw something that means nothing."""
     worlds = dict.fromkeys(world_of_model(model.source) for model in call.models)
     for world, asked in product((world for world in worlds if world), _first_of_each(call.pictures)):
-        told = WORLDS[world]
-        unknown = told.say_unknown(asked.prompt, edit=bool(asked.references))
-        untrained = told.say_untrained(asked.prompt, len(asked.references), asked.size)
-        for said in filter(None, (unknown, untrained)):
+        for said in WORLDS[world].say(asked.prompt, len(asked.references), asked.size):
             reporter.say(said, "warning")
 
 

@@ -8,7 +8,6 @@ prompt, how well it is drawn is not known, and what was asked decides alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from fewstep.pocket.harder.cases import HarderCase
-from fewstep.pocket.score import score_of
+from fewstep.pocket.score import JudgeName, verdict_line
 
 JUDGE = "reader"
 PROTOCOL = "reader-v1"  # raise when the score of a picture could change
@@ -31,19 +30,5 @@ def halves_of(record: Mapping[str, Any]) -> dict[str, float]:
 def harder_verdict(picture: Image.Image, case: HarderCase, record: Mapping[str, Any], model: str) -> dict[str, Any]:
     """The record as a line of verdicts/reader.jsonl. model: which reader."""
     halves = halves_of(record)
-    key = hashlib.blake2b(repr((case.prompt, PROTOCOL, model)).encode(), digest_size=16)
-    for each in (picture, *case.references):
-        key.update(each.convert("RGB").tobytes())
-    return {
-        "key": key.hexdigest(),
-        **{name: record[name] for name in ("case", "seed", "task", "category")},
-        "judge": JUDGE,
-        "model": model,
-        "protocol": PROTOCOL,
-        "repeat": 0,
-        "status": "ok",
-        "score": round(score_of(fmean(halves.values())), 4),
-        "sub_scores": {name: round(score_of(share), 4) for name, share in halves.items()},
-        "reasoning": "",
-        "failure_modes": [],
-    }
+    shown = (case.prompt, [picture, *case.references])
+    return verdict_line(record, shown, JudgeName(JUDGE, PROTOCOL, model), fmean(halves.values()), halves)

@@ -5,14 +5,13 @@ Categories take turns, so the first N cases are as mixed as all of them. No two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from itertools import count
 
 from PIL import Image
 
 from fewstep.bench.drafts import DraftCase, ShippedSuite, SuiteHeading
-from fewstep.bench.pixels import pixel_hash
+from fewstep.pocket.drafts import distinct_cases, drafts_in_turn
 from fewstep.pocket.harder.attributes import CATEGORIES
 from fewstep.pocket.harder.cases import EDIT_KINDS, HarderCase, instruction_case, prompt_case
 from fewstep.runtime.task import Task
@@ -32,21 +31,11 @@ def harder_edits() -> Iterator[DraftCase]:
     return drafts_in_turn([distinct_drafts(kind, instruction_case) for kind in EDIT_KINDS], EDITS)
 
 
-def drafts_in_turn(streams: Sequence[Iterator[DraftCase]], each: int) -> Iterator[DraftCase]:
-    for _ in range(each):
-        for stream in streams:
-            yield next(stream)
-
-
 def distinct_drafts(kind: str, draw: Callable[[int, int, str], HarderCase]) -> Iterator[DraftCase]:
-    """The cases of the suite's size without repetitions of the same words about the same pictures."""
-    seen: set[tuple[str, ...]] = set()
-    for index in count():
-        case = draw(SEED, index, kind)
-        key = (case.prompt, *map(pixel_hash, case.references))
-        if case.size == (SIDE, SIDE) and key not in seen:
-            seen.add(key)
-            yield as_draft(case)
+    """The cases of the suite's size."""
+    return (
+        as_draft(case) for case in distinct_cases(lambda index: draw(SEED, index, kind)) if case.size == (SIDE, SIDE)
+    )
 
 
 def as_draft(case: HarderCase) -> DraftCase:

@@ -124,7 +124,7 @@ class DrawWorker:
 
     def _column(self, column: Mapping[str, Any], request: Mapping[str, Any]) -> Iterator[MeasuredPicture]:
         references = [open_picture(Path(path), "reference") for path in request["references"]]
-        size = None if request["size"] is None else (int(request["size"][0]), int(request["size"][1]))
+        size = _size_of(request)
         asked = (str(request["prompt"]), references, list(request["seeds"]))
         device = str(request["device"])
         if column["iteration"] is not None:
@@ -184,11 +184,16 @@ class DrawWorker:
 
 
 def _said_of_words(request: Mapping[str, Any]) -> str | None:
-    """The words of the prompt that a column's model does not know, if it draws a pocket world."""
+    """What a column's model does not know of the request, if it draws a pocket world."""
     worlds = dict.fromkeys(_world_of(column) for column in request["columns"])
-    prompt, edit = str(request["prompt"]), bool(request["references"])
-    found = [said for world in worlds if world and (said := WORLDS[world].say_unknown(prompt, edit))]
+    prompt, pictures, size = str(request["prompt"]), len(request["references"]), _size_of(request)
+    found = [said for world in worlds if world for said in WORLDS[world].say(prompt, pictures, size)]
     return "\n".join(found) or None
+
+
+def _size_of(request: Mapping[str, Any]) -> tuple[int, int] | None:
+    asked = request["size"]
+    return None if asked is None else (int(asked[0]), int(asked[1]))
 
 
 def _world_of(column: Mapping[str, Any]) -> str | None:
