@@ -2,23 +2,29 @@
 
 from fewstep.backbones.families import adapter_path
 from fewstep.lora import file as lora_file
+from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder, begin_study
 from fewstep.study.grid import StudyGrid
+from fewstep.study.shared_precision import settle_study_precision
 
 
-def claim_folder(grid: StudyGrid, place: StudyFolder) -> None:
-    """Claims the folder for this study, once everything that its runs need is there.
+def claim_folder(grid: StudyGrid, place: StudyFolder, reporter: Reporter = SILENT) -> StudyGrid:
+    """Claims the folder for this study, once everything that its runs need is there. Returns the grid with the
+    precision that all runs share.
 
     Raises:
         StudyError: it is another study's, or files that it reads have changed.
+        EnvironmentRefused: the recipes' device is not available here.
         AdapterError, ModelError: a teacher's LoRA that cannot be read.
         CaseError: missing cases.
     """
     _refuse_missing_teachers(grid)
+    grid = settle_study_precision(grid, place, reporter)
     definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
     seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
     begin_study(place, grid.plan, definition, grid.recipe.run.iterations, seeds, covers(grid))
+    return grid
 
 
 def _refuse_missing_teachers(grid: StudyGrid) -> None:

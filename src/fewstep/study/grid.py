@@ -185,8 +185,7 @@ def _refuse_off_axis(plan: StudyPlan, world: str, overrides: Sequence[str]) -> N
 
 def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]) -> Recipe:
     """A cell's recipe without a seed. A run keeps only what the study needs: its last checkpoint, and examinations at
-    the protocol's moments. The period is their common divisor. Runs that are compared share one precision, on whatever
-    machines they are made: `auto` would be each machine's own."""
+    the protocol's moments. The period is their common divisor."""
     told = plan.worlds[world]
     budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
     keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
@@ -197,8 +196,6 @@ def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrid
         period = reduce(gcd, plan.protocol.iterations_of(found.run.iterations))
         raw = found.resolved()
         raw["run"] |= {"examine_every_iterations": period}
-        if found.run.precision == "auto":
-            raw["run"] |= {"precision": "bf16"}
         return recipes.parse_recipe(raw, base)
     except RecipeError as error:
         raise RecipeError(f"cell {cell}: {error}") from error

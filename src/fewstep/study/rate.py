@@ -20,7 +20,7 @@ def measure_rate(grid: StudyGrid, to: Path, reporter: Reporter) -> None:
     def unevenness(run: Run) -> float:
         return max(shares(run.recipe).values())
 
-    claim_folder(grid, StudyFolder(to))
+    grid = claim_folder(grid, StudyFolder(to), reporter)
     recipe = min(grid.runs, key=unevenness).recipe
     raw = recipe.resolved()
     raw["run"] |= {"iterations": MEASURED, "examine_every_iterations": 0, "save_every_iterations": MEASURED}

@@ -32,7 +32,7 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
     world = EXAMINED.get(grid.recipe.model)
     if world is not None:
         refuse_unknown_categories(grid.plan, world)
-    claim_folder(grid, place)
+    grid = claim_folder(grid, place, reporter)
     examination = None if world is None else Examination(grid, place, world, reporter)
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
