@@ -198,7 +198,7 @@ def test_bf16_keeps_what_was_learnt(
     to = export_student(base, StudentWeights(adapter, "adapter", ALPHA), GRID, tmp_path / "s", RECIPE, about)
     stored = load_file(to / "transformer" / "diffusion_pytorch_model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
-    assert "% of the update's length" in (to / "README.md").read_text()
+    assert "% of the update by norm" in (to / "README.md").read_text()
 
 
 def test_a_whole_state_dict(base: Path, about: StudentInfo, tmp_path: Path) -> None:

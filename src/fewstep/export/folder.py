@@ -96,7 +96,7 @@ def export_student(
     Args:
         base: the base pipeline's folder (stock diffusers layout, safetensors) or hub id, or "pocket".
         weights: an adapter is merged in float32, and also written as a LoRA.
-        warn: takes a line if storing the weights lost much of what was learnt.
+        warn: takes a line if rounding the weights was large beside what was learnt.
 
     Raises:
         ExportError: `to` is not empty, the family cannot carry its grid, ComfyUI's names for it are not known, or the
@@ -140,8 +140,8 @@ def export_student(
     if rounding.is_large:
         shipped = "ship the LoRA instead (--form adapter), or" if lora is not None else "take"
         warn(
-            f"storing the weights in {dtype} lost {rounding.relative:.0%} of what was learnt (norm of the rounding "
-            f"over that of the update): {shipped} --dtype fp32"
+            f"the update is so small that rounding to {dtype} changes the weights {rounding.relative:.0%} as much as "
+            f"it does (by norm), and pictures lose some of what was learnt: {shipped} --dtype fp32"
         )
     return to
 
