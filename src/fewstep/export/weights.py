@@ -19,7 +19,9 @@ from fewstep.runtime.durable import as_umask_says
 from fewstep.runtime.errors import AdapterError, ExportError
 
 STEM = "diffusion_pytorch_model"
-LARGE_ROUNDING = 0.5  # ours: of the update, by norm; above it pictures show it (docs/export.md), and the exporter is told
+LARGE_ROUNDING = (
+    0.5  # ours: of the update, by norm; above it pictures show it (docs/export.md), and the exporter is told
+)
 
 
 @dataclass(frozen=True)

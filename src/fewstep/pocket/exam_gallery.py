@@ -15,6 +15,7 @@ from fewstep.bench.gallery import Gallery
 from fewstep.pocket.asked_case import AskedCase
 from fewstep.runtime import durable
 from fewstep.runtime.errors import RunError
+from fewstep.runtime.strict_json import load_json
 
 Sampler = Callable[[Sequence[Any], Sequence[int]], list[Image.Image]]  # cases of its world, and a seed for each
 Questions = Sequence[tuple[AskedCase, int]]  # cases with their seeds
@@ -47,7 +48,7 @@ def open_exam_gallery(folder: Path, system: ExaminedSystem, seed: int, cases: st
     """
     told = json.loads(json.dumps({"facts": dict(system.facts), "cases": cases, "seed": seed}))
     described = folder / "system.json"
-    if described.is_file() and json.loads(described.read_text()) != told:
+    if described.is_file() and _whole_json(described, f"remove {folder}, and it is drawn again") != told:
         raise RunError(
             f"{folder} holds the pictures of another model, or at another grid or guidance; choose another --out, "
             "or remove that folder"
@@ -55,6 +56,26 @@ def open_exam_gallery(folder: Path, system: ExaminedSystem, seed: int, cases: st
     durable.make_folder(folder)
     durable.write_atomically(described, json.dumps(told, indent=1) + "\n")
     return Gallery(folder)
+
+
+def kept_figures(folder: Path) -> dict[str, Any] | None:
+    """The figures of the finished examination in `folder`, if there is one.
+
+    Raises:
+        RunError: the file is torn.
+    """
+    file = folder / "figures.json"
+    return _whole_json(file, "remove it, and the examination's own command writes it again") if file.is_file() else None
+
+
+def _whole_json(file: Path, remedy: str) -> dict[str, Any]:
+    try:
+        found = load_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} cannot be read ({type(error).__name__}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{file} is not what an examination writes; {remedy}")
+    return found
 
 
 def draw_missing(

@@ -4,7 +4,6 @@ It reads files only: figures.json, the galleries and the sources that `pocket/ex
 """
 
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from fewstep.pages.page import (
     TableCell,
     TableRow,
 )
+from fewstep.pocket.exam_gallery import kept_figures
 from fewstep.runtime.errors import RunError
 
 TITLES = {
@@ -79,10 +79,13 @@ class ExaminationResult:
 
     @classmethod
     def of(cls, folder: Path, columns: Mapping[str, str]) -> "ExaminationResult | None":
-        """The examination in `folder`; None if there is no finished one with these systems."""
-        file = folder / "figures.json"
-        found = json.loads(file.read_text()) if file.is_file() else {"systems": {}}
-        return cls(found, folder, columns) if set(columns) <= set(found["systems"]) else None
+        """The examination in `folder`; None if there is no finished one with these systems.
+
+        Raises:
+            RunError: its figures are torn.
+        """
+        found = kept_figures(folder)
+        return cls(found, folder, columns) if found and set(columns) <= set(found.get("systems", ())) else None
 
     @property
     def reference(self) -> str:

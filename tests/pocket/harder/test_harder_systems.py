@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from fewstep.backbones.families import adapter_path
 from fewstep.backbones.qwen_image_21 import QwenImage21
@@ -20,9 +21,11 @@ from fewstep.pocket.harder.exact_answers import exact_answers
 from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.lora_world import STATED, refuse_lora_of_other_world, world_of_lora
 from fewstep.pocket.systems import system_of
-from fewstep.runtime.errors import AdapterError
+from fewstep.run.examination import ExaminationResult
+from fewstep.runtime.errors import AdapterError, RunError
 from fewstep.sample.pictures import generate_pictures, open_model
 from tests.cli.command_line import fewstep, refused
+from tests.reporters import Recorded
 
 SPEC = HarderExamSpec(cases=1, diversity=0)
 
@@ -76,6 +79,38 @@ def test_teacher_student_and_ceiling_are_compared(
     drawn = next(line for line in found["figures"] if line["key"] == "edit.drawn")
     assert drawn["values"]["ceiling"]["value"] > 0.4 > drawn["values"]["teacher"]["value"]
     assert (tmp_path / "sheet-edit.png").is_file()
+
+
+def test_an_examination_that_is_there_is_read_again_by_another_reader(
+    harder_teacher: Path, harder_reader: Path, tmp_path: Path
+) -> None:
+    """The pictures stay; the figures say whose they are, and that they were replaced. Torn ones are told, or written
+    anew."""
+    out = tmp_path / "out"
+
+    def examined(reader: Path) -> tuple[list[str], str]:
+        said = Recorded()
+        found = systems.examine_pipeline(harder_teacher, SPEC, out, reader, steps=1, guidance=1.0, reporter=said)
+        return [words for level, words in said.said if level == "warning"], found["reader"]["weights"]
+
+    (none, first), drawn = examined(harder_reader), sorted(out.rglob("*.png"))
+    made = {path: path.stat().st_mtime_ns for path in drawn if "pictures" in path.parts}
+    other = tmp_path / "reader"
+    shutil.copytree(harder_reader, other)
+    weights = load_file(other / "reader.safetensors")
+    save_file({name: 1.5 * value for name, value in weights.items()}, other / "reader.safetensors")
+    (told,), second = examined(other)
+    assert "are those of another reader" in told
+    assert none == []
+    assert first != second
+    (out / "figures.json").write_text('{"figures": [')
+    with pytest.raises(RunError, match=r"figures\.json cannot be read"):
+        ExaminationResult.of(out, {"model": "Model"})
+    assert examined(other) == ([], second)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    (out / "model" / "system.json").write_text('{"facts": ')
+    with pytest.raises(RunError, match=r"system\.json cannot be read .* remove .*model, and it is drawn again"):
+        examined(other)
 
 
 @pytest.fixture(params=["examine", "compare"])

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from fewstep.backbones.identity import digest, module_identity
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.statistics import Floats
 from fewstep.pocket.exam_gallery import ExaminedSystem, draw_missing, keep_sources, open_exam_gallery
@@ -98,12 +99,17 @@ def examine_harder(
         nearest[name] = nearest_answers(drawn, questions)
     found = figure_lines(FIGURES, records) | {
         "diversity": variety_figures(questions, spec.seeds, features, nearest, lambda case: len(case.answers)),
-        "reader": dict(accuracy),
+        "reader": {**accuracy, "weights": reader_identity(reader)},
         "paper": asdict(spec),
         "systems": {name: dict(system.facts) for name, system in systems.items()},
     }
     durable.write_atomically(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
+
+
+def reader_identity(reader: probe.Reader) -> str:
+    """Which reader it was: figures of two readers are not compared unknowingly."""
+    return digest(module_identity(reader))
 
 
 def examine_harder_system(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ from PIL import Image
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.embedded import HARDER, POCKET_GUIDANCE, embedded_folder, is_embedded
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
-from fewstep.pocket.exam_gallery import ExaminedSystem
+from fewstep.pocket.exam_gallery import ExaminedSystem, kept_figures
 from fewstep.pocket.harder.cases import HarderCase
-from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder
-from fewstep.pocket.harder.probe import READER, load_reader
+from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder, reader_identity
+from fewstep.pocket.harder.probe import READER, Reader, load_reader
 from fewstep.pocket.harder.scenes import PIXELS
 from fewstep.pocket.harder.sheet import write_sheets
 from fewstep.pocket.harder.vocabulary import WORLD, vocabulary
 from fewstep.pocket.lora_world import refuse_lora_of_other_world
 from fewstep.pocket.systems import ConditioningCache, adapter_over, system_of
 from fewstep.pocket.world_words import refuse_other_world
-from fewstep.runtime.errors import ModelError
+from fewstep.runtime.errors import ModelError, RunError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS
 from fewstep.sample.pictures import Model, decode_chunked, open_model
@@ -198,8 +199,22 @@ def examined(
     to: Path,
     reporter: Reporter,
 ) -> dict[str, Any]:
+    _tell_other_reader(to, known[0], reporter)
     whole = systems | {CEILING: ceiling_of(backbone)}
     with reporter.progress("examining", len(spec.questions()) * len(whole)) as advance, torch.no_grad():
         found = examine_harder(whole, spec, *known, to, advance)
     write_sheets(to, spec.questions()[: spec.scored_count], {name: COLUMNS.get(name, name) for name in systems})
     return found
+
+
+def _tell_other_reader(to: Path, reader: Reader, reporter: Reporter) -> None:
+    """The pictures stay, and are read anew. Figures that are torn are written anew in any case."""
+    held = None
+    with suppress(RunError):
+        held = kept_figures(to)
+    known = None if held is None else held.get("reader", {}).get("weights")
+    if known is not None and known != reader_identity(reader):
+        reporter.say(
+            f"the figures in {to} are those of another reader; its pictures are read again, and the figures replaced",
+            "warning",
+        )
