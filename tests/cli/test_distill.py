@@ -171,7 +171,7 @@ def test_a_fork_goes_on_under_a_changed_recipe(recipe: dict[str, Any], tmp_path:
     refused = fewstep("distill", file, "--out", old, *change)
     assert refused.exit_code == 2
     assert "critic.updates: 1 -> 2" in refused.output
-    assert f"with --fork {old} it goes on" in " ".join(refused.output.split())
+    assert f"`fewstep distill RECIPE --fork {old}` goes on" in " ".join(refused.output.split())
 
     forked = fewstep("distill", file, "--out", new, "--fork", f"{old}@2", *change)
     assert forked.exit_code == 0, forked.output

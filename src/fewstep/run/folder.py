@@ -100,7 +100,7 @@ class RunDir:
         if path.is_file() and self.metrics_path.exists() and (fault := pin.fault(json.loads(path.read_text()))):
             raise RunError(
                 f"{self.folder} {fault}, or go on with these as a run of its own: another --out, and "
-                f"--fork {self.folder}"
+                f"`fewstep distill RECIPE --fork {self.folder}`"
             )
         durable.write_atomically(path, json.dumps(pin.record(), indent=1) + "\n")
 
@@ -212,8 +212,8 @@ def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:
     changed = recipe.weight_changes(held, chosen)
     more = [f"... and {len(changed) - MAX_SHOWN} more"] if len(changed) > MAX_SHOWN else []
     raise RunError(
-        f"{folder} belongs to another recipe; choose another --out (with --fork {folder} it goes on from this run's "
-        "last checkpoint), or take these back:\n  " + "\n  ".join([*changed[:MAX_SHOWN], *more])
+        f"{folder} belongs to another recipe; choose another --out (`fewstep distill RECIPE --fork {folder}` goes "
+        "on there from this run's last checkpoint), or take these back:\n  " + "\n  ".join([*changed[:MAX_SHOWN], *more])
     )
 
 

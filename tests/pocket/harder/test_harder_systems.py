@@ -129,6 +129,14 @@ def test_the_pocket_world_is_refused_here(command: str, harder_reader: Path, tmp
     assert not out.exists()
 
 
+def test_a_torn_tokenizer_is_no_other_world(student: Path, harder_reader: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    shutil.copytree(student, torn)
+    (torn / "processor" / "tokenizer.json").write_text('{"model": {"vocab": {"a')
+    asked = ["pocket", "examine", torn, "--world", "harder", "--reader", harder_reader, "--out", tmp_path / "out"]
+    refused(fewstep(*asked), "tokenizer.json cannot be read; copy or export the folder again")
+
+
 def test_this_world_is_refused_there(student: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for command in ("examine", "compare"):
