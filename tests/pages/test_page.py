@@ -2,12 +2,15 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from fewstep.pages.charts import Series, line_chart
 from fewstep.pages.page import ReportPage, Sheet, SheetPicture, StatCard, Strip, data_uri, page_html
+from fewstep.runtime.errors import RunError
 from tests.pages.html_outline import HtmlOutline
 
 EVIL = '</script><script>alert("x")</script><img src="https://example.org/x.png" onerror=alert(1)>'
@@ -27,6 +30,16 @@ def test_prompts_are_captions_and_nothing_more() -> None:
     assert not any("onerror" in attributes for _, attributes in outline.tags)
     assert EVIL in outline.text
     assert "<script>" not in str(line_chart([Series(EVIL, [(0, 1), (1, 2)])], EVIL, EVIL))
+
+
+def test_a_torn_picture_is_told_by_its_name(tmp_path: Path) -> None:
+    whole = tmp_path / "seen.png"
+    Image.new("RGB", (64, 64), "teal").save(whole)
+    for length in (20, 60):
+        torn = tmp_path / f"torn-{length}.png"
+        torn.write_bytes(whole.read_bytes()[:length])
+        with pytest.raises(RunError, match=rf"torn-{length}\.png is no picture that can be read .*; remove it"):
+            data_uri(torn)
 
 
 def test_small_pictures_keep_every_pixel() -> None:

@@ -20,6 +20,7 @@ from fewstep.pages.charts import (
 )
 from fewstep.pages.transparency import on_checks
 from fewstep.runtime import durable
+from fewstep.runtime.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,20 @@ def write_html(page: ReportPage, to: Path) -> Path:
 
 
 def data_uri(image: Path | Image.Image) -> str:
-    """A picture as a data URI. Small pictures keep every pixel; large ones are JPEG, so that a page stays light."""
+    """A picture as a data URI. Small pictures keep every pixel; large ones are JPEG, so that a page stays light.
+
+    Raises:
+        RunError: a file that holds no whole picture.
+    """
     if isinstance(image, Path):
-        with Image.open(image) as opened:
-            image = on_checks(opened)
+        try:
+            with Image.open(image) as opened:
+                image = on_checks(opened)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise RunError(
+                f"{image} is no picture that can be read ({type(error).__name__}); remove it, and the command that "
+                "drew it draws it again"
+            ) from error
     image, kind = on_checks(image), "PNG"
     if max(image.size) > 320:
         image.thumbnail((1024, 1024))
