@@ -16,6 +16,7 @@ from fewstep.bench.suites import suite_of
 from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.data.pictures import open_picture
 from fewstep.pocket.cases import PocketCase
+from fewstep.pocket.judged_rows import AskedRow, asked_rows
 from fewstep.pocket.probe import WEIGHTS, Probe
 from fewstep.pocket.score import (
     JUDGE,
@@ -83,19 +84,12 @@ def pocket_case(suite: Suite, question: Question) -> PocketCase:
     )
 
 
-def _asked(gallery: Gallery, suite: Suite) -> list[tuple[_Row, Question]]:
-    questions = {question.case.id: question for question in suite.questions}
+def _asked(gallery: Gallery, suite: Suite) -> list[AskedRow]:
     if not all("scene" in q.expect and q.expect.get("scene_category") in SCENES for q in suite.questions):
         raise GalleryError(
             f"the probe reads pocket pictures only, and {suite.name} is no pocket suite; judge it with an endpoint"
         )
-    rows = list(gallery)
-    foreign = next((row["case"] for row in rows if row["case"] not in questions), None)
-    if foreign is not None:
-        raise GalleryError(f"{gallery.folder} has a picture of {foreign!r}, which {suite.name} does not ask for")
-    if not rows:
-        raise GalleryError(f"{gallery.folder} has no pictures to judge; draw them first")
-    return [(row, questions[row["case"]]) for row in rows]
+    return asked_rows(gallery, suite)
 
 
 def _verdict(

@@ -213,7 +213,8 @@ def _refuse_other_recipe(folder: Path, chosen: Recipe) -> None:
     more = [f"... and {len(changed) - MAX_SHOWN} more"] if len(changed) > MAX_SHOWN else []
     raise RunError(
         f"{folder} belongs to another recipe; choose another --out (`fewstep distill RECIPE --fork {folder}` goes "
-        "on there from this run's last checkpoint), or take these back:\n  " + "\n  ".join([*changed[:MAX_SHOWN], *more])
+        "on there from this run's last checkpoint), or take these back:\n  "
+        + "\n  ".join([*changed[:MAX_SHOWN], *more])
     )
 
 

@@ -336,10 +336,12 @@ def pocket_specialise(
 @app.command("judge")
 @with_error_message
 def pocket_judge(
-    gallery: Annotated[Path, typer.Argument(help="A gallery of a pocket suite (`fewstep generate`, `bench adopt`).")],
+    gallery: Annotated[
+        Path, typer.Argument(help="A gallery of a suite of either world (`fewstep generate`, `bench adopt`).")
+    ],
 ) -> None:
-    """Judge a gallery with the probe: no network, no key, and the same record as any other judge."""
+    """Judge a gallery with what reads its world: no network, no key, and the same record as any other judge."""
     from fewstep.cli.verbs import suites
-    from fewstep.pocket.judge import judge
+    from fewstep.pocket.world_judges import judge_gallery
 
-    suites.show_scores(judge(gallery), gallery, out)
+    suites.show_scores(judge_gallery(gallery), gallery, out)

@@ -87,7 +87,8 @@ def adopt_folder(
 
 def show_scores(verdicts: Sequence[Verdict], gallery: Path, console: Console) -> None:
     """Mean scores by category; the intervals resample whole cases."""
-    table = Table("category", "score", "95 % interval", "pictures", title="the probe's scores, 1 to 5")
+    (judge,) = {verdict.judge for verdict in verdicts}
+    table = Table("category", "score", "95 % interval", "pictures", title=f"the {judge}'s scores, 1 to 5")
     for category in dict.fromkeys(verdict.category for verdict in verdicts):
         told = [verdict for verdict in verdicts if verdict.category == category and verdict.score is not None]
         found = mean([verdict.score or 0.0 for verdict in told], [verdict.case for verdict in told])
