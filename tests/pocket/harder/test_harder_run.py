@@ -92,7 +92,7 @@ def test_a_student_is_made_and_examined_by_one_command(
     asked = short_run(harder_teacher, harder_reader, out)
     told = fewstep(*asked)
     assert told.exit_code == 0, told.output
-    assert "pictures, records and figures in" in told.output
+    assert "pictures, records and figures, with all intervals, in" in told.output
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     examined = [row for row in rows if row["phase"] == "examine"]
     assert [row["iteration"] for row in examined] == [0, 2]

@@ -12,11 +12,11 @@ from typing import Any
 
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from fewstep.bench.gallery import Gallery
 from fewstep.cli.terminal import TerminalReporter
 from fewstep.cli.verbs.demo_kinds import Demo, Question, first_of_each_kind
+from fewstep.cli.verbs.examination_table import examination_table
 from fewstep.pages import page
 from fewstep.pocket.exam import ExamSpec
 from fewstep.pocket.harder import systems
@@ -156,37 +156,11 @@ def show_examination(
     found: Mapping[str, Any], title: str, to: Path, console: Console, columns: Mapping[str, str] = COLUMNS
 ) -> None:
     """Prints the figures of an examination in the folder `to`. columns: system -> heading."""
-    console.print(_table(found, title, columns))
-    console.print(f"pictures, records and figures in [bold]{to}[/]", highlight=False, soft_wrap=True)
-
-
-def _table(found: Mapping[str, Any], title: str, columns: Mapping[str, str]) -> Table:
-    """Every figure of every system, and the comparison of each with the first, case by case."""
-    first, *others = found["systems"]
-    table = Table("figure", *(columns.get(name, name) for name in (first, *others)), "n", title=title)
-    for line in found["figures"]:
-        cells = [_estimate(line["values"][first])]
-        cells += [f"{_estimate(line['values'][n])}\n{_against(line['against'][n], line['compared'])}" for n in others]
-        table.add_row(f"{line['group']}: {line['label']}", *cells, str(line["values"][first]["n"]))
-    if distance := found.get("frechet"):
-        values = [f"{distance['values'][name]:.1f}" for name in (first, *others)]
-        table.add_row(f"Fréchet distance (floor {distance['floor']:.1f})", *values, str(distance["n"]))
-    if spread := found["diversity"]:
-        cells = [_estimate(spread["values"][first])]
-        cells += [f"{_estimate(spread['values'][n])}\n{_against(spread['against'][n], 'ratio')}" for n in others]
-        table.add_row(f"Distance between {spread['seeds']} seeds", *cells, str(spread["prompts"]))
-        met = [_estimate(spread["answers"][name]) for name in (first, *others)]
-        table.add_row("Exact answers that some seed meets", *met, str(spread["prompts"]))
-    return table
-
-
-def _estimate(value: Mapping[str, Any]) -> str:
-    between = "" if value["low"] is None else f" ({value['low']:.3f} to {value['high']:.3f})"
-    return f"{value['value']:.3f}{between}"
-
-
-def _against(value: Mapping[str, Any], compared: str) -> str:
-    if value["value"] is None:
-        return "-"
-    sign = "x " if compared == "ratio" else "+" if value["value"] >= 0 else ""
-    return sign + _estimate(value)
+    console.print(examination_table(found, title, columns))
+    console.print(
+        "beside a value: how it differs from the first column, case by case; * the whole 95 % interval is on one side",
+        highlight=False,
+    )
+    console.print(
+        f"pictures, records and figures, with all intervals, in [bold]{to}[/]", highlight=False, soft_wrap=True
+    )
