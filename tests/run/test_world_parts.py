@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from fewstep.backbones.embedded import TRAINED_SIZES
+from fewstep.data.cases import Case
+from fewstep.pocket.known_worlds import WORLDS
 from fewstep.run.door import refuse_recipe
 from fewstep.run.recipe import load_recipe
-from fewstep.run.world_parts import refuse_parts_of_another_world
+from fewstep.run.world_parts import refuse_parts_of_another_world, say_untrained_sizes
 from fewstep.runtime.errors import RecipeError
 from tests.cli.command_line import fewstep, refused
 
@@ -38,3 +41,24 @@ def test_it_is_told_at_the_command_line_before_anything_is_made(tmp_path: Path) 
     asked = ["distill", "pocket-harder", "--set", "student.init_from=pocket:editor", "--out", out]
     refused(fewstep(*asked), "was trained over the model pocket, not pocket-harder; leave it out")
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "told"),
+    [
+        ("pocket-harder", (64, 64), "of 3 cases, 2 at 64 x 64 px: pocket-harder was never trained at that size"),
+        ("pocket-harder", (96, 128), None),
+        ("pocket", (96, 96), "of 3 cases, 2 at 96 x 96, 1 at 128 x 96 px: pocket was never"),
+        ("some/model", (64, 64), None),
+    ],
+)
+def test_sizes_that_an_embedded_teacher_never_saw_are_told(model: str, size: tuple[int, int], told: str | None) -> None:
+    sizes = [size, size, (128, 96)]
+    cases = [Case(f"c{n}", "t2i", "a house", height=high, width=wide) for n, (high, wide) in enumerate(sizes)]
+    said = say_untrained_sizes(model, cases)
+    assert (said is None) == (told is None)
+    assert told is None or (said or "").startswith(told)
+
+
+def test_the_sizes_are_those_of_the_worlds() -> None:
+    assert {"pocket": WORLDS["pocket"].sizes, "pocket-harder": WORLDS["harder"].sizes} == TRAINED_SIZES

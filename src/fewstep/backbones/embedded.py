@@ -15,6 +15,11 @@ POCKET = "pocket"
 HARDER = "pocket-harder"
 _FOLDERS = {POCKET: "pocket/teacher", HARDER: "pocket/harder/teacher"}
 EMBEDDED = tuple(_FOLDERS)
+# Heights and widths in px that they were trained at; the first is what they draw by default.
+TRAINED_SIZES: dict[str, tuple[tuple[int, int], ...]] = {
+    POCKET: ((64, 64),),
+    HARDER: ((96, 96), (128, 96), (96, 128), (128, 128)),
+}
 # What they are sampled with, as their recipes distil them: their captions were careless, their family's were not.
 POCKET_GUIDANCE: dict[Task, Guidance] = {"t2i": Guidance(3.0), "edit": Guidance(2.5)}
 

@@ -7,6 +7,7 @@ from fewstep.data.case_sizes import CaseSizes, EditRule
 from fewstep.data.composition import Composition
 from fewstep.data.sources import build_composition
 from fewstep.run.recipe import Recipe
+from fewstep.run.world_parts import say_untrained_sizes
 
 
 def recipe_composition(
@@ -27,4 +28,7 @@ def recipe_composition(
     sizes = CaseSizes(recipe.data.sizes, recipe.size, recipe.run.seed, family)
     for text in sizes.remarks(read.cases()):
         remark(text)
-    return sizes.settled(read)
+    settled = sizes.settled(read)
+    if (told := say_untrained_sizes(recipe.model, settled.cases())) is not None:
+        remark(told)
+    return settled

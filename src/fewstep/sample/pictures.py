@@ -23,7 +23,7 @@ from fewstep.backbones.conditioning import (
     stack,
 )
 from fewstep.backbones.conditioning_estimate import ConditioningEstimate, estimate_conditioning
-from fewstep.backbones.embedded import HARDER, POCKET, POCKET_GUIDANCE, is_embedded, model_folder
+from fewstep.backbones.embedded import POCKET_GUIDANCE, TRAINED_SIZES, is_embedded, model_folder
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.finite import refuse_not_finite
 from fewstep.backbones.folder import sample_sigmas
@@ -43,7 +43,6 @@ from fewstep.sample.student_options import refuse_student_options
 BATCH = 64  # pictures sampled together
 MEGAPIXEL = 1024 * 1024
 DEFAULT_SIZE = (1024, 1024)  # of the Qwen-Image families
-EMBEDDED_SIZES = {POCKET: (64, 64), HARDER: (96, 96)}
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ def default_size(source: str | Path) -> tuple[int, int]:
     Raises:
         ModelError: as `open_model`.
     """
-    return EMBEDDED_SIZES[str(source)] if is_embedded(source) else trained_size(model_folder(source))
+    return TRAINED_SIZES[str(source)][0] if is_embedded(source) else trained_size(model_folder(source))
 
 
 def trained_size(folder: Path) -> tuple[int, int]:
