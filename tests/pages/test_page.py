@@ -38,8 +38,10 @@ def test_a_torn_picture_is_told_by_its_name(tmp_path: Path) -> None:
     for length in (20, 60):
         torn = tmp_path / f"torn-{length}.png"
         torn.write_bytes(whole.read_bytes()[:length])
-        with pytest.raises(RunError, match=rf"torn-{length}\.png is no picture that can be read .*; remove it"):
+        with pytest.raises(RunError, match=rf"torn-{length}\.png cannot be read as a picture .*; restore it"):
             data_uri(torn)
+    with pytest.raises(RunError, match=r"cannot be read as a picture \(FileNotFoundError\)"):
+        data_uri(tmp_path / "missing.png")
 
 
 def test_small_pictures_keep_every_pixel() -> None:

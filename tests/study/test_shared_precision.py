@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fewstep.runtime.cpu_bfloat16 import fast_bfloat16
 from fewstep.runtime.errors import StudyError
-from fewstep.study import plan
+from fewstep.study import plan, shared_precision
 from fewstep.study.claim import claim_folder
 from fewstep.study.folder import StudyFolder, open_study
 from fewstep.study.grid import StudyGrid, resolve_grid
@@ -57,3 +58,18 @@ def test_a_shipped_study_of_an_embedded_teacher_leaves_it_to_the_machine(name: s
     embedded = [world for world in study.worlds if world in ("pocket", "harder")]
     assert embedded
     assert all(precisions(resolve_grid(study, world=world)) == {"auto"} for world in embedded)
+
+
+def test_a_job_that_was_overtaken_takes_the_precision_of_the_one_before(
+    study_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While this job measures, another one begins the study in the other precision."""
+    file, place = study_file((KEY, "auto")), StudyFolder(tmp_path / "study")
+    measure = shared_precision.settle_precision
+
+    def overtaken(*given: Any, **named: Any) -> Any:
+        claim_folder(grid_in(file, f"run.precision={OTHER}"), place)
+        return measure(*given, **named)
+
+    monkeypatch.setattr(shared_precision, "settle_precision", overtaken)
+    assert precisions(claim_folder(grid_in(file), place)) == {OTHER}

@@ -6,6 +6,7 @@ The file refers to nothing outside it: pictures are inlined, and everything that
 
 import base64
 import io
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from fewstep.pages.charts import (
 from fewstep.pages.transparency import on_checks
 from fewstep.runtime import durable
 from fewstep.runtime.errors import RunError
+
+# What Pillow raises of files that are no whole pictures, or too large ones.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -159,16 +163,15 @@ def data_uri(image: Path | Image.Image) -> str:
     """A picture as a data URI. Small pictures keep every pixel; large ones are JPEG, so that a page stays light.
 
     Raises:
-        RunError: a file that holds no whole picture.
+        RunError: a file that is missing, or holds no whole picture.
     """
     if isinstance(image, Path):
         try:
             with Image.open(image) as opened:
                 image = on_checks(opened)
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise RunError(
-                f"{image} is no picture that can be read ({type(error).__name__}); remove it, and the command that "
-                "drew it draws it again"
+                f"{image} cannot be read as a picture ({type(error).__name__}); restore it, then make the page again"
             ) from error
     image, kind = on_checks(image), "PNG"
     if max(image.size) > 320:

@@ -62,10 +62,16 @@ def kept_figures(folder: Path) -> dict[str, Any] | None:
     """The figures of the finished examination in `folder`, if there is one.
 
     Raises:
-        RunError: the file is torn.
+        RunError: the file is torn, or holds something else.
     """
-    file = folder / "figures.json"
-    return _whole_json(file, "remove it, and the examination's own command writes it again") if file.is_file() else None
+    file, remedy = folder / "figures.json", "remove it, and the examination's own command writes it again"
+    if not file.is_file():
+        return None
+    found = _whole_json(file, remedy)
+    shapes = {"systems": dict, "figures": list, "reader": dict}
+    if not all(isinstance(found.get(key, shape()), shape) for key, shape in shapes.items()) or "figures" not in found:
+        raise RunError(f"{file} is not what an examination writes; {remedy}")
+    return found
 
 
 def _whole_json(file: Path, remedy: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def refuse_other_world(pipeline: Path, words: Collection[str], world: str) -> No
     if not (pipeline / "model_index.json").is_file():
         return
     found = tokenizer_words(pipeline)
-    if not found and not is_large_tokenizer(pipeline / TOKENIZER):
+    if not found and (pipeline / TOKENIZER).is_file() and not is_large_tokenizer(pipeline / TOKENIZER):
         raise ModelError(f"{pipeline / TOKENIZER} cannot be read; copy or export the folder again")
     if not found.keys() >= set(words):
         raise ModelError(

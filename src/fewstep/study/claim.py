@@ -2,6 +2,7 @@
 
 from fewstep.backbones.families import adapter_path
 from fewstep.lora import file as lora_file
+from fewstep.runtime.errors import StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.files import digests
 from fewstep.study.folder import StudyFolder, begin_study
@@ -20,11 +21,22 @@ def claim_folder(grid: StudyGrid, place: StudyFolder, reporter: Reporter = SILEN
         CaseError: missing cases.
     """
     _refuse_missing_teachers(grid)
-    grid = settle_study_precision(grid, place, reporter)
+    began = place.record.is_file()
+    settled = settle_study_precision(grid, place, reporter)
+    try:
+        _begin(settled, place)
+    except StudyError:
+        if began or not place.record.is_file():
+            raise
+        settled = settle_study_precision(grid, place, reporter)  # another job began it meanwhile: its precision holds
+        _begin(settled, place)
+    return settled
+
+
+def _begin(grid: StudyGrid, place: StudyFolder) -> None:
     definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
     seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
     begin_study(place, grid.plan, definition, grid.recipe.run.iterations, seeds, covers(grid))
-    return grid
 
 
 def _refuse_missing_teachers(grid: StudyGrid) -> None:

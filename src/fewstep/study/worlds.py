@@ -102,7 +102,7 @@ class HarderExamined:
 
     @cached_property
     def _reader_name(self) -> str:
-        return f"reader-{digest([(harder_probe.READER / 'reader.safetensors').read_bytes()])}"
+        return harder_probe.reader_name(harder_probe.READER)
 
 
 EXAMINED: Mapping[str, ExaminedWorld] = {POCKET: PocketExamined(), HARDER: HarderExamined()}

@@ -1,5 +1,6 @@
 """The harder world's reader answers in the judges' record, on galleries of its suites."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,11 @@ def test_exact_answers_are_read_as_asked_and_doing_nothing_is_not_an_edit(tmp_pa
     assert all(verdict.sub_scores["asked"] == 1.0 for verdict in nothing)
     assert {verdict.failure_modes[0] for verdict in nothing} <= {"wrong_letters", "edit_not_done"}
     assert all(set(verdict.sub_scores) <= {"asked", "drawn"} for verdict in done)
+    for verdict in nothing:
+        values = dict(harder_case(next(q for q in suite.questions if q.case.id == verdict.case)).scene.named)
+        named = re.findall(r"(\w+) is not ([\w-]+)", verdict.reasoning)
+        assert named or "reads " in verdict.reasoning or "edit_not_done" in verdict.failure_modes
+        assert all(values[name] == value for name, value in named if name != "style" or verdict.category != "style")
 
 
 def test_the_command_judges_either_world_and_keeps_the_record(tmp_path: Path) -> None:
@@ -95,5 +101,9 @@ def test_a_suite_of_another_version_is_not_judged_by_this_one() -> None:
     question = open_suite("pocket-harder-t2i@4").questions[0]
     kind, seed, index = question.case.id.rsplit("-", 2)
     renamed = replace(question, case=replace(question.case, id=f"{kind}-{seed}-{int(index) + 1}"))
-    with pytest.raises(GalleryError, match="makes another case of that name"):
-        harder_case(renamed)
+    other = [renamed, *(replace(question, case=replace(question.case, category=name)) for name in ("odd", "text"))]
+    other.append(replace(question, case=replace(question.case, id=f"{kind}-{seed}-0{index}")))
+    for wrong in other:
+        if wrong.case != question.case:
+            with pytest.raises(GalleryError, match="makes another case of that name"):
+                harder_case(wrong)

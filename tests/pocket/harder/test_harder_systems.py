@@ -91,21 +91,26 @@ def test_an_examination_that_is_there_is_read_again_by_another_reader(
     def examined(reader: Path) -> tuple[list[str], str]:
         said = Recorded()
         found = systems.examine_pipeline(harder_teacher, SPEC, out, reader, steps=1, guidance=1.0, reporter=said)
-        return [words for level, words in said.said if level == "warning"], found["reader"]["weights"]
+        return [words for level, words in said.said if level == "warning"], found["reader"]["name"]
 
     (none, first), drawn = examined(harder_reader), sorted(out.rglob("*.png"))
     made = {path: path.stat().st_mtime_ns for path in drawn if "pictures" in path.parts}
     other = tmp_path / "reader"
     shutil.copytree(harder_reader, other)
     weights = load_file(other / "reader.safetensors")
-    save_file({name: 1.5 * value for name, value in weights.items()}, other / "reader.safetensors")
+    (*_, last) = weights
+    save_file(weights | {last: 1.5 * weights[last]}, other / "reader.safetensors")
     (told,), second = examined(other)
-    assert "are those of another reader" in told
+    assert "were those of another reader" in told
     assert none == []
     assert first != second
     (out / "figures.json").write_text('{"figures": [')
     with pytest.raises(RunError, match=r"figures\.json cannot be read"):
         ExaminationResult.of(out, {"model": "Model"})
+    for shape in ('{"systems": null, "figures": []}', '{"figures": [], "reader": "x"}', '{"systems": {"model": {}}}'):
+        (out / "figures.json").write_text(shape)
+        with pytest.raises(RunError, match=r"figures\.json is not what an examination writes"):
+            ExaminationResult.of(out, {"model": "Model"})
     assert examined(other) == ([], second)
     assert {path: path.stat().st_mtime_ns for path in made} == made
     (out / "model" / "system.json").write_text('{"facts": ')
@@ -135,6 +140,8 @@ def test_a_torn_tokenizer_is_no_other_world(student: Path, harder_reader: Path, 
     (torn / "processor" / "tokenizer.json").write_text('{"model": {"vocab": {"a')
     asked = ["pocket", "examine", torn, "--world", "harder", "--reader", harder_reader, "--out", tmp_path / "out"]
     refused(fewstep(*asked), "tokenizer.json cannot be read; copy or export the folder again")
+    (torn / "processor" / "tokenizer.json").unlink()
+    refused(fewstep(*asked), "its words are not those of the harder world")
 
 
 def test_this_world_is_refused_there(student: Path, tmp_path: Path) -> None:

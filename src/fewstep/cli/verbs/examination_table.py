@@ -36,7 +36,8 @@ def examination_table(found: Mapping[str, Any], title: str, columns: Mapping[str
         for line in lines:
             cells = [_value(line["values"][first])]
             cells += [_beside(line["values"][name], line["against"][name], line["compared"]) for name in others]
-            table.add_row(line["label"], *cells, str(line["values"][first]["n"]))
+            label = f"{line['label']}, {line['unit']}" if line["unit"] else line["label"]
+            table.add_row(label, *cells, str(line["values"][first]["n"]))
     table.add_section()
     for label, cells, count in _whole_figures(found, first, others):
         table.add_row(label, *cells, count)
@@ -74,4 +75,5 @@ def _beside(value: Figure, against: Figure, compared: str) -> str:
     none = 1.0 if compared == "ratio" else 0.0
     sign = "x" if compared == "ratio" else "+" if difference >= 0 else ""
     sure = against["low"] is not None and not against["low"] <= none <= against["high"]
-    return f"{_value(value)} {sign}{difference:.2f}{'*' if sure else ' '}"
+    digits = 2 if abs(difference - none) >= 0.005 or difference == none else 3  # else a sure one would read -0.00*
+    return f"{_value(value)} {sign}{difference:.{digits}f}{'*' if sure else ' '}"

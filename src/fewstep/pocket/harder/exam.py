@@ -17,7 +17,6 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep.backbones.identity import digest, module_identity
 from fewstep.bench.gallery import Gallery
 from fewstep.bench.statistics import Floats
 from fewstep.pocket.exam_gallery import ExaminedSystem, draw_missing, keep_sources, open_exam_gallery
@@ -80,7 +79,7 @@ def examine_harder(
     """Figures of all systems, and how the others compare with the first; see `fewstep.pocket.exam_table`.
 
     Args:
-        accuracy: the reader's own, for who reads the figures.
+        accuracy: the reader's own, and its name, for who reads the figures.
         advance: called with the number of pictures just drawn, or found.
 
     Raises:
@@ -99,17 +98,12 @@ def examine_harder(
         nearest[name] = nearest_answers(drawn, questions)
     found = figure_lines(FIGURES, records) | {
         "diversity": variety_figures(questions, spec.seeds, features, nearest, lambda case: len(case.answers)),
-        "reader": {**accuracy, "weights": reader_identity(reader)},
+        "reader": dict(accuracy),
         "paper": asdict(spec),
         "systems": {name: dict(system.facts) for name, system in systems.items()},
     }
     durable.write_atomically(to / "figures.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
-
-
-def reader_identity(reader: probe.Reader) -> str:
-    """Which reader it was: figures of two readers are not compared unknowingly."""
-    return digest(module_identity(reader))
 
 
 def examine_harder_system(

@@ -14,7 +14,6 @@ from typing import Any
 
 from PIL import Image
 
-from fewstep.backbones.identity import digest
 from fewstep.bench.gallery import Gallery, open_gallery
 from fewstep.bench.pixels import pixel_hash
 from fewstep.bench.suite import Question, Suite
@@ -22,13 +21,13 @@ from fewstep.bench.suites import suite_of
 from fewstep.bench.verdict import Verdict, write_verdicts
 from fewstep.data.pictures import open_picture
 from fewstep.pocket.harder import probe
-from fewstep.pocket.harder.cases import WORD, HarderCase, instruction_case, prompt_case
+from fewstep.pocket.harder.cases import HarderCase, instruction_case, prompt_case
 from fewstep.pocket.harder.records import picture_record
 from fewstep.pocket.harder.score import JUDGE, harder_verdict
 from fewstep.pocket.judged_rows import AskedRow, asked_rows
 from fewstep.runtime.errors import GalleryError
 
-CASE_ID = re.compile(r"harder-(t2i|edit)-heldout-([a-z0-9-]+)-(\d{1,9})-(\d{1,9})")
+CASE_ID = re.compile(r"harder-(t2i|edit)-heldout-([a-z0-9-]+)-([0-9]{1,9})-([0-9]{1,9})")
 BATCH = 64
 
 
@@ -48,7 +47,7 @@ def judge_harder(folder: Path, advance: Callable[[int], object] = lambda count: 
     gallery, suite = open_gallery(folder), suite_of(folder)
     asked = asked_rows(gallery, suite)
     reader = probe.load_reader(probe.READER)[0]
-    model = f"reader-{digest([(probe.READER / 'reader.safetensors').read_bytes()])}"
+    model = probe.reader_name(probe.READER)
     verdicts: list[Verdict] = []
     for start in range(0, len(asked), BATCH):
         part = asked[start : start + BATCH]
@@ -65,7 +64,7 @@ def _judged(gallery: Gallery, part: list[AskedRow], reader: probe.Reader, model:
     for (row, _), case, picture, seen in zip(part, cases, pictures, probe.read(reader, pictures), strict=True):
         record = picture_record(picture, seen, case, int(row["seed"]))
         line = harder_verdict(picture, case, record, model)
-        found.append(Verdict(**(line | {"reasoning": _words(case, record), "failure_modes": _failures(case, record)})))
+        found.append(Verdict(**(line | {"failure_modes": tuple(line["failure_modes"])})))
     return found
 
 
@@ -75,16 +74,18 @@ def harder_case(question: Question) -> HarderCase:
     Raises:
         GalleryError: the suite's words or pictures are not those of this case.
     """
-    told = CASE_ID.fullmatch(question.case.id)
-    assert told is not None, question.case.id
-    task, kind, seed, index = told.groups()
+    name = CASE_ID.fullmatch(question.case.id)
+    assert name is not None, question.case.id
+    task, kind, seed, index = name.groups()
     draw = prompt_case if task == "t2i" else instruction_case
     try:
         case = draw(int(seed), int(index), kind)
     except (KeyError, ValueError) as error:
         raise GalleryError(f"{question.case.id}: the harder world has no cases of the kind {kind!r}") from error
     held = [pixel_hash(open_picture(path, question.case.where)) for path in question.case.references]
-    if case.prompt != question.case.prompt or [*map(pixel_hash, case.references)] != held:
+    words = (case.id, case.category, case.prompt)
+    told = (question.case.id, question.case.category, question.case.prompt)
+    if words != told or [*map(pixel_hash, case.references)] != held:
         raise GalleryError(
             f"{question.case.id}: this version of fewstep makes another case of that name; judge the gallery with the "
             "version that made its suite, or draw a new gallery"
@@ -101,25 +102,3 @@ def _picture(gallery: Gallery, row: dict[str, Any], case: HarderCase) -> Image.I
             "draw it again at that size"
         )
     return picture
-
-
-def _words(case: HarderCase, record: dict[str, Any]) -> str:
-    """What the reader read otherwise than it was asked."""
-    values = {**dict(case.scene.named), "style": case.style}
-    wrong = [name for name, good in record["right"].items() if not good]
-    told = [
-        f"reads {record['read']!r}, not {case.scene.word!r}" if name == WORD else f"{name} is not {values[name]}"
-        for name in wrong
-    ]
-    return "; ".join(told) or "all read as asked"
-
-
-def _failures(case: HarderCase, record: dict[str, Any]) -> tuple[str, ...]:
-    sides = record["sides"]
-    named = {
-        "wrong_letters": record["word"] is False,
-        "edit_not_done": sides.get("changed", 1.0) == 0 or sides.get("closed", 1.0) == 0,
-        "other_things_changed": case.task == "edit" and sides.get("kept", 1.0) < 1,
-        "attributes_wrong": case.task == "t2i" and record["asked"] < 1,
-    }
-    return tuple(name for name, so in named.items() if so)

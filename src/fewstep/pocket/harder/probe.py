@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fewstep.backbones.identity import digest
 from fewstep.pocket.harder.attributes import CATEGORIES, GLYPHS, LONGEST_WORD
 from fewstep.pocket.harder.edits import STYLES
 from fewstep.pocket.harder.scenes import SIZES, Scene, hair_hidden
@@ -151,6 +152,11 @@ def load_reader(folder: Path) -> tuple[Reader, dict[str, Any]]:
     except RuntimeError as error:
         raise ModelError(f"{folder}: its reader answers other questions; train it again for this world") from error
     return reader.eval(), accuracy
+
+
+def reader_name(folder: Path) -> str:
+    """Which reader it is, as figures and verdicts state it: figures of two readers are not compared unknowingly."""
+    return f"reader-{digest([(folder / 'reader.safetensors').read_bytes()])}"
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from fewstep.backbones.embedded import HARDER, POCKET_GUIDANCE, embedded_folder,
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.pocket.exam_gallery import ExaminedSystem, kept_figures
 from fewstep.pocket.harder.cases import HarderCase
-from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder, reader_identity
-from fewstep.pocket.harder.probe import READER, Reader, load_reader
+from fewstep.pocket.harder.exam import HarderExamSpec, examine_harder
+from fewstep.pocket.harder.probe import READER, Reader, load_reader, reader_name
 from fewstep.pocket.harder.scenes import PIXELS
 from fewstep.pocket.harder.sheet import write_sheets
 from fewstep.pocket.harder.vocabulary import WORLD, vocabulary
@@ -66,7 +66,7 @@ def compare_harder(
         ModelError: a model or a reader that is missing, or of another world; a student that is none of this teacher.
         RunError: `to` holds pictures of another model.
     """
-    known = load_reader(reader)
+    known = _known(reader)
     if student is not None:
         refuse_no_harder(student)
     teacher = teacher or teacher_of(student)
@@ -102,7 +102,7 @@ def examine_pipeline(
         ModelError, AdapterError: what is missing, or belongs elsewhere. RunError: `to` holds pictures of another model.
         RecipeError: steps or guidance of a student.
     """
-    known = load_reader(reader)
+    known = _known(reader)
     refuse_no_harder(source)
     if (levels := student_levels(source)) is not None:
         refuse_student_options(levels, steps, guidance)
@@ -194,27 +194,33 @@ def ceiling_of(backbone: Backbone) -> ExaminedSystem:
 def examined(
     systems: Systems,
     backbone: Backbone,
-    known: tuple[Any, dict[str, Any]],
+    known: tuple[Reader, dict[str, Any]],
     spec: HarderExamSpec,
     to: Path,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    _tell_other_reader(to, known[0], reporter)
+    other = _other_reader(to, known[1]["name"])
     whole = systems | {CEILING: ceiling_of(backbone)}
     with reporter.progress("examining", len(spec.questions()) * len(whole)) as advance, torch.no_grad():
         found = examine_harder(whole, spec, *known, to, advance)
+    if other:
+        reporter.say(
+            f"the figures in {to} were those of another reader; the pictures were read again, and they are replaced",
+            "warning",
+        )
     write_sheets(to, spec.questions()[: spec.scored_count], {name: COLUMNS.get(name, name) for name in systems})
     return found
 
 
-def _tell_other_reader(to: Path, reader: Reader, reporter: Reporter) -> None:
-    """The pictures stay, and are read anew. Figures that are torn are written anew in any case."""
-    held = None
+def _known(folder: Path) -> tuple[Reader, dict[str, Any]]:
+    """A reader, with its own accuracy and its name."""
+    reader, accuracy = load_reader(folder)
+    return reader, accuracy | {"name": reader_name(folder)}
+
+
+def _other_reader(to: Path, name: str) -> bool:
+    """Whether the folder's figures are those of another reader. Figures that are torn are written anew in any case."""
     with suppress(RunError):
-        held = kept_figures(to)
-    known = None if held is None else held.get("reader", {}).get("weights")
-    if known is not None and known != reader_identity(reader):
-        reporter.say(
-            f"the figures in {to} are those of another reader; its pictures are read again, and the figures replaced",
-            "warning",
-        )
+        held = (kept_figures(to) or {}).get("reader", {}).get("name")
+        return bool(held is not None and held != name)
+    return False
