@@ -178,5 +178,5 @@ def test_a_run_without_examination_still_has_a_page(tmp_path: Path) -> None:
 
 def test_an_unfinished_examination_is_none(tmp_path: Path) -> None:
     assert ExaminationResult.of(tmp_path, COLUMNS) is None
-    (tmp_path / "figures.json").write_text('{"systems": {"teacher": {}}}')
+    (tmp_path / "figures.json").write_text('{"systems": {"teacher": {}}, "figures": []}')
     assert ExaminationResult.of(tmp_path, COLUMNS) is None

@@ -2,7 +2,9 @@
 
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from fewstep.pocket.build import TEACHER
 from fewstep.pocket.harder.render import render
 from fewstep.pocket.harder.scenes import SIZES, random_scene
 from fewstep.runtime.errors import ModelError, RunError
-from pocket_making import training_batches
+from pocket_making import teacher_trainer, training_batches
 from pocket_making.harder import corpus, train
 from pocket_making.harder.train import pictures_by_size
 from pocket_making.ranks import TeacherRanks
@@ -90,7 +92,13 @@ def test_letters_weigh_more_once_their_place_is_seen(pipeline: build.QwenImage21
 
 
 def test_the_teacher_learns_letters_first_and_then_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts with the stage's own weights while its minutes last, then prompts and edits with those of this world."""
+    """Prompts with the stage's own weights while its minutes last, then prompts and edits with those of this world.
+
+    Every look at the clock takes eleven seconds, so each stage has one step. On a slow machine the real minutes would
+    pass within a step.
+    """
+    looks = count()
+    monkeypatch.setattr(teacher_trainer, "time", SimpleNamespace(monotonic=lambda: 11.0 * next(looks)))
     stages: list[tuple[float, set[str], training_batches.BatchConfig]] = []
 
     def seen(out: Path, minutes: float, plan: TeacherTrainingConfig, workers: int, by_task: Any, log: Any) -> None:
