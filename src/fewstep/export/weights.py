@@ -19,9 +19,7 @@ from fewstep.runtime.durable import as_umask_says
 from fewstep.runtime.errors import AdapterError, ExportError
 
 STEM = "diffusion_pytorch_model"
-LARGE_ROUNDING = (
-    0.5  # ours: of the update, by norm; above it pictures show it (docs/export.md), and the exporter is told
-)
+LARGE_ROUNDING = 0.4  # ours: of the update, by norm; up to 0.35 pictures lost under 2 % of it (docs/export.md)
 
 
 @dataclass(frozen=True)
