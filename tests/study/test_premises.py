@@ -21,7 +21,7 @@ from fewstep.study.markdown import study_markdown
 from fewstep.study.page import study_html
 from fewstep.study.phrasing import setting
 from fewstep.study.plan import PowerPlan, PremisePlan
-from fewstep.study.power import half_width, runs_needed, runs_to_decide
+from fewstep.study.power import cases_to_decide, half_width, runs_needed, runs_to_decide
 from fewstep.study.premises import apart, state
 from fewstep.study.results import results
 from fewstep.study.scores import mean_scores
@@ -214,6 +214,24 @@ def test_as_many_runs_as_told_decide() -> None:
     decided = [made(needed) for _ in range(40)]
     widths = [(each.high - each.low) / 2 for each in decided if each.low is not None and each.high is not None]
     assert np.median(widths) == pytest.approx(0.08, rel=0.35)
+
+
+def test_as_many_cases_as_told_decide() -> None:
+    """Of a difference that differs more from case to case than from run to run."""
+    rng = np.random.default_rng(0)
+    offsets = np.array([[-0.01], [0.0], [0.01]])
+
+    def made(cases: int) -> Interval:
+        return crossed_interval([0.04 + offsets + rng.normal(0, 0.5, (1, cases)) * np.ones((3, 1)) for _ in range(2)])
+
+    few = made(60)
+    needed = cases_to_decide(Interval(0.04, 0.04 - 0.09, 0.04 + 0.09, 120, few.by_seed), 0.0, 2)
+    assert needed is not None
+    assert needed > 60
+    decided = [made(needed) for _ in range(40)]
+    widths = [(each.high - each.low) / 2 for each in decided if each.low is not None and each.high is not None]
+    assert np.median(widths) == pytest.approx(0.04, rel=0.35)
+    assert cases_to_decide(Interval(0.04, -0.1, 0.18, 120, (0.3, -0.22)), 0.0, 2) is None  # the runs differ too much
 
 
 def test_what_runs_cannot_decide_has_no_number() -> None:

@@ -109,7 +109,8 @@ def test_one_number_of_the_plan_at_a_time(study_file: Callable[..., str], tmp_pa
 
     other = study_file(("worlds/pocket/set/critic.updates", 2), name="other.yaml")
     assert "critic.updates: 1 -> 2" in refused("run", other, "--out", jobs)
-    assert "protocol.cases: 1 -> 2" in refused("run", file, "--out", jobs, "--cases", "2")
+    fewer = study_file(("protocol/moments", []), ("figures", []), ("protocol/cases", 2), name="fewer.yaml")
+    assert "protocol.cases: 1 -> 2" in refused("run", fewer, "--out", jobs)  # without --cases it is another study
 
 
 # ---- the grid
@@ -147,6 +148,19 @@ def test_calls_of_a_sample() -> None:
     assert (by_cell["base-only"].student, by_cell["base-only"].critic) == (5, 3)
     assert by_cell["step-wise"].teachers == guided + 0.5  # a specialist at two of four steps
     assert by_cell["last-step-only"].teachers == guided + 0.25
+
+
+def test_calls_of_optional_terms() -> None:
+    """What a term of the loss asks of student and teachers is counted; the base is guided, with two calls each time."""
+    cells = resolve_grid(plan.load_study("recipe-defaults")[0], seeds=1).runs
+    by_cell = {run.cell: forecast.calls(run.recipe) for run in cells}
+    told = {cell: (each.student, each.critic, each.teachers) for cell, each in by_cell.items()}
+    assert told["plain"] == (5, 3, 2)
+    assert told["shipped"] == (5, 3, 2 + 2 * 2)  # two steps over a segment
+    assert told["anchored"] == (6, 3, 2 + 3 * 2)
+    assert told["preserved"] == (5, 3, 6 + 0.5 * 2)  # edits alone, half of the batches
+    assert told["fresh"] == (4 * 2 + 1, 3, 6)  # one further rollout for the second of two updates
+    assert told["five"] == (5, 6, 6)
 
 
 @pytest.mark.parametrize(

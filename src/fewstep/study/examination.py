@@ -5,7 +5,7 @@ worlds can be examined here (`study/worlds.py`).
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from fewstep.roles.network import Network
 from fewstep.roles.plan import TeachersSpec
 from fewstep.roles.student_eval import StudentEval, StudentEvalSetup
 from fewstep.roles.teachers import Teacher
+from fewstep.run.folder import RunDir
 from fewstep.runtime import durable
 from fewstep.runtime.device import (
     PRECISIONS,
@@ -41,6 +42,7 @@ from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.plan import BASE, StudyPlan
 from fewstep.study.worlds import ExaminedWorld
+from fewstep.train.kept_students import KeptStudents
 
 UNGUIDED: Mapping[Task, Guidance] = dict.fromkeys(TASKS, NO_GUIDANCE)
 
@@ -101,6 +103,24 @@ class Examination:
             return for_student
 
         return with_backbone
+
+    def kept_students(self, run: Run, moments: Sequence[int]) -> None:
+        """Examines students that a trained run keeps, after these iterations: as the run itself does on its way."""
+        folder = self.place.run(run.name)
+        recipe, students = RunDir.open(folder).recipe, KeptStudents(folder)
+        plan = recipe.run
+        backbone = load_backbone(
+            recipe.model, dtype=PRECISIONS[plan.precision], device=resolve_device(plan.device, plan.precision)
+        )
+        setup = self.student_eval(run)(backbone)
+        backbone.release_encoder()
+        spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, plan.iterations)
+        network = build_roles(backbone, spec, NamedRNG(plan.seed), Execution(plan.precision)).student
+        examine = setup(network, recipe.student.grid, plan.precision)
+        for moment in moments:
+            network.load_state(students.load(moment, backbone.device))
+            score = examine(moment)["score"]
+            self.reporter.say(f"after {moment:,} iterations: score {score:.3f}")
 
     def teachers(self) -> None:
         """Every teacher that the study names, at its full sampler and its own guidance. Existing answers are kept."""

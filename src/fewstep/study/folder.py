@@ -6,6 +6,7 @@ examination/teachers/NAME/   galleries with verdicts/, one for each teacher exam
 for a run, after this many iterations report/                      what `fewstep study report` writes
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,16 +31,20 @@ class StudyFolder:
         return self.folder / "runs" / name
 
     @property
+    def examination(self) -> Path:
+        return self.folder / "examination"
+
+    @property
     def sources(self) -> Path:
-        return self.folder / "examination" / "sources"
+        return self.examination / "sources"
 
     def teacher(self, name: str) -> Path:
         """A teacher's gallery."""
-        return self.folder / "examination" / "teachers" / name
+        return self.examination / "teachers" / name
 
     def student(self, run: str, iteration: int) -> Path:
         """A run's gallery after this many iterations."""
-        return self.folder / "examination" / run / f"{iteration:06d}"
+        return self.examination / run / f"{iteration:06d}"
 
     @property
     def record(self) -> Path:
@@ -72,24 +77,33 @@ def begin_study(
     iterations: int,
     seeds: tuple[int, ...],
     covers: Mapping[str, Mapping[str, Any]],
+    *,
+    more_cases: bool = False,
 ) -> None:
     """Starts this study in the folder, or continues it; new seeds are added.
+
+    Args:
+        more_cases: the study may go on with more held-out cases than it was begun with. Its examinations so far are
+            set aside, since they are of fewer.
 
     Raises:
         StudyError: the folder holds another study, or something else.
     """
     definition = json.loads(json.dumps(definition))
-    known = seeds
+    known, fewer = seeds, None
     if place.record.is_file():
         held = open_study(place.folder)
         if _before_premises(place.record):
             plan = plan.model_copy(update={"premises": {}})
             definition = {key: value for key, value in definition.items() if key != "premises"}
-        _refuse_other(place, held.definition, definition)
+        fewer = _fewer_cases(held.definition, definition) if more_cases else None
+        _refuse_other(place, held.definition if fewer is None else _with_cases(held.definition, definition), definition)
         known = (*held.seeds, *(seed for seed in seeds if seed not in held.seeds))
     elif place.folder.exists() and any(not path.name.endswith(".tmp") for path in _inside(place.folder)):
         raise StudyError(f"{place.folder} is not empty and no study; choose another --out")
     durable.make_folder(place.folder)
+    if fewer is not None:
+        _set_aside(place, fewer)
     content = {
         "format": FORMAT,
         "plan": plan.model_dump(mode="json"),
@@ -99,6 +113,29 @@ def begin_study(
         "covers": {name: dict(cover) for name, cover in covers.items()},
     }
     durable.write_atomically(place.record, json.dumps(content, indent=1) + "\n")
+
+
+def _fewer_cases(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> int | None:
+    """How many cases a category the study was examined on so far, if more are wanted."""
+    have: int = held["protocol"]["cases"]
+    return have if wanted["protocol"]["cases"] > have else None
+
+
+def _with_cases(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition with the wanted number of cases."""
+    return {**held, "protocol": {**held["protocol"], "cases": wanted["protocol"]["cases"]}}
+
+
+def _set_aside(place: StudyFolder, cases: int) -> None:
+    """Keeps examinations of so many cases out of the way. They are gone from `examination` before study.json asks for
+    more, so no report can mix the two; a kill between leaves a study that is not examined yet."""
+    if not place.examination.is_dir():
+        return
+    names = (
+        f"examination-of-{cases}-cases{suffix}"
+        for suffix in itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
+    )
+    place.examination.rename(next(free for name in names if not (free := place.folder / name).exists()))
 
 
 def _before_premises(record: Path) -> bool:

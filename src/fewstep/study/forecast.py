@@ -1,5 +1,6 @@
 """`fewstep study plan`: the forecast of a study's work."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewstep.backbones.embedded import POCKET
@@ -12,19 +13,29 @@ from fewstep.study.world_categories import WORLD_CATEGORIES
 
 @dataclass(frozen=True)
 class NetworkCalls:
-    """Network evaluations per sample and update, forward passes only. The last ones of the student and the critic are
-    followed by backward passes. teachers: the mean over student steps after the ramp, for the category with the most
-    teachers."""
+    """Network evaluations per sample and update, forward passes only, each a mean over the tasks' batches.
 
-    student: int
-    critic: int
+    The last ones of the student and the critic are followed by backward passes. teachers: the mean over student steps
+    after the ramp, for the category with the most teachers.
+    """
+
+    student: float
+    critic: float
     teachers: float
 
 
 def calls(recipe: Recipe) -> NetworkCalls:
-    """The network calls of an update, whatever the model."""
+    """The network calls of an update, whatever the model; its optional terms' too."""
+    student = sum(_student(recipe, task) * share for task, share in shares(recipe).items())
     teachers = sum(_teachers(recipe, task) * share for task, share in shares(recipe).items())
-    return NetworkCalls(recipe.student.steps + 1, recipe.critic.updates + 1, teachers)
+    return NetworkCalls(student, recipe.critic.updates + 1, teachers)
+
+
+def _student(recipe: Recipe, task: Task) -> int:
+    """Rollouts to their end, the forward with a gradient, and that of the first-step anchor."""
+    plan, critic = recipe.student, recipe.critic
+    rollouts = 1 + critic.new_rollouts(critic.updates)
+    return rollouts * plan.steps + int(not plan.forward_once) + int(recipe.objective.anchored(task))
 
 
 def shares(recipe: Recipe) -> dict[Task, float]:
@@ -45,9 +56,21 @@ def _teachers(recipe: Recipe, task: Task) -> float:
 
     def of(category: str | None) -> float:
         rows = [plan.row(k, 1.0, task, category) for k in steps]
-        return sum(n for row in rows for n, weight in zip(branches, row, strict=True) if weight) / len(steps)
+        by_step = [sum(n for n, weight in zip(branches, row, strict=True) if weight) for row in rows]
+        guided = [sum(n > 1 for n, weight in zip(branches, row, strict=True) if weight) for row in rows]
+        return _asked_of_teachers(recipe, task, by_step, sum(guided) / len(steps))
 
     return max(of(category) for category in (*sorted(named), None))
+
+
+def _asked_of_teachers(recipe: Recipe, task: Task, by_step: Sequence[int], guided: float) -> float:
+    """by_step: the calls of one evaluation at each student step; guided: how many teachers are, on average."""
+    objective, mean = recipe.objective, sum(by_step) / len(by_step)
+    anchor, segment = objective.first_step_anchor, objective.segment_guidance
+    evaluations = 1 + (segment.teacher_steps if segment is not None else 0)
+    evaluations += int(objective.preservation > 0 and task == "edit")
+    anchored = anchor.teacher_steps * by_step[0] if anchor is not None and objective.anchored(task) else 0
+    return evaluations * mean + anchored + (guided if objective.decoupled_guidance else 0)
 
 
 def _branches(recipe: Recipe, name: str, task: Task) -> int:

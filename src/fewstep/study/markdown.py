@@ -14,6 +14,7 @@ def study_markdown(found: Mapping[str, Any], figures: Sequence[FigurePlan]) -> s
     parts += [phrasing.about_scores(found)]
     parts += [part for curve in found["moments"] for part in _moments(curve)]
     parts += [part for measured in found["measures"] for part in _measures(measured)]
+    parts += [part for told in found["differences"] for part in _differences(told)]
     parts += [f"## {_escaped(figure.title)}\n\n![{_escaped(figure.title)}]({figure.name}.png)" for figure in figures]
     parts += ["## What the cells differ in", _rows(["cell", "sets"], _axis(found))]
     return "\n\n".join(parts) + "\n"
@@ -50,12 +51,20 @@ def _takeaways(found: Mapping[str, Any]) -> list[str]:
 
 
 def _table(table: Mapping[str, Any]) -> list[str]:
-    rows = []
-    for line in phrasing.table_lines(table):
-        told = [text if not under else f"{text}<br><sub>{under}</sub>" for text, under in line.cells]
-        mark = "*" if line.printed else ""
-        rows.append([f"{mark}{_escaped(line.name)}{mark}", *told])
+    rows = [_line(line) for line in phrasing.table_lines(table)]
     return [f"## {_escaped(phrasing.table_title(table))}", _rows(["", *phrasing.table_columns(table)], rows)]
+
+
+def _line(line: phrasing.TextRow) -> list[str]:
+    told = [_escaped(text) if not under else f"{_escaped(text)}<br><sub>{under}</sub>" for text, under in line.cells]
+    mark = "*" if line.printed else ""
+    return [f"{mark}{_escaped(line.name)}{mark}", *told]
+
+
+def _differences(told: Mapping[str, Any]) -> list[str]:
+    rows = [_line(line) for line in phrasing.difference_lines(told)]
+    title = f"## {_escaped(phrasing.difference_title(told))}"
+    return [title, _rows(["", *phrasing.difference_columns(told)], rows), phrasing.ABOUT_DIFFERENCES]
 
 
 def _moments(curve: Mapping[str, Any]) -> list[str]:

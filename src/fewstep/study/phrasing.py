@@ -112,6 +112,9 @@ def interval_text(told: Mapping[str, Any], form: str) -> str:
     return "" if told["low"] is None else f"{form.format(told['low'])} to {form.format(told['high'])}"
 
 
+TO_DECIDE = {"runs_to_decide": "runs of a cell", "cases_to_decide": "cases a category"}
+
+
 def claim_words(claim: Mapping[str, Any]) -> str:
     """A claim's difference, its interval, every run's own, and the paper's."""
     found = claim["found"]
@@ -126,8 +129,11 @@ def claim_words(claim: Mapping[str, Any]) -> str:
         parts.append(f"to the exact answer {told['value']:+.2f} dB ({interval_text(told, '{:+.2f}') or 'no interval'})")
     if claim["paper"] is not None:
         parts.append(f"in the paper {claim['paper']:+.3f}")
-    if claim.get("runs_to_decide"):
-        parts.append(f"if it stays so, {claim['runs_to_decide']} runs of a cell would decide it")
+    enough = [
+        f"{claim[key]:,} {of}" for key, of in TO_DECIDE.items() if claim.get(key)
+    ]  # an undecided claim has either, both, or neither
+    if enough:
+        parts.append(f"if it stays so, {' or '.join(enough)} would decide it")
     return "; ".join([*parts, *([claim["why"]] if claim["why"] else [])])
 
 
@@ -153,3 +159,42 @@ def measure_columns(measured: Mapping[str, Any]) -> list[str]:
 
 def task_words(task: str) -> str:
     return "text to image" if task == "t2i" else "edits"
+
+
+ABOUT_DIFFERENCES = (
+    "Each row less the reference, for the same run seed and the same case. A star: the whole interval, and every run "
+    "by itself, is on one side of 0. Of many differences some are so by chance."
+)
+
+
+def difference_title(told: Mapping[str, Any]) -> str:
+    return f"Less {told['reference']}, {task_words(told['task'])}"
+
+
+def difference_columns(told: Mapping[str, Any]) -> list[str]:
+    return [*told["columns"], "average", *(MEASURE_NAMES[name] for name in _difference_measures(told))]
+
+
+def difference_lines(told: Mapping[str, Any]) -> list[TextRow]:
+    """A line for each row: a difference, and its interval below it."""
+    names = _difference_measures(told)
+    return [
+        TextRow(
+            row["label"],
+            (
+                *(_difference(row["scores"].get(column)) for column in (*told["columns"], "average")),
+                *(_difference(row["measures"].get(name)) for name in names),
+            ),
+        )
+        for row in told["rows"]
+    ]
+
+
+def _difference_measures(told: Mapping[str, Any]) -> list[str]:
+    return [name for name in MEASURE_NAMES if any(name in row["measures"] for row in told["rows"])]
+
+
+def _difference(told: Mapping[str, Any] | None) -> tuple[str, str]:
+    if told is None:
+        return "-", ""
+    return f"{told['value']:+.2f}{'*' if told['sure'] else ''}", interval_text(told, "{:+.2f}")

@@ -164,6 +164,9 @@ class StudyPlan(Section):
     power: PowerPlan | None = Field(None, description="decides the number of runs of a cell; null: as many as seeds")
     premises: dict[str, PremisePlan] = Field({}, description="what must be so, declared before the first run")
     protocol: ProtocolPlan = Field(description="the examination")
+    reference: str | None = Field(
+        None, description="a cell, or teacher:NAME: the row that the report subtracts from all others, pair by pair"
+    )
     tables: tuple[TablePlan, ...] = Field((), description="left out: one of each task")
     figures: tuple[FigurePlan, ...] = Field((), description="grids of pictures")
 
@@ -210,6 +213,12 @@ class StudyPlan(Section):
             for side in (premise.higher, premise.lower):
                 for row in side.rows if side is not None else ():
                     self._known_row(row, where)
+        return self
+
+    @model_validator(mode="after")
+    def _known_reference(self) -> "StudyPlan":
+        if self.reference is not None:
+            self._known_row(self.reference, "reference")
         return self
 
     def _known_row(self, row: str, where: str) -> None:

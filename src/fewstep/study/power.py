@@ -8,6 +8,7 @@ from fewstep.study.intervals import Interval
 NORMAL = 1.96  # half of a 95 % interval, in standard errors
 FEWEST_CASES = 20  # ours: per category
 MOST_RUNS = 1000  # more is told as "more cases": no number of runs helps
+MOST_CASES = 2000  # a category, ours: an examination of more costs more than further runs
 
 
 def runs_needed(smallest: float, spread: float) -> int:
@@ -30,13 +31,42 @@ def runs_to_decide(found: Interval, bar: float) -> int | None:
     The runs' share of the interval is taken from their spread; the rest is the cases', which runs do not narrow. None:
     there is one run only, or more cases are needed, not more runs.
     """
-    if found.low is None or found.high is None or len(found.by_seed) < 2:
+    errors = _errors(found)
+    if errors is None:
         return None
-    spread = stdev(found.by_seed)
-    error = (found.high - found.low) / 2 / NORMAL
-    by_cases = max(0.0, error**2 - spread**2 / len(found.by_seed))
-    allowed = (abs(found.value - bar) / NORMAL) ** 2 - by_cases
+    by_runs, by_cases = errors
+    allowed = _allowed(found, bar) - by_cases
     if allowed <= 0:
         return None
-    needed = max(len(found.by_seed) + 1, ceil(spread**2 / allowed))
+    runs = len(found.by_seed)
+    needed = max(runs + 1, ceil(runs * by_runs / allowed))
     return needed if needed <= MOST_RUNS else None
+
+
+def cases_to_decide(found: Interval, bar: float, categories: int) -> int | None:
+    """Cases of each of so many categories after which the interval around the same difference, over the same runs,
+    would not reach the bar any more. None: as for `runs_to_decide`, the other way round."""
+    errors = _errors(found)
+    if errors is None:
+        return None
+    by_runs, by_cases = errors
+    allowed = _allowed(found, bar) - by_runs
+    if allowed <= 0:
+        return None
+    each = found.cases / categories
+    needed = max(ceil(each) + 1, ceil(each * by_cases / allowed))
+    return needed if needed <= MOST_CASES else None
+
+
+def _errors(found: Interval) -> tuple[float, float] | None:
+    """The squared standard error that runs, and that cases, bring into the interval. None with one run only."""
+    if found.low is None or found.high is None or len(found.by_seed) < 2:
+        return None
+    by_runs = stdev(found.by_seed) ** 2 / len(found.by_seed)
+    error = (found.high - found.low) / 2 / NORMAL
+    return by_runs, max(0.0, error**2 - by_runs)
+
+
+def _allowed(found: Interval, bar: float) -> float:
+    """The largest squared standard error at which the interval does not reach the bar."""
+    return float(((found.value - bar) / NORMAL) ** 2)

@@ -9,6 +9,7 @@ from typing import Any
 from fewstep.bench.judge_identity import refuse_two_judges
 from fewstep.runtime.task import Task
 from fewstep.study import paper
+from fewstep.study.differences import differences
 from fewstep.study.folder import (
     StudyFolder,
     StudyManifest,
@@ -84,6 +85,9 @@ def results(folder: Path) -> dict[str, Any]:
         if manifest.plan.protocol.moments
         else [],
         "measures": [_measured(measured, task) for task in columns],
+        "differences": [_differences(examined, measured, task, columns[task]) for task in columns]
+        if manifest.plan.reference is not None
+        else [],
     }
 
 
@@ -240,6 +244,20 @@ def _measured(examined: ExaminedRuns, task: str) -> dict[str, Any]:
             by_name = {m: _interval_json(_measure(row, some, m, task)) for m in MEASURES}
             found[name] = {m: told for m, told in by_name.items() if told is not None}
     return {"task": task, "rows": {row_label(examined.manifest, name): told for name, told in found.items()}}
+
+
+def _differences(
+    examined: ExaminedRuns, measured: ExaminedRuns, task: str, categories: Sequence[str]
+) -> dict[str, Any]:
+    """Of all rows from the study's reference."""
+    manifest = examined.manifest
+    told = differences(examined, measured, task, categories, row_names(manifest))
+    return {
+        "task": task,
+        "reference": row_label(manifest, str(manifest.plan.reference)),
+        "columns": list(categories),
+        "rows": [row | {"label": row_label(manifest, row["name"])} for row in told],
+    }
 
 
 def _measure(row: ScoreRow, some: JudgeScores, measure: str, task: str) -> Interval | None:

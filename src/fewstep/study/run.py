@@ -14,12 +14,17 @@ from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.phrasing import premise_words
 from fewstep.study.results import results
 from fewstep.study.worlds import EXAMINED
+from fewstep.train.kept_students import KeptStudents
 
 
-def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None) -> StudyFolder:
+def run_study(
+    grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None, more_cases: bool = False
+) -> StudyFolder:
     """Does everything that is left to do, or one part of it.
 
     Args:
+        more_cases: the study may go on with more held-out cases than before. Its runs stay, and the students that they
+            keep are examined anew.
         only: the number of one run in the plan; the number after the last run means the teachers.
 
     Raises:
@@ -32,7 +37,7 @@ def run_study(grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: i
     world = EXAMINED.get(grid.recipe.model)
     if world is not None:
         refuse_unknown_categories(grid.plan, world)
-    grid = claim_folder(grid, place, reporter)
+    grid = claim_folder(grid, place, reporter, more_cases=more_cases)
     examination = None if world is None else Examination(grid, place, world, reporter)
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
@@ -57,9 +62,12 @@ def _tell_premises(place: StudyFolder, reporter: Reporter) -> None:
 
 def finished(run: Run, grid: StudyGrid, place: StudyFolder) -> bool:
     """Whether a run is complete: its student and all its examinations exist."""
+    return _trained(run, place) and not _unexamined(run, grid, place)
+
+
+def _trained(run: Run, place: StudyFolder) -> bool:
     student = place.run(run.name) / "student"
-    trained = student.is_dir() and any(student.iterdir())
-    return trained and not _unexamined(run, grid, place)
+    return student.is_dir() and any(student.iterdir())
 
 
 def _unexamined(run: Run, grid: StudyGrid, place: StudyFolder) -> list[int]:
@@ -76,10 +84,23 @@ def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination
         reporter.say(f"{said} is done")
         return
     reporter.say(said)
-    examiner = None if examination is None else examination.student_eval(run)
-    launch.distill_recipe(run.recipe, place.run(run.name), reporter, Extensions(examiner))
-    if lost := _unexamined(run, grid, place):
+    if not _trained(run, place):
+        examiner = None if examination is None else examination.student_eval(run)
+        launch.distill_recipe(run.recipe, place.run(run.name), reporter, Extensions(examiner))
+    if examination is not None and (missing := _unexamined(run, grid, place)):
+        _refuse_lost_students(place.run(run.name), missing)
+        examination.kept_students(run, missing)
+
+
+def _refuse_lost_students(run: Path, moments: list[int]) -> None:
+    """
+    Raises:
+        RunError: the run is trained, and a student that is to be examined is not among those that it keeps.
+    """
+    kept = KeptStudents(run).iterations()
+    lost = [moment for moment in moments if moment not in kept]
+    if lost:
         raise RunError(
-            f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
-            "weights of then are not kept; remove the run's folder to make it again"
+            f"{run} is trained, but its examination after {lost[0]} iterations is gone, and its weights of then are "
+            "not kept; remove the run's folder to make it again"
         )

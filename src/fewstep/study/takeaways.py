@@ -1,8 +1,8 @@
 """The paper's six takeaways, as contrasts, and a study's verdict on each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from fewstep.runtime.task import Task
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan
-from fewstep.study.power import FEWEST_CASES, runs_to_decide
+from fewstep.study.power import FEWEST_CASES, cases_to_decide, runs_to_decide
 from fewstep.study.premises import PremiseResult
 from fewstep.study.scores import (
     EXACT,
@@ -61,7 +61,7 @@ class ClaimResult:
 
     found: None if its rows have not been examined. why: the reason, other than the interval, why it was not decided.
     in_paper: the same difference in the paper's tables, if they print both rows. in_db: the difference in dB to the
-    exact answer, which has no ceiling; it does not enter the verdict.
+    exact answer, which has no ceiling; it does not enter the verdict. categories: how many the claim is over.
     """
 
     claim: Claim
@@ -70,6 +70,7 @@ class ClaimResult:
     why: str | None
     in_paper: float | None
     in_db: Interval | None = None
+    categories: int = 1
 
 
 @cache
@@ -127,7 +128,8 @@ def claim_result(
     pressed = all(mean is not None and mean.value > CEILING for mean in means)
     why = _unfit(found, categories)
     verdict = UNDECIDED if why else claim_verdict(claim, found, pressed)
-    return ClaimResult(claim, found, verdict, TOO_EASY if pressed and verdict == UNDECIDED else why, printed, in_db)
+    why = TOO_EASY if pressed and verdict == UNDECIDED else why
+    return ClaimResult(claim, found, verdict, why, printed, in_db, len(categories))
 
 
 def _sides(claim: Claim, examined: ExaminedRuns) -> tuple[list[ScoreRow], list[ScoreRow]]:
@@ -186,7 +188,8 @@ def takeaway_summary(
             "found": None if answer.found is None else answer.found.as_dict(),
             "in_db": None if answer.in_db is None else answer.in_db.as_dict(),
             "paper": None if answer.in_paper is None else round(answer.in_paper, 4),
-            "runs_to_decide": _runs_to_decide(answer),
+            "runs_to_decide": _to_decide(answer, runs_to_decide),
+            "cases_to_decide": _to_decide(answer, partial(cases_to_decide, categories=answer.categories)),
         }
         for answer in answers
     ]
@@ -195,11 +198,11 @@ def takeaway_summary(
     return {"number": takeaway.number, "says": takeaway.says, "verdict": verdict, "premises": names, "claims": claims}
 
 
-def _runs_to_decide(answer: ClaimResult) -> int | None:
-    """For a claim that its interval leaves undecided: runs of a cell that would decide it, if the difference stays."""
+def _to_decide(answer: ClaimResult, needed: Callable[[Interval, float], int | None]) -> int | None:
+    """For a claim that its interval leaves undecided: what would decide it, if the difference stays."""
     if answer.verdict != UNDECIDED or answer.why or answer.found is None:
         return None
     claim, value = answer.claim, answer.found.value
     bars = (0.0, claim.margin) if claim.kind == "more" else (-claim.margin,)
-    wanted = [runs_to_decide(answer.found, bar) for bar in bars if (value > bar) == (bar == bars[0])]
+    wanted = [needed(answer.found, bar) for bar in bars if (value > bar) == (bar == bars[0])]
     return min((number for number in wanted if number is not None), default=None)

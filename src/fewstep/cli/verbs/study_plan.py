@@ -39,7 +39,7 @@ def print_forecast(grid: StudyGrid, to: Path, console: Console) -> None:
         spent = minutes(run, rates)
         total += spent or 0
         each, r = calls(run.recipe), run.recipe.run
-        told = f"{each.student} + {each.critic} + {each.teachers:.1f}"
+        told = f"{each.student:.3g} + {each.critic:.3g} + {each.teachers:.1f}"
         took = "?" if spent is None else f"{spent:.0f}"
         table.add_row(str(run.number), run.name, f"{r.iterations:,}", f"{r.batch}", told, took)
     console.print(table)
