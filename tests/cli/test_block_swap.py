@@ -23,6 +23,7 @@ from fewstep.run.budget.choice_process import answer
 from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.host_blocks import host_blocks
 from fewstep.run.budget.needs import changes_to_fit, iteration_time
+from fewstep.run.card_memory import CardMemory
 from fewstep.run.recipe import load_recipe, parse_recipe
 from tests.cli.command_line import fewstep, refused, write_recipe
 from tests.run.test_recipes_run import deeper
@@ -132,7 +133,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[GPUMemory], None]:
     """Takes this CPU for a GPU of so much memory. What is asked of another process is answered in this one."""
 
     def takes(card: GPUMemory) -> None:
-        monkeypatch.setattr(memory_choice, "usable_gigabytes", lambda device: card.gigabytes)
+        monkeypatch.setattr(memory_choice, "card_memory", lambda device: CardMemory(card.gigabytes))
         monkeypatch.setattr(memory_choice, "ask_process", answer)
 
     return takes

@@ -8,7 +8,8 @@ import torch
 
 from fewstep.run import memory_choice
 from fewstep.run.budget.choice_process import answer
-from fewstep.run.memory_choice import ask_process, settle_memory, usable_gigabytes
+from fewstep.run.card_memory import CardMemory, card_memory, memory_left
+from fewstep.run.memory_choice import ask_process, settle_memory
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.errors import EnvironmentRefused, RecipeError
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
@@ -50,7 +51,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A GPU of 80 GB beside this process, and what the other process was asked. It answers SETTINGS, or SWAPPED where
     blocks may be swapped."""
     asked: list[Any] = []
-    monkeypatch.setattr(memory_choice, "usable_gigabytes", lambda device: 79)
+    monkeypatch.setattr(memory_choice, "card_memory", lambda device: CardMemory(79))
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
         asked.append(request)
@@ -67,7 +68,7 @@ def test_what_is_asked_for_by_name_stays(recipe: Recipe, tmp_path: Path) -> None
 
 def test_without_a_known_card_the_setting_of_least_memory_is_declared(recipe: Recipe, tmp_path: Path) -> None:
     said = Recorded()
-    assert usable_gigabytes(CPU) is None
+    assert card_memory(CPU) is None
     settled = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK, said)
     assert settled.run.gradient_checkpointing == {"t2i": "full", "edit": "full"}
     assert settled.run.gradient_accumulation == 1
@@ -234,3 +235,13 @@ def test_the_other_process_rehearses_the_recipe(
     assert (setting["task"], setting["recomputation"], setting["parts"], setting["taken"]) == ("t2i", "off", 1, True)
     with pytest.raises(EnvironmentRefused, match="could not be rehearsed for run"):
         ask_process({"recipe": {}})
+
+
+def test_what_other_processes_hold_of_the_card_is_not_planned_with() -> None:
+    gigabyte = 10**9
+    alone = memory_left(total=80 * gigabyte, free=79_500_000_000, reserved=0)  # a context of half a gigabyte
+    assert (alone, str(alone)) == (CardMemory(74), "74 GB (this GPU's memory less 7%)")
+    assert memory_left(total=80 * gigabyte, free=60 * gigabyte, reserved=20 * gigabyte) == CardMemory(74)  # all ours
+    shared = memory_left(total=80 * gigabyte, free=50 * gigabyte, reserved=10 * gigabyte)
+    assert str(shared) == "54 GB (this GPU's memory less 7% and the 20.0 GB that other processes hold)"
+    assert memory_left(total=24 * gigabyte, free=0, reserved=0).gigabytes == 0

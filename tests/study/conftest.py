@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from fewstep.study import plan
+from fewstep.study.begin import begin_study
 from fewstep.study.claim import covers
-from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import resolve_grid
 from tests.study.made_studies import Score, changed, judged
 

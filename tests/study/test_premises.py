@@ -14,7 +14,8 @@ from rich.console import Console
 from fewstep.cli.verbs.study_plan import print_forecast
 from fewstep.runtime.errors import StudyError
 from fewstep.study import paper, plan
-from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.begin import begin_study
+from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import resolve_grid
 from fewstep.study.intervals import Interval, crossed_interval
 from fewstep.study.markdown import study_markdown

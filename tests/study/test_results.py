@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fewstep.runtime.errors import JudgeError
 from fewstep.study import paper, plan
+from fewstep.study.begin import begin_study
 from fewstep.study.folder import (
     StudyFolder,
-    begin_study,
     open_study,
 )
 from fewstep.study.grid import resolve_grid

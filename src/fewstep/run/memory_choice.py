@@ -19,6 +19,7 @@ import torch
 
 from fewstep.data.mixture import used_tasks
 from fewstep.roles.plan import Recomputation
+from fewstep.run.card_memory import CardMemory, card_memory
 from fewstep.run.memory_words import WORDS, blocks_words, choice_words, nothing_fits
 from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.errors import EnvironmentRefused, FewstepError, RecipeError
@@ -27,7 +28,6 @@ from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.runtime.task import TASKS
 from fewstep.train.plan import AUTO, AUTO_OF_MEMORY
 
-MARGIN = 0.07  # ours, declared: of a GPU's memory, for the CUDA context, libraries and the gaps of the allocator
 UNKNOWN: Recomputation = AUTO_OF_MEMORY["gradient_checkpointing"]  # the setting that takes least memory
 TORCHRUN = (
     "RANK",
@@ -57,8 +57,8 @@ def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks,
         return recipe
     if (held := _held(out, asked)) is not None:
         return _as_begun(recipe, held, asked, ranks)
-    gigabytes = usable_gigabytes(device)
-    if gigabytes is None:
+    card = card_memory(device)
+    if card is None:
         return _unknown(recipe, "how much memory may be used is known of GPUs alone", reporter)
     if recipe.run.sharding != "off" and ranks.world > 1:
         return _unknown(recipe, "the choice is for weights that lie whole on each GPU", reporter)
@@ -67,18 +67,11 @@ def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks,
         "place": str(recipe.store_folder(out)),
         "gpus": ranks.world,
         "per_machine": ranks.per_machine,
-        "gigabytes": gigabytes,
+        "gigabytes": card.gigabytes,
     }
-    with reporter.waiting(f"rehearsing iterations for {gigabytes} GB"):
+    with reporter.waiting(f"rehearsing iterations for {card.gigabytes:g} GB"):
         answer = ask_process(request)
-    return _chosen(recipe, answer, gigabytes, reporter)
-
-
-def usable_gigabytes(device: torch.device) -> int | None:
-    """The memory of a device that a run may use, in GB of 10^9 bytes; None if it is not known."""
-    if device.type != "cuda":
-        return None
-    return int(torch.cuda.get_device_properties(device).total_memory * (1 - MARGIN) / 1e9)
+    return _chosen(recipe, answer, card, reporter)
 
 
 def ask_process(request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -102,18 +95,17 @@ def ask_process(request: Mapping[str, Any]) -> Mapping[str, Any]:
         return dict(json.loads(answered.read_text()))
 
 
-def _chosen(recipe: Recipe, answer: Mapping[str, Any], gigabytes: int, reporter: Reporter) -> Recipe:
+def _chosen(recipe: Recipe, answer: Mapping[str, Any], card: CardMemory, reporter: Reporter) -> Recipe:
     keys = recipe.run.auto_of_memory
     if "refused" in answer:
         named = " and ".join(f"run.{key}: {AUTO}" for key in keys)
         raise RecipeError(f"{named} could not be settled: {answer['refused']}")
-    card = f"{gigabytes} GB (this GPU's memory less {MARGIN:.0%})"
     taken = {setting["task"]: setting for setting in answer["settings"] if setting["taken"]}
     if lacking := [task for task in used_tasks(recipe.mixture) if task not in taken]:
-        raise RecipeError(nothing_fits(answer, lacking, keys, gigabytes, card))
+        raise RecipeError(nothing_fits(answer, lacking, keys, card))
     changes: dict[str, Any] = {}
     if "blocks_to_swap" in keys:
-        reporter.say(blocks_words(answer, gigabytes))
+        reporter.say(blocks_words(answer, card))
         changes["blocks_to_swap"] = answer["blocks_to_swap"]
     for task, one in taken.items():
         reporter.say(choice_words(task, one, card, chosen="gradient_checkpointing" in keys))

@@ -6,10 +6,12 @@ An answer is that of `budget/choice_process.py`: values of `MemorySetting`, and 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fewstep.run.card_memory import CardMemory
+
 WORDS = {"off": "nothing", "selective": "all but large products and attention", "full": "whole blocks"}
 
 
-def blocks_words(answer: Mapping[str, Any], gigabytes: int) -> str:
+def blocks_words(answer: Mapping[str, Any], card: CardMemory) -> str:
     """How many blocks wait in host memory, and why."""
     number = answer["blocks_to_swap"]
     if not number:
@@ -17,11 +19,11 @@ def blocks_words(answer: Mapping[str, Any], gigabytes: int) -> str:
     fullest = max((one for one in answer["settings"] if not one["swapped"]), key=lambda one: one["bytes"])
     return (
         f"{number} blocks of the base wait in host memory, {answer['host_bytes'] / 1e9:.1f} GB: with all on this GPU "
-        f"{fullest['task']} would take {fullest['bytes'] / 1e9:.1f} of {gigabytes} GB (run.blocks_to_swap: auto)"
+        f"{fullest['task']} would take {fullest['bytes'] / 1e9:.1f} of {card.gigabytes:g} GB (run.blocks_to_swap: auto)"
     )
 
 
-def choice_words(task: str, one: Mapping[str, Any], card: str, chosen: bool) -> str:
+def choice_words(task: str, one: Mapping[str, Any], card: CardMemory, chosen: bool) -> str:
     """What a task takes of a card. chosen: whether what is computed again was chosen, too."""
     takes = f"{one['bytes'] / 1e9:.1f} of {card}"
     if not chosen:
@@ -33,9 +35,7 @@ def choice_words(task: str, one: Mapping[str, Any], card: str, chosen: bool) -> 
     )
 
 
-def nothing_fits(
-    answer: Mapping[str, Any], lacking: Sequence[str], keys: Sequence[str], gigabytes: int, card: str
-) -> str:
+def nothing_fits(answer: Mapping[str, Any], lacking: Sequence[str], keys: Sequence[str], card: CardMemory) -> str:
     """What is said where nothing fits: of the task that lacks most.
 
     Args:
@@ -50,8 +50,8 @@ def nothing_fits(
     if "blocks_to_swap" in keys:
         return (
             f"run.blocks_to_swap: auto finds no number that fits {card}: with {number} blocks in host memory, the most "
-            f"that there can be, {task} would take {least[task]:.1f} GB at least, {least[task] - gigabytes:.1f} GB too "
-            "much. `fewstep plan` says what to change"
+            f"that there can be, {task} would take {least[task]:.1f} GB at least, "
+            f"{least[task] - card.gigabytes:.1f} GB too much. `fewstep plan` says what to change"
         )
     return (
         f"run.gradient_checkpointing: auto finds no setting that fits {card}: {task} would take {least[task]:.1f} GB "

@@ -4,8 +4,9 @@ from fewstep.backbones.families import adapter_path
 from fewstep.lora import file as lora_file
 from fewstep.runtime.errors import StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
+from fewstep.study.begin import begin_study
 from fewstep.study.files import digests
-from fewstep.study.folder import StudyFolder, begin_study
+from fewstep.study.folder import StudyFolder
 from fewstep.study.grid import StudyGrid
 from fewstep.study.shared_precision import settle_study_precision
 
