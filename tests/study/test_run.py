@@ -150,17 +150,35 @@ def test_calls_of_a_sample() -> None:
     assert by_cell["last-step-only"].teachers == guided + 0.25
 
 
-def test_calls_of_optional_terms() -> None:
+def test_calls_of_optional_terms(study_file: Callable[..., str]) -> None:
     """What a term of the loss asks of student and teachers is counted; the base is guided, with two calls each time."""
-    cells = resolve_grid(plan.load_study("recipe-defaults")[0], seeds=1).runs
-    by_cell = {run.cell: forecast.calls(run.recipe) for run in cells}
-    told = {cell: (each.student, each.critic, each.teachers) for cell, each in by_cell.items()}
-    assert told["plain"] == (5, 3, 2)
-    assert told["shipped"] == (5, 3, 2 + 2 * 2)  # two steps over a segment
-    assert told["anchored"] == (6, 3, 2 + 3 * 2)
-    assert told["preserved"] == (5, 3, 6 + 0.5 * 2)  # edits alone, half of the batches
-    assert told["fresh"] == (4 * 2 + 1, 3, 6)  # one further rollout for the second of two updates
-    assert told["five"] == (5, 6, 6)
+    anchored = {"objective.segment_guidance": None, "objective.first_step_anchor": {"weight": 0.3, "teacher_steps": 3}}
+    cells = {
+        "segment": {},
+        "plain": {"objective.segment_guidance": None},
+        "anchored": anchored,
+        "preserved": {"objective.preservation": 20},
+        "decoupled": {"objective.decoupled_guidance": True},
+        "fresh": {"critic.order": "student-first", "critic.rollouts": "fresh"},
+        "five": {"critic.updates": 5},
+    }
+    base = {"objective.segment_guidance": {"weight": 0.25, "teacher_steps": 2}}
+    file = study_file(
+        ("cells", {name: {"set": base | told} for name, told in cells.items()}),
+        ("axis", ["objective", "critic", "student"]),
+        ("figures", []),
+        ("worlds/pocket/set", {"teachers.named": {}, "student.init_from": None}),
+    )
+    told = {run.cell: forecast.calls(run.recipe) for run in grid_of(file).runs}
+    assert {name: (each.student, each.critic, each.teachers) for name, each in told.items()} == {
+        "segment": (5, 3, 2 + 2 * 2),  # two steps over a segment
+        "plain": (5, 3, 2),
+        "anchored": (6, 3, 2 + 3 * 2),
+        "preserved": (5, 3, 6 + 0.5 * 2),  # edits alone, half of the batches
+        "decoupled": (5, 3, 6 + 1),
+        "fresh": (4 * 2 + 1, 3, 6),  # one further rollout for the second of two updates
+        "five": (5, 6, 6),
+    }
 
 
 @pytest.mark.parametrize(
