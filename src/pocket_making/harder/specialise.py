@@ -1,8 +1,9 @@
 """Specialised teachers of the harder world, made so that they can break.
 
-Each is a LoRA over the harder teacher, trained for long on a few hundred clean pairs of one kind: signs or portraits,
-in one light, or edits. It is better than the base on its subject, and has forgotten much of the rest. `times` limits
-the training to a part of the time range, for a specialist that is meant for early or for late steps alone.
+Each is a LoRA over the harder teacher, trained for long on a few hundred clean pairs of one kind: signs, portraits or
+prompts of all categories, in one light, or edits. It is better than the base on its subject, and has forgotten much of
+the rest. `times` limits the training to a part of the time range, for a specialist that is meant for early or for late
+steps alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from fewstep.pocket.build import Pipeline, load_pocket_teacher
+from fewstep.pocket.harder.attributes import CATEGORIES
 from fewstep.pocket.harder.captions import END, caption, usual
 from fewstep.pocket.harder.edits import edit_images
 from fewstep.pocket.harder.render import render
@@ -25,7 +27,7 @@ from pocket_making.harder.corpus import LONGEST, Layout, drawn_edit
 from pocket_making.lora_training import LoraTrainingConfig, begin_lora, train_lora
 from pocket_making.training_batches import Corpus
 
-HARDER_KINDS = ("portrait", "text", "edit")
+HARDER_KINDS = ("portrait", "text", "t2i", "edit")  # t2i: prompts of all categories
 BRITTLE = LoraTrainingConfig(examples=400, batch=32)  # ours: few enough to be learnt by heart
 LIGHT = "left"
 
@@ -39,7 +41,8 @@ def curated_pair(kind: str, layout: Layout, seed: int, index: int) -> Pair:
         _, edit = drawn_edit(layout, rng, "train")
         images = edit_images(edit, ("curated", layout.name, seed, index))
         return rng.choice(edit.wordings) + END, [np.asarray(image) for image in images]
-    it = random_scene(kind, rng, "train", layout.size).having(light=LIGHT)
+    category = rng.choice([*CATEGORIES]) if kind == "t2i" else kind
+    it = random_scene(category, rng, "train", layout.size).having(light=LIGHT)
     return caption(it, rng, usual(it)), [np.asarray(render(it))]
 
 
