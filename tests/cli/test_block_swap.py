@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from fewstep.backbones.testing.tiny_qwen_image_21 import qwen_image_21_pipeline
 from fewstep.cli.verbs.plan_words import told_plan
-from fewstep.run import memory_choice
+from fewstep.run import launch, memory_choice
 from fewstep.run.budget.budget import RunNeeds, gpu_budget
 from fewstep.run.budget.choice_process import answer
 from fewstep.run.budget.gpu_memory import GPUMemory
@@ -133,7 +133,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[GPUMemory], None]:
     """Takes this CPU for a GPU of so much memory. What is asked of another process is answered in this one."""
 
     def takes(card: GPUMemory) -> None:
-        monkeypatch.setattr(memory_choice, "card_memory", lambda device: CardMemory(card.gigabytes))
+        monkeypatch.setattr(launch, "card_memory", lambda device: CardMemory(card.gigabytes))
         monkeypatch.setattr(memory_choice, "ask_process", answer)
 
     return takes

@@ -8,14 +8,14 @@ import torch
 
 from fewstep.run import memory_choice
 from fewstep.run.budget.choice_process import answer
-from fewstep.run.card_memory import CardMemory, card_memory, memory_left
+from fewstep.run.card_memory import CardMemory, card_memory, least_memory, memory_left
 from fewstep.run.memory_choice import ask_process, settle_memory
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.errors import EnvironmentRefused, RecipeError
 from fewstep.runtime.parallel import SINGLE_RANK, Ranks
 from tests.reporters import Recorded
 
-CPU = torch.device("cpu")
+CPU, CARD = torch.device("cpu"), CardMemory(79)
 
 
 def tried(task: str, how: str, parts: int, gigabytes: int, swapped: int = 0, fits: bool = True) -> dict[str, Any]:
@@ -51,7 +51,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A GPU of 80 GB beside this process, and what the other process was asked. It answers SETTINGS, or SWAPPED where
     blocks may be swapped."""
     asked: list[Any] = []
-    monkeypatch.setattr(memory_choice, "card_memory", lambda device: CardMemory(79))
 
     def ask(request: dict[str, Any]) -> dict[str, Any]:
         asked.append(request)
@@ -63,13 +62,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_what_is_asked_for_by_name_stays(recipe: Recipe, tmp_path: Path) -> None:
     plain = recipe.changed({"run.gradient_checkpointing": "selective"})
-    assert settle_memory(plain, tmp_path, CPU, SINGLE_RANK) is plain
+    assert settle_memory(plain, tmp_path, CARD, SINGLE_RANK) is plain
 
 
 def test_without_a_known_card_the_setting_of_least_memory_is_declared(recipe: Recipe, tmp_path: Path) -> None:
     said = Recorded()
     assert card_memory(CPU) is None
-    settled = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK, said)
+    settled = settle_memory(recipe, tmp_path, None, SINGLE_RANK, said)
     assert settled.run.gradient_checkpointing == {"t2i": "full", "edit": "full"}
     assert settled.run.gradient_accumulation == 1
     assert len(said.said) == 1
@@ -78,7 +77,7 @@ def test_without_a_known_card_the_setting_of_least_memory_is_declared(recipe: Re
 
 def test_each_task_has_what_fits_it_and_it_is_told(recipe: Recipe, tmp_path: Path, gpu: list[Any]) -> None:
     said = Recorded()
-    settled = settle_memory(recipe, tmp_path / "run", CPU, Ranks(0, 2, 2), said)
+    settled = settle_memory(recipe, tmp_path / "run", CARD, Ranks(0, 2, 2), said)
     assert settled.run.recomputation_by_task == {"t2i": "off", "edit": "selective"}
     assert settled.run.gradient_accumulation == {"t2i": 4, "edit": 1}
     t2i, edit = (text for _, text in said.said)
@@ -89,11 +88,11 @@ def test_each_task_has_what_fits_it_and_it_is_told(recipe: Recipe, tmp_path: Pat
 
 
 def test_a_run_goes_on_with_what_it_began_with(recipe: Recipe, tmp_path: Path, gpu: list[Any]) -> None:
-    begun = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+    begun = settle_memory(recipe, tmp_path, CARD, SINGLE_RANK)
     (tmp_path / "recipe.yaml").write_text(begun.resolved_yaml())
     gpu.clear()
     said = Recorded()
-    assert settle_memory(recipe, tmp_path, CPU, SINGLE_RANK, said) == begun
+    assert settle_memory(recipe, tmp_path, CARD, SINGLE_RANK, said) == begun
     assert (gpu, said.said) == ([], [])
     assert begun.fingerprint() == recipe.fingerprint(), "weights do not depend on it"
 
@@ -101,10 +100,10 @@ def test_a_run_goes_on_with_what_it_began_with(recipe: Recipe, tmp_path: Path, g
 def test_more_ranks_than_a_run_began_with_make_no_more_parts_than_they_have_samples(
     recipe: Recipe, tmp_path: Path, gpu: list[Any]
 ) -> None:
-    begun = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+    begun = settle_memory(recipe, tmp_path, CARD, SINGLE_RANK)
     assert begun.run.gradient_accumulation == {"t2i": 4, "edit": 1}
     (tmp_path / "recipe.yaml").write_text(begun.resolved_yaml())
-    on_more = settle_memory(recipe, tmp_path, CPU, Ranks(0, recipe.run.batch // 2, 8))
+    on_more = settle_memory(recipe, tmp_path, CARD, Ranks(0, recipe.run.batch // 2, 8))
     assert on_more.run.gradient_accumulation == {"t2i": 2, "edit": 1}
     assert on_more.run.gradient_checkpointing == begun.run.gradient_checkpointing
     assert on_more.fingerprint() == begun.fingerprint()
@@ -113,7 +112,7 @@ def test_more_ranks_than_a_run_began_with_make_no_more_parts_than_they_have_samp
 def test_sharded_weights_are_left_at_the_least(recipe: Recipe, tmp_path: Path, gpu: list[Any]) -> None:
     said = Recorded()
     sharded = recipe.changed({"run.sharding": "full"})
-    assert settle_memory(sharded, tmp_path, CPU, Ranks(0, 2, 2), said).run.recomputation("edit") == "full"
+    assert settle_memory(sharded, tmp_path, CARD, Ranks(0, 2, 2), said).run.recomputation("edit") == "full"
     assert gpu == []
     assert "weights that lie whole on each GPU" in said.said[0][1]
 
@@ -124,15 +123,15 @@ def test_nothing_that_fits_is_refused_before_the_run(
     none = [one | {"taken": False, "fits": False} for one in SETTINGS]
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(none))
     with pytest.raises(RecipeError, match=r"no setting that fits 79 GB .*: edit would take 70\.0 GB at least"):
-        settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+        settle_memory(recipe, tmp_path, CARD, SINGLE_RANK)
     none = [one | {"taken": False, "fits": False, "bytes": one["bytes"] + 10**10} for one in SWAPPED]
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(none, 9))
     words = r"no number that fits 79 GB .*: with 9 blocks .* edit would take 88\.0 GB at least, 9\.0 GB too much"
     with pytest.raises(RecipeError, match=words):
-        settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK)
+        settle_memory(swapping(recipe), tmp_path, CARD, SINGLE_RANK)
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: {"refused": "cases.jsonl:3: no picture"})
     with pytest.raises(RecipeError, match=r"auto could not be settled: cases\.jsonl:3: no picture"):
-        settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+        settle_memory(recipe, tmp_path, CARD, SINGLE_RANK)
 
 
 # ---- blocks
@@ -144,7 +143,7 @@ def swapping(recipe: Recipe, **keys: Any) -> Recipe:
 
 def test_the_number_of_blocks_is_told_and_stays(recipe: Recipe, tmp_path: Path, gpu: list[Any]) -> None:
     said = Recorded()
-    settled = settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said)
+    settled = settle_memory(swapping(recipe), tmp_path, CARD, SINGLE_RANK, said)
     assert settled.run.blocks_to_swap == 9
     assert settled.run.gradient_checkpointing == {"t2i": "selective", "edit": "full"}
     assert settled.run.gradient_accumulation == {"t2i": 2, "edit": 4}
@@ -158,17 +157,17 @@ def test_the_number_of_blocks_is_told_and_stays(recipe: Recipe, tmp_path: Path, 
     (tmp_path / "recipe.yaml").write_text(settled.resolved_yaml())
     gpu.clear()
     said = Recorded()
-    assert settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said) == settled
+    assert settle_memory(swapping(recipe), tmp_path, CARD, SINGLE_RANK, said) == settled
     assert (gpu, said.said) == ([], [])
     assert settled.fingerprint() == recipe.fingerprint(), "weights do not depend on it"
     named = {"run.gradient_checkpointing": "full", "run.blocks_to_swap": 5}
-    assert settle_memory(recipe.changed(named), tmp_path, CPU, SINGLE_RANK).run.blocks_to_swap == 5
+    assert settle_memory(recipe.changed(named), tmp_path, CARD, SINGLE_RANK).run.blocks_to_swap == 5
 
 
 def test_none_is_told_too(recipe: Recipe, tmp_path: Path, gpu: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(SETTINGS))
     said = Recorded()
-    assert settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said).run.blocks_to_swap == 0
+    assert settle_memory(swapping(recipe), tmp_path, CARD, SINGLE_RANK, said).run.blocks_to_swap == 0
     assert said.said[0][1].startswith("all blocks of the base stay on this GPU, since they fit")
 
 
@@ -177,18 +176,18 @@ def test_blocks_alone_are_chosen_for_settings_that_have_a_name(
 ) -> None:
     said = Recorded()
     named = swapping(recipe, **{"run.gradient_checkpointing": "full"})
-    settled = settle_memory(named, tmp_path, CPU, SINGLE_RANK, said)
+    settled = settle_memory(named, tmp_path, CARD, SINGLE_RANK, said)
     assert (settled.run.blocks_to_swap, settled.run.gradient_checkpointing) == (9, "full")
     assert settled.run.gradient_accumulation == named.run.gradient_accumulation
     assert said.said[1][1] == "t2i: 75.0 of 79 GB (this GPU's memory less 7%) by plan"
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: {"refused": "cases.jsonl:3: no picture"})
     with pytest.raises(RecipeError, match=r"^run\.blocks_to_swap: auto could not be settled: cases\.jsonl:3"):
-        settle_memory(named, tmp_path, CPU, SINGLE_RANK)
+        settle_memory(named, tmp_path, CARD, SINGLE_RANK)
 
 
 def test_on_a_cpu_no_block_is_swapped(recipe: Recipe, tmp_path: Path) -> None:
     said = Recorded()
-    settled = settle_memory(swapping(recipe), tmp_path, CPU, SINGLE_RANK, said)
+    settled = settle_memory(swapping(recipe), tmp_path, None, SINGLE_RANK, said)
     assert (settled.run.blocks_to_swap, settled.run.recomputation("edit")) == (0, "full")
     assert said.said[-1][1].startswith("no block of the base waits in host memory, since how much memory may be used")
 
@@ -199,7 +198,7 @@ def test_a_run_of_one_task_can_be_read_again(
     """What a task without batches computes again must not stand against swapped blocks."""
     alone = [one for one in SWAPPED if one["task"] == "t2i"]
     monkeypatch.setattr(memory_choice, "ask_process", lambda request: answered(alone, 9))
-    settled = settle_memory(swapping(recipe, tasks={"t2i": 1, "edit": 0}), tmp_path, CPU, SINGLE_RANK)
+    settled = settle_memory(swapping(recipe, tasks={"t2i": 1, "edit": 0}), tmp_path, CARD, SINGLE_RANK)
     (tmp_path / "recipe.yaml").write_text(settled.resolved_yaml())
     assert load_recipe(tmp_path / "recipe.yaml").run == settled.run
 
@@ -207,10 +206,10 @@ def test_a_run_of_one_task_can_be_read_again(
 def test_blocks_are_not_named_for_a_run_that_holds_all_it_computes(
     recipe: Recipe, tmp_path: Path, gpu: list[Any]
 ) -> None:
-    begun = settle_memory(recipe, tmp_path, CPU, SINGLE_RANK)
+    begun = settle_memory(recipe, tmp_path, CARD, SINGLE_RANK)
     (tmp_path / "recipe.yaml").write_text(begun.resolved_yaml())
     with pytest.raises(RecipeError, match="blocks_to_swap is 5, and this run began with "):
-        settle_memory(recipe.changed({"run.blocks_to_swap": 5}), tmp_path, CPU, SINGLE_RANK)
+        settle_memory(recipe.changed({"run.blocks_to_swap": 5}), tmp_path, CARD, SINGLE_RANK)
 
 
 def request_for(recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -239,9 +238,15 @@ def test_the_other_process_rehearses_the_recipe(
 
 def test_what_other_processes_hold_of_the_card_is_not_planned_with() -> None:
     gigabyte = 10**9
-    alone = memory_left(total=80 * gigabyte, free=79_500_000_000, reserved=0)  # a context of half a gigabyte
+    alone = memory_left(total=80 * gigabyte, free=79_200_000_000, reserved=0)  # a context of its own
     assert (alone, str(alone)) == (CardMemory(74), "74 GB (this GPU's memory less 7%)")
-    assert memory_left(total=80 * gigabyte, free=60 * gigabyte, reserved=20 * gigabyte) == CardMemory(74)  # all ours
-    shared = memory_left(total=80 * gigabyte, free=50 * gigabyte, reserved=10 * gigabyte)
+    assert memory_left(total=80 * gigabyte, free=59_500_000_000, reserved=20 * gigabyte) == CardMemory(74)  # all ours
+    shared = memory_left(total=80 * gigabyte, free=49_500_000_000, reserved=10 * gigabyte)
     assert str(shared) == "54 GB (this GPU's memory less 7% and the 20.0 GB that other processes hold)"
     assert memory_left(total=24 * gigabyte, free=0, reserved=0).gigabytes == 0
+
+
+def test_of_several_cards_the_one_with_least_left_counts() -> None:
+    cards = [CardMemory(74), CardMemory(54, 20.0), CardMemory(74)]
+    assert least_memory(cards) == CardMemory(54, 20.0)
+    assert least_memory([CardMemory(74), None]) is None

@@ -1,4 +1,4 @@
-"""A report's differences from the row that a study names as its reference."""
+"""A report's differences from the row that a study names as its baseline."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.study.made_studies import changed
 
 def made_score(row: str, seed: int, task: str, category: str, case: int) -> float:
     """Rank 2 is 0.5 below rank 8 in one run and 0.3 in the other, whatever the case; rank 32 differs by seed alone."""
-    base = 3.0 + 0.01 * (case % 7)
+    base = 3.0 + 0.01 * (case % 7) - 0.2 * (row == "teacher:base")
     if row.startswith("rank-2"):
         return base - (0.5 if seed else 0.3)
     if row.startswith("rank-32"):
@@ -50,9 +50,9 @@ def test_runs_that_disagree_are_no_difference(lora_loss: dict[str, Any]) -> None
     assert not told["sure"]
 
 
-def test_the_reference_has_no_row(lora_loss: dict[str, Any]) -> None:
-    assert lora_loss["differences"][0]["reference"] == "editor teacher"
-    assert list(rows(lora_loss)) == ["teacher:base", "teacher:specialised", "rank-2", "rank-8", "rank-32"]
+def test_the_baseline_has_no_row(lora_loss: dict[str, Any]) -> None:
+    assert lora_loss["differences"][0]["baseline"] == "editor teacher"
+    assert list(rows(lora_loss)) == ["teacher:base", "rank-2", "rank-8", "rank-32"]  # nor have its own answers
 
 
 def test_pages_have_them(lora_loss: dict[str, Any]) -> None:
@@ -63,16 +63,16 @@ def test_pages_have_them(lora_loss: dict[str, Any]) -> None:
     assert "-0.40*" in page
 
 
-def test_a_study_without_a_reference_has_none(examined: Callable[..., Path]) -> None:
+def test_a_study_without_a_baseline_has_none(examined: Callable[..., Path]) -> None:
     found = results(examined("task-mixture", made_score))
     assert found["differences"] == []
     assert "Less" not in study_markdown(found, ())
 
 
-@pytest.mark.parametrize("name", ["odd", "teacher:odd", "none@0.3"])
-def test_an_unknown_reference_is_refused(name: str) -> None:
-    with pytest.raises(StudyError, match="reference names"):
-        plan.validate_study(changed(("reference", name)), "tiny.yaml")
+@pytest.mark.parametrize("name", ["odd", "teacher:odd", "none@0.5"])
+def test_an_unknown_baseline_is_refused(name: str) -> None:
+    with pytest.raises(StudyError, match="baseline names"):
+        plan.validate_study(changed(("baseline", name)), "tiny.yaml")
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,11 @@ def test_an_unknown_reference_is_refused(name: str) -> None:
         (-0.1, 0.3, (0.1, 0.2), False),
         (-0.3, -0.1, (-0.2,), True),
         (None, None, (0.2,), False),
+        (0.2, 0.2, (0.2, 0.2), False),  # an interval of no width
     ],
 )
 def test_sure_is_the_interval_and_every_run(
     low: float | None, high: float | None, by_seed: tuple[float, ...], sure: bool
 ) -> None:
-    assert is_sure(Interval(0.2, low, high, 10, by_seed)) is sure
+    assert is_sure(Interval(0.2, low, high, 40, by_seed), 2) is sure
+    assert not is_sure(Interval(0.2, low, high, 40, by_seed), 3)  # fewer than 20 cases a category

@@ -2,20 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.study.made_studies import changed
 from tests.study.test_run import ran, ran_report, refused
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study's file and the finished study of one case a category."""
+    place = tmp_path_factory.mktemp("finished")
+    (place / "tiny.yaml").write_text(yaml.safe_dump(changed(), sort_keys=False))
+    ran("run", place / "tiny.yaml", "--out", place / "study")
+    return place
+
+
 @pytest.fixture
-def study(study_file: Callable[..., str], tmp_path: Path) -> tuple[str, Path]:
+def study(finished: Path, tmp_path: Path) -> tuple[str, Path]:
     """A finished study of one case a category, and its file."""
-    file, folder = study_file(), tmp_path / "study"
-    ran("run", file, "--out", folder)
-    return file, folder
+    shutil.copytree(finished, tmp_path / "copy")
+    return str(tmp_path / "copy" / "tiny.yaml"), tmp_path / "copy" / "study"
 
 
 def weights(folder: Path) -> dict[str, int]:
@@ -47,9 +56,42 @@ def test_more_cases_are_asked_of_the_same_runs(study: tuple[str, Path]) -> None:
     aside = folder / "examination-of-1-cases"
     kept = {f"examination/{path.relative_to(aside)}": path.read_bytes() for path in aside.rglob("*") if path.is_file()}
     assert before.items() <= kept.items()
+    assert f"that stays in {aside}" in output
     assert "even-seed0 is done" in ran("run", file, "--out", folder, "--cases", "2")
-    assert "protocol.cases: 2 -> 1" in refused("run", file, "--out", folder)
-    assert "protocol.cases: 2 -> 1" in refused("run", file, "--out", folder, "--cases", "1")
+    assert "protocol.cases: 2 -> 1" in refused("run", file, "--out", folder)  # only where it is asked for
+
+
+def test_the_number_before_brings_its_examination_back(study: tuple[str, Path]) -> None:
+    file, folder = study
+    before = answers(folder)
+    ran("run", file, "--out", folder, "--cases", "2")
+    two = answers(folder)
+    output = ran("run", file, "--out", folder, "--cases", "1")
+    assert "brought back" in output
+    assert "even-seed0 is done" in output
+    assert answers(folder) == before
+    ran("run", file, "--out", folder, "--cases", "2")
+    assert answers(folder) == two
+
+
+def test_verdicts_on_another_number_of_cases_do_not_count(study: tuple[str, Path]) -> None:
+    """Those of a job that was still at work with the number before."""
+    file, folder = study
+    late = folder / "examination" / "even-seed0" / "000002" / "verdicts" / "probe.jsonl"
+    old = late.read_text()
+    ran("run", file, "--out", folder, "--cases", "2")
+    late.write_text(old)
+    ran("run", file, "--out", folder, "--cases", "2")
+    assert verdict_count(folder) == 6
+
+
+def test_more_cases_of_a_student_that_was_not_kept_are_refused_before_anything_moves(study: tuple[str, Path]) -> None:
+    file, folder = study
+    for left in (folder / "runs" / "none-seed0" / "students").glob("iteration-000001*"):
+        left.unlink()
+    before = answers(folder)
+    assert "does not keep its student of 1 iterations" in refused("run", file, "--out", folder, "--cases", "2")
+    assert answers(folder) == before
 
 
 def test_other_changes_are_refused_beside_more_cases(study: tuple[str, Path]) -> None:
@@ -60,10 +102,15 @@ def test_other_changes_are_refused_beside_more_cases(study: tuple[str, Path]) ->
 
 
 def test_killed_before_the_record_says_more(study: tuple[str, Path]) -> None:
-    """Examinations are set aside first. A kill then leaves runs without one, and the same command goes on."""
+    """Examinations are set aside first. A kill then leaves runs without one; the same command goes on, and so does the
+    one before."""
     file, folder = study
+    before = answers(folder)
     (folder / "examination").rename(folder / "examination-of-1-cases")
     assert len(ran_report(folder)["missing"]) == 3
+    ran("run", file, "--out", folder)
+    assert answers(folder) == before
+    (folder / "examination").rename(folder / "examination-of-1-cases")
     ran("run", file, "--out", folder, "--cases", "2")
     assert verdict_count(folder) == 6
     assert ran_report(folder)["missing"] == []

@@ -221,10 +221,10 @@ def test_the_opposite_of_the_paper_is_not_reproduced(examined: Callable[..., Pat
 
 
 def test_one_run_against_the_other_is_undecided(examined: Callable[..., Path]) -> None:
-    """E2 is far above E5 in one run and a little below in the other."""
+    """E2 is far above E5 in one run, and a little in the other."""
 
     def torn(row: str, seed: int, task: str, category: str, case: int) -> float:
-        return 3.0 + (0.4 if seed == 0 else -0.05) * (row == "E2") + 0.01 * _noise(row, seed, category, case)
+        return 3.0 + (0.4 if seed == 0 else 0.02) * (row == "E2") + 0.01 * _noise(row, seed, category, case)
 
     claim = results(examined("data-composition", torn))["takeaways"][0]
     assert claim["verdict"] == "undecided"
@@ -378,3 +378,15 @@ def test_what_judges_keep_beside_their_verdicts_is_no_verdict(examined: Callable
                 '{"judge": "probe", "status": "refused", "score": null, "case": "t2i-text-0", "seed": 7}\n{"torn'
             )
     assert results(folder) == before
+
+
+def test_a_run_that_disagrees_is_not_outvoted(examined: Callable[..., Path]) -> None:
+    """Where one run is below, neither further runs nor further cases make every run agree, so no number is told."""
+
+    def torn(row: str, seed: int, task: str, category: str, case: int) -> float:
+        return 3.0 + (0.4 if seed == 0 else -0.05) * (row == "E2") + 0.01 * _noise(row, seed, category, case)
+
+    claim = results(examined("data-composition", torn))["takeaways"][0]["claims"][0]
+    assert claim["verdict"] == "undecided"
+    assert (claim["runs_to_decide"], claim["cases_to_decide"]) == (None, None)
+    assert "would decide it" not in claim_words(claim)

@@ -161,6 +161,7 @@ def test_calls_of_optional_terms(study_file: Callable[..., str]) -> None:
         "decoupled": {"objective.decoupled_guidance": True},
         "fresh": {"critic.order": "student-first", "critic.rollouts": "fresh"},
         "five": {"critic.updates": 5},
+        "same": {"critic.exit_step": "same"},
     }
     base = {"objective.segment_guidance": {"weight": 0.25, "teacher_steps": 2}}
     file = study_file(
@@ -178,6 +179,7 @@ def test_calls_of_optional_terms(study_file: Callable[..., str]) -> None:
         "decoupled": (5, 3, 6 + 1),
         "fresh": (4 * 2 + 1, 3, 6),  # one further rollout for the second of two updates
         "five": (5, 6, 6),
+        "same": (3.5, 3, 6),  # a rollout ends at the improved step: after 1, 2, 3 or 4 calls
     }
 
 

@@ -1,16 +1,17 @@
 """How much of a GPU's memory a run may use."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 MARGIN = 0.07  # ours, declared: of a GPU's memory, for the CUDA context, libraries and the gaps of the allocator
-OWN = 10**9  # ours: bytes that this process's own CUDA context may hold already; the margin is for it
+CONTEXT = 500_000_000  # ours: bytes that this process's own CUDA context may hold already; the margin is for it
 
 
 @dataclass(frozen=True)
 class CardMemory:
-    """gigabytes: what a run may use, in GB of 10^9 bytes. taken: what other processes hold of the rest, in GB; 0 where
+    """gigabytes: what a run may use, in GB of 10^9 bytes. taken: what other processes hold beside that, in GB; 0 where
     it is too little to be told from this process's own context."""
 
     gigabytes: float
@@ -30,11 +31,18 @@ def card_memory(device: torch.device) -> CardMemory | None:
 
 
 def memory_left(total: int, free: int, reserved: int) -> CardMemory:
-    """
+    """What is left for this process of a card that others may use too.
+
     Args:
         total, free: bytes of the card, as its driver counts them.
         reserved: bytes that this process's allocator holds; they are not free and are no other process's.
     """
-    others = total - free - reserved
-    taken = others if others > OWN else 0
+    others = total - free - reserved - CONTEXT
+    taken = others if others > CONTEXT else 0
     return CardMemory(max(0, int((total * (1 - MARGIN) - taken) / 1e9)), taken / 1e9)
+
+
+def least_memory(cards: Sequence[CardMemory | None]) -> CardMemory | None:
+    """The card with least left, of all ranks: one setting serves them all. None if any is not known."""
+    known = [card for card in cards if card is not None]
+    return min(known, key=lambda card: card.gigabytes) if len(known) == len(cards) else None

@@ -29,6 +29,7 @@ from fewstep.roles.sharding import Placement
 from fewstep.roles.student_eval import StudentEvalBuilder, StudentEvalSetup
 from fewstep.run.attention_kernels import tell_attention
 from fewstep.run.best_by import best_order, comes_later
+from fewstep.run.card_memory import card_memory, least_memory
 from fewstep.run.cases_pin import CasesPin
 from fewstep.run.compile_time import tell_compilation
 from fewstep.run.encoding import EncodedRecipe, accepted_cases, encode_on_all_ranks
@@ -151,8 +152,8 @@ class _Launch:
             return outcome
 
     def _settled_memory(self, device: torch.device) -> Recipe:
-        asked = self.recipe
-        settled = self.ranks.from_first(partial(settle_memory, asked, self.out, device, self.ranks, self.reporter))
+        asked, card = self.recipe, least_memory(self.ranks.gather(card_memory(device)))
+        settled = self.ranks.from_first(partial(settle_memory, asked, self.out, card, self.ranks, self.reporter))
         if asked.run.blocks_to_swap == AUTO:  # what waits in host memory is known only now
             there = partial(refuse_too_little_host_memory, settled, self.ranks.per_machine, fewest=True)
             self.ranks.from_first(there)

@@ -15,11 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from fewstep.data.mixture import used_tasks
 from fewstep.roles.plan import Recomputation
-from fewstep.run.card_memory import CardMemory, card_memory
+from fewstep.run.card_memory import CardMemory
 from fewstep.run.memory_words import WORDS, blocks_words, choice_words, nothing_fits
 from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.errors import EnvironmentRefused, FewstepError, RecipeError
@@ -42,12 +40,15 @@ TORCHRUN = (
 Choose = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
-def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks, reporter: Reporter = SILENT) -> Recipe:
+def settle_memory(
+    recipe: Recipe, out: Path, card: CardMemory | None, ranks: Ranks, reporter: Reporter = SILENT
+) -> Recipe:
     """The recipe with settings for each task, and a number of blocks, in the place of `auto`; any other recipe as it
     is. The reporter is told which, and why.
 
     Args:
         out: the run folder. What a run that is there began with stays.
+        card: what may be used of the GPU with least left; None where that is not known.
 
     Raises:
         RecipeError: not even the setting of least memory fits this GPU.
@@ -57,7 +58,6 @@ def settle_memory(recipe: Recipe, out: Path, device: torch.device, ranks: Ranks,
         return recipe
     if (held := _held(out, asked)) is not None:
         return _as_begun(recipe, held, asked, ranks)
-    card = card_memory(device)
     if card is None:
         return _unknown(recipe, "how much memory may be used is known of GPUs alone", reporter)
     if recipe.run.sharding != "off" and ranks.world > 1:

@@ -5,31 +5,32 @@ at a time.
 """
 
 import fcntl
-import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fewstep.runtime import durable
 from fewstep.runtime.errors import StudyError
+from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.folder import FORMAT, StudyFolder, open_study
 from fewstep.study.plan import StudyPlan
 
 SHOWN = 10  # differing keys in one message
+LOCK = "study.lock"
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What study.json will say. fewer: the cases a category of the examinations so far, where more are asked now."""
+    """What study.json will say. examined: the cases a category of the examinations so far, where others are asked."""
 
     plan: StudyPlan
     definition: Mapping[str, Any]
     seeds: tuple[int, ...]
-    fewer: int | None = None
+    examined: int | None = None
 
 
 def begin_study(
@@ -40,16 +41,18 @@ def begin_study(
     seeds: tuple[int, ...],
     covers: Mapping[str, Mapping[str, Any]],
     *,
-    more_cases: bool = False,
+    other_cases: bool = False,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Starts this study in the folder, or continues it; new seeds are added.
 
     Args:
-        more_cases: the study may go on with more held-out cases than it was begun with. Its examinations so far are
-            set aside, since they are of fewer.
+        other_cases: the study may go on with another number of held-out cases than before. Its examinations so far are
+            set aside, and those of that number are brought back if there are any.
 
     Raises:
         StudyError: the folder holds another study, or something else.
+        EnvironmentRefused: it cannot be written.
     """
     if place.folder.is_file():
         raise StudyError(f"{place.folder} is a file; choose another --out")
@@ -57,11 +60,10 @@ def begin_study(
     durable.make_folder(place.folder)
     with _alone_in(place.folder):
         if place.record.is_file():
-            begun = _continued(place, begun, more_cases)
-        elif any(not path.name.endswith(".tmp") for path in place.folder.iterdir()):
+            begun = _continued(place, begun, other_cases)
+        elif any(path.name != LOCK and not path.name.endswith(".tmp") for path in place.folder.iterdir()):
             raise StudyError(f"{place.folder} is not empty and no study; choose another --out")
-        if begun.fewer is not None:
-            _set_aside(place, begun.fewer)
+        _exchange_examinations(place, begun, reporter)
         content = {
             "format": FORMAT,
             "plan": begun.plan.model_dump(mode="json"),
@@ -75,30 +77,44 @@ def begin_study(
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process begins a study in this folder. A file system without locks goes without."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Waits until no other process begins a study in this folder. The file of the lock stays: whoever removed it would
+    let two processes hold one each.
+
+    Raises:
+        EnvironmentRefused: the file cannot be written, or its file system has no locks.
+    """
+    path = folder / LOCK
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise durable.refusal(path, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        os.close(handle)
+        raise durable.refusal(path, error) from error
+    try:
         yield
     finally:
         os.close(handle)
 
 
-def _continued(place: StudyFolder, asked: _Begun, more_cases: bool) -> _Begun:
+def _continued(place: StudyFolder, asked: _Begun, other_cases: bool) -> _Begun:
     """
     Raises:
-        StudyError: the folder's study differs in more than seeds and, where that is allowed, a larger number of cases.
+        StudyError: the folder's study differs in more than seeds and, where that is allowed, the number of cases.
     """
     held = open_study(place.folder)
-    plan, definition, seeds = asked.plan, asked.definition, asked.seeds
+    plan, definition = asked.plan, asked.definition
     if _before_premises(place.record):
         plan = plan.model_copy(update={"premises": {}})
         definition = {key: value for key, value in definition.items() if key != "premises"}
-    fewer = _fewer_cases(held.definition, definition) if more_cases else None
-    _refuse_other(place, held.definition if fewer is None else _with_cases(held.definition, definition), definition)
-    known = (*held.seeds, *(seed for seed in seeds if seed not in held.seeds))
-    return _Begun(plan, definition, known, fewer)
+    cases: int = definition["protocol"]["cases"]
+    examined: int = held.definition["protocol"]["cases"]
+    changed = other_cases and cases != examined
+    _refuse_other(place, _with_cases(held.definition, cases) if changed else held.definition, definition)
+    known = (*held.seeds, *(seed for seed in asked.seeds if seed not in held.seeds))
+    return _Begun(plan, definition, known, examined if changed else None)
 
 
 def _before_premises(record: Path) -> bool:
@@ -106,25 +122,30 @@ def _before_premises(record: Path) -> bool:
     return "premises" not in json.loads(record.read_text())["plan"]
 
 
-def _fewer_cases(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> int | None:
-    """How many cases a category the study was examined on so far, if more are wanted."""
-    have: int = held["protocol"]["cases"]
-    return have if wanted["protocol"]["cases"] > have else None
+def _with_cases(held: Mapping[str, Any], cases: int) -> dict[str, Any]:
+    """The definition with this number of cases."""
+    return {**held, "protocol": {**held["protocol"], "cases": cases}}
 
 
-def _with_cases(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition with the wanted number of cases."""
-    return {**held, "protocol": {**held["protocol"], "cases": wanted["protocol"]["cases"]}}
+def _exchange_examinations(place: StudyFolder, begun: _Begun, reporter: Reporter) -> None:
+    """Keeps examinations of another number of cases out of the way. They are gone from `examination` before study.json
+    asks for that number, so a report does not mix the two; a kill between leaves a study that is not examined, and the
+    next call brings back what it asks for.
 
-
-def _set_aside(place: StudyFolder, cases: int) -> None:
-    """Keeps examinations of so many cases out of the way. They are gone from `examination` before study.json asks for
-    more, so no report can mix the two; a kill between leaves a study that is not examined yet."""
-    if not place.examination.is_dir():
-        return
-    suffixes = itertools.chain([""], (f"-{n}" for n in itertools.count(2)))
-    names = (place.folder / f"examination-of-{cases}-cases{suffix}" for suffix in suffixes)
-    place.examination.rename(next(name for name in names if not name.exists()))
+    Raises:
+        EnvironmentRefused: the folder cannot be written.
+    """
+    wanted = place.examination_of(begun.definition["protocol"]["cases"])
+    try:
+        if begun.examined is not None and place.examination.is_dir():
+            aside = place.examination_of(begun.examined)
+            place.examination.rename(aside)
+            reporter.say(f"examined on {begun.examined} cases a category so far; that stays in {aside}")
+        if wanted.is_dir() and not place.examination.exists():
+            wanted.rename(place.examination)
+            reporter.say(f"brought back {wanted}")
+    except OSError as error:
+        raise durable.refusal(place.examination, error) from error
 
 
 def _refuse_other(place: StudyFolder, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -12,13 +12,13 @@ from fewstep.study.shared_precision import settle_study_precision
 
 
 def claim_folder(
-    grid: StudyGrid, place: StudyFolder, reporter: Reporter = SILENT, *, more_cases: bool = False
+    grid: StudyGrid, place: StudyFolder, reporter: Reporter = SILENT, *, other_cases: bool = False
 ) -> StudyGrid:
     """Claims the folder for this study, once everything that its runs need is there. Returns the grid with the
     precision that all runs share.
 
     Args:
-        more_cases: it may ask more cases than the folder's study did so far; see `begin_study`.
+        other_cases: it may ask another number of cases than the folder's study did so far; see `begin_study`.
 
     Raises:
         StudyError: it is another study's, or files that it reads have changed.
@@ -30,20 +30,20 @@ def claim_folder(
     began = place.record.is_file()
     settled = settle_study_precision(grid, place, reporter)
     try:
-        _begin(settled, place, more_cases)
+        _begin(settled, place, other_cases, reporter)
     except StudyError:
         if began or not place.record.is_file():
             raise
         settled = settle_study_precision(grid, place, reporter)  # another job began it meanwhile: its precision holds
-        _begin(settled, place, more_cases)
+        _begin(settled, place, other_cases, reporter)
     return settled
 
 
-def _begin(grid: StudyGrid, place: StudyFolder, more_cases: bool) -> None:
+def _begin(grid: StudyGrid, place: StudyFolder, other_cases: bool, reporter: Reporter) -> None:
     definition = grid.definition() | {"files": digests(run.recipe for run in grid.runs)}
     seeds = tuple(dict.fromkeys(run.seed for run in grid.runs))
     asked = place, grid.plan, definition, grid.recipe.run.iterations, seeds, covers(grid)
-    begin_study(*asked, more_cases=more_cases)
+    begin_study(*asked, other_cases=other_cases, reporter=reporter)
 
 
 def _refuse_missing_teachers(grid: StudyGrid) -> None:

@@ -52,6 +52,12 @@ def verdicts_file(world: ExaminedWorld) -> str:
     return f"verdicts/{world.judge}.jsonl"
 
 
+def is_examined(folder: Path, world: ExaminedWorld, questions: int) -> bool:
+    """Whether the folder has verdicts on so many answers. Of another number they are a study's that asked otherwise."""
+    file = folder / verdicts_file(world)
+    return file.is_file() and sum(1 for _ in durable.read_jsonl(file)) == questions
+
+
 def refuse_unknown_categories(plan: StudyPlan, world: ExaminedWorld) -> None:
     """
     Raises:
@@ -80,7 +86,7 @@ class Examination:
 
     def has(self, folder: Path) -> bool:
         """Whether the answers in `folder` exist and are judged."""
-        return (folder / verdicts_file(self.world)).is_file()
+        return is_examined(folder, self.world, len(self.questions))
 
     def student_eval(self, run: Run) -> StudentEvalSetup:
         """The examiner of a run: examines its student at the study's moments and writes the results."""
@@ -105,13 +111,16 @@ class Examination:
         return with_backbone
 
     def kept_students(self, run: Run, moments: Sequence[int]) -> None:
-        """Examines students that a trained run keeps, after these iterations: as the run itself does on its way."""
+        """Examines students that a trained run keeps, after these iterations: as the run itself does on its way.
+
+        Raises:
+            RunError: the run, or a kept student, cannot be read.
+        """
         folder = self.place.run(run.name)
         recipe, students = RunDir.open(folder).recipe, KeptStudents(folder)
         plan = recipe.run
-        backbone = load_backbone(
-            recipe.model, dtype=PRECISIONS[plan.precision], device=resolve_device(plan.device, plan.precision)
-        )
+        device, dtype = resolve_device(plan.device, plan.precision), PRECISIONS[plan.precision]
+        backbone = load_backbone(recipe.model, dtype=dtype, device=device, base_weights=plan.base_weights)
         setup = self.student_eval(run)(backbone)
         backbone.release_encoder()
         spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, plan.iterations)

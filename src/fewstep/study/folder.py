@@ -31,6 +31,10 @@ class StudyFolder:
     def examination(self) -> Path:
         return self.folder / "examination"
 
+    def examination_of(self, cases: int) -> Path:
+        """Where examinations of so many cases a category are kept while the study has another number."""
+        return self.folder / f"examination-of-{cases}-cases"
+
     @property
     def sources(self) -> Path:
         return self.examination / "sources"

@@ -31,13 +31,6 @@ def calls(recipe: Recipe) -> NetworkCalls:
     return NetworkCalls(student, recipe.critic.updates + 1, teachers)
 
 
-def _student(recipe: Recipe, task: Task) -> int:
-    """Rollouts to their end, the forward with a gradient, and that of the first-step anchor."""
-    plan, critic = recipe.student, recipe.critic
-    rollouts = 1 + critic.new_rollouts(critic.updates)
-    return rollouts * plan.steps + int(not plan.forward_once) + int(recipe.objective.anchored(task))
-
-
 def shares(recipe: Recipe) -> dict[Task, float]:
     """The tasks that have batches, each with its share of the batches over the whole run."""
     iterations, found = recipe.run.iterations, dict[Task, float]()
@@ -48,6 +41,21 @@ def shares(recipe: Recipe) -> dict[Task, float]:
     return {task: share for task, share in found.items() if share}
 
 
+def _student(recipe: Recipe, task: Task) -> float:
+    """Rollouts, the forward with a gradient, and that of the first-step anchor. Where the critic learns the improved
+    step alone, a rollout ends there."""
+    plan, critic = recipe.student, recipe.critic
+    improved = _improved_steps(recipe, task)
+    each = plan.steps if critic.exit_step == "drawn" else sum(k + 1 for k in improved) / len(improved)
+    rollouts = 1 + critic.new_rollouts(critic.updates)
+    return rollouts * each + int(not plan.forward_once) + int(recipe.objective.anchored(task))
+
+
+def _improved_steps(recipe: Recipe, task: Task) -> range:
+    """The student steps that learn by matching, each as often as the others."""
+    return range(recipe.objective.first_matched_step(task), recipe.student.steps)
+
+
 def _teachers(recipe: Recipe, task: Task) -> float:
     """Teacher calls per sample, averaged over student steps, for the category with the most."""
     plan, steps = teacher_plan(recipe.teachers, recipe.student.steps), range(recipe.student.steps)
@@ -56,20 +64,25 @@ def _teachers(recipe: Recipe, task: Task) -> float:
 
     def of(category: str | None) -> float:
         rows = [plan.row(k, 1.0, task, category) for k in steps]
-        by_step = [sum(n for n, weight in zip(branches, row, strict=True) if weight) for row in rows]
-        guided = [sum(n > 1 for n, weight in zip(branches, row, strict=True) if weight) for row in rows]
-        return _asked_of_teachers(recipe, task, by_step, sum(guided) / len(steps))
+        by_step = [[n for n, weight in zip(branches, row, strict=True) if weight] for row in rows]
+        return _calls_of_teachers(recipe, task, by_step)
 
     return max(of(category) for category in (*sorted(named), None))
 
 
-def _asked_of_teachers(recipe: Recipe, task: Task, by_step: Sequence[int], guided: float) -> float:
-    """by_step: the calls of one evaluation at each student step; guided: how many teachers are, on average."""
-    objective, mean = recipe.objective, sum(by_step) / len(by_step)
-    anchor, segment = objective.first_step_anchor, objective.segment_guidance
-    evaluations = 1 + (segment.teacher_steps if segment is not None else 0)
+def _calls_of_teachers(recipe: Recipe, task: Task, by_step: Sequence[Sequence[int]]) -> float:
+    """The mean number of calls in an update.
+
+    Args:
+        by_step: at each student step, the calls of each teacher that runs there: 2 of a guided one.
+    """
+    objective, improved = recipe.objective, _improved_steps(recipe, task)
+    mean = sum(sum(by_step[k]) for k in improved) / len(improved)
+    guided = sum(n > 1 for k in improved for n in by_step[k]) / len(improved)
+    segment, anchor = objective.segment_guidance, objective.first_step_anchor
+    evaluations = 1 + (0 if segment is None else segment.teacher_steps)
     evaluations += int(objective.preservation > 0 and task == "edit")
-    anchored = anchor.teacher_steps * by_step[0] if anchor is not None and objective.anchored(task) else 0
+    anchored = 0 if anchor is None or task not in anchor.tasks else anchor.teacher_steps * sum(by_step[0])
     return evaluations * mean + anchored + (guided if objective.decoupled_guidance else 0)
 
 

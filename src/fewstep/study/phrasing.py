@@ -129,9 +129,8 @@ def claim_words(claim: Mapping[str, Any]) -> str:
         parts.append(f"to the exact answer {told['value']:+.2f} dB ({interval_text(told, '{:+.2f}') or 'no interval'})")
     if claim["paper"] is not None:
         parts.append(f"in the paper {claim['paper']:+.3f}")
-    enough = [
-        f"{claim[key]:,} {of}" for key, of in TO_DECIDE.items() if claim.get(key)
-    ]  # an undecided claim has either, both, or neither
+    # An undecided claim has either number, both, or neither.
+    enough = [f"{claim[key]:,} {of}" for key, of in TO_DECIDE.items() if claim[key] is not None]
     if enough:
         parts.append(f"if it stays so, {' or '.join(enough)} would decide it")
     return "; ".join([*parts, *([claim["why"]] if claim["why"] else [])])
@@ -162,13 +161,13 @@ def task_words(task: str) -> str:
 
 
 ABOUT_DIFFERENCES = (
-    "Each row less the reference, for the same run seed and the same case. A star: the whole interval, and every run "
+    "Each row less the baseline, for the same run seed and the same case. A star: the whole interval, and every run "
     "by itself, is on one side of 0. Of many differences some are so by chance."
 )
 
 
 def difference_title(told: Mapping[str, Any]) -> str:
-    return f"Less {told['reference']}, {task_words(told['task'])}"
+    return f"Less {told['baseline']}, {task_words(told['task'])}"
 
 
 def difference_columns(told: Mapping[str, Any]) -> list[str]:

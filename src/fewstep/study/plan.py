@@ -164,7 +164,7 @@ class StudyPlan(Section):
     power: PowerPlan | None = Field(None, description="decides the number of runs of a cell; null: as many as seeds")
     premises: dict[str, PremisePlan] = Field({}, description="what must be so, declared before the first run")
     protocol: ProtocolPlan = Field(description="the examination")
-    reference: str | None = Field(
+    baseline: str | None = Field(
         None, description="a cell, or teacher:NAME: the row that the report subtracts from all others, pair by pair"
     )
     tables: tuple[TablePlan, ...] = Field((), description="left out: one of each task")
@@ -216,9 +216,11 @@ class StudyPlan(Section):
         return self
 
     @model_validator(mode="after")
-    def _known_reference(self) -> "StudyPlan":
-        if self.reference is not None:
-            self._known_row(self.reference, "reference")
+    def _known_baseline(self) -> "StudyPlan":
+        if self.baseline is not None:
+            if "@" in self.baseline:
+                raise ValueError(f"baseline names {self.baseline}, a moment of a run; name a cell, or teacher:NAME")
+            self._known_row(self.baseline, "baseline")
         return self
 
     def _known_row(self, row: str, where: str) -> None:

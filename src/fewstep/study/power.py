@@ -8,7 +8,7 @@ from fewstep.study.intervals import Interval
 NORMAL = 1.96  # half of a 95 % interval, in standard errors
 FEWEST_CASES = 20  # ours: per category
 MOST_RUNS = 1000  # more is told as "more cases": no number of runs helps
-MOST_CASES = 2000  # a category, ours: an examination of more costs more than further runs
+MOST_CASES = 2000  # ours: per category; more is not told
 
 
 def runs_needed(smallest: float, spread: float) -> int:
@@ -44,8 +44,12 @@ def runs_to_decide(found: Interval, bar: float) -> int | None:
 
 
 def cases_to_decide(found: Interval, bar: float, categories: int) -> int | None:
-    """Cases of each of so many categories after which the interval around the same difference, over the same runs,
-    would not reach the bar any more. None: as for `runs_to_decide`, the other way round."""
+    """Cases of each of so many categories that suffice for the interval around the same difference, over the same runs,
+    not to reach the bar any more.
+
+    All of the spread between runs is counted as what cases do not narrow. Some of it is theirs, so fewer may do. None:
+    there is one run only, or runs alone keep the interval as wide, by this count, or more than MOST_CASES are needed.
+    """
     errors = _errors(found)
     if errors is None:
         return None
@@ -56,6 +60,15 @@ def cases_to_decide(found: Interval, bar: float, categories: int) -> int | None:
     each = found.cases / categories
     needed = max(ceil(each) + 1, ceil(each * by_cases / allowed))
     return needed if needed <= MOST_CASES else None
+
+
+def unfit(found: Interval, categories: int) -> str | None:
+    """Why an examination over so many categories allows no conclusion, whatever the interval; None if it does."""
+    if found.cases < FEWEST_CASES * categories:
+        return f"fewer than {FEWEST_CASES} cases a category: too few for an interval to mean what it says"
+    if found.low == found.high:
+        return "every case came out the same: an interval of no width is no certainty; ask more cases"
+    return None
 
 
 def _errors(found: Interval) -> tuple[float, float] | None:

@@ -24,14 +24,15 @@ from fewstep.study.scores import (
     SPECIALISED,
     TEACHER,
     ExaminedRuns,
-    JudgeScores,
     ScoreRow,
     common_judges,
     incomplete_judges,
     level,
+    measured_categories,
     measures,
     verdict_lines,
     verdicts,
+    with_average,
 )
 from fewstep.study.takeaways import (
     claim_result,
@@ -54,7 +55,7 @@ def results(folder: Path) -> dict[str, Any]:
         JudgeError: two judges under one name.
     """
     place, manifest = StudyFolder(folder), open_study(folder)
-    galleries = sorted({file.parent.parent for file in place.folder.glob("examination/**/verdicts/*.jsonl")})
+    galleries = sorted({file.parent.parent for file in place.examination.glob("**/verdicts/*.jsonl")})
     refuse_two_judges(
         (gallery, judge, lines) for gallery in galleries for judge, lines in verdict_lines(gallery).items()
     )
@@ -86,7 +87,7 @@ def results(folder: Path) -> dict[str, Any]:
         else [],
         "measures": [_measured(measured, task) for task in columns],
         "differences": [_differences(examined, measured, task, columns[task]) for task in columns]
-        if manifest.plan.reference is not None
+        if manifest.plan.baseline is not None
         else [],
     }
 
@@ -154,7 +155,7 @@ def _missing(examined: ExaminedRuns) -> list[str]:
 
 def _short(place: StudyFolder, gallery: Path) -> list[dict[str, Any]]:
     """Judges of a gallery that are not used, because of what they have not scored."""
-    name = str(gallery.relative_to(place.folder / "examination"))
+    name = str(gallery.relative_to(place.examination))
     return [
         {"gallery": name, "judge": j, "scored": n, "asked": of} for j, (n, of) in incomplete_judges(gallery).items()
     ]
@@ -198,9 +199,10 @@ def _table(table: TablePlan, examined: ExaminedRuns, categories: Sequence[str]) 
 
 def _by_judge(row: ScoreRow, judges: Sequence[str], task: str, categories: Sequence[str]) -> dict[str, Any]:
     """judge -> category, and "average" -> its interval."""
-    wanted = {**{c: [c] for c in categories}, "average": list(categories)}
     return {
-        judge: {name: _interval_json(level(row, judge, task, members)) for name, members in wanted.items()}
+        judge: {
+            name: _interval_json(level(row, judge, task, members)) for name, members in with_average(categories).items()
+        }
         for judge in judges
     }
 
@@ -240,8 +242,7 @@ def _measured(examined: ExaminedRuns, task: str) -> dict[str, Any]:
     for name in row_names(examined.manifest):
         row = examined.row(name)
         if row is not None:
-            some = next(iter(row.answers.values()))
-            by_name = {m: _interval_json(_measure(row, some, m, task)) for m in MEASURES}
+            by_name = {m: _interval_json(level(row, m, task, measured_categories(row, m, task))) for m in MEASURES}
             found[name] = {m: told for m, told in by_name.items() if told is not None}
     return {"task": task, "rows": {row_label(examined.manifest, name): told for name, told in found.items()}}
 
@@ -249,17 +250,12 @@ def _measured(examined: ExaminedRuns, task: str) -> dict[str, Any]:
 def _differences(
     examined: ExaminedRuns, measured: ExaminedRuns, task: str, categories: Sequence[str]
 ) -> dict[str, Any]:
-    """Of all rows from the study's reference."""
+    """Of all rows from the study's baseline."""
     manifest = examined.manifest
     told = differences(examined, measured, task, categories, row_names(manifest))
     return {
         "task": task,
-        "reference": row_label(manifest, str(manifest.plan.reference)),
+        "baseline": row_label(manifest, str(manifest.plan.baseline)),
         "columns": list(categories),
         "rows": [row | {"label": row_label(manifest, row["name"])} for row in told],
     }
-
-
-def _measure(row: ScoreRow, some: JudgeScores, measure: str, task: str) -> Interval | None:
-    categories = sorted(c for t, c in some.get(measure, {}) if t == task)
-    return level(row, measure, task, categories)

@@ -1,6 +1,7 @@
 """Runs a study from its grid into its folder: the teachers are examined once, then one run follows another. The same
 call continues where the last one stopped: finished parts are skipped, interrupted ones are resumed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fewstep.run import launch
@@ -8,8 +9,9 @@ from fewstep.run.extensions import Extensions
 from fewstep.runtime.errors import RunError, StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.claim import claim_folder
-from fewstep.study.examination import Examination, refuse_unknown_categories, verdicts_file
-from fewstep.study.folder import StudyFolder
+from fewstep.study.examination import Examination, is_examined, refuse_unknown_categories
+from fewstep.study.folder import StudyFolder, open_study
+from fewstep.study.forecast import picture_count
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.phrasing import premise_words
 from fewstep.study.results import results
@@ -18,13 +20,13 @@ from fewstep.train.kept_students import KeptStudents
 
 
 def run_study(
-    grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None, more_cases: bool = False
+    grid: StudyGrid, to: Path, reporter: Reporter = SILENT, *, only: int | None = None, other_cases: bool = False
 ) -> StudyFolder:
     """Does everything that is left to do, or one part of it.
 
     Args:
-        more_cases: the study may go on with more held-out cases than before. Its runs stay, and the students that they
-            keep are examined anew.
+        other_cases: the study may go on with another number of held-out cases than before. Its runs stay, and the
+            students that they keep are examined anew.
         only: the number of one run in the plan; the number after the last run means the teachers.
 
     Raises:
@@ -37,7 +39,9 @@ def run_study(
     world = EXAMINED.get(grid.recipe.model)
     if world is not None:
         refuse_unknown_categories(grid.plan, world)
-    grid = claim_folder(grid, place, reporter, more_cases=more_cases)
+    if other_cases and world is not None:
+        _refuse_unkept(grid, place)
+    grid = claim_folder(grid, place, reporter, other_cases=other_cases and world is not None)
     examination = None if world is None else Examination(grid, place, world, reporter)
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
@@ -71,11 +75,11 @@ def _trained(run: Run, place: StudyFolder) -> bool:
 
 
 def _unexamined(run: Run, grid: StudyGrid, place: StudyFolder) -> list[int]:
-    """The moments of a run without verdicts; none for models that cannot be examined here."""
+    """The moments of a run without verdicts on all cases; none for models that cannot be examined here."""
     world = EXAMINED.get(grid.recipe.model)
     if world is None:
         return []
-    return [i for i in grid.moments if not (place.student(run.name, i) / verdicts_file(world)).is_file()]
+    return [i for i in grid.moments if not is_examined(place.student(run.name, i), world, picture_count(grid))]
 
 
 def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination | None, reporter: Reporter) -> None:
@@ -88,19 +92,31 @@ def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination
         examiner = None if examination is None else examination.student_eval(run)
         launch.distill_recipe(run.recipe, place.run(run.name), reporter, Extensions(examiner))
     if examination is not None and (missing := _unexamined(run, grid, place)):
-        _refuse_lost_students(place.run(run.name), missing)
+        if lost := _not_kept(run, place, missing):
+            raise RunError(
+                f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
+                "weights of then are not kept; remove the run's folder to make it again"
+            )
         examination.kept_students(run, missing)
 
 
-def _refuse_lost_students(run: Path, moments: list[int]) -> None:
+def _not_kept(run: Run, place: StudyFolder, moments: Sequence[int]) -> list[int]:
+    kept = KeptStudents(place.run(run.name)).iterations()
+    return [moment for moment in moments if moment not in kept]
+
+
+def _refuse_unkept(grid: StudyGrid, place: StudyFolder) -> None:
     """
     Raises:
-        RunError: the run is trained, and a student that is to be examined is not among those that it keeps.
+        StudyError: another number of cases is asked of a study that was begun, and a trained run does not keep a
+            student that was examined.
     """
-    kept = KeptStudents(run).iterations()
-    lost = [moment for moment in moments if moment not in kept]
-    if lost:
-        raise RunError(
-            f"{run} is trained, but its examination after {lost[0]} iterations is gone, and its weights of then are "
-            "not kept; remove the run's folder to make it again"
-        )
+    held = open_study(place.folder) if place.record.is_file() else None
+    if held is None or held.plan.protocol.cases == grid.plan.protocol.cases:
+        return
+    for run in grid.runs:
+        if _trained(run, place) and (lost := _not_kept(run, place, held.moments)):
+            raise StudyError(
+                f"--cases {grid.plan.protocol.cases}: {place.run(run.name)} does not keep its student of {lost[0]} "
+                "iterations, so it cannot be examined on other cases. Remove that folder to make the run again"
+            )

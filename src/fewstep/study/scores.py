@@ -201,6 +201,17 @@ def _by_judge(told: Iterable[tuple[str, Mapping[str, Any], float]]) -> JudgeScor
 # ---- numbers
 
 
+def with_average(categories: Sequence[str]) -> dict[str, list[str]]:
+    """The columns of a table, each with the categories that it is a mean of."""
+    return {**{category: [category] for category in categories}, "average": list(categories)}
+
+
+def measured_categories(row: ScoreRow, measure: str, task: str) -> list[str]:
+    """The categories of a task that a measurement applies to; by the row's first run."""
+    some = next(iter(row.answers.values()))
+    return sorted(category for t, category in some.get(measure, {}) if t == task)
+
+
 def common_judges(rows: Sequence[ScoreRow]) -> list[str]:
     """The judges that all rows have in all their runs."""
     sets = [set(answers) for row in rows for answers in row.answers.values()]

@@ -14,7 +14,7 @@ from fewstep.runtime.task import Task
 from fewstep.study import paper
 from fewstep.study.intervals import Interval
 from fewstep.study.plan import StudyPlan
-from fewstep.study.power import FEWEST_CASES, cases_to_decide, runs_to_decide
+from fewstep.study.power import cases_to_decide, runs_to_decide, unfit
 from fewstep.study.premises import PremiseResult
 from fewstep.study.scores import (
     EXACT,
@@ -126,7 +126,7 @@ def claim_result(
         return ClaimResult(claim, None, UNDECIDED, None, printed, in_db)
     means = [level(row, judge, claim.task, categories) for row in rows for judge in judges]
     pressed = all(mean is not None and mean.value > CEILING for mean in means)
-    why = _unfit(found, categories)
+    why = unfit(found, len(categories))
     verdict = UNDECIDED if why else claim_verdict(claim, found, pressed)
     why = TOO_EASY if pressed and verdict == UNDECIDED else why
     return ClaimResult(claim, found, verdict, why, printed, in_db, len(categories))
@@ -138,15 +138,6 @@ def _sides(claim: Claim, examined: ExaminedRuns) -> tuple[list[ScoreRow], list[S
     if None in (*higher, *lower):
         return [], []
     return [row for row in higher if row], [row for row in lower if row]
-
-
-def _unfit(found: Interval, categories: Sequence[str]) -> str | None:
-    """Why this examination allows no conclusion, whatever the interval; None if it does."""
-    if found.cases < FEWEST_CASES * len(categories):
-        return f"fewer than {FEWEST_CASES} cases a category: too few for an interval to mean what it says"
-    if found.low == found.high:
-        return "every case came out the same: an interval of no width is no certainty; ask more cases"
-    return None
 
 
 def in_paper(claim: Claim, plan: StudyPlan) -> float | None:
@@ -202,7 +193,13 @@ def _to_decide(answer: ClaimResult, needed: Callable[[Interval, float], int | No
     """For a claim that its interval leaves undecided: what would decide it, if the difference stays."""
     if answer.verdict != UNDECIDED or answer.why or answer.found is None:
         return None
-    claim, value = answer.claim, answer.found.value
-    bars = (0.0, claim.margin) if claim.kind == "more" else (-claim.margin,)
-    wanted = [needed(answer.found, bar) for bar in bars if (value > bar) == (bar == bars[0])]
+    wanted = [needed(answer.found, bar) for bar in _reachable_bars(answer.claim, answer.found)]
     return min((number for number in wanted if number is not None), default=None)
+
+
+def _reachable_bars(claim: Claim, found: Interval) -> list[float]:
+    """The bars that the interval may come to lie wholly beyond. Above the first one every run has to agree, so a run
+    that does not leaves it out of reach."""
+    above, below = (0.0, claim.margin) if claim.kind == "more" else (-claim.margin, -claim.margin)
+    agreed = found.value > above and all(value > above for value in found.by_seed)
+    return [*([above] if agreed else []), *([below] if found.value < below else [])]

@@ -269,7 +269,9 @@ def pocket_student(
 @app.command("specialise")
 @with_error_message
 def pocket_specialise(
-    kind: Annotated[str, typer.Argument(help="`portrait`, `text`, `edit`, in the pocket world `editor`, in the harder one `t2i`.")],
+    kind: Annotated[
+        str, typer.Argument(help="`portrait`, `text`, `edit`, in the pocket world `editor`, in the harder one `t2i`.")
+    ],
     to: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(

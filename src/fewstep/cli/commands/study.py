@@ -27,7 +27,7 @@ Seeds = Annotated[
 StudyCaseCount = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(
-        help="Held-out cases of each category; the study's own number if not given. More may be asked later.", min=1
+        help="Held-out cases of each category; the study's own number if not given. Another may be asked later.", min=1
     ),
 ]
 To = Annotated[
@@ -105,7 +105,7 @@ def study_run(
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.study.run import run_study
 
-    run_study(runs, place, TerminalReporter(out), only=cell, more_cases=cases is not None)
+    run_study(runs, place, TerminalReporter(out), only=cell, other_cases=cases is not None)
     out.print(f"study [bold]{place}[/]: fewstep study report {place}", highlight=False, soft_wrap=True)
 
 
