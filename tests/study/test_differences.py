@@ -57,16 +57,16 @@ def test_the_baseline_has_no_row(lora_loss: dict[str, Any]) -> None:
 
 def test_pages_have_them(lora_loss: dict[str, Any]) -> None:
     text, page = study_markdown(lora_loss, ()), study_html(lora_loss, ())
-    assert "## Less editor teacher, edits" in text
+    assert "## Difference from editor teacher, edits" in text
     assert "-0.40\\*<br>" in text
-    assert "Less editor teacher, edits" in page
+    assert "Difference from editor teacher, edits" in page
     assert "-0.40*" in page
 
 
 def test_a_study_without_a_baseline_has_none(examined: Callable[..., Path]) -> None:
     found = results(examined("task-mixture", made_score))
     assert found["differences"] == []
-    assert "Less" not in study_markdown(found, ())
+    assert "Difference from" not in study_markdown(found, ())
 
 
 @pytest.mark.parametrize("name", ["odd", "teacher:odd", "none@0.5"])

@@ -390,3 +390,11 @@ def test_a_run_that_disagrees_is_not_outvoted(examined: Callable[..., Path]) -> 
     assert claim["verdict"] == "undecided"
     assert (claim["runs_to_decide"], claim["cases_to_decide"]) == (None, None)
     assert "would decide it" not in claim_words(claim)
+
+
+def test_only_keys_in_which_cells_differ_are_listed(examined: Callable[..., Path]) -> None:
+    """An axis may be a whole section, of which cells change a key each."""
+    axis = results(examined("task-mixture", lambda *key: 3.0))["axis"]
+    assert axis["zero-shot"] == {"tasks.t2i": 10, "tasks.edit": 0}
+    adapters = results(examined("lora-loss", lambda *key: 3.0))["axis"]
+    assert adapters["rank-2"] == {"student.adapter.rank": 2, "student.adapter.alpha": 2.0}  # not its targets

@@ -167,7 +167,7 @@ ABOUT_DIFFERENCES = (
 
 
 def difference_title(told: Mapping[str, Any]) -> str:
-    return f"Less {told['baseline']}, {task_words(told['task'])}"
+    return f"Difference from {told['baseline']}, {task_words(told['task'])}"
 
 
 def difference_columns(told: Mapping[str, Any]) -> list[str]:

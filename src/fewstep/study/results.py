@@ -129,10 +129,11 @@ def _common(manifest: StudyManifest, key: str) -> Any:
 
 
 def _axis(manifest: StudyManifest, cell: str) -> dict[str, Any]:
-    """The cell's values on the axis."""
-    held = manifest.definition["cells"][cell]
+    """The cell's values on the axis, of keys in which some cells differ: an axis may be a whole section."""
+    by_cell = manifest.definition["cells"]
+    held = by_cell[cell]
     on = [key for key in held if any(key == axis or key.startswith(f"{axis}.") for axis in manifest.plan.axis)]
-    return {key: held[key] for key in on}
+    return {key: held[key] for key in on if any(key not in of or of[key] != held[key] for of in by_cell.values())}
 
 
 def _judges(examined: ExaminedRuns) -> list[str]:
