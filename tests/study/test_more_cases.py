@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fewstep.runtime.errors import StudyError
+from fewstep.runtime.reporter import SILENT
+from fewstep.study.examination import Examination
+from fewstep.study.folder import StudyFolder
+from fewstep.study.worlds import EXAMINED
 from tests.study.made_studies import changed
-from tests.study.test_run import ran, ran_report, refused
+from tests.study.test_run import grid_of, ran, ran_report, refused
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +145,63 @@ def test_the_record_names_the_new_number(study: tuple[str, Path]) -> None:
     ran("run", file, "--out", folder, "--cases", "3")
     held = json.loads((folder / "study.json").read_text())
     assert held["plan"]["protocol"]["cases"] == held["described"]["protocol"]["cases"] == 3
+
+
+def test_killed_before_the_former_examination_is_back(study: tuple[str, Path]) -> None:
+    """study.json asks for two cases again, and what was examined on two is still aside."""
+    file, folder = study
+    ran("run", file, "--out", folder, "--cases", "2")
+    two = answers(folder)
+    (folder / "examination").rename(folder / "examination-of-2-cases")
+    assert len(ran_report(folder)["missing"]) == 3
+    assert "brought back" in ran("run", file, "--out", folder, "--cases", "2")
+    assert answers(folder) == two
+
+
+def test_a_name_that_is_taken_is_not_overwritten(study: tuple[str, Path]) -> None:
+    file, folder = study
+    shutil.copytree(folder / "examination", folder / "examination-of-1-cases")
+    ran("run", file, "--out", folder, "--cases", "2")
+    assert (folder / "examination-of-1-cases-2").is_dir()
+    assert verdict_count(folder) == 6
+
+
+def test_answers_to_another_number_of_cases_are_drawn_anew(study: tuple[str, Path]) -> None:
+    """A job that was still at work with one case has left its gallery where two are asked."""
+    file, folder = study
+    one = folder / "examination" / "even-seed0" / "000002"
+    shutil.copytree(one, folder.parent / "late")
+    ran("run", file, "--out", folder, "--cases", "2")
+    shutil.rmtree(one)
+    shutil.copytree(folder.parent / "late", one)
+    ran("run", file, "--out", folder, "--cases", "2")
+    assert verdict_count(folder) == len((one / "manifest.jsonl").read_text().splitlines()) == 6
+    found = ran_report(folder)
+    assert (found["missing"], found["short"]) == ([], [])
+
+
+def test_a_job_that_examines_on_fewer_cases_than_the_study_asks_by_now_is_refused(study: tuple[str, Path]) -> None:
+    file, folder = study
+    grid = grid_of(file)
+    examination = Examination(grid, StudyFolder(folder), EXAMINED["pocket"], SILENT)
+    ran("run", file, "--out", folder, "--cases", "2")
+    with pytest.raises(StudyError, match="is examined on 2 cases a category by now"):
+        examination.kept_students(grid.runs[0], [2])
+    assert verdict_count(folder) == 6
+
+
+def test_all_seeds_are_asked_for(study: tuple[str, Path]) -> None:
+    file, folder = study
+    held = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps(held | {"seeds": [0, 1]}))
+    assert "give --seeds 2 too" in refused("run", file, "--out", folder, "--cases", "2")
+    assert not (folder / "examination-of-1-cases").exists()
+
+
+@pytest.mark.parametrize("key", ["described", "iterations", "seeds", "covers"])
+def test_a_record_that_lacks_a_key_is_told_in_one_line(key: str, study: tuple[str, Path]) -> None:
+    _, folder = study
+    held = json.loads((folder / "study.json").read_text())
+    del held[key]
+    (folder / "study.json").write_text(json.dumps(held))
+    assert f"study.json cannot be read (KeyError('{key}')); begin the study anew" in refused("report", folder)

@@ -5,6 +5,7 @@ at a time.
 """
 
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -63,7 +64,8 @@ def begin_study(
             begun = _continued(place, begun, other_cases)
         elif any(path.name != LOCK and not path.name.endswith(".tmp") for path in place.folder.iterdir()):
             raise StudyError(f"{place.folder} is not empty and no study; choose another --out")
-        _exchange_examinations(place, begun, reporter)
+        if begun.examined is not None:
+            _set_aside(place, begun.examined, reporter)
         content = {
             "format": FORMAT,
             "plan": begun.plan.model_dump(mode="json"),
@@ -73,6 +75,7 @@ def begin_study(
             "covers": {name: dict(cover) for name, cover in covers.items()},
         }
         durable.write_atomically(place.record, json.dumps(content, indent=1) + "\n")
+        _bring_back(place, begun.definition["protocol"]["cases"], reporter)
 
 
 @contextmanager
@@ -127,25 +130,37 @@ def _with_cases(held: Mapping[str, Any], cases: int) -> dict[str, Any]:
     return {**held, "protocol": {**held["protocol"], "cases": cases}}
 
 
-def _exchange_examinations(place: StudyFolder, begun: _Begun, reporter: Reporter) -> None:
-    """Keeps examinations of another number of cases out of the way. They are gone from `examination` before study.json
-    asks for that number, so a report does not mix the two; a kill between leaves a study that is not examined, and the
-    next call brings back what it asks for.
+def _set_aside(place: StudyFolder, cases: int, reporter: Reporter) -> None:
+    """Keeps examinations of so many cases out of the way.
+
+    They are gone before study.json asks for another number, and those of that number come after it. So a kill between
+    leaves a study that is not examined, never one that is examined on other cases than it says.
 
     Raises:
         EnvironmentRefused: the folder cannot be written.
     """
-    wanted = place.examination_of(begun.definition["protocol"]["cases"])
+    if not place.examination.is_dir():
+        return
+    first = place.examination_of(cases)
+    others = (first.with_name(f"{first.name}-{n}") for n in itertools.count(2))
+    aside = next(path for path in itertools.chain([first], others) if not path.exists())
+    _renamed(place.examination, aside)
+    reporter.say(f"examined on {cases} cases a category so far; that stays in {aside}")
+
+
+def _bring_back(place: StudyFolder, cases: int, reporter: Reporter) -> None:
+    """Puts examinations of so many cases back, if they were set aside and there are no others."""
+    aside = place.examination_of(cases)
+    if aside.is_dir() and not place.examination.exists():
+        _renamed(aside, place.examination)
+        reporter.say(f"brought back {aside}")
+
+
+def _renamed(path: Path, to: Path) -> None:
     try:
-        if begun.examined is not None and place.examination.is_dir():
-            aside = place.examination_of(begun.examined)
-            place.examination.rename(aside)
-            reporter.say(f"examined on {begun.examined} cases a category so far; that stays in {aside}")
-        if wanted.is_dir() and not place.examination.exists():
-            wanted.rename(place.examination)
-            reporter.say(f"brought back {wanted}")
+        path.rename(to)
     except OSError as error:
-        raise durable.refusal(place.examination, error) from error
+        raise durable.refusal(to, error) from error
 
 
 def _refuse_other(place: StudyFolder, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

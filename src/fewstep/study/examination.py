@@ -5,6 +5,7 @@ worlds can be examined here (`study/worlds.py`).
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from fewstep.backbones.backbone import Backbone
 from fewstep.backbones.families import load_backbone
 from fewstep.backbones.identity import digest, module_identity
+from fewstep.bench.gallery import MANIFEST
 from fewstep.flow.guidance import NO_GUIDANCE, Guidance
 from fewstep.flow.rng import NamedRNG
 from fewstep.flow.sigmas import SigmaGrid
@@ -38,7 +40,7 @@ from fewstep.runtime.errors import StudyError
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.sampler import evaluations
-from fewstep.study.folder import StudyFolder
+from fewstep.study.folder import StudyFolder, open_study
 from fewstep.study.grid import Run, StudyGrid
 from fewstep.study.plan import BASE, StudyPlan
 from fewstep.study.worlds import ExaminedWorld
@@ -82,6 +84,7 @@ class Examination:
         protocol = grid.plan.protocol
         every = world.questions(protocol.cases, protocol.seed)
         self.questions = [(case, seed) for case, seed in every if case.task in protocol.tasks]
+        self._asked = {(case.id, seed) for case, seed in self.questions}
         self._encoded: ConditioningCache | None = None
 
     def has(self, folder: Path) -> bool:
@@ -153,6 +156,14 @@ class Examination:
                 with self.reporter.progress(f"teacher {name}", len(self.questions)) as advance:
                     self._examine(system, self.place.teacher(name), advance)
 
+    def _refuse_outdated(self) -> None:
+        held, own = open_study(self.place.folder).plan.protocol.cases, self.grid.plan.protocol.cases
+        if held != own:
+            raise StudyError(
+                f"{self.place.folder} is examined on {held} cases a category by now, since another job asked for it; "
+                f"start this one again with --cases {held}"
+            )
+
     def _encode(self, backbone: Backbone) -> ConditioningCache:
         """The conditioning of all questions, made by the first backbone while it still has its encoder."""
         if self._encoded is None:
@@ -163,7 +174,14 @@ class Examination:
         return self._encoded
 
     def _examine(self, system: ExaminedSystem, folder: Path, advance: Callable[[int], object] | None = None) -> float:
-        """Draws the system's answers and writes its verdicts to `folder`, the verdicts last. Returns its mean score."""
+        """Draws the system's answers and writes its verdicts to `folder`, the verdicts last. Returns its mean score.
+
+        Raises:
+            StudyError: the study asks another number of cases by now.
+        """
+        self._refuse_outdated()
+        if any((line["case"], line["seed"]) not in self._asked for line in durable.read_jsonl(folder / MANIFEST)):
+            shutil.rmtree(folder)  # answers to another number of cases, of a job that worked on beside this one
         with torch.no_grad():
             lines = self.world.verdicts(system, self.questions, self.grid.plan.protocol.seed, folder, advance)
         file = folder / verdicts_file(self.world)

@@ -82,13 +82,11 @@ def open_study(folder: Path) -> StudyManifest:
         raise StudyError(f"{folder} is no study folder: it has no study.json. Name the --out of fewstep study run")
     try:
         content = json.loads(path.read_text())
-        form, raw = content["format"], content["plan"]
+        form, raw, definition = content["format"], content["plan"], content["described"]
+        told = content["iterations"], definition, tuple(content["seeds"]), content["covers"]
+        world, _ = definition["world"], definition["protocol"]["cases"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); name another --out, or remove it") from error
+        raise StudyError(f"{path} cannot be read ({error!r}); begin the study anew in another --out") from error
     if form != FORMAT:
         raise StudyError(f"{path} has format {form}, this version reads {FORMAT}; run the study in another folder")
-    plan = validate_study(raw, str(path))
-    definition = content["described"]
-    return StudyManifest(
-        plan, definition["world"], content["iterations"], definition, tuple(content["seeds"]), content["covers"]
-    )
+    return StudyManifest(validate_study(raw, str(path)), world, *told)

@@ -95,7 +95,7 @@ def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination
         if lost := _not_kept(run, place, missing):
             raise RunError(
                 f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
-                "weights of then are not kept; remove the run's folder to make it again"
+                f"weights of then are not kept; remove it and {place.examination / run.name} to make the run again"
             )
         examination.kept_students(run, missing)
 
@@ -109,11 +109,16 @@ def _refuse_unkept(grid: StudyGrid, place: StudyFolder) -> None:
     """
     Raises:
         StudyError: another number of cases is asked of a study that was begun, and a trained run does not keep a
-            student that was examined.
+            student that was examined, or not all of the study's runs are asked for.
     """
     held = open_study(place.folder) if place.record.is_file() else None
     if held is None or held.plan.protocol.cases == grid.plan.protocol.cases:
         return
+    if not {*held.seeds} <= {run.seed for run in grid.runs}:
+        raise StudyError(
+            f"--cases {grid.plan.protocol.cases}: {place.folder} has runs of seeds {', '.join(map(str, held.seeds))}, "
+            f"and all are to be examined alike; give --seeds {len(held.seeds)} too"
+        )
     for run in grid.runs:
         if _trained(run, place) and (lost := _not_kept(run, place, held.moments)):
             raise StudyError(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+from rich.markup import escape
 
 from fewstep.cli.commands.shared import (
     Overrides,
@@ -106,7 +107,8 @@ def study_run(
     from fewstep.study.run import run_study
 
     run_study(runs, place, TerminalReporter(out), only=cell, other_cases=cases is not None)
-    out.print(f"study [bold]{place}[/]: fewstep study report {place}", highlight=False, soft_wrap=True)
+    shown = escape(str(place))
+    out.print(f"study [bold]{shown}[/]: fewstep study report {shown}", highlight=False, soft_wrap=True)
 
 
 @app.command("report")
@@ -127,7 +129,7 @@ def study_report(
     found, place = report_study(folder, to)
     for takeaway in found["takeaways"]:
         out.print(f"{takeaway['number']}. {takeaway['says']} [bold]{takeaway['verdict']}[/]", highlight=False)
-    out.print(str(place / "report.html"), highlight=False, soft_wrap=True)
+    out.print(escape(str(place / "report.html")), highlight=False, soft_wrap=True)
 
 
 def _default_folder(name: str, world: str) -> Path:
