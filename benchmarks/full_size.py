@@ -41,8 +41,8 @@ from fewstep.run.budget.gpu_memory import GPUMemory
 from fewstep.run.budget.rehearsal import rehearsal_roles
 from fewstep.run.budget.task_forecast import TaskForecast
 from fewstep.run.budget.zero_batch import zero_batch
+from fewstep.run.card_memory import card_memory
 from fewstep.run.levels import levels_for
-from fewstep.run.memory_choice import usable_gigabytes
 from fewstep.run.precision import settle_precision
 from fewstep.run.recipe import Recipe, load_recipe, with_run_keys
 from fewstep.runtime.device import PRECISIONS, resolve_device
@@ -107,7 +107,8 @@ def settled(recipe: Recipe, device: torch.device, shapes: list[BatchShape]) -> R
     asked = recipe.run.auto_of_memory
     if not asked:
         return recipe
-    gigabytes = usable_gigabytes(device)
+    card = card_memory(device)
+    gigabytes = None if card is None else int(card.gigabytes)
     if gigabytes is None:
         return with_run_keys(recipe, {key: AUTO_OF_MEMORY[key] for key in asked})
     card, size = GPUMemory(gigabytes), size_of_model(recipe.model)
