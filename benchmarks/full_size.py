@@ -107,11 +107,10 @@ def settled(recipe: Recipe, device: torch.device, shapes: list[BatchShape]) -> R
     asked = recipe.run.auto_of_memory
     if not asked:
         return recipe
-    card = card_memory(device)
-    gigabytes = None if card is None else int(card.gigabytes)
-    if gigabytes is None:
+    left = card_memory(device)
+    if left is None:
         return with_run_keys(recipe, {key: AUTO_OF_MEMORY[key] for key in asked})
-    card, size = GPUMemory(gigabytes), size_of_model(recipe.model)
+    card, size = GPUMemory(left.gigabytes), size_of_model(recipe.model)
     recipe, chosen = settle_auto(recipe, size, shapes, SINGLE_RANK, card, forecast, every=False)
     for one in chosen:
         taken = "taken" if one.taken else "" if one.fits else "does not fit"

@@ -69,7 +69,7 @@ def test_a_study_without_a_baseline_has_none(examined: Callable[..., Path]) -> N
     assert "Difference from" not in study_markdown(found, ())
 
 
-@pytest.mark.parametrize("name", ["odd", "teacher:odd", "none@0.5"])
+@pytest.mark.parametrize("name", ["odd", "teacher:odd", "none@0.5", "teacher:specialised"])
 def test_an_unknown_baseline_is_refused(name: str) -> None:
     with pytest.raises(StudyError, match="baseline names"):
         plan.validate_study(changed(("baseline", name)), "tiny.yaml")

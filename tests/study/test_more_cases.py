@@ -63,7 +63,9 @@ def test_more_cases_are_asked_of_the_same_runs(study: tuple[str, Path]) -> None:
     assert before.items() <= kept.items()
     assert f"that stays in {aside}" in output
     assert "even-seed0 is done" in ran("run", file, "--out", folder, "--cases", "2")
-    assert "protocol.cases: 2 -> 1" in refused("run", file, "--out", folder)  # only where it is asked for
+    told = refused("run", file, "--out", folder)  # only where it is asked for
+    assert "protocol.cases: 2 -> 1" in told
+    assert "fewstep study run --cases 1 asks another number" in told
 
 
 def test_the_number_before_brings_its_examination_back(study: tuple[str, Path]) -> None:

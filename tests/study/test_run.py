@@ -198,6 +198,7 @@ def test_calls_of_optional_terms(study_file: Callable[..., str]) -> None:
         ([("seeds", [0, 0])], "twice"),
         ([("cells/a b", {"set": {"tasks": {"t2i": 2, "edit": 1}}})], "names a folder"),
         ([("figures/0/cells", ["odd"])], "no cell"),
+        ([("cells/even/label", "none")], "cells.none and cells.even are both called none"),
         ([("tables", [{"paper": 9, "task": "t2i", "title": "t", "rows": {}}])], "paper is 9"),
         ([("tables", [{"paper": 1, "task": "t2i", "title": "t", "rows": {"none": "E9"}}])], "E9 is no row"),
         ([("cells/even/set", {"tasks": {"t2i": 1, "edti": 1}})], "cell even"),
@@ -406,3 +407,11 @@ def test_a_premise_over_a_category_of_no_case_is_refused_first(study_file: Calla
 def test_errors_are_the_users(study_file: Callable[..., str]) -> None:
     with pytest.raises(FewstepError):
         grid_of(study_file(), world="moon")
+
+
+def test_a_missing_lora_is_told_with_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = refused("run", "teacher-guidance", "--world", "harder")
+    assert "holds no LoRA" in told
+    assert told.endswith("made by: fewstep pocket specialise t2i --world harder --iterations 400 --examples 1200")
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from fewstep.study.plan import StudyPlan
 
 SHOWN = 10  # differing keys in one message
 LOCK = "study.lock"
+CASES = "protocol.cases"
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def _refuse_other(place: StudyFolder, held: Mapping[str, Any], wanted: Mapping[s
         return
     shown = [f"{key}: {left.get(key, '(not there)')} -> {right.get(key, '(not there)')}" for key in keys[:SHOWN]]
     more = [f"... and {len(keys) - SHOWN} more"] if len(keys) > SHOWN else []
+    if CASES in keys:
+        more.append(f"(fewstep study run --cases {right.get(CASES)} asks another number of the runs that are there)")
     raise StudyError(
         f"{place.folder} belongs to another study; choose another --out, or take these back:\n  "
         + "\n  ".join([*shown, *more])

@@ -2,7 +2,7 @@
 
 from fewstep.backbones.families import adapter_path
 from fewstep.lora import file as lora_file
-from fewstep.runtime.errors import StudyError
+from fewstep.runtime.errors import AdapterError, StudyError
 from fewstep.runtime.reporter import SILENT, Reporter
 from fewstep.study.begin import begin_study
 from fewstep.study.files import digests
@@ -49,9 +49,15 @@ def _begin(grid: StudyGrid, place: StudyFolder, other_cases: bool, reporter: Rep
 def _refuse_missing_teachers(grid: StudyGrid) -> None:
     """Reads every LoRA that some run needs. This is quick and happens before the first run, which is not."""
     named = {name: spec for run in grid.runs for name, spec in run.recipe.teachers.named.items()}
+    before = grid.plan.worlds[grid.world].before
     for spec in named.values():
         if spec.adapter is not None:
-            lora_file.read_lora(adapter_path(spec.adapter))
+            try:
+                lora_file.read_lora(adapter_path(spec.adapter))
+            except AdapterError as error:
+                if before is None:
+                    raise
+                raise AdapterError(f"{error}. This one is made by: {before}") from error
 
 
 def covers(grid: StudyGrid) -> dict[str, dict[str, list[str] | None]]:

@@ -44,6 +44,7 @@ class WorldPlan(Section):
     budget: BudgetPlan = Field(description="equal in all cells")
     set: dict[str, Any] = Field({}, description="dotted recipe keys and values, for all cells alike")
     teachers: tuple[str, ...] = Field((), description="teachers that are examined too: base, or one of teachers.named")
+    before: str | None = Field(None, description="a command that makes the LoRAs it needs; told where one is missing")
 
 
 class CellPlan(Section):
@@ -178,6 +179,18 @@ class StudyPlan(Section):
                 raise ValueError(f"cells.{name} names a folder: use letters, digits, . _ and -, and a label for tables")
         return cells
 
+    @field_validator("cells")
+    @classmethod
+    def _told_apart(cls, cells: dict[str, CellPlan]) -> dict[str, CellPlan]:
+        seen: dict[str, str] = {}
+        for name, cell in cells.items():
+            same = seen.setdefault(cell.label or name, name)
+            if same != name:
+                raise ValueError(
+                    f"cells.{same} and cells.{name} are both called {cell.label or name}; tables need two names"
+                )
+        return cells
+
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -226,7 +239,8 @@ class StudyPlan(Section):
     def _known_row(self, row: str, where: str) -> None:
         """CELL, CELL@SHARE of a moment, or teacher:NAME of a world. Others would never be examined."""
         if row.startswith("teacher:"):
-            teachers = dict.fromkeys([*(name for one in self.worlds.values() for name in one.teachers), "specialised"])
+            teachers = dict.fromkeys(name for one in self.worlds.values() for name in one.teachers)
+            teachers |= {"specialised": None} if {*teachers} - {BASE} else {}
             if row.removeprefix("teacher:") not in teachers:
                 raise ValueError(f"{where} names {row}, which is not under teachers of a world: {', '.join(teachers)}")
             return

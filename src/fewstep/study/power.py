@@ -35,12 +35,7 @@ def runs_to_decide(found: Interval, bar: float) -> int | None:
     if errors is None:
         return None
     by_runs, by_cases = errors
-    allowed = _allowed(found, bar) - by_cases
-    if allowed <= 0:
-        return None
-    runs = len(found.by_seed)
-    needed = max(runs + 1, ceil(runs * by_runs / allowed))
-    return needed if needed <= MOST_RUNS else None
+    return _needed(len(found.by_seed), by_runs, by_cases, found.value - bar, MOST_RUNS)
 
 
 def cases_to_decide(found: Interval, bar: float, categories: int) -> int | None:
@@ -54,12 +49,20 @@ def cases_to_decide(found: Interval, bar: float, categories: int) -> int | None:
     if errors is None:
         return None
     by_runs, by_cases = errors
-    allowed = _allowed(found, bar) - by_runs
+    return _needed(ceil(found.cases / categories), by_cases, by_runs, found.value - bar, MOST_CASES)
+
+
+def _needed(have: int, narrowed: float, kept: float, reach: float, most: int) -> int | None:
+    """How many instead of `have` shrink the interval until it reaches less far than `reach`; None if more than `most`.
+
+    Args:
+        narrowed, kept: squared standard errors: the one that more of them divide, and the one that stays.
+    """
+    allowed = (reach / NORMAL) ** 2 - kept
     if allowed <= 0:
         return None
-    each = found.cases / categories
-    needed = max(ceil(each) + 1, ceil(each * by_cases / allowed))
-    return needed if needed <= MOST_CASES else None
+    needed = max(have + 1, ceil(have * narrowed / allowed))
+    return needed if needed <= most else None
 
 
 def unfit(found: Interval, categories: int) -> str | None:
@@ -78,8 +81,3 @@ def _errors(found: Interval) -> tuple[float, float] | None:
     by_runs = stdev(found.by_seed) ** 2 / len(found.by_seed)
     error = (found.high - found.low) / 2 / NORMAL
     return by_runs, max(0.0, error**2 - by_runs)
-
-
-def _allowed(found: Interval, bar: float) -> float:
-    """The largest squared standard error at which the interval does not reach the bar."""
-    return float(((found.value - bar) / NORMAL) ** 2)

@@ -1,9 +1,9 @@
 """Specialised teachers of the harder world, made so that they can break.
 
 Each is a LoRA over the harder teacher, trained for long on a few hundred clean pairs of one kind: signs, portraits or
-prompts of all categories, in one light, or edits. It is better than the base on its subject, and has forgotten much of
-the rest. `times` limits the training to a part of the time range, for a specialist that is meant for early or for late
-steps alone.
+prompts of all categories, in one light, or edits. It is meant to be better than the base on its subject, and to forget
+much of the rest; docs/harder-world.md says how far that is so. `times` limits the training to a part of the time range,
+for a specialist that is meant for early or for late steps alone.
 """
 
 from __future__ import annotations
