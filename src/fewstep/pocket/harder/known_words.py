@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from fewstep.pocket.harder.attributes import CATEGORIES, CATEGORY_NAMES, GLYPHS, LONGEST_WORD
+from fewstep.pocket.harder.attributes import (
+    CATEGORIES,
+    CATEGORY_NAMES,
+    FRUIT_COLOURS,
+    GLYPHS,
+    INKS_ON,
+    LONGEST_WORD,
+    NONE,
+    THING_COLOURS,
+    attribute,
+)
 from fewstep.pocket.harder.captions import ASIDES, OPENINGS
 from fewstep.pocket.harder.case_source import SEED, training_case_of_harder
 from fewstep.pocket.harder.cases import EDIT_KINDS, TAKING, prompt_case
-from fewstep.pocket.harder.scenes import PIXELS
+from fewstep.pocket.harder.scenes import HATS_OVER, LARGE_ROOM, PIXELS
 from fewstep.pocket.harder.vocabulary import PHRASES, tokenizer, vocabulary
 from fewstep.pocket.known_world import KnownWorld, Parts
 from fewstep.pocket.vocabulary import SPACE, spelled
@@ -17,6 +27,29 @@ CHAINED = (
     *(" a moon", " a sun", " blond", " brown", " glasses", " into", " of metal"),
     *(" of plaster", " of wood", " person", " read", " sign", " the sign"),
 )
+# How captions chain the parts of a prompt that names everything; a test holds them against captions.
+CHAINS = {
+    "landscape": (
+        "[the beginning] [time] [ground] [hills] [body] [weather] and [count] [colour] [thing] [place] [light] [pose]"
+    ),
+    "portrait": (
+        "[the beginning] [skin] and [style] [hair] [mood] [glasses] in a [clothes] [garment] "
+        "under a [hat colour] [hat] [wall] [light] [pose]"
+    ),
+    "text": (
+        '[the beginning] [shape] [board] [material] with [size] [ink] letters reading "[letters]" [wall] [light] [pose]'
+    ),
+    "still-life": (
+        "[the beginning] with [count] [colour] [fruit] [side] a [paint] [material] [vessel] "
+        "[table] [wall] [light] [pose]"
+    ),
+}
+LOOSE = {
+    "landscape": "time to weather in any order",
+    "portrait": "mood, glasses and garment in any order; without skin, with for and",
+    "text": "shape to material in any order",
+    "still-life": "without fruit, with a; without side, beside a",
+}
 TOLD = {
     "scene": "Edits of the scene",
     "perceptual": "Repairs",
@@ -39,11 +72,33 @@ def parts_of_a_prompt() -> Parts:
             phrases = list(dict.fromkeys(phrase for phrase in each.phrases.values() if phrase.strip()))
             found.append((f"Of {name}, {each.name.replace('_', ' ')}", phrases))
     for category, name in CATEGORY_NAMES.items():
+        found.append((f"Of {name}, in this order", [f"{CHAINS[category]} ({LOOSE[category]})"]))
+    for category, name in CATEGORY_NAMES.items():
         found.append(
             (f"Of {name}, whole prompts", [prompt_case(SEED, 3 * k, category, "train").prompt for k in (0, 1)])
         )
     letters = f"reading or that reads, then 1 to {LONGEST_WORD} of {GLYPHS} in quotation marks"
-    return [*found, ("Letters of a sign", [letters]), ("Asides", list(ASIDES)), *edits_by_kind()]
+    return [*found, ("Letters of a sign", [letters]), *only_together(), ("Asides", list(ASIDES)), *edits_by_kind()]
+
+
+def only_together() -> Parts:
+    """Values that this world draws with some of another attribute's alone: other pairs were never seen."""
+
+    def said(category: str, of: str, goes: str, pairs: dict[str, tuple[str, ...]]) -> list[str]:
+        left, right = attribute(category, of).phrases, attribute(category, goes).phrases
+        return [
+            f"{left[one].strip()} ({', '.join(right[other].strip() for other in others)})"
+            for one, others in pairs.items()
+            if one != NONE
+        ]
+
+    large = f"large letters (words of up to {LARGE_ROOM})"
+    return [
+        ("Of landscapes, things and their colours", said("landscape", "thing", "colour", THING_COLOURS)),
+        ("Of portraits, hair and what is over it", said("portrait", "style", "hat", HATS_OVER)),
+        ("Of signs, boards and their letters", [*said("text", "board", "ink", INKS_ON), large]),
+        ("Of still lives, fruit and their colours", said("still-life", "fruit", "colour", FRUIT_COLOURS)),
+    ]
 
 
 def edits_by_kind() -> Parts:
