@@ -109,10 +109,10 @@ def distill(
 
     Encodes what is not yet in the store, trains, and writes the student folder. The same command resumes.
     """
+    from fewstep.cli.chosen_recipe import chosen_recipe
     from fewstep.run.door import refuse_recipe, user_loras
-    from fewstep.run.recipe import load_recipe
 
-    chosen = load_recipe(recipe, overrides or [])
+    chosen = chosen_recipe(recipe, overrides)
     for key, part, file in user_loras(chosen):
         from fewstep.lora.file import read_lora
         from fewstep.lora.naming import naming
@@ -177,9 +177,9 @@ def plan(
     Needs no weights: an iteration is rehearsed on tensors that hold nothing. Exits with 2 where it cannot fit `--gpu`.
     """
     from fewstep.backbones.model_door import refuse_no_model
-    from fewstep.run.recipe import load_recipe
+    from fewstep.cli.chosen_recipe import chosen_recipe
 
-    chosen = load_recipe(recipe, overrides or [])
+    chosen = chosen_recipe(recipe, overrides)
     refuse_no_model(chosen.model)
     from fewstep.cli.verbs.plan import keep_plan, kept_plan, kept_words, print_plan
     from fewstep.run.budget.question import PlanOptions, answer_key, plan_question
@@ -220,9 +220,9 @@ def encode(
     """Encode a recipe's cases into the conditioning store, once. `distill` does this by itself; do it on its own to
     use another machine, or several GPUs: under `torchrun` each process encodes a share. The same command resumes."""
     from fewstep.backbones.model_door import refuse_no_model
-    from fewstep.run.recipe import load_recipe
+    from fewstep.cli.chosen_recipe import chosen_recipe
 
-    chosen = load_recipe(recipe, overrides or [])
+    chosen = chosen_recipe(recipe, overrides)
     refuse_no_model(chosen.model)
     from fewstep.cli.terminal import TerminalReporter
     from fewstep.run.encoding import encode_recipe

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from math import gcd
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from fewstep.roles.plan import TeacherSpec
 from fewstep.run import recipe as recipes
 from fewstep.run.recipe import Recipe, flat_keys
+from fewstep.run.reset_keys import reset_keys
 from fewstep.run.world_parts import refuse_parts_of_another_world
 from fewstep.runtime.errors import RecipeError, StudyError
 from fewstep.study.plan import (
@@ -44,11 +45,12 @@ class Run:
 @dataclass(frozen=True)
 class StudyGrid:
     """A study in one world, with all its runs. recipe: the settings that all cells share; where cells differ, the
-    values of the first cell at the first seed."""
+    values of the first cell at the first seed. reset: by cell, what its settings take back to a default unnamed."""
 
     plan: StudyPlan
     world: str
     runs: tuple[Run, ...]
+    reset: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -121,7 +123,9 @@ def resolve_grid(
     _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
     _refuse_unknown_takeaways(plan)
     runs = [Run(0, cell, seed, _seeded(by_cell[cell], seed)) for seed in numbers for cell in plan.cells]
-    grid = StudyGrid(plan, chosen, tuple(replace(run, number=number) for number, run in enumerate(runs)))
+    reset = {cell: tuple(reset_keys(*_changed(plan, chosen, beside, cell, overrides))) for cell in plan.cells}
+    numbered = tuple(replace(run, number=number) for number, run in enumerate(runs))
+    grid = StudyGrid(plan, chosen, numbered, {cell: keys for cell, keys in reset.items() if keys})
     if len(grid.moments) < plan.protocol.mean_of_last:
         raise StudyError(
             f"{plan.name}: protocol.mean_of_last is {plan.protocol.mean_of_last}, and runs of so few iterations are "
@@ -186,19 +190,27 @@ def _refuse_off_axis(plan: StudyPlan, world: str, overrides: Sequence[str]) -> N
 def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]) -> Recipe:
     """A cell's recipe without a seed. A run keeps only what the study needs: its last checkpoint, and examinations at
     the protocol's moments. The period is their common divisor."""
-    told = plan.worlds[world]
-    budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
-    keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
-    given = {"name": f"{plan.name}-{cell}", **keeping, **budget, **told.set}
-    base = told.recipe if beside is None or told.recipe in recipes.shipped_recipes() else str(beside / told.recipe)
+    base, changes = _changed(plan, world, beside, cell, overrides)
     try:
-        found = recipes.load_recipe(base, [*_written(given), *overrides, *_written(plan.cells[cell].set)])
+        found = recipes.load_recipe(base, changes)
         period = reduce(gcd, plan.protocol.iterations_of(found.run.iterations))
         raw = found.resolved()
         raw["run"] |= {"examine_every_iterations": period}
         return recipes.parse_recipe(raw, base)
     except RecipeError as error:
         raise RecipeError(f"cell {cell}: {error}") from error
+
+
+def _changed(
+    plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]
+) -> tuple[str, list[str]]:
+    """The recipe of the world, and what a cell changes in it."""
+    told = plan.worlds[world]
+    budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
+    keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
+    given = {"name": f"{plan.name}-{cell}", **keeping, **budget, **told.set}
+    base = told.recipe if beside is None or told.recipe in recipes.shipped_recipes() else str(beside / told.recipe)
+    return base, [*_written(given), *overrides, *_written(plan.cells[cell].set)]
 
 
 def _written(keys: Mapping[str, Any]) -> list[str]:

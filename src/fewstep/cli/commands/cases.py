@@ -70,9 +70,9 @@ def cases_plan(
 ) -> None:
     """What a recipe's run will see - batches by task, samples by category and source, epochs - and the size of its
     conditioning store, before anything is loaded or encoded."""
-    from fewstep.run.recipe import load_recipe
+    from fewstep.cli.chosen_recipe import chosen_recipe
 
-    chosen = load_recipe(recipe, overrides or [])
+    chosen = chosen_recipe(recipe, overrides)
     from fewstep.cli.verbs.cases_plan import plan_cases
 
     plan_cases(chosen, to or Path("runs") / chosen.name, out)

@@ -25,10 +25,10 @@ def recipe_list() -> None:
 @with_error_message
 def recipe_show(recipe: RecipeName, overrides: Overrides = None) -> None:
     """A recipe as it would run: every key with its value."""
+    from fewstep.cli.chosen_recipe import chosen_recipe
     from fewstep.run.best_by import refuse_best_without_examiner
-    from fewstep.run.recipe import load_recipe
 
-    chosen = load_recipe(recipe, overrides or [])
+    chosen = chosen_recipe(recipe, overrides)
     refuse_best_without_examiner(chosen)
     out.print(chosen.resolved_yaml(), highlight=False, markup=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewstep.backbones.embedded import HARDER
+from fewstep.cli.chosen_recipe import chosen_recipe
 from fewstep.cli.verbs.demo_kinds import Demo, Question, first_of_each_kind
 from fewstep.pocket.harder.exam import HarderExamSpec
 from fewstep.pocket.harder.known_words import HARDER_WORDS
@@ -14,7 +15,7 @@ from fewstep.pocket.harder.probe import READER
 from fewstep.pocket.harder.run_examiner import reader_eval
 from fewstep.pocket.harder.systems import SHOWN, compare_harder, refuse_no_teacher
 from fewstep.run.extensions import Extensions
-from fewstep.run.recipe import Recipe, load_recipe
+from fewstep.run.recipe import Recipe
 from fewstep.runtime.errors import RecipeError
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
@@ -48,7 +49,7 @@ class HarderStudent:
             raise RecipeError("--set model: name the teacher with --teacher, so that it is examined beside its student")
         given: dict[str, Any] = {} if self.teacher is None else {"model": self.teacher}
         given |= {f"data.{task}": [{"source": f"{HARDER}:{task}:{self.counts[task]}"}] for task in TASKS}
-        return load_recipe(HARDER, [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *self.settings])
+        return chosen_recipe(HARDER, [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *self.settings])
 
     def demo(self) -> Demo:
         """
