@@ -48,3 +48,14 @@ def test_of_two_studies_that_begin_at_once_one_is_refused(tmp_path: Path) -> Non
     refused = at_once(begin)
     assert len(refused) == JOBS - 1
     assert all("belongs to another study" in str(error) for error in refused)
+
+
+def test_what_a_killed_job_left_half_written_goes(tmp_path: Path) -> None:
+    place = StudyFolder(tmp_path / "study")
+    plan = validate_study(changed(), "tiny.yaml")
+    begin_study(place, plan, DEFINITION, 2, (0,), {})
+    left = place.folder / f".{place.record.name}.12345.tmp"
+    left.write_text("{")
+    begin_study(place, plan, DEFINITION, 2, (1,), {})
+    assert not left.exists()
+    assert open_study(place.folder).seeds == (0, 1)

@@ -61,6 +61,10 @@ def begin_study(
     begun = _Begun(plan, json.loads(json.dumps(definition)), seeds)
     durable.make_folder(place.folder)
     with _alone_in(place.folder):
+        for left in place.folder.glob(
+            f".{place.record.name}.*.tmp"
+        ):  # of a job that was killed: nobody else writes here
+            left.unlink(missing_ok=True)
         if place.record.is_file():
             begun = _continued(place, begun, other_cases)
         elif any(path.name != LOCK and not path.name.endswith(".tmp") for path in place.folder.iterdir()):

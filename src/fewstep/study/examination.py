@@ -36,7 +36,7 @@ from fewstep.runtime.device import (
     autocast,
     resolve_device,
 )
-from fewstep.runtime.errors import StudyError
+from fewstep.runtime.errors import RunError, StudyError
 from fewstep.runtime.reporter import Reporter
 from fewstep.runtime.task import TASKS, Task
 from fewstep.sample.sampler import evaluations
@@ -130,7 +130,11 @@ class Examination:
         network = build_roles(backbone, spec, NamedRNG(plan.seed), Execution(plan.precision)).student
         examine = setup(network, recipe.student.grid, plan.precision)
         for moment in moments:
-            network.load_state(students.load(moment, backbone.device))
+            try:
+                kept = students.load(moment, backbone.device)
+            except RunError as error:
+                raise RunError(f"{error}. Or remove {folder}: the same command then trains this run again") from error
+            network.load_state(kept)
             score = examine(moment)["score"]
             self.reporter.say(f"after {moment:,} iterations: score {score:.3f}")
 
