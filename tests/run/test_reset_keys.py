@@ -8,6 +8,7 @@ from fewstep.study.plan import validate_study
 from tests.cli.command_line import fewstep
 from tests.study.made_studies import changed
 
+SEGMENT = "objective.segment_guidance"
 RANK = "student.adapter={rank: 8}"
 
 
@@ -19,7 +20,8 @@ RANK = "student.adapter={rank: 8}"
         ([RANK], ["student.adapter.targets: all -> attention+mlp"]),
         ([RANK, "student.adapter.targets=attention"], []),
         (["student.adapter={rank: 8, targets: all}"], []),
-        (["objective.segment_guidance={weight: 0.5}"], ["objective.segment_guidance.teacher_steps: 2 -> 4"]),
+        ([f"{SEGMENT}={{weight: 0.5}}"], [f"{SEGMENT}.teacher_steps: 2 -> 4"]),
+        ([f"{SEGMENT}={{}}", "run.seed=1"], [f"{SEGMENT}.teacher_steps: 2 -> 4"]),
         (["teachers.named={}"], []),  # nothing has a default there; the whole is what was named
         (["tasks={t2i: 1, edit: 0}"], []),
     ],

@@ -37,8 +37,9 @@ def _key_by_key(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key, _, text = override.partition("=")
         value = strict_yaml.load_yaml(text, f"--set {key}")
-        if isinstance(value, dict) and value:
-            apart += [f"{part}={json.dumps(leaf)}" for part, leaf in flat_keys(value, key.strip()).items()]
+        if isinstance(value, dict):
+            leaves = flat_keys(value, key.strip()) if value else {}
+            apart += [f"{part}={json.dumps(leaf)}" for part, leaf in leaves.items()]
         else:
             apart.append(override)
     return apart
