@@ -9,12 +9,9 @@ import pytest
 from fewstep.backbones.embedded import HARDER, POCKET, embedded_folder
 from fewstep.pocket.cases import edit_case, t2i_case
 from fewstep.pocket.edits import EDITS
-from fewstep.pocket.harder import captions
-from fewstep.pocket.harder.attributes import NONE
 from fewstep.pocket.harder.cases import CATEGORIES as HARDER_CATEGORIES
 from fewstep.pocket.harder.cases import EDIT_KINDS, instruction_case, prompt_case, proposed
-from fewstep.pocket.harder.known_words import CHAINED, CHAINS, HARDER_WORDS
-from fewstep.pocket.harder.scenes import random_scene
+from fewstep.pocket.harder.known_words import CHAINED, HARDER_WORDS
 from fewstep.pocket.harder.vocabulary import PHRASES, tokenizer
 from fewstep.pocket.known_words import POCKET_WORDS
 from fewstep.pocket.known_world import KnownWorld
@@ -119,25 +116,6 @@ def test_the_phrase_book_tells_what_may_be_asked(world: str, page: str, phrases:
         if line.startswith(("Edits", "Repairs")):
             assert all(not known.unknown_words(edit) for edit in line.partition(": ")[2].split(" | ")), line
     assert book in (Path(__file__).parents[2] / "docs" / page).read_text()
-
-
-def test_the_chains_of_the_phrase_book_are_those_of_captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caption that says each attribute's name for its phrase is the chain, in one of its orders."""
-    monkeypatch.setattr(captions, "phrase", lambda it, name: f" [{name.replace('_', ' ')}]")
-    monkeypatch.setattr(captions, "OPENINGS", dict.fromkeys(CHAINS, ("[the beginning]",)))
-    monkeypatch.setattr(captions, "READS", (" reading",))
-    monkeypatch.setattr(captions, "quoted_word", lambda word: ' "[letters]"')
-    for category, chain in CHAINS.items():
-        it = next(
-            scene
-            for scene in (random_scene(category, random.Random(index), "train") for index in range(100))
-            if NONE not in (value for name, value in scene.named if name in ("thing", "hat"))
-            and dict(scene.named).get("count", "two") == "two"
-        )
-        said = {captions.caption(it, random.Random(k), captions.everything(it)) for k in range(2000)}
-        counted = {each.replace(" two ", " [count] ").replace("]s", "]") for each in said}
-        assert f"{chain}." in counted, (category, sorted(counted)[0])
-        assert {"".join(sorted(each)) for each in counted} == {"".join(sorted(f"{chain}."))}
 
 
 def test_a_model_of_other_words_is_of_no_world(tmp_path: Path) -> None:

@@ -142,18 +142,24 @@ def test_a_student_that_was_not_kept_is_told(study: tuple[str, Path]) -> None:
     assert "its examination after 1 iterations is gone, and its weights of then are not kept" in told
 
 
-def test_a_damaged_student_names_what_a_study_can_do(study: tuple[str, Path]) -> None:
-    """A study names no iterations itself, so the run's folder is what its user can remove."""
+def test_a_damaged_student_is_told_with_what_helps(study: tuple[str, Path]) -> None:
+    """A study's user can name no other iteration. What the message says is done here, and the run is made again."""
     file, folder = study
-    run = folder / "runs" / "none-seed0"
+    before = answers(folder)
+    run, pictures = folder / "runs" / "none-seed0", folder / "examination" / "none-seed0"
     kept = run / "students" / "iteration-000002.safetensors"
     content = kept.read_bytes()
     kept.unlink()  # the checkpoint shares its file
     kept.write_bytes(content[:-1] + b"~")
-    shutil.rmtree(folder / "examination" / "none-seed0" / "000002")
+    shutil.rmtree(pictures / "000002")
     told = refused("run", file, "--out", folder)
-    assert "is not what was written (the hash differs)" in told
-    assert f"Or remove {run}: the same command then trains this run again" in told
+    assert f"the student of 2 iterations that {run} keeps cannot be read" in told
+    assert f"remove {run} and {pictures}, and the same command makes the run again" in told
+    assert "Name another iteration" not in told
+    shutil.rmtree(run)
+    shutil.rmtree(pictures)
+    ran("run", file, "--out", folder)
+    assert answers(folder) == before
 
 
 def test_the_record_names_the_new_number(study: tuple[str, Path]) -> None:

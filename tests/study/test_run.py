@@ -282,6 +282,12 @@ def test_a_study_whose_cases_were_rewritten_is_refused(study_file: Callable[...,
         claim_folder(runs, StudyFolder(tmp_path / "out"))
 
 
+def test_settings_reach_the_recipe_letter_by_letter(study_file: Callable[..., str]) -> None:
+    source = "\U0001f33b cases.jsonl"
+    runs = grid_of(study_file(("worlds/pocket/set/data.t2i", [{"source": source}])))
+    assert runs.recipe.data.t2i[0].source == source
+
+
 def test_the_documented_study_can_be_run(tmp_path: Path) -> None:
     (block,) = re.findall(r"```yaml\n(name: rank.*?)```", (DOCS / "studies.md").read_text(), re.DOTALL)
     (tmp_path / "rank.yaml").write_text(block)

@@ -231,7 +231,7 @@ def load_recipe(name: str | Path, overrides: Mapping[str, Any] | Sequence[str] =
     Raises:
         RecipeError: one line for each error.
     """
-    raw = _with_base(str(name))
+    raw = raw_recipe(str(name))
     _apply(raw, overrides)
     return parse_recipe(raw, str(name))
 
@@ -320,7 +320,7 @@ def _mapping(name: str, where: str) -> tuple[dict[str, Any], str]:
     return raw, stem
 
 
-def _with_base(name: str) -> dict[str, Any]:
+def raw_recipe(name: str) -> dict[str, Any]:
     """A file's keys over those of the recipe that it extends."""
     raw, stem = _mapping(name, "recipe")
     base_name = raw.pop("extends", None)
@@ -352,13 +352,13 @@ def _apply(raw: dict[str, Any], overrides: Mapping[str, Any] | Sequence[str]) ->
         raise RecipeError(f"overrides {overrides!r:.60}: give a mapping, such as {{'run.iterations': 300}}, or a list")
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
-            _set_key(raw, str(key), _plain(value), str(key))
+            set_key(raw, str(key), _plain(value), str(key))
         return
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not all(key.strip().split(".")):
             raise RecipeError(f"--set {override}: write key=value, such as --set run.iterations=300")
-        _set_key(raw, key.strip(), strict_yaml.load_yaml(text, f"--set {key}"), f"--set {override}")
+        set_key(raw, key.strip(), strict_yaml.load_yaml(text, f"--set {key}"), f"--set {override}")
 
 
 def _plain(value: Any) -> Any:
@@ -370,7 +370,7 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _set_key(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
+def set_key(raw: dict[str, Any], key: str, value: Any, said: str) -> None:
     """A value at a dotted key; list entries by number. said: how messages name the change."""
     parts = key.split(".")
     if not all(parts):

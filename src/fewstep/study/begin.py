@@ -61,14 +61,11 @@ def begin_study(
     begun = _Begun(plan, json.loads(json.dumps(definition)), seeds)
     durable.make_folder(place.folder)
     with _alone_in(place.folder):
-        for left in place.folder.glob(
-            f".{place.record.name}.*.tmp"
-        ):  # of a job that was killed: nobody else writes here
-            left.unlink(missing_ok=True)
         if place.record.is_file():
             begun = _continued(place, begun, other_cases)
         elif any(path.name != LOCK and not path.name.endswith(".tmp") for path in place.folder.iterdir()):
             raise StudyError(f"{place.folder} is not empty and no study; choose another --out")
+        _sweep(place)
         if begun.examined is not None:
             _set_aside(place, begun.examined, reporter)
         content = {
@@ -105,6 +102,19 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _sweep(place: StudyFolder) -> None:
+    """Removes what killed jobs left half written of study.json. Under the lock, nobody is writing it now.
+
+    Raises:
+        EnvironmentRefused: the folder cannot be written.
+    """
+    for left in place.folder.glob(f".{place.record.name}.*.tmp"):
+        try:
+            left.unlink(missing_ok=True)
+        except OSError as error:
+            raise durable.refusal(left, error) from error
 
 
 def _continued(place: StudyFolder, asked: _Begun, other_cases: bool) -> _Begun:

@@ -133,7 +133,8 @@ class Examination:
             try:
                 kept = students.load(moment, backbone.device)
             except RunError as error:
-                raise RunError(f"{error}. Or remove {folder}: the same command then trains this run again") from error
+                what = f"the student of {moment:,} iterations that {folder} keeps cannot be read"
+                raise RunError(f"{what}; {self.place.to_make_again(run.name)}") from error
             network.load_state(kept)
             score = examine(moment)["score"]
             self.reporter.say(f"after {moment:,} iterations: score {score:.3f}")

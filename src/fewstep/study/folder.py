@@ -47,6 +47,11 @@ class StudyFolder:
         """A run's gallery after this many iterations."""
         return self.examination / run / f"{iteration:06d}"
 
+    def to_make_again(self, run: str) -> str:
+        """What a message says of a run that is no use as it is. Its pictures go too: they would be taken for the new
+        run's."""
+        return f"remove {self.run(run)} and {self.examination / run}, and the same command makes the run again"
+
     @property
     def record(self) -> Path:
         return self.folder / "study.json"

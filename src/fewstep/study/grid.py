@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import gcd
 from pathlib import Path
@@ -45,12 +45,13 @@ class Run:
 @dataclass(frozen=True)
 class StudyGrid:
     """A study in one world, with all its runs. recipe: the settings that all cells share; where cells differ, the
-    values of the first cell at the first seed. reset: by cell, what its settings take back to a default unnamed."""
+    values of the first cell at the first seed. reset: what is told of settings that replace
+    a whole section."""
 
     plan: StudyPlan
     world: str
     runs: tuple[Run, ...]
-    reset: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reset: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -123,9 +124,8 @@ def resolve_grid(
     _refuse_unknown_teachers(plan.worlds[chosen], by_cell)
     _refuse_unknown_takeaways(plan)
     runs = [Run(0, cell, seed, _seeded(by_cell[cell], seed)) for seed in numbers for cell in plan.cells]
-    reset = {cell: tuple(reset_keys(*_changed(plan, chosen, beside, cell, overrides))) for cell in plan.cells}
     numbered = tuple(replace(run, number=number) for number, run in enumerate(runs))
-    grid = StudyGrid(plan, chosen, numbered, {cell: keys for cell, keys in reset.items() if keys})
+    grid = StudyGrid(plan, chosen, numbered, _reset(plan, chosen, beside, by_cell, overrides))
     if len(grid.moments) < plan.protocol.mean_of_last:
         raise StudyError(
             f"{plan.name}: protocol.mean_of_last is {plan.protocol.mean_of_last}, and runs of so few iterations are "
@@ -204,7 +204,7 @@ def _recipe(plan: StudyPlan, world: str, beside: Path | None, cell: str, overrid
 def _changed(
     plan: StudyPlan, world: str, beside: Path | None, cell: str, overrides: Sequence[str]
 ) -> tuple[str, list[str]]:
-    """The recipe of the world, and what a cell changes in it."""
+    """The recipe of the world, and what a cell changes in it; the cell's own settings are the last."""
     told = plan.worlds[world]
     budget = {"run.iterations": told.budget.iterations, "run.batch": told.budget.batch}
     keeping = {"run.keep_checkpoints": 1, "run.best_by": None, "run.sample_every_iterations": 0}
@@ -213,8 +213,26 @@ def _changed(
     return base, [*_written(given), *overrides, *_written(plan.cells[cell].set)]
 
 
+def _reset(
+    plan: StudyPlan, world: str, beside: Path | None, by_cell: Mapping[str, Recipe], overrides: Sequence[str]
+) -> tuple[str, ...]:
+    """What is told of settings that replace a whole section: those of all cells once, and each cell's own."""
+    shared: dict[str, None] = {}
+    own: dict[str, list[str]] = {}
+    for cell, recipe in by_cell.items():
+        base, changes = _changed(plan, world, beside, cell, overrides)
+        own[f"cells.{cell}"] = reset_keys(base, changes, recipe, len(changes) - len(plan.cells[cell].set))
+        shared |= dict.fromkeys(key for key in reset_keys(base, changes, recipe) if key not in own[f"cells.{cell}"])
+    where = f"worlds.{world}.set" + (" or --set" if overrides else "")
+    return tuple(
+        f"{place} sets a whole section, and so changes what it does not name: {'; '.join(keys)}"
+        for place, keys in {where: [*shared], **own}.items()
+        if keys
+    )
+
+
 def _written(keys: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in keys.items()]
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:

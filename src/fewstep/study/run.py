@@ -42,6 +42,8 @@ def run_study(
     if other_cases and world is not None:
         _refuse_unkept(grid, place)
     grid = claim_folder(grid, place, reporter, other_cases=other_cases and world is not None)
+    for said in grid.reset:
+        reporter.say(said)
     examination = None if world is None else Examination(grid, place, world, reporter)
     if examination is not None and only in (None, len(grid.runs)):
         examination.teachers()
@@ -95,7 +97,7 @@ def _run(run: Run, grid: StudyGrid, place: StudyFolder, examination: Examination
         if lost := _not_kept(run, place, missing):
             raise RunError(
                 f"{place.run(run.name)} is trained, but its examination after {lost[0]} iterations is gone, and its "
-                f"weights of then are not kept; remove it and {place.examination / run.name} to make the run again"
+                f"weights of then are not kept; {place.to_make_again(run.name)}"
             )
         examination.kept_students(run, missing)
 
@@ -123,5 +125,5 @@ def _refuse_unkept(grid: StudyGrid, place: StudyFolder) -> None:
         if _trained(run, place) and (lost := _not_kept(run, place, held.moments)):
             raise StudyError(
                 f"--cases {grid.plan.protocol.cases}: {place.run(run.name)} does not keep its student of {lost[0]} "
-                "iterations, so it cannot be examined on other cases. Remove that folder to make the run again"
+                f"iterations, so it cannot be examined on other cases; {place.to_make_again(run.name)}"
             )

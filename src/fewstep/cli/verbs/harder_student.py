@@ -49,7 +49,10 @@ class HarderStudent:
             raise RecipeError("--set model: name the teacher with --teacher, so that it is examined beside its student")
         given: dict[str, Any] = {} if self.teacher is None else {"model": self.teacher}
         given |= {f"data.{task}": [{"source": f"{HARDER}:{task}:{self.counts[task]}"}] for task in TASKS}
-        return chosen_recipe(HARDER, [*(f"{key}={json.dumps(value)}" for key, value in given.items()), *self.settings])
+        return chosen_recipe(
+            HARDER,
+            [*(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()), *self.settings],
+        )
 
     def demo(self) -> Demo:
         """

@@ -22,11 +22,7 @@ def _declared(grid: StudyGrid) -> list[str]:
             f"{runs} {'run' if runs == 1 else 'runs'} of a cell: at a spread of {power.spread:g} between them, an "
             f"interval reaches {reach:.3f} to either side; {power.smallest:g} asks for {needed}."
         )
-    told += [
-        f"cells.{cell} replaces a whole section, and what it does not name has its default: {'; '.join(keys)}. Write "
-        "dotted keys to keep the recipe's."
-        for cell, keys in grid.reset.items()
-    ]
+    told += grid.reset
     for premise in grid.plan.premises.values():
         bound = f"at most {premise.at_most:g}" if premise.at_least is None else f"at least {premise.at_least:g}"
         told.append(f"Premise: {premise.says} ({bound}).")
