@@ -16,7 +16,7 @@ HARDER = Path("runs/harder")  # where what belongs to the harder world is writte
 World = Annotated[str, typer.Option(help="`pocket`, or `harder`.")]
 OwnWorld = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--world", help="`pocket` or `harder`; what the model's words say if not given."),
+    typer.Option("--world", help="`pocket` or `harder`; read from the model's tokenizer if not given."),
 ]
 HarderReader = Annotated[
     Optional[Path],  # noqa: UP045

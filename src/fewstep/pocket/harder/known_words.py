@@ -117,7 +117,7 @@ def only_together() -> Parts:
         ("Of landscapes, things and their colours", said("landscape", "thing", "colour", THING_COLOURS)),
         (
             "Of landscapes, where things are",
-            ["over the sea boats or nothing else", "boats nowhere else", "a place of one thing alone"],
+            ["over the sea only boats, or nothing else", "boats over the sea alone", "a place only of one thing"],
         ),
         ("Of portraits, hair and what is over it", said("portrait", "style", "hat", HATS_OVER)),
         ("Of signs, boards and their letters", [*said("text", "board", "ink", INKS_ON), large]),
