@@ -2,9 +2,9 @@
 
 `python scripts/hero.py runs/comparison` reads what `fewstep pocket compare STUDENT --out runs/comparison` left of a
 student of the harder world; nothing is drawn. It keeps the cases where the reader finds the teacher at 4 steps wrong,
-and the teacher at 40 and the student right in everything that was asked and well drawn; signs with small letters are
-left out. Of each kind it takes the one whose pictures at 4 steps differ most. So the rows are chosen: docs/results.md says how often each system is right over
-all cases.
+and the teacher at 40 and the student right in everything that was asked and well drawn. Signs with small letters are
+left out. Of each kind it takes the one whose pictures at 4 steps differ most. So the rows are chosen: docs/results.md
+says how often each system is right over all cases.
 """
 
 import argparse
