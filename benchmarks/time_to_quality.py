@@ -47,6 +47,7 @@ from fewstep.run.pocket_exam import teacher_guidance
 from fewstep.run.precision import settle_precision
 from fewstep.run.recipe import Recipe, load_recipe
 from fewstep.runtime.allocator import keep_freed_memory
+from fewstep.runtime.device import PRECISIONS
 from fewstep.sample.pictures import open_model
 from fewstep.train.build import build_dmd_step
 from fewstep.train.dmd_step import DMDStep
@@ -110,7 +111,7 @@ class Side:
         self, recipe: Recipe, batch: Callable[[int], object], examiner: StudentEvalBuilder, plain: bool, every: int
     ):
         rng = NamedRNG(recipe.run.seed)
-        backbone = load_backbone(recipe.model, dtype=torch.bfloat16, parts="transformer")
+        backbone = load_backbone(recipe.model, dtype=PRECISIONS[recipe.run.precision], parts="transformer")
         spec = RolesSpec(recipe.student, recipe.critic, recipe.teachers, recipe.run.iterations)
         roles = build_roles(backbone, spec, rng, Execution(precision=recipe.run.precision))
         self.step = build_dmd_step(roles, DMDSettings(recipe.student, recipe.critic, recipe.objective), rng)
@@ -178,7 +179,8 @@ def run_sides(recipes: dict[str, Recipe], wanted: float, options: argparse.Names
     """All sides of one seed in turns; what was seen of them is written after every iteration."""
     ours = recipes["ours"]
     prepared = encode_recipe(ours, options.out)
-    examiner, loader = probe_eval(load_backbone(ours.model, dtype=torch.bfloat16)), prepared.loader()
+    model = load_backbone(ours.model, dtype=PRECISIONS[ours.run.precision])
+    examiner, loader = probe_eval(model), prepared.loader()
     sides = {
         name: Side(recipe, loader.batch, examiner, name == "plain", options.every) for name, recipe in recipes.items()
     }
