@@ -49,12 +49,21 @@ def reset_keys(name: str | Path, overrides: Sequence[str], chosen: Recipe, since
     told: dict[str, str] = {}
     for number, change in enumerate(changes):
         if number >= since and change.replaces_section and not _emptied(change.key, now):
-            for key, value in _held_under(raw, change.key).items():
-                if not any(later.names(key) for later in changes[number:]) and not _same(value, _at(now, key)):
-                    lost = _lost_section(key, now)
-                    told[lost or key] = f"{lost or f'{key}: {_said(value)}'} -> {_said(_at(now, lost or key))}"
+            told |= _changed_unnamed(raw, changes[number:], now)
         set_key(raw, change.key, change.value, change.key)
     return list(told.values())
+
+
+def _changed_unnamed(raw: Any, changes: Sequence[_Change], now: Any) -> dict[str, str]:
+    """What is told of the section that the first of these changes replaces, by key or lost section."""
+    told = {}
+    for key, value in _held_under(raw, changes[0].key).items():
+        if any(change.names(key) for change in changes) or _same(value, _at(now, key)):
+            continue
+        lost = _lost_section(key, now)
+        before = lost or f"{key}: {_said(value)}"
+        told[lost or key] = f"{before} -> {_said(_at(now, lost or key))}"
+    return told
 
 
 def _change(override: str) -> _Change:
